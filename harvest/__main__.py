@@ -1,0 +1,179 @@
+"""The command line: parse, call, turn errors into exit codes. Heavy imports stand inside the commands."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harvest.errors import ConfigError, InputError, WinnowError
+
+if TYPE_CHECKING:
+    from harvest.store import Store
+
+INTERRUPTED = 130
+DEFAULT_RECIPE = "demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
+    os.umask(0o077)
+    args, rest = _parser().parse_known_args(argv)
+    try:
+        return int(args.run(args, _overrides(rest, args)))
+    except WinnowError as e:
+        for line in str(e).splitlines():
+            print(f"error: {line}" if not line.startswith(("  ", "…")) else line, file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harvest",
+        description="Ask a reasoning teacher questions, keep the chains of thought that check out, count the money.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], text: str, *, overrides: bool = False) -> argparse.ArgumentParser:
+        p = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        p.set_defaults(run=run, overrides=overrides, command_parser=p)
+        p.add_argument("--store", metavar="URL", help="sqlite:///path (relative) or sqlite:////path (absolute)")
+        return p
+
+    p = command(
+        "collect", _collect, "the main job: ask, check, store, report, export; started again it goes on", overrides=True
+    )
+    p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe on the embedded teacher")
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
+    p.add_argument("--json", action="store_true", help="print the report as JSON")
+    p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
+
+    p = command("report", _report, "rebuild report.json and report.md of a run from the store alone")
+    p.add_argument("name", metavar="RUN", help="a run's name or its folder")
+    p.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    p = command("export", _export, "the traces as a dataset that datasets.load_dataset and TRL take as they are")
+    p.add_argument("name", metavar="RUN", help="a run's name or its folder")
+    p.add_argument("--to", metavar="DIR", type=Path, help="default: dataset/ in the run's folder")
+    p.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl")
+    p.add_argument("--which", choices=("selected", "accepted", "all"), default="selected")
+    p.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+    p = command("why", _why, "what became of one question, attempt by attempt")
+    p.add_argument("name", metavar="RUN", help="a run's name or its folder")
+    p.add_argument("question_id", metavar="QUESTION_ID")
+    p.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser
+
+
+def _overrides(rest: list[str], args: argparse.Namespace) -> list[tuple[str, str]]:
+    """`--section.key value` and `--section.key=value`; anything else that was left over is a mistake."""
+    found: list[tuple[str, str]] = []
+    words = iter(rest)
+    for word in words:
+        key, eq, value = word.removeprefix("--").partition("=")
+        if not args.overrides or not word.startswith("--") or not key:
+            args.command_parser.error(f"unknown argument {word!r}")
+        if not eq and (following := next(words, None)) is None:
+            args.command_parser.error(f"{word} needs a value")
+        found.append((key, value if eq else str(following)))
+    return found
+
+
+def _collect(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    from harvest.config import load, package_folder
+
+    path = Path(args.config) if args.config else package_folder("recipes") / f"{DEFAULT_RECIPE}.toml"
+    if args.store:
+        overrides = [*overrides, ("store", args.store)]
+    config = load(path, overrides)
+
+    from harvest.session import collect
+
+    return collect(config, path.parent, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
+
+
+def _report(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.report import markdown
+    from harvest.session import write_report
+
+    name, url = _known_run(args)
+    report = write_report(name, url)
+    print(json.dumps(report, ensure_ascii=False) if args.json else markdown(report), end="\n" if args.json else "")
+    return 0
+
+
+def _export(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.session import write_export
+
+    name, url = _known_run(args)
+    to, n = write_export(name, url, to=args.to, which=args.which, form=args.format)
+    said = {"run": name, "to": str(to), "rows": n, "which": args.which, "format": args.format}
+    print(json.dumps(said) if args.json else f"{n} rows in {to}")
+    return 0
+
+
+def _why(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.why import story_json, tell
+
+    name, url = _known_run(args)
+    with _reading(url) as store:
+        run_id = store.run_id(name)
+        story = store.story(run_id, args.question_id)
+        if story is None:
+            some = ", ".join(store.some_question_names(run_id, 5))
+            raise InputError(f"run {name!r} has no question {args.question_id!r}; it has {some}, …")
+    if args.json:
+        print(json.dumps(story_json(story), ensure_ascii=False))
+    else:
+        tell(story)
+    return 0
+
+
+def _reading(url: str) -> "Store":
+    from harvest.store import Store
+
+    return Store.open(url, write=False)
+
+
+def _known_run(args: argparse.Namespace) -> tuple[str, str]:
+    """(name, store URL) of RUN, a name or a folder; --store first, then its config.json, then the default."""
+    from harvest.config import DEFAULT_STORE, runs_folder
+
+    given = Path(args.name)
+    folder = given if (given / "config.json").is_file() else runs_folder() / args.name
+    name, url = folder.name, args.store
+    try:
+        settings: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+        name, url = settings["name"], url or settings["store"]
+    except OSError:
+        if "/" in args.name:
+            raise ConfigError(f"{args.name}: no run's folder (there is no config.json in it)") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{folder / 'config.json'}: not what winnow wrote; name the store with --store") from None
+    return name, url or DEFAULT_STORE
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(main())

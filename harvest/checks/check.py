@@ -1,0 +1,73 @@
+"""What a check is, and the few things that all of them share."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from harvest.trace import Outcome, Question, Verdict
+
+Work = Mapping[str, Any]
+"""JSON values that a worker process needs to finish a judgement; see `Check.work`."""
+
+MOST_CHARACTERS = 10_000
+"""The longest stated answer that anyone reads; a longer one is an error, not a wrong answer."""
+
+Finding = tuple[Outcome, str]
+
+
+class Check(Protocol):
+    """A way to judge answers. One file, one row in the table, a new version for new verdicts."""
+
+    name: str
+    version: str
+
+    def quick(self, question: Question, answer: str) -> Finding | Work:
+        """The finding, where it is safe and cheap to get; else the work that a killable process finishes.
+
+        Runs in the process that owns the money and the store: it never evaluates what a model wrote, and its
+        time is linear in the answer's length.
+        """
+        ...
+
+    def work(self, work: Work) -> Finding:
+        """Finishes what `quick` put off. Runs in a worker alone: may hang, swell or die."""
+        ...
+
+    def prepare(self) -> None:
+        """Imports what `work` needs, so that the time it takes is not counted against an answer."""
+        ...
+
+    def own_answer(self, question: Question) -> str | None:
+        """The gold answer as a teacher would state it. None: there is none to judge by."""
+        ...
+
+
+def verdict(check: Check, finding: Finding) -> Verdict:
+    outcome, detail = finding
+    return Verdict(check.name, check.version, outcome, detail)
+
+
+def shown(text: str, most: int = 80) -> str:
+    """One short line of what a model wrote, for a detail: no line breaks, no control characters."""
+    line = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: most * 4])
+    line = " ".join(line.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+_PLAIN = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
+_QUOTES = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”"
+_DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
+
+
+def plain_words(text: str) -> str:
+    """Text as it is compared where only the words count: case, markup, punctuation and articles do not.
+
+    Signs before digits, decimal points and symbols such as + # & stay: they are part of what is said.
+    """
+    text = _PLAIN.sub(r" \1 ", unicodedata.normalize("NFKC", text[:MOST_CHARACTERS])).casefold()
+    text = text.replace("\N{MINUS SIGN}", "-").replace("\\", " ")
+    text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
+    text = _DROPPED.sub(" ", text).replace("\0", ".")
+    text = re.sub(r"(?<=\w)-(?=\D)|(?<=\w)-(?=\d)|(?<!\w)-(?=\D|$)", " ", text)
+    return re.sub(r"^(?:the|an|a) (?=\S)", "", " ".join(text.split()))

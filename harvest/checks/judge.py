@@ -1,0 +1,218 @@
+"""Judging with a limit: what a check cannot settle at once goes to a process that is killed when time is up.
+
+Each worker is a child of its own thread, with pipes of its own: killing one disturbs no other, no main module
+is imported again, and the store's lock is never inherited.
+"""
+
+import asyncio
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harvest.checks.check import Check, Finding, Work, verdict
+from harvest.checks.table import CHECKS
+from harvest.trace import Outcome, Question, Verdict
+
+PREPARE_S = 120.0
+"""How long a worker may take to start and import; a busy machine needs seconds."""
+_MOST_BYTES = 1 << 20
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs and nothing else: no key reaches a process that reads a model's text."""
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
+        if name in os.environ
+    }
+    return {**kept, "PYTHONPATH": str(_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class _Died(Exception):
+    """The worker ended by itself, or sent what is no reply."""
+
+
+class _Worker:
+    """One child process, started when first asked, and again after it was killed. One thread's own."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self._prepared: set[str] = set()
+
+    def judge(self, check: Check, work: Work, timeout_s: float) -> Finding:
+        try:
+            if check.name not in self._prepared:
+                outcome, detail = self._ask(check.name, None, PREPARE_S)
+                if outcome is not Outcome.RIGHT:
+                    return Outcome.ERROR, f"the check cannot run here: {detail}"
+                self._prepared.add(check.name)
+            return self._ask(check.name, work, timeout_s)
+        except TimeoutError:
+            self.kill()
+            return Outcome.TIMEOUT, f"not judged within {timeout_s:g} s"
+        except (_Died, OSError) as error:
+            self.kill()
+            return Outcome.ERROR, f"the checking process died: {error}"
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        self._prepared.clear()
+        if process is not None:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    # What a dead child left unread is nobody's loss.
+                    try:
+                        pipe.close()
+                    except OSError:
+                        continue
+            process.wait()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "harvest.checks.worker", str(os.getpid()), str(self._memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env=_environment(),
+            )
+        return self._process
+
+    def _ask(self, name: str, work: Work | None, timeout_s: float) -> Finding:
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"check": name, "work": work}).encode() + b"\n")
+        deadline = time.monotonic() + timeout_s
+        received = b""
+        poll = select.poll()
+        poll.register(process.stdout, select.POLLIN | select.POLLHUP)
+        while not received.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            chunk = os.read(process.stdout.fileno(), 65536)
+            received += chunk
+            if not chunk or len(received) > _MOST_BYTES:
+                raise _Died(f"exit code {process.poll()}")
+        try:
+            reply = json.loads(received)
+            return Outcome(reply["outcome"]), str(reply["detail"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Died("its reply cannot be read") from error
+
+
+_Job = tuple[Check, Work, "Future[Finding]"]
+
+
+class Judge:
+    """Judges answers: at once where that is safe, else in one of `workers` processes, started when needed.
+
+    Closing it ends them all; so does the end of this process, whatever ends it.
+    """
+
+    def __init__(self, workers: int | None = None, timeout_s: float = 3.0, memory_mb: int = 1024) -> None:
+        self._workers = workers or max(
+            1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        )
+        self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
+        self._jobs: deque[_Job] = deque()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def judge(self, question: Question, answer: str) -> Verdict:
+        """What the question's check says of an answer. Raises KeyError where its check is in no table."""
+        check = CHECKS[question.check]
+        found = check.quick(question, answer)
+        if isinstance(found, tuple):
+            return verdict(check, found)
+        return verdict(check, await asyncio.wrap_future(self._submit(check, found)))
+
+    def judge_now(self, question: Question, answer: str) -> Verdict:
+        """The same for callers without an event loop."""
+        check = CHECKS[question.check]
+        found = check.quick(question, answer)
+        if isinstance(found, tuple):
+            return verdict(check, found)
+        return verdict(check, self._submit(check, found).result())
+
+    def close(self) -> None:
+        """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""
+        with self._changed:
+            self._closed = True
+            waiting, self._jobs = list(self._jobs), deque()
+            self._changed.notify_all()
+        for _, _, future in waiting:
+            future.cancel()
+        for thread in self._threads:
+            thread.join()
+
+    def _submit(self, check: Check, work: Work) -> "Future[Finding]":
+        future: Future[Finding] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("this judge is closed")
+            self._jobs.append((check, work, future))
+            if self._idle < len(self._jobs) and len(self._threads) < self._workers:
+                # A thread that is a daemon cannot hold up the exit of a caller that forgot to close.
+                thread = threading.Thread(target=self._serve, name="harvest-judge", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
+        return future
+
+    def _serve(self) -> None:
+        worker = _Worker(self._memory_mb)
+        try:
+            while (job := self._next()) is not None:
+                check, work, future = job
+                if future.set_running_or_notify_cancel():
+                    future.set_result(worker.judge(check, work, self._timeout_s))
+        finally:
+            worker.kill()
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                self._changed.wait_for(lambda: self._closed or bool(self._jobs))
+                return self._jobs.popleft() if self._jobs else None
+            finally:
+                self._idle -= 1
+
+
+def gold_problem(question: Question, judge: Judge) -> str | None:
+    """Why a question's gold answer does not pass its own check, in a sentence; None where it does."""
+    check = CHECKS.get(question.check)
+    if check is None:
+        return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
+    answer = check.own_answer(question)
+    if answer is None or not (question.answer or question.reasoning_gym):
+        return f"check {check.name!r} needs a gold answer, and there is none"
+    said = judge.judge_now(question, answer)
+    if said.passed:
+        return None
+    return f"the gold answer does not pass its own check {check.name!r}: {said.outcome}, {said.detail}"

@@ -1,0 +1,57 @@
+"""The one table of checks, and which of them applies to a row."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from harvest.checks.check import Check
+from harvest.checks.choice import Choice, lettered, options
+from harvest.checks.maths import Maths, is_words
+from harvest.checks.numbers import parse_number
+from harvest.checks.reasoning_gym import ReasoningGym
+from harvest.checks.text import Text
+
+_ALL: tuple[Check, ...] = (Maths(), Choice(), Text(), ReasoningGym())
+CHECKS: Mapping[str, Check] = MappingProxyType({check.name: check for check in _ALL})
+
+_OTHER_NAMES = {
+    "maths": "math",
+    "reasoning-gym": "reasoning_gym",
+    "multiple_choice": "choice",
+    "yes_no": "text",
+}
+_DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}|\d{1,2}:\d{2}.*")
+
+
+def check_name_for(row: Mapping[str, Any]) -> str:
+    """The check of a row: the one it names, else the first that has what it needs (contract, Questions).
+
+    "code" is named where there are tests or cases, whether or not the table has it yet.
+    """
+    named = row.get("check")
+    if named:
+        return _OTHER_NAMES.get(str(named), str(named))
+    if row.get("tests") or row.get("cases"):
+        return "code"
+    answer = "" if row.get("answer") is None else str(row["answer"]).strip()
+    if row.get("choices") or (lettered(answer) and options(str(row.get("question", "")), None)):
+        return "choice"
+    if row.get("reasoning_gym"):
+        return "reasoning_gym"
+    return "math" if reads_as_maths(answer) else "text"
+
+
+def reads_as_maths(answer: str) -> bool:
+    """Whether a gold answer is maths: a number, a formula, an equation, a set; not words, dates, clock times."""
+    if not answer or _DATE.fullmatch(answer):
+        return False
+    if answer.lower() in ("yes", "no", "true", "false"):
+        return False
+    if re.search(r"\\[a-zA-Z{]", answer) or parse_number(answer):
+        return True
+    if is_words(answer) or re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", answer):
+        return False
+    return bool(re.search(r"\d|[=+^<>π∞√]|^[a-z]\s*[-*/]\s*[a-z]$", answer)) and not re.search(
+        r"[#@&:]|\n", answer
+    )

@@ -1,0 +1,382 @@
+"""The loop that ties plan, budget, teacher and checks together.
+
+For each question: what is worth asking (plan), its worst case reserved (store), one try over the wire (teacher),
+settled (store), judged (checks), and again, until the plan says how the question ended.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from harvest.errors import (
+    AttemptFailed,
+    CapReached,
+    Late,
+    Overbilled,
+    RunRefused,
+    TeacherRefused,
+    Throttled,
+    WinnowError,
+)
+from harvest.money import cost_of, input_bound_tokens, worst_case
+from harvest.pace import Pace
+from harvest.plan import TRUNCATED, Ask, next_step
+from harvest.price import dearest
+from harvest.reply import truncated
+from harvest.run import Run, now
+from harvest.store import Ledger, OpenQuestion, Reused, Sent, Store
+from harvest.teacher import Teacher, body_limit_bytes, request_body
+from harvest.trace import Attempt, Question, Reply, Verdict
+
+PAGE = 256
+SPARE_QUESTIONS = 32
+LINGER = 0.5
+"""After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
+GIVE_UP_AFTER = 30
+"""So many tries in a row, from the first on, that brought nothing: nobody answers there."""
+REFUSED_TOO_LONG_S = 900.0
+
+
+class Judging(Protocol):
+    async def judge(self, question: Question, answer: str) -> Verdict: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this start has done so far, for the progress line. The store's figures are the report's."""
+
+    questions: int = 0
+    ended: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    failed_tries: int = 0
+    reused: int = 0
+    output_tokens: int = 0
+    spent_pusd: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    stopping: bool = False
+
+
+@dataclass(slots=True)
+class Gate:
+    """Lets tries through as the pace allows, in the order they came."""
+
+    pace: Pace
+    tally: Tally
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[None]:
+        await self._enter()
+        self.tally.in_flight += 1
+        self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
+        try:
+            yield
+        finally:
+            self.tally.in_flight -= 1
+            self.wake()
+
+    async def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.pace.may_send(self.tally.in_flight, loop.time()) and not self.tally.stopping:
+            waiter = loop.create_future()
+            self._waiting.append(waiter)
+            self._wake_when_quiet_ends(loop)
+            await waiter
+
+    def _wake_when_quiet_ends(self, loop: asyncio.AbstractEventLoop) -> None:
+        left = self.pace.quiet_until_s - loop.time()
+        if left > 0 and self._timer is None:
+            self._timer = loop.call_later(left, self._quiet_ended)
+
+    def _quiet_ended(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets as many go as there is room for now; all of them once asking has stopped."""
+        room = len(self._waiting) if self.tally.stopping else int(self.pace.limit) - self.tally.in_flight
+        while self._waiting and room > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                room -= 1
+
+
+class Stopped(Exception):
+    """No more is asked; raised inside the tasks of a collection alone."""
+
+
+class Collection:
+    """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
+
+    def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally) -> None:
+        self.run, self.ledger, self.teacher, self.judge, self.tally = run, ledger, teacher, judge, tally
+        self.reason: WinnowError | None = None
+        self.interrupted = False
+        self.capped = False
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._gate = Gate(Pace(run.config.teacher.max_concurrency), tally)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._out = 0
+        self._money_moved = asyncio.Event()
+        self._money_queue = asyncio.Lock()
+        self._buying: dict[str, asyncio.Future[None]] = {}
+        self._any_answer, self._fruitless = False, 0
+        self._last_good_s = self._loop.time()
+
+    def stop(self, reason: WinnowError | None = None) -> None:
+        """Asks nothing more; what is in flight is waited for, since it is paid for."""
+        self.reason = self.reason or reason
+        self._stop.set()
+        self._money_moved.set()
+        self.tally.stopping = True
+        self._gate.wake()
+
+    @property
+    def pace(self) -> Pace:
+        return self._gate.pace
+
+    def interrupt(self) -> None:
+        """The user stops it; it can go on."""
+        self.interrupted = True
+        self.stop()
+
+    def abandon(self) -> None:
+        """Lets go of what is in flight: it stays in doubt, in the store."""
+        self.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    async def ask_all(self) -> None:
+        """Until every question has ended, or asking has stopped and what was in flight is settled."""
+        for attempt_id, unjudged, reply in await self.ledger.do(Store.unjudged, self.run.id):
+            await self._judge(attempt_id, unjudged, reply)
+        room = asyncio.Semaphore(self.run.config.teacher.max_concurrency + SPARE_QUESTIONS)
+        after = 0
+        while page := await self.ledger.do(Store.open_questions, self.run.id, after, PAGE):
+            for question in page:
+                await (self._first(room.acquire()) if room.locked() else room.acquire())
+                if self._stop.is_set():
+                    break
+                task = asyncio.create_task(self._see_through(question))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(lambda _: room.release())
+            after = page[-1].id
+            if self._stop.is_set():
+                break
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _first(self, work: Awaitable[Any]) -> None:
+        """Waits for the work or for the stop, whichever comes first."""
+        both = {asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())}
+        _, rest = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+
+    async def _see_through(self, question: OpenQuestion) -> None:
+        """One question until it ends."""
+        attempts = {a.id: a for a in question.attempts}
+        try:
+            while True:
+                step = next_step(list(attempts.values()), self.run.config.sampling)
+                if step.ended:
+                    await self.ledger.do(Store.close_question, question.id, step.ended)
+                    self.tally.ended += 1
+                    return
+                for a in await asyncio.gather(*(self._attempt(question, ask) for ask in step.asks)):
+                    attempts[a.id] = a
+        except Stopped:
+            return
+        except WinnowError as e:
+            self.stop(e)
+        except Exception as e:
+            self.stop(WinnowError(f"a defect of winnow's own: {type(e).__name__}: {e}"))
+            raise
+
+    async def _attempt(self, question: OpenQuestion, ask: Ask) -> Attempt:
+        """One answer bought and judged, or given up. The same content in flight already is waited for."""
+        cfg = self.run.config
+        messages = self.run.prompt.messages(question.question)
+        body = request_body(
+            cfg.teacher.model or cfg.teacher.local or "", messages, cfg.sampling, ask.sample, ask.max_tokens
+        )
+        key = self.run.key(body, ask.sample)
+        while key in self._buying:
+            await asyncio.shield(self._buying[key])
+        self._buying[key] = self._loop.create_future()
+        try:
+            attempt_id, reply, failed = await self._buy(question.id, ask, key, body)
+        finally:
+            self._buying.pop(key).set_result(None)
+        if reply is None:
+            return Attempt(attempt_id, ask.sample, ask.max_tokens, "failed", None, failed)
+        accepted, reason = await self._judge(attempt_id, question.question, reply)
+        return Attempt(attempt_id, ask.sample, ask.max_tokens, "answered", accepted, reason)
+
+    async def _buy(
+        self, question_id: int, ask: Ask, key: str, body: dict[str, Any]
+    ) -> tuple[int, Reply | None, str | None]:
+        """(attempt, its reply or None, the class of failure), in as many tries as are allowed."""
+        counted = 0
+        while True:
+            async with self._gate():
+                held = await self._reserve(question_id, ask, key, body)
+                if isinstance(held, Reused):
+                    self.tally.reused += 1
+                    return held.attempt_id, held.reply, None
+                outcome = await self._try(held, body, ask.max_tokens)
+            if isinstance(outcome, Reply):
+                return held.attempt_id, outcome, None
+            if isinstance(outcome, RunRefused):
+                raise Stopped
+            counted += not isinstance(outcome, Throttled)
+            if not outcome.again or counted >= self.run.config.sampling.tries:
+                await self.ledger.do(Store.fail_attempt, held.attempt_id, outcome.kind)
+                return held.attempt_id, None, outcome.kind
+            await self._wait_after(outcome, counted)
+
+    async def _wait_after(self, failure: AttemptFailed, tries: int) -> None:
+        wait = failure.retry_after_s
+        if wait is None:
+            wait = min(30.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
+        await self._first(asyncio.sleep(min(wait, 60.0)))
+
+    async def _reserve(self, question_id: int, ask: Ask, key: str, body: dict[str, Any]) -> Sent | Reused:
+        """A try with its worst case reserved. Near the cap it waits its turn for what others give back."""
+        worst = self._worst_pusd(body, ask.max_tokens)
+
+        async def once() -> Sent | Reused | None:
+            if self._stop.is_set():
+                raise Stopped
+            return await self.ledger.do(
+                Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now()
+            )
+
+        held = None if self._money_queue.locked() else await once()
+        if held is None:
+            async with self._money_queue:
+                while (held := await once()) is None:
+                    self.capped = True
+                    if not self._out:
+                        self.stop(
+                            CapReached(f"the cap of {self.run.config.budget.usd} USD has no room for another answer")
+                        )
+                        raise Stopped
+                    self._money_moved.clear()
+                    await self._money_moved.wait()
+        if isinstance(held, Sent):
+            self._out += 1
+        return held
+
+    def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
+        if self.run.tariff is None:
+            return 0
+        tokens = input_bound_tokens(body["messages"])
+        start = datetime.now(UTC)
+        end = start + timedelta(seconds=self.run.config.teacher.timeout_s * (1 + LINGER))
+        return worst_case(
+            tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, self.run.config.sampling.extra)
+        )
+
+    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
+        """One request, and its settlement: the reply, or the failure as it was booked."""
+        cfg = self.run.config
+        started_s, started = self._loop.time(), datetime.now(UTC)
+        asking = asyncio.create_task(
+            self.teacher.ask(body, body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream))
+        )
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
+            if not done:
+                late = Late(f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}")
+                await self._settle_failure(sent, late, started)
+                done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
+                if not done or asking.exception() is not None:
+                    return late
+            return await self._settle(sent, asking.result(), started)
+        except AttemptFailed as failure:
+            self._pace(failure, started_s)
+            await self._settle_failure(sent, failure, started)
+            return failure
+        finally:
+            asking.cancel()
+            self._out -= 1
+            self._money_moved.set()
+
+    async def _settle(self, sent: Sent, reply: Reply, started: datetime) -> Reply:
+        cost, source = self._cost(reply, started)
+        over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
+        self._gate.pace.answered()
+        self._any_answer, self._last_good_s = True, self._loop.time()
+        self.tally.output_tokens += reply.usage.output_tokens or 0
+        self.tally.spent_pusd += cost or 0
+        if over:
+            self._overbilled(reply)
+        return reply
+
+    async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
+        reply = failure.reply if isinstance(failure.reply, Reply) else None
+        cost, source = self._cost(reply, started) if reply is not None else (0 if self._is_free else None, "none")
+        over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
+        self.tally.failed_tries += 1
+        self.tally.spent_pusd += cost or 0
+        if over and reply is not None:
+            self._overbilled(reply)
+        if isinstance(failure, RunRefused):
+            self.stop(TeacherRefused(f"the teacher refuses for good: {failure}"))
+
+    @property
+    def _is_free(self) -> bool:
+        return self.run.config.teacher.local is not None
+
+    def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
+        """At the dearer of the prices when it was asked and now, since nobody says which one holds."""
+        if self.run.tariff is None:
+            return cost_of(reply.usage, None)
+        tokens = reply.usage.input_tokens or 0
+        found = [cost_of(reply.usage, self.run.tariff.at(t, tokens)) for t in (started, datetime.now(UTC))]
+        return max(found, key=lambda f: f[0] or 0)
+
+    def _overbilled(self, reply: Reply) -> None:
+        self.stop(
+            Overbilled(
+                f"the endpoint billed more than it was allowed ({reply.usage.output_tokens} output tokens, response"
+                f" {reply.response_id or 'without an id'}): all is booked, asking stopped. Look at `harvest report`"
+            )
+        )
+
+    def _pace(self, failure: AttemptFailed, started_s: float) -> None:
+        at = self._loop.time()
+        if isinstance(failure, Throttled):
+            self._gate.pace.refused_at(started_s, at, failure.retry_after_s)
+            if at - self._last_good_s > REFUSED_TOO_LONG_S:
+                self.stop(
+                    TeacherRefused(f"every request was refused for {REFUSED_TOO_LONG_S / 60:.0f} minutes: {failure}")
+                )
+        elif failure.again and not self._any_answer:
+            self._fruitless += 1
+            if self._fruitless >= GIVE_UP_AFTER:
+                self.stop(TeacherRefused(f"the first {GIVE_UP_AFTER} tries brought nothing: {failure}"))
+
+    async def _judge(self, attempt_id: int, question: Question, reply: Reply) -> tuple[bool, str | None]:
+        """What the checks say, written down: (accepted, the first thing it failed)."""
+        verdicts: list[Verdict] = []
+        reason: str | None = TRUNCATED if truncated(reply) else None
+        if reason is None:
+            verdict = await self.judge.judge(question, reply.answer)
+            verdicts, reason = [verdict], None if verdict.passed else verdict.outcome.value
+        await self.ledger.do(Store.put_verdicts, attempt_id, verdicts, reason is None, reason, now())
+        self.tally.accepted += reason is None
+        self.tally.rejected += reason is not None
+        return reason is None, reason

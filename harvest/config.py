@@ -1,0 +1,269 @@
+"""RUN.toml as frozen models: what may be set, what it means, and one line for each fault of it.
+
+Field docstrings are the reference: `python -m harvest collect -h` and docs/configuration.md print them.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harvest.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parent
+DEFAULT_STORE = "sqlite:///data/winnow.db"
+Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False, max_digits=18)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PriceSetting(Section):
+    """USD for a million tokens, as decimal strings."""
+
+    input: Usd
+    """For a million input tokens."""
+    cached_input: Usd | None = None
+    """For a million input tokens that the endpoint had cached; the same as `input` where it is not given."""
+    output: Usd
+    """For a million output tokens, the reasoning among them."""
+
+
+class Teacher(Section):
+    """Who answers: an OpenAI-compatible endpoint, or the embedded local model."""
+
+    local: str | None = None
+    """A model of the table in harvest/models.py, served on this machine. In place of base_url and model."""
+    base_url: str | None = None
+    """The endpoint up to and without /chat/completions, e.g. https://api.example.com/v1."""
+    model: str | None = None
+    """The model's name there."""
+    revision: str = ""
+    """Part of an attempt's key. Set it anew when the provider moves the name to another model."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key. A key itself is refused."""
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """A ceiling for requests in flight; the right number below it is found while running."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
+    """For the whole answer, from the first byte sent to the last byte received."""
+    stream: bool = False
+    """Ask for a stream of events rather than one body."""
+    price_usd_per_mtok: PriceSetting | None = None
+    """Optional: else what the endpoint says, else known prices, else unpriced."""
+    terms: str | None = None
+    """The provider's terms on training with its answers, as you read them; copied into every trace."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Teacher":
+        if self.local is not None and (self.base_url or self.model):
+            raise ValueError("has both `local` and `base_url`/`model`: keep one")
+        if self.local is None and not (self.base_url and self.model):
+            raise ValueError("needs either `local`, or `base_url` and `model`")
+        if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
+            raise ValueError(f"base_url {self.base_url!r} is no http(s) address")
+        if self.base_url and "@" in self.base_url.split("/")[2]:
+            raise ValueError(
+                "base_url holds a user or a password: put the key in a variable and name it in api_key_env"
+            )
+        if self.api_key_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env is the name of an environment variable, not a key")
+        return self
+
+
+class Sampling(Section):
+    """What is asked for. top_p, top_k, min_p, seed and reasoning_effort are sent only where set."""
+
+    max_tokens: Count = 16384
+    """Most output tokens of one answer, reasoning included. What bounds an answer's worst case."""
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = 0.7
+    """Sampling temperature."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling."""
+    top_k: Count | None = None
+    """Only the k likeliest tokens."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Only tokens at least this share as likely as the likeliest."""
+    seed: int | None = None
+    """Sample n is sent seed + n, so that samples differ and a run can be repeated."""
+    reasoning_effort: str | None = None
+    """E.g. low, medium, high."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Anything else, put into the request body as it is."""
+    samples: Count = 1
+    """Most answers for one question. A failed or in-doubt try is none: it is tried again under the same key."""
+    tries: Count = 5
+    """Most tries for one answer in one start. Refusals for asking too fast are not counted."""
+    stop_after_accepted: Count = 1
+    """No more attempts for a question once so many are accepted."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
+    """Store the teacher's top-k log-probabilities where the endpoint gives them."""
+    when_truncated: Literal["give_up", "raise"] = "give_up"
+    """An answer cut at max_tokens is never asked again with the same limit: give the question up, or raise
+    the limit once to raised_max_tokens."""
+    raised_max_tokens: Count | None = None
+    """The limit of the one further attempt under when_truncated = "raise"; twice max_tokens if not given."""
+
+
+class Budget(Section):
+    """The cap."""
+
+    usd: Annotated[Decimal, Field(gt=0, allow_inf_nan=False, max_digits=18)] | None = None
+    """The most that this run may be billed, in USD. Optional for a local teacher, which costs nothing."""
+
+
+class Checks(Section):
+    """What makes an attempt accepted."""
+
+    require: tuple[Literal["correct"], ...] = ("correct",)
+    """The verdicts that an attempt needs."""
+
+
+class RunConfig(Section):
+    """One run: what is asked, of whom, how, and for how much."""
+
+    name: str = ""
+    """The run's name; it lives in data/runs/<name>/. The file's name where it is not given."""
+    questions: str | tuple[str, ...]
+    """A file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", or a list of them."""
+    prompt: str = "boxed"
+    """prompts/<name>.md of the package, or a path to your own, relative to this file."""
+    store: str = DEFAULT_STORE
+    """Where everything is kept, relative to the working directory: sqlite:///path, or sqlite:////absolute."""
+    teacher: Teacher
+    sampling: Sampling = Sampling()
+    budget: Budget = Budget()
+    checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _name(self) -> "RunConfig":
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                f"name {self.name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)"
+            )
+        return self
+
+
+def package_folder(name: str) -> Path:
+    """`prompts`, `recipes` or `data`: inside an installed package, beside it in a checkout."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def runs_folder() -> Path:
+    return Path(os.environ.get("WINNOW_RUNS", "data/runs"))
+
+
+def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
+    """RUN.toml with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a folder; name the RUN.toml in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from None
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
+    if "teachers" in data:
+        teachers = data.pop("teachers")
+        if "teacher" in data or not isinstance(teachers, list) or len(teachers) != 1:
+            raise ConfigError(f"{path}: teachers: one teacher a run for now: write one [teacher] section")
+        data["teacher"] = teachers[0]
+    for key, text in overrides:
+        _put(data, key, text)
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "run")
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as e:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _faults(e))) from None
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line: TOML where it reads as TOML, else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(data: dict[str, Any], key: str, text: str) -> None:
+    *sections, last = key.split(".")
+    at = data
+    for s in sections:
+        at = at.setdefault(s, {})
+        if not isinstance(at, dict):
+            raise ConfigError(f"--{key}: {s} is no section")
+    value = parse_value(text)
+    known = _fields(sections)
+    wants_text = known.get(last, "") in ("text", "money")
+    at[last] = text if wants_text and not isinstance(value, str | list | dict) else value
+
+
+def _fields(sections: Sequence[str]) -> dict[str, str]:
+    """Names of the settings in a section, each "text", "money" or ""."""
+    model: Any = RunConfig
+    for s in sections:
+        field = model.model_fields.get(s) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = _section_of(field.annotation) if field else None
+        if model is None:
+            return {}
+    kinds = {}
+    for name, f in model.model_fields.items():
+        text = str(f.annotation)
+        kinds[name] = "money" if "Decimal" in text else "text" if "str" in text else ""
+    return kinds
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for a in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(a, type) and issubclass(a, BaseModel):
+            return a
+    return None
+
+
+def _faults(e: ValidationError) -> Iterator[str]:
+    for fault in e.errors(include_url=False):
+        loc = [str(p) for p in fault["loc"] if p != "function-after[_one_kind(), Teacher]"]
+        where = ".".join(loc)
+        if fault["type"] == "extra_forbidden":
+            yield f"{where}: unknown setting{_nearest(loc[-1], _fields(loc[:-1]))}"
+        elif fault["type"] == "missing":
+            yield f"{where}: missing"
+        else:
+            yield f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{_got(fault)}"
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+    if name == "api_key":
+        return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _got(fault: Mapping[str, Any]) -> str:
+    value = fault.get("input")
+    return f" (it is {value!r})" if isinstance(value, str | int | float | bool) and len(str(value)) < 60 else ""
+
+
+def describe() -> Iterator[tuple[str, str, str]]:
+    """(setting, default, meaning) of every setting, for -h and the reference."""
+
+    def walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+        for name, f in model.model_fields.items():
+            section = _section_of(f.annotation)
+            if section is not None and section is not PriceSetting:
+                yield from walk(section, f"{prefix}{name}.")
+                continue
+            default = "required" if f.is_required() else repr(f.get_default(call_default_factory=True))
+            yield f"{prefix}{name}", default, " ".join((f.description or "").split())
+
+    yield from walk(RunConfig, "")

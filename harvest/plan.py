@@ -1,0 +1,57 @@
+"""What to ask next of one question. Pure: from what became of its attempts to the attempts still worth buying."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harvest.config import Sampling
+from harvest.trace import Attempt
+
+TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One attempt to buy: its sample number and its limit."""
+
+    sample: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Either attempts to buy now, side by side, or how the question ended: `solved` or `given_up`."""
+
+    asks: tuple[Ask, ...] = ()
+    ended: str | None = None
+
+
+def next_step(attempts: Sequence[Attempt], sampling: Sampling) -> Step:
+    """Attempts that are `open` (bought for in an earlier start, without an answer) are asked again first.
+
+    A truncated answer has had its money: the same limit is not paid twice. It ends the question, or, under
+    when_truncated = "raise", is asked once more with the raised limit. A failed attempt ends the question for
+    this start.
+    """
+    accepted = sum(1 for a in attempts if a.accepted)
+    if accepted >= sampling.stop_after_accepted:
+        return Step(ended="solved")
+    owed = [Ask(a.sample, a.max_tokens) for a in attempts if a.state == "open"]
+    raised = _raised_limit(sampling)
+    for a in attempts:
+        if a.reason == TRUNCATED and a.max_tokens < raised:
+            again = Ask(a.sample, raised)
+            if not any((b.sample, b.max_tokens) == (again.sample, again.max_tokens) for b in attempts):
+                owed.append(again)
+    stuck = any(a.state == "failed" or (a.reason == TRUNCATED and a.max_tokens >= raised) for a in attempts)
+    used = {a.sample for a in attempts} | {a.sample for a in owed}
+    fresh = [] if stuck else [Ask(n, sampling.max_tokens) for n in range(sampling.samples) if n not in used]
+    asks = (owed + fresh)[: sampling.stop_after_accepted - accepted]
+    if asks:
+        return Step(asks=tuple(asks))
+    return Step(ended="solved" if accepted else "given_up")
+
+
+def _raised_limit(sampling: Sampling) -> int:
+    if sampling.when_truncated == "give_up":
+        return 0
+    return sampling.raised_max_tokens or 2 * sampling.max_tokens

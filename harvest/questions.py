@@ -1,0 +1,211 @@
+"""Where questions come from: JSONL, Parquet, a dataset folder, or reasoning-gym; foreign layouts become ours.
+
+A bad row is named with file, line and field, all of them at once, and nothing is asked until they are gone.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+
+from harvest.checks import CHECKS, check_name_for
+from harvest.errors import MissingExtra, QuestionError
+from harvest.trace import Question, content_hash
+
+FIELDS = tuple(Question.model_fields)
+SHOWN_FAULTS = 20
+GYM = "reasoning-gym:"
+
+
+class BadRow(ValueError):
+    """Why one row is none, with its field; `read` adds file and line."""
+
+
+def read_questions(
+    sources: str | Iterable[str], base: Path, *, skip_bad_rows: Callable[[str], None] | None = None
+) -> Iterator[Question]:
+    """Questions of one source or several, one by one, in order; a repeated question comes once.
+
+    Files are relative to `base`. Raises QuestionError at the end with a line for each bad row (the first 20
+    and a count), so a caller that stores as it reads must do so in one transaction. With `skip_bad_rows` each
+    fault goes there instead.
+    """
+    faults: list[str] = []
+    total_faults = 0
+    seen: dict[str, str] = {}
+    for source in [sources] if isinstance(sources, str) else sources:
+        for where, row in _rows(source, base):
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                question = question_of(row)
+                digest = content_hash(question.model_dump(exclude={"id"}))[-16:]
+                if (before := seen.get(question.id)) is not None:
+                    if before != digest:
+                        raise BadRow(f"id: {question.id!r} names another question already")
+                    continue
+                seen[question.id] = digest
+            except BadRow as e:
+                line = f"{where}: {e}"
+                if skip_bad_rows:
+                    skip_bad_rows(line)
+                    continue
+                total_faults += 1
+                if len(faults) < SHOWN_FAULTS:
+                    faults.append(line)
+            else:
+                yield question
+    if total_faults:
+        more = f"\n… and {total_faults - len(faults)} more" if total_faults > len(faults) else ""
+        raise QuestionError(
+            "\n".join(faults) + more + "\nMend the rows, or pass --skip-bad-rows to go on without them."
+        )
+
+
+def question_of(row: Mapping[str, Any]) -> Question:
+    """One row, ours or of a known foreign layout, as a Question. Raises BadRow that names the field."""
+    data = {k: v for k, v in _own_layout(row).items() if k in FIELDS and v is not None}
+    text = data.get("question")
+    if text is None:
+        close = difflib.get_close_matches("question", [str(k) for k in row], 1, 0.6)
+        hint = f" (there is {close[0]!r})" if close else ""
+        raise BadRow(f"question: missing{hint}")
+    if not isinstance(text, str) or not text.strip():
+        raise BadRow("question: not a text, or empty")
+    for key in ("id", "answer", "domain", "source", "licence", "difficulty"):
+        value = data.get(key)
+        if isinstance(value, bool) or isinstance(value, int | float):
+            data[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    given_id = data.pop("id", None)
+    try:
+        data["check"] = data.get("check") or check_name_for(data)
+        data["id"] = given_id if given_id is not None else "q-" + content_hash(data).removeprefix("sha256:")[:16]
+        question = Question.model_validate(data)
+    except (ValidationError, ValueError, TypeError) as e:
+        raise BadRow(_first_fault(e)) from None
+    if question.check not in CHECKS:
+        raise BadRow(f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}")
+    needs_answer = question.check != "reasoning_gym"
+    if needs_answer and (question.answer is None or not question.answer.strip()):
+        raise BadRow("answer: missing, and the check needs one")
+    return question
+
+
+def _first_fault(e: Exception) -> str:
+    if isinstance(e, ValidationError):
+        fault = e.errors(include_url=False)[0]
+        return f"{'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}"
+    return str(e)
+
+
+def _own_layout(row: Mapping[str, Any]) -> dict[str, Any]:
+    """GSM8K's `#### 72`, MATH's `problem` and `solution`; anything else as it is."""
+    data = dict(row)
+    answer = data.get("answer")
+    if isinstance(answer, str) and (m := re.search(r"\n?####\s*(\S[^\n]*)\s*$", answer)):
+        data["answer"] = m[1].strip()
+    if "question" not in data and isinstance(data.get("problem"), str):
+        data["question"] = data["problem"]
+        if data.get("answer") is None and isinstance(data.get("solution"), str):
+            data["answer"] = _last_box(data["solution"])
+        data.setdefault("domain", "math")
+    if "level" in data and "difficulty" not in data:
+        data["difficulty"] = str(data["level"])
+    return data
+
+
+def _last_box(solution: str) -> str | None:
+    start = solution.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for i in range(start + 6, len(solution)):
+        depth += {"{": 1, "}": -1}.get(solution[i], 0)
+        if depth == 0:
+            return solution[start + 7 : i]
+    return None
+
+
+def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
+    if source.startswith(GYM):
+        yield from _gym_rows(source)
+        return
+    path = base / source
+    if not path.exists():
+        raise QuestionError(f"{path}: no such file (questions)")
+    if path.is_dir() or path.suffix in (".parquet", ".csv", ".arrow"):
+        yield from _dataset_rows(path)
+        return
+    with path.open("rb") as f:
+        for n, raw in enumerate(f, 1):
+            if not raw.strip():
+                continue
+            where = f"{path}, line {n}"
+            try:
+                row = json.loads(raw)
+            except (ValueError, RecursionError):
+                torn = "; the line is torn off" if not raw.endswith(b"\n") else ""
+                yield where, BadRow(f"not JSON{torn}")
+                continue
+            yield where, row if isinstance(row, dict) else BadRow("not a JSON object")
+
+
+def _dataset_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
+    import datasets
+
+    kind = {".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}.get(path.suffix)
+    try:
+        if kind:
+            table = datasets.load_dataset(kind, data_files=str(path), split="train")
+        else:
+            table = datasets.load_dataset(str(path), split="train")
+    except (datasets.exceptions.DatasetsError, ValueError, OSError) as e:
+        raise QuestionError(f"{path}: datasets cannot load it: {str(e).splitlines()[0]}") from None
+    for n, row in enumerate(table):
+        yield f"{path}, row {n}", row
+
+
+def _gym_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
+    """`reasoning-gym:chain_sum?n=200&seed=1&min_terms=3`: n and seed are size and seed, the rest the task's own."""
+    task, _, query = source.removeprefix(GYM).partition("?")
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise MissingExtra(f"questions = {source!r}", "gym") from None
+    settings: dict[str, Any] = {}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        settings[{"n": "size"}.get(key, key)] = _number(text)
+    settings.setdefault("size", 100)
+    settings.setdefault("seed", 1)
+    try:
+        data = reasoning_gym.create_dataset(task, **settings)
+    except ValueError as e:
+        raise QuestionError(f"questions = {source!r}: {e}") from None
+    except (TypeError, AssertionError) as e:
+        raise QuestionError(f"questions = {source!r}: the task does not take these settings: {e}") from None
+    for n, entry in enumerate(data):
+        plain = re.fullmatch(r"-?\d+", str(entry["answer"]).strip()) is not None
+        row: dict[str, Any] = {
+            "question": entry["question"],
+            "answer": str(entry["answer"]),
+            "domain": "math" if plain else "reasoning",
+            "source": f"{GYM}{task}",
+            "licence": "Apache-2.0",
+        }
+        if not plain:
+            row["reasoning_gym"] = {"task": task, "entry": json.loads(json.dumps(dict(entry), default=str))}
+        yield f"{source}, row {n}", row
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)

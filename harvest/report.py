@@ -1,0 +1,295 @@
+"""The report: a pure fold over a run's figures in the store. Delete it and it comes back the same, byte for byte."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from harvest.forecast import forecast
+from harvest.money import pusd, usd
+from harvest.stats import accuracy_interval, paired_gain
+
+SCHEMA = 1
+Figures = Mapping[str, Any]
+WARNED_FINGERPRINTS = 10
+
+
+def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
+    """report.json. `live`: some process is writing to the store now, so an open session is running, not broken."""
+    run = figures["run"]
+    money = _money(figures)
+    trainings = list(figures["training"])
+    evaluations = [_evaluation(e) for e in figures["evaluation"]]
+    more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
+    total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
+    questions = figures["questions"]
+    gains = _gains(figures["evaluation"])
+    return {
+        "schema": SCHEMA,
+        "run": _run(figures, live),
+        "questions": {
+            "total": sum(questions.values()),
+            "asked": figures["asked"],
+            "solved": questions.get("solved", 0),
+            "given_up": questions.get("given_up", 0),
+            "open": questions.get("open", 0),
+        },
+        "attempts": {
+            "sent": figures["sent"],
+            "answered": figures["answered"],
+            "in_doubt": figures["in_doubt"],
+            "reused": figures["reused"],
+            "failed": dict(figures["failed"]),
+        },
+        "tokens": dict(figures["tokens"]),
+        "money": money,
+        "traces": {
+            "accepted": figures["accepted"],
+            "selected": figures["accepted"],
+            "rejected": dict(figures["rejected"]),
+            "unselected": {},
+            "mean_reasoning_tokens": _rounded(figures["mean_reasoning_tokens"]),
+            "mean_output_tokens": _rounded(figures["mean_output_tokens"]),
+        },
+        "pace": _pace(figures["sessions"]),
+        "forecast": forecast(figures["per_question"], questions.get("open", 0)),
+        "training": trainings,
+        "evaluation": evaluations,
+        "gain": gains[0] if gains else None,
+        "gains": gains,
+        "total_usd": usd(total),
+        "total_leaves_out": _unknown_costs(trainings, evaluations, money),
+        "warnings": _warnings(figures, run),
+    }
+
+
+def _run(figures: Figures, live: bool) -> dict[str, Any]:
+    sessions = figures["sessions"]
+    last = sessions[-1] if sessions else None
+    status = (last["status"] or ("running" if live else "interrupted")) if last else "interrupted"
+    ends = [s["ended_at"] for s in sessions if s["ended_at"]]
+    return {
+        "name": figures["run"]["name"],
+        "status": status,
+        "started_at": sessions[0]["started_at"] if sessions else None,
+        "ended_at": max(ends) if ends and status != "running" else None,
+        "wall_s": round(sum(_seconds(s["started_at"], s["ended_at"]) for s in sessions if s["ended_at"]), 3),
+    }
+
+
+def _seconds(start: str, end: str) -> float:
+    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def _money(figures: Figures) -> dict[str, Any]:
+    run, on = figures["run"], figures["spent_on"]
+    cap, spent, doubt = run["cap"], run["spent"], run["in_doubt"]
+    accepted, unpriced = figures["accepted"], figures["unpriced"]
+    sources = sorted(figures["cost_sources"].items(), key=lambda s: (-s[1], s[0]))
+    per_trace = None
+    if accepted and not (unpriced and not spent):
+        per_trace = usd(-(-spent // accepted))
+    return {
+        "cap_usd": None if cap is None else usd(cap),
+        "spent_usd": usd(spent),
+        "in_doubt_usd": usd(doubt),
+        "reserved_usd": usd(run["reserved"]),
+        "remaining_usd": None if cap is None else usd(max(0, cap - spent - doubt - run["reserved"])),
+        "unpriced_calls": unpriced,
+        "price_source": sources[0][0] if sources else "none",
+        "price_sources": dict(sources),
+        "spent_on": {
+            f"{part}_usd": usd(on.get(part, 0)) for part in ("accepted", "rejected", "truncated", "failed", "judging")
+        },
+        "usd_per_accepted_trace": per_trace,
+    }
+
+
+def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ended = [s for s in sessions if s["limited_by"]]
+    return {
+        "limited_by": ended[-1]["limited_by"] if ended else None,
+        "peak_in_flight": max((s["peak_in_flight"] or 0 for s in ended), default=0),
+    }
+
+
+def _evaluation(e: Mapping[str, Any]) -> dict[str, Any]:
+    answers, settings = e["answers"], e["settings"]
+    tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
+    accuracy, low, high = accuracy_interval(list(_by_question(answers).values()))
+    costs = [a["cost_pusd"] for a in answers]
+    known = not answers or all(c is not None for c in costs)
+    return {
+        "model": settings["model"],
+        "label": settings.get("label"),
+        "questions": settings["questions"],
+        "n": len({a["question_id"] for a in answers}),
+        "samples": settings["samples"],
+        "accuracy": _rounded(accuracy, 4),
+        "low": _rounded(low, 4),
+        "high": _rounded(high, 4),
+        "mean_output_tokens": _rounded(sum(tokens) / len(tokens)) if tokens else None,
+        "unfinished": _rounded(sum(a["finish_reason"] == "length" for a in answers) / len(answers), 4)
+        if answers
+        else None,
+        "cost_usd": usd(sum(c or 0 for c in costs)) if known else None,
+        "settings": {k: v for k, v in settings.items() if k not in ("model", "label", "questions", "samples")},
+    }
+
+
+def _by_question(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Share of right samples for each question."""
+    found: dict[str, list[bool]] = {}
+    for a in answers:
+        found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
+    return {q: sum(right) / len(right) for q, right in found.items()}
+
+
+def _gains(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Before against after, question by question, for each set of questions that has both."""
+    before = {e["settings"]["questions"]: e for e in evaluations if e["settings"].get("label") == "before"}
+    gains = []
+    for e in evaluations:
+        name = e["settings"]["questions"]
+        if e["settings"].get("label") != "after" or name not in before or not e["answers"]:
+            continue
+        points, low, high = paired_gain(_by_question(before[name]["answers"]), _by_question(e["answers"]))
+        gains.append(
+            {
+                "points": _rounded(points),
+                "low": _rounded(low),
+                "high": _rounded(high),
+                "paired": True,
+                "questions": name,
+                "model": e["settings"]["model"],
+            }
+        )
+    return gains
+
+
+def _unknown_costs(
+    trainings: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]], money: Mapping[str, Any]
+) -> list[str]:
+    left = []
+    if money["unpriced_calls"]:
+        left.append(f"{money['unpriced_calls']} calls of a teacher whose price nobody knows")
+    if any(t.get("cost_usd") is None for t in trainings):
+        left.append("training on hardware without a price")
+    if any(e["cost_usd"] is None for e in evaluations):
+        left.append("evaluation on hardware without a price")
+    return left
+
+
+def _warnings(figures: Figures, run: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name, words in (("served_model", "model"), ("served_by", "provider"), ("system_fingerprint", "fingerprint")):
+        values = sorted({s[name] for s in figures["served"] if s[name] is not None})
+        if len(values) > 1:
+            shown = ", ".join(repr(v[:60]) for v in values[:WARNED_FINGERPRINTS])
+            found.append(f"more than one {words} answered within this run: {shown}")
+    if run["cap"] is not None and run["spent"] + run["in_doubt"] > run["cap"]:
+        over = usd(run["spent"] + run["in_doubt"] - run["cap"])
+        found.append(f"the endpoint billed {over} USD beyond the cap: it charged more than had been reserved")
+    if figures["tokens"]["calls_without_usage"]:
+        found.append(f"{figures['tokens']['calls_without_usage']} replies came without usage: their cost is not known")
+    return found
+
+
+def _rounded(value: float | None, places: int = 2) -> float | None:
+    return None if value is None else round(value, places)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """report.md: the same figures for people."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(r: Mapping[str, Any]) -> Iterator[str]:
+    run, money, traces, questions, attempts = r["run"], r["money"], r["traces"], r["questions"], r["attempts"]
+    yield f"# {run['name']}: {run['status'].replace('_', ' ')}"
+    yield ""
+    for warning in r["warnings"]:
+        yield f"> **Warning:** {_plain(warning)}"
+        yield ""
+    rejected = sum(traces["rejected"].values())
+    judged = traces["accepted"] + rejected
+    share = f" ({100 * traces['accepted'] / judged:.1f}% of {judged} judged)" if judged else ""
+    yield f"**{traces['accepted']} traces accepted**{share}, {rejected} rejected, in {_duration(run['wall_s'])}."
+    yield ""
+    yield "| questions | |"
+    yield "| --- | ---: |"
+    for key in ("total", "asked", "solved", "given_up", "open"):
+        yield f"| {key.replace('_', ' ')} | {questions[key]:,} |"
+    yield ""
+    yield "| requests | |"
+    yield "| --- | ---: |"
+    yield f"| sent | {attempts['sent']:,} |"
+    yield f"| answered whole | {attempts['answered']:,} |"
+    yield f"| reused from the store | {attempts['reused']:,} |"
+    yield f"| in doubt | {attempts['in_doubt']:,} |"
+    for kind, n in attempts["failed"].items():
+        yield f"| failed: {kind} | {n:,} |"
+    for reason, n in traces["rejected"].items():
+        yield f"| rejected: {reason.replace('_', ' ')} | {n:,} |"
+    yield ""
+    yield "| money (USD) | |"
+    yield "| --- | ---: |"
+    yield f"| spent | {money['spent_usd']} |"
+    yield f"| in doubt, at its worst case | {money['in_doubt_usd']} |"
+    yield f"| cap | {money['cap_usd'] or 'none'} |"
+    for part, amount in money["spent_on"].items():
+        yield f"| spent on {part.removesuffix('_usd')} | {amount} |"
+    yield f"| **an accepted trace** | {money['usd_per_accepted_trace'] or 'unknown'} |"
+    yield f"| price from | {money['price_source']} |"
+    if money["unpriced_calls"]:
+        yield f"| calls without a known price | {money['unpriced_calls']:,} |"
+    yield ""
+    t = r["tokens"]
+    yield f"Tokens: {t['input']:,} in ({t['cached_input']:,} cached), {t['output']:,} out ({t['reasoning']:,} reasoning)."
+    if r["pace"]["limited_by"]:
+        yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
+    yield from _after(r)
+
+
+def _after(r: Mapping[str, Any]) -> Iterator[str]:
+    if r["training"]:
+        yield ""
+        yield "| training | method | rows | tokens | minutes | loss | USD |"
+        yield "| --- | --- | ---: | ---: | ---: | --- | ---: |"
+        for t in r["training"]:
+            loss = f"{t['loss_first']:.3f} → {t['loss_last']:.3f}" if t.get("loss_first") is not None else "–"
+            yield (
+                f"| {_plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f} | {loss}"
+                f" | {t['cost_usd'] or 'unknown'} |"
+            )
+    if r["evaluation"]:
+        yield ""
+        yield "| evaluation | questions | n | accuracy | 95% | tokens an answer | unfinished |"
+        yield "| --- | --- | ---: | ---: | --- | ---: | ---: |"
+        for e in r["evaluation"]:
+            who = f"{e['label']}: {e['model']}" if e["label"] else e["model"]
+            if e["accuracy"] is None:
+                yield f"| {_plain(who)} | {_plain(e['questions'])} | 0 | – | – | – | – |"
+                continue
+            yield (
+                f"| {_plain(who)} | {_plain(e['questions'])} | {e['n']} | {100 * e['accuracy']:.1f}%"
+                f" | {100 * e['low']:.1f}–{100 * e['high']:.1f}% | {e['mean_output_tokens']} | {100 * e['unfinished']:.1f}% |"
+            )
+    for g in r["gains"]:
+        yield ""
+        yield (
+            f"**Gain on {_plain(g['questions'])}: {g['points']:+.1f} points** (95%: {g['low']:+.1f} to {g['high']:+.1f},"
+            " paired by question)."
+        )
+    yield ""
+    left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""
+    yield f"Total: {r['total_usd']} USD.{left}"
+
+
+def _plain(text: str) -> str:
+    """Text that came from outside, without what Markdown or HTML would make of it."""
+    return "".join("\\" + c if c in "\\`*_[]#|" else {"<": "&lt;", ">": "&gt;", "\n": " "}.get(c, c) for c in text)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

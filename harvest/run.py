@@ -1,0 +1,200 @@
+"""A run made ready: every setting, file and key looked at before the first request, all in one place."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from harvest import prompt as prompts
+from harvest.config import RunConfig, runs_folder
+from harvest.errors import ConfigError, QuestionError, StoreUnusable
+from harvest.money import pusd
+from harvest.price import Tariff, tariff_of
+from harvest.prompt import Prompt
+from harvest.questions import SHOWN_FAULTS, read_questions
+from harvest.store import Store
+from harvest.trace import Question, content_hash
+
+FREE_TO_CHANGE = {
+    "store", "budget", "checks",
+    "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.price_usd_per_mtok", "teacher.terms",
+    "teacher.api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted",
+    "sampling.when_truncated", "sampling.raised_max_tokens", "questions",
+}  # fmt: skip
+"""Settings that a run may go on with when they changed: the teacher sees none of them. (A question that changed
+is caught by its content.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that may start: its row in the store, and what it needs to ask."""
+
+    id: int
+    config: RunConfig
+    prompt: Prompt
+    tariff: Tariff | None
+    endpoint: str
+    """Who answers, for the key: the address, or the checksum of local weights."""
+    folder: Path
+
+    def key(self, body: dict[str, Any], sample: int) -> str:
+        """The content of an attempt: all that the teacher sees, and which sample of it this is."""
+        return content_hash(
+            {"endpoint": self.endpoint, "revision": self.config.teacher.revision, "body": body, "sample": sample}
+        )
+
+
+def now() -> str:
+    """UTC, to the millisecond, as it is written everywhere."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def take_key(config: RunConfig) -> str | None:
+    """The key out of the environment, so that no child inherits it. Raises ConfigError where it is missing."""
+    name = config.teacher.api_key_env
+    if name is None:
+        return None
+    key = os.environ.pop(name, "").strip()
+    if not key:
+        raise ConfigError(f"teacher.api_key_env: the variable {name} is not set: export {name}=…")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"teacher.api_key_env: the variable {name} holds something that cannot be a key")
+    return key
+
+
+def checked_tariff(config: RunConfig) -> Tariff | None:
+    """What the teacher charges. Raises ConfigError: priced without a cap, or a cap where no price is known."""
+    tariff, cap = tariff_of(config), config.budget.usd
+    if config.teacher.local is not None:
+        return tariff
+    if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
+        raise ConfigError(
+            f'budget.usd: this teacher is priced (by {tariff.source}) and the run has no cap: set budget.usd, e.g. usd = "5.00"'
+        )
+    if tariff is None and cap is not None:
+        raise ConfigError(
+            f"teacher.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at {config.teacher.base_url},"
+            " so a cap cannot be kept: set its price (input, output), or take budget.usd out"
+        )
+    return tariff
+
+
+def endpoint_of(config: RunConfig) -> str:
+    if config.teacher.local is not None:
+        from harvest.local import checksum
+
+        return f"weights:{checksum(config.teacher.local)}"
+    parts = urlsplit((config.teacher.base_url or "").rstrip("/"))
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+
+
+def prepare(
+    config: RunConfig,
+    base: Path,
+    store: Store,
+    gold_problem: Callable[[Question], str | None],
+    skip_bad_rows: Callable[[str], None] | None = None,
+) -> Run:
+    """Writes the run and its questions, all or nothing. Raises an InputError before anything is asked.
+
+    `gold_problem` says what is wrong with a question's gold answer by its own check; it is asked of new
+    questions alone.
+    """
+    prompt = prompts.load(config.prompt, base)
+    tariff = checked_tariff(config)
+    endpoint = endpoint_of(config)
+    settings = config.model_dump(mode="json") | {
+        "prompt_sha256": prompt.sha256, "endpoint": endpoint, "base": str(base.absolute()),
+        "price_source": tariff.source if tariff else "none",
+    }  # fmt: skip
+    before = store.config_of(config.name)
+    if before is not None:
+        _refuse_changes(config.name, before, settings)
+    with store.transaction():
+        cap = None if config.budget.usd is None else pusd(config.budget.usd)
+        run_id = store.put_run(config.name, settings, cap, now())
+        _put_questions(config, base, store, run_id, gold_problem, skip_bad_rows)
+    folder = runs_folder() / config.name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    return Run(run_id, config, prompt, tariff, endpoint, folder)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file as a whole or not at all, readable by its owner alone."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    part.replace(path)
+
+
+def _put_questions(
+    config: RunConfig,
+    base: Path,
+    store: Store,
+    run_id: int,
+    gold_problem: Callable[[Question], str | None],
+    skip_bad_rows: Callable[[str], None] | None,
+) -> None:
+    total, faults = 0, []
+    for question in read_questions(config.questions, base, skip_bad_rows=skip_bad_rows):
+        fault = None
+        known = store.has_question(run_id, question.id)
+        if not known and (fault := gold_problem(question)) is not None:
+            line = f"question {question.id!r}: answer: {fault}"
+            if skip_bad_rows is None:
+                faults.append(line)
+            else:
+                skip_bad_rows(line)
+            continue
+        store.put_question(run_id, question)
+        total += 1
+    if faults:
+        more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")
+    if not total:
+        raise QuestionError(f"questions = {config.questions!r}: not one question in it")
+    stored = store.question_count(run_id)
+    if stored != total:
+        raise StoreUnusable(
+            f"run {config.name!r} asked {stored - total} questions that are no longer in {config.questions!r}: put them"
+            " back, or give the run another name"
+        )
+
+
+def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Raises ConfigError that names each setting which the teacher would see changed."""
+    changes = [
+        f"{key}: {_short(old)} before, {_short(new)} now"
+        for key, old, new in _differences(before, after)
+        if key not in FREE_TO_CHANGE and key.split(".")[0] not in FREE_TO_CHANGE and key not in ("base", "price_source")
+    ]
+    if changes:
+        raise ConfigError(
+            f"run {name!r} is there already and asked something else; give this one another name, or change back:\n  "
+            + "\n  ".join(changes)
+        )
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, old, new))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else text[:77] + "…"

@@ -1,0 +1,201 @@
+"""One start of `collect`, from settings to report: the edge where processes, signals and files meet the loop."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from harvest import prompt as prompts
+from harvest.checks import Judge, gold_problem
+from harvest.collect import Collection, Tally
+from harvest.config import RunConfig, runs_folder
+from harvest.errors import CapReached, MissingExtra, Overbilled, TeacherRefused, WinnowError
+from harvest.export import export
+from harvest.progress import line, show
+from harvest.report import fold, markdown
+from harvest.run import Run, now, prepare, take_key, write_whole
+from harvest.store import Ledger, Store, is_being_written
+from harvest.teacher import Teacher
+
+INTERRUPTED = 130
+ROOM_FOR_PROMPT_TOKENS = 1024
+STATUS: dict[type[WinnowError], str] = {
+    CapReached: "stopped_at_cap",
+    Overbilled: "overbilled",
+    TeacherRefused: "refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a start ended: the status in the report, the exit code, and what to tell the user."""
+
+    status: str
+    exit_code: int
+    words: str | None = None
+
+
+def say(text: str) -> None:
+    """A line on stderr, where all but the result goes."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
+    """The exit code. Raises an InputError before anything was asked; afterwards all that came is stored."""
+    skipped: list[str] = []
+    key = take_key(config)
+    with Store.open(config.store) as store, Judge() as judge:
+        run = prepare(config, base, store, lambda q: gold_problem(q, judge), skipped.append if skip_bad_rows else None)
+        for fault in skipped[:20]:
+            say(f"skipped: {fault}")
+        if skipped:
+            say(f"{len(skipped)} bad rows skipped")
+        try:
+            ending = uvloop.run(_session(run, store, judge, key))
+        finally:
+            report = _write_report(store, config.name, live=False)
+        to, _ = _write_export(store, config.name, to=None, which="selected", form="jsonl", report=report)
+    if ending.words:
+        say(f"{'error' if ending.exit_code in (4, 5) else 'stopped'}: {ending.words}")
+    print(json.dumps(report, ensure_ascii=False) if as_json else markdown(report), end="\n" if as_json else "")
+    say(f"report: {run.folder / 'report.md'} · dataset: {to}")
+    return ending.exit_code
+
+
+async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
+    ledger = Ledger(store)
+    free = run.config.teacher.local is not None
+    try:
+        session_id = await ledger.do(Store.begin_session, run.id, free, now())
+        await ledger.do(Store.reopen, run.id)
+        figures = await ledger.do(Store.counts, run.id)
+        tally = Tally(figures["questions"], figures["ended"], figures["accepted"], figures["rejected"])
+        tally.spent_pusd = figures["spent"]
+        collection = None
+        async with AsyncExitStack() as stack:
+            if figures["questions"] > figures["ended"] or figures["unjudged"]:
+                teacher = await stack.enter_async_context(await _teacher(run, key, stack))
+                collection = Collection(run, ledger, teacher, judge, tally)
+                await _watched(collection, run, tally)
+        await ledger.do(Store.hold_unsettled, run.id, free, now())
+        ending = _ending(collection)
+        limited_by = _limited_by(collection, run, tally)
+        await ledger.do(Store.end_session, session_id, ending.status, tally.peak_in_flight, limited_by, now())
+        return ending
+    finally:
+        ledger.close()
+
+
+async def _teacher(run: Run, key: str | None, stack: AsyncExitStack) -> Teacher:
+    cfg = run.config
+    explicit = cfg.sampling.model_fields_set
+    droppable = frozenset({"temperature"} - explicit)
+    if cfg.teacher.local is None:
+        return Teacher(cfg.teacher.base_url or "", key, stream=cfg.teacher.stream, droppable=droppable)
+    try:
+        from harvest.local import LocalServer
+    except ImportError:
+        raise MissingExtra(f"teacher.local = {cfg.teacher.local!r}", "local") from None
+    context = cfg.sampling.max_tokens + ROOM_FOR_PROMPT_TOKENS
+    server = LocalServer(cfg.teacher.local, slots=min(4, cfg.teacher.max_concurrency), context_tokens=context)
+    stack.callback(server.close)
+    await asyncio.to_thread(server.start)
+    return Teacher(server.base_url, server.api_key, stream=cfg.teacher.stream, droppable=droppable)
+
+
+async def _watched(collection: Collection, run: Run, tally: Tally) -> None:
+    """Asks all, with progress, until done or stopped. The first signal waits for what is paid for, a second does not."""
+    loop = asyncio.get_running_loop()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1 and run.config.teacher.local is None and tally.in_flight:
+            say(f"\nstopping: waiting for {tally.in_flight} answers on their way; Ctrl-C again leaves them in doubt")
+            collection.interrupt()
+        else:
+            collection.interrupt()
+            collection.abandon()
+
+    for s in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(s, on_signal)
+    cap = None if run.config.budget.usd is None else str(run.config.budget.usd)
+    shown = asyncio.create_task(show(tally, run.config.name, cap))
+    try:
+        await collection.ask_all()
+    finally:
+        shown.cancel()
+        with suppress(asyncio.CancelledError):
+            await shown
+        say(line(tally, cap))
+
+
+def _ending(collection: Collection | None) -> Ending:
+    if collection is None or (collection.reason is None and not collection.interrupted):
+        return Ending("complete", 0)
+    if collection.reason is None:
+        return Ending("interrupted", INTERRUPTED, "the same command goes on from here")
+    reason = collection.reason
+    return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason))
+
+
+def _limited_by(collection: Collection | None, run: Run, tally: Tally) -> str:
+    if collection is None:
+        return "concurrency"
+    if collection.capped:
+        return "cap"
+    if collection.pace.refused:
+        return "refusals"
+    return "teacher" if run.config.teacher.local is not None else "concurrency"
+
+
+# ---- report and export, from the store alone
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[Store]:
+    with Store.open(url, write=False) as store:
+        yield store
+
+
+def write_report(name: str, url: str) -> dict[str, Any]:
+    """report.json and report.md of a run, anew; the report."""
+    with _reading(url) as store:
+        return _write_report(store, name, live=is_being_written(url))
+
+
+def _write_report(store: Store, name: str, *, live: bool) -> dict[str, Any]:
+    report = fold(store.figures(store.run_id(name)), live=live)
+    folder = runs_folder() / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "report.md", markdown(report))
+    return report
+
+
+def write_export(name: str, url: str, *, to: Path | None, which: str, form: str) -> tuple[Path, int]:
+    """The dataset folder and how many rows it has."""
+    with _reading(url) as store:
+        report = fold(store.figures(store.run_id(name)), live=is_being_written(url))
+        return _write_export(store, name, to=to, which=which, form=form, report=report)
+
+
+def _write_export(
+    store: Store, name: str, *, to: Path | None, which: str, form: str, report: dict[str, Any]
+) -> tuple[Path, int]:
+    config = store.config_of(name) or {}
+    prompt = prompts.load(config["prompt"], Path(config["base"]))
+    if prompt.sha256 != config["prompt_sha256"]:
+        say(f"note: prompt {config['prompt']!r} has changed since the run asked with it; the messages show today's")
+    to = to or runs_folder() / name / "dataset"
+    n = export(store, store.run_id(name), config, prompt, to, which=which, form=form, report=report)
+    return to, n

@@ -1,0 +1,811 @@
+"""The tables and every statement on them: the only user of SQL.
+
+Data is appended: a step adds rows and changes none that an earlier step wrote, but for the state of a try that
+is still out. Money moves in whole picodollars, and each statement that moves it stands in the transaction that
+records why: reserved with the try, then settled, freed or held in doubt with its reply.
+
+One process writes an SQLite store, held by a lock; any number may read. Inside that process one thread writes,
+and commits together what arrived within a few milliseconds (`Ledger`).
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import zstandard
+
+from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
+from harvest.money import Usage
+from harvest.trace import Attempt, Question, Reply, Verdict
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row = sqlite3.Row
+
+GROUP_S = 0.004
+"""How long the writer waits for company before it commits."""
+RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
+
+
+def _tables(db: sqlite3.Connection) -> None:
+    db.executescript("""
+    CREATE TABLE run (
+      id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, created_at TEXT NOT NULL,
+      cap INTEGER, spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+      in_doubt INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE session (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, started_at TEXT NOT NULL,
+      ended_at TEXT, status TEXT, peak_in_flight INTEGER, limited_by TEXT
+    ) STRICT;
+    CREATE TABLE question (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, name TEXT NOT NULL, body TEXT NOT NULL,
+      status TEXT NOT NULL DEFAULT 'open', UNIQUE (run_id, name)
+    ) STRICT;
+    CREATE INDEX question_open ON question (run_id, id) WHERE status = 'open';
+    CREATE TABLE attempt (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+      answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
+      UNIQUE (run_id, question_id, sample, max_tokens)
+    ) STRICT;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+    CREATE TABLE try (
+      id INTEGER PRIMARY KEY, attempt_id INTEGER NOT NULL REFERENCES attempt, run_id INTEGER NOT NULL REFERENCES run,
+      state TEXT NOT NULL DEFAULT 'sent', kind TEXT, message TEXT, reserved INTEGER NOT NULL, cost INTEGER,
+      cost_source TEXT, doubt INTEGER, input_tokens INTEGER, cached_input_tokens INTEGER, output_tokens INTEGER,
+      reasoning_tokens INTEGER, finish_reason TEXT, served_model TEXT, served_by TEXT, system_fingerprint TEXT,
+      response_id TEXT, sent_at TEXT NOT NULL, ended_at TEXT
+    ) STRICT;
+    CREATE INDEX try_attempt ON try (attempt_id);
+    CREATE INDEX try_run ON try (run_id);
+    CREATE INDEX try_sent ON try (run_id) WHERE state = 'sent';
+    CREATE TABLE reply (try_id INTEGER PRIMARY KEY REFERENCES try, body BLOB NOT NULL) STRICT;
+    CREATE TABLE verdict (
+      id INTEGER PRIMARY KEY, attempt_id INTEGER NOT NULL REFERENCES attempt, check_name TEXT NOT NULL,
+      version TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, at TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX verdict_attempt ON verdict (attempt_id);
+    CREATE TABLE event (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, kind TEXT NOT NULL,
+      data TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE training (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, block TEXT NOT NULL,
+      UNIQUE (run_id, key)
+    ) STRICT;
+    CREATE TABLE evaluation (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, settings TEXT NOT NULL,
+      UNIQUE (run_id, key)
+    ) STRICT;
+    CREATE TABLE evaluation_answer (
+      evaluation_id INTEGER NOT NULL REFERENCES evaluation, question_id TEXT NOT NULL, sample INTEGER NOT NULL,
+      outcome TEXT NOT NULL, finish_reason TEXT, output_tokens INTEGER, cost INTEGER, text TEXT NOT NULL,
+      PRIMARY KEY (evaluation_id, question_id, sample)
+    ) STRICT, WITHOUT ROWID;
+    """)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_tables,)
+"""Migration n brings a store of version n to n + 1. Add at the end; never change one that has been released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A try whose worst case is reserved: it may leave now."""
+
+    attempt_id: int
+    try_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """The store has this answer already, bought by another attempt with the same key."""
+
+    attempt_id: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    id: int
+    question: Question
+    attempts: tuple[Attempt, ...]
+
+
+def sqlite_path(url: str) -> Path:
+    """`sqlite:///a` is relative to the working directory, `sqlite:////a` absolute. Raises StoreUnusable."""
+    if url.startswith("postgresql://"):
+        raise StoreUnusable(f"store {url.split('@')[-1]}: PostgreSQL is not supported yet; use sqlite:///path")
+    if not url.startswith("sqlite:///") or not url.removeprefix("sqlite:///"):
+        raise StoreUnusable(f"store {url!r}: write sqlite:///path (relative) or sqlite:////path (absolute)")
+    return Path(url.removeprefix("sqlite:///"))
+
+
+class Store:
+    """One connection. Its methods are transactions of their own unless a `transaction` is open."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
+        self.db, self.path, self._lock = db, path, lock
+
+    @classmethod
+    def open(cls, url: str, *, write: bool = True) -> "Store":
+        """Raises StoreUnusable: held by another process, not a store of ours, or not to be read or written."""
+        path = sqlite_path(url)
+        lock = None
+        try:
+            if write:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = _take_lock(path)
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            elif not path.exists():
+                raise StoreUnusable(f"store {path}: no such file; name another with --store")
+            mode = "rw" if write else "ro"
+            db = sqlite3.connect(
+                f"file:{_uri(path)}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+            )
+            db.row_factory = Row
+            store = cls(db, path, lock)
+            store._prepare(write)
+        except (OSError, sqlite3.Error) as e:
+            if lock is not None:
+                os.close(lock)
+            raise StoreUnusable(f"store {path}: {_in_words(e)}") from None
+        except StoreUnusable:
+            if lock is not None:
+                os.close(lock)
+            raise
+        return store
+
+    def _prepare(self, write: bool) -> None:
+        if write:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute("PRAGMA foreign_keys = ON")
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
+            raise StoreUnusable(
+                f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
+            )
+        for n, migrate in enumerate(MIGRATIONS[version:], version + 1):
+            migrate(self.db)
+            self.db.execute(f"PRAGMA user_version = {n:d}")
+
+    def close(self) -> None:
+        self.db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Raises StoreUnusable where the disk is full or fails; then nothing was written."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+        except sqlite3.Error as e:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise StoreUnusable(f"store {self.path}: {_in_words(e)}; nothing was half written") from e
+
+    # ---- runs and questions
+
+    def run_id(self, name: str) -> int:
+        row = self.db.execute("SELECT id FROM run WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            known = [r["name"] for r in self.db.execute("SELECT name FROM run ORDER BY id DESC LIMIT 10")]
+            raise StoreUnusable(f"no run {name!r} in {self.path}; there are {', '.join(known) or 'none'}")
+        return int(row["id"])
+
+    def config_of(self, name: str) -> dict[str, Any] | None:
+        row = self.db.execute("SELECT config FROM run WHERE name = ?", (name,)).fetchone()
+        return json.loads(row["config"]) if row else None
+
+    def put_run(self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str) -> int:
+        """The run's id; a run that is there already takes the new settings and cap."""
+        self.db.execute(
+            "INSERT INTO run (name, config, cap, created_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET config = excluded.config, cap = excluded.cap",
+            (name, json.dumps(config, ensure_ascii=False), cap_pusd, now),
+        )
+        return self.run_id(name)
+
+    def put_question(self, run_id: int, question: Question) -> bool:
+        """Whether it was new. Raises StoreUnusable where the run asks something else under this id."""
+        body = question.model_dump_json(exclude_none=True)
+        added = self.db.execute(
+            "INSERT INTO question (run_id, name, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (run_id, question.id, body),
+        ).rowcount
+        if added:
+            return True
+        row = self.db.execute(
+            "SELECT body FROM question WHERE run_id = ? AND name = ?", (run_id, question.id)
+        ).fetchone()
+        if row["body"] != body:
+            raise StoreUnusable(
+                f"question {question.id!r} is not what this run asked under that id: give the run another name"
+            )
+        return False
+
+    def has_question(self, run_id: int, name: str) -> bool:
+        statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
+        return self.db.execute(statement, (run_id, name)).fetchone() is not None
+
+    def question_count(self, run_id: int) -> int:
+        return int(self.db.execute("SELECT count(*) FROM question WHERE run_id = ?", (run_id,)).fetchone()[0])
+
+    def counts(self, run_id: int) -> dict[str, int]:
+        """Where a run stands at a start, for its progress line."""
+        by_status = self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
+        row = self.db.execute(
+            "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
+            " coalesce(sum(state = 'answered' AND accepted IS NULL), 0) AS unjudged FROM attempt WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
+        total = sum(by_status.values())
+        return {"questions": total, "ended": total - by_status.get("open", 0), "spent": spent, **dict(row)}
+
+    def reopen(self, run_id: int) -> int:
+        """Questions given up for a failure that may have passed are asked again by a new start."""
+        marks = ",".join("?" * len(RETRIED_KINDS))
+        failed = f"SELECT question_id FROM attempt WHERE run_id = ? AND state = 'failed' AND reason IN ({marks})"  # noqa: S608 - question marks alone
+        n = self.db.execute(
+            f"UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN ({failed})",  # noqa: S608
+            (run_id, *RETRIED_KINDS),
+        ).rowcount
+        self.db.execute(
+            f"UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND reason IN ({marks})",  # noqa: S608
+            (run_id, *RETRIED_KINDS),
+        )
+        return n
+
+    def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
+        """The next open questions with what became of their attempts, in the order they were given."""
+        rows = self.db.execute(
+            "SELECT id, body FROM question WHERE run_id = ? AND status = 'open' AND id > ? ORDER BY id LIMIT ?",
+            (run_id, after, limit),
+        ).fetchall()
+        return [
+            OpenQuestion(r["id"], Question.model_validate_json(r["body"]), tuple(self._attempts(r["id"]))) for r in rows
+        ]
+
+    def _attempts(self, question_id: int) -> Iterator[Attempt]:
+        for r in self.db.execute(
+            "SELECT id, sample, max_tokens, state, accepted, reason FROM attempt WHERE question_id = ? ORDER BY id",
+            (question_id,),
+        ):
+            accepted = None if r["accepted"] is None else bool(r["accepted"])
+            yield Attempt(r["id"], r["sample"], r["max_tokens"], r["state"], accepted, r["reason"])
+
+    def close_question(self, question_id: int, status: str) -> None:
+        self.db.execute("UPDATE question SET status = ? WHERE id = ?", (status, question_id))
+
+    # ---- sessions and events
+
+    def begin_session(self, run_id: int, free: bool, now: str) -> int:
+        """A start of `collect`. What an earlier one had sent and never settled is held in doubt from here on."""
+        self.hold_unsettled(run_id, free, now)
+        self.db.execute(
+            "UPDATE session SET status = 'interrupted', ended_at = coalesce("
+            " (SELECT max(max(sent_at), coalesce(max(ended_at), '')) FROM try WHERE try.run_id = session.run_id"
+            "  AND sent_at >= session.started_at), started_at) WHERE run_id = ? AND ended_at IS NULL",
+            (run_id,),
+        )
+        return int(
+            self.db.execute("INSERT INTO session (run_id, started_at) VALUES (?, ?)", (run_id, now)).lastrowid or 0
+        )
+
+    def hold_unsettled(self, run_id: int, free: bool, now: str) -> None:
+        """Tries still out when asking ended: in doubt at their worst case; of a free teacher, merely cut."""
+        self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
+        how = "state = 'failed', kind = 'cut', cost = 0" if free else "state = 'in_doubt', doubt = reserved"
+        self.db.execute(
+            f"UPDATE try SET {how}, ended_at = ?, message = 'winnow ended before the reply came'"  # noqa: S608 - one of two constants
+            " WHERE run_id = ? AND state = 'sent'",
+            (now, run_id),
+        )
+
+    def end_session(self, session_id: int, status: str, peak_in_flight: int, limited_by: str, now: str) -> None:
+        self.db.execute(
+            "UPDATE session SET ended_at = ?, status = ?, peak_in_flight = ?, limited_by = ? WHERE id = ?",
+            (now, status, peak_in_flight, limited_by, session_id),
+        )
+
+    def add_event(self, run_id: int, kind: str, data: dict[str, Any], now: str) -> None:
+        self.db.execute(
+            "INSERT INTO event (run_id, at, kind, data) VALUES (?, ?, ?, ?)",
+            (run_id, now, kind, json.dumps(data, ensure_ascii=False)),
+        )
+
+    def events(self, run_id: int, kind: str) -> list[dict[str, Any]]:
+        rows = self.db.execute("SELECT data FROM event WHERE run_id = ? AND kind = ? ORDER BY id", (run_id, kind))
+        return [json.loads(r["data"]) for r in rows]
+
+    # ---- money: reserve, settle
+
+    def reserve(
+        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, worst_pusd: int, now: str
+    ) -> Sent | Reused | None:
+        """One more try for an attempt, its worst case reserved under the cap.
+
+        None: the cap has no room for it now, nothing was written. Reused: an answer with this key was bought
+        before, nothing is sent. The guard stands in the statement, so no two tries can pass it together.
+        """
+        row = self.db.execute(
+            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND sample = ? AND max_tokens = ?",
+            (run_id, question_id, sample, max_tokens),
+        ).fetchone()
+        bought = self.db.execute(
+            "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
+        ).fetchone()
+        if bought is not None:
+            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key)
+            self.db.execute(
+                "UPDATE attempt SET state = 'answered', answer_try = ?, reused = 1 WHERE id = ?",
+                (bought["answer_try"], attempt_id),
+            )
+            return Reused(attempt_id, self.reply(bought["answer_try"]))
+        fits = self.db.execute(
+            "UPDATE run SET reserved = reserved + :x"
+            " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)",
+            {"x": worst_pusd, "run": run_id},
+        ).rowcount
+        if not fits:
+            return None
+        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key)
+        try_id = self.db.execute(
+            "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, ?, ?)",
+            (attempt_id, run_id, worst_pusd, now),
+        ).lastrowid
+        return Sent(attempt_id, int(try_id or 0))
+
+    def _new_attempt(self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str) -> int:
+        return int(
+            self.db.execute(
+                "INSERT INTO attempt (run_id, question_id, sample, max_tokens, key) VALUES (?, ?, ?, ?, ?)",
+                (run_id, question_id, sample, max_tokens, key),
+            ).lastrowid
+            or 0
+        )
+
+    def settle(self, try_id: int, reply: Reply, cost_pusd: int | None, source: str, now: str) -> bool:
+        """A whole reply, its tokens and its cost; also one that comes after the try was held in doubt.
+
+        A cost of None under a price is held in doubt at the worst case; without any price (`source` "none")
+        it is unpriced. True: it cost more than was reserved, so asking must stop.
+        """
+        held = self._free(try_id)
+        doubt = held if cost_pusd is None and source != "none" else None
+        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        self._end_try(try_id, "answered", None, None, reply, cost_pusd, source, doubt, now)
+        self._put_reply(try_id, reply)
+        self.db.execute(
+            "UPDATE attempt SET state = 'answered', reason = NULL, answer_try = coalesce(answer_try, ?)"
+            " WHERE id = (SELECT attempt_id FROM try WHERE id = ?)",
+            (try_id, try_id),
+        )
+        return cost_pusd is not None and cost_pusd > held and source != "local"
+
+    def settle_failure(
+        self, try_id: int, failure: AttemptFailed, reply: Reply | None, cost_pusd: int | None, source: str, now: str
+    ) -> bool:
+        """A try that brought no answer: its known cost is booked, an unknown one held in doubt, else all is freed."""
+        held = self._free(try_id)
+        doubt = held if cost_pusd is None and failure.in_doubt else None
+        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        state = "failed" if doubt is None else "in_doubt"
+        self._end_try(try_id, state, failure.kind, str(failure)[:2000], reply, cost_pusd, source, doubt, now)
+        if reply is not None:
+            self._put_reply(try_id, reply)
+        return cost_pusd is not None and cost_pusd > held and source != "local"
+
+    def fail_attempt(self, attempt_id: int, reason: str) -> None:
+        """No more tries for it in this start."""
+        self.db.execute(
+            "UPDATE attempt SET state = 'failed', reason = ? WHERE id = ? AND answer_try IS NULL", (reason, attempt_id)
+        )
+
+    def _free(self, try_id: int) -> int:
+        """Takes what is held for a try, reserved or in doubt, off the run's books; how much was reserved."""
+        row = self.db.execute("SELECT run_id, state, reserved, doubt FROM try WHERE id = ?", (try_id,)).fetchone()
+        if row["state"] == "sent":
+            self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
+        elif row["doubt"]:
+            self.db.execute("UPDATE run SET in_doubt = in_doubt - ? WHERE id = ?", (row["doubt"], row["run_id"]))
+        return int(row["reserved"])
+
+    def _spend(self, try_id: int, cost_pusd: int, doubt_pusd: int) -> None:
+        self.db.execute(
+            "UPDATE run SET spent = spent + ?, in_doubt = in_doubt + ? WHERE id = (SELECT run_id FROM try WHERE id = ?)",
+            (cost_pusd, doubt_pusd, try_id),
+        )
+
+    def _end_try(
+        self,
+        try_id: int,
+        state: str,
+        kind: str | None,
+        message: str | None,
+        reply: Reply | None,
+        cost_pusd: int | None,
+        source: str,
+        doubt_pusd: int | None,
+        now: str,
+    ) -> None:
+        usage = reply.usage if reply else Usage()
+        self.db.execute(
+            "UPDATE try SET state = ?, kind = ?, message = ?, cost = ?, cost_source = ?, doubt = ?, input_tokens = ?,"
+            " cached_input_tokens = ?, output_tokens = ?, reasoning_tokens = ?, finish_reason = ?, served_model = ?,"
+            " served_by = ?, system_fingerprint = ?, response_id = ?, ended_at = ? WHERE id = ?",
+            (
+                state, kind, message, cost_pusd, source, doubt_pusd, usage.input_tokens, usage.cached_input_tokens,
+                usage.output_tokens, usage.reasoning_tokens, *_served(reply), now, try_id,
+            ),
+        )  # fmt: skip
+
+    def _put_reply(self, try_id: int, reply: Reply) -> None:
+        body = {
+            "answer": reply.answer,
+            "reasoning": reply.reasoning,
+            "reasoning_kind": reply.reasoning_kind,
+            "raw_usage": reply.raw_usage,
+            "logprobs": reply.logprobs,
+            "tool_calls": reply.tool_calls,
+            "extra": reply.extra,
+        }
+        kept = {k: v for k, v in body.items() if v not in (None, (), {})}
+        text = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        self.db.execute(
+            "INSERT OR REPLACE INTO reply (try_id, body) VALUES (?, ?)", (try_id, zstandard.compress(text, 3))
+        )
+
+    def reply(self, try_id: int) -> Reply:
+        """A stored reply, as `reply.py` read it."""
+        row = self.db.execute(
+            "SELECT body, finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
+            " cached_input_tokens, output_tokens, reasoning_tokens, cost"
+            " FROM try JOIN reply ON reply.try_id = try.id WHERE try.id = ?",
+            (try_id,),
+        ).fetchone()
+        return _reply_of(row)
+
+    # ---- verdicts
+
+    def put_verdicts(
+        self, attempt_id: int, verdicts: Sequence[Verdict], accepted: bool, reason: str | None, now: str
+    ) -> None:
+        """Verdicts are added, never changed; the attempt keeps what the latest say in sum."""
+        self.db.executemany(
+            "INSERT INTO verdict (attempt_id, check_name, version, outcome, detail, at) VALUES (?, ?, ?, ?, ?, ?)",
+            [(attempt_id, v.check, v.version, v.outcome.value, v.detail, now) for v in verdicts],
+        )
+        self.db.execute("UPDATE attempt SET accepted = ?, reason = ? WHERE id = ?", (int(accepted), reason, attempt_id))
+
+    def unjudged(self, run_id: int) -> list[tuple[int, Question, Reply]]:
+        """Answers that an earlier start stored and did not live to judge."""
+        rows = self.db.execute(
+            "SELECT attempt.id AS id, body, answer_try FROM attempt JOIN question ON question.id = question_id"
+            " WHERE attempt.run_id = ? AND attempt.state = 'answered' AND accepted IS NULL ORDER BY attempt.id",
+            (run_id,),
+        ).fetchall()
+        return [(r["id"], Question.model_validate_json(r["body"]), self.reply(r["answer_try"])) for r in rows]
+
+    # ---- what reports and exports read
+
+    def figures(self, run_id: int) -> dict[str, Any]:
+        """Everything that the report folds: sums and counts of one run, money in picodollars."""
+        one = self.db.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone()
+        return {
+            "run": dict(one),
+            "sessions": self._all("SELECT * FROM session WHERE run_id = ? ORDER BY id", run_id),
+            "questions": self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id),
+            "asked": self._one("SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ?", run_id),
+            "sent": self._one("SELECT count(*) FROM try WHERE run_id = ?", run_id),
+            "out": self._one("SELECT count(*) FROM try WHERE run_id = ? AND state = 'sent'", run_id),
+            "answered": self._one("SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered'", run_id),
+            "in_doubt": self._one("SELECT count(*) FROM try WHERE run_id = ? AND doubt IS NOT NULL", run_id),
+            "reused": self._one("SELECT count(*) FROM attempt WHERE run_id = ? AND reused = 1", run_id),
+            "failed": self._pairs(
+                "SELECT kind, count(*) FROM try WHERE run_id = ? AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", run_id
+            ),
+            "tokens": self._all(
+                "SELECT coalesce(sum(input_tokens), 0) AS input, coalesce(sum(cached_input_tokens), 0) AS cached_input,"
+                " coalesce(sum(output_tokens), 0) AS output, coalesce(sum(reasoning_tokens), 0) AS reasoning,"
+                " coalesce(sum(state = 'answered' AND output_tokens IS NULL), 0) AS calls_without_usage"
+                " FROM try WHERE run_id = ?",
+                run_id,
+            )[0],
+            "unpriced": self._one(
+                "SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered' AND cost IS NULL AND doubt IS NULL",
+                run_id,
+            ),
+            "cost_sources": self._pairs(
+                "SELECT cost_source, count(*) FROM try WHERE run_id = ? AND state = 'answered' GROUP BY 1 ORDER BY 1",
+                run_id,
+            ),
+            "spent_on": self._pairs(
+                "SELECT CASE WHEN answer_try IS NOT try.id THEN 'failed' WHEN accepted = 1 THEN 'accepted'"
+                " WHEN attempt.reason = 'truncated' THEN 'truncated' ELSE 'rejected' END, sum(cost)"
+                " FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
+                run_id,
+            ),
+            "accepted": self._one("SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1", run_id),
+            "rejected": self._pairs(
+                "SELECT coalesce(reason, 'unknown'), count(*) FROM attempt WHERE run_id = ? AND accepted = 0"
+                " GROUP BY 1 ORDER BY 1",
+                run_id,
+            ),
+            "mean_reasoning_tokens": self._one(
+                "SELECT avg(reasoning_tokens) FROM attempt JOIN try ON try.id = answer_try"
+                " WHERE attempt.run_id = ? AND accepted = 1",
+                run_id,
+            ),
+            "mean_output_tokens": self._one(
+                "SELECT avg(output_tokens) FROM attempt JOIN try ON try.id = answer_try"
+                " WHERE attempt.run_id = ? AND accepted = 1",
+                run_id,
+            ),
+            "served": self._all(
+                "SELECT served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
+                " WHERE run_id = ? AND state = 'answered' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+                run_id,
+            ),
+            "per_question": self._all(
+                "SELECT count(*) AS n, sum(cost) AS sum, sum(1.0 * cost * cost) AS squares, sum(solved) AS solved FROM"
+                " (SELECT coalesce(sum(cost), 0) AS cost, question.status = 'solved' AS solved FROM question"
+                "  LEFT JOIN attempt ON attempt.question_id = question.id LEFT JOIN try ON try.attempt_id = attempt.id"
+                "  WHERE question.run_id = ? AND question.status != 'open' GROUP BY question.id)",
+                run_id,
+            )[0],
+            "training": [json.loads(r["block"]) for r in self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)],
+            "evaluation": self._evaluations(run_id),
+        }  # fmt: skip
+
+    def _evaluations(self, run_id: int) -> list[dict[str, Any]]:
+        found = []
+        for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id):
+            answers = self._all(
+                "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd"
+                " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
+                e["id"],
+            )
+            found.append({"key": e["key"], "settings": json.loads(e["settings"]), "answers": answers})
+        return found
+
+    def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        return [dict(r) for r in self.db.execute(statement, values)]
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        return self.db.execute(statement, values).fetchone()[0]
+
+    def _pairs(self, statement: str, *values: Any) -> dict[str, int]:
+        return {r[0]: r[1] for r in self.db.execute(statement, values) if r[0] is not None}
+
+    def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
+        """Attempts that got a whole reply, for exports: `all` of them, or the `accepted`; read as it goes."""
+        only = "AND attempt.accepted = 1" if which != "all" else ""
+        with closing(
+            self.db.execute(
+                "SELECT attempt.id AS attempt_id, attempt.sample, attempt.max_tokens, attempt.accepted, attempt.reason,"
+                " attempt.reused, question.name AS question_name, question.body AS question_body, attempt.answer_try,"
+                " attempt.key, try.*, reply.body FROM attempt JOIN question ON question.id = attempt.question_id"
+                " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
+                f" WHERE attempt.run_id = ? {only} ORDER BY question.id, attempt.sample, attempt.id",
+                (run_id,),
+            )
+        ) as rows:
+            for r in rows:
+                verdicts = self._all(
+                    "SELECT check_name AS 'check', version, outcome, detail FROM verdict WHERE attempt_id = ? ORDER BY id",
+                    r["attempt_id"],
+                )
+                yield {**{k: r[k] for k in r.keys() if k != "body"}, "reply": _reply_of(r), "verdicts": verdicts}  # noqa: SIM118 - a Row iterates over values
+
+    def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
+        """One question with all its attempts, tries and verdicts, for `harvest why`."""
+        q = self.db.execute("SELECT * FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)).fetchone()
+        if q is None:
+            return None
+        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? ORDER BY id", q["id"])
+        for a in attempts:
+            a["tries"] = self._all("SELECT * FROM try WHERE attempt_id = ? ORDER BY id", a["id"])
+            a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])
+            a["reply"] = self.reply(a["answer_try"]) if a["answer_try"] else None
+        return {**dict(q), "question": Question.model_validate_json(q["body"]), "attempts": attempts}
+
+    def some_question_names(self, run_id: int, limit: int) -> list[str]:
+        rows = self.db.execute("SELECT name FROM question WHERE run_id = ? ORDER BY id LIMIT ?", (run_id, limit))
+        return [r["name"] for r in rows]
+
+    # ---- training and evaluation
+
+    def put_training(self, run_name: str, key: str, block: dict[str, Any]) -> None:
+        """What one training cost and gave; the same training again takes the place of its own block."""
+        with self.transaction():
+            self.db.execute(
+                "INSERT INTO training (run_id, key, block) VALUES (?, ?, ?)"
+                " ON CONFLICT (run_id, key) DO UPDATE SET block = excluded.block",
+                (self.run_id(run_name), key, json.dumps(block, ensure_ascii=False)),
+            )
+
+    def put_evaluation(self, run_name: str, key: str, settings: dict[str, Any]) -> None:
+        with self.transaction():
+            self.db.execute(
+                "INSERT INTO evaluation (run_id, key, settings) VALUES (?, ?, ?)"
+                " ON CONFLICT (run_id, key) DO UPDATE SET settings = excluded.settings",
+                (self.run_id(run_name), key, json.dumps(settings, ensure_ascii=False)),
+            )
+
+    def put_evaluation_answers(self, run_name: str, key: str, rows: Iterable[dict[str, Any]]) -> None:
+        with self.transaction():
+            evaluation_id = self._evaluation_id(run_name, key)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO evaluation_answer VALUES"
+                " (:evaluation_id, :question_id, :sample, :outcome, :finish_reason, :output_tokens, :cost_pusd, :text)",
+                [{**r, "evaluation_id": evaluation_id} for r in rows],
+            )
+
+    def evaluation_answers(self, run_name: str, key: str) -> list[dict[str, Any]]:
+        return self._all(
+            "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd, text"
+            " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
+            self._evaluation_id(run_name, key),
+        )
+
+    def _evaluation_id(self, run_name: str, key: str) -> int:
+        row = self.db.execute(
+            "SELECT id FROM evaluation WHERE run_id = ? AND key = ?", (self.run_id(run_name), key)
+        ).fetchone()
+        return int(row["id"]) if row else 0
+
+
+class Ledger:
+    """The writing thread: calls on a Store from the event loop, committed in groups, each answered after its commit.
+
+    A call that raises takes its group with it, and every call of the group raises StoreUnusable: nothing of it
+    was written, so nothing that was not recorded may be sent.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    async def do(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `method(store, …)` in the next group; returns once it is on the disk."""
+        done: Future[T] = Future()
+        self._calls.put((lambda: method(self.store, *args, **kwargs), done))
+        return await asyncio.wrap_future(done)
+
+    def close(self) -> None:
+        """Writes what is waiting, then ends the thread; the store stays open."""
+        self._calls.put(None)
+        self._thread.join()
+
+    def _write(self) -> None:
+        ending = False
+        while not ending:
+            first = self._calls.get()
+            if first is None:
+                return
+            threading.Event().wait(GROUP_S)
+            group = [first]
+            while not self._calls.empty():
+                call = self._calls.get()
+                if call is None:
+                    ending = True
+                    break
+                group.append(call)
+            self._commit(group)
+
+    def _commit(self, group: list[tuple[Callable[[], Any], "Future[Any]"]]) -> None:
+        results = []
+        try:
+            with self.store.transaction():
+                results = [call() for call, _ in group]
+        except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
+            for _, done in group:
+                done.set_exception(e)
+            return
+        for (_, done), result in zip(group, results, strict=True):
+            done.set_result(result)
+
+
+def _take_lock(path: Path) -> int:
+    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise StoreUnusable(
+            f"store {path}: another process{f' (pid {holder})' if holder else ''} is writing to it. Wait for it, or give"
+            " this run a store of its own with --store"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def is_being_written(url: str) -> bool:
+    """Whether some process holds the store for writing now."""
+    try:
+        lock = os.open(f"{sqlite_path(url)}.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _uri(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _in_words(e: OSError | sqlite3.Error) -> str:
+    text = e.strerror or str(e) if isinstance(e, OSError) else str(e)
+    if "disk is full" in text or "No space left" in text:
+        return "the disk is full; free some space and start again"
+    if "not a database" in text:
+        return "not an SQLite database"
+    return text
+
+
+def _served(reply: Reply | None) -> tuple[str | None, ...]:
+    if reply is None:
+        return (None,) * 5
+    return (reply.finish_reason, reply.served_model, reply.served_by, reply.system_fingerprint, reply.response_id)
+
+
+def _reply_of(row: Row) -> Reply:
+    body = json.loads(zstandard.decompress(row["body"]))
+    usage = Usage(
+        row["input_tokens"], row["cached_input_tokens"], row["output_tokens"], row["reasoning_tokens"], row["cost"]
+    )
+    return Reply(
+        answer=body.get("answer", ""),
+        reasoning=body.get("reasoning"),
+        reasoning_kind=body.get("reasoning_kind"),
+        finish_reason=row["finish_reason"],
+        usage=usage,
+        raw_usage=body.get("raw_usage"),
+        logprobs=tuple(body["logprobs"]) if body.get("logprobs") else None,
+        tool_calls=tuple(body.get("tool_calls", ())),
+        served_model=row["served_model"],
+        served_by=row["served_by"],
+        system_fingerprint=row["system_fingerprint"],
+        response_id=row["response_id"],
+        extra=body.get("extra", {}),
+    )

@@ -1,0 +1,193 @@
+"""One attempt over the wire: a reply, or a named failure. The only HTTP to a teacher.
+
+Over aiohttp itself, not the openai client: a body is read under a limit and unpacked under one, redirects are
+not followed, nothing is tried again behind the ledger's back (docs/decisions.md has the figures).
+"""
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from harvest.config import Sampling
+from harvest.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
+from harvest.reply import StreamReader, read_response, refused_parameter
+from harvest.trace import Reply
+
+OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
+LENGTH_FIELDS = ("max_tokens", "max_completion_tokens")
+CONNECT_TIMEOUT_S = 30
+KEEPALIVE_S = 15
+"""Idle connections are dropped early: a server that closes one just as we send leaves the try in doubt."""
+
+FOREIGN: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
+    (aiohttp.ClientConnectorError, Passing, "no connection"),
+    (aiohttp.ConnectionTimeoutError, Passing, "no connection in time"),
+    (aiohttp.InvalidURL, RunRefused, "base_url is no address"),
+    (aiohttp.ClientPayloadError, Cut, "the body broke off"),
+    (aiohttp.ServerDisconnectedError, Cut, "the server hung up before it answered"),
+    (aiohttp.ClientError, Cut, "the connection failed"),
+    (OSError, Cut, "the connection failed"),
+)
+"""aiohttp's errors as ours, the first that fits; what cannot have reached the model costs nothing."""
+
+
+def request_body(
+    model: str, messages: Sequence[Mapping[str, str]], sampling: Sampling, sample: int, max_tokens: int
+) -> dict[str, Any]:
+    """What one attempt asks, in OpenAI's chat form. Part of its key, so only what the teacher sees is in it."""
+    body: dict[str, Any] = {"model": model, "messages": list(messages), "max_tokens": max_tokens}
+    for name in OPTIONAL:
+        if (value := getattr(sampling, name)) is not None:
+            body[name] = value
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed + sample
+    if sampling.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+    return body | sampling.extra
+
+
+def body_limit_bytes(max_tokens: int, top_logprobs: int, stream: bool) -> int:
+    """A generous bound on an honest body: some send the chain three times, escaped, and streams wrap each token."""
+    per_token = 256 + 256 * top_logprobs + (1024 if stream else 0)
+    return (1 << 20) + max_tokens * per_token
+
+
+@dataclass(slots=True)
+class Learned:
+    """What an endpoint was found to demand, kept with the run."""
+
+    length_field: str = "max_tokens"
+    dropped: set[str] = field(default_factory=set)
+
+
+class Teacher:
+    """An endpoint and a key. Used as an async context manager; any number of asks at once."""
+
+    def __init__(
+        self, base_url: str, key: str | None, *, stream: bool = False, droppable: frozenset[str] = frozenset()
+    ) -> None:
+        """`droppable` are parameters that the user did not set, and that may be left out where they are refused."""
+        self.url = base_url.rstrip("/") + "/chat/completions"
+        self.stream = stream
+        self.learned = Learned()
+        self._droppable = droppable
+        self._key = key.encode() if key else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "winnow"}
+        if self._key:
+            headers["authorization"] = f"Bearer {self._key.decode()}"
+        loopback = (urlsplit(self.url).hostname or "") in ("localhost", "127.0.0.1", "::1")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            trust_env=not loopback,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, body: Mapping[str, Any], limit_bytes: int) -> Reply:
+        """Raises an AttemptFailed. Has no deadline: the caller, who knows the budget, keeps that.
+
+        A parameter's name that the endpoint refuses is learned from its free 400 and the request sent again.
+        """
+        while True:
+            status, headers, data = await self._send(self._as_learned(body), limit_bytes)
+            if isinstance(data, Reply):
+                return data
+            if status != 400 or not self._learn(refused_parameter(status, data), body):
+                return read_response(status, headers, data)
+
+    def redact(self, text: str) -> str:
+        """The text without the key, where an endpoint echoes it."""
+        return text.replace(self._key.decode(), "[key]") if self._key else text
+
+    def _as_learned(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        sent = {k: v for k, v in body.items() if k not in self.learned.dropped}
+        if self.learned.length_field != "max_tokens" and "max_tokens" in sent:
+            sent[self.learned.length_field] = sent.pop("max_tokens")
+        if self.stream:
+            sent |= {"stream": True, "stream_options": {"include_usage": True}}
+        return sent
+
+    def _learn(self, refused: str | None, body: Mapping[str, Any]) -> bool:
+        if refused == "max_tokens" and self.learned.length_field == "max_tokens" and "max_tokens" in body:
+            self.learned.length_field = "max_completion_tokens"
+            return True
+        if refused in self._droppable and refused not in self.learned.dropped:
+            self.learned.dropped.add(refused)
+            return True
+        if refused in body and refused not in self.learned.dropped and refused not in ("messages", "max_tokens"):
+            raise RunRefused(f"the endpoint refuses the parameter {refused!r}: take it out of [sampling]")
+        return False
+
+    async def _send(self, body: Mapping[str, Any], limit_bytes: int) -> tuple[int, dict[str, str], bytes | Reply]:
+        if self._session is None:
+            raise RuntimeError("Teacher is used outside its `async with`")
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        try:
+            async with self._session.post(self.url, data=data, allow_redirects=False) as response:
+                headers = {k.lower(): v for k, v in response.headers.items()}
+                chunks = _unpacked(response, limit_bytes)
+                if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
+                    return 200, headers, await self._read_stream(chunks)
+                whole = self._without_key(b"".join([c async for c in chunks]))
+                return response.status, headers, whole
+        except (aiohttp.ClientError, OSError) as e:
+            for foreign, ours, words in FOREIGN:
+                if isinstance(e, foreign):
+                    raise ours(self.redact(f"{words}: {e}"[:500])) from None
+            raise
+
+    async def _read_stream(self, chunks: AsyncIterator[bytes]) -> Reply:
+        reader = StreamReader()
+        try:
+            async for chunk in chunks:
+                reader.feed(self._without_key(chunk))
+        except (aiohttp.ClientError, OSError, TooLarge, Cut) as e:
+            kind = type(e) if isinstance(e, TooLarge) else Cut
+            raise kind(self.redact(f"the stream broke off: {e}"[:500]), None, reader.partial()) from None
+        return reader.finish()
+
+    def _without_key(self, data: bytes) -> bytes:
+        return data.replace(self._key, b"[key]") if self._key and self._key in data else data
+
+
+async def _unpacked(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:
+    """The body in pieces, unpacked, never more than the limit. Raises TooLarge, or Cut for a packing unasked for."""
+    packing = response.headers.get("content-encoding", "identity").lower()
+    if packing not in ("identity", "", "gzip", "deflate"):
+        raise Cut(f"the body is packed as {packing[:20]}, which was not asked for")
+    unpack = zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
+    size = 0
+    async for chunk in response.content.iter_any():
+        while chunk:
+            if unpack is None:
+                piece, chunk = chunk, b""
+            else:
+                try:
+                    piece = unpack.decompress(chunk, limit_bytes)
+                except zlib.error:
+                    raise Cut("the body cannot be unpacked") from None
+                chunk = unpack.unconsumed_tail
+            size += len(piece)
+            if size > limit_bytes:
+                raise TooLarge(f"the body passed {limit_bytes:,} bytes")
+            yield piece
+            await asyncio.sleep(0) if unpack is not None else None
