@@ -164,6 +164,17 @@ def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bo
     return recipe
 
 
+def refuse_later(recipe: Recipe) -> None:
+    """Raises ConfigError for what a recipe may say and `sft` cannot do yet: nothing is quietly done otherwise."""
+    faults = []
+    if recipe.method == "qlora":
+        faults.append('method: "qlora" is not there yet: take "lora" (the same adapter over unquantised weights)')
+    if recipe.launch.strategy != "single":
+        faults.append(f'launch.strategy: "{recipe.launch.strategy}" is not there yet: take "single"')
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
 def lora_keys(further: Mapping[str, Any]) -> dict[str, Any]:
     """Those of [train]'s further keys that are LoraConfig's."""
     from peft import LoraConfig

@@ -208,8 +208,6 @@ def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
         if role == "assistant":
             asked = written(slots, k, add_generation_prompt=True)
             head = asked.rpartition(slots[k - 1])[2] if k else asked
-            if before and roles[k - 1] == "assistant":
-                head = _without_end(head, tokenizer)[1]
             end_id, rest = _without_end(rest, tokenizer)
         before.append(head)
     trims = tuple(f" {s} " not in padded for s in slots)

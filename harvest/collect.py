@@ -23,13 +23,14 @@ from harvest.errors import (
     Throttled,
     WinnowError,
 )
+from harvest.ledger import Ledger
 from harvest.money import cost_of, input_bound_tokens, worst_case
 from harvest.pace import Pace
 from harvest.plan import TRUNCATED, Ask, next_step
 from harvest.price import dearest
 from harvest.reply import truncated
 from harvest.run import Run, now
-from harvest.store import Ledger, OpenQuestion, Reused, Sent, Store
+from harvest.store import OpenQuestion, Reused, Sent, Store
 from harvest.teacher import Teacher, body_limit_bytes, request_body
 from harvest.trace import Attempt, Question, Reply, Verdict
 
@@ -61,6 +62,7 @@ class Tally:
     in_flight: int = 0
     peak_in_flight: int = 0
     stopping: bool = False
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -130,12 +132,14 @@ class Collection:
         self._money_moved = asyncio.Event()
         self._money_queue = asyncio.Lock()
         self._buying: dict[str, asyncio.Future[None]] = {}
+        self._served: set[tuple[str | None, str | None]] = set()
         self._any_answer, self._fruitless = False, 0
         self._last_good_s = self._loop.time()
 
     def stop(self, reason: WinnowError | None = None) -> None:
         """Asks nothing more; what is in flight is waited for, since it is paid for."""
-        self.reason = self.reason or reason
+        if self.reason is None or isinstance(reason, Overbilled):
+            self.reason = reason
         self._stop.set()
         self._money_moved.set()
         self.tally.stopping = True
@@ -208,9 +212,7 @@ class Collection:
         """One answer bought and judged, or given up. The same content in flight already is waited for."""
         cfg = self.run.config
         messages = self.run.prompt.messages(question.question)
-        body = request_body(
-            cfg.teacher.model or cfg.teacher.local or "", messages, cfg.sampling, ask.sample, ask.max_tokens
-        )
+        body = request_body(self.run.model, messages, cfg.sampling, ask.sample, ask.max_tokens)
         key = self.run.key(body, ask.sample)
         while key in self._buying:
             await asyncio.shield(self._buying[key])
@@ -280,14 +282,13 @@ class Collection:
         return held
 
     def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
+        cfg = self.run.config
         if self.run.tariff is None:
             return 0
-        tokens = input_bound_tokens(body["messages"])
+        tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
         start = datetime.now(UTC)
-        end = start + timedelta(seconds=self.run.config.teacher.timeout_s * (1 + LINGER))
-        return worst_case(
-            tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, self.run.config.sampling.extra)
-        )
+        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
+        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, cfg.sampling.extra))
 
     async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
         """One request, and its settlement: the reply, or the failure as it was booked."""
@@ -321,8 +322,9 @@ class Collection:
         self._any_answer, self._last_good_s = True, self._loop.time()
         self.tally.output_tokens += reply.usage.output_tokens or 0
         self.tally.spent_pusd += cost or 0
-        if over:
+        if over and self.run.tariff is not None:
             self._overbilled(reply)
+        self._notice_who(reply)
         return reply
 
     async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
@@ -331,7 +333,7 @@ class Collection:
         over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
         self.tally.failed_tries += 1
         self.tally.spent_pusd += cost or 0
-        if over and reply is not None:
+        if over and reply is not None and self.run.tariff is not None:
             self._overbilled(reply)
         if isinstance(failure, RunRefused):
             self.stop(TeacherRefused(f"the teacher refuses for good: {failure}"))
@@ -355,6 +357,18 @@ class Collection:
                 f" {reply.response_id or 'without an id'}): all is booked, asking stopped. Look at `harvest report`"
             )
         )
+
+    def _notice_who(self, reply: Reply) -> None:
+        """Warns, once for each newcomer, when another model or provider answers within the run."""
+        who = (reply.served_model, reply.served_by)
+        if who in self._served:
+            return
+        if self._served:
+            words = " by ".join(str(w) for w in who if w)
+            self.tally.warnings.append(
+                f"answers now come from {words or 'an unnamed model'}, not only who answered first"
+            )
+        self._served.add(who)
 
     def _pace(self, failure: AttemptFailed, started_s: float) -> None:
         at = self._loop.time()

@@ -78,6 +78,21 @@ class Teacher(Section):
         return self
 
 
+_SET_HERE = "is a setting of its own: write it under [sampling]"
+_OURS = "is winnow's own part of a request: the worst case of an answer is reckoned from it"
+NOT_EXTRA = {
+    **dict.fromkeys(
+        ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort", "top_logprobs"), _SET_HERE
+    ),
+    **dict.fromkeys(("messages", "n", "best_of", "stream_options", "max_output_tokens"), _OURS),
+    "max_completion_tokens": "write sampling.max_tokens: the name is learned from the endpoint",
+    "logprobs": "write sampling.top_logprobs",
+    "model": "write teacher.model",
+    "stream": "write teacher.stream",
+}
+"""What `sampling.extra` may not hold."""
+
+
 class Sampling(Section):
     """What is asked for. top_p, top_k, min_p, seed and reasoning_effort are sent only where set."""
 
@@ -110,6 +125,13 @@ class Sampling(Section):
     the limit once to raised_max_tokens."""
     raised_max_tokens: Count | None = None
     """The limit of the one further attempt under when_truncated = "raise"; twice max_tokens if not given."""
+
+    @model_validator(mode="after")
+    def _extra_is_extra(self) -> "Sampling":
+        for name in self.extra:
+            if name in NOT_EXTRA:
+                raise ValueError(f"extra.{name}: {NOT_EXTRA[name]}")
+        return self
 
 
 class Budget(Section):

@@ -3,6 +3,7 @@
     WinnowError                    1  never raised itself
     ├─ InputError                  2  the user's files, settings or arguments
     │  ├─ ConfigError QuestionError PromptError DatasetError TooLong StoreUnusable
+    │  ├─ TeacherUnavailable          the embedded teacher cannot be fetched or started
     │  └─ MissingExtra                names the command that installs it
     ├─ CapReached                  3
     ├─ TeacherRefused              4  key, balance, unknown model: asking again cannot help
@@ -49,6 +50,10 @@ class TooLong(InputError):
 
 class StoreUnusable(InputError):
     """The store is held by another process, cannot be written, or is not ours."""
+
+
+class TeacherUnavailable(InputError):
+    """The embedded teacher's weights cannot be had, or its server does not start."""
 
 
 class MissingExtra(InputError):

@@ -45,7 +45,7 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
         reasoning, answer = parts_of(reply, prompt.reasoning)
         yield {
             "messages": [
-                *prompt.messages(question),
+                *prompt.student_messages(question),
                 {"role": "assistant", "content": content_of(reasoning, answer)},
             ],
             "id": r["key"].removeprefix("sha256:")[:32],
@@ -230,7 +230,8 @@ def card(config: dict[str, Any], report: dict[str, Any], which: str, form: str, 
             f"| accepted | {traces['accepted']} |",
             f"| in this file | {n} |",
             "",
-            f"- Spent: {money['spent_usd']} USD (price from: {money['price_source']}), in doubt {money['in_doubt_usd']} USD"
+            f"- Spent: {money['spent_usd']} USD (price from: {money['price_source']}),"
+            f" in doubt {money['in_doubt_usd']} USD"
             + (f", {per_trace} USD an accepted trace." if per_trace is not None else "."),
             f"- Teacher: {name} at {teacher['base_url'] or 'this machine'};"
             f" terms on training with its answers: {teacher['terms'] or 'not recorded'}.",

@@ -4,12 +4,16 @@ A cached token can cost $1.4e-8, so a picodollar ($1e-12) is the smallest unit t
 does not fit one is rounded up, against the user's budget.
 """
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
+from typing import Any
 
 PICO = 1_000_000_000_000
+EXACT = Context(prec=100, rounding=ROUND_CEILING)
+"""Wide enough that no price times tokens is rounded; a figure with still more digits, from outside, goes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ FREE = Price(Decimal(0), Decimal(0), Decimal(0), "local")
 
 def pusd(usd: Decimal) -> int:
     """USD as whole picodollars, rounded up."""
-    return int((usd * PICO).to_integral_value(ROUND_CEILING))
+    return int(EXACT.multiply(usd, PICO).to_integral_value(ROUND_CEILING))
 
 
 def usd(amount_pusd: int) -> str:
@@ -70,10 +74,10 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
     if usage.input_tokens is None or usage.output_tokens is None:
         return None, price.source
     cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
-    total = (
-        price.input * (usage.input_tokens - cached) + price.cached_input * cached + price.output * usage.output_tokens
-    )
-    return pusd(total / 1_000_000), price.source
+    fresh = usage.input_tokens - cached
+    with localcontext(EXACT):
+        total = price.input * fresh + price.cached_input * cached + price.output * usage.output_tokens
+        return pusd(total / 1_000_000), price.source
 
 
 TOKENS_A_MESSAGE = 16
@@ -82,13 +86,14 @@ TOKENS_A_REQUEST = 64
 """Room for what it writes once: a start, a system message of its own, the head of the answer."""
 
 
-def input_bound_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str, Any] | None = None) -> int:
     """At least as many tokens as any byte-level tokenizer makes of these messages.
 
     A token holds at least one byte; some tokenizers normalise first, which can lengthen the text, so the
-    longest of the text, its NFC and its NFKC counts. Source: field notes §5.
+    longest of the text, its NFC and its NFKC counts. `extra` is what else the request holds (a schema, tools),
+    which a template may write out. Source: field notes §5.
     """
-    total = TOKENS_A_REQUEST
+    total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
     for message in messages:
         total += TOKENS_A_MESSAGE
         for text in message.values():
@@ -99,4 +104,6 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]]) -> int:
 
 def worst_case(input_tokens: int, max_tokens: int, price: Price) -> int:
     """Picodollars that one try can cost at most: all input uncached, all of max_tokens used, at this price."""
-    return pusd((max(price.input, price.cached_input) * input_tokens + price.output * max_tokens) / 1_000_000)
+    with localcontext(EXACT):
+        total = max(price.input, price.cached_input) * input_tokens + price.output * max_tokens
+        return pusd(total / 1_000_000)

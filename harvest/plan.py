@@ -37,12 +37,9 @@ def next_step(attempts: Sequence[Attempt], sampling: Sampling) -> Step:
         return Step(ended="solved")
     owed = [Ask(a.sample, a.max_tokens) for a in attempts if a.state == "open"]
     raised = _raised_limit(sampling)
-    for a in attempts:
-        if a.reason == TRUNCATED and a.max_tokens < raised:
-            again = Ask(a.sample, raised)
-            if not any((b.sample, b.max_tokens) == (again.sample, again.max_tokens) for b in attempts):
-                owed.append(again)
-    stuck = any(a.state == "failed" or (a.reason == TRUNCATED and a.max_tokens >= raised) for a in attempts)
+    latest = {a.sample: a for a in sorted(attempts, key=lambda a: a.max_tokens)}.values()
+    owed += [Ask(a.sample, raised) for a in latest if a.reason == TRUNCATED and a.max_tokens < raised]
+    stuck = any(a.state == "failed" or (a.reason == TRUNCATED and a.max_tokens >= raised) for a in latest)
     used = {a.sample for a in attempts} | {a.sample for a in owed}
     fresh = [] if stuck else [Ask(n, sampling.max_tokens) for n in range(sampling.samples) if n not in used]
     asks = (owed + fresh)[: sampling.stop_after_accepted - accepted]

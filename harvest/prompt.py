@@ -9,6 +9,8 @@
     ## user
     {question}
 
+Worked examples (`## user` and `## assistant` before the last `## user`) are for the teacher alone.
+
 `reasoning` says where the chain stands when the endpoint does not set it apart: `endpoint` (nowhere: the
 answer is all there is) or `before_box` (what the answer says before its final box).
 """
@@ -39,6 +41,11 @@ class Prompt:
         """What the teacher reads: role and content of each message. Text of a question is never a template."""
         text = question.question + _choices(question)
         return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
+
+    def student_messages(self, question: Question) -> list[dict[str, str]]:
+        """What the student reads, in training and after: the same without the worked examples."""
+        asked = self.messages(question)
+        return [m for m in asked if m["role"] == "system"] + asked[-1:]
 
 
 def _choices(question: Question) -> str:

@@ -79,7 +79,7 @@ def question_of(row: Mapping[str, Any]) -> Question:
         raise BadRow("question: not a text, or empty")
     for key in ("id", "answer", "domain", "source", "licence", "difficulty"):
         value = data.get(key)
-        if isinstance(value, bool) or isinstance(value, int | float):
+        if isinstance(value, bool | int | float):
             data[key] = str(value).lower() if isinstance(value, bool) else str(value)
     given_id = data.pop("id", None)
     try:

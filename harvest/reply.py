@@ -446,7 +446,7 @@ class StreamReader:
             return
         field, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
         if field == b"data":
-            self._data.append(bytes(value.removeprefix(b" ")))
+            self._data.append(bytes(value))
 
     def _event(self, data: list[bytes]) -> None:
         """One event of several data lines, or several events whose blank lines the server forgot."""
@@ -533,9 +533,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> AttemptFai
     return failure(f"{said} ({about})" if said else about, retry_after_s(headers, None), reply)
 
 
-def _class_of(
-    status: int, said: str, codes: frozenset[str], metadata: Json
-) -> tuple[type[AttemptFailed], str]:
+def _class_of(status: int, said: str, codes: frozenset[str], metadata: Json) -> tuple[type[AttemptFailed], str]:
     """(class, what it means for the user) by the table of field.md §2."""
     if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
         # too much asked at once for the balance, not an empty one: https://openrouter.ai/docs/api/reference/limits
@@ -672,7 +670,7 @@ def _clean(text: str) -> str:
 def _line(words: str | bytes, most: int = 600) -> str:
     """One printable line, for a message."""
     text = words[: 8 * most].decode("utf-8", "replace") if isinstance(words, bytes) else words[: 8 * most]
-    line = "".join(c for c in " ".join(_clean(text).split()) if c.isprintable())
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

@@ -245,7 +245,8 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
         yield f"| calls without a known price | {money['unpriced_calls']:,} |"
     yield ""
     t = r["tokens"]
-    yield f"Tokens: {t['input']:,} in ({t['cached_input']:,} cached), {t['output']:,} out ({t['reasoning']:,} reasoning)."
+    yield f"Tokens: {t['input']:,} in ({t['cached_input']:,} cached),"
+    yield f"{t['output']:,} out ({t['reasoning']:,} reasoning)."
     if r["pace"]["limited_by"]:
         yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
     yield from _after(r)
@@ -259,8 +260,8 @@ def _after(r: Mapping[str, Any]) -> Iterator[str]:
         for t in r["training"]:
             loss = f"{t['loss_first']:.3f} → {t['loss_last']:.3f}" if t.get("loss_first") is not None else "–"
             yield (
-                f"| {_plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f} | {loss}"
-                f" | {t['cost_usd'] or 'unknown'} |"
+                f"| {_plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f}"
+                f" | {loss} | {t['cost_usd'] or 'unknown'} |"
             )
     if r["evaluation"]:
         yield ""
@@ -273,13 +274,14 @@ def _after(r: Mapping[str, Any]) -> Iterator[str]:
                 continue
             yield (
                 f"| {_plain(who)} | {_plain(e['questions'])} | {e['n']} | {100 * e['accuracy']:.1f}%"
-                f" | {100 * e['low']:.1f}–{100 * e['high']:.1f}% | {e['mean_output_tokens']} | {100 * e['unfinished']:.1f}% |"
+                f" | {100 * e['low']:.1f}–{100 * e['high']:.1f}% | {e['mean_output_tokens']}"
+                f" | {100 * e['unfinished']:.1f}% |"
             )
     for g in r["gains"]:
         yield ""
         yield (
-            f"**Gain on {_plain(g['questions'])}: {g['points']:+.1f} points** (95%: {g['low']:+.1f} to {g['high']:+.1f},"
-            " paired by question)."
+            f"**Gain on {_plain(g['questions'])}: {g['points']:+.1f} points** (95%: {g['low']:+.1f} to"
+            f" {g['high']:+.1f}, paired by question)."
         )
     yield ""
     left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""

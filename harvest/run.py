@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from harvest import prompt as prompts
 from harvest.config import RunConfig, runs_folder
 from harvest.errors import ConfigError, QuestionError, StoreUnusable
+from harvest.models import find
 from harvest.money import pusd
 from harvest.price import Tariff, tariff_of
 from harvest.prompt import Prompt
@@ -37,6 +38,8 @@ class Run:
     config: RunConfig
     prompt: Prompt
     tariff: Tariff | None
+    model: str
+    """The model's name in a request."""
     endpoint: str
     """Who answers, for the key: the address, or the checksum of local weights."""
     folder: Path
@@ -73,23 +76,25 @@ def checked_tariff(config: RunConfig) -> Tariff | None:
         return tariff
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
         raise ConfigError(
-            f'budget.usd: this teacher is priced (by {tariff.source}) and the run has no cap: set budget.usd, e.g. usd = "5.00"'
+            f"budget.usd: this teacher is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
+            ' e.g. usd = "5.00"'
         )
     if tariff is None and cap is not None:
         raise ConfigError(
-            f"teacher.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at {config.teacher.base_url},"
-            " so a cap cannot be kept: set its price (input, output), or take budget.usd out"
+            f"teacher.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
+            f" {config.teacher.base_url}, so a cap cannot be kept: set its price, or take out budget.usd"
         )
     return tariff
 
 
-def endpoint_of(config: RunConfig) -> str:
+def answerer_of(config: RunConfig) -> tuple[str, str]:
+    """(model, endpoint) as an attempt's key names them: a local model by its weights, not by its address."""
     if config.teacher.local is not None:
         from harvest.local import checksum
 
-        return f"weights:{checksum(config.teacher.local)}"
+        return find(config.teacher.local).name, f"weights:{checksum(config.teacher.local)}"
     parts = urlsplit((config.teacher.base_url or "").rstrip("/"))
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+    return config.teacher.model or "", f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
 
 
 def prepare(
@@ -106,7 +111,7 @@ def prepare(
     """
     prompt = prompts.load(config.prompt, base)
     tariff = checked_tariff(config)
-    endpoint = endpoint_of(config)
+    model, endpoint = answerer_of(config)
     settings = config.model_dump(mode="json") | {
         "prompt_sha256": prompt.sha256, "endpoint": endpoint, "base": str(base.absolute()),
         "price_source": tariff.source if tariff else "none",
@@ -121,7 +126,7 @@ def prepare(
     folder = runs_folder() / config.name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_whole(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    return Run(run_id, config, prompt, tariff, endpoint, folder)
+    return Run(run_id, config, prompt, tariff, model, endpoint, folder)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from harvest.collect import Collection, Tally
 from harvest.config import RunConfig, runs_folder
 from harvest.errors import CapReached, MissingExtra, Overbilled, TeacherRefused, WinnowError
 from harvest.export import export
+from harvest.ledger import Ledger
 from harvest.progress import line, show
 from harvest.report import fold, markdown
 from harvest.run import Run, now, prepare, take_key, write_whole
-from harvest.store import Ledger, Store, is_being_written
-from harvest.teacher import Teacher
+from harvest.store import Store, is_being_written
+from harvest.teacher import Learned, Teacher
 
 INTERRUPTED = 130
 ROOM_FOR_PROMPT_TOKENS = 1024
+LEARNED = "learned"
 STATUS: dict[type[WinnowError], str] = {
     CapReached: "stopped_at_cap",
     Overbilled: "overbilled",
@@ -83,8 +85,12 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
         async with AsyncExitStack() as stack:
             if figures["questions"] > figures["ended"] or figures["unjudged"]:
                 teacher = await stack.enter_async_context(await _teacher(run, key, stack))
+                teacher.learned = await _remembered(ledger, run.id)
+                known = replace(teacher.learned)
                 collection = Collection(run, ledger, teacher, judge, tally)
                 await _watched(collection, run, tally)
+                if teacher.learned != known:
+                    await ledger.do(Store.add_event, run.id, LEARNED, asdict(teacher.learned), now())
         await ledger.do(Store.hold_unsettled, run.id, free, now())
         ending = _ending(collection)
         limited_by = _limited_by(collection, run, tally)
@@ -92,6 +98,11 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
         return ending
     finally:
         ledger.close()
+
+
+async def _remembered(ledger: Ledger, run_id: int) -> Learned:
+    found = await ledger.do(Store.events, run_id, LEARNED)
+    return Learned(**found[-1]) if found else Learned()
 
 
 async def _teacher(run: Run, key: str | None, stack: AsyncExitStack) -> Teacher:
@@ -112,7 +123,10 @@ async def _teacher(run: Run, key: str | None, stack: AsyncExitStack) -> Teacher:
 
 
 async def _watched(collection: Collection, run: Run, tally: Tally) -> None:
-    """Asks all, with progress, until done or stopped. The first signal waits for what is paid for, a second does not."""
+    """Asks all, with progress, until done or stopped.
+
+    The first signal waits for what is paid for, a second does not.
+    """
     loop = asyncio.get_running_loop()
     signals = 0
 
@@ -136,6 +150,8 @@ async def _watched(collection: Collection, run: Run, tally: Tally) -> None:
         shown.cancel()
         with suppress(asyncio.CancelledError):
             await shown
+        for warning in tally.warnings:
+            say(f"warning: {warning}")
         say(line(tally, cap))
 
 

@@ -1,3 +1,60 @@
-def accuracy_interval(x): 
-    return (sum(x)/len(x),0.0,1.0) if x else (None,None,None)
-def paired_gain(a,b): return (0.0,0.0,0.0)
+"""How sure a measured accuracy and a measured gain are. Pure. Questions are the unit: samples of one are not
+independent of each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+Z95 = 1.959963984540054
+"""The normal distribution's 97.5% point."""
+
+Interval = tuple[float, float, float] | tuple[None, None, None]
+"""Estimate, low, high; all None where nothing was measured."""
+
+
+def accuracy_interval(per_question: Sequence[float]) -> Interval:
+    """(mean, low, high) of the share of right samples, one number in [0, 1] for each question; 95%.
+
+    Wilson's score interval, with one sample a question exactly that. With several the questions are the
+    clusters: the number of questions is replaced by that which independent samples would have needed for the
+    same variance between questions. It never leaves [0, 1], and has a width where all are right or all wrong.
+    Source: Wilson 1927, JASA 22; effective sample size after Korn and Graubard 1998, Survey Methodology 24.
+
+    >>> [round(x, 4) for x in accuracy_interval([1.0] * 40 + [0.0] * 60)]
+    [0.4, 0.3094, 0.498]
+    >>> accuracy_interval([])
+    (None, None, None)
+    """
+    n = len(per_question)
+    if not n:
+        return None, None, None
+    p = sum(per_question) / n
+    between = sum((x - p) ** 2 for x in per_question) / n
+    n_effective = n * p * (1 - p) / between if between > 1e-12 else float(n)
+    shrink = 1 + Z95**2 / n_effective
+    centre = (p + Z95**2 / (2 * n_effective)) / shrink
+    half = Z95 / shrink * sqrt(p * (1 - p) / n_effective + Z95**2 / (4 * n_effective**2))
+    return p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Interval:
+    """(points, low, high): how many percentage points more of the same questions are right after; 95%.
+
+    Both map a question to its share of right samples; questions that only one has are left out. The interval
+    is over the differences by question, with one pseudo-question gained and one lost, so that it has a width
+    where no question changed. With one sample a question it is Bonett and Price's adjusted interval.
+    Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by question as in
+    Miller 2024, arXiv 2411.00640.
+
+    >>> [round(x, 1) for x in paired_gain({"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0})]
+    [50.0, -56.3, 100.0]
+    """
+    differences = [after[q] - before[q] for q in before.keys() & after.keys()]
+    n = len(differences)
+    if not n:
+        return None, None, None
+    centre = sum(differences) / (n + 2)
+    variance = (sum(d * d for d in differences) + 2) / (n + 2) - centre**2
+    half = Z95 * sqrt(variance / (n + 2))
+    points = sum(differences) / n
+    return 100 * points, 100 * max(-1.0, centre - half), 100 * min(1.0, centre + half)

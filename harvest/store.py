@@ -4,24 +4,20 @@ Data is appended: a step adds rows and changes none that an earlier step wrote, 
 is still out. Money moves in whole picodollars, and each statement that moves it stands in the transaction that
 records why: reserved with the try, then settled, freed or held in doubt with its reply.
 
-One process writes an SQLite store, held by a lock; any number may read. Inside that process one thread writes,
-and commits together what arrived within a few milliseconds (`Ledger`).
+One process writes an SQLite store, held by a lock; any number may read. Inside that process one thread writes
+(harvest/ledger.py).
 """
 
-import asyncio
 import fcntl
 import json
 import os
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 import zstandard
 
@@ -29,17 +25,12 @@ from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.money import Usage
 from harvest.trace import Attempt, Question, Reply, Verdict
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Row = sqlite3.Row
 
-GROUP_S = 0.004
-"""How long the writer waits for company before it commits."""
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
 
 
-def _tables(db: sqlite3.Connection) -> None:
-    db.executescript("""
+TABLES = """
     CREATE TABLE run (
       id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, created_at TEXT NOT NULL,
       cap INTEGER, spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
@@ -95,10 +86,10 @@ def _tables(db: sqlite3.Connection) -> None:
       outcome TEXT NOT NULL, finish_reason TEXT, output_tokens INTEGER, cost INTEGER, text TEXT NOT NULL,
       PRIMARY KEY (evaluation_id, question_id, sample)
     ) STRICT, WITHOUT ROWID;
-    """)
+"""
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_tables,)
+MIGRATIONS = (TABLES,)
 """Migration n brings a store of version n to n + 1. Add at the end; never change one that has been released."""
 
 
@@ -181,8 +172,7 @@ class Store:
                 f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
             )
         for n, migrate in enumerate(MIGRATIONS[version:], version + 1):
-            migrate(self.db)
-            self.db.execute(f"PRAGMA user_version = {n:d}")
+            self.db.executescript(f"BEGIN IMMEDIATE; {migrate} PRAGMA user_version = {n:d}; COMMIT;")
 
     def close(self) -> None:
         self.db.close()
@@ -274,15 +264,16 @@ class Store:
 
     def reopen(self, run_id: int) -> int:
         """Questions given up for a failure that may have passed are asked again by a new start."""
-        marks = ",".join("?" * len(RETRIED_KINDS))
-        failed = f"SELECT question_id FROM attempt WHERE run_id = ? AND state = 'failed' AND reason IN ({marks})"  # noqa: S608 - question marks alone
+        kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
-            f"UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN ({failed})",  # noqa: S608
-            (run_id, *RETRIED_KINDS),
+            "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
+            " WHERE run_id = ? AND state = 'failed' AND reason IN (SELECT value FROM json_each(?)))",
+            (run_id, kinds),
         ).rowcount
         self.db.execute(
-            f"UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND reason IN ({marks})",  # noqa: S608
-            (run_id, *RETRIED_KINDS),
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed'"
+            " AND reason IN (SELECT value FROM json_each(?))",
+            (run_id, kinds),
         )
         return n
 
@@ -325,10 +316,15 @@ class Store:
     def hold_unsettled(self, run_id: int, free: bool, now: str) -> None:
         """Tries still out when asking ended: in doubt at their worst case; of a free teacher, merely cut."""
         self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
-        how = "state = 'failed', kind = 'cut', cost = 0" if free else "state = 'in_doubt', doubt = reserved"
+        if free:
+            self.db.execute(
+                "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
+                " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
+                (now, run_id),
+            )
         self.db.execute(
-            f"UPDATE try SET {how}, ended_at = ?, message = 'winnow ended before the reply came'"  # noqa: S608 - one of two constants
-            " WHERE run_id = ? AND state = 'sent'",
+            "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"
+            " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
             (now, run_id),
         )
 
@@ -399,7 +395,7 @@ class Store:
         """A whole reply, its tokens and its cost; also one that comes after the try was held in doubt.
 
         A cost of None under a price is held in doubt at the worst case; without any price (`source` "none")
-        it is unpriced. True: it cost more than was reserved, so asking must stop.
+        it is unpriced. True: it cost more than was reserved.
         """
         held = self._free(try_id)
         doubt = held if cost_pusd is None and source != "none" else None
@@ -411,7 +407,7 @@ class Store:
             " WHERE id = (SELECT attempt_id FROM try WHERE id = ?)",
             (try_id, try_id),
         )
-        return cost_pusd is not None and cost_pusd > held and source != "local"
+        return cost_pusd is not None and cost_pusd > held
 
     def settle_failure(
         self, try_id: int, failure: AttemptFailed, reply: Reply | None, cost_pusd: int | None, source: str, now: str
@@ -424,7 +420,7 @@ class Store:
         self._end_try(try_id, state, failure.kind, str(failure)[:2000], reply, cost_pusd, source, doubt, now)
         if reply is not None:
             self._put_reply(try_id, reply)
-        return cost_pusd is not None and cost_pusd > held and source != "local"
+        return cost_pusd is not None and cost_pusd > held
 
     def fail_attempt(self, attempt_id: int, reason: str) -> None:
         """No more tries for it in this start."""
@@ -443,7 +439,8 @@ class Store:
 
     def _spend(self, try_id: int, cost_pusd: int, doubt_pusd: int) -> None:
         self.db.execute(
-            "UPDATE run SET spent = spent + ?, in_doubt = in_doubt + ? WHERE id = (SELECT run_id FROM try WHERE id = ?)",
+            "UPDATE run SET spent = spent + ?, in_doubt = in_doubt + ?"
+            " WHERE id = (SELECT run_id FROM try WHERE id = ?)",
             (cost_pusd, doubt_pusd, try_id),
         )
 
@@ -553,7 +550,8 @@ class Store:
             "spent_on": self._pairs(
                 "SELECT CASE WHEN answer_try IS NOT try.id THEN 'failed' WHEN accepted = 1 THEN 'accepted'"
                 " WHEN attempt.reason = 'truncated' THEN 'truncated' ELSE 'rejected' END, sum(cost)"
-                " FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
+                " FROM try JOIN attempt ON attempt.id = attempt_id"
+                " WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
                 run_id,
             ),
             "accepted": self._one("SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1", run_id),
@@ -584,9 +582,13 @@ class Store:
                 "  WHERE question.run_id = ? AND question.status != 'open' GROUP BY question.id)",
                 run_id,
             )[0],
-            "training": [json.loads(r["block"]) for r in self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)],
+            "training": self._trainings(run_id),
             "evaluation": self._evaluations(run_id),
         }  # fmt: skip
+
+    def _trainings(self, run_id: int) -> list[dict[str, Any]]:
+        rows = self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)
+        return [json.loads(r["block"]) for r in rows]
 
     def _evaluations(self, run_id: int) -> list[dict[str, Any]]:
         found = []
@@ -610,23 +612,26 @@ class Store:
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
         """Attempts that got a whole reply, for exports: `all` of them, or the `accepted`; read as it goes."""
-        only = "AND attempt.accepted = 1" if which != "all" else ""
         with closing(
             self.db.execute(
                 "SELECT attempt.id AS attempt_id, attempt.sample, attempt.max_tokens, attempt.accepted, attempt.reason,"
                 " attempt.reused, question.name AS question_name, question.body AS question_body, attempt.answer_try,"
                 " attempt.key, try.*, reply.body FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-                f" WHERE attempt.run_id = ? {only} ORDER BY question.id, attempt.sample, attempt.id",
-                (run_id,),
+                " WHERE attempt.run_id = ? AND (? OR attempt.accepted = 1)"
+                " ORDER BY question.id, attempt.sample, attempt.id",
+                (run_id, which == "all"),
             )
         ) as rows:
             for r in rows:
                 verdicts = self._all(
-                    "SELECT check_name AS 'check', version, outcome, detail FROM verdict WHERE attempt_id = ? ORDER BY id",
+                    "SELECT check_name AS 'check', version, outcome, detail FROM verdict"
+                    " WHERE attempt_id = ? ORDER BY id",
                     r["attempt_id"],
                 )
-                yield {**{k: r[k] for k in r.keys() if k != "body"}, "reply": _reply_of(r), "verdicts": verdicts}  # noqa: SIM118 - a Row iterates over values
+                row = dict(r)
+                del row["body"]
+                yield row | {"reply": _reply_of(r), "verdicts": verdicts}
 
     def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
         """One question with all its attempts, tries and verdicts, for `harvest why`."""
@@ -686,59 +691,6 @@ class Store:
         return int(row["id"]) if row else 0
 
 
-class Ledger:
-    """The writing thread: calls on a Store from the event loop, committed in groups, each answered after its commit.
-
-    A call that raises takes its group with it, and every call of the group raises StoreUnusable: nothing of it
-    was written, so nothing that was not recorded may be sent.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
-        self._thread.start()
-
-    async def do(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `method(store, …)` in the next group; returns once it is on the disk."""
-        done: Future[T] = Future()
-        self._calls.put((lambda: method(self.store, *args, **kwargs), done))
-        return await asyncio.wrap_future(done)
-
-    def close(self) -> None:
-        """Writes what is waiting, then ends the thread; the store stays open."""
-        self._calls.put(None)
-        self._thread.join()
-
-    def _write(self) -> None:
-        ending = False
-        while not ending:
-            first = self._calls.get()
-            if first is None:
-                return
-            threading.Event().wait(GROUP_S)
-            group = [first]
-            while not self._calls.empty():
-                call = self._calls.get()
-                if call is None:
-                    ending = True
-                    break
-                group.append(call)
-            self._commit(group)
-
-    def _commit(self, group: list[tuple[Callable[[], Any], "Future[Any]"]]) -> None:
-        results = []
-        try:
-            with self.store.transaction():
-                results = [call() for call, _ in group]
-        except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
-            for _, done in group:
-                done.set_exception(e)
-            return
-        for (_, done), result in zip(group, results, strict=True):
-            done.set_result(result)
-
-
 def _take_lock(path: Path) -> int:
     lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -747,8 +699,8 @@ def _take_lock(path: Path) -> int:
         holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         os.close(lock)
         raise StoreUnusable(
-            f"store {path}: another process{f' (pid {holder})' if holder else ''} is writing to it. Wait for it, or give"
-            " this run a store of its own with --store"
+            f"store {path}: another process{f' (pid {holder})' if holder else ''} is writing to it. Wait for it, or"
+            " give this run a store of its own with --store"
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)

@@ -6,9 +6,10 @@ not followed, nothing is tried again behind the ledger's back (docs/decisions.md
 
 import asyncio
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -17,12 +18,24 @@ import aiohttp
 
 from harvest.config import Sampling
 from harvest.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
-from harvest.reply import StreamReader, read_response, refused_parameter
+from harvest.reply import StreamReader, read_response, refused_parameter, retry_after_s
 from harvest.trace import Reply
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
-LENGTH_FIELDS = ("max_tokens", "max_completion_tokens")
+TEXTS = (
+    "answer",
+    "reasoning",
+    "finish_reason",
+    "raw_usage",
+    "tool_calls",
+    "served_model",
+    "served_by",
+    "system_fingerprint",
+    "response_id",
+    "extra",
+)
 CONNECT_TIMEOUT_S = 30
+SHORTEST_SECRET = 12
 KEEPALIVE_S = 15
 """Idle connections are dropped early: a server that closes one just as we send leaves the try in doubt."""
 
@@ -64,7 +77,7 @@ class Learned:
     """What an endpoint was found to demand, kept with the run."""
 
     length_field: str = "max_tokens"
-    dropped: set[str] = field(default_factory=set)
+    dropped: tuple[str, ...] = ()
 
 
 class Teacher:
@@ -78,13 +91,15 @@ class Teacher:
         self.stream = stream
         self.learned = Learned()
         self._droppable = droppable
-        self._key = key.encode() if key else None
+        self._key = key
+        # A word such as "EMPTY", which servers without keys are given, is no secret, and stands in honest answers.
+        self._secret = key if key and len(key) >= SHORTEST_SECRET else ""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "winnow"}
         if self._key:
-            headers["authorization"] = f"Bearer {self._key.decode()}"
+            headers["authorization"] = f"Bearer {self._key}"
         loopback = (urlsplit(self.url).hostname or "") in ("localhost", "127.0.0.1", "::1")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
@@ -108,15 +123,23 @@ class Teacher:
         A parameter's name that the endpoint refuses is learned from its free 400 and the request sent again.
         """
         while True:
-            status, headers, data = await self._send(self._as_learned(body), limit_bytes)
-            if isinstance(data, Reply):
-                return data
-            if status != 400 or not self._learn(refused_parameter(status, data), body):
-                return read_response(status, headers, data)
+            sent = self._as_learned(body)
+            headers: dict[str, str] = {}
+            try:
+                status, data = await self._send(sent, limit_bytes, headers)
+                if isinstance(data, Reply):
+                    return self._clean(data)
+                if status == 400 and self._learn(refused_parameter(status, data), sent):
+                    continue
+                return self._clean(read_response(status, headers, data))
+            except AttemptFailed as failure:
+                reply = self._clean(failure.reply) if isinstance(failure.reply, Reply) else None
+                wait = retry_after_s(headers, time.time())
+                raise type(failure)(self.redact(failure.message), wait, reply) from None
 
     def redact(self, text: str) -> str:
         """The text without the key, where an endpoint echoes it."""
-        return text.replace(self._key.decode(), "[key]") if self._key else text
+        return text.replace(self._secret, "[key]") if self._secret else text
 
     def _as_learned(self, body: Mapping[str, Any]) -> dict[str, Any]:
         sent = {k: v for k, v in body.items() if k not in self.learned.dropped}
@@ -126,47 +149,70 @@ class Teacher:
             sent |= {"stream": True, "stream_options": {"include_usage": True}}
         return sent
 
-    def _learn(self, refused: str | None, body: Mapping[str, Any]) -> bool:
-        if refused == "max_tokens" and self.learned.length_field == "max_tokens" and "max_tokens" in body:
+    def _learn(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
+        """Whether the request is worth sending again, without the parameter that it was refused for."""
+        if refused is None or refused not in sent:
+            return False
+        if refused == "max_tokens":
             self.learned.length_field = "max_completion_tokens"
             return True
-        if refused in self._droppable and refused not in self.learned.dropped:
-            self.learned.dropped.add(refused)
+        if refused in self._droppable:
+            self.learned.dropped = (*self.learned.dropped, refused)
             return True
-        if refused in body and refused not in self.learned.dropped and refused not in ("messages", "max_tokens"):
+        if refused in OPTIONAL:
             raise RunRefused(f"the endpoint refuses the parameter {refused!r}: take it out of [sampling]")
         return False
 
-    async def _send(self, body: Mapping[str, Any], limit_bytes: int) -> tuple[int, dict[str, str], bytes | Reply]:
+    def _clean(self, reply: Reply) -> Reply:
+        """The reply without the key, wherever an endpoint wrote it, split or escaped."""
+        if not self._secret:
+            return reply
+        texts = {name: self._redacted(getattr(reply, name)) for name in TEXTS}
+        return replace(reply, **{name: text for name, text in texts.items() if text != getattr(reply, name)})
+
+    def _redacted(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.redact(value)
+        if isinstance(value, Mapping):
+            return {self.redact(str(k)): self._redacted(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._redacted(v) for v in value)
+        return value
+
+    async def _send(
+        self, body: Mapping[str, Any], limit_bytes: int, headers: dict[str, str]
+    ) -> tuple[int, bytes | Reply]:
+        """(status, body), the body of a stream as a Reply already; fills `headers`, names in lower case."""
         if self._session is None:
             raise RuntimeError("Teacher is used outside its `async with`")
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
             async with self._session.post(self.url, data=data, allow_redirects=False) as response:
-                headers = {k.lower(): v for k, v in response.headers.items()}
+                headers.update((k.lower(), v) for k, v in response.headers.items())
                 chunks = _unpacked(response, limit_bytes)
                 if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
-                    return 200, headers, await self._read_stream(chunks)
-                whole = self._without_key(b"".join([c async for c in chunks]))
-                return response.status, headers, whole
+                    return 200, await self._read_stream(chunks)
+                return response.status, b"".join([c async for c in chunks])
         except (aiohttp.ClientError, OSError) as e:
             for foreign, ours, words in FOREIGN:
                 if isinstance(e, foreign):
-                    raise ours(self.redact(f"{words}: {e}"[:500])) from None
+                    raise ours(self.redact(f"{words}: {e}")[:500]) from None
             raise
 
     async def _read_stream(self, chunks: AsyncIterator[bytes]) -> Reply:
         reader = StreamReader()
         try:
             async for chunk in chunks:
-                reader.feed(self._without_key(chunk))
-        except (aiohttp.ClientError, OSError, TooLarge, Cut) as e:
-            kind = type(e) if isinstance(e, TooLarge) else Cut
-            raise kind(self.redact(f"the stream broke off: {e}"[:500]), None, reader.partial()) from None
-        return reader.finish()
-
-    def _without_key(self, data: bytes) -> bytes:
-        return data.replace(self._key, b"[key]") if self._key and self._key in data else data
+                reader.feed(chunk)
+            return reader.finish()
+        except TooLarge as e:
+            raise TooLarge(str(e), None, reader.partial()) from None
+        except (aiohttp.ClientError, OSError) as e:
+            broken = Cut(f"the stream broke off: {e}"[:500], None, reader.partial())
+        try:
+            return reader.finish()
+        except AttemptFailed:
+            raise broken from None
 
 
 async def _unpacked(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:

@@ -1,9 +1,35 @@
 """What every test may ask for."""
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from endpoint import PRICE, Endpoint, Script
+from hypothesis import HealthCheck, settings
+
+BARS = bool(os.environ.get("WINNOW_BARS"))
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile(
+    "winnow",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("winnow")
+
+
+def scaled(small: int, full: int) -> int:
+    """A sample in `make test`, the issue's full figure in `make bars`."""
+    return full if BARS else small
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +40,126 @@ def shared() -> Path:
     if not place.is_dir():
         pytest.skip(f"needs the shared data: {place} is no folder, set WINNOW_SHARED")
     return place
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[..., Endpoint]]:
+    """Starts scripted endpoints, and closes them."""
+    open_now: list[Endpoint] = []
+
+    def start(script: Script | None = None) -> Endpoint:
+        open_now.append(Endpoint(script).__enter__())
+        return open_now[-1]
+
+    yield start
+    for e in open_now:
+        e.__exit__(None, None, None)
+
+
+def sums(n: int, start: int = 0) -> list[dict[str, Any]]:
+    """Questions that the scripted endpoint knows the answer to."""
+    return [
+        {"id": f"q{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(start, start + n)
+    ]
+
+
+@dataclass
+class Place:
+    """A folder with a run of its own: settings, questions, store, runs."""
+
+    folder: Path
+    settings: dict[str, Any]
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store.db"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.store}"
+
+    @property
+    def toml(self) -> Path:
+        path = self.folder / "run.toml"
+        path.write_text(_toml(self.settings))
+        return path
+
+    @property
+    def run_folder(self) -> Path:
+        return self.folder / "runs" / str(self.settings["name"])
+
+    @property
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.run_folder / "report.json").read_text())
+        return found
+
+    def money(self, name: str) -> Decimal:
+        return Decimal(self.report["money"][f"{name}_usd"])
+
+    def command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "harvest", *args]
+
+    def start(self, *more: str, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+        """`collect` as its users run it; `python` in place of `-m harvest` for a wrapper around it."""
+        command = [sys.executable, *(python or ("-m", "harvest")), "collect", str(self.toml), *more]
+        env = {**os.environ, "WINNOW_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(ROOT), **self.env}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def collect(self, *more: str, timeout_s: float = 120) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr)"""
+        process = self.start(*more)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"still running after {timeout_s} s: {process.communicate()[1][-2000:]}") from None
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Callable[..., Place]:
+    """Makes a Place: `questions` rows, the endpoint's URL, and settings by dotted name over the usual ones."""
+
+    def make(url: str, questions: list[dict[str, Any]] | int = 1, /, folder: str = "place", **dotted: Any) -> Place:
+        where = tmp_path / folder
+        where.mkdir(exist_ok=True)
+        rows = sums(questions) if isinstance(questions, int) else questions
+        (where / "questions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        settings: dict[str, Any] = {
+            "name": "r",
+            "questions": str(where / "questions.jsonl"),
+            "store": f"sqlite:///{where / 'store.db'}",
+            "teacher": {"base_url": url, "model": "mock", "timeout_s": 20, "price_usd_per_mtok": PRICE},
+            "sampling": {"max_tokens": 100, "tries": 2},
+            "budget": {"usd": "1.00"},
+        }
+        for name, value in dotted.items():
+            *sections, last = name.split("__")
+            at = settings
+            for s in sections:
+                at = at.setdefault(s, {})
+            at[last] = value
+            if value is None:
+                del at[last]
+        return Place(where, settings)
+
+    return make
+
+
+def _toml(settings: dict[str, Any]) -> str:
+    def value(v: Any) -> str:
+        if isinstance(v, dict):
+            return "{ " + ", ".join(f"{json.dumps(k)} = {value(x)}" for k, x in v.items()) + " }"
+        if isinstance(v, list):
+            return "[" + ", ".join(map(value, v)) + "]"
+        return json.dumps(v)
+
+    plain = "".join(f"{k} = {value(v)}\n" for k, v in settings.items() if not isinstance(v, dict))
+    return plain + "".join(
+        f"\n[{name}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in section.items())
+        for name, section in settings.items()
+        if isinstance(section, dict)
+    )

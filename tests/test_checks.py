@@ -1,6 +1,7 @@
 """Checks: labelled right, wrong and hostile answers; what a killed parent leaves behind; the gold answers."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -58,8 +59,15 @@ RIGHT = [
     ("18", "Answer: x = 18"),
     ("18", "<think>\nIt might be 17.\n</think>\n\nThe answer is 18."),
     ("18", "The correct answer is 18 because 9 times 2 is 18."),
+    ("(2,\\infty)", "Therefore $x > 2$ is the solution."),
+    ("x \\le 2", "Thus $x <= 2$ is our answer."),
+    ("34", "Final Answer: The largest $n$ is 34."),
+    (r"\text{odd}", "$odd$"),
+    (r"The steps.\n\boxed{18}", r"\boxed{18}"),
     # plain numbers
     ("1000", r"\boxed{1,000}"),
+    ("1000", r"\boxed{1,\! 000}"),
+    (r"28\%", "The answer is $28$ percent."),
     ("1000", r"\boxed{1{,}000}"),
     ("1000", r"\boxed{1\,000}"),
     ("1,000", r"\boxed{1000}"),
@@ -279,10 +287,8 @@ FORMS = [
 def test_a_number_in_any_form_is_right_and_its_neighbour_never(n: int, form: str, off: int) -> None:
     answer = "So it is \\boxed{" + form.format(n=n) + "}"
     math = CHECKS["math"]
-    outcome, _ = math.quick(ask(str(n), "What percent, or how many?"), answer)  # type: ignore[misc]
-    assert outcome is Outcome.RIGHT
-    outcome, _ = math.quick(ask(str(n + off), "What percent, or how many?"), answer)  # type: ignore[misc]
-    assert outcome is Outcome.WRONG
+    assert math.quick(ask(str(n), "What percent, or how many?"), answer)[0] is Outcome.RIGHT
+    assert math.quick(ask(str(n + off), "What percent, or how many?"), answer)[0] is Outcome.WRONG
 
 
 @given(text=st.text(max_size=300))
@@ -350,11 +356,35 @@ def test_without_a_chain_or_a_finished_box_there_is_no_split(text: str) -> None:
 
 # ---- hostile answers
 
+SLOW_TO_SCAN = [
+    "answer" + " " * 9_000, "the answer to " * 700, "answer " + "*_ " * 3_000, "5 " + "a" * 78 + "!",
+    "5 " + "a." * 39 + "!",
+    "Answer: 5" + " " * 9_000 + "x", "#" * 9_000, "A" * 9_000 + ":", "*" * 9_000, "$" * 9_001, "\\boxed{" * 1_300,
+    "\\boxed{1}" * 1_000, "\\boxed{1} or " * 700, "." * 9_000, ". " * 5_000, "\\text{" * 1_500, "= " * 5_000,
+    "1 " * 5_000,
+    "1," * 5_000, "x" * 3_000_000, "\n" * 3_000_000, "(" * 1_000_000, "\\boxed{5}" + "y" * 3_000_000, "1" * 398 + "\n",
+    "1" + " " * 398 + "\n", "a_" * 200 + "=", "yes " * 3_000, "(A) " * 3_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_reading_an_answer_takes_no_time_whatever_it_is(name: str) -> None:
+    listed = ["17", "18"] if name == "choice" else None
+    question = ask("18", check=name, choices=listed, reasoning_gym={"task": "chain_sum", "entry": {"answer": "18"}})
+    for text in SLOW_TO_SCAN:
+        for answer in (text, f"The answer is {text}", f"\\boxed{{{text}}}"):
+            started = time.process_time()
+            CHECKS[name].quick(question, answer)
+            assert time.process_time() - started < 0.4, answer[:40]
+
+
 HOSTILE = [
-    "9^{9^{9^{9^{9}}}}", "9**9**9**9**9", "10^{10^{10}}", "10**(10**10)", "(10^{10^{8}})!", "99999999!", "((((9!)!)!)!)!",
+    "9^{9^{9^{9^{9}}}}", "9**9**9**9**9", "10^{10^{10}}", "10**(10**10)", "(10^{10^{8}})!", "99999999!",
+    "((((9!)!)!)!)!",
     "{" * 3000 + "1" + "}" * 3000, "(" * 3000 + "1" + ")" * 3000, "(" * 50 + "x" + ")" * 50 + "^2" * 40,
     r"\frac{1}{" * 40 + "2" + "}" * 40, r"\frac{1}{" * 2000 + "2" + "}" * 2000, r"\sqrt{" * 500 + "2" + "}" * 500,
-    "9" * 20_000, "9" * 9_000 + "!", "x+" * 200_000 + "1", "1" * 2_000_000, r"\int_0^{\infty} e^{-x^{x^{x}}} \sin(x^x) dx",
+    "9" * 20_000, "9" * 9_000 + "!", "x+" * 200_000 + "1", "1" * 2_000_000,
+    r"\int_0^{\infty} e^{-x^{x^{x}}} \sin(x^x) dx",
     r"\sum_{n=1}^{10^{12}} \sin(n^n)", r"\prod_{n=1}^{10^{9}} (n^n+1)", "(x+y+z+w+1)^{5000}", "(a+b)^{99999} - 1",
     r"\binom{10^{9}}{5 \cdot 10^{8}}", "2^{2^{2^{2^{2^{2}}}}}", r"\left(" * 400 + "1" + r"\right)" * 400,
     "1e999999999999", r"\gcd(9^{9^{9}}, 8^{8^{8}})", "__import__('os').system('touch owned')", "\\text{" * 5000,
@@ -377,6 +407,15 @@ def test_hostile_answers_end_in_time_and_the_next_is_judged_right() -> None:
             assert judge.judge_now(ask(r"2\sqrt{3}"), r"\boxed{\frac{6}{\sqrt{3}}}").passed, expression[:60]
             restarted = time.monotonic() - after
             assert took < limit_s + 0.5, (expression[:60], took, restarted)
+
+
+def test_hostile_answers_in_a_row_each_end_in_time() -> None:
+    limit_s = 3.0
+    with Judge(workers=1, timeout_s=limit_s) as judge:
+        for tower in HOSTILE[:3]:
+            started = time.monotonic()
+            assert judge.judge_now(ask(r"18\pi"), f"\\boxed{{{tower}}}").outcome is Outcome.TIMEOUT
+            assert time.monotonic() - started < limit_s + 0.5
 
 
 def test_a_tower_is_a_timeout_or_an_error_never_wrong(judge: Judge) -> None:
@@ -443,7 +482,10 @@ def _ended(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_die_with_a_killed_parent_and_leave_its_pipes() -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
@@ -494,8 +536,12 @@ def test_a_closed_judge_refuses_and_leaves_no_process() -> None:
 # ---- gold answers
 
 
+def _rows(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
 def test_gsm8k_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
-    rows = [json.loads(line) for line in (shared / "data/gsm8k/test.jsonl").open(encoding="utf-8")]
+    rows = _rows(shared / "data/gsm8k/test.jsonl")
     for row in rows:
         gold = row["answer"].partition("####")[2].strip()
         assert check_name_for({"question": row["question"], "answer": gold}) == "math"
@@ -505,7 +551,7 @@ def test_gsm8k_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
 
 
 def test_math_500_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
-    rows = [json.loads(line) for line in (shared / "data/math/math500.jsonl").open(encoding="utf-8")]
+    rows = _rows(shared / "data/math/math500.jsonl")
     failed = [row["answer"] for row in rows if gold_problem(ask(row["answer"], row["problem"]), judge)]
     assert len(failed) <= len(rows) // 100, failed
     unsolved = [row for row in rows if not judge.judge_now(ask(row["answer"], row["problem"]), row["solution"]).passed]
@@ -513,12 +559,12 @@ def test_math_500_golds_pass_their_own_check(shared: Path, judge: Judge) -> None
 
 
 def test_another_question_s_answer_is_never_right(shared: Path, judge: Judge) -> None:
-    rows = [json.loads(line) for line in (shared / "data/math/math500.jsonl").open(encoding="utf-8")]
+    rows = _rows(shared / "data/math/math500.jsonl")
     golds = sorted({row["answer"] for row in rows if not row["answer"].isdigit()})
     random.Random(7).shuffle(golds)
     taken = [
         (gold, other)
-        for gold, other in zip(golds[:80], golds[1:81], strict=True)
+        for gold, other in itertools.pairwise(golds[:81])
         if judge.judge_now(ask(gold), f"\\boxed{{{other}}}").passed
     ]
     assert taken == []
@@ -541,7 +587,7 @@ def test_a_gold_answer_that_cannot_pass_is_named(judge: Judge, row: Question, sa
 
 
 def test_labelled_traces_are_judged_as_labelled(shared: Path, judge: Judge) -> None:
-    rows = [json.loads(line) for line in (shared / "data/traces/qwen3.jsonl").open(encoding="utf-8")]
+    rows = _rows(shared / "data/traces/qwen3.jsonl")
     rows = [row for row in rows if row["grader"] in ("numeric", "choice") and row["finish_reason"] == "stop"]
     numeric = [row for row in rows if row["grader"] == "numeric"]
     said = [judge.judge_now(ask(row["gold"], row["question"]), row["answer"]) for row in numeric]
@@ -628,7 +674,11 @@ def test_every_gold_of_big_bench_hard_passes_its_own_check(shared: Path, judge: 
         for row in (rows["examples"] if isinstance(rows, dict) else rows)[:60]:
             name = check_name_for({"question": row["input"], "answer": row["target"]})
             question = ask(row["target"], row["input"], name)
-            assert judge.judge_now(question, f"So the answer is {row['target']}.").passed, (file.name, name, row["target"])
+            assert judge.judge_now(question, f"So the answer is {row['target']}.").passed, (
+                file.name,
+                name,
+                row["target"],
+            )
 
 
 def test_only_a_full_score_of_the_task_counts(judge: Judge) -> None:

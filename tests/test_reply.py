@@ -63,9 +63,7 @@ def stream(*pieces: bytes) -> Reply:
 
 def completion(message: dict[str, Any], finish: str | None = "stop", **top: Any) -> bytes:
     choice = {"index": 0, "message": message, "finish_reason": finish}
-    return json.dumps(
-        {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 5}} | top
-    ).encode()
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 5}} | top).encode()
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **top: Any) -> bytes:
@@ -87,12 +85,8 @@ def check_sane(reply: Reply) -> None:
     for count in (v for k, v in asdict(reply.usage).items()):
         assert count is None or (type(count) is int and count >= 0)
     usage = reply.usage
-    assert (usage.reasoning_tokens or 0) <= (
-        usage.output_tokens if usage.output_tokens is not None else 2**62
-    )
-    assert (usage.cached_input_tokens or 0) <= (
-        usage.input_tokens if usage.input_tokens is not None else 2**62
-    )
+    assert (usage.reasoning_tokens or 0) <= (usage.output_tokens if usage.output_tokens is not None else 2**62)
+    assert (usage.cached_input_tokens or 0) <= (usage.input_tokens if usage.input_tokens is not None else 2**62)
     assert isinstance(reply.answer, str)
     assert reply.reasoning_kind in (None, "chain", "summary", "encrypted")
     assert (reply.reasoning is not None) == (reply.reasoning_kind == "chain")
@@ -182,9 +176,7 @@ def test_a_known_shape_is_read_as_written_beside_it(path: Path) -> None:
     assert type(failure).__name__ == want.pop("class")
     assert failure.message.startswith(want.pop("message", ""))
     if "refused_parameter" in want:
-        assert refused_parameter(recording["http"]["status"], wire(recording)) == want.pop(
-            "refused_parameter"
-        )
+        assert refused_parameter(recording["http"]["status"], wire(recording)) == want.pop("refused_parameter")
     if "reply" in want:
         assert isinstance(failure.reply, Reply)
         check_subset(want.pop("reply"), asdict(failure.reply))
@@ -356,9 +348,7 @@ def usage_of(raw: str) -> Any:
     return read_response(200, {}, body)
 
 
-@pytest.mark.parametrize(
-    "bad", ["true", "-1", "1.0", "1.5", '"7"', "null", "[7]", "1e3", "1" * 30, "NaN", "Infinity"]
-)
+@pytest.mark.parametrize("bad", ["true", "-1", "1.0", "1.5", '"7"', "null", "[7]", "1e3", "1" * 30, "NaN", "Infinity"])
 def test_what_is_no_count_counts_nothing(bad: str) -> None:
     reply = usage_of(f'{{"prompt_tokens": {bad}, "completion_tokens": {bad}, "total_tokens": {bad}}}')
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (None, None)
@@ -371,6 +361,8 @@ def test_what_is_no_count_counts_nothing(bad: str) -> None:
         ({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 241, "reasoning_tokens": 228}, 229),
         ({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 241}, 229),
         ({"prompt_tokens": 12, "completion_tokens": 1, "reasoning_tokens": 228}, 229),
+        ({"prompt_tokens": 10, "completion_tokens": 300, "total_tokens": 410, "reasoning_tokens": 100}, 400),
+        ({"prompt_tokens": 10, "completion_tokens": 300, "total_tokens": 410, "reasoning_tokens": 99}, 300),
         ({"prompt_tokens": 12, "total_tokens": 241}, 229),
         ({"prompt_tokens": 12, "completion_tokens": 229, "total_tokens": 241, "reasoning_tokens": 228}, 229),
         ({"prompt_tokens": 12, "completion_tokens": 229, "total_tokens": 3}, 229),
@@ -380,6 +372,11 @@ def test_what_is_no_count_counts_nothing(bad: str) -> None:
 )
 def test_output_holds_the_reasoning_wherever_it_was_counted(raw: dict[str, int], output: int | None) -> None:
     assert usage_of(json.dumps(raw)).usage.output_tokens == output
+
+
+def test_input_holds_the_cached_tokens_wherever_they_were_counted() -> None:
+    assert usage_of('{"prompt_tokens": 10, "cached_tokens": 8}').usage.input_tokens == 10
+    assert usage_of('{"prompt_tokens": 10, "cached_tokens": 800}').usage.input_tokens == 810
 
 
 @pytest.mark.parametrize(
@@ -421,7 +418,7 @@ def test_usage_is_kept_as_sent() -> None:
 
 def test_fields_that_nobody_reads_are_kept_within_bounds() -> None:
     deep: Any = 1
-    for _ in range(200):
+    for _ in range(400):
         deep = [deep]
     top = {"citations": ["a", 0.5], "huge": "x" * 10_000_000, "wide": [0] * 100_000, "deep": deep}
     reply = read_response(200, {}, completion({"content": "4", "annotations": [1]}, **top))
@@ -429,6 +426,7 @@ def test_fields_that_nobody_reads_are_kept_within_bounds() -> None:
     assert reply.extra["message"] == {"annotations": [1]}
     assert reply.extra["huge"] == "left out: 10000000 characters"
     assert reply.extra["wide"].startswith("left out: ")
+    assert "left out: too deep" in json.dumps(reply.extra["deep"])
     assert len(json.dumps(reply.extra)) < 2000
 
 
@@ -506,6 +504,7 @@ def test_a_stream_is_read_whatever_its_manners() -> None:
     )
     reply = stream(lines)
     assert (reply.answer, reply.finish_reason, reply.response_id) == ("42", "stop", "a")
+    assert all(stream(lines[:at], lines[at:]) == reply for at in range(len(lines)))
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (1, 2)
 
 
@@ -537,9 +536,7 @@ def test_tool_calls_and_log_probabilities_are_put_together_over_chunks() -> None
         return {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": function}]}
 
     entry = {"token": "a", "logprob": -0.5, "top_logprobs": []}
-    one = json.dumps(
-        {"choices": [{"delta": {}, "logprobs": {"content": [entry]}, "token_ids": [7]}]}
-    ).encode()
+    one = json.dumps({"choices": [{"delta": {}, "logprobs": {"content": [entry]}, "token_ids": [7]}]}).encode()
     reply = stream(chunk(call(name="f", arguments='{"a"')), chunk(call(arguments=":1}")),
                    b"data: " + one + b"\n\n", b"data: " + one + b"\n\n", chunk({}, "tool_calls"))  # fmt: skip
     assert [t["function"] for t in reply.tool_calls] == [{"name": "f", "arguments": '{"a":1}'}]
@@ -575,9 +572,7 @@ def test_an_endpoint_may_stream_unasked_or_not_stream_when_asked() -> None:
         ({}, None),
     ],
 )
-def test_the_wait_is_read_in_seconds_milliseconds_or_as_a_date(
-    headers: dict[str, str], seconds: float | None
-) -> None:
+def test_the_wait_is_read_in_seconds_milliseconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, 1_795_478_400.0) == seconds
 
 
@@ -666,9 +661,7 @@ def mangle_bytes(draw: Any, data: bytes) -> bytes:
 def test_a_mangled_reply_is_a_reply_or_a_named_failure(shared: Path, data: st.DataObject) -> None:
     paths = [*sorted((shared / "api").glob("*.json")), *OWN]
     recording = load(data.draw(st.sampled_from(paths), label="recording"))
-    status = data.draw(
-        st.sampled_from([recording["http"]["status"], recording["http"]["status"], 400, 402, 429, 500])
-    )
+    status = data.draw(st.sampled_from([recording["http"]["status"], recording["http"]["status"], 400, 402, 429, 500]))
     if recording.get("sse"):
         lines = recording["sse"][-12:]
         lines = [
@@ -695,9 +688,7 @@ def test_a_mangled_reply_is_a_reply_or_a_named_failure(shared: Path, data: st.Da
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(100, 999), st.binary(max_size=200), st.binary(max_size=20))
-def test_any_bytes_under_any_status_are_a_reply_or_a_named_failure(
-    status: int, body: bytes, more: bytes
-) -> None:
+def test_any_bytes_under_any_status_are_a_reply_or_a_named_failure(status: int, body: bytes, more: bytes) -> None:
     readers: list[Callable[[], Reply]] = [lambda: read_response(status, {}, body), lambda: stream(body, more)]
     for read_it in readers:
         try:

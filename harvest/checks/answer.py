@@ -89,6 +89,7 @@ _FILLER = re.compile(
 _OTHERWISE = re.compile(
     r"[\s$,;:.)\]*\\]*(?:or|alternatively|otherwise|maybe|perhaps|possibly|another)\b", re.IGNORECASE
 )
+_FOLLOWS = re.compile(r"\b(?:so|thus|hence|therefore|then|gives?|yields?|becomes?)\b|=\s*$", re.IGNORECASE)
 _ALTERNATIVE = re.compile(r"\bor\b|\balternatively\b", re.IGNORECASE)
 
 
@@ -98,19 +99,24 @@ def _side_by_side(between: str) -> bool:
         return bool(_OTHERWISE.match(between[:200])) and len(between) <= 400
     if _FILLER.fullmatch(between) or _OTHERWISE.match(between):
         return True
-    return not re.search(r"[.!?]\s|\n", between) and bool(_ALTERNATIVE.search(between))
+    if re.search(r"[.!?]\s|\n", between):
+        return False
+    if _ALTERNATIVE.search(between):
+        return True
+    return bool(re.search(r"\band\b", between)) and not _FOLLOWS.search(between)
 
 
 _ANCHOR = re.compile(
     r"""(?ix)
-    (?: ^[ \t]*\#{4}[ \t]*(?=\S)                                   # GSM8K
-      | ^[ \t>*_#-]*(?:A|Ans)[ \t*_]*:[ \t*_]*                     # A: 26
-      | \b(?:final[ ]|correct[ ]|right[ ])?(?:answers?|option|choice)\b[ \t*_]*
-        (?:\([^()\n]{0,40}\)[ \t*_]*)?
-        (?:(?:to|for|of|in)\b[^.:\n=]{0,80}?)?[ \t*_]*
+    (?: ^[ \t]*+\#{4}[ \t]*(?=\S)                                   # GSM8K
+      | ^[ \t>*_#-]*+(?:A|Ans)[ \t*_]*+:[ \t*_]*+                  # A: 26
+      | \b(?:final[ ]|correct[ ]|right[ ])?(?:answers?|option|choice)\b[ \t*_]*+
+        (?:\([^()\n]{0,40}\)[ \t*_]*+)?
+        (?:(?:to|for|of|in)\b[^.:\n=]{0,80}?)?[ \t*_]{0,4}
         (?: : | = | \b(?:is|are|was|would[ ]be|should[ ]be|must[ ]be|will[ ]be|equals)\b )
-        [ \t]*(?:\b(?:therefore|thus|then|indeed|simply|just|clearly)\b,?[ \t]*)?:?[ \t*_]*
-      | ^[ \t>*_#-]*(?:final[ ])?answer[ \t*_]*\n                   # a heading, the value below it
+        [ \t]*+(?:\b(?:therefore|thus|then|indeed|simply|just|clearly|either)\b,?[ \t]*+)?:?[ \t*_]*+
+      | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+(?=\$|\\[(\[])
+      | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+\n                   # a heading, the value below it
     )""",
     re.MULTILINE,
 )
@@ -138,9 +144,7 @@ def unwrapped(value: str) -> str:
     value = value.strip()
     while True:
         before = value
-        value = (
-            value.strip().rstrip(".,;:!").strip() if not value.endswith(("\\!", "\\,", "\\;")) else value[:-2]
-        )
+        value = value.strip().rstrip(".,;:!").strip() if not value.endswith(("\\!", "\\,", "\\;")) else value[:-2]
         for opening, closing in (
             ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("$$", "$$"), ("$", "$"),
             ("\\(", "\\)"), ("\\[", "\\]"), ("“", "”"), ('"', '"'),
@@ -167,7 +171,7 @@ def _value_after(text: str, at: int) -> str | None:
     lines = [line for line in rest.split("\n", 6)[:6] if line.strip(" \t*_")]
     if not lines:
         return None
-    line = _REASON.split(_first_sentence(lines[0].strip()), maxsplit=1)[0]
+    line = _REASON.split(_first_sentence(" ".join(lines[0].split())), maxsplit=1)[0]
     for pair in ("**", "__"):
         if line.count(pair) % 2:
             line = line.replace(pair, "")
@@ -181,13 +185,14 @@ def _anchored(text: str) -> list[tuple[int, int, str]]:
         if match[0].strip(" \t>*_#-").upper().startswith("A:") and _LISTS_OPTIONS.search(text, match.end()):
             continue
         value = _value_after(text, match.end())
-        if value:
+        if value and not _ANCHOR.match(value):
             found.append((match.start(), match.end(), value))
     return found
 
 
 _FAREWELL = re.compile(
-    r"^\W*(?:i hope (?:it|this)|hope this|let me know|```|</?answer>|---+|\\\]|\$\$)", re.IGNORECASE
+    r"^\W*(?:i hope (?:it|this)|hope this|let me know|```|</?answer>|---+|\\end\{[a-z*]+\})|^\s*(?:\\\]|\$\$)\s*$",
+    re.IGNORECASE,
 )
 
 
@@ -266,9 +271,7 @@ def split_at_final_box(text: str) -> tuple[str, str] | None:
     if not boxes:
         return None
     at = text.rfind("\n", 0, boxes[-1].start) + 1
-    opening = re.search(
-        r"(?:^|\n)[ \t]*(?:\\\[|\$\$|\\begin\{[a-z*]+\})[ \t]*\n[ \t]*$", text[max(0, at - 200) : at]
-    )
+    opening = re.search(r"(?:^|\n)[ \t]*(?:\\\[|\$\$|\\begin\{[a-z*]+\})[ \t]*\n[ \t]*$", text[max(0, at - 200) : at])
     if opening:
         at = max(0, at - 200) + opening.start() + (text[max(0, at - 200) + opening.start()] == "\n")
     if not text[:at].strip():

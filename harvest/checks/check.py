@@ -61,11 +61,13 @@ _DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
 
 
 def plain_words(text: str) -> str:
-    """Text as it is compared where only the words count: case, markup, punctuation and articles do not.
+    """Text as it is compared where only the words count: case, accents, markup, punctuation and a first
+    article do not.
 
     Signs before digits, decimal points and symbols such as + # & stay: they are part of what is said.
     """
-    text = _PLAIN.sub(r" \1 ", unicodedata.normalize("NFKC", text[:MOST_CHARACTERS])).casefold()
+    text = unicodedata.normalize("NFKD", _PLAIN.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
+    text = "".join(character for character in text if not unicodedata.combining(character))
     text = text.replace("\N{MINUS SIGN}", "-").replace("\\", " ")
     text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
     text = _DROPPED.sub(" ", text).replace("\0", ".")

@@ -22,8 +22,7 @@ def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
     """Letter to words: the row's `choices`, else those that the question lists as "(A) …" or "A. …"."""
     if choices:
         unlettered = [
-            re.sub(rf"^\(?{letter}[.):]\s*", "", c)
-            for letter, c in zip(string.ascii_uppercase, choices, strict=False)
+            re.sub(rf"^\(?{letter}[.):]\s*", "", c) for letter, c in zip(string.ascii_uppercase, choices, strict=False)
         ]
         return dict(zip(string.ascii_uppercase, unlettered, strict=False))
     listed: dict[str, str] = {}
@@ -94,7 +93,7 @@ def _picked(stated: Stated, listed: dict[str, str]) -> str | Finding:
     bracketed = {letter for letter in _BRACKETED.findall(value) if letter in known}
     if len(bracketed) > 1:
         return Outcome.WRONG, f"two different answers: {shown(value)}"
-    pick = _PICK.match(value)
+    pick: re.Match[str] | None = _PICK.match(value)
     if pick and (letter := (pick[1] or pick[2]).upper()) in known:
         rest = plain_words(pick[3])
         # "A dog" is an article, "I think" a pronoun: a bare letter needs a mark, an end, or its own words.
@@ -104,16 +103,17 @@ def _picked(stated: Stated, listed: dict[str, str]) -> str | Finding:
             or re.match(r"[A-Za-z][).:,]", value)
         )
         if not rest or rest == plain_words(listed.get(letter, "")):
-            return letter
+            return str(letter)
         others = [other for other, text in listed.items() if other != letter and plain_words(text) == rest]
-        if others or re.match(r"(?:or|and|and/or)\b", rest):
+        letters = all(word.upper() in known for word in re.sub(r"\b(?:or|and)\b", "", rest).split())
+        if others or letters or re.match(r"(?:or|and)\b", rest):
             return Outcome.WRONG, f"two different answers: {shown(value)}"
         if marked:
-            return letter
+            return str(letter)
     if len(bracketed) == 1:
         if re.search(r"\b(?:not|isn't|wrong|incorrect|unless)\b", value, re.IGNORECASE):
             return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
-        return bracketed.pop()
+        return str(bracketed.pop())
     if stated.how == "last line":
         return Outcome.NO_ANSWER, f"no final answer found: the last line names no option: “{shown(value)}”"
     return Outcome.WRONG, f"{stated.how} {shown(value)}, which is none of the options"

@@ -51,13 +51,18 @@ class _Worker:
         self._prepared: set[str] = set()
 
     def judge(self, check: Check, work: Work, timeout_s: float) -> Finding:
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()
         try:
+            began = time.monotonic()
             if check.name not in self._prepared:
                 outcome, detail = self._ask(check.name, None, PREPARE_S)
                 if outcome is not Outcome.RIGHT:
                     return Outcome.ERROR, f"the check cannot run here: {detail}"
                 self._prepared.add(check.name)
-            return self._ask(check.name, work, timeout_s)
+            # Starting counts, so that the limit holds; but a slow start must not make an answer late.
+            left_s = timeout_s - (time.monotonic() - began)
+            return self._ask(check.name, work, max(left_s, timeout_s / 2))
         except TimeoutError:
             self.kill()
             return Outcome.TIMEOUT, f"not judged within {timeout_s:g} s"

@@ -8,7 +8,7 @@ they miss: answers stated without a box, mixed numbers, magnitudes, digit separa
 import re
 from collections.abc import Iterator
 
-from harvest.checks.answer import Stated, find_stated, unwrapped
+from harvest.checks.answer import Stated, final_answer, find_stated, unwrapped
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, plain_words, shown
 from harvest.checks.numbers import Number, is_rounded, parse_number, same_number
 from harvest.trace import Outcome, Question
@@ -41,7 +41,9 @@ class Maths:
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""
-        stated = _stated_value(answer)
+        if "\\boxed" in gold:
+            gold = final_answer(gold) or gold
+        stated = _stated_value(answer, gold)
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         if len(stated.value) > MOST_CHARACTERS:
@@ -103,6 +105,7 @@ class Maths:
 
 def _plain(text: str) -> Number | None:
     """A plain number, or the value of a chain of equations that ends in one (9 · 2 = 18)."""
+    text = unwrapped(text)
     number = parse_number(text)
     if number is None and text.count("=") > 1 and len(text) < 400 and "," not in text:
         return parse_number(text.rpartition("=")[2])
@@ -151,7 +154,7 @@ def _described(stated: Stated, gold: str) -> str:
     return f"{words}, gold {shown(gold)}"
 
 
-def _stated_value(answer: str) -> Stated:
+def _stated_value(answer: str, gold: str) -> Stated:
     """What is stated, as maths reads it: prose is not a value, a concluding sentence with one figure is."""
     stated = find_stated(answer)
     if stated.value is None:
@@ -165,11 +168,11 @@ def _stated_value(answer: str) -> Stated:
             return Stated(value, "stated", also)
         return Stated(None, why=f"“{shown(stated.value)}” is no value")
     line = stated.value
-    if _is_value(line):
+    if _is_value(line) or (is_words(gold) and plain_words(line) == plain_words(gold)):
         return stated
-    figure = _only_figure(line)
-    if figure is not None:
-        return Stated(figure, "last line")
+    value = _conclusion(line)
+    if value is not None:
+        return Stated(value, "last line")
     return Stated(None, why=f"the last line is no value: “{shown(line)}”")
 
 
@@ -177,35 +180,43 @@ def _readings(value: str) -> Iterator[str]:
     """A stated value as it is, or the one value that its sentence holds."""
     if _is_value(value) or (is_words(value) and len(value.split()) <= 4 and not _FIGURE.search(value)):
         yield value
-    inside = re.findall(r"\$([^$]+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*", value)
-    values = [text for group in inside for text in group if text]
-    if len(values) == 1 and not _UNSURE.search(value):
-        yield unwrapped(values[0])
-    figure = _only_figure(value, concluding=True)
-    if figure is not None:
-        yield figure
+    concluded = _conclusion(value, announced=True)
+    if concluded is not None:
+        yield concluded
+
+
+_SPAN = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*")
+_LEADS_TO = re.compile(r"(?:\b(?:is|are|equals|get|gets|that|have|obtain|find|conclude)|[:=])\s*$", re.IGNORECASE)
+
+
+def _conclusion(line: str, announced: bool = False) -> str | None:
+    """The one value in a sentence that concludes: "So she makes **$18** every day", "Thus $x > 2$".
+
+    An unsure sentence says nothing. `announced`: words before it have called it the answer.
+    """
+    sentence = re.split(r"(?<=[.!?])\s+", line[-600:].strip())[-1].rstrip(".")
+    if _UNSURE.search(sentence) or len(sentence) > 300:
+        return None
+    concludes = announced or bool(_CONCLUDES.match(sentence))
+    tail = re.search(r"(?:\b(?:is|are|equals)\s|=)\s*([^=]+)$", sentence)
+    if tail and (concludes or "=" in tail[0]) and parse_number(unwrapped(tail[1])):
+        return unwrapped(tail[1])
+    spans = list(_SPAN.finditer(sentence))
+    values = [unwrapped(next(part for part in span.groups() if part)) for span in spans]
+    told = [(span, v) for span, v in zip(spans, values, strict=True) if not re.fullmatch(r"[A-Za-z]|\W*", v)]
+    if len(told) == 1 and not _FIGURE.search(sentence.replace(told[0][0][0], " ")):
+        span, value = told[0]
+        number = parse_number(value)
+        bold = span[3] is not None and number is not None
+        if concludes or bold or (span.end() == len(sentence) and _LEADS_TO.search(sentence[: span.start()])):
+            return value if number or _is_value(value) else None
+    figures = _FIGURE.findall(sentence)
+    return str(figures[0]) if len(figures) == 1 and concludes and not told else None
 
 
 def _is_value(text: str) -> bool:
     if parse_number(text):
         return True
-    bare = re.sub(r"\\[a-zA-Z]+|\\text\s*\{[^{}]*\}", " ", text)
+    bare = re.sub(r"\\(?:begin|end)\{[a-z]+\*?\}(?:\{[a-z|]*\})?|\\text\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", text)
     bare = bare.replace(" and ", ",").replace(" or ", ",")
-    return not _foreign_words(bare) and not re.search(
-        r"[A-Za-z]{2,} [A-Za-z]{2,}|[?!]$", bare.replace(" and ", ",").replace(" or ", ",")
-    )
-
-
-def _only_figure(line: str, concluding: bool = False) -> str | None:
-    """The one figure of a sentence that concludes: "So she makes **$18** every day." An unsure one says nothing."""
-    sentence = re.split(r"(?<=[.!?])\s+", line.strip())[-1]
-    if _UNSURE.search(sentence) or len(sentence) > 300:
-        return None
-    figures = _FIGURE.findall(sentence)
-    if len(figures) != 1:
-        equals = re.search(r"=\s*([^=]+)$", sentence)
-        return unwrapped(equals[1]) if equals and parse_number(equals[1]) else None
-    bold = re.search(r"\*\*[^*]*\d[^*]*\*\*", sentence)
-    if concluding or bold or _CONCLUDES.match(sentence) or re.search(r"=\s*\S+$", sentence):
-        return str(figures[0])
-    return None
+    return not _foreign_words(bare) and not re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}|\?$", bare)

@@ -83,15 +83,13 @@ _PATTERN = re.compile(
     """,
     re.VERBOSE,
 )
-_NAME = re.compile(
-    r"^\s*([A-Za-z][A-Za-z_ ]{0,30}?(?:_\{?\w+\}?)?(?:\([a-z]\))?)\s*(?:=|\\approx|≈)\s*(?!.*=)"
-)
+_NAME = re.compile(r"^\s*([A-Za-z][A-Za-z_ ]{0,30}?(?:_\{?\w+\}?)?(?:\([a-z]\))?)\s*(?:=|\\approx|≈)\s*(?!.*=)")
 _HEDGE = re.compile(
     r"^(?:approximately|approx\.?|about|around|roughly|exactly|only|just|simply|equal to|equals|a total of|"
     r"≈|\\approx|=|~)\s*",
     re.IGNORECASE,
 )
-_REST = re.compile(r"(?:[\s/.·-]*(?:%|°|¢|\$|€|£|[A-Za-z][A-Za-z.]*(?:\s?\^\s?\{?-?[123]\}?)?))*\s*")
+_REST = re.compile(r"(?:[\s/.·-]*+(?:%|°|¢|\$|€|£|[A-Za-z][A-Za-z.]*+(?:\s?\^\s?\{?-?[123]\}?)?+))*+\s*+")
 
 
 def _spelled_out(text: str) -> str:
@@ -113,7 +111,8 @@ def _spelled_out(text: str) -> str:
 
 
 def _cleaned(text: str) -> str:
-    text = _TEXT.sub(r" \1 ", text)
+    text = re.sub(r"(?<!\\)\$([^$]*[^$\\])\$", r" \1 ", _TEXT.sub(r" \1 ", text))
+    text = re.sub(r",\s*\\!\s*", ",", text)
     text = re.sub(r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr?)(?![A-Za-z])|\\!|\$(?=\s*$)", "", text)
     text = text.replace(r"\$", "$").replace(r"\%", "%").replace("{,}", ",").replace(r"\#", "#")
     text = re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", text)
@@ -250,9 +249,7 @@ def same_number(gold: Number, given: Number, question: str = "") -> bool:
     elif gold.true_value == given.true_value:
         return True
     elif gold.value == given.value:
-        return (
-            gold.unit == "%" or abs(gold.value) >= 1 or bool(re.search(r"percent|%", question, re.IGNORECASE))
-        )
+        return gold.unit == "%" or abs(gold.value) >= 1 or bool(re.search(r"percent|%", question, re.IGNORECASE))
     if is_rounded(gold, question) and (given.places is None or given.places > (gold.places or 0)):
         return abs(given.value - gold.value) <= half_step(gold)
     return False

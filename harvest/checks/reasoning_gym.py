@@ -36,11 +36,7 @@ class ReasoningGym:
         described = f"{stated.how} {shown(value)}, {task} expects {shown(oracle)}"
         expected, given = parse_number(oracle), parse_number(value)
         if value.strip() == oracle.strip() or (
-            expected
-            and given
-            and not given.name
-            and expected.value == given.value
-            and expected.unit == given.unit
+            expected and given and not given.name and expected.value == given.value and expected.unit == given.unit
         ):
             return Outcome.RIGHT, described
         return {"task": task, "entry": entry, "value": value, "described": described}

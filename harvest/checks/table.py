@@ -43,7 +43,7 @@ def check_name_for(row: Mapping[str, Any]) -> str:
 
 
 def reads_as_maths(answer: str) -> bool:
-    """Whether a gold answer is maths: a number, a formula, an equation, a set; not words, dates, clock times."""
+    """Whether a gold answer is maths: a number, a formula, a set; not words, a date, a time."""
     if not answer or _DATE.fullmatch(answer):
         return False
     if answer.lower() in ("yes", "no", "true", "false"):
@@ -53,5 +53,5 @@ def reads_as_maths(answer: str) -> bool:
     if is_words(answer) or re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", answer):
         return False
     return bool(re.search(r"\d|[=+^<>π∞√]|^[a-z]\s*[-*/]\s*[a-z]$", answer)) and not re.search(
-        r"[#@&:]|\n", answer
+        r"[#@&]|:\d\d|\n", answer
     )

@@ -1,0 +1,50 @@
+"""How many answers a second and core the maths check judges: `python benchmarks/checks.py [SHARED]`.
+
+Plain: GSM8K's own solutions. Symbolic: MATH golds that are no plain number, each restated as a sum with zero so
+that no textual shortcut applies; half of them against another question's gold. One worker; CPU seconds of
+this process and of the worker are added up, so that what else the machine does is not counted.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from harvest.checks import Judge
+from harvest.checks.maths import is_words
+from harvest.checks.numbers import parse_number
+from harvest.trace import Question
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def cpu_s() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def measure(name: str, pairs: list[tuple[str, str]]) -> None:
+    before = cpu_s()
+    with Judge(workers=1) as judge:
+        right = sum(
+            judge.judge_now(Question(id="1", question="?", answer=gold, check="math"), answer).passed
+            for gold, answer in pairs
+        )
+    spent = cpu_s() - before
+    print(json.dumps({"what": name, "judged": len(pairs), "right": right, "a_second": round(len(pairs) / spent)}))
+
+
+def main(shared: Path) -> None:
+    gsm8k = rows(shared / "data/gsm8k/test.jsonl")
+    measure("plain", [(row["answer"].partition("####")[2].strip(), row["answer"]) for row in gsm8k])
+    golds = [row["answer"] for row in rows(shared / "data/math/train.jsonl")]
+    symbolic = [gold for gold in golds if gold and not parse_number(gold) and not is_words(gold)][:1000]
+    restated = [(gold, f"\\boxed{{{gold} + 0}}") for gold in symbolic[::2]]
+    others = list(zip(symbolic[1::2], (f"\\boxed{{{gold}}}" for gold in symbolic[::2]), strict=False))
+    measure("symbolic", restated + others)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared"))

@@ -1,0 +1,265 @@
+"""The command line: parse, call, turn errors into exit codes. Heavy imports stand inside the commands."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from harvest.errors import InputError, MissingExtra, WinnowError
+
+INTERRUPTED = 130
+TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
+Overrides = list[tuple[str, str]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
+    args, rest = _parser().parse_known_args(argv)
+    signal.signal(signal.SIGTERM, _terminated)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries say to each other is not for the user
+    try:
+        return int(args.run(args, _overrides(rest, args)))
+    except WinnowError as e:
+        return _tell(e)
+    except ModuleNotFoundError as e:
+        if (e.name or "").partition(".")[0] not in TRAIN_EXTRA:
+            raise
+        return _tell(MissingExtra(f"finetune {args.command}", "train"))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _tell(e: WinnowError) -> int:
+    for line in str(e).splitlines():
+        print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
+    return e.exit_code
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m finetune",
+        description="Train a small student on checked traces, look at a row, measure it.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], text: str, *, overrides: bool = False) -> argparse.ArgumentParser:
+        p = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        p.set_defaults(run=run, command=name, overrides=overrides, command_parser=p)
+        p.add_argument("--json", action="store_true", help="print one JSON object")
+        if overrides:
+            p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
+            p.epilog = "Any setting of RECIPE.toml: --section.key value, e.g. --train.learning_rate 2e-4"
+        return p
+
+    p = command("sft", _sft, "train the student on an export or a run; started again it goes on", overrides=True)
+    p.add_argument("--dry-run", action="store_true", help="check every row and setting, then stop")
+    p.add_argument(
+        "--run",
+        dest="run_name",
+        metavar="RUN",
+        help="whose report gets the training; without it: the run of `data`",
+    )
+    p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
+
+    p = command("show", _show, "one training row as the model sees it, trained tokens coloured", overrides=True)
+    p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
+
+    p = command("eval", _eval, "held-out accuracy with its interval, tokens an answer, unfinished answers")
+    p.add_argument("student", metavar="STUDENT", help="a trained folder, an entry of the model table, a hub's name")
+    p.add_argument(
+        "--questions",
+        required=True,
+        metavar="F",
+        help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"',
+    )
+    p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
+    p.add_argument("--samples", type=_count, default=1, metavar="N", help="answers for each question")
+    p.add_argument("--max-tokens", type=_count, default=1024, metavar="N", help="most tokens of an answer")
+    p.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0 is greedy")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument("--limit", type=_count, metavar="N", help="the first N questions alone")
+    p.add_argument(
+        "--label",
+        choices=("before", "after"),
+        help="without it: after for what finetune trained, else before",
+    )
+    p.add_argument(
+        "--run",
+        dest="run_name",
+        metavar="RUN",
+        help="whose report gets it; without it: the run it was trained on",
+    )
+    p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
+    return parser
+
+
+def _count(text: str) -> int:
+    n = int(text)
+    if n < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return n
+
+
+def _temperature(text: str) -> float:
+    t = float(text)
+    if not 0 <= t <= 10:
+        raise argparse.ArgumentTypeError("between 0 and 10")
+    return t
+
+
+def _overrides(rest: list[str], args: argparse.Namespace) -> Overrides:
+    """`--section.key value` and `--section.key=value`; anything else that was left over is a mistake."""
+    found: Overrides = []
+    words = iter(rest)
+    for word in words:
+        key, eq, value = word.removeprefix("--").partition("=")
+        if not args.overrides or not word.startswith("--") or not key:
+            args.command_parser.error(f"unknown argument {word!r}")
+        if not eq and (following := next(words, None)) is None:
+            args.command_parser.error(f"{word} needs a value")
+        found.append((key, value if eq else str(following)))
+    return found
+
+
+def _recipe_path(args: argparse.Namespace) -> Path:
+    from harvest.config import package_folder
+
+    return Path(args.recipe) if args.recipe else package_folder("recipes") / "demo-student.toml"
+
+
+def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
+    from finetune.config import read_recipe, refuse_later
+    from finetune.dataset import examples, run_folder
+    from finetune.student import find, load_tokenizer
+
+    recipe = read_recipe(_recipe_path(args), overrides, train=True)
+    refuse_later(recipe)
+    run = None
+    if (name := args.run_name or run_folder(recipe.data)) is not None:
+        from finetune.run import find_run
+
+        run = find_run(name, args.store)
+    student = find(recipe.student)
+    tokenizer = load_tokenizer(student)
+    rows = examples(recipe, tokenizer)
+    for line in rows.dropped[:20]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(rows.dropped) > 20:
+        print(f"left out: {len(rows.dropped) - 20} more", file=sys.stderr)
+    if args.dry_run:
+        _print_summary(rows.summary(), args.json)
+        return 0
+
+    from finetune.progress import Progress
+    from finetune.sft import attach_run, quiet, sft
+
+    quiet()
+    block = sft(recipe, rows, tokenizer, student, Progress("sft"))
+    if run is not None:
+        from harvest.session import write_report
+
+        run.put_training(attach_run(Path(recipe.output), run.name, run.url), block)
+        write_report(run.name, run.url)
+    if args.json:
+        print(json.dumps(block, ensure_ascii=False))
+    else:
+        print(
+            f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s, "
+            f"loss {block['loss_first']:.3f} to {block['loss_last']:.3f}"
+        )
+    return 0
+
+
+def _print_summary(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    row = found["row_tokens"]
+    print(
+        f"{found['rows']} rows, {found['dropped']} left out as too long; {found['tokens']:,} tokens, "
+        f"{found['trained_tokens']:,} of them trained; a row has {row['mean']} "
+        f"(half of them at most {row['p50']}, 95% at most {row['p95']}, the longest {row['max']})"
+    )
+
+
+def _show(args: argparse.Namespace, overrides: Overrides) -> int:
+    from finetune.config import read_recipe
+    from finetune.show import show
+
+    found, text = show(read_recipe(_recipe_path(args), overrides), args.row)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+
+    console = Console()
+    console.print(text, soft_wrap=True)
+    console.print(f"row {found['row']}: {found['tokens']} tokens, {found['trained_tokens']} of them trained (green)")
+    return 0
+
+
+def _eval(args: argparse.Namespace, _: Overrides) -> int:
+    from itertools import islice
+
+    from finetune.evaluate import Memory, Record, Sampling, evaluate, in_words
+    from finetune.progress import Progress
+    from finetune.run import find_run, prompt_of, trained_on
+    from finetune.student import find
+    from harvest import prompt as prompts
+    from harvest.questions import read_questions
+
+    if args.student.startswith(("http://", "https://")):
+        raise InputError(f"{args.student}: endpoints are not evaluated yet: name a folder or a model")
+    found_run = trained_on(Path(args.student))
+    run = find_run(args.run_name, args.store) if args.run_name else found_run
+    prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
+    questions = list(islice(read_questions(args.questions, Path()), args.limit))
+    if not questions:
+        raise InputError(f"{args.questions}: not one question in it")
+    student = find(args.student)
+
+    from finetune.generate import TransformersEngine
+    from finetune.sft import quiet
+
+    quiet()
+    record: Record = run or Memory()
+    sampling = Sampling(args.max_tokens, args.temperature, args.samples, args.seed)
+    label = args.label or ("after" if found_run or (Path(args.student) / "winnow.json").is_file() else "before")
+    found = evaluate(
+        TransformersEngine(student),
+        questions,
+        args.questions,
+        prompt,
+        sampling,
+        record,
+        Progress("eval"),
+        label,
+    )
+    if run is not None:
+        from harvest.session import write_report
+
+        write_report(run.name, run.url)
+    print(json.dumps(found, ensure_ascii=False) if args.json else in_words(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What is shown while a student learns or answers: a bar on a terminal, a line now and then elsewhere. On stderr."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+LINE_EVERY_S = 15.0
+
+
+class Progress:
+    """`what` of `total`, begun at `done`. Nothing is shown before `begin`."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.bar: Bar | None = None
+        self.total = self.first = 0
+        self.started = self.told = time.monotonic()
+
+    def begin(self, total: int, done: int = 0) -> None:
+        self.total, self.first = total, done
+        self.started = self.told = time.monotonic()
+        if sys.stderr.isatty():
+            self.bar = Bar(
+                TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+            )  # fmt: skip
+            self.bar.add_task(self.what, total=total, completed=done, note="")
+            self.bar.start()
+
+    def step(self, done: int, loss: float, tokens_per_s: float) -> None:
+        """One step of training is over."""
+        self.note(done, f"loss {loss:.4f} · {tokens_per_s:,.0f} tokens/s")
+
+    def note(self, done: int, text: str) -> None:
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done, note=text)
+            return
+        now = time.monotonic()
+        if now - self.told < LINE_EVERY_S and done < self.total:
+            return
+        self.told = now
+        left = (self.total - done) * (now - self.started) / max(1, done - self.first)
+        self.say(f"{self.what} {done}/{self.total} · {text} · {_duration(left)} to go")
+
+    def say(self, line: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(line, markup=False)
+            return
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

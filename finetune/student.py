@@ -1,0 +1,169 @@
+"""Which model a name means, and its tokenizer and weights as transformers loads and saves them.
+
+A GGUF file is converted once, beside the other caches: transformers can load one but not save what was
+trained from it, and reading its tokenizer costs seconds each time.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harvest.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """`name` as the recipe has it; `place` a folder, a .gguf file, or a hub's name when `is_hub`."""
+
+    name: str
+    place: str
+    is_hub: bool = False
+
+    @property
+    def gguf(self) -> Path | None:
+        return Path(self.place) if self.place.endswith(".gguf") and not self.is_hub else None
+
+
+def find(name: str) -> Student:
+    """A folder or file here, an entry of the model table (fetched if need be), else a name of the hub.
+
+    Raises ConfigError that says where it looked.
+    """
+    path = Path(name)
+    if path.suffix == ".gguf" and path.is_file():
+        return Student(name, name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            state = (
+                " (its training is not finished: run `finetune sft` again)" if (path / "winnow.json").is_file() else ""
+            )
+            raise ConfigError(f"{name}: a folder without config.json: no model{state}")
+        return Student(name, name)
+    from harvest.models import MODELS
+
+    names = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
+    if name.casefold() in names:
+        from harvest.local import fetch
+
+        return Student(name, str(fetch(name)))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
+        return Student(name, name, is_hub=True)
+    known = ", ".join(m.name for m in MODELS if m.use == "student")
+    raise ConfigError(
+        f"student {name!r}: no such folder, no entry of the model table (students: {known}), no hub's org/name"
+    )
+
+
+def identity(student: Student) -> str:
+    """The weights as a checksum: what is trained or measured, whatever it is called."""
+    if student.gguf is not None:
+        return _sha256(student.gguf)
+    folder = Path(student.place) if not student.is_hub else Path(_hub(student, _snapshot))
+    files = sorted(p for s in ("*.safetensors", "*.bin") for p in folder.glob(s))
+    if not files:
+        raise ConfigError(f"{student.name}: no weights (*.safetensors) in {folder}")
+    sums = [f"{p.name}={_sha256(p)}" for p in files]
+    return (
+        sums[0].partition("=")[2] if len(sums) == 1 else f"sha256:{hashlib.sha256(''.join(sums).encode()).hexdigest()}"
+    )
+
+
+@cache
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()}"
+
+
+def load_tokenizer(student: Student) -> Any:
+    """Its tokenizer, without touching the weights. Raises ConfigError where there is none."""
+    from transformers import AutoTokenizer
+
+    if student.gguf is not None:
+        gguf = student.gguf
+
+        def convert(to: Path) -> None:
+            AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(str(to))
+
+        return AutoTokenizer.from_pretrained(str(_converted(gguf, "tokenizer", convert)))
+    return _hub(student, AutoTokenizer.from_pretrained)
+
+
+def load_model(student: Student, dtype: Any) -> Any:
+    """Its weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded."""
+    from transformers import AutoModelForCausalLM
+
+    place = student.place
+    if student.gguf is not None:
+        place = str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
+    return _hub(
+        Student(student.name, place, student.is_hub),
+        lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=dtype),
+    )
+
+
+def base_folder(student: Student) -> str:
+    """What an adapter names as its base: a place that plain transformers loads."""
+    return (
+        str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
+        if student.gguf
+        else student.place
+    )
+
+
+def _convert_model(student: Student, to: Path) -> None:
+    """From GGUF to what can be saved: the same configuration without its quantisation, the same weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    gguf = student.gguf
+    assert gguf is not None
+    loaded = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    plain = {k: v for k, v in loaded.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    model = AutoModelForCausalLM.from_config(type(loaded.config)(**plain), dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    model.save_pretrained(str(to))
+    load_tokenizer(student).save_pretrained(str(to))
+
+
+def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
+    """`make`'s folder for this file's content; whole or not there, whoever else is making it."""
+    from harvest.local import cache_folder
+
+    place = cache_folder() / "converted" / _sha256(gguf).removeprefix("sha256:")[:16] / what
+    if place.is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{what}-", dir=place.parent))
+    try:
+        make(made)
+        made.chmod(0o755)
+        try:
+            made.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return place
+
+
+def _snapshot(name: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name)
+
+
+def _hub(student: Student, load: Callable[[str], Any]) -> Any:
+    """`load(place)`, with transformers' and the hub's many words about a missing file as one line."""
+    try:
+        return load(student.place)
+    except (OSError, ValueError) as e:
+        why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        where = "neither here nor to be had from the hub (offline?)" if student.is_hub else "cannot be loaded"
+        raise ConfigError(f"student {student.name!r}: {where}: {why[:300]}") from None

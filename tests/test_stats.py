@@ -1,0 +1,85 @@
+"""Intervals against figures known from elsewhere, and against many simulated measurements."""
+
+import random
+
+import pytest
+from harvest.stats import accuracy_interval, paired_gain
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60)
+
+
+def test_the_accuracy_of_nothing_is_unknown() -> None:
+    assert accuracy_interval([]) == (None, None, None)
+    assert paired_gain({}, {"a": 1.0}) == (None, None, None)
+
+
+def test_one_sample_a_question_is_wilsons_interval() -> None:
+    # statsmodels.stats.proportion.proportion_confint(3, 20, method="wilson")
+    assert accuracy_interval([1.0] * 3 + [0.0] * 17) == pytest.approx((0.15, 0.05237, 0.36042), abs=1e-4)
+
+
+def test_all_right_is_not_certain() -> None:
+    _, low, high = accuracy_interval([1.0] * 20)
+    assert low is not None
+    assert 0.8 < low < 0.9
+    assert high == 1.0
+
+
+def test_samples_of_one_question_do_not_count_as_questions() -> None:
+    by_question = accuracy_interval([1.0, 0.0] * 10)
+    as_if_independent = accuracy_interval([1.0, 0.0] * 40)
+    assert by_question[1] < as_if_independent[1]  # type: ignore[operator]
+
+
+def test_shares_that_agree_more_are_surer_than_right_or_wrong() -> None:
+    mixed, sharp = accuracy_interval([0.25, 0.75] * 20), accuracy_interval([0.0, 1.0] * 20)
+    assert mixed[0] == sharp[0]
+    assert sharp[1] < mixed[1] < mixed[2] < sharp[2]  # type: ignore[operator]
+
+
+@given(SHARES)
+def test_an_interval_holds_its_estimate_and_stays_in_range(shares: list[float]) -> None:
+    mean, low, high = accuracy_interval(shares)
+    assert 0 <= low <= mean <= high <= 1  # type: ignore[operator]
+
+
+def test_a_gain_is_paired_by_question_whatever_the_order() -> None:
+    before = {f"q{i}": 0.0 for i in range(50)}
+    after = {f"q{i}": float(i < 20) for i in reversed(range(50))}
+    points, low, high = paired_gain(before, after | {"another": 1.0})
+    assert points == 40
+    assert 24 < low < 30  # type: ignore[operator]
+    assert 50 < high < 55  # type: ignore[operator]
+
+
+def test_no_change_in_few_questions_is_no_proof_of_no_gain() -> None:
+    points, low, high = paired_gain({"a": 1.0, "b": 0.0}, {"a": 1.0, "b": 0.0})
+    assert points == 0
+    assert low < -50  # type: ignore[operator]
+    assert high > 50  # type: ignore[operator]
+
+
+@given(SHARES, st.randoms(use_true_random=False))
+def test_a_gain_turned_round_is_the_same_loss(shares: list[float], rng: random.Random) -> None:
+    before = {str(i): s for i, s in enumerate(shares)}
+    after = {q: rng.choice(shares) for q in before}
+    there, back = paired_gain(before, after), paired_gain(after, before)
+    assert there == pytest.approx((-back[0], -back[2], -back[1]))  # type: ignore[operator]
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng, n, trials = random.Random(7), 60, 1500
+    held_accuracy = held_gain = 0
+    for _ in range(trials):
+        skill = [rng.betavariate(1, 2) for _ in range(n)]  # questions differ: mean 1/3
+        shares = [sum(rng.random() < s for _ in range(4)) / 4 for s in skill]
+        _, low, high = accuracy_interval(shares)
+        held_accuracy += low <= 1 / 3 <= high  # type: ignore[operator]
+        before = {str(i): float(rng.random() < 0.2) for i in range(n)}
+        after = {q: float(rng.random() < (0.6 if b == 0 else 0.9)) for q, b in before.items()}
+        _, low, high = paired_gain(before, after)
+        held_gain += low <= 100 * (0.8 * 0.6 + 0.2 * 0.9 - 0.2) <= high  # type: ignore[operator]
+    assert 0.93 < held_accuracy / trials < 0.975
+    assert 0.93 < held_gain / trials < 0.985
