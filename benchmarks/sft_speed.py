@@ -75,12 +75,12 @@ def prepared(steps: int, folder: Path) -> Any:
 
 def ours(steps: int, folder: Path) -> dict[str, float]:
     import torch
-    from finetune.sft import build_trainer, quiet, student_parameters, training_config
+    from finetune.sft import build_trainer, is_bf16_faster, quiet, student_parameters, training_config
     from finetune.student import load_model
 
     recipe, student, tokenizer, made = prepared(steps, folder)
     quiet()
-    config = training_config(recipe, made, student_parameters(student))
+    config = training_config(recipe, made, student_parameters(student), bf16=is_bf16_faster())
     trainer = build_trainer(recipe, made, tokenizer, load_model(student, torch.float32), config)
     return timed(trainer, list(map(len, made.examples)))
 

@@ -82,7 +82,7 @@ class Launch(Section):
     gpu: str | None = None
     """The GPU's name, for the estimate."""
     gpus: Count = 1
-    """How many."""
+    """How many of them."""
     price_usd_per_gpu_hour: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
     """What an hour of one costs. Without it the cost of training is unknown, not zero."""
 

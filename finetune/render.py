@@ -147,7 +147,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
         if frame.before[k].rstrip("\n").endswith(layout.open.strip() or "\0"):  # the template opened the chain
             written = written.removeprefix(layout.open)
         put(_encode(prompt, tokenizer), 0)
-        put(_encode([(written, False)], tokenizer), 1)
+        put(_encode_turn(written, tokenizer), 1)
         put([frame.end_id], 1)
         prompt = []
     if len(ids) > max_tokens:
@@ -234,8 +234,7 @@ def _specials(tokenizer: Tokenizer) -> re.Pattern[str]:
 def _encode(parts: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int]:
     """Ids of (text, is the template's own) in a row: special tokens only where the template wrote them.
 
-    Tokens may merge from part to part, as they do when the student is asked: the parts are one text. Raises
-    DatasetError where the ids do not decode to that text.
+    Tokens may merge from part to part, as they do when the student is asked: the parts are one text.
     """
     special = _specials(tokenizer)
     text = "".join(t for t, _ in parts)
@@ -251,6 +250,12 @@ def _encode(parts: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int
                 run, at = "", m.end()
             run += t[at:]
         ids += _plain(run, tokenizer)
+    return ids
+
+
+def _encode_turn(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of what is trained. Raises DatasetError where they do not decode to it, byte for byte (or to its NFC)."""
+    ids = _encode([(text, False)], tokenizer)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if back != text and back != unicodedata.normalize("NFC", text):
         at = next((i for i, (a, b) in enumerate(zip(back, text, strict=False)) if a != b), min(len(back), len(text)))

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harvest.errors import ConfigError, InputError, WinnowError
 
 if TYPE_CHECKING:
+    from harvest.config import RunConfig
     from harvest.store import Store
 
 INTERRUPTED = 130
@@ -64,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print the report as JSON")
     p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
 
+    p = command(
+        "doctor", _doctor, "one small request: what does the endpoint send, announce, refuse and cost", overrides=True
+    )
+    p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe's embedded teacher")
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+
     p = command("report", _report, "rebuild report.json and report.md of a run from the store alone")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
     p.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -96,17 +104,41 @@ def _overrides(rest: list[str], args: argparse.Namespace) -> list[tuple[str, str
     return found
 
 
-def _collect(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+def _settings(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple["RunConfig", Path]:
     from harvest.config import load, package_folder
 
     path = Path(args.config) if args.config else package_folder("recipes") / f"{DEFAULT_RECIPE}.toml"
-    if args.store:
-        overrides = [*overrides, ("store", args.store)]
-    config = load(path, overrides)
+    return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent
+
+
+def _collect(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    config, base = _settings(args, overrides)
 
     from harvest.session import collect
 
-    return collect(config, path.parent, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
+    return collect(config, base, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
+
+
+def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    config, base = _settings(args, overrides)
+
+    from harvest.errors import RunRefused, TeacherRefused
+    from harvest.session import doctor
+
+    found, failure = doctor(config, base)
+    if args.json:
+        answered = {"answers": failure is None, "failure": failure and {"class": failure.kind, "message": str(failure)}}
+        print(json.dumps(answered | asdict(found), ensure_ascii=False))
+    else:
+        for f in found.findings:
+            print(f"{ {True: 'ok', False: '!!', None: '--'}[f.good] }  {f.name}: {f.words}")
+        if found.toml:
+            print("\nLines for RUN.toml:", *(f"  {t}" for t in found.toml), sep="\n")
+    if isinstance(failure, RunRefused):
+        raise TeacherRefused(f"the teacher refuses for good: {failure}")
+    if failure is not None:
+        raise InputError(f"no answer ({failure.kind}): {failure}")
+    return 0
 
 
 def _report(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:

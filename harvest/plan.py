@@ -4,17 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harvest.config import Sampling
-from harvest.trace import Attempt
+from harvest.trace import Ask, Attempt
 
 TRUNCATED = "truncated"
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One attempt to buy: its sample number and its limit."""
-
-    sample: int
-    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

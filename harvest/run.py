@@ -44,6 +44,10 @@ class Run:
     """Who answers, for the key: the address, or the checksum of local weights."""
     folder: Path
 
+    @property
+    def is_free(self) -> bool:
+        return self.config.teacher.local is not None
+
     def key(self, body: dict[str, Any], sample: int) -> str:
         """The content of an attempt: all that the teacher sees, and which sample of it this is."""
         return content_hash(
@@ -109,24 +113,32 @@ def prepare(
     `gold_problem` says what is wrong with a question's gold answer by its own check; it is asked of new
     questions alone.
     """
+    with store.transaction():
+        run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
+        _put_questions(config, base, store, run.id, gold_problem, skip_bad_rows)
+    run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    return run
+
+
+def put_run(
+    config: RunConfig, base: Path, store: Store, tariff: Tariff | None, *, may_change: bool
+) -> tuple[Run, dict[str, Any]]:
+    """(the run, its settings as they are stored). Raises ConfigError where a run of that name asked otherwise."""
     prompt = prompts.load(config.prompt, base)
-    tariff = checked_tariff(config)
     model, endpoint = answerer_of(config)
     settings = config.model_dump(mode="json") | {
-        "prompt_sha256": prompt.sha256, "endpoint": endpoint, "base": str(base.absolute()),
+        "prompt_sha256": prompt.sha256,
+        "endpoint": endpoint,
+        "base": str(base.absolute()),
         "price_source": tariff.source if tariff else "none",
-    }  # fmt: skip
+    }
     before = store.config_of(config.name)
-    if before is not None:
+    if before is not None and not may_change:
         _refuse_changes(config.name, before, settings)
-    with store.transaction():
-        cap = None if config.budget.usd is None else pusd(config.budget.usd)
-        run_id = store.put_run(config.name, settings, cap, now())
-        _put_questions(config, base, store, run_id, gold_problem, skip_bad_rows)
-    folder = runs_folder() / config.name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-    return Run(run_id, config, prompt, tariff, model, endpoint, folder)
+    cap = None if config.budget.usd is None else pusd(config.budget.usd)
+    run_id = store.put_run(config.name, settings, cap, now())
+    return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,12 +16,14 @@ from harvest import prompt as prompts
 from harvest.checks import Judge, gold_problem
 from harvest.collect import Collection, Tally
 from harvest.config import RunConfig, runs_folder
-from harvest.errors import CapReached, MissingExtra, Overbilled, TeacherRefused, WinnowError
+from harvest.doctor import DROPPABLE, Diagnosis, before_asking, diagnose
+from harvest.errors import AttemptFailed, CapReached, MissingExtra, Overbilled, TeacherRefused, WinnowError
 from harvest.export import export
 from harvest.ledger import Ledger
+from harvest.price import tariff_of
 from harvest.progress import line, show
 from harvest.report import fold, markdown
-from harvest.run import Run, now, prepare, take_key, write_whole
+from harvest.run import Run, checked_tariff, now, prepare, put_run, take_key, write_whole
 from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
 
@@ -84,7 +86,7 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
         collection = None
         async with AsyncExitStack() as stack:
             if figures["questions"] > figures["ended"] or figures["unjudged"]:
-                teacher = await stack.enter_async_context(await _teacher(run, key, stack))
+                teacher = await stack.enter_async_context(await _teacher(run, key, stack, _unset(run.config)))
                 teacher.learned = await _remembered(ledger, run.id)
                 known = replace(teacher.learned)
                 collection = Collection(run, ledger, teacher, judge, tally)
@@ -100,15 +102,18 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
         ledger.close()
 
 
+def _unset(config: RunConfig) -> frozenset[str]:
+    """Parameters that are sent by default alone, and may be left out where an endpoint refuses them."""
+    return frozenset({"temperature"} - config.sampling.model_fields_set)
+
+
 async def _remembered(ledger: Ledger, run_id: int) -> Learned:
     found = await ledger.do(Store.events, run_id, LEARNED)
     return Learned(**found[-1]) if found else Learned()
 
 
-async def _teacher(run: Run, key: str | None, stack: AsyncExitStack) -> Teacher:
+async def _teacher(run: Run, key: str | None, stack: AsyncExitStack, droppable: frozenset[str]) -> Teacher:
     cfg = run.config
-    explicit = cfg.sampling.model_fields_set
-    droppable = frozenset({"temperature"} - explicit)
     if cfg.teacher.local is None:
         return Teacher(cfg.teacher.base_url or "", key, stream=cfg.teacher.stream, droppable=droppable)
     try:
@@ -172,6 +177,33 @@ def _limited_by(collection: Collection | None, run: Run, tally: Tally) -> str:
     if collection.pace.refused:
         return "refusals"
     return "teacher" if run.config.teacher.local is not None else "concurrency"
+
+
+# ---- doctor
+
+
+def doctor(config: RunConfig, base: Path) -> tuple[Diagnosis, AttemptFailed | None]:
+    """What one small request shows, and the failure where it was not answered."""
+    key = take_key(config)
+    tariff = tariff_of(config)
+    if tariff is not None and config.budget.usd is None and config.teacher.local is None:
+        checked_tariff(config)
+    with Store.open(config.store) as store:
+        named = config.model_copy(update={"name": f"{config.name[:90]}-doctor"})
+        with store.transaction():
+            run, _ = put_run(named, base, store, tariff, may_change=True)
+        found = before_asking(config, tariff, key is not None)
+        return found, uvloop.run(_doctor(run, store, key, found))
+
+
+async def _doctor(run: Run, store: Store, key: str | None, found: Diagnosis) -> AttemptFailed | None:
+    ledger = Ledger(store)
+    try:
+        async with AsyncExitStack() as stack:
+            teacher = await stack.enter_async_context(await _teacher(run, key, stack, DROPPABLE))
+            return await diagnose(run, ledger, teacher, found)
+    finally:
+        ledger.close()
 
 
 # ---- report and export, from the store alone

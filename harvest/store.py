@@ -161,16 +161,17 @@ class Store:
         return store
 
     def _prepare(self, write: bool) -> None:
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
+            self.db.close()
+            raise StoreUnusable(
+                f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
+            )
         if write:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
         self.db.execute("PRAGMA foreign_keys = ON")
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
-            raise StoreUnusable(
-                f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
-            )
         for n, migrate in enumerate(MIGRATIONS[version:], version + 1):
             self.db.executescript(f"BEGIN IMMEDIATE; {migrate} PRAGMA user_version = {n:d}; COMMIT;")
 
@@ -246,6 +247,16 @@ class Store:
     def has_question(self, run_id: int, name: str) -> bool:
         statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
         return self.db.execute(statement, (run_id, name)).fetchone() is not None
+
+    def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
+        """(row of a question that is asked anew each time, how often it was)."""
+        self.put_question(run_id, question)
+        row = self.db.execute(
+            "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
+            " WHERE question.run_id = ? AND name = ? GROUP BY 1",
+            (run_id, question.id),
+        ).fetchone()
+        return row[0], row[1]
 
     def question_count(self, run_id: int) -> int:
         return int(self.db.execute("SELECT count(*) FROM question WHERE run_id = ?", (run_id,)).fetchone()[0])

@@ -90,6 +90,8 @@ class Teacher:
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.stream = stream
         self.learned = Learned()
+        self.last_headers: dict[str, str] = {}
+        """Of the newest response; names in lower case."""
         self._droppable = droppable
         self._key = key
         # A word such as "EMPTY", which servers without keys are given, is no secret, and stands in honest answers.
@@ -189,6 +191,7 @@ class Teacher:
         try:
             async with self._session.post(self.url, data=data, allow_redirects=False) as response:
                 headers.update((k.lower(), v) for k, v in response.headers.items())
+                self.last_headers = headers
                 chunks = _unpacked(response, limit_bytes)
                 if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                     return 200, await self._read_stream(chunks)

@@ -70,6 +70,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """One attempt to buy: its sample number and its limit."""
+
+    sample: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer bought, or to be bought, for a question, in one try or several.
 

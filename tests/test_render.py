@@ -5,15 +5,16 @@ from typing import Any
 import pytest
 from finetune.render import LAYOUTS, Layout, _frame, end_token, prompt_ids, render, turn
 from harvest.errors import ConfigError, DatasetError, TooLong
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from students import chat, smol_tokenizer
 
 THINK, SKY = LAYOUTS["think"], LAYOUTS["sky-t1"]
 CHAIN = "<think>\nFirst 7 + 25 = 32.\nünïcode ∑ 你好 👩‍🔬\n</think>\n\nSo \\boxed{32}."
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0x1FFFF), max_size=60)
 HOSTILE = st.lists(
-    st.sampled_from(["<|im_end|>", "<|im_start|>", "\n", "assistant", "<|endoftext|>", "<think>", " ", "a", "é"]), max_size=8
+    st.sampled_from(["<|im_end|>", "<|im_start|>", "\n", "assistant", "<|endoftext|>", "<think>", " ", "a", "é"]),
+    max_size=8,
 ).map("".join)
 
 
@@ -65,6 +66,7 @@ def test_of_several_turns_each_keeps_its_chain_and_its_end(tokenizer: Any) -> No
 @settings(max_examples=150, deadline=None)
 def test_any_text_comes_back_byte_for_byte(question: str, answer: str, reasoning: str) -> None:
     tokenizer = smol_tokenizer()
+    assume(decoded(tokenizer, tokenizer(question + answer + reasoning)["input_ids"]) == question + answer + reasoning)
     content = THINK.write(reasoning, answer)
     example = render(chat(question, content), tokenizer, 4096, THINK)
     assert trained(tokenizer, example) == content + "<|im_end|>"
@@ -105,6 +107,11 @@ def test_the_prompt_to_answer_is_the_untrained_start_of_the_row(tokenizer: Any) 
     assert list(example.ids[: example.mask.index(1)]) == prompt_ids(messages[:-1], tokenizer)
 
 
+def test_text_that_the_tokenizer_has_no_bytes_for_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(DatasetError, match="does not keep"):
+        render(chat("q", "a plane far away: \U00040000"), tokenizer, 512, THINK)
+
+
 def test_the_chain_moves_into_sky_t1s_marks(tokenizer: Any) -> None:
     example = render(chat("q", "<think>\nwhy\n</think>\n\nso"), tokenizer, 512, SKY)
     assert trained(tokenizer, example) == (
@@ -125,7 +132,9 @@ def test_marks_of_ones_own() -> None:
     assert turn("no chain", own) == "{{no chain}}"
 
 
-@given(reasoning=TEXT, answer=TEXT.filter(str.strip), layout=st.sampled_from([THINK, SKY, Layout("[[", "]]", "((", "))")]))
+@given(
+    reasoning=TEXT, answer=TEXT.filter(str.strip), layout=st.sampled_from([THINK, SKY, Layout("[[", "]]", "((", "))")])
+)
 def test_what_a_layout_writes_it_reads(reasoning: str, answer: str, layout: Layout) -> None:
     marks = [m.strip() for m in (layout.open, layout.close, layout.answer_open, layout.answer_close) if m]
     if not any(m in reasoning + answer for m in marks):

@@ -1,0 +1,101 @@
+"""One try bought: its worst case reserved, sent, settled. The only way to reach a teacher.
+
+Collecting, looking an endpoint over and evaluating one all go through here, so that nothing is asked off the books.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from harvest.errors import AttemptFailed, Late
+from harvest.ledger import Ledger
+from harvest.money import cost_of, input_bound_tokens, worst_case
+from harvest.price import dearest
+from harvest.run import Run, now
+from harvest.store import Reused, Sent, Store
+from harvest.teacher import Teacher, body_limit_bytes
+from harvest.trace import Ask, Reply
+
+LINGER = 0.5
+"""After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How one try ended, as it stands in the store."""
+
+    outcome: Reply | AttemptFailed
+    cost_pusd: int | None
+    over: bool
+    """It cost more than had been reserved for it."""
+
+
+class Buyer:
+    """Buys tries of one run from one teacher. `told` hears of each settlement, the late ones too."""
+
+    def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, told: Callable[[Settled], None]) -> None:
+        self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
+
+    async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any]) -> Sent | Reused | None:
+        """A try with its worst case reserved; None where the cap has no room for it now."""
+        key = self.run.key(body, ask.sample)
+        worst = self._worst_pusd(body, ask.max_tokens)
+        return await self.ledger.do(
+            Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now()
+        )
+
+    async def send(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
+        """One request and its settlement.
+
+        Past the deadline it is booked as late, in doubt; a reply that still comes while we linger is settled in
+        place of the doubt, and is the outcome.
+        """
+        cfg = self.run.config
+        started = datetime.now(UTC)
+        limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
+        asking = asyncio.create_task(self.teacher.ask(body, limit))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
+            if not done:
+                late = Late(f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}")
+                await self._book_failure(sent, late, started)
+                done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
+                if not done or asking.exception() is not None:
+                    return late
+            return await self._book(sent, asking.result(), started)
+        except AttemptFailed as failure:
+            await self._book_failure(sent, failure, started)
+            return failure
+        finally:
+            asking.cancel()
+
+    async def _book(self, sent: Sent, reply: Reply, started: datetime) -> Reply:
+        cost, source = self._cost(reply, started)
+        over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
+        self._told(Settled(reply, cost, over and self.run.tariff is not None))
+        return reply
+
+    async def _book_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
+        reply = failure.reply if isinstance(failure.reply, Reply) else None
+        cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
+        over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
+        self._told(Settled(failure, cost, over and self.run.tariff is not None))
+
+    def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
+        cfg = self.run.config
+        if self.run.tariff is None:
+            return 0
+        tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
+        start = datetime.now(UTC)
+        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
+        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, cfg.sampling.extra))
+
+    def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
+        """At the dearer of the prices when it was asked and now, since nobody says which one holds."""
+        if self.run.tariff is None:
+            return cost_of(reply.usage, None)
+        tokens = reply.usage.input_tokens or 0
+        found = [cost_of(reply.usage, self.run.tariff.at(t, tokens)) for t in (started, datetime.now(UTC))]
+        return max(found, key=lambda f: f[0] or 0)

@@ -1,0 +1,144 @@
+"""One small request to a teacher, and what it shows, in words: before a run is trusted to it.
+
+The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from harvest.buy import Buyer
+from harvest.config import RunConfig
+from harvest.errors import AttemptFailed, CapReached
+from harvest.ledger import Ledger
+from harvest.money import cost_of, usd
+from harvest.price import Tariff
+from harvest.run import Run
+from harvest.store import Sent, Store
+from harvest.teacher import Teacher, request_body
+from harvest.trace import Ask, Question, Reply
+
+MAX_TOKENS = 1024
+TOP_LOGPROBS = 5
+QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
+DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
+"""What the doctor sends to learn whether it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `good`: fine, a problem (False), or merely worth knowing (None)."""
+
+    name: str
+    words: str
+    good: bool | None = None
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What was found, and lines for RUN.toml."""
+
+    findings: list[Finding] = field(default_factory=list)
+    toml: list[str] = field(default_factory=list)
+
+    def add(self, name: str, words: str, good: bool | None = None) -> None:
+        self.findings.append(Finding(name, words, good))
+
+
+def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Diagnosis:
+    """What can be said without a request: the key, the price, the terms."""
+    d, teacher = Diagnosis(), config.teacher
+    host = urlsplit(teacher.base_url or "")
+    if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
+        d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
+    elif has_key:
+        d.add("key", f"taken from {teacher.api_key_env}", True)
+    elif teacher.local is None:
+        d.add("key", "none is sent: teacher.api_key_env is not set")
+    if tariff is None:
+        d.add("price", "unknown: neither RUN.toml nor genai-prices has it, so a cap in USD cannot be kept", False)
+        d.toml.append('[teacher] price_usd_per_mtok = { input = "…", output = "…" }  # as the provider\'s page says')
+    elif tariff.source == "local":
+        d.add("price", "none: a local teacher costs nothing", True)
+    else:
+        p = tariff.at(datetime.now(UTC), 0)
+        words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
+        d.add("price", f"{words} (from {tariff.source})", True)
+    if teacher.terms:
+        d.add("terms", teacher.terms, True)
+    else:
+        d.add(
+            "terms", "not recorded: read what the provider says of training with its answers, note it in teacher.terms"
+        )
+    return d
+
+
+def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
+    """Adds what one reply shows."""
+    served = " by ".join(s for s in (reply.served_model, reply.served_by) if s)
+    d.add("answer", f"{reply.answer.strip()[:80]!r}" + (f" from {served}" if served else ""), True)
+    if reply.reasoning_kind == "encrypted":
+        d.add("chain", "hidden: only an encrypted one is sent, so there is nothing to distil but the answers", False)
+    elif reply.reasoning_kind == "summary":
+        d.add(
+            "chain", "hidden: what is sent is a summary, and training on it teaches summaries. It is kept apart", False
+        )
+    elif reply.reasoning:
+        d.add("chain", f"set apart by the endpoint: {len(reply.reasoning):,} characters here", True)
+    else:
+        d.add(
+            "chain", "not set apart: for a teacher that reasons in its answer, take a prompt with reasoning: before_box"
+        )
+        d.toml.append('prompt = "steps"  # the chain is what stands before the final box')
+    usage = reply.usage
+    if usage.output_tokens is None or usage.input_tokens is None:
+        d.add("usage", "not sent: no call's cost can be known, and each stays in doubt at its worst case", False)
+    else:
+        reasoning = "" if usage.reasoning_tokens is None else f", {usage.reasoning_tokens} of them reasoning"
+        d.add("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out{reasoning}", True)
+    price = tariff.at(datetime.now(UTC), usage.input_tokens or 0) if tariff else None
+    cost, source = cost_of(usage, price)
+    if cost is not None and source != "local":
+        d.add("cost", f"{usd(cost)} USD for this call (from {source})", True)
+    if not reply.logprobs:
+        d.add("log-probabilities", "none came, though asked for")
+    elif all(entry.get("id") is not None for entry in reply.logprobs):
+        d.add("log-probabilities", "sent, with exact token ids: soft targets can be stored", True)
+        d.toml.append(f"[sampling] top_logprobs = {TOP_LOGPROBS}")
+    else:
+        d.add("log-probabilities", "sent without token ids: no soft targets, since an id is never guessed")
+
+
+def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> None:
+    """Adds what the endpoint demanded and announced."""
+    if teacher.learned.length_field != "max_tokens":
+        d.add("parameters", f"wants {teacher.learned.length_field} in place of max_tokens, and is sent that")
+    for name in teacher.learned.dropped:
+        d.add("parameters", f"refuses {name!r}, which is left out")
+        if name == "temperature":
+            d.toml.append("[sampling] # leave temperature out")
+    limits = [f"{k} {v[:40]}" for k, v in sorted(headers.items()) if "ratelimit" in k or k == "retry-after"]
+    d.add("limits", ", ".join(limits) or "none announced: they are found while running")
+
+
+async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> AttemptFailed | None:
+    """Sends the one request and adds what it shows; the failure where no answer came.
+
+    Raises CapReached where the cap has no room for it.
+    """
+    cfg = run.config
+    question_id, asked_before = await ledger.do(Store.put_probe, run.id, QUESTION)
+    limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
+    sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
+    body = request_body(run.model, run.prompt.messages(QUESTION), sampling, asked_before, limit)
+    buyer = Buyer(run, ledger, teacher, lambda settled: None)
+    sent = await buyer.reserve(question_id, Ask(asked_before, limit), body)
+    if not isinstance(sent, Sent):
+        raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
+    outcome = await buyer.send(sent, body, limit)
+    read_teacher(d, teacher, teacher.last_headers)
+    if isinstance(outcome, AttemptFailed):
+        return outcome
+    read_reply(d, outcome, run.tariff)
+    return None

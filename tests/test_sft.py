@@ -1,0 +1,365 @@
+"""Training, on a student of random weights: what is learnt, what is kept, and that no kill changes either."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harvest.errors import ConfigError, InputError
+from students import SMOL, smol_tokenizer, sums, tiny_student
+
+torch = pytest.importorskip("torch", reason="needs the extra `train`")
+pytest.importorskip("trl", reason="needs the extra `train`")
+
+pytestmark = [
+    # Other people's code warns of its own future.
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+ROOT = Path(__file__).parents[1]
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_student(tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture
+def make(tmp_path: Path, student: Path) -> Make:
+    """A RECIPE.toml over 40 short rows; `train` and `top` are lines of TOML."""
+
+    def recipe(name: str = "a", train: str = "", top: str = "", rows: int = 40) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(rows)))
+        (folder / "r.toml").write_text(
+            f'student = "{student}"\ndata = "{folder}/train.jsonl"\noutput = "{folder}/out"\n{top}\n'
+            f"[render]\nmax_tokens = 256\n[train]\nepochs = 2\ntraces_per_step = 8\nlearning_rate = 3e-3\n{train}\n"
+        )
+        return folder / "r.toml"
+
+    return recipe
+
+
+def start(recipe: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "finetune", "sft", str(recipe), *more]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(recipe: Path, *more: str) -> tuple[int, str, str]:
+    p = start(recipe, *more)
+    out, err = p.communicate(timeout=120)
+    return p.returncode, out, err
+
+
+def trainer_for(recipe: Path, **changes: Any) -> Any:
+    """(trainer, examples) of a recipe, in this process."""
+    from finetune.config import read_recipe
+    from finetune.dataset import examples
+    from finetune.sft import build_trainer, training_config
+    from finetune.student import find, load_model
+
+    read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
+    made = examples(read, smol_tokenizer())
+    torch.manual_seed(0)
+    config = training_config(read, made, 1_000_000, bf16=False)
+    return build_trainer(read, made, smol_tokenizer(), load_model(find(read.student), torch.float32), config), made
+
+
+def weights(output: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in sorted(output.glob("*.safetensors")))
+
+
+# ---- what the trainer holds
+
+
+def test_every_row_is_trained_once_an_epoch_and_none_is_cut(make: Make) -> None:
+    trainer, made = trainer_for(make())
+    assert trainer.args.max_length == 256
+    seen = [i for batch in trainer.get_train_dataloader() for i in batch["input_ids"]]
+    want = {tuple(e.ids) for e in made.examples}
+    assert len(seen) == 40
+    assert {tuple(i[: len(w)].tolist()) for i in seen for w in want if tuple(i[: len(w)].tolist()) == w} == want
+
+
+def test_labels_are_the_turn_and_its_end_and_padding_is_not_trained(make: Make) -> None:
+    trainer, _ = trainer_for(make())
+    tokenizer = smol_tokenizer()
+    for batch in trainer.get_train_dataloader():
+        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+            trained = labels[labels != -100]
+            assert tokenizer.decode(trained).startswith("<think>\n")
+            assert trained[-1] == tokenizer.eos_token_id
+            assert (labels[mask == 0] == -100).all()
+            assert (ids[labels != -100] == trained).all()
+
+
+def test_rows_share_a_step_by_chance_and_lie_in_it_by_length() -> None:
+    from finetune.sft import StepSampler
+
+    lengths = [random.Random(i).randint(1, 900) for i in range(50)]
+    sampler = StepSampler(lengths, 16, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(50))
+    assert list(sampler) == first
+    for at in range(0, 50, 16):
+        step = [lengths[i] for i in first[at : at + 16]]
+        assert step == sorted(step, reverse=True)
+    sampler.set_epoch(1)
+    assert {frozenset(first[:16])} != {frozenset(list(sampler)[:16])}
+
+
+def test_the_loss_is_trls_own(make: Make) -> None:
+    trainer, _ = trainer_for(make())
+    trainer.model.eval()
+    batch = next(iter(trainer.get_train_dataloader()))
+    ours = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(100))
+    theirs = super(type(trainer), trainer).compute_loss(
+        trainer.model, dict(batch), num_items_in_batch=torch.tensor(100)
+    )
+    model_s = trainer.model(**batch).loss * (batch["labels"][:, 1:] != -100).sum() / 100
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert ours.item() == pytest.approx(model_s.item(), rel=1e-6)
+
+
+def test_one_batch_or_several_small_ones_learn_the_same(make: Make) -> None:
+    losses = []
+    for n, micro in enumerate((8, 2, 1)):
+        trainer, _ = trainer_for(make(str(n)), train__per_device_train_batch_size=micro, train__epochs=1)
+        trainer.train()
+        losses.append([e["loss"] for e in trainer.state.log_history if "loss" in e])
+    assert len(losses[0]) == 5
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert losses[0] == pytest.approx(losses[2], abs=2e-5)
+
+
+def test_a_batch_that_does_not_divide_the_step_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigError, match="8 cannot be divided by per_device_train_batch_size = 3"):
+        trainer_for(make(), train__per_device_train_batch_size=3)
+
+
+def test_long_rows_go_through_fewer_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, made = trainer_for(make())
+    longest = max(map(len, made.examples))
+    micro = trainer.args.per_device_train_batch_size
+    assert micro * trainer.args.gradient_accumulation_steps == 8
+    assert micro == 8 or micro * longest <= 2048
+
+
+def test_a_value_that_trl_refuses_is_one_line(make: Make) -> None:
+    with pytest.raises(ConfigError, match=r"^\[train\]: "):
+        trainer_for(make(train='lr_scheduler_type = "sideways"'))
+
+
+def test_adapters_alone_learn_under_lora(make: Make) -> None:
+    trainer, _ = trainer_for(make(train="r = 4\nlora_alpha = 8", top='method = "lora"'))
+    trained = [n for n, p in trainer.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in n for n in trained)
+    before = trainer.model.get_base_model().model.layers[0].mlp.up_proj.base_layer.weight.clone()
+    trainer.train()
+    losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
+    assert losses[-1] < losses[0]
+    assert torch.equal(before, trainer.model.get_base_model().model.layers[0].mlp.up_proj.base_layer.weight)
+
+
+# ---- the whole command
+
+
+def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    recipe = make()
+    code, out, err = run(recipe, "--json")
+    assert code == 0, err
+    block = json.loads(out)
+    output = recipe.parent / "out"
+    assert block["rows"] == 40
+    assert block["steps"] == 10
+    assert block["loss_last"] < block["loss_first"]
+    assert block["cost_usd"] is None  # nobody said what this machine costs, which is not nothing
+    model = AutoModelForCausalLM.from_pretrained(output)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    assert model.dtype == torch.float32
+    assert model.config.use_cache
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert "<|im_start|>" in tokenizer.chat_template
+    assert not list(output.glob("checkpoint-*"))
+    assert (
+        not torch.equal(
+            model.get_input_embeddings().weight,
+            AutoModelForCausalLM.from_pretrained(recipe.parent.parent / "student").get_input_embeddings().weight,
+        )
+        if (recipe.parent.parent / "student").exists()
+        else True
+    )
+
+    when = (output / "model.safetensors").stat().st_mtime_ns
+    assert json.loads(run(recipe, "--json")[1]) == block
+    assert (output / "model.safetensors").stat().st_mtime_ns == when  # finished is not trained again
+
+
+def test_another_recipe_for_the_same_output_is_refused_and_the_difference_named(make: Make) -> None:
+    recipe = make()
+    assert run(recipe)[0] == 0
+    code, _, err = run(recipe, "--train.learning_rate", "1e-4", "--train.seed", "9")
+    assert code == 2
+    assert "train.learning_rate: 0.003 there, 0.0001 now" in err
+    assert "train.seed: 0 there, 9 now" in err
+    with (recipe.parent / "train.jsonl").open("a") as f:
+        f.write(json.dumps({"messages": sums(1)[0]}) + "\n")
+    code, _, err = run(recipe)
+    assert code == 2
+    assert "data: " in err
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(make: Make) -> None:
+    recipe = make()
+    (recipe.parent / "out").mkdir()
+    (recipe.parent / "out" / "thesis.txt").write_text("mine")
+    code, _, err = run(recipe)
+    assert code == 2
+    assert "name an empty folder" in err
+
+
+def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
+    whole, broken = make("whole", "save_steps = 2"), make("broken", "save_steps = 2")
+    assert run(whole)[0] == 0
+    output, rng, kills = broken.parent / "out", random.Random(5), 0
+    for _ in range(3):
+        p = start(broken)
+        had = {c.name for c in output.glob("checkpoint-*")}
+        deadline = time.monotonic() + 60
+        while (
+            p.poll() is None and not {c.name for c in output.glob("checkpoint-*")} - had and time.monotonic() < deadline
+        ):
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.05)  # some fall into the save itself
+        if p.poll() is None:
+            p.kill()
+            kills += 1
+        p.communicate()
+    assert run(broken)[0] == 0
+    assert kills
+    assert weights(output) == weights(whole.parent / "out")
+
+
+def test_stopped_by_a_signal_it_leaves_a_checkpoint_and_goes_on(make: Make) -> None:
+    whole, stopped = make("whole", "epochs = 20".replace("epochs", "weight_decay"), rows=40), make("stopped")
+    del whole
+    text = stopped.read_text().replace("epochs = 2\n", "epochs = 60\n")
+    stopped.write_text(text)
+    output = stopped.parent / "out"
+    p = start(stopped)
+    while p.poll() is None and not (output / "winnow.json").exists():
+        time.sleep(0.05)
+    time.sleep(4)
+    p.send_signal(signal.SIGTERM)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 130, err
+    assert "goes on from here" in err
+    saved = list(output.glob("checkpoint-*"))
+    state = json.loads((output / "winnow.json").read_text())
+    assert state["training"] is None
+    if saved:  # else it was stopped before its first step
+        assert (saved[0] / "trainer_state.json").is_file()
+
+
+# ---- checkpoints
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    (folder / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(8)))
+    (folder / "r.toml").write_text(
+        f'student = "{student}"\ndata = "{folder}/train.jsonl"\noutput = "{folder}/out"\n'
+        "[train]\nepochs = 2\ntraces_per_step = 4\nsave_steps = 2\n"
+    )
+    trainer, _ = trainer_for(folder / "r.toml")
+    trainer.train()
+    return folder / "out" / "checkpoint-2"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["no state", "torn state", "no optimizer", "torn optimizer", "torn weights", "no weights", "no random state"],
+)
+def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path, tmp_path: Path) -> None:
+    from finetune.sft import is_complete, newest_checkpoint
+
+    for n in (2, 4):
+        shutil.copytree(checkpoint, tmp_path / f"checkpoint-{n}")
+    newest = tmp_path / "checkpoint-4"
+    assert newest_checkpoint(tmp_path) == newest
+    file = newest / {"state": "trainer_state.json", "optimizer": "optimizer.pt", "weights": "model.safetensors"}.get(
+        harm.partition(" ")[2], "rng_state.pth"
+    )
+    if harm.startswith("no "):
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-9])
+    assert not is_complete(newest)
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert not newest.exists()
+
+
+def test_a_disk_that_is_too_small_is_named_before_the_first_step(make: Make, tmp_path: Path) -> None:
+    from finetune.sft import check_disk
+
+    class Vast:
+        def parameters(self) -> list[Any]:
+            return [torch.empty(10**13, device="meta")]
+
+    with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
+        check_disk(tmp_path, Vast(), "full", 2)  # type: ignore[arg-type]
+
+
+# ---- the real student
+
+
+def test_a_student_from_gguf_can_be_saved_and_is_float32(tmp_path: Path) -> None:
+    from finetune.student import find, load_model
+    from transformers import AutoModelForCausalLM
+
+    smol_tokenizer()
+    model = load_model(find(SMOL), torch.float32)
+    assert model.dtype == torch.float32
+    assert not getattr(model.config, "quantization_config", None)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.arange(100, 120)[None]
+    assert torch.equal(model(ids).logits, again(ids).logits)
+
+
+def test_a_student_by_name_is_loaded_in_the_precision_that_was_asked_for(student: Path) -> None:
+    from finetune.student import find, load_model
+
+    for dtype in (torch.float32, torch.bfloat16):
+        assert load_model(find(str(student)), dtype).dtype == dtype
+
+
+def test_a_student_that_is_nowhere_says_where_was_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finetune.student import find, load_tokenizer
+
+    with pytest.raises(ConfigError, match="no such folder, no entry of the model table"):
+        find("SmolLM3")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"without config\.json"):
+        find(str(tmp_path / "empty"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="neither here nor to be had from the hub") as e:
+        load_tokenizer(find("nobody/nothing-at-all"))
+    assert "\n" not in str(e.value)
