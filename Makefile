@@ -17,8 +17,22 @@ install: .venv/installed
 system:
 	@echo "no system packages are needed yet"
 
+# The main job on this machine: ask, check, report, export; then a student before, trained, and after.
+HELD_OUT = reasoning-gym:chain_sum?n=100&seed=1001&min_terms=3&max_terms=4&min_digits=1&max_digits=2
+HELD_OUT_LONGER = reasoning-gym:chain_sum?n=60&seed=1002&min_terms=5&max_terms=6&min_digits=1&max_digits=2
+STUDENT = SmolLM2-135M-Instruct
+TRAINED = data/students/demo
+EVAL = $(PY) -m finetune eval --run demo --max-tokens 160
+
 demo: install
-	$(PY) -m finetune demo
+	$(PY) -m harvest collect
+	$(PY) -m finetune sft recipes/demo-student.toml
+	$(EVAL) $(STUDENT) --label before --questions '$(HELD_OUT)'
+	$(EVAL) $(TRAINED) --label after --questions '$(HELD_OUT)'
+	$(EVAL) $(STUDENT) --label before --questions '$(HELD_OUT_LONGER)'
+	$(EVAL) $(TRAINED) --label after --questions '$(HELD_OUT_LONGER)'
+	$(PY) -m harvest report demo
+	@echo "Look at data/runs/demo/report.md, at a trace with 'python -m harvest why demo word-00', at a training row with 'python -m finetune show'."
 
 check: install
 	$(PY) -m ruff check

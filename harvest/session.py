@@ -17,7 +17,16 @@ from harvest.checks import Judge, gold_problem
 from harvest.collect import Collection, Tally
 from harvest.config import RunConfig, runs_folder
 from harvest.doctor import DROPPABLE, Diagnosis, before_asking, diagnose
-from harvest.errors import AttemptFailed, CapReached, MissingExtra, Overbilled, TeacherRefused, WinnowError
+from harvest.errors import (
+    AttemptFailed,
+    CapReached,
+    InputError,
+    MissingExtra,
+    Overbilled,
+    StoreUnusable,
+    TeacherRefused,
+    WinnowError,
+)
 from harvest.export import export
 from harvest.ledger import Ledger
 from harvest.price import tariff_of
@@ -62,13 +71,17 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"skipped: {fault}")
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
+        ending = uvloop.run(_session(run, store, judge, key))
+        if ending.words:
+            say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
+        if ending.exit_code == StoreUnusable.exit_code:
+            return ending.exit_code
         try:
-            ending = uvloop.run(_session(run, store, judge, key))
-        finally:
             report = _write_report(store, config.name, live=False)
-        to, _ = _write_export(store, config.name, to=None, which="selected", form="jsonl", report=report)
-    if ending.words:
-        say(f"{'error' if ending.exit_code in (4, 5) else 'stopped'}: {ending.words}")
+            to, _ = _write_export(store, config.name, to=None, which="selected", form="jsonl", report=report)
+        except OSError as e:
+            say(f"error: {run.folder} cannot be written: {e.strerror}. The store has all of it: `harvest report` later")
+            return ending.exit_code or InputError.exit_code
     print(json.dumps(report, ensure_ascii=False) if as_json else markdown(report), end="\n" if as_json else "")
     say(f"report: {run.folder / 'report.md'} · dataset: {to}")
     return ending.exit_code
@@ -93,10 +106,15 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
                 await _watched(collection, run, tally)
                 if teacher.learned != known:
                     await ledger.do(Store.add_event, run.id, LEARNED, asdict(teacher.learned), now())
-        await ledger.do(Store.hold_unsettled, run.id, free, now())
         ending = _ending(collection)
         limited_by = _limited_by(collection, run, tally)
-        await ledger.do(Store.end_session, session_id, ending.status, tally.peak_in_flight, limited_by, now())
+        try:
+            await ledger.do(Store.hold_unsettled, run.id, free, now())
+            await ledger.do(Store.end_session, session_id, ending.status, tally.peak_in_flight, limited_by, now())
+        except StoreUnusable:
+            # The next start books what is still out; here the first cause is what the user must hear of.
+            if collection is None or not isinstance(collection.reason, StoreUnusable):
+                raise
         return ending
     finally:
         ledger.close()

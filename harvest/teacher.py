@@ -172,6 +172,15 @@ class Teacher:
         texts = {name: self._redacted(getattr(reply, name)) for name in TEXTS}
         return replace(reply, **{name: text for name, text in texts.items() if text != getattr(reply, name)})
 
+    def _blanked(self, data: bytes) -> bytes:
+        """Bytes without the key, before anything is cut out of them for a message."""
+        return data.replace(self._secret.encode(), b"[key]") if self._secret else data
+
+    def _begun_at_end(self, data: bytes) -> int:
+        """How many bytes at the end may be the beginning of the key."""
+        secret = self._secret.encode()
+        return next((n for n in range(min(len(secret) - 1, len(data)), 0, -1) if data.endswith(secret[:n])), 0)
+
     def _redacted(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.redact(value)
@@ -195,7 +204,7 @@ class Teacher:
                 chunks = _unpacked(response, limit_bytes)
                 if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                     return 200, await self._read_stream(chunks)
-                return response.status, b"".join([c async for c in chunks])
+                return response.status, self._blanked(b"".join([c async for c in chunks]))
         except (aiohttp.ClientError, OSError) as e:
             for foreign, ours, words in FOREIGN:
                 if isinstance(e, foreign):
@@ -205,8 +214,13 @@ class Teacher:
     async def _read_stream(self, chunks: AsyncIterator[bytes]) -> Reply:
         reader = StreamReader()
         try:
+            held = b""
             async for chunk in chunks:
-                reader.feed(chunk)
+                data = self._blanked(held + chunk)
+                begun = self._begun_at_end(data)
+                held = data[len(data) - begun :]
+                reader.feed(data[: len(data) - begun])
+            reader.feed(held)
             return reader.finish()
         except TooLarge as e:
             raise TooLarge(str(e), None, reader.partial()) from None

@@ -435,7 +435,7 @@ def test_the_server_gets_no_key_of_the_users(server: LocalServer) -> None:
     assert not ours & {os.readlink(fd) for fd in (proc / "fd").iterdir()} - {"/dev/null"}  # noqa: PTH115
 
 
-PARENT = """
+PARENT = r"""
     import os, signal, sys, time
     from harvest.local import LocalServer
     signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))

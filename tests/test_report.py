@@ -1,0 +1,130 @@
+"""What a run leaves behind for people and programs: report, dataset, the story of one question."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import datasets
+from conftest import Place
+from endpoint import Asked, Endpoint, Say
+
+from harvest.report import markdown
+from harvest.store import Store
+
+Places = Callable[..., Place]
+Endpoints = Callable[..., Endpoint]
+
+
+def some_wrong(asked: Asked) -> Say:
+    """A chain apart and a right answer; every third a wrong one, one cut, one with HTML in it."""
+    a = int(asked.question.split()[2])
+    if a % 10 == 3:
+        return Say(text="So it is \\boxed{-1}.")
+    if a % 10 == 6:
+        return Say(text="", finish="length", output_tokens=asked.limit)
+    if a % 10 == 8:
+        return Say(text=f"<script>alert(1)</script> | \\boxed{{{2 * a + 1}}}")
+    return Say()
+
+
+def collected(endpoint: Endpoints, place: Places, n: int = 20) -> Place:
+    here = place(endpoint(some_wrong).url, n)
+    code, _, err = here.collect()
+    assert code == 0, err
+    return here
+
+
+def harvest(here: Place, *args: str) -> str:
+    import os
+    import subprocess
+
+    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs")}
+    done = subprocess.run(here.command(*args), env=env, capture_output=True, text=True, cwd=here.folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_report_rebuilt_from_the_store_is_byte_for_byte_the_same(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place)
+    with Store.open(here.url) as store:
+        store.put_training("r", "k", {"student": "s", "method": "sft", "rows": 3, "tokens": 9, "wall_s": 1.5,
+                                      "gpu_hours": 0, "cost_usd": None, "loss_first": 2.0, "loss_last": 1.0})  # fmt: skip
+        for label, right in (("before", 0), ("after", 1)):
+            settings = {"model": "s", "questions": "q", "samples": 1, "label": label}
+            store.put_evaluation("r", label, settings)
+            rows = [
+                {"question_id": str(i), "sample": 0, "outcome": "right" if right else "wrong", "finish_reason": "stop",
+                 "output_tokens": 5, "cost_pusd": None, "text": "t"} for i in range(8)
+            ]  # fmt: skip
+            store.put_evaluation_answers("r", label, rows)
+    harvest(here, "report", "r")
+    files = ("report.json", "report.md")
+    before = {f: (here.run_folder / f).read_bytes() for f in files}
+    for f in files:
+        (here.run_folder / f).unlink()
+    harvest(here, "report", "r", "--store", here.url)
+    assert {f: (here.run_folder / f).read_bytes() for f in files} == before
+    assert here.report["gain"]["points"] == 100.0
+    assert here.report["total_leaves_out"]
+
+
+def test_the_report_adds_up(endpoint: Endpoints, place: Places) -> None:
+    r = collected(endpoint, place).report
+    assert r["run"]["status"] == "complete"
+    assert r["questions"] == {"total": 20, "asked": 20, "solved": 16, "given_up": 4, "open": 0}
+    assert r["traces"]["accepted"] == 16
+    assert r["traces"]["rejected"] == {"truncated": 2, "wrong": 2}
+    money = r["money"]
+    assert sum(map(Decimal, money["spent_on"].values())) == Decimal(money["spent_usd"])
+    assert Decimal(money["spent_on"]["truncated_usd"]) > 0
+    assert Decimal(money["remaining_usd"]) == Decimal(money["cap_usd"]) - Decimal(money["spent_usd"])
+    assert money["price_source"] == "config"
+    assert "16 traces accepted" in markdown(r)
+
+
+def test_datasets_loads_the_export_with_its_types(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place)
+    cache = str(here.folder / "cache")
+    rows = datasets.load_dataset(str(here.run_folder / "dataset"), split="train", cache_dir=cache)
+    assert len(rows) == 16
+    row = rows[0]
+    assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+    assert row["messages"][2]["content"] == f"<think>\n{row['reasoning']}\n</think>\n\n{row['answer']}"
+    assert row["accepted"] is True
+    assert row["reason"] is None
+    assert row["verdicts"][0]["passed"] is True
+    assert row["usage"]["output_tokens"] == 30
+    assert Decimal(row["cost_usd"]) == Decimal("0.00034")
+
+
+def test_jsonl_and_parquet_hold_the_same_rows(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place)
+    loaded = []
+    for form in ("jsonl", "parquet"):
+        to = str(here.folder / form)
+        said = json.loads(harvest(here, "export", "r", "--to", to, "--format", form, "--which", "all", "--json"))
+        assert said["rows"] == 20
+        loaded.append(datasets.load_dataset(to, split="train", cache_dir=str(here.folder / "cache")).to_list())
+    assert loaded[0] == loaded[1]
+    assert {r["reason"] for r in loaded[0]} == {None, "wrong", "truncated"}
+    assert all(r["accepted"] == (r["reason"] is None) for r in loaded[0])
+
+
+def test_an_export_takes_the_place_of_the_one_before(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place)
+    stale = here.run_folder / "dataset/stale.txt"
+    stale.write_text("old")
+    harvest(here, "export", "r")
+    assert not stale.exists()
+    assert [p.name for p in here.run_folder.iterdir() if p.name.startswith(".")] == []
+
+
+def test_why_tells_each_attempt_and_keeps_a_models_text_as_text(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place)
+    assert "rejected: wrong" in harvest(here, "why", "r", "q3")
+    assert "boxed -1" in harvest(here, "why", "r", "q3")
+    assert "rejected: truncated" in harvest(here, "why", "r", "q6")
+    story: dict[str, Any] = json.loads(harvest(here, "why", "r", "q8", "--json"))
+    assert story["attempts"][0]["answer"].startswith("<script>")
+    assert story["attempts"][0]["tries"][0]["state"] == "answered"
