@@ -33,6 +33,7 @@ class Prompt:
     """The words around a question. `parts` are (role, text) with `{question}` in the last."""
 
     name: str
+    path: str
     sha256: str
     reasoning: str
     parts: tuple[tuple[str, str], ...]
@@ -65,7 +66,7 @@ def load(name: str, base: Path | None = None) -> Prompt:
         raise PromptError(
             f"prompt {name!r}: no such prompt ({path}); built in are {known}; your own is a path to a .md file"
         ) from None
-    return parse(text, path.stem if own else name, str(path))
+    return parse(text, path.stem if own else name, str(path.absolute()))
 
 
 def parse(text: str, name: str, where: str) -> Prompt:
@@ -84,4 +85,4 @@ def parse(text: str, name: str, where: str) -> Prompt:
     if roles[-1] != "user" or bodies[-1].count("{question}") != 1 or any("{question}" in b for b in bodies[:-1]):
         raise PromptError(f"{where}: the last part must be `## user` and hold {{question}}, once and nowhere else")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Prompt(name, digest, reasoning, tuple(zip(roles, bodies, strict=True)))
+    return Prompt(name, where, digest, reasoning, tuple(zip(roles, bodies, strict=True)))

@@ -245,8 +245,8 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
         yield f"| calls without a known price | {money['unpriced_calls']:,} |"
     yield ""
     t = r["tokens"]
-    yield f"Tokens: {t['input']:,} in ({t['cached_input']:,} cached),"
-    yield f"{t['output']:,} out ({t['reasoning']:,} reasoning)."
+    tokens_in, tokens_out = f"{t['input']:,} in ({t['cached_input']:,} cached)", f"{t['output']:,} out"
+    yield f"Tokens: {tokens_in}, {tokens_out} ({t['reasoning']:,} reasoning)."
     if r["pace"]["limited_by"]:
         yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
     yield from _after(r)

@@ -3,8 +3,10 @@
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,9 @@ from harvest.questions import SHOWN_FAULTS, read_questions
 from harvest.store import Store
 from harvest.trace import Question, content_hash
 
+GOLD_THREADS = 8
+"""Threads that wait for the judge's processes, which do the work."""
+GOLD_PAGE = 512
 FREE_TO_CHANGE = {
     "store", "budget", "checks",
     "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.price_usd_per_mtok", "teacher.terms",
@@ -160,18 +165,21 @@ def _put_questions(
     skip_bad_rows: Callable[[str], None] | None,
 ) -> None:
     total, faults = 0, []
-    for question in read_questions(config.questions, base, skip_bad_rows=skip_bad_rows):
-        fault = None
-        known = store.has_question(run_id, question.id)
-        if not known and (fault := gold_problem(question)) is not None:
-            line = f"question {question.id!r}: answer: {fault}"
-            if skip_bad_rows is None:
-                faults.append(line)
-            else:
-                skip_bad_rows(line)
-            continue
-        store.put_question(run_id, question)
-        total += 1
+    questions = read_questions(config.questions, base, skip_bad_rows=skip_bad_rows)
+    with ThreadPoolExecutor(GOLD_THREADS) as pool:
+        while page := list(islice(questions, GOLD_PAGE)):
+            new = [q for q in page if not store.has_question(run_id, q.id)]
+            wrong = {q.id: fault for q, fault in zip(new, pool.map(gold_problem, new), strict=True) if fault}
+            for question in page:
+                if question.id not in wrong:
+                    store.put_question(run_id, question)
+                    total += 1
+                    continue
+                line = f"question {question.id!r}: answer: {wrong[question.id]}"
+                if skip_bad_rows is None:
+                    faults.append(line)
+                else:
+                    skip_bad_rows(line)
     if faults:
         more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")

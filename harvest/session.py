@@ -21,7 +21,6 @@ from harvest.errors import (
     AttemptFailed,
     CapReached,
     InputError,
-    MissingExtra,
     Overbilled,
     StoreUnusable,
     TeacherRefused,
@@ -71,7 +70,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"skipped: {fault}")
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
-        ending = uvloop.run(_session(run, store, judge, key))
+        ending = start(run, store, judge, key)
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
         if ending.exit_code == StoreUnusable.exit_code:
@@ -85,6 +84,11 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     print(json.dumps(report, ensure_ascii=False) if as_json else markdown(report), end="\n" if as_json else "")
     say(f"report: {run.folder / 'report.md'} · dataset: {to}")
     return ending.exit_code
+
+
+def start(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
+    """Asks what the run still wants, with progress, until it is done or stopped. All that came is in the store."""
+    return uvloop.run(_session(run, store, judge, key))
 
 
 async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
@@ -134,10 +138,8 @@ async def _teacher(run: Run, key: str | None, stack: AsyncExitStack, droppable: 
     cfg = run.config
     if cfg.teacher.local is None:
         return Teacher(cfg.teacher.base_url or "", key, stream=cfg.teacher.stream, droppable=droppable)
-    try:
-        from harvest.local import LocalServer
-    except ImportError:
-        raise MissingExtra(f"teacher.local = {cfg.teacher.local!r}", "local") from None
+    from harvest.local import LocalServer
+
     context = cfg.sampling.max_tokens + ROOM_FOR_PROMPT_TOKENS
     server = LocalServer(cfg.teacher.local, slots=min(4, cfg.teacher.max_concurrency), context_tokens=context)
     stack.callback(server.close)

@@ -59,7 +59,8 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
 def sums(n: int, start: int = 0) -> list[dict[str, Any]]:
     """Questions that the scripted endpoint knows the answer to."""
     return [
-        {"id": f"q{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)} for i in range(start, start + n)
+        {"id": f"q{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)}
+        for i in range(start, start + n)
     ]
 
 

@@ -47,6 +47,8 @@ def chat(user: str, assistant: str, system: str | None = None) -> list[dict[str,
 def sums(n: int) -> list[list[dict[str, str]]]:
     """Conversations of different lengths, each with a chain."""
     return [
-        chat(f"What is {i} + {i + 3}?", f"<think>\n{'so ' * (i % 7)}{i} + {i + 3} = {2 * i + 3}\n</think>\n\n{2 * i + 3}")
+        chat(
+            f"What is {i} + {i + 3}?", f"<think>\n{'so ' * (i % 7)}{i} + {i + 3} = {2 * i + 3}\n</think>\n\n{2 * i + 3}"
+        )
         for i in range(n)
     ]

@@ -30,7 +30,20 @@ from harvest.trace import Question, Reply
 
 NOW = "2026-11-24T12:00:00.000Z"
 DEADLINE = 10
-FATES = ("answer", "answer", "answer", "throttled", "passing", "cut", "late", "lost", "row", "filter", "no usage", "dear")
+FATES = (
+    "answer",
+    "answer",
+    "answer",
+    "throttled",
+    "passing",
+    "cut",
+    "late",
+    "lost",
+    "row",
+    "filter",
+    "no usage",
+    "dear",
+)
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,9 @@ class Simulation:
             if fate.kind == "lost" or fate.latency > DEADLINE or fate.kind == "late":
                 self._later(DEADLINE, "deadline", n, held.try_id)
             if fate.kind != "lost":
-                self._later(max(fate.latency, DEADLINE + 1) if fate.kind == "late" else fate.latency, "reply", n, held.try_id)
+                self._later(
+                    max(fate.latency, DEADLINE + 1) if fate.kind == "late" else fate.latency, "reply", n, held.try_id
+                )
 
     def _later(self, ticks: int, what: str, n: int, value: int) -> None:
         self.serial += 1
@@ -236,9 +251,9 @@ SEEDED = {
     "a crash forgets what was out": ("SET reserved = 0, in_doubt = in_doubt + reserved", "SET reserved = 0"),
     "a late reply refunds nothing": ('elif row["doubt"]:', 'elif row["doubt"] and False:'),
     "a cost beyond the reservation is cut to it": (
-        "self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, \"answered\"",
+        'self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
         "cost_pusd = None if cost_pusd is None else min(cost_pusd, held)\n"
-        "        self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, \"answered\"",
+        '        self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
     ),
     "an unknown cost is no cost": ('held if cost_pusd is None and source != "none" else None', "None"),
     "a cut connection is free": ("held if cost_pusd is None and failure.in_doubt else None", "None"),

@@ -223,9 +223,7 @@ def test_an_overbilled_failure_stops_the_asking_too(endpoint: Endpoints, place: 
 
 
 def test_overbilling_stands_above_a_refusal_that_came_first(endpoint: Endpoints, place: Places, here: Any) -> None:
-    teacher = endpoint(
-        lambda a: Say(status=401, delay_s=0.1) if a.n == 0 else Say(output_tokens=100_000, delay_s=0.4)
-    )
+    teacher = endpoint(lambda a: Say(status=401, delay_s=0.1) if a.n == 0 else Say(output_tokens=100_000, delay_s=0.4))
     p = place(teacher.url, 2)
     assert here(p, overbilled=True) == 5
     assert pusd(p.money("spent")) == teacher.billed_pusd
@@ -437,7 +435,9 @@ def test_a_run_that_lost_its_endpoint_goes_on_when_it_is_back(endpoint: Endpoint
 
 def test_a_change_of_who_answers_within_a_run_is_a_warning(endpoint: Endpoints, place: Places, here: Any) -> None:
     teacher = endpoint(
-        lambda a: Say(more={"model": f"mock-{a.n % 2}", "provider": f"P{a.n % 2}", "system_fingerprint": f"fp{a.n % 2}"})
+        lambda a: Say(
+            more={"model": f"mock-{a.n % 2}", "provider": f"P{a.n % 2}", "system_fingerprint": f"fp{a.n % 2}"}
+        )
     )
     p = place(teacher.url, 4)
     assert here(p) == 0
@@ -533,7 +533,9 @@ def test_an_endpoint_that_takes_few_at_once_gets_few_and_every_row_is_answered(
     ],
     ids=["in pieces", "cut", "reset", "without usage"],
 )
-def test_streams_end_like_whole_bodies(say: Say, kind: str | None, endpoint: Endpoints, place: Places, here: Any) -> None:
+def test_streams_end_like_whole_bodies(
+    say: Say, kind: str | None, endpoint: Endpoints, place: Places, here: Any
+) -> None:
     teacher = endpoint(first(say))
     p = place(teacher.url, teacher__stream=True)
     assert here(p) == 0

@@ -164,7 +164,7 @@ def test_a_value_that_trl_refuses_is_one_line(make: Make) -> None:
 
 
 def test_adapters_alone_learn_under_lora(make: Make) -> None:
-    trainer, _ = trainer_for(make(train="r = 4\nlora_alpha = 8", top='method = "lora"'))
+    trainer, _ = trainer_for(make(train="r = 16\nlora_alpha = 256", top='method = "lora"'), train__epochs=8)
     trained = [n for n, p in trainer.model.named_parameters() if p.requires_grad]
     assert trained
     assert all("lora_" in n for n in trained)
@@ -197,15 +197,6 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert "<|im_start|>" in tokenizer.chat_template
     assert not list(output.glob("checkpoint-*"))
-    assert (
-        not torch.equal(
-            model.get_input_embeddings().weight,
-            AutoModelForCausalLM.from_pretrained(recipe.parent.parent / "student").get_input_embeddings().weight,
-        )
-        if (recipe.parent.parent / "student").exists()
-        else True
-    )
-
     when = (output / "model.safetensors").stat().st_mtime_ns
     assert json.loads(run(recipe, "--json")[1]) == block
     assert (output / "model.safetensors").stat().st_mtime_ns == when  # finished is not trained again
@@ -256,25 +247,35 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: 
     assert weights(output) == weights(whole.parent / "out")
 
 
-def test_stopped_by_a_signal_it_leaves_a_checkpoint_and_goes_on(make: Make) -> None:
-    whole, stopped = make("whole", "epochs = 20".replace("epochs", "weight_decay"), rows=40), make("stopped")
-    del whole
-    text = stopped.read_text().replace("epochs = 2\n", "epochs = 60\n")
-    stopped.write_text(text)
+def test_stopped_by_a_signal_it_leaves_a_checkpoint_and_ends_as_if_it_had_not(make: Make) -> None:
+    many = "weight_decay = 0.01"
+    whole, stopped = make("whole", many), make("stopped", many)
+    for r in (whole, stopped):
+        r.write_text(r.read_text().replace("epochs = 2\n", "epochs = 40\n"))
     output = stopped.parent / "out"
     p = start(stopped)
-    while p.poll() is None and not (output / "winnow.json").exists():
-        time.sleep(0.05)
-    time.sleep(4)
+    while p.poll() is None and not has_begun(output):
+        time.sleep(0.02)
     p.send_signal(signal.SIGTERM)
     _, err = p.communicate(timeout=60)
     assert p.returncode == 130, err
     assert "goes on from here" in err
-    saved = list(output.glob("checkpoint-*"))
-    state = json.loads((output / "winnow.json").read_text())
-    assert state["training"] is None
-    if saved:  # else it was stopped before its first step
-        assert (saved[0] / "trainer_state.json").is_file()
+    assert json.loads((output / "winnow.json").read_text())["training"] is None
+    assert [is_whole(c) for c in output.glob("checkpoint-*")] == [True]
+    assert run(whole)[0] == run(stopped)[0] == 0
+    assert weights(output) == weights(whole.parent / "out")
+
+
+def has_begun(output: Path) -> bool:
+    """Whether its first step is over."""
+    state = output / "winnow.json"
+    return state.exists() and json.loads(state.read_text())["wall_s"] > 0
+
+
+def is_whole(checkpoint: Path) -> bool:
+    from finetune.sft import is_complete
+
+    return is_complete(checkpoint)
 
 
 # ---- checkpoints

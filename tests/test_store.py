@@ -17,7 +17,14 @@ from books import audit
 from conftest import ROOT, scaled
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from harvest.errors import FAILURES, Late, StoreUnusable
 from harvest.money import Usage
@@ -317,7 +324,9 @@ def test_a_reader_sees_a_store_that_is_being_written(store: Store) -> None:
     [(b"not a database at all, but long enough to look at" * 40, "not an SQLite database"), (None, "not a store")],
     ids=["text", "another program's"],
 )
-def test_a_file_that_is_not_ours_is_refused_and_left_as_it_was(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_was(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
     path = tmp_path / "other.db"
     if content is None:
         with sqlite3.connect(path) as db:
@@ -397,7 +406,9 @@ def test_a_store_killed_at_any_moment_of_its_creation_opens_again(tmp_path: Path
 
 def test_the_tables_and_their_version_appear_together(tmp_path: Path) -> None:
     """Every state of the file that another process can see while a store is made is a whole store or an empty one."""
-    make = "import sys; sys.path.insert(0, sys.argv[2]); from harvest.store import Store; Store.open(sys.argv[1]).close()"
+    make = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from harvest.store import Store; Store.open(sys.argv[1]).close()"
+    )
     seen = set()
     for n in range(3):
         path = tmp_path / f"{n}.db"
@@ -434,9 +445,7 @@ async def test_one_failing_call_fails_its_group_and_nothing_of_it_is_written(sto
     def broken(store: Store) -> None:
         store.db.execute("INSERT INTO no_such_table VALUES (1)")
 
-    said = await asyncio.gather(
-        *(ledger.do(reserved, n) for n in range(5)), ledger.do(broken), return_exceptions=True
-    )
+    said = await asyncio.gather(*(ledger.do(reserved, n) for n in range(5)), ledger.do(broken), return_exceptions=True)
     assert all(isinstance(s, StoreUnusable) for s in said), said
     assert audit(store.db, 1)["reserved"] == 0
     await ledger.do(reserved, 0)
@@ -450,7 +459,9 @@ async def test_a_defect_in_one_call_does_not_pass_for_a_success_of_the_others(st
     def defect(_: Store) -> None:
         raise ZeroDivisionError
 
-    said = await asyncio.gather(ledger.do(reserved, 0), ledger.do(defect), ledger.do(reserved, 1), return_exceptions=True)
+    said = await asyncio.gather(
+        ledger.do(reserved, 0), ledger.do(defect), ledger.do(reserved, 1), return_exceptions=True
+    )
     assert all(isinstance(s, Exception) for s in said)
     assert audit(store.db, 1)["reserved"] == 0
     await asyncio.wait_for(ledger.do(reserved, 0), 5)

@@ -1,0 +1,78 @@
+"""Runs winnow's own command and kills it with SIGKILL at the n-th occurrence of a named step.
+
+    python tests/dies.py "after settle" 3 collect run.toml
+
+It watches from outside, with Python's profiler: nothing in winnow knows of it. The steps of one try are intent
+(reserved), send, receive, settle; each dies before it, in it (its transaction is written and not committed) or after.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+STEPS = {
+    # (function, what of it, whether it takes effect at the next commit)
+    "before intent": ("Store.reserve", "call", False),
+    "in intent": ("Store.reserve", "return", False),
+    "after intent": ("Store.reserve", "return", True),
+    "before send": ("Teacher._send", "call", False),
+    "after receive": ("Teacher.ask", "done", False),
+    "before settle": ("Store.settle", "call", False),
+    "in settle": ("Store.settle", "return", False),
+    "after settle": ("Store.settle", "return", True),
+    "before settling a failure": ("Store.settle_failure", "call", False),
+    "in settling a failure": ("Store.settle_failure", "return", False),
+    "after settling a failure": ("Store.settle_failure", "return", True),
+}
+COMMIT = "Ledger._commit"
+
+
+class Watch:
+    def __init__(self, step: str, times: int) -> None:
+        self.function, self.event, self.at_commit = STEPS[step]
+        self.left = times
+        self.awaiting_commit = False
+        self.begun: set[FrameType] = set()
+        """Held, so that no frame is mistaken for an earlier one; a coroutine is called again each time it goes on."""
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        name = frame.f_code.co_qualname
+        if self.awaiting_commit and name == COMMIT and event == "return":
+            self.die()
+        if name != self.function:
+            return
+        if self.event == "call" == event and frame not in self.begun:
+            self.begun.add(frame)
+            self.count()
+        elif self.event == "return" == event or (self.event == "done" and event == "return" and _is_reply(arg)):
+            self.count()
+
+    def count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            if not self.at_commit:
+                self.die()
+            self.awaiting_commit = True
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_reply(value: Any) -> bool:
+    return type(value).__name__ == "Reply"
+
+
+def main() -> None:
+    watch = Watch(sys.argv[1], int(sys.argv[2]))
+    sys.argv[1:] = sys.argv[3:]
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    runpy.run_module("harvest", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
