@@ -54,7 +54,11 @@ class Clock:
         steps = len(self.at) - 1
         wall, cpu = (self.at[-1][i] - self.at[0][i] for i in (0, 1))
         tokens = sum(lengths) / len(lengths) * TRACES_PER_STEP * steps
-        return {"tokens_per_s": round(tokens / wall, 1), "cpu_s": round(cpu / steps, 2), "wall_s": round(wall / steps, 2)}
+        return {
+            "tokens_per_s": round(tokens / wall, 1),
+            "cpu_s": round(cpu / steps, 2),
+            "wall_s": round(wall / steps, 2),
+        }
 
 
 def prepared(steps: int, folder: Path) -> Any:
@@ -75,6 +79,7 @@ def prepared(steps: int, folder: Path) -> Any:
 
 def ours(steps: int, folder: Path) -> dict[str, float]:
     import torch
+
     from finetune.sft import build_trainer, is_bf16_faster, quiet, student_parameters, training_config
     from finetune.student import load_model
 
@@ -89,9 +94,10 @@ def trl(steps: int, folder: Path) -> dict[str, float]:
     """TRL as its documentation begins: messages in, SFTConfig's defaults, 16 rows a step by 8 at a time."""
     import torch
     from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
     from finetune.sft import quiet
     from finetune.student import load_model
-    from trl import SFTConfig, SFTTrainer
 
     _, student, tokenizer, made = prepared(steps, folder)
     quiet()
@@ -123,6 +129,7 @@ def timed(trainer: Any, lengths: list[int]) -> dict[str, float]:
 def bare(steps: int, folder: Path, *, bf16: bool = True) -> dict[str, float]:
     """No trainer: padded batches of a whole step, full logits, fused AdamW."""
     import torch
+
     from finetune.student import load_model
 
     _, student, _, made = prepared(steps, folder)

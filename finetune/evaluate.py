@@ -118,7 +118,10 @@ def evaluate(
     record.put_evaluation(key, settings)
     there = {(r["question_id"], r["sample"]) for r in record.answers(key)}
     asked = [
-        Asked(q, s, prompt.messages(q)) for q in questions for s in range(sampling.samples) if (q.id, s) not in there
+        Asked(q, s, prompt.student_messages(q))
+        for q in questions
+        for s in range(sampling.samples)
+        if (q.id, s) not in there
     ]
     started, tokens, right = time.monotonic(), 0, 0
     progress.begin(len(there) + len(asked), len(there))

@@ -38,7 +38,7 @@ def find(name: str) -> Student:
     if path.suffix == ".gguf" and path.is_file():
         return Student(name, name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / f).is_file() for f in ("config.json", "adapter_config.json")):
             state = (
                 " (its training is not finished: run `finetune sft` again)" if (path / "winnow.json").is_file() else ""
             )
@@ -103,15 +103,6 @@ def load_model(student: Student, dtype: Any) -> Any:
     return _hub(
         Student(student.name, place, student.is_hub),
         lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=dtype),
-    )
-
-
-def base_folder(student: Student) -> str:
-    """What an adapter names as its base: a place that plain transformers loads."""
-    return (
-        str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
-        if student.gguf
-        else student.place
     )
 
 

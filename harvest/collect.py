@@ -6,16 +6,16 @@ settled (store), judged (checks), and again, until the plan says how the questio
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from harvest.buy import Buyer, Settled
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
+from harvest.gate import Gate
 from harvest.ledger import Ledger
-from harvest.pace import Pace
+from harvest.pace import LONGEST_WAIT_S, Pace, announced
 from harvest.plan import TRUNCATED, next_step
 from harvest.reply import truncated
 from harvest.run import Run, now
@@ -47,56 +47,10 @@ class Tally:
     output_tokens: int = 0
     spent_pusd: int = 0
     in_flight: int = 0
+    """Tries whose money is reserved: sent, or about to be."""
     peak_in_flight: int = 0
     stopping: bool = False
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Gate:
-    """Lets tries through as the pace allows, in the order they came."""
-
-    pace: Pace
-    tally: Tally
-    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    _timer: asyncio.TimerHandle | None = None
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[None]:
-        await self._enter()
-        self.tally.in_flight += 1
-        self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
-        try:
-            yield
-        finally:
-            self.tally.in_flight -= 1
-            self.wake()
-
-    async def _enter(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self.pace.may_send(self.tally.in_flight, loop.time()) and not self.tally.stopping:
-            waiter = loop.create_future()
-            self._waiting.append(waiter)
-            self._wake_when_quiet_ends(loop)
-            await waiter
-
-    def _wake_when_quiet_ends(self, loop: asyncio.AbstractEventLoop) -> None:
-        left = self.pace.quiet_until_s - loop.time()
-        if left > 0 and self._timer is None:
-            self._timer = loop.call_later(left, self._quiet_ended)
-
-    def _quiet_ended(self) -> None:
-        self._timer = None
-        self.wake()
-
-    def wake(self) -> None:
-        """Lets as many go as there is room for now; all of them once asking has stopped."""
-        room = len(self._waiting) if self.tally.stopping else int(self.pace.limit) - self.tally.in_flight
-        while self._waiting and room > 0:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                room -= 1
 
 
 class Stopped(Exception):
@@ -106,16 +60,18 @@ class Stopped(Exception):
 class Collection:
     """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
 
-    def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally) -> None:
+    def __init__(
+        self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally, pace: Pace | None = None
+    ) -> None:
+        """`pace` is what an earlier start found of this teacher."""
         self.run, self.ledger, self.judge, self.tally = run, ledger, judge, tally
         self.reason: WinnowError | None = None
         self.interrupted = False
         self.capped = False
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._gate = Gate(Pace(run.config.teacher.max_concurrency), tally)
+        self._gate = Gate(pace or Pace(run.config.teacher.max_concurrency))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._out = 0
         self._money_moved = asyncio.Event()
         self._money_queue = asyncio.Lock()
         self._buying: dict[str, asyncio.Future[None]] = {}
@@ -130,7 +86,7 @@ class Collection:
             self.reason = reason
         self._stop.set()
         self._money_moved.set()
-        self.tally.stopping = True
+        self.tally.stopping = self._gate.open = True
         self._gate.wake()
 
     @property
@@ -221,27 +177,30 @@ class Collection:
         """(attempt, its reply or None, the class of failure), in as many tries as are allowed."""
         counted = 0
         while True:
-            async with self._gate():
+            async with self._gate() as sent_s:
                 held = await self._reserve(question_id, ask, body)
                 if isinstance(held, Reused):
+                    self.pace.withdrawn(sent_s)
                     self.tally.reused += 1
                     return held.attempt_id, held.reply, None
-                outcome = await self._try(held, body, ask.max_tokens)
+                outcome = await self._try(held, body, ask.max_tokens, sent_s)
             if isinstance(outcome, Reply):
                 return held.attempt_id, outcome, None
             if isinstance(outcome, RunRefused):
                 raise Stopped
-            counted += not isinstance(outcome, Throttled)
+            if isinstance(outcome, Throttled):
+                continue
+            counted += 1
             if not outcome.again or counted >= self.run.config.sampling.tries:
                 await self.ledger.do(Store.fail_attempt, held.attempt_id, outcome.kind)
                 return held.attempt_id, None, outcome.kind
             await self._wait_after(outcome, counted)
 
     async def _wait_after(self, failure: AttemptFailed, tries: int) -> None:
-        wait = failure.retry_after_s
-        if wait is None:
-            wait = min(30.0, 0.25 * 2**tries) * random.uniform(0.5, 1.0)
-        await self._first(asyncio.sleep(min(wait, 60.0)))
+        wait_s = failure.retry_after_s
+        if wait_s is None:
+            wait_s = 0.25 * 2**tries * random.uniform(0.5, 1.0)
+        await self._first(asyncio.sleep(min(wait_s, LONGEST_WAIT_S)))
 
     async def _reserve(self, question_id: int, ask: Ask, body: dict[str, Any]) -> Sent | Reused:
         """A try with its worst case reserved. Near the cap it waits its turn for what others give back."""
@@ -256,25 +215,26 @@ class Collection:
             async with self._money_queue:
                 while (held := await once()) is None:
                     self.capped = True
-                    if not self._out:
+                    if not self.tally.in_flight:
                         cap = self.run.config.budget.usd
                         self.stop(CapReached(f"the cap of {cap} USD has no room for another answer"))
                         raise Stopped
                     self._money_moved.clear()
                     await self._money_moved.wait()
         if isinstance(held, Sent):
-            self._out += 1
+            self.tally.in_flight += 1
+            self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
         return held
 
-    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
-        started_s = self._loop.time()
+    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int, sent_s: float) -> Reply | AttemptFailed:
         try:
             outcome = await self._buyer.send(sent, body, max_tokens)
         finally:
-            self._out -= 1
+            self.tally.in_flight -= 1
             self._money_moved.set()
         if isinstance(outcome, AttemptFailed):
-            self._pace(outcome, started_s)
+            self._failed(outcome, sent_s)
+        self.pace.heard(announced(self._buyer.teacher.last_headers, time.time()), self._loop.time())
         return outcome
 
     def _told(self, settled: Settled) -> None:
@@ -286,7 +246,7 @@ class Collection:
             if isinstance(outcome, RunRefused):
                 self.stop(TeacherRefused(f"the teacher refuses for good: {outcome}"))
         else:
-            self.pace.answered()
+            self.pace.answered(outcome.usage.output_tokens)
             self._any_answer, self._last_good_s = True, self._loop.time()
             self.tally.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who(outcome)
@@ -318,10 +278,11 @@ class Collection:
             )
         self._served.add(who)
 
-    def _pace(self, failure: AttemptFailed, started_s: float) -> None:
+    def _failed(self, failure: AttemptFailed, sent_s: float) -> None:
+        """Slows down where it came too fast, and gives up where nobody answers."""
         at = self._loop.time()
         if isinstance(failure, Throttled):
-            self._gate.pace.refused_at(started_s, at, failure.retry_after_s)
+            self.pace.refused_at(sent_s, at, failure.retry_after_s)
             if at - self._last_good_s > REFUSED_TOO_LONG_S:
                 self.stop(
                     TeacherRefused(f"every request was refused for {REFUSED_TOO_LONG_S / 60:.0f} minutes: {failure}")

@@ -1,15 +1,41 @@
-"""How many requests at once. Pure: told what happened and when (seconds of any clock), it says how many may run.
+"""How fast to ask, and how many at once. Pure: told what happened and when (seconds of any clock), it says what may go.
 
-Additive increase, multiplicative decrease, as TCP does it: doubling while nothing is refused, then one more for
-each round of replies, down by three tenths at a refusal, and no more than once for the requests of one round.
-Source: Chiu and Jain, "Analysis of the Increase and Decrease Algorithms" (1989); RFC 5681 for slow start.
+Two limits. *In flight*: climbs from a small start, with each reply and with each second in which all that may be out
+is out, up to the user's ceiling: a reasoning answer takes a minute, so by replies alone the climb would take many.
+*Per second*: none until the endpoint refuses, or announces that nothing is left. Then single probes find the moment
+at which it takes requests again, and what it took from the first request to that moment is its rate. From there the
+rate follows by small steps, up while nothing is refused and down at a refusal, once for the requests of one round
+(additive increase, multiplicative decrease: Chiu and Jain 1989).
 """
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 START = 16
-DECREASE = 0.7
 LONGEST_WAIT_S = 60.0
+FIRST_PROBE_S = 0.05
+PROBE_GROWTH = 1.5
+SETTLED_S = 0.25
+"""A probe that was not refused for so long was taken (or four times as long as the last refusal took)."""
+DECREASE = 0.96
+NOTHING_LEFT = 0.985
+"""A decrease before the first refusal, where an endpoint announces that nothing is left."""
+INCREASE_A_SECOND = 0.01
+CLIMB, CLIMB_EVERY_S = 1.5, 1.0
+BURST_S = 0.1
+"""A rate is kept over this long: so many requests may go at once after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What an endpoint says is left, and in how many seconds it is filled up again. None: it does not say."""
+
+    requests: float | None = None
+    requests_reset_s: float | None = None
+    tokens: float | None = None
+    tokens_reset_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -19,39 +45,199 @@ class Pace:
     ceiling: int
     limit: float = 0.0
     """How many may be in flight now."""
-    quiet_until_s: float = 0.0
-    """No request leaves before this moment."""
-    refusals_in_a_row: int = 0
+    rate: float | None = None
+    """Requests a second that may leave; None while nothing has limited them."""
     refused: bool = False
     """Whether any request was ever refused for coming too fast."""
-    _climbing: bool = field(default=True)
-    _cut_at_s: float = field(default=-1.0)
+    announced: bool = False
+    """Whether a limit that the endpoint announced ever made us wait."""
+    tokens_a_request: float = 0.0
+    """Mean of what answers took, for limits on tokens."""
+    _quiet_until_s: float = 0.0
+    _epoch_s: float = -1.0
+    _taken: int = 0
+    _blocked: bool = False
+    _probe_sent_s: float = -1.0
+    _last_refused_s: float = 0.0
+    _probe_gap_s: float = FIRST_PROBE_S
+    _refusal_takes_s: float = 0.0
+    _allowance: float = 1.0
+    _reckoned_s: float = 0.0
+    _cut_s: float = -1.0
+    _climbed_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.limit = self.limit or float(min(self.ceiling, START))
 
     def may_send(self, in_flight: int, now_s: float) -> bool:
-        return in_flight < int(self.limit) and now_s >= self.quiet_until_s
+        """Whether a request may leave now, with so many out already."""
+        if now_s < self._quiet_until_s:
+            return False
+        if in_flight >= int(self.limit) and not self._climbs(now_s):
+            return False
+        if self._blocked:
+            return self._probe_sent_s < 0 or self._probe_is_taken(now_s)
+        if self.rate is None:
+            return True
+        return self._allowance_at(now_s) >= 1
 
-    def answered(self) -> None:
+    def wait_s(self, now_s: float) -> float:
+        """How long until time alone may let the next request go; 0 where time is not what it waits for."""
+        quiet = self._quiet_until_s - now_s
+        if self._blocked and self._probe_sent_s >= 0:
+            return max(quiet, self._probe_sent_s + self._settled_s() - now_s, 0.001)
+        if self.rate is not None and not self._blocked and (lacks := 1 - self._allowance_at(now_s)) > 0:
+            return max(quiet, lacks / self.rate)
+        climb = self._climbed_s + CLIMB_EVERY_S - now_s if self.limit < self.ceiling else 0.0
+        return max(quiet, climb, 0.0)
+
+    def _climbs(self, now_s: float) -> bool:
+        """Half as many again, once a second, where all that may be out is out and nothing limits the rate."""
+        if self._blocked or self.limit >= self.ceiling or now_s - self._climbed_s < CLIMB_EVERY_S:
+            return False
+        self.limit = min(float(self.ceiling), self.limit * CLIMB)
+        self._climbed_s = now_s
+        return True
+
+    def sent(self, now_s: float) -> None:
+        """A request leaves."""
+        if self._epoch_s < 0:
+            self._epoch_s = self._climbed_s = now_s
+        if self._blocked:
+            if self._probe_sent_s >= 0:
+                self._unblock(now_s)
+            else:
+                self._probe_sent_s = now_s
+        if self.rate is not None:
+            self._allowance = self._allowance_at(now_s) - 1
+            self._reckoned_s = now_s
+        self._taken += 1
+
+    def withdrawn(self, sent_s: float) -> None:
+        """What was let go at `sent_s` did not leave after all."""
+        self._taken -= 1
+        if sent_s == self._probe_sent_s:
+            self._probe_sent_s = -1.0
+
+    def answered(self, tokens: int | None = None) -> None:
         """A reply came that was no refusal."""
-        self.refusals_in_a_row = 0
-        step = 1.0 if self._climbing else 1.0 / self.limit
-        self.limit = min(float(self.ceiling), self.limit + step)
+        self.limit = min(float(self.ceiling), self.limit + 1)
+        if tokens is not None:
+            self.tokens_a_request += (tokens - self.tokens_a_request) * (0.05 if self.tokens_a_request else 1.0)
 
     def refused_at(self, sent_s: float, now_s: float, retry_after_s: float | None) -> None:
-        """A request sent at `sent_s` was refused for coming too fast.
-
-        One round's refusals count once: only what was sent after the last decrease decreases again.
-        """
+        """A request sent at `sent_s` was refused for coming too fast."""
         self.refused = True
-        self.refusals_in_a_row += 1
-        self._climbing = False
-        if sent_s > self._cut_at_s:
-            self.limit = max(1.0, self.limit * DECREASE)
-            self._cut_at_s = now_s
+        self._taken -= 1
+        self._refusal_takes_s = now_s - sent_s
         if retry_after_s is not None:
-            self.quiet_until_s = max(self.quiet_until_s, now_s + min(retry_after_s, LONGEST_WAIT_S))
-        elif self.limit <= 1.0:
-            wait = min(LONGEST_WAIT_S, 0.5 * 2 ** min(self.refusals_in_a_row, 7))
-            self.quiet_until_s = max(self.quiet_until_s, now_s + wait)
+            self._quiet_until_s = max(self._quiet_until_s, now_s + min(retry_after_s, LONGEST_WAIT_S))
+        if self._blocked:
+            if sent_s == self._probe_sent_s:
+                self._probe_again(sent_s, now_s)
+        elif self.rate is None:
+            self._block(sent_s, now_s)
+        elif sent_s > self._cut_s:
+            self.rate = max(0.01, self.rate * DECREASE)
+            self._cut_s = now_s
+            self._quiet_until_s = max(self._quiet_until_s, now_s + 1 / self.rate)
+
+    def heard(self, said: Announced, now_s: float) -> None:
+        """An endpoint announced what is left. With nothing left, nothing leaves until it is filled up again."""
+        waits = []
+        if said.requests is not None and said.requests < 1 and said.requests_reset_s is not None:
+            waits.append(said.requests_reset_s)
+        if said.tokens is not None and said.tokens < self.tokens_a_request and said.tokens_reset_s is not None:
+            waits.append(said.tokens_reset_s)
+        if not waits:
+            return
+        self.announced = True
+        until = now_s + min(max(waits), LONGEST_WAIT_S)
+        if self.rate is None and not self._blocked:
+            self._block(now_s, now_s)
+        if self._blocked or self.rate is None:
+            self._quiet_until_s = max(self._quiet_until_s, until)
+        else:
+            self._quiet_until_s = max(self._quiet_until_s, min(until, now_s + 2 / self.rate))
+            if now_s - self._cut_s > CLIMB_EVERY_S:
+                self.rate = max(0.01, self.rate * NOTHING_LEFT)
+                self._cut_s = now_s
+
+    def _block(self, sent_s: float, now_s: float) -> None:
+        self._blocked, self._probe_sent_s = True, -1.0
+        self._last_refused_s, self._probe_gap_s = sent_s, FIRST_PROBE_S
+        self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
+
+    def _probe_again(self, sent_s: float, now_s: float) -> None:
+        self._last_refused_s, self._probe_sent_s = sent_s, -1.0
+        self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
+        self._probe_gap_s = min(self._probe_gap_s * PROBE_GROWTH, LONGEST_WAIT_S / 4)
+
+    def _settled_s(self) -> float:
+        return max(SETTLED_S, 4 * self._refusal_takes_s)
+
+    def _probe_is_taken(self, now_s: float) -> bool:
+        return now_s - self._probe_sent_s >= self._settled_s()
+
+    def _unblock(self, now_s: float) -> None:
+        """It takes requests again, from some moment between the last refusal and the probe that was taken."""
+        again_s = (self._last_refused_s + self._probe_sent_s) / 2
+        span = max(again_s - self._epoch_s, 0.05)
+        self.rate = max(0.01, (self._taken - 1) / span)
+        self._blocked, self._probe_sent_s = False, -1.0
+        self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
+
+    def _allowance_at(self, now_s: float) -> float:
+        """How many may leave at once; on the way, the rate climbs with the time that passed."""
+        if self.rate is None:
+            return 1.0
+        passed = max(0.0, now_s - self._reckoned_s)
+        calm = max(0.0, now_s - max(self._cut_s, 0.0))
+        self.rate += self.rate * INCREASE_A_SECOND * min(passed, 1.0) * (1 + calm / 20)
+        self._allowance = min(self._allowance + passed * self.rate, max(1.0, self.rate * BURST_S))
+        self._reckoned_s = now_s
+        return self._allowance
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
+    """What the headers (lower-case names) say is left and when it is filled up.
+
+    OpenAI and Groq say `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
+    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds of the
+    epoch. What cannot be read is not said. Sources: platform.openai.com/docs/guides/rate-limits,
+    docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/api-reference/limits.
+    """
+
+    def both(kind: str) -> tuple[float | None, float | None]:
+        for left, reset in (
+            (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"),
+            (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset"),
+            *([("x-ratelimit-remaining", "x-ratelimit-reset")] if kind == "requests" else []),
+        ):
+            if left in headers:
+                return _number(headers[left]), _seconds(headers.get(reset, ""), now_unix_s)
+        return None, None
+
+    return Announced(*both("requests"), *both("tokens"))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,15}(\.\d{1,6})?", text.strip()) else None
+
+
+def _seconds(text: str, now_unix_s: float) -> float | None:
+    text = text.strip()
+    if (n := _number(text)) is not None:
+        epoch_s = n / 1000 if n > 1e11 else n
+        return max(0.0, epoch_s - now_unix_s) if epoch_s > 1e9 else n
+    if _SPAN.sub("", text) == "" and text:
+        return sum(float(n) * _UNITS_S[unit] for n, unit in _SPAN.findall(text))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - now_unix_s) if moment.tzinfo else None

@@ -28,6 +28,7 @@ from harvest.errors import (
 )
 from harvest.export import export
 from harvest.ledger import Ledger
+from harvest.pace import Pace
 from harvest.price import tariff_of
 from harvest.progress import line, show
 from harvest.report import fold, markdown
@@ -38,6 +39,7 @@ from harvest.teacher import Learned, Teacher
 INTERRUPTED = 130
 ROOM_FOR_PROMPT_TOKENS = 1024
 LEARNED = "learned"
+PACE = "pace"
 STATUS: dict[type[WinnowError], str] = {
     CapReached: "stopped_at_cap",
     Overbilled: "overbilled",
@@ -106,8 +108,11 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
                 teacher = await stack.enter_async_context(await _teacher(run, key, stack, _unset(run.config)))
                 teacher.learned = await _remembered(ledger, run.id)
                 known = replace(teacher.learned)
-                collection = Collection(run, ledger, teacher, judge, tally)
+                pace = await _pace_found(ledger, run)
+                collection = Collection(run, ledger, teacher, judge, tally, pace)
                 await _watched(collection, run, tally)
+                if pace.rate is not None:
+                    await ledger.do(Store.add_event, run.id, PACE, {"limit": pace.limit, "rate": pace.rate}, now())
                 if teacher.learned != known:
                     await ledger.do(Store.add_event, run.id, LEARNED, asdict(teacher.learned), now())
         ending = _ending(collection)
@@ -127,6 +132,13 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
 def _unset(config: RunConfig) -> frozenset[str]:
     """Parameters that are sent by default alone, and may be left out where an endpoint refuses them."""
     return frozenset({"temperature"} - config.sampling.model_fields_set)
+
+
+async def _pace_found(ledger: Ledger, run: Run) -> Pace:
+    """Where the last start ended, if the endpoint limited it."""
+    ceiling = run.config.teacher.max_concurrency
+    found = await ledger.do(Store.events, run.id, PACE)
+    return Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
 
 
 async def _remembered(ledger: Ledger, run_id: int) -> Learned:
@@ -194,6 +206,8 @@ def _limited_by(collection: Collection | None, run: Run, tally: Tally) -> str:
         return "concurrency"
     if collection.capped:
         return "cap"
+    if collection.pace.announced:
+        return "announced limit"
     if collection.pace.refused:
         return "refusals"
     return "teacher" if run.config.teacher.local is not None else "concurrency"

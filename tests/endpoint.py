@@ -23,7 +23,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -47,10 +47,8 @@ class Asked:
     headers: Mapping[str, str]
     head: str
     """The request's head as it was sent, for an echo."""
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
+    digest: str
+    """Names the body, whatever the order of its keys."""
 
     @property
     def question(self) -> str:
@@ -251,10 +249,11 @@ class Endpoint:
             writer.write(_http(404, b"{}"))
             return True
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head.split("\r\n")[1:]) if k}
-        asked = Asked(len(self.asked), 0, json.loads(raw), headers, head)
-        again = self._seen.get(asked.digest, 0)
-        self._seen[asked.digest] = again + 1
-        asked = replace(asked, again=again)
+        body = json.loads(raw)
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        again = self._seen.get(digest, 0)
+        self._seen[digest] = again + 1
+        asked = Asked(len(self.asked), again, body, headers, head, digest)
         self.asked.append(asked)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -285,9 +284,7 @@ class Endpoint:
         end = len(body) if say.cut_at is None else say.cut_at
         half = (end // 2,) if say.on_half else ()
         at = 0
-        for cut in (*sorted({*say.pieces, *half}), end):
-            if cut > end:
-                break
+        for cut in (*sorted(c for c in {*say.pieces, *half} if c < end), end):
             writer.write((head if at == 0 else b"") + body[at:cut])
             head = head if at == 0 and cut == 0 else b""
             at = cut

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harvest.errors import WinnowError
 
 SMOL = "SmolLM2-135M-Instruct"

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from students import chat, smol_tokenizer, sums
+
 from finetune.config import Recipe
 from finetune.dataset import Examples, conversation, examples, one_example, read_rows, run_folder
 from finetune.render import LAYOUTS
 from harvest.errors import DatasetError
-from students import chat, smol_tokenizer, sums
 
 THINK = LAYOUTS["think"]
 Q = {"role": "user", "content": "What is 3 + 3?"}
@@ -169,9 +170,9 @@ def test_data_that_is_not_there_or_not_to_be_chosen_is_refused(tmp_path: Path) -
 def test_one_row_by_its_place(tmp_path: Path) -> None:
     data = written(tmp_path, [{"messages": m} for m in [*sums(2), [Q]]])
     assert one_example(recipe_for(data), smol_tokenizer(), 1).trained_tokens > 0
-    with pytest.raises(DatasetError, match="row 2 .*no assistant turn"):
+    with pytest.raises(DatasetError, match=r"row 2 .*no assistant turn"):
         one_example(recipe_for(data), smol_tokenizer(), 2)
-    with pytest.raises(DatasetError, match="no row 7: .* the last is 2"):
+    with pytest.raises(DatasetError, match=r"no row 7: .* the last is 2"):
         one_example(recipe_for(data), smol_tokenizer(), 7)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from finetune.config import OURS, describe, read_recipe, refuse_later
 from harvest.errors import ConfigError
 
@@ -122,7 +123,7 @@ def test_settings_of_lora_need_lora(tmp_path: Path) -> None:
 
 def test_what_comes_later_is_refused_not_ignored(tmp_path: Path) -> None:
     path = recipe(tmp_path, BASE + 'method = "qlora"\nlaunch.strategy = "fsdp2"\n')
-    with pytest.raises(ConfigError, match='(?s)"qlora" is not there yet.*"fsdp2" is not there yet'):
+    with pytest.raises(ConfigError, match=r'(?s)"qlora" is not there yet.*"fsdp2" is not there yet'):
         refuse_later(read_recipe(path))
 
 
@@ -133,9 +134,10 @@ def test_every_setting_of_ours_is_explained() -> None:
 
 
 def test_what_is_said_of_trls_settings_names_settings_that_it_has() -> None:
-    from finetune.config import _hints
     from peft import LoraConfig
     from trl import SFTConfig
+
+    from finetune.config import _hints
 
     gone = set(OURS) - set(_hints(SFTConfig)) - set(_hints(LoraConfig))
     assert not gone

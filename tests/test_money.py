@@ -53,14 +53,14 @@ def test_a_decimal_string_comes_back_from_picodollars(digits: int, places: int) 
     assert Fraction(usd(pusd(amount))) == Fraction(amount)
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(decimals | st.decimals(0, 10_000, allow_nan=False, places=40))
 @example(Decimal("0.0000000000010000000000000000000000000000001"))
 def test_a_part_of_a_picodollar_is_rounded_up(amount: Decimal) -> None:
     assert 0 <= pusd(amount) - Fraction(amount) * PICO < 1
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(prices, counts, st.none() | counts, counts)
 @example(Price(Decimal("0.014"), Decimal("0.014"), Decimal("0.28"), "config"), 1, 1, 1)
 def test_a_cost_is_never_below_the_exact_one_nor_a_picodollar_above(
@@ -73,7 +73,7 @@ def test_a_cost_is_never_below_the_exact_one_nor_a_picodollar_above(
     assert 0 <= cost - exact_pusd(usage, price) < 1
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(prices, counts, st.integers(1, 1_000_000), st.data())
 def test_no_reply_within_its_limits_costs_more_than_the_worst_case(
     price: Price, bound: int, max_tokens: int, data: Any
@@ -111,7 +111,7 @@ def test_a_missing_cached_count_is_no_discount() -> None:
 texts = st.text() | st.text(st.sampled_from("ﷺ\ufdfa\u0344\u1e9b\u0323ﬁ①½가각\ud800\U0001d15e a\n")) | st.text("ab \n")
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.lists(st.fixed_dictionaries({"role": texts, "content": texts})))
 @example([{"role": "user", "content": "\ufdfa" * 100}])
 @example([{"role": "user", "content": "\U0001d160" * 100}])

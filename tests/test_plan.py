@@ -100,7 +100,7 @@ def histories(draw: st.DrawFn) -> list[Attempt]:
     return found
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(histories(), samplings)
 def test_whatever_happened_the_plan_asks_something_new_or_ends(history: list[Attempt], sampling: Sampling) -> None:
     found = next_step(history, sampling)
@@ -119,7 +119,7 @@ def test_whatever_happened_the_plan_asks_something_new_or_ends(history: list[Att
         assert ask.max_tokens > max(bought, default=0), "a truncated answer is asked again without a higher limit"
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(samplings, st.data())
 def test_every_question_ends_after_a_bounded_number_of_answers(sampling: Sampling, data: Any) -> None:
     history: dict[tuple[int, int], Attempt] = {}

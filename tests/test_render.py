@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from finetune.render import LAYOUTS, Layout, _frame, end_token, prompt_ids, render, turn
-from harvest.errors import ConfigError, DatasetError, TooLong
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from students import chat, smol_tokenizer
+
+from finetune.render import LAYOUTS, Layout, _frame, end_token, prompt_ids, render, turn
+from harvest.errors import ConfigError, DatasetError, TooLong
 
 THINK, SKY = LAYOUTS["think"], LAYOUTS["sky-t1"]
 CHAIN = "<think>\nFirst 7 + 25 = 32.\nünïcode ∑ 你好 👩‍🔬\n</think>\n\nSo \\boxed{32}."
@@ -183,7 +184,7 @@ CHATML = (
     "body",
     [
         "{{ m.content.split('</think>')[-1] }}",  # as R1's distilled students: the chain is deleted
-        "{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m.content }}",  # as Qwen3: an empty chain in front
+        "{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m.content }}",  # as Qwen3
         "{{ m.content | trim }}",  # as Llama 3
         "{{ m.content }}",
     ],

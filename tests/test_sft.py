@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harvest.errors import ConfigError, InputError
 from students import SMOL, smol_tokenizer, sums, tiny_student
+
+from harvest.errors import ConfigError, InputError
 
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
@@ -202,27 +203,50 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert (output / "model.safetensors").stat().st_mtime_ns == when  # finished is not trained again
 
 
+def test_a_trained_adapter_is_a_folder_that_transformers_loads_over_its_base(make: Make) -> None:
+    from finetune.student import find, load_model, load_tokenizer
+
+    recipe = make(train="r = 4", top='method = "lora"')
+    code, out, err = run(recipe, "--json")
+    assert code == 0, err
+    assert json.loads(out)["weights"] == "lora"
+    trained = find(str(recipe.parent / "out"))
+    assert load_tokenizer(trained).chat_template
+    names = [n for n, _ in load_model(trained, torch.float32).named_parameters()]
+    assert any("lora_" in n for n in names)
+
+
+def claimed(recipe: Path, **changes: Any) -> None:
+    from finetune.config import read_recipe
+    from finetune.dataset import examples
+    from finetune.sft import claim, identity_of
+    from finetune.student import find
+
+    read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()])
+    claim(Path(read.output), identity_of(read, examples(read, smol_tokenizer()), find(read.student)))
+
+
 def test_another_recipe_for_the_same_output_is_refused_and_the_difference_named(make: Make) -> None:
     recipe = make()
-    assert run(recipe)[0] == 0
-    code, _, err = run(recipe, "--train.learning_rate", "1e-4", "--train.seed", "9")
-    assert code == 2
-    assert "train.learning_rate: 0.003 there, 0.0001 now" in err
-    assert "train.seed: 0 there, 9 now" in err
+    claimed(recipe)
+    claimed(recipe, train__save_steps=7, train__logging_steps=3)  # these change nothing of what is learnt
+    with pytest.raises(InputError) as e:
+        claimed(recipe, train__learning_rate=1e-4, train__seed=9, train__weight_decay=0.1)
+    assert "train.learning_rate: 0.003 there, 0.0001 now" in str(e.value)
+    assert "train.seed: 0 there, 9 now" in str(e.value)
+    assert "train.weight_decay: null there, 0.1 now" in str(e.value)
     with (recipe.parent / "train.jsonl").open("a") as f:
         f.write(json.dumps({"messages": sums(1)[0]}) + "\n")
-    code, _, err = run(recipe)
-    assert code == 2
-    assert "data: " in err
+    with pytest.raises(InputError, match="  data: "):
+        claimed(recipe)
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(make: Make) -> None:
     recipe = make()
     (recipe.parent / "out").mkdir()
     (recipe.parent / "out" / "thesis.txt").write_text("mine")
-    code, _, err = run(recipe)
-    assert code == 2
-    assert "name an empty folder" in err
+    with pytest.raises(InputError, match="name an empty folder"):
+        claimed(recipe)
 
 
 def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
@@ -251,7 +275,7 @@ def test_stopped_by_a_signal_it_leaves_a_checkpoint_and_ends_as_if_it_had_not(ma
     many = "weight_decay = 0.01"
     whole, stopped = make("whole", many), make("stopped", many)
     for r in (whole, stopped):
-        r.write_text(r.read_text().replace("epochs = 2\n", "epochs = 40\n"))
+        r.write_text(r.read_text().replace("epochs = 2\n", "epochs = 12\n"))
     output = stopped.parent / "out"
     p = start(stopped)
     while p.poll() is None and not has_begun(output):
@@ -332,8 +356,9 @@ def test_a_disk_that_is_too_small_is_named_before_the_first_step(make: Make, tmp
 
 
 def test_a_student_from_gguf_can_be_saved_and_is_float32(tmp_path: Path) -> None:
-    from finetune.student import find, load_model
     from transformers import AutoModelForCausalLM
+
+    from finetune.student import find, load_model
 
     smol_tokenizer()
     model = load_model(find(SMOL), torch.float32)

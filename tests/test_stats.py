@@ -3,9 +3,10 @@
 import random
 
 import pytest
-from harvest.stats import accuracy_interval, paired_gain
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harvest.stats import accuracy_interval, paired_gain
 
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60)
 
@@ -16,7 +17,7 @@ def test_the_accuracy_of_nothing_is_unknown() -> None:
 
 
 def test_one_sample_a_question_is_wilsons_interval() -> None:
-    # statsmodels.stats.proportion.proportion_confint(3, 20, method="wilson")
+    # As statsmodels gives it: proportion_confint of 3 in 20, method wilson.
     assert accuracy_interval([1.0] * 3 + [0.0] * 17) == pytest.approx((0.15, 0.05237, 0.36042), abs=1e-4)
 
 

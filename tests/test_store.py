@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 )
 
 from harvest.errors import FAILURES, Late, StoreUnusable
-from harvest.money import Usage
 from harvest.ledger import Ledger
+from harvest.money import Usage
 from harvest.store import Reused, Sent, Store
 from harvest.trace import Outcome, Question, Reply, Verdict
 

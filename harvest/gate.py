@@ -1,0 +1,63 @@
+"""Where tries wait until the pace lets them go, in the order they came."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from harvest.pace import Pace
+
+
+@dataclass(slots=True)
+class Gate:
+    """One for each teacher. Once it is `open` it lets everybody through, to find that asking has stopped."""
+
+    pace: Pace
+    open: bool = False
+    _inside: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[float]:
+        """Gives the moment, on the loop's clock, at which the pace let it go."""
+        sent_s = await self._enter()
+        try:
+            yield sent_s
+        finally:
+            self._inside -= 1
+            self.wake()
+
+    async def _enter(self) -> float:
+        loop = asyncio.get_running_loop()
+        was_first = not self._waiting
+        while not self.open and not (was_first and self.pace.may_send(self._inside, loop.time())):
+            waiter = loop.create_future()
+            (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
+            self._wake_in_time(loop)
+            await waiter
+            was_first = True
+        now_s = loop.time()
+        self.pace.sent(now_s)
+        self._inside += 1
+        self.wake()
+        return now_s
+
+    def _wake_in_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        wait_s = self.pace.wait_s(loop.time())
+        if wait_s > 0 and self._timer is None:
+            self._timer = loop.call_later(wait_s, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets the first in line look again; each that goes wakes the next. All of them once it is open."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                if not self.open:
+                    return
