@@ -7,11 +7,18 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harvest.errors import InputError, MissingExtra, WinnowError
+
+if TYPE_CHECKING:
+    from finetune.evaluate import Engine
+    from finetune.run import Run
+    from finetune.student import Student
+    from harvest.prompt import Prompt
 
 INTERRUPTED = 130
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
@@ -83,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
 
     p = command("eval", _eval, "held-out accuracy with its interval, tokens an answer, unfinished answers")
-    p.add_argument("student", metavar="STUDENT", help="a trained folder, an entry of the model table, a hub's name")
+    p.add_argument(
+        "student",
+        metavar="STUDENT",
+        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL",
+    )
     p.add_argument(
         "--questions",
         required=True,
@@ -108,7 +119,22 @@ def _parser() -> argparse.ArgumentParser:
         help="whose report gets it; without it: the run it was trained on",
     )
     p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
+    e = p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger")
+    e.add_argument("--model", metavar="NAME", help="the model's name there")
+    e.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    e.add_argument("--usd", type=_usd, metavar="CAP", help="the most it may be billed")
+    e.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
     return parser
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount") from None
+    if not amount.is_finite() or amount < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount")
+    return amount
 
 
 def _count(text: str) -> int:
@@ -226,25 +252,19 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     from harvest import prompt as prompts
     from harvest.questions import read_questions
 
-    if args.student.startswith(("http://", "https://")):
-        raise InputError(f"{args.student}: endpoints are not evaluated yet: name a folder or a model")
+    is_endpoint = args.student.startswith(("http://", "https://"))
     found_run = trained_on(Path(args.student))
     run = find_run(args.run_name, args.store) if args.run_name else found_run
     prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
     questions = list(islice(read_questions(args.questions, Path()), args.limit))
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")
-    student = find(args.student)
-
-    from finetune.generate import TransformersEngine
-    from finetune.sft import quiet
-
-    quiet()
+    engine = _endpoint(args, prompt, run) if is_endpoint else _student(find(args.student))
     record: Record = run or Memory()
     sampling = Sampling(args.max_tokens, args.temperature, args.samples, args.seed)
     label = args.label or ("after" if found_run or (Path(args.student) / "winnow.json").is_file() else "before")
     found = evaluate(
-        TransformersEngine(student),
+        engine,
         questions,
         args.questions,
         prompt,
@@ -259,6 +279,31 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
         write_report(run.name, run.url)
     print(json.dumps(found, ensure_ascii=False) if args.json else in_words(found))
     return 0
+
+
+def _student(student: "Student") -> "Engine":
+    from finetune.generate import TransformersEngine
+    from finetune.sft import quiet
+
+    quiet()
+    return TransformersEngine(student)
+
+
+def _endpoint(args: argparse.Namespace, prompt: "Prompt", run: "Run | None") -> "Engine":
+    from finetune.endpoint import Endpoint
+    from harvest.config import DEFAULT_STORE
+
+    if not args.model:
+        raise InputError(f"{args.student}: --model names the model there")
+    return Endpoint(
+        base_url=args.student,
+        model_name=args.model,
+        api_key_env=args.api_key_env,
+        cap_usd=args.usd,
+        price=tuple(args.price) if args.price else None,
+        store=args.store or (run.url if run else DEFAULT_STORE),
+        prompt=prompt,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from harvest import session
 from harvest.checks import Judge, gold_problem
 from harvest.config import Budget, PriceSetting, RunConfig, Teacher, runs_folder
 from harvest.config import Sampling as Asking
-from harvest.errors import CapReached, WinnowError
 from harvest.prompt import Prompt
 from harvest.reply import truncated
 from harvest.run import Run, prepare, take_key, write_whole
@@ -54,11 +53,12 @@ class Endpoint:
         with Store.open(config.store) as store, Judge() as judge:
             run = prepare(config, Path(), store, lambda q: gold_problem(q, judge))
             ending = session.start(replace(run, prompt=_without_examples(self.prompt)), store, judge, key)
+            if ending.reason is not None:
+                raise ending.reason
             if ending.exit_code == session.INTERRUPTED:
                 raise KeyboardInterrupt
-            if ending.exit_code:
-                raise (CapReached if ending.exit_code == CapReached.exit_code else WinnowError)(ending.words or "")
-            yield list(_generated(store, run, asked))
+            found = list(_generated(store, run, asked))
+        yield found  # after the store is let go, since whoever takes them may write to it
 
     def _config(self, asked: Sequence[Asked], sampling: Sampling) -> RunConfig:
         price = self.price and PriceSetting(input=self.price[0], output=self.price[1])

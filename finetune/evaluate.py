@@ -12,9 +12,8 @@ from typing import Any, Protocol
 from finetune.progress import Progress
 from finetune.render import LAYOUTS
 from harvest.checks import Judge
-from harvest.money import usd
 from harvest.prompt import Prompt
-from harvest.stats import accuracy_interval
+from harvest.report import evaluation_entry
 from harvest.trace import Message, Outcome, Question, content_hash
 
 Row = dict[str, Any]
@@ -139,7 +138,8 @@ def evaluate(
     finally:
         progress.close()
     wanted = {(q.id, s) for q in questions for s in range(sampling.samples)}
-    return summary(settings, [r for r in record.answers(key) if (r["question_id"], r["sample"]) in wanted])
+    rows = [r for r in record.answers(key) if (r["question_id"], r["sample"]) in wanted]
+    return evaluation_entry(settings, rows)
 
 
 def judged(judge: Judge, asked: Asked, generated: Generated) -> Row:
@@ -170,30 +170,6 @@ def after_chain(text: str) -> str | None:
         if parts is not None:
             return parts[1]
     return text
-
-
-def summary(settings: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """Accuracy with its 95% interval, mean tokens of an answer, the share of unfinished ones, cost."""
-    by_question: dict[str, list[bool]] = {}
-    for r in rows:
-        by_question.setdefault(r["question_id"], []).append(r["outcome"] == Outcome.RIGHT)
-    accuracy, low, high = accuracy_interval([sum(v) / len(v) for v in by_question.values()])
-    tokens = [r["output_tokens"] for r in rows if r["output_tokens"] is not None]
-    costs = [r["cost_pusd"] for r in rows]
-    known = bool(costs) and None not in costs
-    return {
-        "model": settings["model"],
-        "questions": settings["questions"],
-        "label": settings["label"],
-        "n": len(by_question),
-        "samples": settings["samples"],
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-        "mean_output_tokens": round(sum(tokens) / len(tokens), 2) if tokens else None,
-        "unfinished": sum(r["finish_reason"] == "length" for r in rows) / len(rows) if rows else None,
-        "cost_usd": usd(sum(costs)) if known else None,
-    }
 
 
 def in_words(found: Mapping[str, Any]) -> str:

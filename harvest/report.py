@@ -19,7 +19,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     run = figures["run"]
     money = _money(figures)
     trainings = list(figures["training"])
-    evaluations = [_evaluation(e) for e in figures["evaluation"]]
+    evaluations = [evaluation_entry(e["settings"], e["answers"]) for e in figures["evaluation"]]
     more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
     questions = figures["questions"]
@@ -113,12 +113,17 @@ def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _evaluation(e: Mapping[str, Any]) -> dict[str, Any]:
-    answers, settings = e["answers"], e["settings"]
+def evaluation_entry(settings: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One entry of `evaluation`: accuracy with its 95% interval by question, tokens, unfinished answers, cost.
+
+    `answers` have question_id, sample, outcome, finish_reason, output_tokens and cost_pusd. What was not measured
+    is None.
+    """
     tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
     accuracy, low, high = accuracy_interval(list(_by_question(answers).values()))
     costs = [a["cost_pusd"] for a in answers]
-    known = not answers or all(c is not None for c in costs)
+    cut = sum(a["finish_reason"] == "length" for a in answers)
+    named = ("model", "label", "questions", "samples")
     return {
         "model": settings["model"],
         "label": settings.get("label"),
@@ -129,11 +134,9 @@ def _evaluation(e: Mapping[str, Any]) -> dict[str, Any]:
         "low": _rounded(low, 4),
         "high": _rounded(high, 4),
         "mean_output_tokens": _rounded(sum(tokens) / len(tokens)) if tokens else None,
-        "unfinished": _rounded(sum(a["finish_reason"] == "length" for a in answers) / len(answers), 4)
-        if answers
-        else None,
-        "cost_usd": usd(sum(c or 0 for c in costs)) if known else None,
-        "settings": {k: v for k, v in settings.items() if k not in ("model", "label", "questions", "samples")},
+        "unfinished": _rounded(cut / len(answers), 4) if answers else None,
+        "cost_usd": usd(sum(costs)) if costs and None not in costs else None,
+        "settings": {k: v for k, v in settings.items() if k not in named},
     }
 
 

@@ -54,6 +54,7 @@ class Ending:
     status: str
     exit_code: int
     words: str | None = None
+    reason: WinnowError | None = None
 
 
 def say(text: str) -> None:
@@ -198,7 +199,7 @@ def _ending(collection: Collection | None) -> Ending:
     if collection.reason is None:
         return Ending("interrupted", INTERRUPTED, "the same command goes on from here")
     reason = collection.reason
-    return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason))
+    return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason), reason)
 
 
 def _limited_by(collection: Collection | None, run: Run, tally: Tally) -> str:

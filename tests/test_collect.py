@@ -1,6 +1,7 @@
 """`collect` against an endpoint as endpoints really behave: every failure ends as field.md §2 says, and is reported."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -57,7 +58,6 @@ def closed_port() -> int:
         return int(s.getsockname()[1])
 
 
-USAGE = {"more": {"choices": []}}
 CASES: dict[str, tuple[Say, str, bool, str]] = {
     # what the endpoint does, class, whether it is asked again, the money: none, doubt or usage
     "429": (Say(status=429, error="rate_limit"), "throttled", True, "none"),
@@ -548,7 +548,7 @@ def test_a_store_on_a_full_disk_stops_the_asking_with_one_line(endpoint: Endpoin
     command = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({bound}, {bound}));"
     command += "sys.argv[0] = 'harvest'; runpy.run_module('harvest', run_name='__main__')"
     process = p.start(python=("-c", command))
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 2, err
     said = [line for line in err.splitlines() if line.startswith(("error:", "stopped:"))]
     assert len(said) == 1, err
@@ -636,8 +636,6 @@ def wait_for(what: Callable[[], bool], timeout_s: float = 30) -> None:
 def test_each_fault_at_a_fifth_leaves_every_row_answered_or_named(
     endpoint: Endpoints, place: Places, here: Any
 ) -> None:
-    import random
-
     for name, fault in FAULTS.items():
         chance = random.Random(name)
         teacher = endpoint(lambda _, f=fault, c=chance: f if c.random() < 0.2 else Say(delay_s=0.01))

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -24,7 +25,7 @@ DIES = str(Path(__file__).with_name("dies.py"))
 
 
 def check(p: Place, teacher: Endpoint) -> tuple[int, int]:
-    """(tries answered, tries that may still be in doubt). The store of a dead or a finished process, against the bill."""
+    """The store of a dead or a finished process against the bill: (tries answered, tries in doubt or still out)."""
     books = audit_file(p.store)
     held = books["spent"] + books["reserved"] + books["in_doubt"]
     assert teacher.billed_pusd <= held <= books["cap"]
@@ -45,15 +46,16 @@ def answered(p: Place) -> set[str]:
     with closing(sqlite3.connect(p.store)) as db:
         try:
             rows = db.execute(
-                "SELECT question.name FROM attempt JOIN question ON question.id = question_id WHERE answer_try IS NOT NULL"
+                "SELECT question.name FROM attempt JOIN question ON question.id = question_id"
+                " WHERE answer_try IS NOT NULL"
             ).fetchall()
         except sqlite3.OperationalError:
             return set()
     return {name for (name,) in rows}
 
 
-def reap(process: object) -> None:
-    process.communicate(timeout=30)  # type: ignore[attr-defined]
+def reap(process: "subprocess.Popen[str]") -> None:
+    process.communicate(timeout=30)
 
 
 def finish(p: Place, teacher: Endpoint, rows: int) -> None:
