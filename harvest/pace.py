@@ -19,6 +19,13 @@ FIRST_PROBE_S = 0.05
 PROBE_GROWTH = 1.5
 SETTLED_S = 0.25
 """A probe that was not refused for so long was taken (or four times as long as the last refusal took)."""
+EVIDENCE, EVIDENCE_S = 8, 5.0
+"""So many requests taken, or so long a wait, make a rate; a refusal or two at the start do not."""
+FULL = 8
+"""So many refusals in a row say that nothing is taken now."""
+OLD_S = 120.0
+"""What was taken over a longer span is no measure of a limit that has just come down."""
+SLOWEST = 0.01
 DECREASE = 0.96
 NOTHING_LEFT = 0.985
 """A decrease before the first refusal, where an endpoint announces that nothing is left."""
@@ -65,9 +72,13 @@ class Pace:
     _reckoned_s: float = 0.0
     _cut_s: float = -1.0
     _climbed_s: float = 0.0
+    _found: float = 0.0
+    _in_a_row: int = 0
+    _named_until_s: float = -1.0
 
     def __post_init__(self) -> None:
         self.limit = self.limit or float(min(self.ceiling, START))
+        self._found = self.rate or 0.0
 
     def may_send(self, in_flight: int, now_s: float) -> bool:
         """Whether a request may leave now, with so many out already."""
@@ -122,6 +133,7 @@ class Pace:
     def answered(self, tokens: int | None = None) -> None:
         """A reply came that was no refusal."""
         self.limit = min(float(self.ceiling), self.limit + 1)
+        self._in_a_row = 0
         if tokens is not None:
             self.tokens_a_request += (tokens - self.tokens_a_request) * (0.05 if self.tokens_a_request else 1.0)
 
@@ -131,16 +143,15 @@ class Pace:
         self._taken -= 1
         self._refusal_takes_s = now_s - sent_s
         if retry_after_s is not None:
-            self._quiet_until_s = max(self._quiet_until_s, now_s + min(retry_after_s, LONGEST_WAIT_S))
+            self._named_until_s = now_s + min(retry_after_s, LONGEST_WAIT_S)
+            self._quiet_until_s = max(self._quiet_until_s, self._named_until_s)
         if self._blocked:
             if sent_s == self._probe_sent_s:
                 self._probe_again(sent_s, now_s)
         elif self.rate is None:
             self._block(sent_s, now_s)
-        elif sent_s > self._cut_s:
-            self.rate = max(0.01, self.rate * DECREASE)
-            self._cut_s = now_s
-            self._quiet_until_s = max(self._quiet_until_s, now_s + 1 / self.rate)
+        else:
+            self._slow_down(sent_s, now_s)
 
     def heard(self, said: Announced, now_s: float) -> None:
         """An endpoint announced what is left. With nothing left, nothing leaves until it is filled up again."""
@@ -156,12 +167,27 @@ class Pace:
         if self.rate is None and not self._blocked:
             self._block(now_s, now_s)
         if self._blocked or self.rate is None:
+            self._named_until_s = max(self._named_until_s, until)
             self._quiet_until_s = max(self._quiet_until_s, until)
         else:
             self._quiet_until_s = max(self._quiet_until_s, min(until, now_s + 2 / self.rate))
             if now_s - self._cut_s > CLIMB_EVERY_S:
-                self.rate = max(0.01, self.rate * NOTHING_LEFT)
+                self.rate = max(SLOWEST, self._found / 2, self.rate * NOTHING_LEFT)
                 self._cut_s = now_s
+
+    def _slow_down(self, sent_s: float, now_s: float) -> None:
+        """A little, once a round, and not below half of what was found: refusals may have another cause than our
+        haste. Many in a row, with nothing taken between, say that it is full: then the rate is found anew.
+        """
+        if self.rate is None:
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= FULL:
+            self._block(sent_s, now_s)
+        elif sent_s > self._cut_s:
+            self.rate = max(SLOWEST, self._found / 2, self.rate * DECREASE)
+            self._cut_s = now_s
+            self._quiet_until_s = max(self._quiet_until_s, now_s + min(1 / self.rate, 1.0))
 
     def _block(self, sent_s: float, now_s: float) -> None:
         self._blocked, self._probe_sent_s = True, -1.0
@@ -181,10 +207,19 @@ class Pace:
 
     def _unblock(self, now_s: float) -> None:
         """It takes requests again, from some moment between the last refusal and the probe that was taken."""
-        again_s = (self._last_refused_s + self._probe_sent_s) / 2
-        span = max(again_s - self._epoch_s, 0.05)
-        self.rate = max(0.01, (self._taken - 1) / span)
-        self._blocked, self._probe_sent_s = False, -1.0
+        full_until_s = max(self._last_refused_s, min(self._named_until_s, self._probe_sent_s))
+        again_s = (full_until_s + self._probe_sent_s) / 2
+        span_s, taken = again_s - self._epoch_s, self._taken - 1
+        self._blocked, self._probe_sent_s, self._in_a_row = False, -1.0, 0
+        if taken < EVIDENCE and span_s < EVIDENCE_S:
+            self.limit = max(1.0, self.limit / 2)
+            self._epoch_s, self._taken = now_s, 0
+            return
+        rate = max(taken, 1) / max(span_s, 0.05)
+        if self.rate is not None and span_s > OLD_S:
+            rate = min(rate, self.rate / 2)
+        self.rate = self._found = max(SLOWEST, rate)
+        self._epoch_s, self._taken = again_s, 1
         self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
 
     def _allowance_at(self, now_s: float) -> float:

@@ -134,6 +134,23 @@ def test_an_endpoint_cannot_silence_it_for_days() -> None:
     assert pace.may_send(0, 1.0 + LONGEST_WAIT_S)
 
 
+@pytest.mark.parametrize("n", [12, 400])
+def test_refusals_by_chance_do_not_stop_it(n: int) -> None:
+    chance = random.Random(3)
+
+    class Moody(Window):
+        def takes(self, now_s: float) -> tuple[bool, Announced]:
+            return chance.random() > 0.2, Announced()
+
+    assert drive(Pace(256), Moody(0, 0), n, 0.1).wall_s < 60
+
+
+def test_a_limit_of_a_few_a_minute_is_kept() -> None:
+    ended = drive(Pace(256), Window(20, 60.0), 100, 0.5)
+    assert ended.wall_s < 360
+    assert ended.refusals < 100
+
+
 def test_what_was_found_serves_the_next_start() -> None:
     window = Window(40, 2.0)
     ended = drive(Pace(256, limit=20.0, rate=19.0), window, 400, 0.3)
