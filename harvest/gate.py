@@ -32,10 +32,13 @@ class Gate:
     async def _enter(self) -> float:
         loop = asyncio.get_running_loop()
         was_first = not self._waiting
-        while not self.open and not (was_first and self.pace.may_send(self._inside, loop.time())):
+        while not self.open:
+            now_s = loop.time()
+            if was_first and self.pace.may_send(self._inside, now_s):
+                break
             waiter = loop.create_future()
             (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
-            self._wake_in_time(loop)
+            self._wake_in_time(loop, now_s)
             await waiter
             was_first = True
         now_s = loop.time()
@@ -44,8 +47,9 @@ class Gate:
         self.wake()
         return now_s
 
-    def _wake_in_time(self, loop: asyncio.AbstractEventLoop) -> None:
-        wait_s = self.pace.wait_s(loop.time())
+    def _wake_in_time(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
+        # At the moment of the refusal: a moment later there may be nothing to wait for, and nobody would wake us.
+        wait_s = self.pace.wait_s(now_s)
         if wait_s > 0 and self._timer is None:
             self._timer = loop.call_later(wait_s, self._time_has_come)
 

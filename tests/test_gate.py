@@ -1,0 +1,82 @@
+"""The gate: in the order they came, as many as the pace allows, and nobody is left standing."""
+
+import asyncio
+import random
+
+from harvest.gate import Gate
+from harvest.pace import Pace
+
+
+class Slow(Pace):
+    """Allows the next one from a moment on that passes while it is being asked."""
+
+    __slots__ = ("at_s",)
+
+    def may_send(self, in_flight: int, now_s: float) -> bool:
+        while asyncio.get_running_loop().time() < self.at_s:
+            pass
+        return now_s >= self.at_s
+
+    def wait_s(self, now_s: float) -> float:
+        return max(0.0, self.at_s - now_s)
+
+
+async def test_a_moment_that_comes_while_the_pace_is_asked_is_not_missed() -> None:
+    pace = Slow(10)
+    pace.at_s = asyncio.get_running_loop().time() + 0.02
+    async with asyncio.timeout(5), Gate(pace)():
+        pass
+
+
+async def test_no_more_are_inside_than_the_limit_and_all_get_in() -> None:
+    gate, inside, peak, done = Gate(Pace(3)), 0, 0, []
+
+    async def one(n: int) -> None:
+        nonlocal inside, peak
+        async with gate():
+            inside += 1
+            peak = max(peak, inside)
+            await asyncio.sleep(0.001)
+            inside -= 1
+            done.append(n)
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(one(n) for n in range(50)))
+    assert peak == 3
+    assert done == sorted(done)
+
+
+async def test_refusals_by_chance_leave_nobody_standing() -> None:
+    for seed in range(30):
+        chance, pace = random.Random(seed), Pace(20)
+        gate, loop = Gate(pace), asyncio.get_running_loop()
+
+        async def one(chance: random.Random = chance, pace: Pace = pace, gate: Gate = gate) -> None:
+            while True:
+                async with gate() as sent_s:
+                    await asyncio.sleep(0.002)
+                    if chance.random() > 0.2:
+                        return pace.answered()
+                    pace.refused_at(sent_s, loop.time(), chance.choice([None, 0.01]))
+
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(one() for _ in range(12)))
+
+
+async def test_an_open_gate_lets_everybody_through() -> None:
+    pace = Pace(1)
+    gate = Gate(pace)
+
+    async def one() -> None:
+        async with gate():
+            await asyncio.sleep(3600)
+
+    tasks = [asyncio.create_task(one()) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    gate.open = True
+    gate.wake()
+    await asyncio.sleep(0.01)
+    assert gate._inside == 5
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
