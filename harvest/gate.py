@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from harvest.pace import Pace
 
 
+LOOK_AGAIN_S = 1.0
+"""Who waits for others to come back looks again so often all the same: a wake-up that is lost costs a second."""
+
+
 @dataclass(slots=True)
 class Gate:
     """One for each teacher. Once it is `open` it lets everybody through, to find that asking has stopped."""
@@ -50,8 +54,8 @@ class Gate:
     def _wake_in_time(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
         # At the moment of the refusal: a moment later there may be nothing to wait for, and nobody would wake us.
         wait_s = self.pace.wait_s(now_s)
-        if wait_s > 0 and self._timer is None:
-            self._timer = loop.call_later(wait_s, self._time_has_come)
+        if self._timer is None:
+            self._timer = loop.call_later(wait_s if wait_s > 0 else LOOK_AGAIN_S, self._time_has_come)
 
     def _time_has_come(self) -> None:
         self._timer = None
