@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 SHARED ?= ../shared
 
+SHELL := /bin/bash
 .PHONY: install system demo test check bars
 
 install: .venv/installed
@@ -43,5 +44,10 @@ test: check
 	$(PY) -m pytest
 
 # The full figures of the issues; `make test` holds a sample of each. Results: benchmarks/results/.
+BARS = tests/test_kill.py tests/test_secrets.py tests/test_cap.py tests/test_collect.py tests/test_store.py tests/test_reply.py tests/test_gate.py
+RESULT = benchmarks/results/bars-$(shell date +%F).txt
+
 bars: install
-	WINNOW_BARS=1 $(PY) -m pytest
+	mkdir -p benchmarks/results
+	{ date -u; uname -srm; nproc; echo "WINNOW_BARS=1 WINNOW_EXAMPLES=5000 pytest $(BARS)"; } > $(RESULT)
+	set -o pipefail; WINNOW_BARS=1 WINNOW_EXAMPLES=5000 $(PY) -m pytest -q --durations=15 $(BARS) 2>&1 | tee -a $(RESULT)

@@ -70,8 +70,8 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: lis
 def test_every_recipe_is_a_run_or_a_student() -> None:
     for path in (ROOT / "recipes").glob("*.toml"):
         if "student =" in path.read_text():
-            from finetune.config import load as load_recipe
+            from finetune.config import read_recipe
 
-            load_recipe(path)
+            read_recipe(path)
         else:
             load(path)
