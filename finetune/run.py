@@ -75,4 +75,6 @@ def prompt_of(run: Run | None) -> Prompt:
             config = json.loads((runs_folder() / run.name / "config.json").read_text("utf-8"))
         except (OSError, ValueError):
             config = {}
-    return prompts.load(config.get("prompt") or "boxed", Path(config.get("base") or "."))
+    if text := config.get("prompt_text"):
+        return prompts.parse(text, Path(config["prompt"]).stem, "the run's prompt")
+    return prompts.load("boxed")

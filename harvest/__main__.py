@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DEFAULT_RECIPE = "demo"
+OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
+TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "checks")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
     os.umask(0o077)
-    args, rest = _parser().parse_known_args(argv)
+    words, overrides = _take_overrides(sys.argv[1:] if argv is None else list(argv))
+    args = _parser().parse_args(words)
+    if overrides and not args.overrides:
+        args.command_parser.error(f"unknown argument --{overrides[0][0]}")
     try:
-        return int(args.run(args, _overrides(rest, args)))
+        return int(args.run(args, overrides))
     except WinnowError as e:
         for line in str(e).splitlines():
             print(f"error: {line}" if not line.startswith(("  ", "…")) else line, file=sys.stderr)
@@ -90,18 +96,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _overrides(rest: list[str], args: argparse.Namespace) -> list[tuple[str, str]]:
-    """`--section.key value` and `--section.key=value`; anything else that was left over is a mistake."""
+def _take_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The words without `--section.key value` and `--section.key=value`, and those pairs.
+
+    Taken out before argparse looks: it would take the value for RUN.toml.
+    """
+    words: list[str] = []
     found: list[tuple[str, str]] = []
-    words = iter(rest)
-    for word in words:
+    rest = iter(argv)
+    for word in rest:
         key, eq, value = word.removeprefix("--").partition("=")
-        if not args.overrides or not word.startswith("--") or not key:
-            args.command_parser.error(f"unknown argument {word!r}")
-        if not eq and (following := next(words, None)) is None:
-            args.command_parser.error(f"{word} needs a value")
-        found.append((key, value if eq else str(following)))
-    return found
+        if not word.startswith("--") or not (key in TOP_LEVEL or OVERRIDE.fullmatch(key)):
+            words.append(word)
+        elif eq:
+            found.append((key, value))
+        elif (following := next(rest, None)) is not None:
+            found.append((key, following))
+        else:
+            words.append(word)
+    return words, found
 
 
 def _settings(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple["RunConfig", Path]:

@@ -90,7 +90,8 @@ class Buyer:
         tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
         start = datetime.now(UTC)
         end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
-        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, cfg.sampling.extra))
+        extra, routed = cfg.sampling.extra, self.run.is_routed
+        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, extra, routed=routed))
 
     def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
         """At the dearer of the prices when it was asked and now, since nobody says which one holds."""

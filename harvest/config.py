@@ -4,13 +4,15 @@ Field docstrings are the reference: `python -m harvest collect -h` and docs/conf
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,8 +20,9 @@ from harvest.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 DEFAULT_STORE = "sqlite:///data/winnow.db"
-Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False, max_digits=18)]
-Count = Annotated[int, Field(ge=1)]
+Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)]
+Count = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**32, strict=True)]
 
 
 class Section(BaseModel):
@@ -67,8 +70,8 @@ class Teacher(Section):
             raise ValueError("has both `local` and `base_url`/`model`: keep one")
         if self.local is None and not (self.base_url and self.model):
             raise ValueError("needs either `local`, or `base_url` and `model`")
-        if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
-            raise ValueError(f"base_url {self.base_url!r} is no http(s) address")
+        if self.base_url and not _is_address(self.base_url):
+            raise ValueError("base_url is no http(s) address, or has a ? or # in it: https://host/v1, without a query")
         if self.base_url and "@" in self.base_url.split("/")[2]:
             raise ValueError(
                 "base_url holds a user or a password: put the key in a variable and name it in api_key_env"
@@ -76,6 +79,36 @@ class Teacher(Section):
         if self.api_key_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             raise ValueError("api_key_env is the name of an environment variable, not a key")
         return self
+
+
+def _max_price(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """OpenRouter's `provider.max_price`, where it is set."""
+    provider = extra.get("provider")
+    found = provider.get("max_price") if isinstance(provider, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _is_price(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return False
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return False
+    return amount.is_finite() and 0 <= amount < 1_000_000
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+            and not {"?", "#", " "} & set(text)
+        )
+    except ValueError:
+        return False
 
 
 _SET_HERE = "is a setting of its own: write it under [sampling]"
@@ -106,7 +139,7 @@ class Sampling(Section):
     """Only the k likeliest tokens."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """Only tokens at least this share as likely as the likeliest."""
-    seed: int | None = None
+    seed: Int64 | None = None
     """Sample n is sent seed + n, so that samples differ and a run can be repeated."""
     reasoning_effort: str | None = None
     """E.g. low, medium, high."""
@@ -131,13 +164,20 @@ class Sampling(Section):
         for name in self.extra:
             if name in NOT_EXTRA:
                 raise ValueError(f"extra.{name}: {NOT_EXTRA[name]}")
+        try:
+            json.dumps(self.extra, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("extra holds something that JSON has not (a date, NaN)") from None
+        for part, value in _max_price(self.extra).items():
+            if not _is_price(value):
+                raise ValueError(f"extra.provider.max_price.{part}: not an amount in USD")
         return self
 
 
 class Budget(Section):
     """The cap."""
 
-    usd: Annotated[Decimal, Field(gt=0, allow_inf_nan=False, max_digits=18)] | None = None
+    usd: Annotated[Decimal, Field(gt=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)] | None = None
     """The most that this run may be billed, in USD. Optional for a local teacher, which costs nothing."""
 
 
@@ -186,7 +226,7 @@ def runs_folder() -> Path:
 def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
     """RUN.toml with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -272,6 +312,8 @@ def _nearest(name: str, known: Mapping[str, str]) -> str:
 
 
 def _got(fault: Mapping[str, Any]) -> str:
+    if fault["loc"] and fault["loc"][-1] in ("api_key_env", "base_url"):
+        return ""
     value = fault.get("input")
     return f" (it is {value!r})" if isinstance(value, str | int | float | bool) and len(str(value)) < 60 else ""
 

@@ -15,7 +15,7 @@ from harvest.ledger import Ledger
 from harvest.money import cost_of, usd
 from harvest.price import Tariff
 from harvest.run import Run
-from harvest.store import Sent, Store
+from harvest.store import Reused, Sent, Store
 from harvest.teacher import Teacher, request_body
 from harvest.trace import Ask, Question, Reply
 
@@ -118,7 +118,11 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
         d.add("parameters", f"refuses {name!r}, which is left out")
         if name == "temperature":
             d.toml.append("[sampling] # leave temperature out")
-    limits = [f"{k} {v[:40]}" for k, v in sorted(headers.items()) if "ratelimit" in k or k == "retry-after"]
+    limits = [
+        f"{k} {v[:40]}" if v.isprintable() else k
+        for k, v in sorted(headers.items())
+        if "ratelimit" in k or k == "retry-after"
+    ]
     d.add("limits", ", ".join(limits) or "none announced: they are found while running")
 
 
@@ -128,13 +132,16 @@ async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> 
     Raises CapReached where the cap has no room for it.
     """
     cfg = run.config
-    question_id, asked_before = await ledger.do(Store.put_probe, run.id, QUESTION)
+    question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)
     limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
     sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
-    body = request_body(run.model, run.prompt.messages(QUESTION), sampling, asked_before, limit)
     buyer = Buyer(run, ledger, teacher, lambda settled: None)
-    sent = await buyer.reserve(question_id, Ask(asked_before, limit), body)
-    if not isinstance(sent, Sent):
+    sent: Sent | Reused | None = Reused(0, Reply(""))
+    while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
+        body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
+        sent = await buyer.reserve(question_id, Ask(sample, limit), body)
+        sample += 1
+    if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
     outcome = await buyer.send(sent, body, limit)
     read_teacher(d, teacher, teacher.last_headers)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from harvest.checks import split_at_final_box
+from harvest.errors import InputError
 from harvest.money import usd
 from harvest.prompt import Prompt
 from harvest.run import write_whole
 from harvest.store import Store
-from harvest.trace import Question, Reply
+from harvest.trace import Question, Reply, content_hash
 
+OURS = {"README.md", "train.jsonl", "train.parquet"}
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
 ROWS_A_GROUP = 1000
 
@@ -48,7 +50,7 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
                 *prompt.student_messages(question),
                 {"role": "assistant", "content": content_of(reasoning, answer)},
             ],
-            "id": r["key"].removeprefix("sha256:")[:32],
+            "id": content_hash([r["key"], question.id]).removeprefix("sha256:")[:32],
             "question_id": question.id,
             "question": question.question,
             "reasoning": reasoning,
@@ -99,7 +101,13 @@ def export(
     form: str,
     report: dict[str, Any],
 ) -> int:
-    """Writes the dataset folder as a whole, in place of one that is there; how many lines it has."""
+    """Writes the dataset folder as a whole, in place of one that is there; how many lines it has.
+
+    Raises InputError where something else than such a dataset stands in its place.
+    """
+    to = to.absolute()
+    if to.exists() and not (to.is_dir() and {p.name for p in to.iterdir()} <= OURS):
+        raise InputError(f"{to}: holds other things than an export; name a new folder with --to")
     part = to.with_name(f".{to.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, mode=0o700)

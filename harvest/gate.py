@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from harvest.pace import Pace
 
-
 LOOK_AGAIN_S = 1.0
 """Who waits for others to come back looks again so often all the same: a wake-up that is lost costs a second."""
 

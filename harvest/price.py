@@ -78,16 +78,19 @@ def tariff_of(config: RunConfig) -> Tariff | None:
     except LookupError:
         return None
     prices = model.get_prices(datetime.now(UTC))
-    if prices.input_mtok is None or prices.output_mtok is None:
-        return None
+    if prices.input_mtok is None or prices.output_mtok is None or prices.requests_kcount is not None:
+        return None  # a price for each request, besides its tokens, is more than can be reckoned with here
     return Listed(model, provider.id)
 
 
-def dearest(tariff: Tariff, start: datetime, end: datetime, input_tokens: int, extra: Mapping[str, Any]) -> Price:
+def dearest(
+    tariff: Tariff, start: datetime, end: datetime, input_tokens: int, extra: Mapping[str, Any], *, routed: bool
+) -> Price:
     """The highest price, part by part, that may hold between two moments: what is reserved.
 
     Prices change on the half hour, so both ends and each half hour between them are looked at. OpenRouter's
-    `provider.max_price` (USD a million tokens) bounds what it may choose, and is taken where it is set.
+    `provider.max_price` (USD a million tokens) bounds what it may choose, and is taken where it is set; `routed`
+    says that this is OpenRouter, since nobody else keeps to it.
     Source: openrouter.ai/docs, "Provider Routing", Max Price.
     """
     moments = [start, end]
@@ -98,10 +101,11 @@ def dearest(tariff: Tariff, start: datetime, end: datetime, input_tokens: int, e
     prices = [tariff.at(m, input_tokens) for m in moments]
     per_input = max(max(p.input, p.cached_input) for p in prices)
     per_output = max(p.output for p in prices)
-    bound = extra.get("provider", {}).get("max_price") if isinstance(extra.get("provider"), dict) else None
+    provider = extra.get("provider")
+    bound = provider.get("max_price") if routed and isinstance(provider, dict) else None
     if isinstance(bound, dict):
-        per_input = _decimal(bound.get("prompt"), per_input)
-        per_output = _decimal(bound.get("completion"), per_output)
+        per_input = Decimal(str(bound.get("prompt", per_input)))
+        per_output = Decimal(str(bound.get("completion", per_output)))
     return Price(per_input, per_input, per_output, tariff.source)
 
 
@@ -112,7 +116,3 @@ def _tier(price: Any, input_tokens: int) -> Decimal:
         return Decimal(0)
     reached = [t.price for t in price.tiers if input_tokens > t.start]
     return Decimal(reached[-1] if reached else price.base)
-
-
-def _decimal(value: Any, otherwise: Decimal) -> Decimal:
-    return Decimal(str(value)) if isinstance(value, int | float | str) and not isinstance(value, bool) else otherwise

@@ -35,6 +35,8 @@ class Prompt:
     name: str
     path: str
     sha256: str
+    text: str
+    """The whole file: what a run keeps of it, since files change."""
     reasoning: str
     parts: tuple[tuple[str, str], ...]
 
@@ -60,7 +62,7 @@ def load(name: str, base: Path | None = None) -> Prompt:
     own = name.endswith(".md") or "/" in name
     path = ((base or Path()) / name) if own else package_folder("prompts") / f"{name}.md"
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         known = ", ".join(sorted(p.stem for p in package_folder("prompts").glob("*.md")))
         raise PromptError(
@@ -85,4 +87,4 @@ def parse(text: str, name: str, where: str) -> Prompt:
     if roles[-1] != "user" or bodies[-1].count("{question}") != 1 or any("{question}" in b for b in bodies[:-1]):
         raise PromptError(f"{where}: the last part must be `## user` and hold {{question}}, once and nowhere else")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Prompt(name, where, digest, reasoning, tuple(zip(roles, bodies, strict=True)))
+    return Prompt(name, where, digest, text, reasoning, tuple(zip(roles, bodies, strict=True)))

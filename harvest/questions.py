@@ -3,6 +3,7 @@
 A bad row is named with file, line and field, all of them at once, and nothing is asked until they are gone.
 """
 
+import codecs
 import difflib
 import json
 import re
@@ -29,7 +30,14 @@ class BadRow(ValueError):
 def read_questions(
     sources: str | Iterable[str], base: Path, *, skip_bad_rows: Callable[[str], None] | None = None
 ) -> Iterator[Question]:
-    """Questions of one source or several, one by one, in order; a repeated question comes once.
+    """`read_rows` without the places."""
+    return (question for _, question in read_rows(sources, base, skip_bad_rows=skip_bad_rows))
+
+
+def read_rows(
+    sources: str | Iterable[str], base: Path, *, skip_bad_rows: Callable[[str], None] | None = None
+) -> Iterator[tuple[str, Question]]:
+    """(file and line, question) of one source or several, one by one, in order; a repeated question comes once.
 
     Files are relative to `base`. Raises QuestionError at the end with a line for each bad row (the first 20
     and a count), so a caller that stores as it reads must do so in one transaction. With `skip_bad_rows` each
@@ -59,7 +67,7 @@ def read_questions(
                 if len(faults) < SHOWN_FAULTS:
                     faults.append(line)
             else:
-                yield question
+                yield where, question
     if total_faults:
         more = f"\n… and {total_faults - len(faults)} more" if total_faults > len(faults) else ""
         raise QuestionError(
@@ -82,10 +90,15 @@ def question_of(row: Mapping[str, Any]) -> Question:
         if isinstance(value, bool | int | float):
             data[key] = str(value).lower() if isinstance(value, bool) else str(value)
     given_id = data.pop("id", None)
+    if given_id == "":
+        raise BadRow("id: empty")
     try:
         data["check"] = data.get("check") or check_name_for(data)
         data["id"] = given_id if given_id is not None else "q-" + content_hash(data).removeprefix("sha256:")[:16]
         question = Question.model_validate(data)
+        question.model_dump_json().encode()
+    except UnicodeEncodeError:
+        raise BadRow("half a surrogate pair stands in it, which is no text: write the character itself") from None
     except (ValidationError, ValueError, TypeError) as e:
         raise BadRow(_first_fault(e)) from None
     if question.check not in CHECKS:
@@ -136,18 +149,25 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
         yield from _gym_rows(source)
         return
     path = base / source
-    if not path.exists():
-        raise QuestionError(f"{path}: no such file (questions)")
-    if path.is_dir() or path.suffix in (".parquet", ".csv", ".arrow"):
-        yield from _dataset_rows(path)
-        return
+    try:
+        if not path.exists():
+            raise QuestionError(f"{path}: no such file (questions)")
+        if path.is_dir() or path.suffix in (".parquet", ".csv", ".arrow"):
+            yield from _dataset_rows(path)
+        else:
+            yield from _json_rows(path)
+    except OSError as e:
+        raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
     with path.open("rb") as f:
         for n, raw in enumerate(f, 1):
             if not raw.strip():
                 continue
             where = f"{path}, line {n}"
             try:
-                row = json.loads(raw)
+                row = json.loads(raw.removeprefix(codecs.BOM_UTF8))
             except (ValueError, RecursionError):
                 torn = "; the line is torn off" if not raw.endswith(b"\n") else ""
                 yield where, BadRow(f"not JSON{torn}")
@@ -183,12 +203,12 @@ def _gym_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
     settings.setdefault("size", 100)
     settings.setdefault("seed", 1)
     try:
-        data = reasoning_gym.create_dataset(task, **settings)
+        entries = list(reasoning_gym.create_dataset(task, **settings))
     except ValueError as e:
         raise QuestionError(f"questions = {source!r}: {e}") from None
     except (TypeError, AssertionError) as e:
         raise QuestionError(f"questions = {source!r}: the task does not take these settings: {e}") from None
-    for n, entry in enumerate(data):
+    for n, entry in enumerate(entries):
         plain = re.fullmatch(r"-?\d+", str(entry["answer"]).strip()) is not None
         row: dict[str, Any] = {
             "question": entry["question"],

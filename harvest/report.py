@@ -106,7 +106,7 @@ def _money(figures: Figures) -> dict[str, Any]:
 
 
 def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    ended = [s for s in sessions if s["limited_by"]]
+    ended = [s for s in sessions if s["peak_in_flight"]]
     return {
         "limited_by": ended[-1]["limited_by"] if ended else None,
         "peak_in_flight": max((s["peak_in_flight"] or 0 for s in ended), default=0),

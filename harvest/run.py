@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from harvest import prompt as prompts
 from harvest.config import RunConfig, runs_folder
-from harvest.errors import ConfigError, QuestionError, StoreUnusable
+from harvest.errors import ConfigError, InputError, QuestionError, StoreUnusable
 from harvest.models import find
 from harvest.money import pusd
 from harvest.price import Tariff, tariff_of
 from harvest.prompt import Prompt
-from harvest.questions import SHOWN_FAULTS, read_questions
+from harvest.questions import SHOWN_FAULTS, read_rows
 from harvest.store import Store
 from harvest.trace import Question, content_hash
 
@@ -53,6 +53,11 @@ class Run:
     def is_free(self) -> bool:
         return self.config.teacher.local is not None
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether OpenRouter answers, which chooses a provider within `max_price`."""
+        return (urlsplit(self.config.teacher.base_url or "").hostname or "").endswith("openrouter.ai")
+
     def key(self, body: dict[str, Any], sample: int) -> str:
         """The content of an attempt: all that the teacher sees, and which sample of it this is."""
         return content_hash(
@@ -72,6 +77,8 @@ def take_key(config: RunConfig) -> str | None:
         return None
     key = os.environ.pop(name, "").strip()
     if not key:
+        if name.upper() != name:
+            raise ConfigError("teacher.api_key_env: there is no such variable. Is it a key? It takes a variable's name")
         raise ConfigError(f"teacher.api_key_env: the variable {name} is not set: export {name}=…")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(f"teacher.api_key_env: the variable {name} holds something that cannot be a key")
@@ -121,8 +128,11 @@ def prepare(
     with store.transaction():
         run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
         _put_questions(config, base, store, run.id, gold_problem, skip_bad_rows)
-    run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    except OSError as e:
+        raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
     return run
 
 
@@ -134,6 +144,7 @@ def put_run(
     model, endpoint = answerer_of(config)
     settings = config.model_dump(mode="json") | {
         "prompt_sha256": prompt.sha256,
+        "prompt_text": prompt.text,
         "endpoint": endpoint,
         "base": str(base.absolute()),
         "price_source": tariff.source if tariff else "none",
@@ -141,6 +152,8 @@ def put_run(
     before = store.config_of(config.name)
     if before is not None and not may_change:
         _refuse_changes(config.name, before, settings)
+        if before["sampling"] != settings["sampling"]:
+            store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
     run_id = store.put_run(config.name, settings, cap, now())
     return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
@@ -165,17 +178,17 @@ def _put_questions(
     skip_bad_rows: Callable[[str], None] | None,
 ) -> None:
     total, faults = 0, []
-    questions = read_questions(config.questions, base, skip_bad_rows=skip_bad_rows)
+    rows = read_rows(config.questions, base, skip_bad_rows=skip_bad_rows)
     with ThreadPoolExecutor(GOLD_THREADS) as pool:
-        while page := list(islice(questions, GOLD_PAGE)):
-            new = [q for q in page if not store.has_question(run_id, q.id)]
+        while page := list(islice(rows, GOLD_PAGE)):
+            new = [q for _, q in page if not store.has_question(run_id, q.id)]
             wrong = {q.id: fault for q, fault in zip(new, pool.map(gold_problem, new), strict=True) if fault}
-            for question in page:
+            for where, question in page:
                 if question.id not in wrong:
                     store.put_question(run_id, question)
                     total += 1
                     continue
-                line = f"question {question.id!r}: answer: {wrong[question.id]}"
+                line = f"{where}: answer: {wrong[question.id]}"
                 if skip_bad_rows is None:
                     faults.append(line)
                 else:
@@ -198,7 +211,9 @@ def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) ->
     changes = [
         f"{key}: {_short(old)} before, {_short(new)} now"
         for key, old, new in _differences(before, after)
-        if key not in FREE_TO_CHANGE and key.split(".")[0] not in FREE_TO_CHANGE and key not in ("base", "price_source")
+        if key not in FREE_TO_CHANGE
+        and key.split(".")[0] not in FREE_TO_CHANGE
+        and key not in ("base", "price_source", "prompt_text")
     ]
     if changes:
         raise ConfigError(

@@ -250,9 +250,17 @@ def _reading(url: str) -> Iterator[Store]:
         yield store
 
 
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise InputError(f"{e.filename or place}: cannot be written: {e.strerror}") from None
+
+
 def write_report(name: str, url: str) -> dict[str, Any]:
     """report.json and report.md of a run, anew; the report."""
-    with _reading(url) as store:
+    with _reading(url) as store, _writing(runs_folder() / name):
         return _write_report(store, name, live=is_being_written(url))
 
 
@@ -267,7 +275,7 @@ def _write_report(store: Store, name: str, *, live: bool) -> dict[str, Any]:
 
 def write_export(name: str, url: str, *, to: Path | None, which: str, form: str) -> tuple[Path, int]:
     """The dataset folder and how many rows it has."""
-    with _reading(url) as store:
+    with _reading(url) as store, _writing(to or runs_folder() / name):
         report = fold(store.figures(store.run_id(name)), live=is_being_written(url))
         return _write_export(store, name, to=to, which=which, form=form, report=report)
 
@@ -276,9 +284,7 @@ def _write_export(
     store: Store, name: str, *, to: Path | None, which: str, form: str, report: dict[str, Any]
 ) -> tuple[Path, int]:
     config = store.config_of(name) or {}
-    prompt = prompts.load(config["prompt"], Path(config["base"]))
-    if prompt.sha256 != config["prompt_sha256"]:
-        say(f"note: prompt {config['prompt']!r} has changed since the run asked with it; the messages show today's")
+    prompt = prompts.parse(config["prompt_text"], Path(config["prompt"]).stem, "the run's prompt")
     to = to or runs_folder() / name / "dataset"
     n = export(store, store.run_id(name), config, prompt, to, which=which, form=form, report=report)
     return to, n

@@ -288,6 +288,10 @@ class Store:
         )
         return n
 
+    def reopen_all(self, run_name: str) -> None:
+        """Every question is planned anew, after a change of how often to ask; what is bought stays bought."""
+        self.db.execute("UPDATE question SET status = 'open' WHERE run_id = ?", (self.run_id(run_name),))
+
     def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
         """The next open questions with what became of their attempts, in the order they were given."""
         rows = self.db.execute(

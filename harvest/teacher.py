@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -97,18 +98,20 @@ class Teacher:
         # A word such as "EMPTY", which servers without keys are given, is no secret, and stands in honest answers.
         self._secret = key if key and len(key) >= SHORTEST_SECRET else ""
         self._session: aiohttp.ClientSession | None = None
+        parts = urlsplit(self.url)
+        bypassed = parts.hostname in ("localhost", "127.0.0.1", "::1") or proxy_bypass(parts.hostname or "")
+        self._proxy = None if bypassed else getproxies().get(parts.scheme)
 
     async def __aenter__(self) -> Self:
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "winnow"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
-        loopback = (urlsplit(self.url).hostname or "") in ("localhost", "127.0.0.1", "::1")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
             auto_decompress=False,
-            trust_env=not loopback,
+            trust_env=False,  # it would read ~/.netrc too, and send what is in there
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
@@ -198,7 +201,7 @@ class Teacher:
             raise RuntimeError("Teacher is used outside its `async with`")
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
-            async with self._session.post(self.url, data=data, allow_redirects=False) as response:
+            async with self._session.post(self.url, data=data, allow_redirects=False, proxy=self._proxy) as response:
                 headers.update((k.lower(), v) for k, v in response.headers.items())
                 self.last_headers = headers
                 chunks = _unpacked(response, limit_bytes)

@@ -70,7 +70,7 @@ def tell(story: dict[str, Any]) -> None:
 
 def _lines(story: dict[str, Any]) -> Iterator[Text]:
     question = story["question"]
-    yield Text(f"{question.id}: {story['status'].replace('_', ' ')}", "bold")
+    yield Text(f"{_safe(question.id)}: {story['status'].replace('_', ' ')}", "bold")
     yield _shown("question", question.question)
     yield _shown("gold", question.answer or "none")
     if not story["attempts"]:

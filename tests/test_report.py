@@ -1,12 +1,14 @@
 """What a run leaves behind for people and programs: report, dataset, the story of one question."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import datasets
-from conftest import Place
+from conftest import ROOT, Place
 from endpoint import Asked, Endpoint, Say
 
 from harvest.report import markdown
@@ -35,12 +37,13 @@ def collected(endpoint: Endpoints, place: Places, n: int = 20) -> Place:
     return here
 
 
-def harvest(here: Place, *args: str) -> str:
-    import os
-    import subprocess
+def run(here: Place, *args: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs"), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(here.command(*args), env=env, capture_output=True, text=True, cwd=here.folder)
 
-    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs")}
-    done = subprocess.run(here.command(*args), env=env, capture_output=True, text=True, cwd=here.folder)
+
+def harvest(here: Place, *args: str) -> str:
+    done = run(here, *args)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -53,10 +56,8 @@ def test_a_report_rebuilt_from_the_store_is_byte_for_byte_the_same(endpoint: End
         for label, right in (("before", 0), ("after", 1)):
             settings = {"model": "s", "questions": "q", "samples": 1, "label": label}
             store.put_evaluation("r", label, settings)
-            rows = [
-                {"question_id": str(i), "sample": 0, "outcome": "right" if right else "wrong", "finish_reason": "stop",
-                 "output_tokens": 5, "cost_pusd": None, "text": "t"} for i in range(8)
-            ]  # fmt: skip
+            one = {"sample": 0, "finish_reason": "stop", "output_tokens": 5, "cost_pusd": None, "text": "t"}
+            rows = [{"question_id": str(i), "outcome": "right" if right else "wrong"} | one for i in range(8)]
             store.put_evaluation_answers("r", label, rows)
     harvest(here, "report", "r")
     files = ("report.json", "report.md")
@@ -113,11 +114,45 @@ def test_jsonl_and_parquet_hold_the_same_rows(endpoint: Endpoints, place: Places
 
 def test_an_export_takes_the_place_of_the_one_before(endpoint: Endpoints, place: Places) -> None:
     here = collected(endpoint, place)
-    stale = here.run_folder / "dataset/stale.txt"
+    stale = here.run_folder / "dataset/train.parquet"
     stale.write_text("old")
     harvest(here, "export", "r")
     assert not stale.exists()
     assert [p.name for p in here.run_folder.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_export_takes_the_place_of_nothing_else(endpoint: Endpoints, place: Places) -> None:
+    here = collected(endpoint, place, 2)
+    mine = here.folder / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for to in ("mine", ".", "mine/thesis.txt"):
+        done = run(here, "export", "r", "--to", to)
+        assert done.returncode == 2
+        assert "other things" in done.stderr
+    assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_export_has_the_words_that_the_teacher_read(endpoint: Endpoints, place: Places) -> None:
+    here = place(endpoint().url, 2, prompt="own.md")
+    own = here.folder / "own.md"
+    own.write_text("---\nfor: tests\n---\n## system\nBe brief.\n## user\n{question}\n")
+    assert here.collect()[0] == 0
+    before = (here.run_folder / "dataset/train.jsonl").read_text()
+    assert "Be brief." in before
+    own.unlink()
+    harvest(here, "export", "r")
+    assert (here.run_folder / "dataset/train.jsonl").read_text() == before
+
+
+def test_more_samples_are_asked_of_questions_that_were_given_up(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: Say(text="\\boxed{-1}") if asked.n < 4 else Say())
+    here = place(teacher.url, 4)
+    assert here.collect()[0] == 0
+    assert here.report["questions"]["given_up"] == 4
+    assert here.collect("--sampling.samples", "2")[0] == 0
+    assert here.report["questions"]["solved"] == 4
+    assert len(teacher.asked) == 8
 
 
 def test_why_tells_each_attempt_and_keeps_a_models_text_as_text(endpoint: Endpoints, place: Places) -> None:
