@@ -19,7 +19,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     run = figures["run"]
     money = _money(figures)
     trainings = list(figures["training"])
-    evaluations = [evaluation_entry(e["settings"], e["answers"]) for e in figures["evaluation"]]
+    evaluations = [evaluation_entry(e["settings"], e["answers"]) for e in figures["evaluation"] if e["answers"]]
     more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
     questions = figures["questions"]
@@ -148,22 +148,31 @@ def _by_question(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {q: sum(right) / len(right) for q, right in found.items()}
 
 
+ASKED_ALIKE = ("questions_sha256", "prompt_sha256", "max_tokens", "temperature")
+
+
 def _gains(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Before against after, question by question, for each set of questions that has both."""
-    before = {e["settings"]["questions"]: e for e in evaluations if e["settings"].get("label") == "before"}
+    """Before against after, question by question, wherever both were asked the same in the same way."""
+
+    def alike(e: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(e["settings"].get(k) for k in ASKED_ALIKE)
+
+    measured = [e for e in evaluations if e["answers"]]
+    before = {alike(e): e for e in measured if e["settings"].get("label") == "before"}
     gains = []
-    for e in evaluations:
-        name = e["settings"]["questions"]
-        if e["settings"].get("label") != "after" or name not in before or not e["answers"]:
+    for e in measured:
+        if e["settings"].get("label") != "after" or alike(e) not in before:
             continue
-        points, low, high = paired_gain(_by_question(before[name]["answers"]), _by_question(e["answers"]))
+        points, low, high = paired_gain(_by_question(before[alike(e)]["answers"]), _by_question(e["answers"]))
+        if points is None:
+            continue
         gains.append(
             {
                 "points": _rounded(points),
                 "low": _rounded(low),
                 "high": _rounded(high),
                 "paired": True,
-                "questions": name,
+                "questions": e["settings"]["questions"],
                 "model": e["settings"]["model"],
             }
         )
