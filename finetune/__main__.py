@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -12,29 +13,35 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from harvest.errors import InputError, MissingExtra, WinnowError
+from harvest.errors import InputError, MissingExtra, StoreUnusable, WinnowError
 
 if TYPE_CHECKING:
+    from finetune.config import Recipe
     from finetune.evaluate import Engine
     from finetune.run import Run
     from finetune.student import Student
     from harvest.prompt import Prompt
 
 INTERRUPTED = 130
+OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
+TOP_LEVEL = ("student", "data", "output", "method")
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
 Overrides = list[tuple[str, str]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
-    args, rest = _parser().parse_known_args(argv)
+    words, overrides = _take_overrides(sys.argv[1:] if argv is None else list(argv))
+    args = _parser().parse_args(words)
+    if overrides and not args.overrides:
+        args.command_parser.error(f"unknown argument --{overrides[0][0]}")
     signal.signal(signal.SIGTERM, _terminated)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries say to each other is not for the user
     try:
-        return int(args.run(args, _overrides(rest, args)))
+        return int(args.run(args, overrides))
     except WinnowError as e:
         return _tell(e)
     except ModuleNotFoundError as e:
@@ -110,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--label",
         choices=("before", "after"),
-        help="without it: after for what finetune trained, else before",
+        help="without it: after for what finetune trained, before for what it began with, else neither",
     )
     p.add_argument(
         "--run",
@@ -151,18 +158,25 @@ def _temperature(text: str) -> float:
     return t
 
 
-def _overrides(rest: list[str], args: argparse.Namespace) -> Overrides:
-    """`--section.key value` and `--section.key=value`; anything else that was left over is a mistake."""
+def _take_overrides(argv: list[str]) -> tuple[list[str], Overrides]:
+    """The words without `--section.key value` and `--section.key=value`, and those pairs.
+
+    Taken out before argparse looks: it would take the value for RECIPE.toml.
+    """
+    words: list[str] = []
     found: Overrides = []
-    words = iter(rest)
-    for word in words:
+    rest = iter(argv)
+    for word in rest:
         key, eq, value = word.removeprefix("--").partition("=")
-        if not args.overrides or not word.startswith("--") or not key:
-            args.command_parser.error(f"unknown argument {word!r}")
-        if not eq and (following := next(words, None)) is None:
-            args.command_parser.error(f"{word} needs a value")
-        found.append((key, value if eq else str(following)))
-    return found
+        if not word.startswith("--") or not (key in TOP_LEVEL or OVERRIDE.fullmatch(key)):
+            words.append(word)
+        elif eq:
+            found.append((key, value))
+        elif (following := next(rest, None)) is not None:
+            found.append((key, following))
+        else:
+            words.append(word)
+    return words, found
 
 
 def _recipe_path(args: argparse.Namespace) -> Path:
@@ -183,7 +197,14 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
         from finetune.run import find_run
 
         run = find_run(name, args.store)
+        run.check()
     student = find(recipe.student)
+    from finetune.sft import check, quiet, sft, unrecorded
+
+    quiet()
+    if run is not None and not args.dry_run and (block := unrecorded(recipe, student)) is not None:
+        print(f"{recipe.output}: finished already, and not in the report yet", file=sys.stderr)
+        return _trained(recipe, block, run, args.json)
     tokenizer = load_tokenizer(student)
     rows = examples(recipe, tokenizer)
     for line in rows.dropped[:20]:
@@ -191,26 +212,36 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     if len(rows.dropped) > 20:
         print(f"left out: {len(rows.dropped) - 20} more", file=sys.stderr)
     if args.dry_run:
+        check(recipe, rows, student)
         _print_summary(rows.summary(), args.json)
         return 0
 
     from finetune.progress import Progress
-    from finetune.sft import attach_run, quiet, sft
 
-    quiet()
-    block = sft(recipe, rows, tokenizer, student, Progress("sft"))
+    return _trained(recipe, sft(recipe, rows, tokenizer, student, Progress("sft")), run, args.json)
+
+
+def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json: bool) -> int:
+    """Into the run's report, and said."""
     if run is not None:
+        from finetune.sft import attach_run, training_key
         from harvest.session import write_report
 
-        run.put_training(attach_run(Path(recipe.output), run.name, run.url), block)
-        write_report(run.name, run.url)
-    if args.json:
+        output = Path(recipe.output)
+        try:
+            run.put_training(training_key(output), block)
+            write_report(run.name, run.url)
+        except StoreUnusable as e:
+            raise StoreUnusable(
+                f"{e}\n  the training is finished and safe in {output}; the same command records it"
+            ) from None
+        attach_run(output, run.name, run.url)
+    if as_json:
         print(json.dumps(block, ensure_ascii=False))
-    else:
-        print(
-            f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s, "
-            f"loss {block['loss_first']:.3f} to {block['loss_last']:.3f}"
-        )
+        return 0
+    first, last = block["loss_first"], block["loss_last"]
+    loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
+    print(f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}")
     return 0
 
 
@@ -243,26 +274,31 @@ def _show(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _eval(args: argparse.Namespace, _: Overrides) -> int:
-    from itertools import islice
-
     from finetune.evaluate import Memory, Record, Sampling, evaluate, in_words
     from finetune.progress import Progress
-    from finetune.run import find_run, prompt_of, trained_on
+    from finetune.run import find_run, label_of, layout_of, prompt_of, trained_on
     from finetune.student import find
     from harvest import prompt as prompts
     from harvest.questions import read_questions
 
     is_endpoint = args.student.startswith(("http://", "https://"))
-    found_run = trained_on(Path(args.student))
-    run = find_run(args.run_name, args.store) if args.run_name else found_run
+    run = find_run(args.run_name, args.store) if args.run_name else trained_on(Path(args.student))
+    if run is not None:
+        try:
+            run.check()
+        except StoreUnusable as e:
+            if args.run_name:
+                raise
+            print(f"warning: in no report, since its run is not here: {e}", file=sys.stderr)
+            run = None
     prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
-    questions = list(islice(read_questions(args.questions, Path()), args.limit))
+    questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")
     engine = _endpoint(args, prompt, run) if is_endpoint else _student(find(args.student))
     record: Record = run or Memory()
     sampling = Sampling(args.max_tokens, args.temperature, args.samples, args.seed)
-    label = args.label or ("after" if found_run or (Path(args.student) / "winnow.json").is_file() else "before")
+    label = args.label or (None if is_endpoint else label_of(args.student, run))
     found = evaluate(
         engine,
         questions,
@@ -272,6 +308,7 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
         record,
         Progress("eval"),
         label,
+        layout_of(Path(args.student)),
     )
     if run is not None:
         from harvest.session import write_report

@@ -59,13 +59,13 @@ class Train(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
-    epochs: Annotated[float, Field(gt=0)] = 3
+    epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3
     """How often each row is seen."""
     traces_per_step: Count = 96
     """Rows that one step of the optimizer learns from."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """At its highest. Ten times as much suits LoRA."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Order of the rows, fresh weights and dropout."""
 
     @property

@@ -6,6 +6,7 @@ mended: a row that cannot be trained as it is stops the training before its firs
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,9 @@ def conversation(row: "Mapping[str, Any] | BadRow", layout: Layout) -> list[Mess
                 turn(m["content"], layout)
             except ValueError as e:
                 raise ValueError(f"message {k} (assistant): {e}") from None
+    reasoning = row.get("reasoning")
+    if isinstance(reasoning, str) and reasoning.strip() not in messages[-1]["content"]:
+        raise ValueError("the chain is lost: the row's `reasoning` does not stand in the assistant's last message")
     return messages
 
 
@@ -187,6 +191,8 @@ def _message(k: int, value: Any) -> Message:
         if not content.strip():
             raise ValueError(f"message {k} (assistant): no answer after the chain")
         content = f"<think>\n{chain}\n</think>\n\n{content}"
+    if lone := re.search("[\ud800-\udfff]", content):
+        raise ValueError(f"message {k} ({role}): half a character ({lone.group()!r}, a lone surrogate)")
     return {"role": role, "content": content}
 
 
@@ -270,43 +276,53 @@ def _file_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
-    with path.open("rb") as lines:
-        for n, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            torn = "" if line.endswith(b"\n") else ": the line is torn, its end was never written"
-            try:
-                value = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as e:
-                value = BadRow(f"is no UTF-8 (byte {e.start})")
-            except json.JSONDecodeError as e:
-                value = BadRow(f"is no JSON{torn or f': {e.msg} at column {e.colno}'}")
-            except RecursionError:
-                value = BadRow("is nested too deeply")
-            if not isinstance(value, Mapping | BadRow):
-                value = BadRow("is no JSON object")
-            yield f"{path.name} line {n}", value
+    try:
+        with path.open("rb") as lines:
+            for n, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path.name} line {n}", _json_row(line)
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _json_row(line: bytes) -> "Mapping[str, Any] | BadRow":
+    torn = "" if line.endswith(b"\n") else ": the line is torn, its end was never written"
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as e:
+        return BadRow(f"is no UTF-8 (byte {e.start})")
+    except json.JSONDecodeError as e:
+        return BadRow(f"is no JSON{torn or f': {e.msg} at column {e.colno}'}")
+    except ValueError as e:  # a number of thousands of digits
+        return BadRow(f"cannot be read: {e}")
+    except RecursionError:
+        return BadRow("is nested too deeply")
+    return value if isinstance(value, Mapping) else BadRow("is no JSON object")
 
 
 def _json_rows(path: Path) -> Iterable[Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
     except ValueError as e:
         raise DatasetError(f"{path}: not JSON: {e}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: is nested too deeply") from None
     if not isinstance(value, list):
         raise DatasetError(f"{path}: no list of rows")
     return value
 
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
-    except ArrowInvalid as e:
-        raise DatasetError(f"{path}: not Parquet: {e}") from None
+    except (ArrowException, OSError, ValueError) as e:
+        raise DatasetError(f"{path}: not Parquet, or damaged: {str(e).strip().splitlines()[0]}") from None
 
 
 def _hub_rows(name: str) -> Iterator[Any]:

@@ -99,12 +99,10 @@ def _without_examples(prompt: Prompt) -> Prompt:
 
 
 def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple[Asked, Generated]]:
-    """What came for each; an attempt that brought no answer counts as one without text, not as none."""
+    """What came, for those that got an answer: of the others nothing is known, least of all that it was wrong."""
     found = {(r["question_name"], r["sample"]): r for r in store.answered_attempts(run.id, "all")}
     for a in asked:
         row = found.get((a.question.id, a.sample))
-        if row is None:
-            yield a, Generated("", True, None, None)
-        else:
+        if row is not None:
             cost = 0 if row["reused"] else row["cost"]
             yield a, Generated(row["reply"].answer, not truncated(row["reply"]), row["output_tokens"], cost)

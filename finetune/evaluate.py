@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from finetune.progress import Progress
-from finetune.render import LAYOUTS
+from finetune.render import LAYOUTS, Layout
 from harvest.checks import Judge
 from harvest.prompt import Prompt
 from harvest.report import evaluation_entry
@@ -68,8 +68,7 @@ class Engine(Protocol):
 class Record(Protocol):
     """Where answers are kept: a run in a store, or this process alone."""
 
-    def put_evaluation(self, key: str, settings: Mapping[str, Any]) -> None: ...
-    def put_answers(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
+    def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None: ...
     def answers(self, key: str) -> list[Row]: ...
 
 
@@ -79,14 +78,11 @@ class Memory:
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = {}
 
-    def put_evaluation(self, key: str, settings: Mapping[str, Any]) -> None:
-        self.rows.setdefault(key, [])
-
-    def put_answers(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rows[key] += map(dict, rows)
+    def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows.setdefault(key, []).extend(map(dict, rows))
 
     def answers(self, key: str) -> list[Row]:
-        return self.rows[key]
+        return self.rows.get(key, [])
 
 
 def evaluate(
@@ -98,10 +94,13 @@ def evaluate(
     record: Record,
     progress: Progress,
     label: str | None = None,
+    layout: Layout | None = None,
 ) -> dict[str, Any]:
     """Asks what `record` does not have yet, judges it, keeps it; the report's evaluation entry of all of it.
 
-    `source` names the questions in the report; `label` is "before" or "after", for the gain.
+    `source` names the questions in the report; `label` is "before" or "after", for the gain; `layout` the marks
+    that the student learnt, beside the known ones. The entry's `samples` and its settings' `asked` (answers in
+    all) are those of every start together; what brought no answer stays missing.
     """
     content = {
         "engine": dict(engine.about),
@@ -113,23 +112,33 @@ def evaluate(
     }
     key = content_hash(content)
     names = {"model": engine.model, "questions": source, "label": label, "prompt": prompt.name}
-    settings = {**content, **names, "questions_sha256": content["questions"], "samples": sampling.samples}
-    record.put_evaluation(key, settings)
     there = {(r["question_id"], r["sample"]) for r in record.answers(key)}
+    samples = max(sampling.samples, *(1 + s for _, s in there), 1)
+    wanted = samples * len(questions)
+    settings = {
+        **content,
+        **names,
+        "questions_sha256": content["questions"],
+        "samples": samples,
+        "asked": wanted,
+    }
+    if there:
+        record.put(key, settings, [])
     asked = [
         Asked(q, s, prompt.student_messages(q))
         for q in questions
         for s in range(sampling.samples)
         if (q.id, s) not in there
     ]
-    started, tokens, right = time.monotonic(), 0, 0
+    started, tokens, right, done = time.monotonic(), 0, 0, len(there)
     progress.begin(len(there) + len(asked), len(there))
     try:
         with Judge() as judge:
-            done = len(there)
             for batch in engine.answers(asked, sampling) if asked else ():
-                rows = [judged(judge, a, g) for a, g in batch]
-                record.put_answers(key, rows)
+                if not batch:
+                    continue
+                rows = [judged(judge, a, g, layout) for a, g in batch]
+                record.put(key, settings, rows)  # with the first of them, so that no empty evaluation is kept
                 done += len(rows)
                 tokens += sum(r["output_tokens"] or 0 for r in rows)
                 right += sum(r["outcome"] == Outcome.RIGHT for r in rows)
@@ -137,15 +146,15 @@ def evaluate(
                 progress.note(done, f"{right}/{done - len(there)} right · {pace:,.0f} tokens/s")
     finally:
         progress.close()
-    wanted = {(q.id, s) for q in questions for s in range(sampling.samples)}
-    rows = [r for r in record.answers(key) if (r["question_id"], r["sample"]) in wanted]
-    return evaluation_entry(settings, rows)
+    if missing := len(asked) + len(there) - done:
+        progress.say(f"{missing} of {len(asked) + len(there)} were not answered: the same command asks them again")
+    return evaluation_entry(settings, record.answers(key))
 
 
-def judged(judge: Judge, asked: Asked, generated: Generated) -> Row:
+def judged(judge: Judge, asked: Asked, generated: Generated, layout: Layout | None = None) -> Row:
     """An answer and its verdict as it is kept. One that was cut short has no answer to judge."""
     outcome = Outcome.NO_ANSWER
-    if generated.is_finished and (answer := after_chain(generated.text)) is not None:
+    if generated.is_finished and (answer := after_chain(generated.text, layout)) is not None:
         outcome = judge.judge_now(asked.question, answer).outcome
     return {
         "question_id": asked.question.id,
@@ -158,9 +167,12 @@ def judged(judge: Judge, asked: Asked, generated: Generated) -> Row:
     }
 
 
-def after_chain(text: str) -> str | None:
-    """The answer after the chain, the whole text where there is none, None where the chain was never ended."""
-    for layout in LAYOUTS.values():
+def after_chain(text: str, own: Layout | None = None) -> str | None:
+    """The answer after the chain, the whole text where there is none, None where the chain was never ended.
+
+    In the marks of `own`, or in known ones.
+    """
+    for layout in (*([own] if own else []), *LAYOUTS.values()):
         try:
             parts = layout.read(text)
         except ValueError:

@@ -17,6 +17,7 @@ from finetune.evaluate import Asked, Generated, Sampling
 from finetune.render import end_token, prompt_ids
 from finetune.student import Student, identity, load_model, load_tokenizer
 from harvest.errors import InputError
+from harvest.trace import content_hash
 
 BATCH_TOKENS = {"cpu": 32_768, "cuda": 262_144}
 """Most tokens that the key-value cache of one batch may come to hold."""
@@ -36,6 +37,7 @@ class TransformersEngine:
         self.model = student.name
         self.about: Mapping[str, Any] = {
             "weights": identity(student),
+            "tokenizer": content_hash([self.tokenizer.chat_template, self.tokenizer.get_vocab()]),
             "engine": f"transformers {transformers.__version__}",
             "precision": str(dtype).removeprefix("torch."),
         }

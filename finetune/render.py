@@ -11,6 +11,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,10 @@ from jinja2 import TemplateError
 
 from harvest.errors import ConfigError, DatasetError, TooLong
 from harvest.trace import Message
+
+TODAY = date(2024, 7, 26)
+"""What day it is to a template that asks, always: training, going on and measuring must read the same prompt. The
+day that Llama 3's templates take where there is no clock."""
 
 Tokenizer = Any
 """A transformers tokenizer. Untyped here, so that the tests' and the user's need no common base."""
@@ -145,7 +150,10 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
             continue
         written = turn(message["content"], layout)
         if frame.before[k].rstrip("\n").endswith(layout.open.strip() or "\0"):  # the template opened the chain
-            written = written.removeprefix(layout.open)
+            mark = layout.open if written.startswith(layout.open) else layout.open.strip()
+            if not written.startswith(mark):
+                raise DatasetError(f"message {k} (assistant): no chain, but the student's chat template opens one")
+            written = written.removeprefix(mark)
         put(_encode(prompt, tokenizer), 0)
         put(_encode_turn(written, tokenizer), 1)
         put([frame.end_id], 1)
@@ -193,7 +201,7 @@ def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
     def written(contents: Sequence[str], to: int, **more: bool) -> str:
         rows = [{"role": r, "content": c} for r, c in zip(roles[:to], contents, strict=False)]
         try:
-            text: str = tokenizer.apply_chat_template(rows, tokenize=False, **more)
+            text: str = tokenizer.apply_chat_template(rows, tokenize=False, strftime_now=TODAY.strftime, **more)
         except (TemplateError, TypeError, KeyError) as e:
             raise DatasetError(f"the student's chat template refuses the roles {', '.join(roles)}: {e}") from None
         return text

@@ -1,15 +1,25 @@
 """The run that a training or an evaluation belongs to, and the one place where finetune writes to its store."""
 
 import json
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from finetune.render import Layout
 from harvest import prompt as prompts
 from harvest.config import DEFAULT_STORE, runs_folder
 from harvest.errors import InputError
+from harvest.models import MODELS
 from harvest.prompt import Prompt
+
+if TYPE_CHECKING:
+    from harvest.store import Store
+
+WAIT_S = 60.0
+"""How long to wait for a store that another process writes to: what is to be kept took longer to make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +29,41 @@ class Run:
     name: str
     url: str
 
-    def put_training(self, key: str, block: Mapping[str, Any]) -> None:
+    def check(self) -> None:
+        """Raises StoreUnusable where the store or the run in it is not there. Makes nothing."""
         from harvest.store import Store
 
-        with Store.open(self.url) as store:
+        with Store.open(self.url, write=False) as store:
+            store.run_id(self.name)
+
+    def trainings(self) -> list[dict[str, Any]]:
+        """The training blocks of its report."""
+        from harvest.store import Store
+
+        with Store.open(self.url, write=False) as store:
+            found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["training"]
+            return found
+
+    def put_training(self, key: str, block: Mapping[str, Any]) -> None:
+        with self._writing() as store:
             store.put_training(self.name, key, dict(block))
 
-    def put_evaluation(self, key: str, settings: Mapping[str, Any]) -> None:
-        from harvest.store import Store
-
-        with Store.open(self.url) as store:
+    def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        """An evaluation's settings, and answers more of it."""
+        with self._writing() as store:
             store.put_evaluation(self.name, key, dict(settings))
-
-    def put_answers(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        from harvest.store import Store
-
-        with Store.open(self.url) as store:
             store.put_evaluation_answers(self.name, key, [dict(r) for r in rows])
+
+    def _writing(self) -> "Store":
+        """The store, once whoever else is writing to it lets it go; raises StoreUnusable after WAIT_S."""
+        from harvest.store import Store, is_being_written
+
+        until = time.monotonic() + WAIT_S
+        if is_being_written(self.url):
+            sys.stderr.write(f"waiting up to {WAIT_S:.0f} s for {self.url}: another process is writing to it\n")
+            while is_being_written(self.url) and time.monotonic() < until:
+                time.sleep(0.2)
+        return Store.open(self.url)
 
     def answers(self, key: str) -> list[dict[str, Any]]:
         from harvest.store import Store
@@ -60,11 +88,37 @@ def find_run(run: str | Path, store: str | None = None) -> Run:
 
 def trained_on(output: Path) -> Run | None:
     """The run that a trained folder came from, as `finetune sft` noted it, else None."""
-    try:
-        noted = json.loads((output / "winnow.json").read_text("utf-8")).get("run")
-    except (OSError, ValueError):
-        return None
+    noted = _note(output).get("run")
     return Run(noted["name"], noted["store"]) if noted else None
+
+
+def layout_of(output: Path) -> Layout | None:
+    """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
+    noted = _note(output).get("layout")
+    return Layout(**noted) if noted else None
+
+
+def _note(output: Path) -> dict[str, Any]:
+    try:
+        noted = json.loads((output / "winnow.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def label_of(student: str, run: Run | None) -> str | None:
+    """ "before" for what a training of `run` began with or an untrained entry of the model table, "after" for
+    what finetune trained; None where it is neither, since a gain over it would be no gain of the training."""
+    place = Path(student).resolve()
+    trainings = run.trainings() if run is not None else []
+    if any(place == Path(t["output"]).resolve() for t in trainings):
+        return "after"
+    if any(student == t["student"] or place == Path(t["student"]).resolve() for t in trainings):
+        return "before"
+    if _note(place):
+        return "after"
+    table = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
+    return "before" if student.casefold() in table else None
 
 
 def prompt_of(run: Run | None) -> Prompt:

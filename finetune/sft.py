@@ -4,8 +4,10 @@ What is ours: which tokens are trained, which rows share a step, the checkpoints
 finished. The rest (optimizer, schedule, accumulation, mixed precision) is TRL's SFTTrainer.
 """
 
+import fcntl
 import json
 import logging
+import math
 import os
 import random
 import shutil
@@ -13,6 +15,9 @@ import signal
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +49,7 @@ from harvest.money import pusd, usd
 from harvest.run import write_whole
 from harvest.trace import content_hash
 
+LOCK = ".lock"
 STATE = "winnow.json"
 """In the output folder: what is trained there, and once it is finished, the training block."""
 SAVE_EVERY_S = 300.0
@@ -62,6 +68,8 @@ FREE_TO_CHANGE = {
     "project",
 }
 """Keys of [train] that change nothing of what is learnt."""
+REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
+"""What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
 
 
 def sft(
@@ -69,34 +77,52 @@ def sft(
 ) -> dict[str, Any]:
     """Trains, or goes on, or does nothing where it is finished; gives the training block of the report.
 
-    Raises ConfigError for settings that don't go together, InputError where `output` holds something else or
-    the disk is too small, KeyboardInterrupt when stopped (the same call goes on from the checkpoint).
+    Raises ConfigError for settings that don't go together, InputError where `output` holds something else, is
+    being trained into or the disk is too small, KeyboardInterrupt when stopped (the same call goes on from the
+    checkpoint).
     """
     output = Path(recipe.output)
     what = identity_of(recipe, examples, student)
-    state = claim(output, what)
-    if state.get("training"):
-        drop_checkpoints(recipe, output)
-        return dict(state["training"])
-    if "bf16" not in state:  # once for a training: a second start must not compute otherwise
-        state["bf16"] = is_bf16_faster()
+    read_state(output, what)  # before the lock: it would be a file in a folder that is not ours
+    with alone(output):
+        state = read_state(output, what)
+        if state.get("training"):
+            drop_checkpoints(recipe, output)
+            return dict(state["training"])
+        if "bf16" not in state:  # once for a training: a second start must not compute otherwise
+            state["bf16"] = is_bf16_faster()
+        config = training_config(recipe, examples, student_parameters(student), bf16=state["bf16"])
+        torch.manual_seed(recipe.train.seed)
+        model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
+        checkpoint = newest_checkpoint(output)
+        parameters = sum(p.numel() for p in model.parameters())
+        check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+        trainer = build_trainer(recipe, examples, tokenizer, model, config)
         write_state(output, state)
-    config = training_config(recipe, examples, student_parameters(student), bf16=state["bf16"])
-    torch.manual_seed(recipe.train.seed)
-    model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
-    checkpoint = newest_checkpoint(output)
-    check_disk(output, model, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
-    trainer = build_trainer(recipe, examples, tokenizer, model, config)
-    with Pace(output, state, progress, trainer) as pace:
-        trainer.add_callback(pace)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.state.global_step < trainer.state.max_steps:
-            raise KeyboardInterrupt
-    save_student(trainer.model, tokenizer, output)
-    block = training_block(recipe, examples, trainer, pace.wall_s)
-    write_state(output, {**state, "wall_s": pace.wall_s, "training": block})
-    drop_checkpoints(recipe, output)
+        with Pace(output, state, progress, trainer) as pace:
+            trainer.add_callback(pace)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if trainer.state.global_step < trainer.state.max_steps:
+                raise KeyboardInterrupt
+        state["layout"] = asdict(recipe.render.layout)
+        save_student(trainer.model, tokenizer, output)
+        block = training_block(recipe, examples, trainer, pace.wall_s)
+        write_state(output, {**state, "wall_s": pace.wall_s, "training": block})
+        drop_checkpoints(recipe, output)
     return block
+
+
+def check(recipe: Recipe, examples: Examples, student: Student) -> None:
+    """What `sft` refuses before its first step, as far as that can be said without the weights in memory.
+
+    Writes nothing. Raises ConfigError, InputError.
+    """
+    output = Path(recipe.output)
+    state = read_state(output, identity_of(recipe, examples, student))
+    parameters = student_parameters(student)
+    config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False))
+    if not state.get("training"):
+        check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
 
 
 # ---- the trainer
@@ -156,10 +182,11 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
         trained = labels != -100
         backbone = self.accelerator.unwrap_model(model)
         backbone = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
-        states = backbone.base_model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state[:, :-1]
-        logits = backbone.get_output_embeddings()(states[trained])
+        with self.accelerator.autocast():  # which accelerate puts around the model's own forward alone
+            states = backbone.base_model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).last_hidden_state[:, :-1]
+            logits = backbone.get_output_embeddings()(states[trained])
         loss = functional.cross_entropy(logits.float(), labels[trained], reduction="sum")
         return loss / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
 
@@ -198,7 +225,7 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
     if micro is None:
         most = max(1, MICRO_TOKENS[device] // longest)
         micro = max(d for d in range(1, per_step + 1) if per_step % d == 0 and d <= most)
-    elif per_step % micro:
+    elif micro < 1 or per_step % micro:
         raise ConfigError(
             f"train.traces_per_step: {per_step} cannot be divided by per_device_train_batch_size = {micro}"
         )
@@ -216,7 +243,7 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
         settings["bf16"] = False
     settings |= further
     try:
-        return SFTConfig(
+        config = SFTConfig(
             **settings,
             output_dir=recipe.output,
             num_train_epochs=recipe.train.epochs,
@@ -229,8 +256,15 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
             use_cpu=device == "cpu",
             disable_tqdm=True,
         )
-    except (ValueError, TypeError, ImportError) as e:
-        raise ConfigError(f"[train]: {str(e).strip().splitlines()[0]}") from None
+    except REFUSALS as e:
+        raise ConfigError(_refused(e)) from None
+    if config.n_gpu > 1:  # else transformers spreads each batch over all of them, whatever `launch.strategy` says
+        config._n_gpu = 1
+    return config
+
+
+def _refused(e: Exception) -> str:
+    return f"[train]: {(str(e).strip().splitlines() or [type(e).__name__])[0]}"
 
 
 def build_trainer(
@@ -243,14 +277,17 @@ def build_trainer(
             "labels": [e.labels for e in examples.examples],
         }
     )
-    lora = None
-    if recipe.method == "lora":
-        given = {"target_modules": "all-linear", **lora_keys(recipe.train.further)}
-        try:
+    try:
+        lora = None
+        if recipe.method == "lora":
+            given = {"target_modules": "all-linear", **lora_keys(recipe.train.further)}
             lora = LoraConfig(task_type="CAUSAL_LM", **given)
-        except (ValueError, TypeError) as e:
-            raise ConfigError(f"[train]: {e}") from None
-    trainer = WinnowTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
+        trainer = WinnowTrainer(
+            model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora
+        )
+        trainer.get_optimizer_cls_and_kwargs(config, model)
+    except REFUSALS as e:
+        raise ConfigError(_refused(e)) from None
     trainer.sampler = StepSampler(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed)
     held = trainer.train_dataset
     assert len(held) == len(examples.examples)
@@ -288,13 +325,14 @@ def is_bf16_faster() -> bool:
 
 
 def student_parameters(student: Student) -> int:
-    """How many weights, from the size of its files at four bytes each at most; 0 where it is not here yet."""
+    """How many weights, without loading them: of GGUF about, at a byte each; 0 where it is not here yet."""
     place = Path(student.place)
     if student.is_hub or not place.exists():
         return 0
     if place.is_file():
-        return place.stat().st_size * 2  # four bits or more each
-    return sum(p.stat().st_size for p in place.glob("*.safetensors")) // 4
+        return place.stat().st_size
+    shapes = (t["shape"] for p in place.glob("*.safetensors") for t in _tensors(p).values())
+    return sum(math.prod(shape) for shape in shapes)
 
 
 class Pace(TrainerCallback):  # type: ignore[misc]
@@ -364,45 +402,75 @@ class Pace(TrainerCallback):  # type: ignore[misc]
 
 def identity_of(recipe: Recipe, examples: Examples, student: Student) -> dict[str, Any]:
     """All that decides what is learnt. Two trainings with the same are the same training."""
+    return {**_identity(recipe, student), "data": examples.digest}
+
+
+def _identity(recipe: Recipe, student: Student) -> dict[str, Any]:
     train = {k: v for k, v in recipe.train.model_dump(mode="json").items() if k not in FREE_TO_CHANGE}
     return {
         "student": identity(student),
-        "data": examples.digest,
         "method": recipe.method,
         **{f"train.{k}": v for k, v in train.items()},
     }
 
 
-def claim(output: Path, what: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of this training in its output folder, begun where there is none.
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """The output folder to ourselves, made where it is not there. Raises InputError."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = os.open(output / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise InputError(f"output {output}: cannot be written: {e.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"output {output}: another process is training into it: wait for it") from None
+    finally:
+        os.close(lock)
+
+
+def read_state(output: Path, what: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of this training in its output folder, a fresh one where nothing was begun. Writes nothing.
 
     Raises InputError where the folder holds another training, naming what differs, or something else.
     """
-    try:
-        state: dict[str, Any] = json.loads((output / STATE).read_text("utf-8"))
-    except FileNotFoundError:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise InputError(
-                f"output {output}: holds something that is no training of ours: name an empty folder"
-            ) from None
-        output.mkdir(parents=True, exist_ok=True)
-        state = {"schema": 1, "of": dict(what), "wall_s": 0.0, "training": None}
-        write_state(output, state)
-        return state
-    except (OSError, ValueError) as e:
-        raise InputError(f"{output / STATE}: cannot be read: {e}") from None
-    before = state["of"]
-    changes = [
-        f"{k}: {_short(before.get(k))} there, {_short(what.get(k))} now"
-        for k in sorted({*before, *what})
-        if before.get(k) != what.get(k)
-    ]
-    if changes:
+    fresh = {"schema": 1, "of": dict(what), "wall_s": 0.0, "training": None}
+    state = _noted(output)
+    if state is None:
+        if output.exists() and (not output.is_dir() or {f.name for f in output.iterdir()} - {LOCK}):
+            raise InputError(f"output {output}: holds something that is no training of ours: name an empty folder")
+        return fresh
+    if not state["training"] and not state["wall_s"] and not checkpoints(output):
+        return fresh  # it ended before its first step, on a setting say: nothing is lost
+    if changes := _changes(state["of"], what):
         raise InputError(
             f"output {output} holds a training of something else: name another output, or delete that folder\n  "
-            + "\n  ".join(changes)
+            + "\n  ".join(changes.values())
         )
     return state
+
+
+def _noted(output: Path) -> dict[str, Any] | None:
+    """What winnow.json says, None where there is none. Raises InputError where it is not what we wrote."""
+    try:
+        state = json.loads((output / STATE).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{output / STATE}: cannot be read: {e}") from None
+    if not isinstance(state, dict) or not isinstance(state.get("of"), dict) or not {"wall_s", "training"} <= {*state}:
+        raise InputError(f"{output / STATE}: not what winnow wrote: name another output")
+    return state
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        k: f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now"
+        for k in sorted({*before, *now})
+        if before.get(k) != now.get(k)
+    }
 
 
 def _short(value: Any) -> str:
@@ -427,11 +495,25 @@ def drop_checkpoints(recipe: Recipe, output: Path) -> None:
             shutil.rmtree(folder)
 
 
-def attach_run(output: Path, name: str, store: str) -> str:
-    """Notes the run that a finished training belongs to, for `eval`; the training's key in its report."""
-    state = json.loads((output / STATE).read_text("utf-8"))
-    write_state(output, {**state, "run": {"name": name, "store": store}})
-    return content_hash({"of": state["of"], "output": str(output)})
+def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
+    """The block of a training that is finished and that no run has yet; whatever became of its data since."""
+    state = _noted(Path(recipe.output))
+    if state is None or not state["training"] or state.get("run"):
+        return None
+    now = {**_identity(recipe, student), "data": state["of"].get("data")}
+    return None if _changes(state["of"], now) else dict(state["training"])
+
+
+def training_key(output: Path) -> str:
+    """Of a finished training, in its run's report: however its folder was spelt."""
+    state = _noted(output)
+    assert state is not None
+    return content_hash({"of": state["of"], "output": str(output.resolve())})
+
+
+def attach_run(output: Path, name: str, store: str) -> None:
+    """Notes the run that has a finished training in its report."""
+    write_state(output, {**(_noted(output) or {}), "run": {"name": name, "store": store}})
 
 
 def newest_checkpoint(output: Path) -> Path | None:
@@ -459,26 +541,33 @@ def _is_whole(safetensors: Path) -> bool:
     size = safetensors.stat().st_size
     with safetensors.open("rb") as f:
         header_bytes = int.from_bytes(f.read(8), "little")
-        if header_bytes > size:
-            return False
-        try:
-            header = json.loads(f.read(header_bytes))
-        except ValueError:
-            return False
-    ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
+    ends = [t["data_offsets"][1] for t in _tensors(safetensors).values()]
     return size == 8 + header_bytes + max(ends, default=0)
 
 
-def check_disk(output: Path, model: PreTrainedModel, method: str, kept: int) -> None:
+def _tensors(safetensors: Path) -> dict[str, dict[str, Any]]:
+    """The file's own table of its tensors, empty where it broke off before its end."""
+    with safetensors.open("rb") as f:
+        header_bytes = int.from_bytes(f.read(8), "little")
+        if header_bytes > safetensors.stat().st_size:
+            return {}
+        try:
+            header: dict[str, Any] = json.loads(f.read(header_bytes))
+        except ValueError:
+            return {}
+    return {name: t for name, t in header.items() if name != "__metadata__"}
+
+
+def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
     """Raises InputError where checkpoints and student will not fit. One checkpoint more than are kept is on
     disk for a moment; each has the trained weights and two moments of Adam, four bytes apiece."""
-    trained = sum(p.numel() for p in model.parameters()) * 4
+    trained = parameters * 4
     if method == "lora":
         trained //= 10  # a generous adapter
     one = 3 * trained
     there = sum(f.stat().st_size for c in checkpoints(output) for f in c.iterdir())
     need = (kept + 1) * one + trained - there
-    free = shutil.disk_usage(output).free
+    free = shutil.disk_usage(next(p for p in (output, *output.absolute().parents) if p.is_dir())).free
     if free < need:
         raise InputError(
             f"output {output}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed ({kept + 1} checkpoints of "
@@ -502,7 +591,10 @@ def save_student(model: Any, tokenizer: Tokenizer, output: Path) -> None:
 def training_block(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wall_s: float) -> dict[str, Any]:
     """The report's `training` entry. A cost that nobody named is null, not zero."""
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
-    gpus = recipe.launch.gpus if torch.cuda.is_available() else 0
+    gpus = 1 if torch.cuda.is_available() else 0  # the strategy "single" uses one, however many there are
+    tokens = round(sum(map(len, examples.examples)) * recipe.train.epochs)
+    mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
+    held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
     gpu_hours = wall_s / 3600 * gpus
     price = recipe.launch.price_usd_per_gpu_hour
     return {
@@ -512,15 +604,22 @@ def training_block(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, w
         "output": recipe.output,
         "rows": len(examples.examples),
         "dropped": len(examples.dropped),
-        "tokens": round(sum(map(len, examples.examples)) * recipe.train.epochs),
+        "data": examples.digest,
+        "epochs": recipe.train.epochs,
+        "learning_rate": recipe.train.learning_rate,
+        "seed": recipe.train.seed,
+        "tokens": tokens,
+        "trained_tokens": round(sum(e.trained_tokens for e in examples.examples) * recipe.train.epochs),
+        "tokens_per_s": round(tokens / wall_s, 1) if wall_s else None,
         "steps": trainer.state.max_steps,
         "wall_s": wall_s,
         "gpu_hours": round(gpu_hours, 4),
         "cost_usd": usd(pusd(price * round(wall_s * gpus) / 3600)) if price is not None and gpus else None,
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
-        "precision": "bfloat16 over float32" if trainer.args.bf16 else "float32",
+        "precision": f"{mixed} over {held}" if mixed else held,
         "device": torch.cuda.get_device_name() if gpus else "cpu",
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
     }
 
 

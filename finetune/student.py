@@ -5,6 +5,7 @@ trained from it, and reading its tokenizer costs seconds each time.
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -68,9 +69,22 @@ def identity(student: Student) -> str:
     if not files:
         raise ConfigError(f"{student.name}: no weights (*.safetensors) in {folder}")
     sums = [f"{p.name}={_sha256(p)}" for p in files]
+    if base := _base(folder):
+        sums.append(f"base={identity(find(base))}")
     return (
         sums[0].partition("=")[2] if len(sums) == 1 else f"sha256:{hashlib.sha256(''.join(sums).encode()).hexdigest()}"
     )
+
+
+def _base(folder: Path) -> str | None:
+    """The student that an adapter's folder is to be put over, None where it is no adapter's."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{folder / 'adapter_config.json'}: cannot be read: {e}") from None
+    return str(config["base_model_name_or_path"])
 
 
 @cache
@@ -152,9 +166,11 @@ def _snapshot(name: str) -> str:
 
 def _hub(student: Student, load: Callable[[str], Any]) -> Any:
     """`load(place)`, with transformers' and the hub's many words about a missing file as one line."""
+    from safetensors import SafetensorError
+
     try:
         return load(student.place)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, SafetensorError) as e:
         why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         where = "neither here nor to be had from the hub (offline?)" if student.is_hub else "cannot be loaded"
         raise ConfigError(f"student {student.name!r}: {where}: {why[:300]}") from None

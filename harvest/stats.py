@@ -12,13 +12,16 @@ Interval = tuple[float, float, float] | tuple[None, None, None]
 """Estimate, low, high; all None where nothing was measured."""
 
 
-def accuracy_interval(per_question: Sequence[float]) -> Interval:
+def accuracy_interval(per_question: Sequence[float], answers: int | None = None) -> Interval:
     """(mean, low, high) of the share of right samples, one number in [0, 1] for each question; 95%.
 
     Wilson's score interval, with one sample a question exactly that. With several the questions are the
     clusters: the number of questions is replaced by that which independent samples would have needed for the
-    same variance between questions. It never leaves [0, 1], and has a width where all are right or all wrong.
-    Source: Wilson 1927, JASA 22; effective sample size after Korn and Graubard 1998, Survey Methodology 24.
+    same variance between questions, at most the number of `answers` (without it, of questions), and the normal
+    quantile by Student's with one degree of freedom less than questions. It never leaves [0, 1], and has a width
+    where all are right or all wrong.
+    Source: Wilson 1927, JASA 22; effective sample size and degrees of freedom after Korn and Graubard 1998,
+    Survey Methodology 24, and Dean and Pagano 2015, J. Survey Statistics and Methodology 3.
 
     >>> [round(x, 4) for x in accuracy_interval([1.0] * 40 + [0.0] * 60)]
     [0.4, 0.3094, 0.498]
@@ -29,12 +32,32 @@ def accuracy_interval(per_question: Sequence[float]) -> Interval:
     if not n:
         return None, None, None
     p = sum(per_question) / n
-    between = sum((x - p) ** 2 for x in per_question) / n
-    n_effective = n * p * (1 - p) / between if between > 1e-12 else float(n)
-    shrink = 1 + Z95**2 / n_effective
-    centre = (p + Z95**2 / (2 * n_effective)) / shrink
-    half = Z95 / shrink * sqrt(p * (1 - p) / n_effective + Z95**2 / (4 * n_effective**2))
+    between = sum((x - p) ** 2 for x in per_question) / max(1, n - 1)
+    quantile, n_effective = Z95, float(n)
+    if n > 2 and between > 1e-12 and any(0 < x < 1 for x in per_question):
+        quantile = student_quantile(n - 1)
+        n_effective = min(n * p * (1 - p) / between, float(answers or n))
+    shrink = 1 + quantile**2 / n_effective
+    centre = (p + quantile**2 / (2 * n_effective)) / shrink
+    half = quantile / shrink * sqrt(p * (1 - p) / n_effective + quantile**2 / (4 * n_effective**2))
     return p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def student_quantile(freedom: int) -> float:
+    """Student's 97.5% point, within 1% from two degrees of freedom on.
+
+    Source: Abramowitz and Stegun 1964, 26.7.5.
+
+    >>> [round(student_quantile(n), 3) for n in (5, 10, 100)]
+    [2.571, 2.228, 1.984]
+    """
+    z, v = Z95, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
 
 
 def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Interval:

@@ -135,6 +135,17 @@ def test_the_loss_is_trls_own(make: Make) -> None:
     assert ours.item() == pytest.approx(model_s.item(), rel=1e-6)
 
 
+def test_bfloat16_is_what_a_cpu_multiplies_in_where_it_was_chosen(make: Make) -> None:
+    trainer, _ = trainer_for(make(train="bf16 = true"))
+    seen = []
+    layer = trainer.model.model.layers[0].mlp.up_proj
+    layer.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(100))
+    assert seen == [torch.bfloat16]
+    assert (loss.dtype, layer.weight.dtype) == (torch.float32, torch.float32)
+
+
 def test_one_batch_or_several_small_ones_learn_the_same(make: Make) -> None:
     losses = []
     for n, micro in enumerate((8, 2, 1)):
@@ -146,9 +157,10 @@ def test_one_batch_or_several_small_ones_learn_the_same(make: Make) -> None:
     assert losses[0] == pytest.approx(losses[2], abs=2e-5)
 
 
-def test_a_batch_that_does_not_divide_the_step_is_refused(make: Make) -> None:
-    with pytest.raises(ConfigError, match="8 cannot be divided by per_device_train_batch_size = 3"):
-        trainer_for(make(), train__per_device_train_batch_size=3)
+@pytest.mark.parametrize("micro", [3, 0, -2])
+def test_a_batch_that_does_not_divide_the_step_is_refused(make: Make, micro: int) -> None:
+    with pytest.raises(ConfigError, match=f"8 cannot be divided by per_device_train_batch_size = {micro}"):
+        trainer_for(make(), train__per_device_train_batch_size=micro)
 
 
 def test_long_rows_go_through_fewer_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +171,22 @@ def test_long_rows_go_through_fewer_at_a_time(make: Make, monkeypatch: pytest.Mo
     assert micro == 8 or micro * longest <= 2048
 
 
-def test_a_value_that_trl_refuses_is_one_line(make: Make) -> None:
-    with pytest.raises(ConfigError, match=r"^\[train\]: "):
-        trainer_for(make(train='lr_scheduler_type = "sideways"'))
+@pytest.mark.parametrize(
+    "train",
+    [
+        'lr_scheduler_type = "sideways"',
+        'target_modules = ["no_such_layer"]',
+        "r = 0",
+        'eos_token = "<no such token>"',
+        'report_to = "nobody"',
+        'optim = "adamw_bnb_8bit"',
+    ],
+)
+def test_a_value_that_trl_or_peft_refuses_is_one_line(make: Make, train: str) -> None:
+    top = 'method = "lora"' if train.startswith(("r ", "target")) else ""
+    with pytest.raises(ConfigError, match=r"^\[train\]: ") as e:
+        trainer_for(make(train=train, top=top))
+    assert "\n" not in str(e.value)
 
 
 def test_adapters_alone_learn_under_lora(make: Make) -> None:
@@ -190,6 +215,8 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert block["rows"] == 40
     assert block["steps"] == 10
     assert block["loss_last"] < block["loss_first"]
+    assert block["tokens"] > block["trained_tokens"] > 0
+    assert (block["epochs"], block["seed"], set(block["versions"])) == (2, 0, {"torch", "transformers", "trl"})
     assert block["cost_usd"] is None  # nobody said what this machine costs, which is not nothing
     model = AutoModelForCausalLM.from_pretrained(output)
     tokenizer = AutoTokenizer.from_pretrained(output)
@@ -219,11 +246,14 @@ def test_a_trained_adapter_is_a_folder_that_transformers_loads_over_its_base(mak
 def claimed(recipe: Path, **changes: Any) -> None:
     from finetune.config import read_recipe
     from finetune.dataset import examples
-    from finetune.sft import claim, identity_of
+    from finetune.sft import identity_of, read_state, write_state
     from finetune.student import find
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()])
-    claim(Path(read.output), identity_of(read, examples(read, smol_tokenizer()), find(read.student)))
+    output = Path(read.output)
+    state = read_state(output, identity_of(read, examples(read, smol_tokenizer()), find(read.student)))
+    output.mkdir(exist_ok=True)
+    write_state(output, {**state, "wall_s": 1.0})
 
 
 def test_another_recipe_for_the_same_output_is_refused_and_the_difference_named(make: Make) -> None:
@@ -247,6 +277,94 @@ def test_a_folder_with_something_else_in_it_is_left_alone(make: Make) -> None:
     (recipe.parent / "out" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="name an empty folder"):
         claimed(recipe)
+
+
+def test_a_wrong_setting_does_not_spoil_the_output_folder(make: Make) -> None:
+    recipe = make()
+    code, _, err = run(recipe, "--train.optim", "adamw_bnb_8bit", "--train.epochs", "1")
+    assert (code, err.count("\n")) == (2, 1), err
+    code, _, err = run(recipe, "--train.epochs", "1")
+    assert code == 0, err
+
+
+def test_a_dry_run_checks_settings_and_output_and_writes_nothing(make: Make) -> None:
+    recipe = make()
+    output = recipe.parent / "out"
+    code, out, err = run(recipe, "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["rows"] == 40
+    assert not output.exists()
+    assert run(recipe, "--dry-run", "--train.lr_scheduler_type", "sideways")[0] == 2
+    output.mkdir()
+    (output / "thesis.txt").write_text("mine")
+    code, _, err = run(recipe, "--dry-run")
+    assert code == 2
+    assert "name an empty folder" in err
+
+
+def test_two_trainings_into_one_folder_are_one_too_many(tmp_path: Path) -> None:
+    from finetune.sft import alone
+
+    with alone(tmp_path), pytest.raises(InputError, match="another process"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{"])
+def test_a_state_that_is_not_ours_is_one_line(tmp_path: Path, text: str) -> None:
+    from finetune.sft import read_state
+
+    (tmp_path / "winnow.json").write_text(text)
+    with pytest.raises(InputError, match=r"winnow\.json: (not what|cannot be read)"):
+        read_state(tmp_path, {})
+
+
+def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
+    from finetune.sft import alone
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"), alone(tmp_path / "file" / "out"):
+        pass
+
+
+def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> None:
+    from finetune.sft import student_parameters
+    from finetune.student import find, load_model
+
+    model = load_model(find(str(student)), torch.float32)
+    assert student_parameters(find(str(student))) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harvest.store import Store
+
+    recipe, url = make(), f"sqlite:///{tmp_path}/w.db"
+    short = ("--train.epochs", "0.2")
+    assert run(recipe, *short)[0] == 0
+    code, _, err = run(recipe, *short, "--run", "r", "--store", url)
+    assert code == 2  # no such store
+    assert not (tmp_path / "w.db").exists()
+    with Store.open(url) as store:
+        store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+    with (recipe.parent / "train.jsonl").open("a") as f:
+        f.write(json.dumps({"messages": sums(1)[0]}) + "\n")
+    monkeypatch.setenv("WINNOW_RUNS", str(tmp_path / "runs"))
+    code, out, err = run(recipe, *short, "--run", "r", "--store", url, "--json")
+    assert code == 0, err
+    with Store.open(url, write=False) as store:
+        assert store.figures(store.run_id("r"))["training"] == [json.loads(out)]
+    assert json.loads((recipe.parent / "out" / "winnow.json").read_text())["run"] == {"name": "r", "store": url}
+
+
+def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) -> None:
+    from finetune.sft import read_state, training_key, write_state
+
+    write_state(tmp_path, read_state(tmp_path, {"data": "x"}))
+    (tmp_path / "in").mkdir()
+    assert training_key(tmp_path) == training_key(tmp_path / "in" / "..")
 
 
 def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
@@ -341,15 +459,11 @@ def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path,
     assert not newest.exists()
 
 
-def test_a_disk_that_is_too_small_is_named_before_the_first_step(make: Make, tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path) -> None:
     from finetune.sft import check_disk
 
-    class Vast:
-        def parameters(self) -> list[Any]:
-            return [torch.empty(10**13, device="meta")]
-
     with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
-        check_disk(tmp_path, Vast(), "full", 2)  # type: ignore[arg-type]
+        check_disk(tmp_path / "not" / "there", 10**13, "full", 2)
 
 
 # ---- the real student
