@@ -53,6 +53,47 @@ FAULTS = [
 ]
 
 
+def test_a_chain_that_the_content_does_not_hold_is_lost(tmp_path: Path) -> None:
+    whole = {"messages": [Q, said("<think>\n3 + 3 = 6\n</think>\n\n6")], "reasoning": " 3 + 3 = 6\n"}
+    assert conversation(whole, THINK)
+    assert conversation({**whole, "reasoning": None}, THINK)
+    data = written(tmp_path, [whole, {"messages": [Q, said("6")], "reasoning": "3 + 3 = 6"}])
+    with pytest.raises(DatasetError, match=r"row 1 .*the chain is lost"):
+        examples(recipe_for(data), smol_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "a"}]}', "surrogate"),
+        (f'{{"messages": {"9" * 5000}}}', "cannot be read"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_hostile_line_is_a_fault_with_its_place(tmp_path: Path, line: str, why: str) -> None:
+    (tmp_path / "train.jsonl").write_text(line + "\n")
+    with pytest.raises(DatasetError, match=why) as e:
+        examples(recipe_for(tmp_path), smol_tokenizer())
+    assert "row 0 (train.jsonl line 1)" in str(e.value)
+    (tmp_path / "rows.json").write_text(f"[{line}]")
+    with pytest.raises(DatasetError, match="rows.json: "):
+        examples(recipe_for(tmp_path / "rows.json"), smol_tokenizer())
+
+
+@pytest.mark.parametrize("at", [2, 40, -30])
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path, at: int) -> None:
+    from pyarrow import Table, parquet
+
+    file = tmp_path / "train.parquet"
+    parquet.write_table(Table.from_pylist([{"messages": m} for m in sums(50)]), file)
+    body = bytearray(file.read_bytes())
+    body[at : at + 20] = b"\xff" * 20
+    file.write_bytes(body)
+    with pytest.raises(DatasetError, match=r"train\.parquet") as e:
+        examples(recipe_for(file), smol_tokenizer())
+    assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize(("messages", "why"), FAULTS)
 def test_a_planted_fault_is_found_with_its_row(messages: Any, why: str, tmp_path: Path) -> None:
     data = written(tmp_path / "d", [{"messages": m} for m in [*sums(8), messages]])

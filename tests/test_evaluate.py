@@ -1,5 +1,10 @@
 """Measuring a student: what is asked, what counts as right, and that a second start asks only what is missing."""
 
+import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,11 @@ from students import smol_tokenizer, tiny_student
 
 from finetune.evaluate import Asked, Generated, Memory, Sampling, after_chain, evaluate, in_words
 from finetune.progress import Progress
+from finetune.render import Layout
+from finetune.run import Run, label_of
 from harvest import prompt as prompts
+from harvest.errors import ConfigError, StoreUnusable
+from harvest.store import Store
 from harvest.trace import Question
 
 PROMPT = prompts.parse("---\nfor: tests\nreasoning: endpoint\n---\n## user\n{question}\n", "plain", "here")
@@ -77,6 +86,75 @@ def test_a_second_start_asks_only_what_is_missing() -> None:
     third = Scripted(table)
     measured(third, 7, record, samples=2)
     assert {s for _, s in third.asked} == {1}  # more samples of the same evaluation
+
+
+class Silent(Scripted):
+    """Brings no answer to what its table lacks."""
+
+    def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
+        yield [(a, self.table[a.question.id]) for a in asked if a.question.id in self.table]
+
+
+def test_what_was_not_answered_is_missing_and_not_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    record = Memory()
+    found = measured(Silent({f"q{i}": right(i) for i in range(3)}), 5, record)
+    assert (found["n"], found["accuracy"], found["settings"]["asked"]) == (3, 1, 5)
+    assert "2 of 5 were not answered: the same command asks them again" in capsys.readouterr().err
+    assert measured(Silent({f"q{i}": right(i) for i in range(5)}), 5, record)["n"] == 5
+
+
+def test_no_evaluation_is_kept_before_its_first_answer() -> None:
+    record = Memory()
+    measured(Silent({}), 5, record)
+    with pytest.raises(KeyboardInterrupt):
+        measured(Scripted({}, break_after=0), 5, record)
+    assert record.rows == {}
+
+
+def test_the_entry_says_how_many_samples_there_are_whatever_was_asked_last() -> None:
+    table, record = {f"q{i}": right(i) for i in range(3)}, Memory()
+    measured(Scripted(table), 3, record, samples=4)
+    found = measured(Scripted(table), 3, record, samples=2)
+    assert (found["samples"], found["settings"]["asked"]) == (4, 12)
+
+
+def test_marks_of_the_recipes_own_are_read() -> None:
+    own = Layout("[[", "]]")
+    assert after_chain("[[why 7]]so", own) == "so"
+    assert after_chain("[[why 7", own) is None
+    assert after_chain("<think>\nwhy\n</think>\n\nso", own) == "so"
+
+
+def test_settings_name_all_that_two_measurements_are_paired_by() -> None:
+    settings = measured(Scripted({"q0": right(0)}), 1)["settings"]
+    assert {"questions_sha256", "prompt_sha256", "max_tokens", "temperature", "seed"} <= set(settings)
+
+
+def test_before_is_what_a_training_of_the_run_began_with(tmp_path: Path) -> None:
+    run = Run("r", f"sqlite:///{tmp_path}/w.db")
+    with pytest.raises(StoreUnusable, match="no such file"):
+        run.check()
+    base, out, other = (tmp_path / n for n in ("base", "out", "other"))
+    for folder in (base, out, other):
+        folder.mkdir()
+    (other / "winnow.json").write_text('{"training": null}')
+    with Store.open(run.url) as store:
+        store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+    assert label_of(str(base), run) is None
+    run.put_training("k", {"student": str(base), "output": f"{base}/../out"})
+    assert label_of(f"{base}/", run) == "before"
+    assert label_of(str(out), run) == label_of(str(other), run) == "after"
+    assert label_of("smollm2-135m-instruct", None) == "before"
+    assert label_of(str(base), None) is label_of("somebody/another-model", run) is None
+
+
+def test_what_took_long_to_make_waits_for_the_store(tmp_path: Path) -> None:
+    run = Run("r", f"sqlite:///{tmp_path}/w.db")
+    store = Store.open(run.url)
+    store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+    threading.Timer(0.5, store.close).start()
+    run.put_training("k", {"student": "s", "output": "o"})
+    assert [t["student"] for t in run.trainings()] == ["s"]
 
 
 def test_another_temperature_is_another_evaluation() -> None:
@@ -167,23 +245,72 @@ def test_a_limit_over_the_students_own_is_refused(engine: Any) -> None:
         texts(engine, asked(1), max_tokens=5000)
 
 
-def test_the_command_says_what_it_found(tmp_path: Path) -> None:
-    import json
-    import os
-    import subprocess
-    import sys
+def test_weights_that_broke_off_are_one_line(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    from finetune.student import find, load_model
 
-    student = tiny_student(tmp_path / "s")
-    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n' * 1)
-    command = [sys.executable, "-m", "finetune", "eval", str(student), "--questions", str(tmp_path / "q.jsonl")]
+    weights = tiny_student(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match="cannot be loaded") as e:
+        load_model(find(str(tmp_path)), torch.float32)
+    assert "\n" not in str(e.value)
+
+
+def test_an_adapter_is_known_by_its_base_too(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from finetune.student import find, identity
+
+    found = set()
+    for seed in (1, 2):
+        base, adapter = tiny_student(tmp_path / f"base{seed}", seed=seed), tmp_path / f"adapter{seed}"
+        adapter.mkdir()
+        (adapter / "adapter_model.safetensors").write_bytes(b"the same")
+        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+        found.add(identity(find(str(adapter))))
+    assert len(found) == 2
+
+
+def test_another_chat_template_is_another_student(tmp_path: Path, engine: Any) -> None:
+    from finetune.generate import TransformersEngine
+    from finetune.student import find
+
+    student = tiny_student(tmp_path)
+    template = student / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    other = TransformersEngine(find(str(student))).about
+    assert other["weights"] == engine.about["weights"]
+    assert other["tokenizer"] != engine.about["tokenizer"]
+
+
+def command(folder: Path, student: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "finetune", "eval", str(student), "--questions", str(folder / "q.jsonl")]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--max-tokens", "8", "--json"],
-        cwd=Path(__file__).parents[1],
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    words += ["--max-tokens", "8", "--json", *more]
+    return subprocess.run(words, cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True)
+
+
+def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    student = tiny_student(tmp_path / "s")
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    done = command(tmp_path, student)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["n"], found["samples"], found["label"]) == (1, 1, "before")
+    assert (found["n"], found["samples"], found["label"]) == (1, 1, None)
+
+
+def test_a_student_whose_run_is_elsewhere_is_measured_without_it(tmp_path: Path) -> None:
+    student, url = tiny_student(tmp_path / "s"), f"sqlite:///{tmp_path}/gone/w.db"
+    (student / "winnow.json").write_text(json.dumps({"run": {"name": "r", "store": url}}))
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    done = command(tmp_path, student)
+    assert done.returncode == 0, done.stderr
+    assert "its run is not here" in done.stderr
+    assert json.loads(done.stdout)["label"] == "after"
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_bad_question_is_named_though_it_stands_past_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n{"question": 7}\n')
+    done = command(tmp_path, tmp_path / "s", "--limit", "1")
+    assert done.returncode == 2
+    assert "q.jsonl" in done.stderr

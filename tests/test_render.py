@@ -205,6 +205,20 @@ def test_a_chain_that_the_template_opens_is_not_opened_twice() -> None:
     assert trained(tokenizer, example) == CHAIN.removeprefix("<think>\n") + "<|im_end|>"
 
 
+def test_an_answer_without_a_chain_is_refused_where_the_template_opens_one() -> None:
+    tokenizer = Templated(CHATML.replace("BODY", "{{ m.content }}").replace("OPEN", "<think>\n"))
+    with pytest.raises(DatasetError, match=r"message 1 \(assistant\): no chain, but .* template opens one"):
+        render(chat("q", "a"), tokenizer, 512, THINK)
+    tight = render(chat("q", "<think>why</think>so"), tokenizer, 512, THINK)
+    assert trained(tokenizer, tight) == "why</think>so<|im_end|>"
+
+
+def test_a_template_that_asks_for_the_day_reads_the_same_every_day() -> None:
+    dated = "{{ '<|im_start|>' + strftime_now('%d %b %Y') + '\n' }}" + CHATML
+    tokenizer = Templated(dated.replace("BODY", "{{ m.content }}").replace("OPEN", ""))
+    assert decoded(tokenizer, prompt_ids(chat("q", "a")[:1], tokenizer)).startswith("<|im_start|>26 Jul 2024\n")
+
+
 def test_a_question_is_trimmed_as_the_template_will_when_it_is_asked() -> None:
     trimming = CHATML.replace("{{ m.content }}{% endif %}", "{{ m.content | trim }}{% endif %}")
     tokenizer = Templated(trimming.replace("BODY", "{{ m.content }}").replace("OPEN", ""))

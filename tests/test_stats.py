@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.stats import accuracy_interval, paired_gain
+from harvest.stats import accuracy_interval, paired_gain, student_quantile
 
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60)
 
@@ -35,9 +35,32 @@ def test_samples_of_one_question_do_not_count_as_questions() -> None:
 
 
 def test_shares_that_agree_more_are_surer_than_right_or_wrong() -> None:
-    mixed, sharp = accuracy_interval([0.25, 0.75] * 20), accuracy_interval([0.0, 1.0] * 20)
+    mixed, sharp = accuracy_interval([0.25, 0.75] * 20, 160), accuracy_interval([0.0, 1.0] * 20, 160)
     assert mixed[0] == sharp[0]
     assert sharp[1] < mixed[1] < mixed[2] < sharp[2]  # type: ignore[operator]
+
+
+def test_questions_that_happen_to_agree_are_no_surer_than_all_their_answers() -> None:
+    shares, p, n = [0.5, 0.5, 0.5, 0.25, 0.5], 0.45, 20
+    _, low, high = accuracy_interval(shares, n)
+    assert high - low > accuracy_interval([1.0] * 9 + [0.0] * 11)[2] - accuracy_interval([1.0] * 9 + [0.0] * 11)[1]  # type: ignore[operator]
+    assert low < p < high  # type: ignore[operator]
+    assert accuracy_interval(shares)[1] < low  # type: ignore[operator]  # unsaid how many: as many as questions
+
+
+@pytest.mark.parametrize(("freedom", "known"), [(2, 4.3027), (4, 2.7764), (9, 2.2622), (59, 2.0010)])
+def test_students_quantile_is_that_of_the_tables(freedom: int, known: float) -> None:
+    assert student_quantile(freedom) == pytest.approx(known, rel=0.01)
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 8), (10, 2), (20, 8)])
+def test_few_questions_with_several_samples_hold_the_truth_too(n: int, k: int) -> None:
+    rng, held, trials = random.Random(n), 0, 1500
+    for _ in range(trials):
+        shares = [sum(rng.random() < s for _ in range(k)) / k for s in (rng.betavariate(1, 2) for _ in range(n))]
+        _, low, high = accuracy_interval(shares, n * k)
+        held += low <= 1 / 3 <= high  # type: ignore[operator]
+    assert held / trials >= 0.94
 
 
 @given(SHARES)
@@ -76,7 +99,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     for _ in range(trials):
         skill = [rng.betavariate(1, 2) for _ in range(n)]  # questions differ: mean 1/3
         shares = [sum(rng.random() < s for _ in range(4)) / 4 for s in skill]
-        _, low, high = accuracy_interval(shares)
+        _, low, high = accuracy_interval(shares, 4 * n)
         held_accuracy += low <= 1 / 3 <= high  # type: ignore[operator]
         before = {str(i): float(rng.random() < 0.2) for i in range(n)}
         after = {q: float(rng.random() < (0.6 if b == 0 else 0.9)) for q, b in before.items()}
