@@ -188,6 +188,8 @@ def _recipe_path(args: argparse.Namespace) -> Path:
 def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe, refuse_later
     from finetune.dataset import examples, run_folder
+    from finetune.progress import Progress
+    from finetune.sft import check, quiet, sft, unrecorded
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
@@ -199,8 +201,6 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
         run = find_run(name, args.store)
         run.check()
     student = find(recipe.student)
-    from finetune.sft import check, quiet, sft, unrecorded
-
     quiet()
     if run is not None and not args.dry_run and (block := unrecorded(recipe, student)) is not None:
         print(f"{recipe.output}: finished already, and not in the report yet", file=sys.stderr)
@@ -215,9 +215,6 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
         check(recipe, rows, student)
         _print_summary(rows.summary(), args.json)
         return 0
-
-    from finetune.progress import Progress
-
     return _trained(recipe, sft(recipe, rows, tokenizer, student, Progress("sft")), run, args.json)
 
 

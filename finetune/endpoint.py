@@ -82,10 +82,12 @@ class Endpoint:
         folder = runs_folder() / name
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(folder / "questions.jsonl", "".join(row + "\n" for row in rows))
+        words = folder / f"{self.prompt.name}.md"  # a run's own prompt is no file any more
+        write_whole(words, self.prompt.text)
         return RunConfig(
             name=name,
             questions=str(folder / "questions.jsonl"),
-            prompt=self.prompt.path,
+            prompt=str(words.absolute()),
             store=self.store,
             teacher=teacher,
             sampling=asking,

@@ -11,7 +11,6 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +19,10 @@ from jinja2 import TemplateError
 from harvest.errors import ConfigError, DatasetError, TooLong
 from harvest.trace import Message
 
-TODAY = date(2024, 7, 26)
+TODAY = (
+    "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') }}{% endmacro %}{{ '' }}"
+)
 """What day it is to a template that asks, always: training, going on and measuring must read the same prompt. The
 day that Llama 3's templates take where there is no clock."""
 
@@ -196,12 +198,15 @@ def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
     """Raises ConfigError for a tokenizer without a usable template, DatasetError where it refuses these roles."""
     if not tokenizer.chat_template:
         raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
+    template = tokenizer.chat_template
+    if "strftime_now" in template:
+        template = TODAY + template
     slots = [f"winnowslot{k}x" for k in range(len(roles))]
 
     def written(contents: Sequence[str], to: int, **more: bool) -> str:
         rows = [{"role": r, "content": c} for r, c in zip(roles[:to], contents, strict=False)]
         try:
-            text: str = tokenizer.apply_chat_template(rows, tokenize=False, strftime_now=TODAY.strftime, **more)
+            text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **more)
         except (TemplateError, TypeError, KeyError) as e:
             raise DatasetError(f"the student's chat template refuses the roles {', '.join(roles)}: {e}") from None
         return text

@@ -120,7 +120,7 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Sequence[Mapping[str,
     is None.
     """
     tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
-    accuracy, low, high = accuracy_interval(list(_by_question(answers).values()))
+    accuracy, low, high = accuracy_interval(list(_by_question(answers).values()), len(answers))
     costs = [a["cost_pusd"] for a in answers]
     cut = sum(a["finish_reason"] == "length" for a in answers)
     named = ("model", "label", "questions", "samples")

@@ -76,7 +76,7 @@ def test_a_hostile_line_is_a_fault_with_its_place(tmp_path: Path, line: str, why
         examples(recipe_for(tmp_path), smol_tokenizer())
     assert "row 0 (train.jsonl line 1)" in str(e.value)
     (tmp_path / "rows.json").write_text(f"[{line}]")
-    with pytest.raises(DatasetError, match="rows.json: "):
+    with pytest.raises(DatasetError, match=r"rows\.json: "):
         examples(recipe_for(tmp_path / "rows.json"), smol_tokenizer())
 
 

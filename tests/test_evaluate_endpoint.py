@@ -43,6 +43,23 @@ def test_an_endpoint_is_measured_once_and_its_cost_is_in_the_report(endpoint: En
     assert here.report["total_usd"] > here.report["money"]["spent_usd"]
 
 
+def test_what_the_endpoint_did_not_answer_is_missing_and_not_wrong(endpoint: Endpoints, place: Places) -> None:
+    ill = [True]
+
+    def half(asked: Asked) -> Say:
+        return Say() if not ill[0] or int(asked.question.split()[2]) % 2 else Say(status=400, error="invalid_request")
+
+    here, other = place(endpoint().url, 10), endpoint(half)
+    assert here.collect()[0] == 0
+    done = evaluate(here, other.url, "--usd", "1.00")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["n"], found["accuracy"], found["label"], found["settings"]["asked"]) == (5, 1, None, 10)
+    assert "5 of 10 were not answered: the same command asks them again" in done.stderr
+    ill[0] = False
+    assert json.loads(evaluate(here, other.url, "--usd", "1.00").stdout)["n"] == 10
+
+
 def test_a_cap_that_is_too_small_ends_it_with_the_caps_exit_code(endpoint: Endpoints, place: Places) -> None:
     teacher, other = endpoint(), endpoint()
     here = place(teacher.url, 10)

@@ -170,7 +170,7 @@ class Templated:
         return self.inner(*args, **kwargs)
 
     def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
-        return self.inner.apply_chat_template(*args, chat_template=self.chat_template, **kwargs)
+        return self.inner.apply_chat_template(*args, **{"chat_template": self.chat_template, **kwargs})
 
 
 CHATML = (

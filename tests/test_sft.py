@@ -207,6 +207,9 @@ def test_adapters_alone_learn_under_lora(make: Make) -> None:
 def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from finetune.render import LAYOUTS
+    from finetune.run import layout_of
+
     recipe = make()
     code, out, err = run(recipe, "--json")
     assert code == 0, err
@@ -224,6 +227,7 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert model.config.use_cache
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert "<|im_start|>" in tokenizer.chat_template
+    assert layout_of(output) == LAYOUTS["think"]
     assert not list(output.glob("checkpoint-*"))
     when = (output / "model.safetensors").stat().st_mtime_ns
     assert json.loads(run(recipe, "--json")[1]) == block
@@ -357,6 +361,28 @@ def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     with Store.open(url, write=False) as store:
         assert store.figures(store.run_id("r"))["training"] == [json.loads(out)]
     assert json.loads((recipe.parent / "out" / "winnow.json").read_text())["run"] == {"name": "r", "store": url}
+
+
+def test_a_training_that_cannot_be_recorded_is_said_to_be_safe(make: Make, tmp_path: Path) -> None:
+    from finetune.__main__ import _trained
+    from finetune.config import read_recipe
+    from finetune.run import Run
+    from harvest.errors import StoreUnusable
+
+    recipe = make()
+    claimed(recipe)
+    (tmp_path / "w.db").write_text("no store")
+    with pytest.raises(StoreUnusable, match=r"finished and safe in .*out; the same command records it"):
+        _trained(read_recipe(recipe), {}, Run("r", f"sqlite:///{tmp_path}/w.db"), as_json=True)
+
+
+def test_a_training_without_losses_is_told_too(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    from finetune.__main__ import _trained
+    from finetune.config import read_recipe
+
+    block = {"rows": 1, "tokens": 2, "wall_s": 3.0, "loss_first": None, "loss_last": None}
+    assert _trained(read_recipe(make()), block, None, as_json=False) == 0
+    assert capsys.readouterr().out.endswith("1 rows, 2 tokens in 3 s\n")
 
 
 def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) -> None:
