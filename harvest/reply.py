@@ -226,7 +226,7 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
     if not shown:
         return None, "encrypted" if hidden else None, answer
     only_summary = bool(summary) and not told
-    if hidden or only_summary or any(d.get("format") in SUMMARY_FORMATS for d in details):
+    if hidden or only_summary or any(_text(d.get("format")) in SUMMARY_FORMATS for d in details):
         return shown, "summary", answer
     return shown, "chain", answer
 
@@ -588,7 +588,7 @@ def refused_parameter(status: int, body: bytes) -> str | None:
         return None
     if not (codes & REFUSED_CODES or REFUSED_WORDS.search(said)):
         return None
-    if (param := error.get("param")) in PARAMETERS:
+    if (param := _text(error.get("param"))) in PARAMETERS:
         return str(param)
     found = re.search(rf"(?<![a-z_])(?:{'|'.join(PARAMETERS)})(?![a-z_])", said)
     return found[0] if found else None
