@@ -151,6 +151,7 @@ class Collection:
             return
         except WinnowError as e:
             self.stop(e)
+        # A worker's boundary: a defect of ours must end the run and be told, not vanish with its task.
         except Exception as e:
             self.stop(WinnowError(f"a defect of winnow's own: {type(e).__name__}: {e}"))
             raise

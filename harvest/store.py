@@ -194,6 +194,7 @@ class Store:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+            # Whatever it is, the transaction ends before it goes on up.
             except BaseException:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")

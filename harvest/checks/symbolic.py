@@ -111,6 +111,7 @@ def _parse(text: str, complex_numbers: bool) -> Parsed | None:
             if "Exceeds the limit" in str(error):  # CPython's bound on the digits of an integer
                 raise
             continue
+        # As in the parser above: whatever it raises, this reading is none, and the next is tried.
         except Exception:  # noqa: BLE001
             continue
         if isinstance(parsed, (Basic, MatrixBase)):
