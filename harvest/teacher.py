@@ -19,7 +19,9 @@ import aiohttp
 
 from harvest.config import Sampling
 from harvest.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
-from harvest.reply import StreamReader, read_response, refused_parameter, retry_after_s
+from harvest.refusal import refused_parameter, retry_after_s
+from harvest.response import read_response
+from harvest.stream import StreamReader
 from harvest.trace import Reply
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")

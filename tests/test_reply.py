@@ -23,13 +23,10 @@ from harvest.errors import (
     RunRefused,
     Throttled,
 )
-from harvest.reply import (
-    StreamReader,
-    read_response,
-    refused_parameter,
-    retry_after_s,
-    truncated,
-)
+from harvest.refusal import refused_parameter, retry_after_s
+from harvest.reply import truncated
+from harvest.response import read_response
+from harvest.stream import StreamReader
 from harvest.trace import Reply
 
 EXAMPLES = int(os.environ.get("WINNOW_EXAMPLES", "300"))
