@@ -11,7 +11,7 @@ from typing import Any
 
 from finetune.evaluate import Asked, Generated, Sampling
 from harvest import session
-from harvest.checks import Judge, gold_problem
+from harvest.checks import Judge, gold_problems
 from harvest.config import Budget, PriceSetting, RunConfig, Teacher, runs_folder
 from harvest.config import Sampling as Asking
 from harvest.prompt import Prompt
@@ -51,7 +51,7 @@ class Endpoint:
         config = self._config(asked, sampling)
         key = take_key(config)
         with Store.open(config.store) as store, Judge() as judge:
-            run = prepare(config, Path(), store, lambda q: gold_problem(q, judge))
+            run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             ending = session.start(replace(run, prompt=_without_examples(self.prompt)), store, judge, key)
             if ending.reason is not None:
                 raise ending.reason

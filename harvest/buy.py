@@ -38,9 +38,8 @@ class Buyer:
     def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, told: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
 
-    async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any]) -> Sent | Reused | None:
-        """A try with its worst case reserved; None where the cap has no room for it now."""
-        key = self.run.key(body, ask.sample)
+    async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
+        """A try with its worst case reserved; None where the cap has no room for it now. `key`: of `Run.key`."""
         worst = self._worst_pusd(body, ask.max_tokens)
         return await self.ledger.do(
             Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now()

@@ -139,7 +139,7 @@ class Collection:
             while True:
                 step = next_step(list(attempts.values()), self.run.config.sampling)
                 if step.ended:
-                    await self.ledger.do(Store.close_question, question.id, step.ended)
+                    self.ledger.post(Store.close_question, question.id, step.ended)
                     self.tally.ended += 1
                     return
                 found = await asyncio.gather(*(self._attempt(question, a) for a in step.asks), return_exceptions=True)
@@ -166,7 +166,7 @@ class Collection:
             await asyncio.shield(self._buying[key])
         self._buying[key] = self._loop.create_future()
         try:
-            attempt_id, reply, failed = await self._buy(question.id, ask, body)
+            attempt_id, reply, failed = await self._buy(question.id, ask, body, key)
         finally:
             self._buying.pop(key).set_result(None)
         if reply is None:
@@ -174,12 +174,14 @@ class Collection:
         accepted, reason = await self._judge(attempt_id, question.question, reply)
         return Attempt(attempt_id, ask.sample, ask.max_tokens, "answered", accepted, reason)
 
-    async def _buy(self, question_id: int, ask: Ask, body: dict[str, Any]) -> tuple[int, Reply | None, str | None]:
+    async def _buy(
+        self, question_id: int, ask: Ask, body: dict[str, Any], key: str
+    ) -> tuple[int, Reply | None, str | None]:
         """(attempt, its reply or None, the class of failure), in as many tries as are allowed."""
         counted = 0
         while True:
             async with self._gate() as sent_s:
-                held = await self._reserve(question_id, ask, body)
+                held = await self._reserve(question_id, ask, body, key)
                 if isinstance(held, Reused):
                     self.pace.withdrawn(sent_s)
                     self.tally.reused += 1
@@ -203,13 +205,13 @@ class Collection:
             wait_s = 0.25 * 2**tries * random.uniform(0.5, 1.0)
         await self._first(asyncio.sleep(min(wait_s, LONGEST_WAIT_S)))
 
-    async def _reserve(self, question_id: int, ask: Ask, body: dict[str, Any]) -> Sent | Reused:
+    async def _reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused:
         """A try with its worst case reserved. Near the cap it waits its turn for what others give back."""
 
         async def once() -> Sent | Reused | None:
             if self._stop.is_set():
                 raise Stopped
-            return await self._buyer.reserve(question_id, ask, body)
+            return await self._buyer.reserve(question_id, ask, body, key)
 
         held = None if self._money_queue.locked() else await once()
         if held is None:
@@ -300,7 +302,7 @@ class Collection:
         if reason is None:
             verdict = await self.judge.judge(question, reply.answer)
             verdicts, reason = [verdict], None if verdict.passed else verdict.outcome.value
-        await self.ledger.do(Store.put_verdicts, attempt_id, verdicts, reason is None, reason, now())
+        self.ledger.post(Store.put_verdicts, attempt_id, verdicts, reason is None, reason, now())
         self.tally.accepted += reason is None
         self.tally.rejected += reason is not None
         return reason is None, reason

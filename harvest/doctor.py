@@ -139,7 +139,7 @@ async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> 
     sent: Sent | Reused | None = Reused(0, Reply(""))
     while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
         body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
-        sent = await buyer.reserve(question_id, Ask(sample, limit), body)
+        sent = await buyer.reserve(question_id, Ask(sample, limit), body, run.key(body, sample))
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")

@@ -3,8 +3,10 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from harvest.store import Store
@@ -12,20 +14,31 @@ from harvest.store import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GROUP_S = 0.004
+GROUP_S = 0.006
 """How long the writer waits for company before it commits."""
 
 
-class Ledger:
-    """The writing thread: calls on a Store from the event loop, committed in groups, each answered after its commit.
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    answer: "asyncio.Future[Any] | None"
+    """Where a caller waits for the commit; None: nobody does."""
 
-    A call that raises takes its group with it, and every call of the group raises the same: nothing of it was
-    written, so nothing that was not recorded may be sent.
+
+class Ledger:
+    """The writing thread: calls on a Store from the event loop, written in their order and committed in groups.
+
+    A call that raises takes its group with it, and every waiting call of the group raises the same: nothing of it
+    was written, so nothing that was not recorded may be sent. Where a call that nobody waits for was lost, every
+    later one raises that error: what follows must not be written without it.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._lost: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
@@ -34,9 +47,13 @@ class Ledger:
 
         A caller that is cancelled meanwhile does not take the write with it.
         """
-        done: Future[T] = Future()
-        self._calls.put((lambda: method(self.store, *args, **kwargs), done))
-        return await asyncio.shield(asyncio.wrap_future(done))
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.put(_Call(method, args, kwargs, answer))
+        return await answer
+
+    def post(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """The same for a caller that need not wait: written before whatever is called later."""
+        self._calls.put(_Call(method, args, kwargs, None))
 
     def close(self) -> None:
         """Writes what is waiting, then ends the thread; the store stays open."""
@@ -49,7 +66,7 @@ class Ledger:
             first = self._calls.get()
             if first is None:
                 return
-            threading.Event().wait(GROUP_S)
+            time.sleep(GROUP_S)
             group = [first]
             while not self._calls.empty():
                 call = self._calls.get()
@@ -59,14 +76,33 @@ class Ledger:
                 group.append(call)
             self._commit(group)
 
-    def _commit(self, group: list[tuple[Callable[[], Any], "Future[Any]"]]) -> None:
-        results = []
+    def _commit(self, group: list[_Call]) -> None:
         try:
+            if self._lost is not None:
+                raise self._lost
             with self.store.transaction():
-                results = [call() for call, _ in group]
+                results = [call.method(self.store, *call.args, **call.kwargs) for call in group]
         except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
-            for _, done in group:
-                done.set_exception(e)
+            if any(call.answer is None for call in group):
+                self._lost = e
+            _answer((call.answer, None, e) for call in group)
             return
-        for (_, done), result in zip(group, results, strict=True):
-            done.set_result(result)
+        _answer((call.answer, result, None) for call, result in zip(group, results, strict=True))
+
+
+def _answer(outcomes: "Iterable[tuple[asyncio.Future[Any] | None, Any, Exception | None]]") -> None:
+    """Wakes the callers of a group, with one call into their loop."""
+    told = [(answer, result, error) for answer, result, error in outcomes if answer is not None]
+    if told:
+        with suppress(RuntimeError):  # their loop is closed: nobody waits any more
+            told[0][0].get_loop().call_soon_threadsafe(_wake, told)
+
+
+def _wake(told: "list[tuple[asyncio.Future[Any], Any, Exception | None]]") -> None:
+    for answer, result, error in told:
+        if answer.done():
+            continue
+        if error is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(error)

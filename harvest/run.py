@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -22,8 +21,6 @@ from harvest.questions import SHOWN_FAULTS, read_rows
 from harvest.store import Store
 from harvest.trace import Question, content_hash
 
-GOLD_THREADS = 8
-"""Threads that wait for the judge's processes, which do the work."""
 GOLD_PAGE = 512
 FREE_TO_CHANGE = {
     "store", "budget", "checks",
@@ -117,17 +114,17 @@ def prepare(
     config: RunConfig,
     base: Path,
     store: Store,
-    gold_problem: Callable[[Question], str | None],
+    gold_problems: Callable[[Sequence[Question]], list[str | None]],
     skip_bad_rows: Callable[[str], None] | None = None,
 ) -> Run:
     """Writes the run and its questions, all or nothing. Raises an InputError before anything is asked.
 
-    `gold_problem` says what is wrong with a question's gold answer by its own check; it is asked of new
-    questions alone.
+    `gold_problems` says of each question what is wrong with its gold answer by its own check; it is asked of
+    new questions alone.
     """
     with store.transaction():
         run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
-        _put_questions(config, base, store, run.id, gold_problem, skip_bad_rows)
+        _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
     try:
         run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
@@ -174,25 +171,24 @@ def _put_questions(
     base: Path,
     store: Store,
     run_id: int,
-    gold_problem: Callable[[Question], str | None],
+    gold_problems: Callable[[Sequence[Question]], list[str | None]],
     skip_bad_rows: Callable[[str], None] | None,
 ) -> None:
     total, faults = 0, []
     rows = read_rows(config.questions, base, skip_bad_rows=skip_bad_rows)
-    with ThreadPoolExecutor(GOLD_THREADS) as pool:
-        while page := list(islice(rows, GOLD_PAGE)):
-            new = [q for _, q in page if not store.has_question(run_id, q.id)]
-            wrong = {q.id: fault for q, fault in zip(new, pool.map(gold_problem, new), strict=True) if fault}
-            for where, question in page:
-                if question.id not in wrong:
-                    store.put_question(run_id, question)
-                    total += 1
-                    continue
-                line = f"{where}: answer: {wrong[question.id]}"
-                if skip_bad_rows is None:
-                    faults.append(line)
-                else:
-                    skip_bad_rows(line)
+    while page := list(islice(rows, GOLD_PAGE)):
+        new = [q for _, q in page if not store.has_question(run_id, q.id)]
+        wrong = {q.id: fault for q, fault in zip(new, gold_problems(new), strict=True) if fault}
+        for where, question in page:
+            if question.id not in wrong:
+                store.put_question(run_id, question)
+                total += 1
+                continue
+            line = f"{where}: answer: {wrong[question.id]}"
+            if skip_bad_rows is None:
+                faults.append(line)
+            else:
+                skip_bad_rows(line)
     if faults:
         more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")

@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from harvest import prompt as prompts
-from harvest.checks import Judge, gold_problem
+from harvest.checks import Judge, gold_problems
 from harvest.collect import Collection, Tally
 from harvest.config import RunConfig, runs_folder
 from harvest.doctor import DROPPABLE, Diagnosis, before_asking, diagnose
@@ -68,7 +68,8 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     skipped: list[str] = []
     key = take_key(config)
     with Store.open(config.store) as store, Judge() as judge:
-        run = prepare(config, base, store, lambda q: gold_problem(q, judge), skipped.append if skip_bad_rows else None)
+        skip = skipped.append if skip_bad_rows else None
+        run = prepare(config, base, store, lambda page: gold_problems(page, judge), skip)
         for fault in skipped[:20]:
             say(f"skipped: {fault}")
         if skipped:

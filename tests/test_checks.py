@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvest.checks import CHECKS, Judge, check_name_for, final_answer, gold_problem, split_at_final_box
+from harvest.checks import CHECKS, Judge, check_name_for, final_answer, gold_problems, split_at_final_box
 from harvest.checks.numbers import parse_number
 from harvest.trace import Outcome, Question, Verdict
 
@@ -545,14 +545,14 @@ def test_gsm8k_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
     for row in rows:
         gold = row["answer"].partition("####")[2].strip()
         assert check_name_for({"question": row["question"], "answer": gold}) == "math"
-        assert gold_problem(ask(gold, row["question"]), judge) is None
+        assert gold_problems([ask(gold, row["question"])], judge)[0] is None
         assert judge.judge_now(ask(gold, row["question"]), row["answer"]).passed
         assert not judge.judge_now(ask(gold + "1", row["question"]), row["answer"]).passed
 
 
 def test_math_500_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
     rows = _rows(shared / "data/math/math500.jsonl")
-    failed = [row["answer"] for row in rows if gold_problem(ask(row["answer"], row["problem"]), judge)]
+    failed = [row["answer"] for row in rows if gold_problems([ask(row["answer"], row["problem"])], judge)[0]]
     assert len(failed) <= len(rows) // 100, failed
     unsolved = [row for row in rows if not judge.judge_now(ask(row["answer"], row["problem"]), row["solution"]).passed]
     assert len(unsolved) <= len(rows) // 50, [(r["answer"], final_answer(r["solution"])) for r in unsolved]
@@ -581,7 +581,7 @@ def test_another_question_s_answer_is_never_right(shared: Path, judge: Judge) ->
     ],
 )
 def test_a_gold_answer_that_cannot_pass_is_named(judge: Judge, row: Question, says: str) -> None:
-    problem = gold_problem(row, judge)
+    problem = gold_problems([row], judge)[0]
     assert problem is not None
     assert says in problem
 
@@ -686,7 +686,7 @@ def test_only_a_full_score_of_the_task_counts(judge: Judge) -> None:
     for task in ("chain_sum", "leg_counting", "spell_backward", "countdown"):
         entry = reasoning_gym.create_dataset(task, size=1, seed=4)[0]
         row = ask("", check="reasoning_gym", reasoning_gym={"task": task, "entry": json.loads(json.dumps(entry))})
-        assert gold_problem(row, judge) is None, task
+        assert gold_problems([row], judge)[0] is None, task
         assert judge.judge_now(row, f"So the answer is \\boxed{{{entry['answer']}}}.").passed, task
         assert judge.judge_now(row, r"\boxed{none of it}").outcome is Outcome.WRONG, task
         assert judge.judge_now(row, r"\boxed{").outcome is Outcome.NO_ANSWER, task

@@ -2,7 +2,7 @@
 
 from harvest.checks.answer import final_answer, split_at_final_box
 from harvest.checks.check import Check
-from harvest.checks.judge import Judge, gold_problem
+from harvest.checks.judge import Judge, gold_problems
 from harvest.checks.table import CHECKS, check_name_for
 
-__all__ = ["CHECKS", "Check", "Judge", "check_name_for", "final_answer", "gold_problem", "split_at_final_box"]
+__all__ = ["CHECKS", "Check", "Judge", "check_name_for", "final_answer", "gold_problems", "split_at_final_box"]

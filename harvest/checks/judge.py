@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -158,11 +159,17 @@ class Judge:
 
     def judge_now(self, question: Question, answer: str) -> Verdict:
         """The same for callers without an event loop."""
+        return self.begin(question, answer)()
+
+    def begin(self, question: Question, answer: str) -> Callable[[], Verdict]:
+        """Starts a judgement; the call that it returns waits for the verdict."""
         check = CHECKS[question.check]
         found = check.quick(question, answer)
         if isinstance(found, tuple):
-            return verdict(check, found)
-        return verdict(check, self._submit(check, found).result())
+            said = verdict(check, found)
+            return lambda: said
+        judging = self._submit(check, found)
+        return lambda: verdict(check, judging.result())
 
     def close(self) -> None:
         """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""
@@ -209,15 +216,23 @@ class Judge:
                 self._idle -= 1
 
 
-def gold_problem(question: Question, judge: Judge) -> str | None:
-    """Why a question's gold answer does not pass its own check, in a sentence; None where it does."""
+def gold_problems(questions: Iterable[Question], judge: Judge) -> list[str | None]:
+    """For each question why its gold answer does not pass its own check, in a sentence; None where it does."""
+    begun = [_begin_gold(question, judge) for question in questions]
+    return [start if isinstance(start, str) else _problem(start()) for start in begun]
+
+
+def _begin_gold(question: Question, judge: Judge) -> str | Callable[[], Verdict]:
     check = CHECKS.get(question.check)
     if check is None:
         return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
     answer = check.own_answer(question)
     if answer is None or not (question.answer or question.reasoning_gym):
         return f"check {check.name!r} needs a gold answer, and there is none"
-    said = judge.judge_now(question, answer)
+    return judge.begin(question, answer)
+
+
+def _problem(said: Verdict) -> str | None:
     if said.passed:
         return None
-    return f"the gold answer does not pass its own check {check.name!r}: {said.outcome}, {said.detail}"
+    return f"the gold answer does not pass its own check {said.check!r}: {said.outcome}, {said.detail}"
