@@ -1,6 +1,7 @@
 """One start of `collect`, from settings to report: the edge where processes, signals and files meet the loop."""
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -37,6 +38,7 @@ from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
 
 INTERRUPTED = 130
+GC_THRESHOLD = (20_000, 10, 20)
 ROOM_FOR_PROMPT_TOKENS = 1024
 LEARNED = "learned"
 PACE = "pace"
@@ -92,6 +94,9 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 
 def start(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
     """Asks what the run still wants, with progress, until it is done or stopped. All that came is in the store."""
+    # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
     return uvloop.run(_session(run, store, judge, key))
 
 

@@ -130,6 +130,7 @@ class Store:
 
     def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
         self.db, self.path, self._lock = db, path, lock
+        self._packer, self._unpacker = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
 
     @classmethod
     def open(cls, url: str, *, write: bool = True) -> "Store":
@@ -496,7 +497,7 @@ class Store:
         kept = {k: v for k, v in body.items() if v not in (None, (), {})}
         text = json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         self.db.execute(
-            "INSERT OR REPLACE INTO reply (try_id, body) VALUES (?, ?)", (try_id, zstandard.compress(text, 3))
+            "INSERT OR REPLACE INTO reply (try_id, body) VALUES (?, ?)", (try_id, self._packer.compress(text))
         )
 
     def reply(self, try_id: int) -> Reply:
@@ -507,7 +508,7 @@ class Store:
             " FROM try JOIN reply ON reply.try_id = try.id WHERE try.id = ?",
             (try_id,),
         ).fetchone()
-        return _reply_of(row)
+        return _reply_of(row, self._unpacker)
 
     # ---- verdicts
 
@@ -647,7 +648,7 @@ class Store:
                 )
                 row = dict(r)
                 del row["body"]
-                yield row | {"reply": _reply_of(r), "verdicts": verdicts}
+                yield row | {"reply": _reply_of(r, self._unpacker), "verdicts": verdicts}
 
     def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
         """One question with all its attempts, tries and verdicts, for `harvest why`."""
@@ -757,8 +758,8 @@ def _served(reply: Reply | None) -> tuple[str | None, ...]:
     return (reply.finish_reason, reply.served_model, reply.served_by, reply.system_fingerprint, reply.response_id)
 
 
-def _reply_of(row: Row) -> Reply:
-    body = json.loads(zstandard.decompress(row["body"]))
+def _reply_of(row: Row, unpacker: zstandard.ZstdDecompressor) -> Reply:
+    body = json.loads(unpacker.decompress(row["body"]))
     usage = Usage(
         row["input_tokens"], row["cached_input_tokens"], row["output_tokens"], row["reasoning_tokens"], row["cost"]
     )
