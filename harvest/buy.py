@@ -45,8 +45,10 @@ class Buyer:
             Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now()
         )
 
-    async def send(self, sent: Sent, body: dict[str, Any], max_tokens: int) -> Reply | AttemptFailed:
-        """One request and its settlement.
+    async def send(
+        self, sent: Sent, body: dict[str, Any], max_tokens: int, answered: Callable[[], None] = lambda: None
+    ) -> Reply | AttemptFailed:
+        """One request and its settlement; `answered` is called between the two, where a reply came as it should.
 
         Past the deadline it is booked as late, in doubt; a reply that still comes while we linger is settled in
         place of the doubt, and is the outcome.
@@ -63,15 +65,17 @@ class Buyer:
                 done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
                 if not done or asking.exception() is not None:
                     return late
-            return await self._book(sent, asking.result(), started)
+            return await self._book(sent, asking.result(), started, answered)
         except AttemptFailed as failure:
             await self._book_failure(sent, failure, started)
             return failure
         finally:
             asking.cancel()
 
-    async def _book(self, sent: Sent, reply: Reply, started: datetime) -> Reply:
+    async def _book(self, sent: Sent, reply: Reply, started: datetime, answered: Callable[[], None]) -> Reply:
         cost, source = self._cost(reply, started)
+        if (cost or 0) <= sent.reserved_pusd:  # else nobody may take its place
+            answered()
         over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
         self._told(Settled(reply, cost, over and self.run.tariff is not None))
         return reply

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from harvest.buy import Buyer, Settled
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
-from harvest.gate import Gate
+from harvest.gate import Gate, Pass
 from harvest.ledger import Ledger
 from harvest.pace import LONGEST_WAIT_S, Pace, announced
 from harvest.plan import TRUNCATED, next_step
@@ -47,7 +47,7 @@ class Tally:
     output_tokens: int = 0
     spent_pusd: int = 0
     in_flight: int = 0
-    """Tries whose money is reserved: sent, or about to be."""
+    """Tries that are out, or about to be."""
     peak_in_flight: int = 0
     stopping: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -75,6 +75,7 @@ class Collection:
         self._money_moved = asyncio.Event()
         self._money_queue = asyncio.Lock()
         self._buying: dict[str, asyncio.Future[None]] = {}
+        self._held = 0  # tries whose money is not settled
         self._served: set[tuple[str | None, str | None]] = set()
         self._buyer = Buyer(run, ledger, teacher, self._told)
         self._any_answer, self._fruitless = False, 0
@@ -180,13 +181,13 @@ class Collection:
         """(attempt, its reply or None, the class of failure), in as many tries as are allowed."""
         counted = 0
         while True:
-            async with self._gate() as sent_s:
+            async with self._gate() as let_in:
                 held = await self._reserve(question_id, ask, body, key)
                 if isinstance(held, Reused):
-                    self.pace.withdrawn(sent_s)
+                    self.pace.withdrawn(let_in.sent_s)
                     self.tally.reused += 1
                     return held.attempt_id, held.reply, None
-                outcome = await self._try(held, body, ask.max_tokens, sent_s)
+                outcome = await self._try(held, body, ask.max_tokens, let_in)
             if isinstance(outcome, Reply):
                 return held.attempt_id, outcome, None
             if isinstance(outcome, RunRefused):
@@ -218,25 +219,30 @@ class Collection:
             async with self._money_queue:
                 while (held := await once()) is None:
                     self.capped = True
-                    if not self.tally.in_flight:
+                    if not self._held:
                         cap = self.run.config.budget.usd
                         self.stop(CapReached(f"the cap of {cap} USD has no room for another answer"))
                         raise Stopped
                     self._money_moved.clear()
                     await self._money_moved.wait()
-        if isinstance(held, Sent):
-            self.tally.in_flight += 1
-            self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
         return held
 
-    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int, sent_s: float) -> Reply | AttemptFailed:
-        try:
-            outcome = await self._buyer.send(sent, body, max_tokens)
-        finally:
+    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int, let_in: Pass) -> Reply | AttemptFailed:
+        def answered() -> None:
             self.tally.in_flight -= 1
+            let_in.leave()
+
+        self._held += 1
+        self.tally.in_flight += 1
+        self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
+        try:
+            outcome = await self._buyer.send(sent, body, max_tokens, answered)
+        finally:
+            self._held -= 1
+            self.tally.in_flight -= let_in.inside
             self._money_moved.set()
         if isinstance(outcome, AttemptFailed):
-            self._failed(outcome, sent_s)
+            self._failed(outcome, let_in.sent_s)
         self.pace.heard(announced(self._buyer.teacher.last_headers, time.time()), self._loop.time())
         return outcome
 

@@ -13,6 +13,22 @@ LOOK_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
+class Pass:
+    """Of one try that was let go."""
+
+    gate: "Gate"
+    sent_s: float
+    """The moment, on the loop's clock, at which the pace let it go."""
+    inside: bool = True
+
+    def leave(self) -> None:
+        """Makes room for the next, once: when the endpoint has answered, whatever is still to be written."""
+        if self.inside:
+            self.inside = False
+            self.gate.left()
+
+
+@dataclass(slots=True)
 class Gate:
     """One for each teacher. Once it is `open` it lets everybody through, to find that asking has stopped."""
 
@@ -23,14 +39,18 @@ class Gate:
     _timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[float]:
-        """Gives the moment, on the loop's clock, at which the pace let it go."""
-        sent_s = await self._enter()
+    async def __call__(self) -> AsyncIterator["Pass"]:
+        """Inside, it counts as out at the endpoint, until it leaves."""
+        let_in = Pass(self, await self._enter())
         try:
-            yield sent_s
+            yield let_in
         finally:
-            self._inside -= 1
-            self.wake()
+            let_in.leave()
+
+    def left(self) -> None:
+        """One less is inside."""
+        self._inside -= 1
+        self.wake()
 
     async def _enter(self) -> float:
         loop = asyncio.get_running_loop()

@@ -9,10 +9,11 @@ One process writes an SQLite store, held by a lock; any number may read. Inside 
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ class Sent:
 
     attempt_id: int
     try_id: int
+    reserved_pusd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,32 @@ class OpenQuestion:
     id: int
     question: Question
     attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer that is in the store, with what its judging needs and changes."""
+
+    question_id: int
+    question_status: str
+    question: Question
+    attempt: Attempt
+    reply: Reply
+
+
+STORED = (
+    "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
+    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
+    " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
+    " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
+    " WHERE attempt_id = attempt.id AND verdict.id > :newer_than) END"
+)
+"""Answers that are to be judged."""
+
+
+def _stored(run_id: int, unless: Mapping[str, str] | None, newer_than: int) -> dict[str, Any]:
+    versions = None if unless is None else json.dumps(dict(unless))
+    return {"run": run_id, "unless": versions, "newer_than": newer_than}
 
 
 def sqlite_path(url: str) -> Path:
@@ -397,7 +425,7 @@ class Store:
             "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, ?, ?)",
             (attempt_id, run_id, worst_pusd, now),
         ).lastrowid
-        return Sent(attempt_id, int(try_id or 0))
+        return Sent(attempt_id, int(try_id or 0), worst_pusd)
 
     def _new_attempt(self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str) -> int:
         return int(
@@ -530,6 +558,142 @@ class Store:
             (run_id,),
         ).fetchall()
         return [(r["id"], Question.model_validate_json(r["body"]), self.reply(r["answer_try"])) for r in rows]
+
+    # ---- answers paid for elsewhere
+
+    def shelve(self, questions: Iterable[tuple[Question, str]]) -> None:
+        """Holds questions, each with a hash of its text, to look them up in; on the disk, while the store is open."""
+        self.db.execute("CREATE TEMP TABLE IF NOT EXISTS shelf (name TEXT PRIMARY KEY, text TEXT, body TEXT)")
+        self.db.execute("CREATE INDEX IF NOT EXISTS temp.shelf_text ON shelf (text)")
+        self.db.executemany(
+            "INSERT OR IGNORE INTO shelf VALUES (?, ?, ?)",
+            ((q.id, text, q.model_dump_json(exclude_none=True)) for q, text in questions),
+        )
+
+    def shelved(self, names: Sequence[str], text: str | None) -> Question | None:
+        """The shelved question of the first of these names that is known, else the one of this text."""
+        statements = {"name": "SELECT body FROM shelf WHERE name = ?", "text": "SELECT body FROM shelf WHERE text = ?"}
+        places = [("name", name) for name in names] + ([("text", text)] if text is not None else [])
+        for column, value in places:
+            row = self.db.execute(statements[column], (value,)).fetchone()
+            if row is not None:
+                return Question.model_validate_json(row["body"])
+        return None
+
+    def claim(self, run_id: int | None, question: Question) -> bool:
+        """Whether an id is free for this question, in the run and among those claimed before while it is open."""
+        self.db.execute("CREATE TEMP TABLE IF NOT EXISTS claim (name TEXT PRIMARY KEY, body BLOB)")
+        body = question.model_dump_json(exclude_none=True)
+        digest = hashlib.sha256(body.encode()).digest()
+        self.db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (question.id, digest))
+        if self._one("SELECT body FROM claim WHERE name = ?", question.id) != digest:
+            return False
+        stored = self.db.execute(
+            "SELECT body FROM question WHERE run_id = ? AND name = ?", (run_id, question.id)
+        ).fetchone()
+        return stored is None or stored["body"] == body
+
+    def has_attempt(self, run_id: int, key: str) -> bool:
+        statement = "SELECT 1 FROM attempt WHERE key = ? AND run_id = ?"
+        return self.db.execute(statement, (key, run_id)).fetchone() is not None
+
+    def put_bought(
+        self, run_id: int, question: Question, key: str, reply: Reply, cost_pusd: int | None, source: str,
+        asked_at: str | None, now: str,
+    ) -> None:  # fmt: skip
+        """An answer paid for elsewhere as the next sample of its question, which is put too if it is new.
+
+        Its cost is the run's like any other; nothing was reserved for it. An unknown moment is an empty one.
+        """
+        self.put_question(run_id, question)
+        question_id = self._one("SELECT id FROM question WHERE run_id = ? AND name = ?", run_id, question.id)
+        sample = self._one(
+            "SELECT coalesce(max(sample) + 1, 0) FROM attempt WHERE run_id = ? AND question_id = ?", run_id, question_id
+        )
+        attempt_id = self._new_attempt(run_id, question_id, sample, 0, key)
+        try_id = int(
+            self.db.execute(
+                "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, 0, ?)",
+                (attempt_id, run_id, asked_at or ""),
+            ).lastrowid
+            or 0
+        )
+        self._spend(try_id, cost_pusd or 0, 0)
+        self._end_try(try_id, "answered", None, None, reply, cost_pusd, source, None, now)
+        self._put_reply(try_id, reply)
+        self.db.execute("UPDATE attempt SET state = 'answered', answer_try = ? WHERE id = ?", (try_id, attempt_id))
+
+    # ---- judging what is stored
+
+    def stored_answers(
+        self, run_id: int, after: tuple[int, int, int], limit: int, most_bytes: int, unless: Mapping[str, str] | None,
+        newer_than: int = 0,
+    ) -> list[StoredAnswer]:  # fmt: skip
+        """The next answers by question, sample and limit: `limit` of them, or fewer that fill `most_bytes` packed.
+
+        `unless` leaves out those that a check has judged in its version there, by a verdict newer than the id
+        `newer_than`; None takes those alone that were never judged.
+        """
+        found, size = [], 0
+        with closing(
+            self.db.execute(
+                "SELECT attempt.id AS attempt_id, attempt.question_id, attempt.sample, attempt.max_tokens,"
+                " attempt.accepted, attempt.reason, question.status, question.body AS question_body, reply.body,"
+                " finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
+                " cached_input_tokens, output_tokens, reasoning_tokens, cost"
+                f" {STORED} AND (attempt.question_id, attempt.sample, attempt.max_tokens)"
+                " > (:question, :sample, :limit) ORDER BY attempt.question_id, attempt.sample, attempt.max_tokens",
+                _stored(run_id, unless, newer_than) | dict(zip(("question", "sample", "limit"), after, strict=True)),
+            )
+        ) as rows:
+            for r in rows:
+                size += len(r["body"])
+                accepted = None if r["accepted"] is None else bool(r["accepted"])
+                attempt = Attempt(r["attempt_id"], r["sample"], r["max_tokens"], "answered", accepted, r["reason"])
+                question = Question.model_validate_json(r["question_body"])
+                found.append(StoredAnswer(r["question_id"], r["status"], question, attempt, _reply_of(r)))
+                if len(found) == limit or size > most_bytes:
+                    break
+        return found
+
+    def count_stored_answers(self, run_id: int, unless: Mapping[str, str] | None, newer_than: int = 0) -> int:
+        """How many `stored_answers` there are in all."""
+        statement = f"SELECT count(*) {STORED}"
+        return int(self.db.execute(statement, _stored(run_id, unless, newer_than)).fetchone()[0])
+
+    def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
+        return tuple(self._attempts(question_id))
+
+    def has_accepted(self, question_id: int) -> bool:
+        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1"
+        return self.db.execute(statement, (question_id,)).fetchone() is not None
+
+    def question_statuses(self, run_id: int) -> dict[str, int]:
+        return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
+
+    def config_of_id(self, run_id: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._one("SELECT config FROM run WHERE id = ?", run_id))
+        return found
+
+    def newest_verdict(self) -> int:
+        """The id below which every verdict stands that is there now."""
+        return int(self._one("SELECT coalesce(max(id), 0) FROM verdict"))
+
+    def rejudged(self, run_id: int, since: int) -> Iterator[tuple[str, str, str, str | None, str | None, str]]:
+        """(check, version, outcome, version before, outcome before, question's name) of each verdict that is newer
+        than the id `since`; None before where there was none."""
+        with closing(
+            self.db.execute(
+                "SELECT new.check_name, new.version, new.outcome, old.version, old.outcome, question.name"
+                " FROM verdict AS new JOIN attempt ON attempt.id = new.attempt_id"
+                " JOIN question ON question.id = question_id LEFT JOIN verdict AS old ON old.id ="
+                " (SELECT max(id) FROM verdict WHERE attempt_id = new.attempt_id AND check_name = new.check_name"
+                "  AND id <= :since) WHERE new.id > :since AND attempt.run_id = :run ORDER BY new.id",
+                {"since": since, "run": run_id},
+            )
+        ) as rows:
+            for r in rows:
+                yield tuple(r)
 
     # ---- what reports and exports read
 

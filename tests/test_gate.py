@@ -56,11 +56,11 @@ async def test_refusals_by_chance_leave_nobody_standing() -> None:
 
         async def one(chance: random.Random = chance, pace: Pace = pace, gate: Gate = gate) -> None:
             while True:
-                async with gate() as sent_s:
+                async with gate() as let_in:
                     await asyncio.sleep(0.002)
                     if chance.random() > 0.2:
                         return pace.answered()
-                    pace.refused_at(sent_s, asyncio.get_running_loop().time(), chance.choice([None, 0.01]))
+                    pace.refused_at(let_in.sent_s, asyncio.get_running_loop().time(), chance.choice([None, 0.01]))
 
         async with asyncio.timeout(20):
             await asyncio.gather(*(one() for _ in range(12)))
@@ -83,3 +83,14 @@ async def test_an_open_gate_lets_everybody_through() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_leaves_early_makes_room_once() -> None:
+    gate = Gate(Pace(1))
+    async with asyncio.timeout(5), gate() as first:
+        first.leave()
+        async with gate() as second:
+            first.leave()
+            assert gate._inside == 1
+            second.leave()
+    assert gate._inside == 0
