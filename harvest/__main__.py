@@ -26,7 +26,8 @@ TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "ch
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
     os.umask(0o077)
-    words, overrides = _take_overrides(sys.argv[1:] if argv is None else list(argv))
+    given = sys.argv[1:] if argv is None else list(argv)
+    words, overrides = (given, []) if given[:1] == ["import"] else _take_overrides(given)
     args = _parser().parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
@@ -88,6 +89,29 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl")
     p.add_argument("--which", choices=("selected", "accepted", "all"), default="selected")
     p.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+    p = command("import", _import, "answers paid for elsewhere become attempts of a run and are judged; again to go on")
+    p.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE",
+        help="JSON lines, a JSON array or Parquet; plain, .gz or .zst",
+    )  # fmt: skip
+    p.add_argument("--name", required=True, metavar="RUN", help="the run that they become")
+    p.add_argument(
+        "--questions", type=Path, metavar="F",
+        help="questions and gold answers, for lines that hold none: found by custom_id, id, metadata, or the text",
+    )  # fmt: skip
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip lines that cannot be read")
+    p.add_argument("--json", action="store_true", help="print what was imported, and the report, as JSON")
+    p.epilog = (
+        "Recognised by what a line holds: a question's fields and `response` (a text or a whole chat completion);"
+        " OpenAI's\nbatch output and stored completions; logs of LiteLLM and OpenRouter; datasets in ShareGPT's form,"
+        " Sky-T1's,\nor with `messages`. An example of each: docs/import.md"
+    )
+
+    p = command("verify", _verify, "judge stored answers again with today's checks; the teacher is asked nothing")
+    p.add_argument("name", metavar="RUN", help="a run's name or its folder")
+    p.add_argument("--again", action="store_true", help="also answers that today's checks have judged already")
+    p.add_argument("--json", action="store_true", help="print what changed as JSON")
 
     p = command("why", _why, "what became of one question, attempt by attempt")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
@@ -171,6 +195,42 @@ def _export(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     to, n = write_export(name, url, to=args.to, which=args.which, form=args.format)
     said = {"run": name, "to": str(to), "rows": n, "which": args.which, "format": args.format}
     print(json.dumps(said) if args.json else f"{n} rows in {to}")
+    return 0
+
+
+def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.config import DEFAULT_STORE, runs_folder
+    from harvest.report import markdown
+    from harvest.session import import_answers
+
+    url = args.store
+    if url is None and (runs_folder() / args.name / "config.json").is_file():
+        url = _known_run(args)[1]
+    said = import_answers(
+        args.files, args.name, url or DEFAULT_STORE, questions=args.questions, skip_bad_rows=args.skip_bad_rows
+    )
+    if args.json:
+        print(json.dumps(said, ensure_ascii=False))
+        return 0
+    lines = said["lines"]
+    words = {
+        "new": "new answers", "there": "imported before", "without_answer": "of requests that brought no answer",
+        "bad": "bad", "torn": "torn off at the end",
+    }  # fmt: skip
+    print(markdown(said["report"]))
+    print(
+        f"{lines['lines']:,} lines:", ", ".join(f"{lines[k]:,} {w}" for k, w in words.items() if lines[k] or k == "new")
+    )
+    return 0
+
+
+def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.session import verify
+    from harvest.verify import in_words
+
+    name, url = _known_run(args)
+    said = verify(name, url, again=args.again)
+    print(json.dumps(said, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
     return 0
 
 

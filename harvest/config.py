@@ -20,6 +20,8 @@ from harvest.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 DEFAULT_STORE = "sqlite:///data/winnow.db"
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""It names a folder too."""
 Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)]
 Count = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**32, strict=True)]
@@ -206,7 +208,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _name(self) -> "RunConfig":
-        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+        if self.name and not RUN_NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)"
             )

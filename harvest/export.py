@@ -47,6 +47,7 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
         reasoning, answer = parts_of(reply, prompt.reasoning)
         yield {
             "messages": [
+                *_asked_under(config, reply),
                 *prompt.student_messages(question),
                 {"role": "assistant", "content": content_of(reasoning, answer)},
             ],
@@ -58,8 +59,8 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
             "gold": question.answer,
             "domain": question.domain,
             "teacher": {
-                "model": teacher["model"] or teacher["local"],
-                "base_url": teacher["base_url"] or "local",
+                "model": teacher["model"] or teacher["local"] or reply.served_model,
+                "base_url": teacher["base_url"] or ("local" if teacher["local"] else None),
                 "revision": teacher["revision"],
                 "served_model": reply.served_model,
                 "served_by": reply.served_by,
@@ -67,7 +68,8 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
                 "response_id": reply.response_id,
             },
             "prompt": {"name": prompt.name, "sha256": prompt.sha256},
-            "sampling": asked | {"max_tokens": r["max_tokens"], "extra": json.dumps(sampling["extra"], sort_keys=True)},
+            "sampling": asked
+            | {"max_tokens": r["max_tokens"] or None, "extra": json.dumps(sampling["extra"], sort_keys=True)},
             "sample": r["sample"],
             "finish_reason": reply.finish_reason,
             "usage": {
@@ -79,15 +81,21 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
             "cost_usd": None if r["cost"] is None else usd(0 if r["reused"] else r["cost"]),
             "verdicts": [
                 {"check": v["check"], "version": v["version"], "passed": v["outcome"] == "right", "detail": v["detail"]}
-                for v in r["verdicts"]
+                for v in {v["check"]: v for v in r["verdicts"]}.values()  # the newest of each check
             ],
             "accepted": bool(r["accepted"]),
             "reason": r["reason"],
             "source": question.source,
             "licence": question.licence,
             "teacher_terms": teacher["terms"],
-            "asked_at": r["sent_at"],
+            "asked_at": r["sent_at"] or None,
         }
+
+
+def _asked_under(config: dict[str, Any], reply: Reply) -> list[dict[str, str]]:
+    """The system message that an imported answer was asked under; a collected run has its prompt's own."""
+    system = reply.extra.get("system") if config.get("imported") else None
+    return [{"role": "system", "content": system}] if isinstance(system, str) else []
 
 
 def export(
@@ -202,11 +210,15 @@ def _features(columns: dict[str, Any], indent: str) -> Iterator[str]:
             yield from _features(c[0] if isinstance(c, list) else c, indent + "  ")
 
 
+def _place_of(teacher: dict[str, Any]) -> str:
+    return f" at {teacher['base_url'] or 'this machine'}" if teacher["base_url"] or teacher["local"] else ""
+
+
 def card(config: dict[str, Any], report: dict[str, Any], which: str, form: str, n: int) -> str:
     """The dataset card: YAML that the hub and `datasets` read, then the counts and costs in words."""
     money, traces, questions = report["money"], report["traces"], report["questions"]
     teacher = config["teacher"]
-    name = teacher["model"] or teacher["local"]
+    name = teacher["model"] or teacher["local"] or "answers bought elsewhere"
     per_trace = money["usd_per_accepted_trace"]
     return "\n".join(
         [
@@ -241,7 +253,7 @@ def card(config: dict[str, Any], report: dict[str, Any], which: str, form: str, 
             f"- Spent: {money['spent_usd']} USD (price from: {money['price_source']}),"
             f" in doubt {money['in_doubt_usd']} USD"
             + (f", {per_trace} USD an accepted trace." if per_trace is not None else "."),
-            f"- Teacher: {name} at {teacher['base_url'] or 'this machine'};"
+            f"- Teacher: {name}{_place_of(teacher)};"
             f" terms on training with its answers: {teacher['terms'] or 'not recorded'}.",
             "- Licences of the questions are in the column `licence`.",
             f"- Prompt `{config['prompt']}`, sha256 {config['prompt_sha256']}.",

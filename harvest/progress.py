@@ -1,8 +1,10 @@
-"""What is shown while a run collects: bars on a terminal, a line now and then elsewhere. Always on stderr."""
+"""What is shown while a run works: bars on a terminal, a line now and then elsewhere. Always on stderr."""
 
 import asyncio
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +16,39 @@ from harvest.money import usd
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
+
+
+Step = Callable[[float, float, str], None]
+"""Told how much is done, of how much, and the state in words."""
+
+
+@contextmanager
+def steps(name: str) -> Iterator[Step]:
+    """For work that is no asking: a bar on a terminal, elsewhere a line now and then with the time to go."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(name, total=None, words="")
+            yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+        return
+    started = last = time.monotonic()
+
+    def told(done: float, total: float, words: str) -> None:
+        nonlocal last
+        at = time.monotonic()
+        if at - last < LINE_EVERY_S or not done:
+            return
+        last = at
+        left_s = (at - started) * (total - done) / done
+        sys.stderr.write(f"{name} {done / max(total, 1):.0%} · {words} · about {left_s / 60:.0f} min to go\n")
+        sys.stderr.flush()
+
+    yield told
 
 
 async def show(tally: Tally, name: str, cap_usd: str | None) -> None:

@@ -5,6 +5,7 @@ A bad row is named with file, line and field, all of them at once, and nothing i
 
 import codecs
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,8 +76,23 @@ def read_rows(
         )
 
 
-def question_of(row: Mapping[str, Any]) -> Question:
-    """One row, ours or of a known foreign layout, as a Question. Raises BadRow that names the field."""
+def fingerprint(source: str, base: Path) -> str | None:
+    """Names the content of a source that is one file, so that a run need not read it again; None for any other."""
+    path = base / source
+    if source.startswith(GYM) or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as f:
+            return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()}"
+    except OSError as e:
+        raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
+    """One row, ours or of a known foreign layout, as a Question. Raises BadRow that names the field.
+
+    `needs_gold`: a row without the gold answer that its check judges by is a bad one.
+    """
     data = {k: v for k, v in _own_layout(row).items() if k in FIELDS and v is not None}
     text = data.get("question")
     if text is None:
@@ -103,10 +119,16 @@ def question_of(row: Mapping[str, Any]) -> Question:
         raise BadRow(_first_fault(e)) from None
     if question.check not in CHECKS:
         raise BadRow(f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}")
-    needs_answer = question.check != "reasoning_gym"
+    needs_answer = needs_gold and question.check != "reasoning_gym"
     if needs_answer and (question.answer is None or not question.answer.strip()):
         raise BadRow("answer: missing, and the check needs one")
     return question
+
+
+def has_gold(question: Question) -> bool:
+    """Whether there is anything to judge an answer by."""
+    gold = question.answer is not None and question.answer.strip()
+    return bool(gold or question.reasoning_gym or question.tests or question.cases)
 
 
 def _first_fault(e: Exception) -> str:

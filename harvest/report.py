@@ -1,5 +1,6 @@
 """The report: a pure fold over a run's figures in the store. Delete it and it comes back the same, byte for byte."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -70,6 +71,7 @@ def _run(figures: Figures, live: bool) -> dict[str, Any]:
     ends = [s["ended_at"] for s in sessions if s["ended_at"]]
     return {
         "name": figures["run"]["name"],
+        "imported": bool(json.loads(figures["run"]["config"]).get("imported")),
         "status": status,
         "started_at": sessions[0]["started_at"] if sessions else None,
         "ended_at": max(ends) if ends and status != "running" else None,
@@ -222,6 +224,9 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for warning in r["warnings"]:
         yield f"> **Warning:** {_plain(warning)}"
+        yield ""
+    if run["imported"]:
+        yield "Imported: these answers were paid for elsewhere. Money is what their logs say; there was no cap."
         yield ""
     rejected = sum(traces["rejected"].values())
     judged = traces["accepted"] + rejected

@@ -5,7 +5,7 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import uvloop
 from harvest import prompt as prompts
 from harvest.checks import Judge, gold_problems
 from harvest.collect import Collection, Tally
-from harvest.config import RunConfig, runs_folder
+from harvest.config import RUN_NAME, RunConfig, runs_folder
 from harvest.doctor import DROPPABLE, Diagnosis, before_asking, diagnose
 from harvest.errors import (
     AttemptFailed,
@@ -28,14 +28,27 @@ from harvest.errors import (
     WinnowError,
 )
 from harvest.export import export
+from harvest.importing import (
+    Gold,
+    Intake,
+    check_lines,
+    put_imported_run,
+    refuse_collected,
+    settings_of,
+    shelve,
+    store_lines,
+)
 from harvest.ledger import Ledger
 from harvest.pace import Pace
 from harvest.price import tariff_of
-from harvest.progress import line, show
+from harvest.progress import line, show, steps
+from harvest.questions import SHOWN_FAULTS
+from harvest.records import Records
 from harvest.report import fold, markdown
 from harvest.run import Run, checked_tariff, now, prepare, put_run, take_key, write_whole
 from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
+from harvest.verify import Judged, Pass, begin_pass, end_pass, judge_stored
 
 INTERRUPTED = 130
 GC_THRESHOLD = (20_000, 10, 20)
@@ -245,6 +258,110 @@ async def _doctor(run: Run, store: Store, key: str | None, found: Diagnosis) -> 
             return await diagnose(run, ledger, teacher, found)
     finally:
         ledger.close()
+
+
+# ---- answers paid for elsewhere, and judging again
+
+
+def import_answers(
+    files: Sequence[Path], name: str, url: str, *, questions: Path | None, skip_bad_rows: bool
+) -> dict[str, Any]:
+    """What became of the lines, with the report. Raises an InputError before anything was stored where a line is bad.
+
+    Stopped by Ctrl-C, what was stored is kept, and the same call goes on.
+    """
+    if not RUN_NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
+    sources = [Records(f) for f in files]
+    with Store.open(url) as store, Judge() as judge:
+        settings = settings_of(name, [f.absolute() for f in files], url, Path())
+        intake, judged = Intake(), Judged()
+        warn, skip = _Warnings(), _Warnings("skipped: ")
+        refuse_collected(store, name)
+        gold = Gold()
+        if questions is not None:
+            gold = shelve(store, str(questions), Path(), skip if skip_bad_rows else None)
+        if not skip_bad_rows:
+            with steps("reading") as told:
+                check_lines(store, name, sources, gold, lambda r, i: told(r.done_bytes, r.total_bytes, _of(r, i)))
+        with _importing(store, settings) as run_id:
+            with steps("storing") as told:
+                store_lines(
+                    store, run_id, sources, gold, intake, skip,
+                    lambda r, i: told(r.done_bytes, r.total_bytes, _of(r, i)),
+                )  # fmt: skip
+            _judge(store, run_id, judge, judged, warn, None)
+        skip.close("bad lines skipped")
+        for torn in intake.torn:
+            say(f"warning: {torn}; whoever writes the file has not finished it: import it again then")
+        warn.close("questions whose gold answer fails its own check: their answers are not judged")
+        with _writing(runs_folder() / name):
+            report = _write_report(store, name, live=False)
+            write_whole(runs_folder() / name / "config.json", json.dumps(store.config_of(name), indent=2) + "\n")
+            to, _ = _write_export(store, name, to=None, which="selected", form="jsonl", report=report)
+    return {"run": name, "lines": intake.as_json(), "judged": judged.judged, "dataset": str(to), "report": report}
+
+
+def verify(name: str, url: str, *, again: bool) -> dict[str, Any]:
+    """Judges what is stored with today's checks; what changed. Stopped anywhere, the same call goes on."""
+    with Store.open(url) as store, Judge() as judge:
+        run_id = store.run_id(name)
+        judged, warn = Judged(), _Warnings()
+        of = begin_pass(store, run_id, again=again)
+        _judge(store, run_id, judge, judged, warn, of)
+        said = end_pass(store, run_id, of, judged)
+        warn.close("questions whose gold answer fails its own check: their answers are not judged")
+        with _writing(runs_folder() / name):
+            report = _write_report(store, name, live=False)
+            dataset = runs_folder() / name / "dataset"
+            if said["judged"] and dataset.is_dir():
+                form = "parquet" if (dataset / "train.parquet").exists() else "jsonl"
+                _write_export(store, name, to=None, which="selected", form=form, report=report)
+    return {"run": name, **said}
+
+
+def _judge(store: Store, run_id: int, judge: Judge, judged: Judged, warn: "_Warnings", of: Pass | None) -> None:
+    with steps("judging") as told:
+        words = "{:,} of {:,} answers".format
+        judge_stored(
+            store, run_id, judge, judged, warn,
+            lambda: told(judged.seen, judged.total, words(judged.seen, judged.total)), of,
+        )  # fmt: skip
+
+
+def _of(records: Records, intake: Intake) -> str:
+    return f"{intake.lines:,} lines of {records.name}"
+
+
+class _Warnings:
+    """Lines for stderr: the first of a kind, and how many there were."""
+
+    def __init__(self, before: str = "warning: ") -> None:
+        self._before, self._n = before, 0
+
+    def __call__(self, text: str) -> None:
+        self._n += 1
+        if self._n <= SHOWN_FAULTS:
+            say(self._before + "".join(c if c.isprintable() else " " for c in text))
+
+    def close(self, words: str) -> None:
+        if self._n:
+            say(f"{self._n} {words}")
+
+
+@contextmanager
+def _importing(store: Store, settings: dict[str, Any]) -> Iterator[int]:
+    """An import's start in the store, and how it ended."""
+    run_id = put_imported_run(store, settings)
+    with store.transaction():
+        session_id = store.begin_session(run_id, False, now())
+    status = "interrupted"
+    try:
+        yield run_id
+        status = "complete"
+    finally:
+        with store.transaction():
+            store.end_session(session_id, status, 0, "", now())
 
 
 # ---- report and export, from the store alone

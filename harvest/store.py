@@ -580,7 +580,7 @@ class Store:
                 return Question.model_validate_json(row["body"])
         return None
 
-    def claim(self, run_id: int | None, question: Question) -> bool:
+    def claim(self, run_id: int, question: Question) -> bool:
         """Whether an id is free for this question, in the run and among those claimed before while it is open."""
         self.db.execute("CREATE TEMP TABLE IF NOT EXISTS claim (name TEXT PRIMARY KEY, body BLOB)")
         body = question.model_dump_json(exclude_none=True)
@@ -651,7 +651,8 @@ class Store:
                 accepted = None if r["accepted"] is None else bool(r["accepted"])
                 attempt = Attempt(r["attempt_id"], r["sample"], r["max_tokens"], "answered", accepted, r["reason"])
                 question = Question.model_validate_json(r["question_body"])
-                found.append(StoredAnswer(r["question_id"], r["status"], question, attempt, _reply_of(r)))
+                reply = _reply_of(r, self._unpacker)
+                found.append(StoredAnswer(r["question_id"], r["status"], question, attempt, reply))
                 if len(found) == limit or size > most_bytes:
                     break
         return found

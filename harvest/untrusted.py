@@ -31,18 +31,23 @@ def _number(text: str) -> Decimal | None:
         return None
 
 
-_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
+DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
 """Money stays exact, and NaN and Infinity are no numbers."""
 
 
 def parse(data: bytes) -> Any:
     """JSON, blank lines around it or not. Raises Cut for all else."""
     try:
-        return _DECODER.decode(data.decode("utf-8-sig"))
+        return DECODER.decode(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Cut("the reply is not UTF-8") from None
     except (ValueError, RecursionError):
         raise Cut(f"the reply is no JSON but {one_line(data) or 'empty'}") from None
+
+
+def parse_next(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at `start`, and where it ends. Raises ValueError or RecursionError."""
+    return DECODER.raw_decode(text, start)
 
 
 def as_dict(value: object) -> Json:

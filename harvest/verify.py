@@ -1,0 +1,292 @@
+"""Judging what is stored: answers that nobody has judged yet, or all of them again with today's checks.
+
+The teacher is asked nothing. Verdicts are added, never changed; an attempt keeps what the newest say, and its question
+is solved, given up or open by that. A page is written at once, so whatever stops it, the next start goes on there.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harvest.checks import CHECKS, Judge, gold_problems
+from harvest.config import Sampling
+from harvest.plan import TRUNCATED, next_step
+from harvest.questions import has_gold
+from harvest.reply import truncated
+from harvest.run import now
+from harvest.store import Store, StoredAnswer
+from harvest.trace import Outcome, Question, Reply, Verdict
+
+PAGE = 256
+PAGE_BYTES = 4_000_000
+"""Most of a page as it is packed in the store; a page holds one answer at least."""
+PAGES_AHEAD = 2
+"""So many pages are being judged while an earlier one is written."""
+NO_GOLD = "no_gold"
+"""Why an answer is not accepted that there is nothing to judge by."""
+BROKE_OFF = {
+    "content_filter": "row",
+    "error": "cut",
+    "abort": "cut",
+    "insufficient_system_resource": "cut",
+}
+"""Finish reasons of an imported answer that is not whole, and the class of failure that a try would have had."""
+SHOWN_NAMES = 3
+BEGUN, ENDED = "verify", "verified"
+"""Events around one pass over a run."""
+
+Waiting = Callable[[], Verdict]
+Warn = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Judged:
+    """What this start has done."""
+
+    total: int = 0
+    seen: int = 0
+    judged: int = 0
+    set_aside: int = 0
+    """Unfinished answers, which have nothing worth a check."""
+    no_check: int = 0
+    """Of questions whose check is not there today: left as they were."""
+    no_gold: int = 0
+    bad_gold: int = 0
+    """Of questions whose gold answer does not pass its own check."""
+    statuses: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One judging of all of a run, in one start or several."""
+
+    versions: Mapping[str, str]
+    since: int
+    """Verdicts of this pass have larger ids."""
+    again: bool
+    before: Mapping[str, Any]
+    """How many attempts were accepted, and questions by status, when it began."""
+
+    @property
+    def newer_than(self) -> int:
+        """Verdicts up to here do not spare an attempt."""
+        return self.since if self.again else 0
+
+
+def versions_today() -> dict[str, str]:
+    return {name: check.version for name, check in CHECKS.items()}
+
+
+def begin_pass(store: Store, run_id: int, *, again: bool) -> Pass:
+    """The pass that was not finished, where today's checks are still its own; else a new one."""
+    versions = versions_today()
+    begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
+    if len(begun) > len(ended):
+        last = begun[-1]
+        if last["versions"] == versions and last["again"] == again:
+            return Pass(versions, last["since"], again, last["before"])
+        with store.transaction():
+            store.add_event(run_id, ENDED, {"abandoned": True}, now())
+    before = _standing(store, run_id)
+    fresh = Pass(versions, store.newest_verdict(), again, before)
+    with store.transaction():
+        data = {"versions": versions, "since": fresh.since, "again": again, "before": before}
+        store.add_event(run_id, BEGUN, data, now())
+    return fresh
+
+
+def end_pass(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str, Any]:
+    """What the pass changed, as `harvest verify --json` prints it; noted in the store."""
+    changes: Counter[tuple[str, str | None, str | None, str, str]] = Counter()
+    names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
+    alike = 0
+    for check, version, outcome, old_version, old_outcome, name in store.rejudged(run_id, of.since):
+        if outcome == old_outcome:
+            alike += 1
+            continue
+        change = (check, old_version, old_outcome, version, outcome)
+        changes[change] += 1
+        if len(shown := names.setdefault(change, [])) < SHOWN_NAMES and name not in shown:
+            shown.append(name)
+    after = _standing(store, run_id)
+    said = {
+        "judged": alike + sum(changes.values()),
+        "unchanged": alike,
+        "set_aside": judged.set_aside,
+        "no_check": judged.no_check,
+        "no_gold": judged.no_gold,
+        "bad_gold": judged.bad_gold,
+        "changes": [
+            {
+                "check": check,
+                "before": {"version": old_version, "outcome": old_outcome} if old_version else None,
+                "now": {"version": version, "outcome": outcome},
+                "answers": n,
+                "question_ids": names[check, old_version, old_outcome, version, outcome],
+            }
+            for (check, old_version, old_outcome, version, outcome), n in changes.most_common()
+        ],
+        "accepted": {"before": of.before["accepted"], "now": after["accepted"]},
+        "questions": {
+            status: {"before": of.before["questions"].get(status, 0), "now": after["questions"].get(status, 0)}
+            for status in ("solved", "given_up", "open")
+        },
+        "checks": dict(of.versions),
+    }
+    with store.transaction():
+        store.add_event(run_id, ENDED, said, now())
+    return said
+
+
+def _standing(store: Store, run_id: int) -> dict[str, Any]:
+    counts = store.counts(run_id)
+    return {"accepted": counts["accepted"], "questions": store.question_statuses(run_id)}
+
+
+def judge_stored(
+    store: Store, run_id: int, judge: Judge, judged: Judged, warn: Warn, told: Callable[[], None],
+    of: Pass | None = None,
+) -> None:  # fmt: skip
+    """Judges what `of` has not judged yet, or without it all that was never judged; a page in a transaction."""
+    config = store.config_of_id(run_id)
+    unless, newer_than = (None, 0) if of is None else (of.versions, of.newer_than)
+    judged.total = store.count_stored_answers(run_id, unless, newer_than)
+    gold: dict[int, str | None] = {}
+    begun: deque[list[tuple[StoredAnswer, Waiting | None]]] = deque()
+    for page in _pages(store, run_id, unless, newer_than):
+        gold = _gold_of(page, gold, judge, warn)
+        judged.bad_gold += sum(gold.get(answer.question_id) is not None for answer in page)
+        begun.append([(answer, _begin(answer, gold, judge)) for answer in page])
+        if len(begun) > PAGES_AHEAD:
+            _write(store, config, begun.popleft(), judged)
+            told()
+    while begun:
+        _write(store, config, begun.popleft(), judged)
+        told()
+
+
+def _pages(
+    store: Store, run_id: int, unless: Mapping[str, str] | None, newer_than: int
+) -> Iterator[list[StoredAnswer]]:
+    after = (0, -1, -1)
+    while page := store.stored_answers(run_id, after, PAGE, PAGE_BYTES, unless, newer_than):
+        last = page[-1]
+        after = (last.question_id, last.attempt.sample, last.attempt.max_tokens)
+        yield page
+
+
+def _gold_of(
+    page: list[StoredAnswer], known: Mapping[int, str | None], judge: Judge, warn: Warn
+) -> dict[int, str | None]:
+    """For each question of a page what is wrong with its gold answer, or None; warns of those not known before."""
+    questions = {a.question_id: a.question for a in page if a.question.check in CHECKS and has_gold(a.question)}
+    new = {i: q for i, q in questions.items() if i not in known}
+    found = dict(zip(new, gold_problems(new.values(), judge), strict=True))
+    for i, problem in found.items():
+        if problem is not None:
+            warn(f"question {new[i].id[:200]!r}: {problem}")
+    return {i: found[i] if i in found else known[i] for i in questions}
+
+
+def unfinished(reply: Reply) -> str | None:
+    """Why an answer is not whole and no check is asked about it, or None."""
+    return TRUNCATED if truncated(reply) else BROKE_OFF.get((reply.finish_reason or "").lower())
+
+
+def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: Judge) -> Waiting | None:
+    """Starts a judgement; None where there is none to wait for."""
+    question = answer.question
+    if unfinished(answer.reply) is not None or question.check not in CHECKS:
+        return None
+    problem = gold.get(answer.question_id)
+    if problem is None and has_gold(question):
+        return judge.begin(question, answer.reply.answer)
+    said = _error(question, problem or "there is no gold answer to judge by")
+    return lambda: said
+
+
+def _error(question: Question, words: str) -> Verdict:
+    return Verdict(question.check, CHECKS[question.check].version, Outcome.ERROR, words)
+
+
+def _write(
+    store: Store, config: Mapping[str, Any], page: list[tuple[StoredAnswer, Waiting | None]], judged: Judged
+) -> None:
+    said = [(answer, wait() if wait is not None else None) for answer, wait in page]
+    at = now()
+    changed: dict[int, str] = {}
+    with store.transaction():
+        for answer, verdict in said:
+            judged.seen += 1
+            if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
+                judged.no_check += 1
+                continue
+            reason = _reason(answer, verdict)
+            judged.set_aside += verdict is None
+            judged.judged += verdict is not None
+            judged.no_gold += reason == NO_GOLD
+            before = (answer.attempt.accepted, answer.attempt.reason)
+            if verdict is not None or before != (False, reason):
+                verdicts = [] if verdict is None else [verdict]
+                store.put_verdicts(answer.attempt.id, verdicts, reason is None, reason, at)
+            if answer.attempt.accepted is not (reason is None):
+                changed[answer.question_id] = answer.question_status
+        for question_id, before_status in changed.items():
+            status = _status(store, config, question_id)
+            if status != before_status:
+                store.close_question(question_id, status)
+                judged.statuses[f"{before_status} → {status}"] += 1
+
+
+def _reason(answer: StoredAnswer, verdict: Verdict | None) -> str | None:
+    """Why an attempt is not accepted, or None where it is."""
+    if verdict is None:
+        return unfinished(answer.reply)
+    if verdict.passed:
+        return None
+    return verdict.outcome.value if has_gold(answer.question) else NO_GOLD
+
+
+def _status(store: Store, config: Mapping[str, Any], question_id: int) -> str:
+    """Of a question whose attempts were judged anew: what the plan of its run says, which may ask again. An imported
+    run asks nobody."""
+    if config.get("imported"):
+        return "solved" if store.has_accepted(question_id) else "given_up"
+    sampling = Sampling.model_validate(config["sampling"])
+    return next_step(store.attempts_of(question_id), sampling).ended or "open"
+
+
+def in_words(said: Mapping[str, Any]) -> Iterator[str]:
+    """What `end_pass` says, for people."""
+    checks = ", ".join(f"{name} {version}" for name, version in said["checks"].items())
+    yield f"{said['judged']:,} answers of {said['run']} judged again ({checks}); {said['unchanged']:,} as before."
+    if said["changes"]:
+        yield ""
+        yield "| check | before | now | answers | for example |"
+        yield "| --- | --- | --- | ---: | --- |"
+    for change in said["changes"]:
+        before = change["before"]
+        old = f"{before['version']}: {_plain(before['outcome'])}" if before else "not judged"
+        new = f"{change['now']['version']}: {_plain(change['now']['outcome'])}"
+        names = ", ".join(_plain(name)[:60] for name in change["question_ids"])
+        yield f"| {change['check']} | {old} | {new} | {change['answers']:,} | {names} |"
+    yield ""
+    yield f"Accepted: {said['accepted']['before']:,} before, {said['accepted']['now']:,} now."
+    moved = {s: n for s, n in said["questions"].items() if n["before"] != n["now"]}
+    for status, n in moved.items():
+        more = " (`harvest collect` asks them)" if status == "open" and n["now"] else ""
+        yield f"Questions {_plain(status)}: {n['before']:,} before, {n['now']:,} now{more}."
+    for key, words in (
+        ("set_aside", "unfinished answers left as they are"),
+        ("no_gold", "answers have no gold answer to judge by"),
+        ("bad_gold", "answers belong to questions whose gold answer fails its own check"),
+        ("no_check", "answers were left as they were: their check is not there"),
+    ):
+        if said[key]:
+            yield f"{said[key]:,} {words}."
+
+
+def _plain(text: str) -> str:
+    """One line of a table, whatever a question's name holds."""
+    return "".join(c if c.isprintable() and c != "|" else " " for c in text.replace("_", " "))
