@@ -76,10 +76,9 @@ def read_rows(
         )
 
 
-def fingerprint(source: str, base: Path) -> str | None:
+def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
     """Names the content of a source that is one file, so that a run need not read it again; None for any other."""
-    path = base / source
-    if source.startswith(GYM) or not path.is_file():
+    if not isinstance(source, str) or source.startswith(GYM) or not (path := base / source).is_file():
         return None
     try:
         with path.open("rb") as f:

@@ -17,11 +17,12 @@ from harvest.models import find
 from harvest.money import pusd
 from harvest.price import Tariff, tariff_of
 from harvest.prompt import Prompt
-from harvest.questions import SHOWN_FAULTS, read_rows
+from harvest.questions import SHOWN_FAULTS, fingerprint, read_rows
 from harvest.store import Store
 from harvest.trace import Question, content_hash
 
 GOLD_PAGE = 512
+QUESTIONS_READ = "questions read"
 FREE_TO_CHANGE = {
     "store", "budget", "checks",
     "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.price_usd_per_mtok", "teacher.terms",
@@ -120,11 +121,15 @@ def prepare(
     """Writes the run and its questions, all or nothing. Raises an InputError before anything is asked.
 
     `gold_problems` says of each question what is wrong with its gold answer by its own check; it is asked of
-    new questions alone.
+    new questions alone. A file that this run has read without a fault is not read again until it changes.
     """
     with store.transaction():
         run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
-        _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
+        read = fingerprint(config.questions, base)
+        if read is None or {"sha256": read} not in store.events(run.id, QUESTIONS_READ)[-1:]:
+            skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
+            if read and not skipped:
+                store.add_event(run.id, QUESTIONS_READ, {"sha256": read}, now())
     try:
         run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
@@ -147,6 +152,10 @@ def put_run(
         "price_source": tariff.source if tariff else "none",
     }
     before = store.config_of(config.name)
+    if before is not None and before.get("imported"):
+        raise ConfigError(
+            f"run {config.name!r} holds imported answers, and no run mixes two: give this one another name"
+        )
     if before is not None and not may_change:
         _refuse_changes(config.name, before, settings)
         if before["sampling"] != settings["sampling"]:
@@ -173,9 +182,17 @@ def _put_questions(
     run_id: int,
     gold_problems: Callable[[Sequence[Question]], list[str | None]],
     skip_bad_rows: Callable[[str], None] | None,
-) -> None:
-    total, faults = 0, []
-    rows = read_rows(config.questions, base, skip_bad_rows=skip_bad_rows)
+) -> int:
+    """How many rows were bad, and skipped."""
+    total, faults, skipped = 0, [], 0
+
+    def skip(fault: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if skip_bad_rows is not None:
+            skip_bad_rows(fault)
+
+    rows = read_rows(config.questions, base, skip_bad_rows=skip if skip_bad_rows else None)
     while page := list(islice(rows, GOLD_PAGE)):
         new = [q for _, q in page if not store.has_question(run_id, q.id)]
         wrong = {q.id: fault for q, fault in zip(new, gold_problems(new), strict=True) if fault}
@@ -188,7 +205,7 @@ def _put_questions(
             if skip_bad_rows is None:
                 faults.append(line)
             else:
-                skip_bad_rows(line)
+                skip(line)
     if faults:
         more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")
@@ -200,6 +217,7 @@ def _put_questions(
             f"run {config.name!r} asked {stored - total} questions that are no longer in {config.questions!r}: put them"
             " back, or give the run another name"
         )
+    return skipped
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
