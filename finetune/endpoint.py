@@ -15,7 +15,7 @@ from harvest.checks import Judge, gold_problems
 from harvest.config import Budget, PriceSetting, RunConfig, Teacher, runs_folder
 from harvest.config import Sampling as Asking
 from harvest.prompt import Prompt
-from harvest.reply import truncated
+from harvest.reply import cut_short
 from harvest.run import Run, prepare, take_key, write_whole
 from harvest.store import Store
 from harvest.trace import content_hash
@@ -107,4 +107,4 @@ def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple
         row = found.get((a.question.id, a.sample))
         if row is not None:
             cost = 0 if row["reused"] else row["cost"]
-            yield a, Generated(row["reply"].answer, not truncated(row["reply"]), row["output_tokens"], cost)
+            yield a, Generated(row["reply"].answer, cut_short(row["reply"]) is None, row["output_tokens"], cost)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harvest.errors import AttemptFailed, Late
+from harvest.errors import AttemptFailed, Cut, Late
 from harvest.ledger import Ledger
 from harvest.money import cost_of, input_bound_tokens, worst_case
 from harvest.price import dearest
 from harvest.run import Run, now
 from harvest.store import Reused, Sent, Store
-from harvest.teacher import Teacher, body_limit_bytes
+from harvest.teacher import Arriving, Teacher, body_limit_bytes
 from harvest.trace import Ask, Reply
 
 LINGER = 0.5
@@ -51,24 +51,37 @@ class Buyer:
         """One request and its settlement; `answered` is called between the two, where a reply came as it should.
 
         Past the deadline it is booked as late, in doubt; a reply that still comes while we linger is settled in
-        place of the doubt, and is the outcome.
+        place of the doubt, and is the outcome. What a stream had brought stays with the try, however it ended.
         """
         cfg = self.run.config
+        arriving = Arriving()
+        late: Late | None = None
         started = datetime.now(UTC)
         limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
-        asking = asyncio.create_task(self.teacher.ask(body, limit))
+        asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
         try:
             done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
             if not done:
-                late = Late(f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}")
+                words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}"
+                late = Late(words, None, arriving.reply())
                 await self._book_failure(sent, late, started)
                 done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
                 if not done or asking.exception() is not None:
+                    late = Late(words, None, arriving.reply())
+                    await self._keep(sent, late)
                     return late
             return await self._book(sent, asking.result(), started, answered)
         except AttemptFailed as failure:
             await self._book_failure(sent, failure, started)
             return failure
+        except asyncio.CancelledError:
+            # The user lets go of it; a reply that was there already is being booked.
+            if not asking.done() and (came := arriving.reply()) is not None:
+                if late is None:
+                    await self._book_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
+                else:
+                    await self._keep(sent, Late(late.message, None, came))
+            raise
         finally:
             asking.cancel()
 
@@ -85,6 +98,12 @@ class Buyer:
         cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
         over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
         self._told(Settled(failure, cost, over and self.run.tariff is not None))
+
+    async def _keep(self, sent: Sent, late: Late) -> None:
+        """What came after the deadline of a try that is booked, and never whole."""
+        if isinstance(late.reply, Reply):
+            cost = 0 if self.run.is_free else None
+            await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, "none", now())
 
     def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
         cfg = self.run.config

@@ -60,7 +60,13 @@ class Teacher(Section):
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
     """For the whole answer, from the first byte sent to the last byte received."""
     stream: bool = False
-    """Ask for a stream of events rather than one body."""
+    """Ask for a stream of events rather than one body: what has come is kept when a connection breaks."""
+    idle_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 300
+    """With `stream`: a connection on which nothing came for so long, not even a keep-alive, is dead. Leave room for a
+    queue at the endpoint, and for models that hide their chain and are silent while they think. 0 turns it off."""
+    stop_repeating: bool = True
+    """With `stream`: an answer that has run into a loop (the same words four times over and 6,000 characters long) is
+    broken off. It is rejected as `repetition` and, since nobody says what it cost, in doubt at its worst case."""
     price_usd_per_mtok: PriceSetting | None = None
     """Optional: else what the endpoint says, else known prices, else unpriced."""
     terms: str | None = None

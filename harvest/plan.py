@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from harvest.config import Sampling
 from harvest.trace import Ask, Attempt
 
-TRUNCATED = "truncated"
+TRUNCATED, REPETITION = "truncated", "repetition"
+"""Reasons of an answer that was cut short, at its limit or for its loop: it is judged no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ def next_step(attempts: Sequence[Attempt], sampling: Sampling) -> Step:
     """Attempts that are `open` (bought for in an earlier start, without an answer) are asked again first.
 
     A truncated answer has had its money: the same limit is not paid twice. It ends the question, or, under
-    when_truncated = "raise", is asked once more with the raised limit. A failed attempt ends the question for
-    this start.
+    when_truncated = "raise", is asked once more with the raised limit. One that was broken off for its loop ends
+    the question too, since no limit helps there. A failed attempt ends the question for this start.
     """
     accepted = sum(1 for a in attempts if a.accepted)
     if accepted >= sampling.stop_after_accepted:
@@ -31,7 +32,10 @@ def next_step(attempts: Sequence[Attempt], sampling: Sampling) -> Step:
     raised = _raised_limit(sampling)
     latest = {a.sample: a for a in sorted(attempts, key=lambda a: a.max_tokens)}.values()
     owed += [Ask(a.sample, raised) for a in latest if a.reason == TRUNCATED and a.max_tokens < raised]
-    stuck = any(a.state == "failed" or (a.reason == TRUNCATED and a.max_tokens >= raised) for a in latest)
+    stuck = any(
+        a.state == "failed" or a.reason == REPETITION or (a.reason == TRUNCATED and a.max_tokens >= raised)
+        for a in latest
+    )
     used = {a.sample for a in attempts} | {a.sample for a in owed}
     fresh = [] if stuck else [Ask(n, sampling.max_tokens) for n in range(sampling.samples) if n not in used]
     asks = (owed + fresh)[: sampling.stop_after_accepted - accepted]

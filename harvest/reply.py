@@ -25,6 +25,9 @@ https://ai.google.dev/gemini-api/docs/thinking#summaries"""
 TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
 """Finish reasons that mean the token limit: OpenAI's word, Anthropic's, Mistral's."""
 
+REPETITION = "repetition"
+"""A finish_reason of ours: the stream was broken off, since the answer had run into a loop."""
+
 MOST_USD = 10_000
 """No reply costs so much: a larger figure is none."""
 
@@ -36,6 +39,13 @@ NOT_EXTRA_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS
 def truncated(reply: Reply) -> bool:
     """Whether the reply ran into its token limit: it has no answer worth a check."""
     return (reply.finish_reason or "").lower() in TRUNCATED
+
+
+def cut_short(reply: Reply) -> str | None:
+    """Why the reply has no answer worth a check: `truncated` at its limit, broken off for its `repetition`, or None."""
+    if reply.finish_reason == REPETITION:
+        return REPETITION
+    return "truncated" if truncated(reply) else None
 
 
 def read_document(document: Json) -> Reply:
@@ -52,7 +62,7 @@ def read_document(document: Json) -> Reply:
         extra["reasoning_summary"] = thought
     if (left_out := len(as_list(document.get("choices"))) - 1) > 0:
         extra["choices_left_out"] = left_out
-    raw_usage = _usage_in(document, choice)
+    raw_usage = usage_in(document, choice)
     return Reply(
         answer=answer,
         reasoning=thought if kind == "chain" else None,
@@ -89,7 +99,7 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
 
     A chain of which a part is encrypted is not whole: what is shown beside it counts as a summary.
     """
-    in_parts, answer, hidden = _content(message.get("content"))
+    in_parts, answer, hidden = parts_of(message.get("content"))
     answer = answer or as_text(message.get("refusal"))
     details = [d for d in as_list(message.get("reasoning_details")) if isinstance(d, dict)]
     told = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
@@ -115,7 +125,7 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
     return shown, "chain", answer
 
 
-def _content(content: object) -> tuple[str, str, bool]:
+def parts_of(content: object) -> tuple[str, str, bool]:
     """(chain, answer, whether a part is encrypted) of a message's content: text, or a list of parts."""
     thought, said, hidden = [], [], False
     for part in content if isinstance(content, list) else [content]:
@@ -152,7 +162,7 @@ def _untagged(chain: str) -> str:
 # Usage and money
 
 
-def _usage_in(document: Json, choice: Json) -> Json:
+def usage_in(document: Json, choice: Json) -> Json:
     """The usage object, or {}. Streams of Groq keep it in `x_groq`, Moonshot's in the choice."""
     places = (document.get("usage"), as_dict(document.get("x_groq")).get("usage"), choice.get("usage"))
     return next((place for place in places if isinstance(place, dict) and place), {})

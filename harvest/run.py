@@ -25,7 +25,8 @@ GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
 FREE_TO_CHANGE = {
     "store", "budget", "checks",
-    "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.price_usd_per_mtok", "teacher.terms",
+    "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.idle_timeout_s",
+    "teacher.stop_repeating", "teacher.price_usd_per_mtok", "teacher.terms",
     "teacher.api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted",
     "sampling.when_truncated", "sampling.raised_max_tokens", "questions",
 }  # fmt: skip

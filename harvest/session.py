@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,8 @@ GC_THRESHOLD = (20_000, 10, 20)
 ROOM_FOR_PROMPT_TOKENS = 1024
 LEARNED = "learned"
 PACE = "pace"
+SPARE_FILES = 128
+"""For all that is no request: the store, the judge's processes, questions, exports."""
 STATUS: dict[type[WinnowError], str] = {
     CapReached: "stopped_at_cap",
     Overbilled: "overbilled",
@@ -156,9 +159,30 @@ def _unset(config: RunConfig) -> frozenset[str]:
 
 async def _pace_found(ledger: Ledger, run: Run) -> Pace:
     """Where the last start ended, if the endpoint limited it."""
-    ceiling = run.config.teacher.max_concurrency
+    ceiling = connections_allowed(run.config.teacher.max_concurrency)
     found = await ledger.do(Store.events, run.id, PACE)
     return Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
+
+
+def connections_allowed(wanted: int) -> int:
+    """As many as were wanted, or fewer, with one line, where this process may not open so many files.
+
+    Each request in flight is an open file, and many shells allow 1,024 of them until a program asks for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    allowed = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    if allowed >= needed:
+        return wanted
+    fewer = max(1, allowed - SPARE_FILES)
+    say(
+        f"max_concurrency = {wanted:,} needs more open files than the {hard:,} allowed here: at most {fewer:,} at once"
+        f" (`ulimit -n {needed}` in the shell, or the system's limit, allows more)"
+    )
+    return fewer
 
 
 async def _remembered(ledger: Ledger, run_id: int) -> Learned:
@@ -169,14 +193,26 @@ async def _remembered(ledger: Ledger, run_id: int) -> Learned:
 async def _teacher(run: Run, key: str | None, stack: AsyncExitStack, droppable: frozenset[str]) -> Teacher:
     cfg = run.config
     if cfg.teacher.local is None:
-        return Teacher(cfg.teacher.base_url or "", key, stream=cfg.teacher.stream, droppable=droppable)
+        return _asked_at(cfg.teacher.base_url or "", key, cfg, droppable)
     from harvest.local import LocalServer
 
     context = cfg.sampling.max_tokens + ROOM_FOR_PROMPT_TOKENS
     server = LocalServer(cfg.teacher.local, slots=min(4, cfg.teacher.max_concurrency), context_tokens=context)
     stack.callback(server.close)
     await asyncio.to_thread(server.start)
-    return Teacher(server.base_url, server.api_key, stream=cfg.teacher.stream, droppable=droppable)
+    return _asked_at(server.base_url, server.api_key, cfg, droppable)
+
+
+def _asked_at(base_url: str, key: str | None, config: RunConfig, droppable: frozenset[str]) -> Teacher:
+    cfg = config.teacher
+    return Teacher(
+        base_url,
+        key,
+        stream=cfg.stream,
+        idle_timeout_s=cfg.idle_timeout_s or None,
+        stop_repeating=cfg.stop_repeating,
+        droppable=droppable,
+    )
 
 
 async def _watched(collection: Collection, run: Run, tally: Tally) -> None:

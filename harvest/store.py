@@ -822,7 +822,13 @@ class Store:
             return None
         attempts = self._all("SELECT * FROM attempt WHERE question_id = ? ORDER BY id", q["id"])
         for a in attempts:
-            a["tries"] = self._all("SELECT * FROM try WHERE attempt_id = ? ORDER BY id", a["id"])
+            a["tries"] = self._all(
+                "SELECT try.*, reply.try_id IS NOT NULL AS kept FROM try LEFT JOIN reply ON reply.try_id = try.id"
+                " WHERE attempt_id = ? ORDER BY try.id",
+                a["id"],
+            )
+            for t in a["tries"]:
+                t["partial"] = self.reply(t["id"]) if t["kept"] and t["id"] != a["answer_try"] else None
             a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])
             a["reply"] = self.reply(a["answer_try"]) if a["answer_try"] else None
         return {**dict(q), "question": Question.model_validate_json(q["body"]), "attempts": attempts}

@@ -6,9 +6,11 @@ not followed, nothing is tried again behind the ledger's back (docs/decisions.md
 
 import asyncio
 import json
+import socket
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +21,7 @@ import aiohttp
 
 from harvest.config import Sampling
 from harvest.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
+from harvest.limits import announced, precise
 from harvest.refusal import refused_parameter, retry_after_s
 from harvest.response import read_response
 from harvest.stream import StreamReader
@@ -42,9 +45,21 @@ SHORTEST_SECRET = 12
 KEEPALIVE_S = 15
 """Idle connections are dropped early: a server that closes one just as we send leaves the try in doubt."""
 
+GATHER_S = 0.5
+GATHER_SHARE = 0.05
+GATHER_BYTES = 1 << 15
+"""After each read of a stream its bytes may gather, for this share of how long it has been open and no longer than
+GATHER_S: waking up for each token is what a core spends itself on (docs/streams.md). A stream that brings so many
+bytes at once is read on without a pause."""
+
+PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 180_000}
+"""The kernel asks a silent peer whether it is still there, so that one that vanished fails within three minutes.
+(TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE; the last one counts milliseconds.)"""
+
 FOREIGN: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
     (aiohttp.ClientConnectorError, Passing, "no connection"),
     (aiohttp.ConnectionTimeoutError, Passing, "no connection in time"),
+    (aiohttp.SocketTimeoutError, Cut, "nothing came for all of idle_timeout_s"),
     (aiohttp.InvalidURL, RunRefused, "base_url is no address"),
     (aiohttp.ClientPayloadError, Cut, "the body broke off"),
     (aiohttp.ServerDisconnectedError, Cut, "the server hung up before it answered"),
@@ -83,15 +98,44 @@ class Learned:
     dropped: tuple[str, ...] = ()
 
 
+class Arriving:
+    """What has come so far of an answer that is still coming. Whole bodies show nothing before their end."""
+
+    __slots__ = ("_clean", "_reader")
+
+    def __init__(self) -> None:
+        self._reader: StreamReader | None = None
+
+    def follow(self, reader: StreamReader, clean: Callable[[Reply], Reply]) -> None:
+        self._reader, self._clean = reader, clean
+
+    def reply(self) -> Reply | None:
+        """None where not a word has come."""
+        if self._reader is None:
+            return None
+        reply = self._clean(self._reader.partial())
+        return reply if reply.answer or reply.reasoning_kind else None
+
+
 class Teacher:
     """An endpoint and a key. Used as an async context manager; any number of asks at once."""
 
     def __init__(
-        self, base_url: str, key: str | None, *, stream: bool = False, droppable: frozenset[str] = frozenset()
+        self,
+        base_url: str,
+        key: str | None,
+        *,
+        stream: bool = False,
+        idle_timeout_s: float | None = None,
+        stop_repeating: bool = True,
+        droppable: frozenset[str] = frozenset(),
     ) -> None:
-        """`droppable` are parameters that the user did not set, and that may be left out where they are refused."""
+        """`idle_timeout_s` and `stop_repeating` are for streams alone. `droppable` are parameters that the user did
+        not set, and that may be left out where they are refused."""
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.stream = stream
+        self._idle_timeout_s = idle_timeout_s if stream else None
+        self._stop_repeating = stop_repeating
         self.learned = Learned()
         self.last_headers: dict[str, str] = {}
         """Of the newest response; names in lower case."""
@@ -109,9 +153,9 @@ class Teacher:
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=_socket),
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=self._idle_timeout_s),
             auto_decompress=False,
             trust_env=False,  # it would read ~/.netrc too, and send what is in there
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -124,8 +168,9 @@ class Teacher:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, body: Mapping[str, Any], limit_bytes: int) -> Reply:
-        """Raises an AttemptFailed. Has no deadline: the caller, who knows the budget, keeps that.
+    async def ask(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving | None = None) -> Reply:
+        """Raises an AttemptFailed. Has no deadline: the caller, who knows the budget, keeps that; `arriving` shows
+        what there is by then.
 
         A parameter's name that the endpoint refuses is learned from its free 400 and the request sent again.
         """
@@ -133,7 +178,7 @@ class Teacher:
             sent = self._as_learned(body)
             headers: dict[str, str] = {}
             try:
-                status, data = await self._send(sent, limit_bytes, headers)
+                status, data = await self._send(sent, limit_bytes, headers, arriving or Arriving())
                 if isinstance(data, Reply):
                     return self._clean(data)
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
@@ -141,7 +186,7 @@ class Teacher:
                 return self._clean(read_response(status, headers, data))
             except AttemptFailed as failure:
                 reply = self._clean(failure.reply) if isinstance(failure.reply, Reply) else None
-                wait = retry_after_s(headers, time.time())
+                wait = precise(retry_after_s(headers, time.time()), announced(headers, time.time()))
                 raise type(failure)(self.redact(failure.message), wait, reply) from None
 
     def redact(self, text: str) -> str:
@@ -184,7 +229,12 @@ class Teacher:
     def _begun_at_end(self, data: bytes) -> int:
         """How many bytes at the end may be the beginning of the key."""
         secret = self._secret.encode()
-        return next((n for n in range(min(len(secret) - 1, len(data)), 0, -1) if data.endswith(secret[:n])), 0)
+        at = max(0, len(data) - len(secret) + 1)
+        while secret and (at := data.find(secret[:1], at)) >= 0:
+            if secret.startswith(data[at:]):
+                return len(data) - at
+            at += 1
+        return 0
 
     def _redacted(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -196,7 +246,7 @@ class Teacher:
         return value
 
     async def _send(
-        self, body: Mapping[str, Any], limit_bytes: int, headers: dict[str, str]
+        self, body: Mapping[str, Any], limit_bytes: int, headers: dict[str, str], arriving: Arriving
     ) -> tuple[int, bytes | Reply]:
         """(status, body), the body of a stream as a Reply already; fills `headers`, names in lower case."""
         if self._session is None:
@@ -206,9 +256,9 @@ class Teacher:
             async with self._session.post(self.url, data=data, allow_redirects=False, proxy=self._proxy) as response:
                 headers.update((k.lower(), v) for k, v in response.headers.items())
                 self.last_headers = headers
-                chunks = _unpacked(response, limit_bytes)
                 if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
-                    return 200, await self._read_stream(chunks)
+                    return 200, await self._read_stream(response, limit_bytes, arriving)
+                chunks = _unpacked(response, response.content.iter_any(), limit_bytes)
                 return response.status, self._blanked(b"".join([c async for c in chunks]))
         except (aiohttp.ClientError, OSError) as e:
             for foreign, ours, words in FOREIGN:
@@ -216,35 +266,70 @@ class Teacher:
                     raise ours(self.redact(f"{words}: {e}")[:500]) from None
             raise
 
-    async def _read_stream(self, chunks: AsyncIterator[bytes]) -> Reply:
+    async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
+        """The reply, or what there is of one that ran into a loop: leaving it unread closes its connection."""
         reader = StreamReader()
+        arriving.follow(reader, self._clean)
         try:
             held = b""
-            async for chunk in chunks:
-                data = self._blanked(held + chunk)
-                begun = self._begun_at_end(data)
-                held = data[len(data) - begun :]
-                reader.feed(data[: len(data) - begun])
+            async with aclosing(_unpacked(response, _gathered(response), limit_bytes)) as chunks:
+                async for chunk in chunks:
+                    data = self._blanked(held + chunk)
+                    begun = self._begun_at_end(data)
+                    held = data[len(data) - begun :]
+                    reader.feed(data[: len(data) - begun])
+                    if self._stop_repeating and (loop := reader.loop):
+                        return reader.broken_off(loop)
             reader.feed(held)
             return reader.finish()
         except TooLarge as e:
             raise TooLarge(str(e), None, reader.partial()) from None
         except (aiohttp.ClientError, OSError) as e:
-            broken = Cut(f"the stream broke off: {e}"[:500], None, reader.partial())
+            words = next(words for foreign, _, words in FOREIGN if isinstance(e, foreign))
+            broken = Cut(f"the stream broke off: {words}: {e}"[:500], None, reader.partial())
         try:
             return reader.finish()
         except AttemptFailed:
             raise broken from None
 
 
-async def _unpacked(response: aiohttp.ClientResponse, limit_bytes: int) -> AsyncIterator[bytes]:
+def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    """One whose peer is asked now and then whether it is still there."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        if (option := getattr(socket, name, None)) is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+async def _gathered(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body of a stream, several events at a time: what comes meanwhile waits in the kernel's buffer."""
+    loop, content = asyncio.get_running_loop(), response.content
+    began_s = loop.time()
+    while chunk := await content.readany():
+        yield chunk
+        if len(chunk) >= GATHER_BYTES or content.is_eof() or (connection := response.connection) is None:
+            continue
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            continue
+        transport.pause_reading()
+        await asyncio.sleep(min(GATHER_S, (loop.time() - began_s) * GATHER_SHARE))
+        transport.resume_reading()
+
+
+async def _unpacked(
+    response: aiohttp.ClientResponse, packed: AsyncIterator[bytes], limit_bytes: int
+) -> AsyncGenerator[bytes, None]:
     """The body in pieces, unpacked, never more than the limit. Raises TooLarge, or Cut for a packing unasked for."""
     packing = response.headers.get("content-encoding", "identity").lower()
     if packing not in ("identity", "", "gzip", "deflate"):
         raise Cut(f"the body is packed as {packing[:20]}, which was not asked for")
     unpack = zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
     size = 0
-    async for chunk in response.content.iter_any():
+    async for chunk in packed:
         while chunk:
             if unpack is None:
                 piece, chunk = chunk, b""

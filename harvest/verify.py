@@ -11,9 +11,9 @@ from typing import Any
 
 from harvest.checks import CHECKS, Judge, gold_problems
 from harvest.config import Sampling
-from harvest.plan import TRUNCATED, next_step
+from harvest.plan import next_step
 from harvest.questions import has_gold
-from harvest.reply import truncated
+from harvest.reply import cut_short
 from harvest.run import now
 from harvest.store import Store, StoredAnswer
 from harvest.trace import Outcome, Question, Reply, Verdict
@@ -191,7 +191,7 @@ def _gold_of(
 
 def unfinished(reply: Reply) -> str | None:
     """Why an answer is not whole and no check is asked about it, or None."""
-    return TRUNCATED if truncated(reply) else BROKE_OFF.get((reply.finish_reason or "").lower())
+    return cut_short(reply) or BROKE_OFF.get((reply.finish_reason or "").lower())
 
 
 def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: Judge) -> Waiting | None:

@@ -1,15 +1,50 @@
-"""One question, attempt by attempt: what was asked, what came, what each check said, what it cost."""
+"""One question, attempt by attempt and try by try: what was asked, what came, what it cost, what each check says and
+said before. In words for people, or as plain data.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from harvest.checks import CHECKS
 from harvest.money import usd
 from harvest.trace import Reply
 
-SHOWN_CHARS = 4000
+HEAD_CHARS, TAIL_CHARS = 700, 500
+"""What is shown of a longer text: a chain's end is where it says what it found."""
+
+STATUS = {
+    "solved": "solved",
+    "given_up": "given up: nothing more is asked",
+    "open": "open: the next `harvest collect` asks it",
+}
+OUTCOMES = {
+    "right": "right",
+    "wrong": "wrong",
+    "no_answer": "it states no answer",
+    "timeout": "not judged: the check ran out of time (`harvest verify --again` tries again)",
+    "error": "not judged: the check could not",
+}
+REASONS = {
+    "wrong": "its answer is wrong",
+    "no_answer": "it states no answer",
+    "truncated": "it was cut at its token limit, so there is no answer worth a check",
+    "timeout": "its check ran out of time, which says nothing about the answer",
+    "error": "its check could not judge it, which says nothing about the answer",
+    "no_gold": "there is no gold answer to judge it by",
+    "row": "the endpoint refused this question, or its content filter stopped the answer",
+    "cut": "the answer broke off",
+    "late": "no whole answer came before the deadline",
+    "hollow": "the endpoint sent an empty answer",
+    "too_large": "the answer was larger than allowed",
+    "throttled": "the endpoint refused: asked too fast",
+    "passing": "the endpoint was not able to answer",
+    "run": "the endpoint refuses this run",
+}
+"""Why an attempt is rejected, or failed."""
 
 
 def story_json(story: dict[str, Any]) -> dict[str, Any]:
@@ -21,10 +56,12 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
         "question": question.question,
         "gold": question.answer,
         "check": question.check,
+        "check_version": _version_today(question.check),
+        "cost_usd": usd(sum(_costs(story["attempts"]))),
         "attempts": [
             {
                 "sample": a["sample"],
-                "max_tokens": a["max_tokens"],
+                "max_tokens": a["max_tokens"] or None,
                 "state": a["state"],
                 "accepted": None if a["accepted"] is None else bool(a["accepted"]),
                 "reason": a["reason"],
@@ -58,71 +95,147 @@ def _try_json(t: dict[str, Any]) -> dict[str, Any]:
         f"{name}_usd": None if t[column] is None else usd(t[column])
         for name, column in (("cost", "cost"), ("in_doubt", "doubt"), ("reserved", "reserved"))
     }
-    return {k: t[k] for k in kept} | money
+    partial = t["partial"]
+    came = {} if partial is None else {"partial": {"reasoning": partial.reasoning, "answer": partial.answer}}
+    return {k: t[k] for k in kept} | money | came
 
 
-def tell(story: dict[str, Any]) -> None:
-    """On stdout, for people. A model's text is shown as text, whatever is in it."""
+def tell(story: dict[str, Any], *, full: bool = False) -> None:
+    """On stdout, for people. A model's text is shown as text, whatever is in it; `full`: all of it."""
     console = Console(highlight=False, soft_wrap=True)
-    for line in _lines(story):
+    for line in _lines(story, full):
         console.print(line)
 
 
-def _lines(story: dict[str, Any]) -> Iterator[Text]:
-    question = story["question"]
-    yield Text(f"{_safe(question.id)}: {story['status'].replace('_', ' ')}", "bold")
-    yield _shown("question", question.question)
-    yield _shown("gold", question.answer or "none")
-    if not story["attempts"]:
-        yield Text("not asked yet")
-    for a in story["attempts"]:
-        head = {None: a["state"], 1: "accepted", 0: f"rejected: {str(a['reason']).replace('_', ' ')}"}[a["accepted"]]
-        if a["state"] == "failed":
-            head = f"failed: {a['reason']}"
+def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
+    question, attempts = story["question"], story["attempts"]
+    yield Text(f"{_safe(question.id)}: {STATUS.get(story['status'], story['status'])}", "bold")
+    yield from _text("question", question.question, full)
+    yield from _text("gold", question.answer or "none", full)
+    version = _version_today(question.check)
+    today = f", today in version {version}" if version else ", which is not there today"
+    yield _row("check", f"{_safe(question.check)}{today}")
+    yield _row("money", _money(attempts))
+    for n, attempt in enumerate(attempts, 1):
         yield Text("")
-        style = "green" if a["accepted"] else "red" if a["accepted"] == 0 or a["state"] == "failed" else ""
-        yield Text(
-            f"sample {a['sample']}, at most {a['max_tokens']} tokens: {head}{' (reused)' if a['reused'] else ''}", style
-        )
-        for t in a["tries"]:
-            yield Text(f"  {t['sent_at']}  {_of_try(t)}")
-        for v in a["verdicts"]:
-            yield Text(
-                f"  check {v['check_name']} {v['version']}: {v['outcome'].replace('_', ' ')} – {_safe(v['detail'])}"
-            )
-        yield from _reply(a["reply"])
+        yield _headline(n, len(attempts), attempt)
+        for k, t in enumerate(attempt["tries"], 1):
+            yield _row(f"try {k}" if len(attempt["tries"]) > 1 else "bought", _of_try(t, attempt["max_tokens"]))
+        yield from _verdicts(attempt["verdicts"])
+        yield from _reply(attempt["reply"], full)
 
 
-def _of_try(t: dict[str, Any]) -> str:
-    words = [t["state"].replace("_", " ")]
+def _headline(n: int, of: int, a: Mapping[str, Any]) -> Text:
+    reused = " (from the store: another attempt had bought it)" if a["reused"] else ""
+    reason = str(a["reason"])
+    if a["state"] == "failed":
+        words, style = f"no answer: {REASONS.get(reason, _safe(reason))}", "red"
+    elif a["accepted"] is None:
+        words, style = ("answered, not judged yet" if a["state"] == "answered" else "no answer yet"), ""
+    elif a["accepted"]:
+        words, style = "accepted", "green"
+    else:
+        words, style = f"rejected: {REASONS.get(reason, _safe(reason).replace('_', ' '))}", "red"
+    return Text(f"Attempt {n} of {of}: {words}{reused}", style)
+
+
+def _money(attempts: Sequence[Mapping[str, Any]]) -> str:
+    tries = [t for a in attempts for t in a["tries"]]
+    if not tries:
+        return "none: not asked yet"
+    words = [f"{usd(sum(_costs(attempts)))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
+    if doubt := sum(t["doubt"] or 0 for t in tries):
+        words.append(f"{usd(doubt)} USD in doubt")
+    if unknown := sum(t["state"] == "answered" and t["cost"] is None and t["doubt"] is None for t in tries):
+        words.append(f"{unknown} at a cost that nobody told")
+    return ", ".join(words)
+
+
+def _costs(attempts: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [t["cost"] or 0 for a in attempts for t in a["tries"]]
+
+
+def _of_try(t: Mapping[str, Any], max_tokens: int) -> str:
+    when = f"{t['sent_at']}, " if t["sent_at"] else ""
+    took = "" if not max_tokens else _took(t["sent_at"], t["ended_at"])
+    words = [when + {"sent": "still out", "in_doubt": "in doubt"}.get(t["state"], t["state"]) + took]
     if t["kind"]:
-        words.append(f"({t['kind']}: {_safe(t['message'] or '')})")
+        words.append(f"{t['kind']}: {_safe(t['message'] or '')}")
     elif t["message"]:
-        words.append(f"({_safe(t['message'])})")
+        words.append(_safe(t["message"]))
     if t["output_tokens"] is not None:
-        words.append(f"{t['output_tokens']} tokens")
+        thought = f" ({t['reasoning_tokens']:,} of them reasoning)" if t["reasoning_tokens"] else ""
+        limit = f" of at most {max_tokens:,}" if max_tokens else ""
+        words.append(f"{t['output_tokens']:,} tokens{limit}{thought}")
+    if t["finish_reason"]:
+        words.append(f"ended by {_safe(t['finish_reason'])!r}")
+    if t["served_model"]:
+        words.append(f"from {_safe(t['served_model'])}" + (f" at {_safe(t['served_by'])}" if t["served_by"] else ""))
+    if not max_tokens:
+        words.append("paid for elsewhere")
+    words.append(_cost_of(t))
+    return ", ".join(w for w in words if w)
+
+
+def _cost_of(t: Mapping[str, Any]) -> str:
+    if t["state"] == "sent":
+        return f"{usd(t['reserved'])} USD reserved for its worst case"
     if t["doubt"] is not None:
-        words.append(f"{usd(t['doubt'])} USD in doubt")
-    elif t["cost"] is not None:
-        words.append(f"{usd(t['cost'])} USD")
-    elif t["state"] == "answered":
-        words.append("cost not known")
-    return " ".join(words)
+        return f"{usd(t['doubt'])} USD in doubt, its worst case"
+    if t["cost"] is not None:
+        return f"{usd(t['cost'])} USD"
+    return "cost not known" if t["state"] == "answered" else "nothing billed"
 
 
-def _reply(reply: Reply | None) -> Iterator[Text]:
+def _took(sent_at: str, ended_at: str | None) -> str:
+    try:
+        seconds = (datetime.fromisoformat(ended_at or "") - datetime.fromisoformat(sent_at)).total_seconds()
+    except ValueError:
+        return ""
+    return f" after {seconds:,.1f} s"
+
+
+def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """The newest of each check first, and beside it what was said before."""
+    newest = {v["check_name"]: v["id"] for v in verdicts}
+    for v in sorted(verdicts, key=lambda v: (v["check_name"], -v["id"])):
+        now = newest[v["check_name"]] == v["id"]
+        today = _version_today(v["check_name"])
+        stale = f" (today's is {today}: `harvest verify` judges again)" if now and v["version"] != today else ""
+        words = f"{_safe(v['check_name'])} {_safe(v['version'])}{stale}: {OUTCOMES.get(v['outcome'], v['outcome'])}"
+        detail = f": {_safe(v['detail'])}" if v["detail"] else ""
+        yield _row("verdict" if now else "before", f"{words}{detail}{'' if now else ' – ' + v['at'][:10]}", dim=not now)
+
+
+def _version_today(check: str) -> str | None:
+    return CHECKS[check].version if check in CHECKS else None
+
+
+def _reply(reply: Reply | None, full: bool) -> Iterator[Text]:
     if reply is None:
         return
+    if isinstance(system := reply.extra.get("system"), str):
+        yield from _text("asked under", system, full)
     if reply.reasoning:
-        yield _shown("  chain", reply.reasoning)
-    yield _shown("  answer", reply.answer)
+        yield from _text("chain", reply.reasoning, full)
+    elif reply.reasoning_kind in ("summary", "encrypted"):
+        yield _row("chain", f"none that may be trained on: the endpoint sent one that is {reply.reasoning_kind}")
+    yield from _text("answer", reply.answer or "(empty)", full)
 
 
-def _shown(name: str, text: str) -> Text:
-    cut = text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + f" … ({len(text) - SHOWN_CHARS:,} more characters)"
-    return Text(f"{name}: ", "dim") + Text(_safe(cut))
+def _row(name: str, words: str, *, dim: bool = False) -> Text:
+    return Text(f"  {name:<12}", "dim") + Text(words, "dim" if dim else "")
+
+
+def _text(name: str, text: str, full: bool) -> Iterator[Text]:
+    """A text line by line, each marked, so that none of them can pass for one of ours."""
+    if not full and len(text) > HEAD_CHARS + TAIL_CHARS:
+        left_out = len(text) - HEAD_CHARS - TAIL_CHARS
+        text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"
+    for i, line in enumerate(text.split("\n")):
+        yield Text(f"  {'' if i else name:<12}", "dim") + Text("│ ", "dim") + Text(_safe(line))
 
 
 def _safe(text: str) -> str:
     """Without control characters, which could drive a terminal."""
-    return "".join(c if c in "\n\t" or (c.isprintable()) else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -11,7 +11,10 @@ from conftest import ROOT
 
 from harvest.config import describe
 
-PURE = {"plan", "pace", "money", "reply", "refusal", "response", "stream", "untrusted", "stats", "forecast", "report"}
+PURE = {
+    "plan", "pace", "money", "reply", "refusal", "response", "stream", "repetition", "untrusted", "stats", "forecast",
+    "report",
+}  # fmt: skip
 EDGES = {"store", "teacher", "local", "collect", "session", "ledger", "buy", "run", "questions"}
 OUTSIDE = {"aiohttp", "httpx", "sqlite3", "subprocess", "socket", "asyncio", "time", "os", "pathlib", "random"}
 BOTTOM = {"errors": set(), "money": {"errors"}, "trace": {"errors", "money"}}
