@@ -46,7 +46,12 @@ class Buyer:
         )
 
     async def send(
-        self, sent: Sent, body: dict[str, Any], max_tokens: int, answered: Callable[[], None] = lambda: None
+        self,
+        sent: Sent,
+        body: dict[str, Any],
+        max_tokens: int,
+        arriving: Arriving,
+        answered: Callable[[], None] = lambda: None,
     ) -> Reply | AttemptFailed:
         """One request and its settlement; `answered` is called between the two, where a reply came as it should.
 
@@ -54,7 +59,6 @@ class Buyer:
         place of the doubt, and is the outcome. What a stream had brought stays with the try, however it ended.
         """
         cfg = self.run.config
-        arriving = Arriving()
         late: Late | None = None
         started = datetime.now(UTC)
         limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)

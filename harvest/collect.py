@@ -15,12 +15,13 @@ from harvest.buy import Buyer, Settled
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
 from harvest.gate import Gate, Pass
 from harvest.ledger import Ledger
-from harvest.pace import LONGEST_WAIT_S, Pace, announced
-from harvest.plan import TRUNCATED, next_step
-from harvest.reply import truncated
+from harvest.limits import announced
+from harvest.pace import LONGEST_WAIT_S, Pace
+from harvest.plan import next_step
+from harvest.reply import cut_short
 from harvest.run import Run, now
 from harvest.store import OpenQuestion, Reused, Sent, Store
-from harvest.teacher import Teacher, request_body
+from harvest.teacher import Arriving, Teacher, request_body
 from harvest.trace import Ask, Attempt, Question, Reply, Verdict
 
 PAGE = 256
@@ -228,23 +229,29 @@ class Collection:
         return held
 
     async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int, let_in: Pass) -> Reply | AttemptFailed:
+        arriving = Arriving()
+
         def answered() -> None:
             self.tally.in_flight -= 1
+            self._heard(arriving, let_in)
             let_in.leave()
 
         self._held += 1
         self.tally.in_flight += 1
         self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
         try:
-            outcome = await self._buyer.send(sent, body, max_tokens, answered)
+            outcome = await self._buyer.send(sent, body, max_tokens, arriving, answered)
         finally:
             self._held -= 1
             self.tally.in_flight -= let_in.inside
             self._money_moved.set()
         if isinstance(outcome, AttemptFailed):
             self._failed(outcome, let_in.sent_s)
-        self.pace.heard(announced(self._buyer.teacher.last_headers, time.time()), self._loop.time())
+            self._heard(arriving, let_in)
         return outcome
+
+    def _heard(self, arriving: Arriving, let_in: Pass) -> None:
+        self.pace.heard(announced(arriving.headers, time.time()), let_in.sent_s, self._loop.time())
 
     def _told(self, settled: Settled) -> None:
         """Each settlement, as it is in the store."""
@@ -304,7 +311,7 @@ class Collection:
     async def _judge(self, attempt_id: int, question: Question, reply: Reply) -> tuple[bool, str | None]:
         """What the checks say, written down: (accepted, the first thing it failed)."""
         verdicts: list[Verdict] = []
-        reason: str | None = TRUNCATED if truncated(reply) else None
+        reason = cut_short(reply)
         if reason is None:
             verdict = await self.judge.judge(question, reply.answer)
             verdicts, reason = [verdict], None if verdict.passed else verdict.outcome.value

@@ -16,7 +16,7 @@ from harvest.money import cost_of, usd
 from harvest.price import Tariff
 from harvest.run import Run
 from harvest.store import Reused, Sent, Store
-from harvest.teacher import Teacher, request_body
+from harvest.teacher import Arriving, Teacher, request_body
 from harvest.trace import Ask, Question, Reply
 
 MAX_TOKENS = 1024
@@ -143,8 +143,8 @@ async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> 
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
-    outcome = await buyer.send(sent, body, limit)
-    read_teacher(d, teacher, teacher.last_headers)
+    outcome = await buyer.send(sent, body, limit, arriving := Arriving())
+    read_teacher(d, teacher, arriving.headers)
     if isinstance(outcome, AttemptFailed):
         return outcome
     read_reply(d, outcome, run.tariff)

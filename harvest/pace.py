@@ -8,10 +8,9 @@ rate follows by small steps, up while nothing is refused and down at a refusal, 
 (additive increase, multiplicative decrease: Chiu and Jain 1989).
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+
+from harvest.limits import Announced
 
 START = 16
 LONGEST_WAIT_S = 60.0
@@ -33,16 +32,6 @@ INCREASE_A_SECOND = 0.01
 CLIMB, CLIMB_EVERY_S = 1.5, 1.0
 BURST_S = 0.1
 """A rate is kept over this long: so many requests may go at once after a pause."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """What an endpoint says is left, and in how many seconds it is filled up again. None: it does not say."""
-
-    requests: float | None = None
-    requests_reset_s: float | None = None
-    tokens: float | None = None
-    tokens_reset_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -153,27 +142,29 @@ class Pace:
         else:
             self._slow_down(sent_s, now_s)
 
-    def heard(self, said: Announced, now_s: float) -> None:
-        """An endpoint announced what is left. With nothing left, nothing leaves until it is filled up again."""
-        waits = []
+    def heard(self, said: Announced, sent_s: float, now_s: float) -> None:
+        """With a request that was sent at `sent_s` an endpoint announced what it had left then. With nothing left,
+        nothing leaves until it is filled up again."""
+        resets = []
         if said.requests is not None and said.requests < 1 and said.requests_reset_s is not None:
-            waits.append(said.requests_reset_s)
+            resets.append(said.requests_reset_s)
         if said.tokens is not None and said.tokens < self.tokens_a_request and said.tokens_reset_s is not None:
-            waits.append(said.tokens_reset_s)
-        if not waits:
+            resets.append(said.tokens_reset_s)
+        if not resets:
             return
         self.announced = True
-        until = now_s + min(max(waits), LONGEST_WAIT_S)
-        if self.rate is None and not self._blocked:
-            self._block(now_s, now_s)
-        if self._blocked or self.rate is None:
-            self._named_until_s = max(self._named_until_s, until)
+        until = sent_s + min(max(resets), LONGEST_WAIT_S)
+        if until > now_s:
+            if self.rate is None and not self._blocked:
+                self._block(now_s, now_s)
+            if self._blocked or self.rate is None:
+                self._named_until_s = max(self._named_until_s, until)
+            else:
+                until = min(until, now_s + 2 / self.rate)
             self._quiet_until_s = max(self._quiet_until_s, until)
-        else:
-            self._quiet_until_s = max(self._quiet_until_s, min(until, now_s + 2 / self.rate))
-            if now_s - self._cut_s > CLIMB_EVERY_S:
-                self.rate = max(SLOWEST, self._found / 2, self.rate * NOTHING_LEFT)
-                self._cut_s = now_s
+        if self.rate is not None and not self._blocked and now_s - self._cut_s > CLIMB_EVERY_S:
+            self.rate = max(SLOWEST, self._found / 2, self.rate * NOTHING_LEFT)
+            self._cut_s = now_s
 
     def _slow_down(self, sent_s: float, now_s: float) -> None:
         """A little, once a round, and not below half of what was found: refusals may have another cause than our
@@ -232,47 +223,3 @@ class Pace:
         self._allowance = min(self._allowance + passed * self.rate, max(1.0, self.rate * BURST_S))
         self._reckoned_s = now_s
         return self._allowance
-
-
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
-    """What the headers (lower-case names) say is left and when it is filled up.
-
-    OpenAI and Groq say `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
-    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds of the
-    epoch. What cannot be read is not said. Sources: platform.openai.com/docs/guides/rate-limits,
-    docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/api-reference/limits.
-    """
-
-    def both(kind: str) -> tuple[float | None, float | None]:
-        for left, reset in (
-            (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"),
-            (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset"),
-            *([("x-ratelimit-remaining", "x-ratelimit-reset")] if kind == "requests" else []),
-        ):
-            if left in headers:
-                return _number(headers[left]), _seconds(headers.get(reset, ""), now_unix_s)
-        return None, None
-
-    return Announced(*both("requests"), *both("tokens"))
-
-
-def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d{1,15}(\.\d{1,6})?", text.strip()) else None
-
-
-def _seconds(text: str, now_unix_s: float) -> float | None:
-    text = text.strip()
-    if (n := _number(text)) is not None:
-        epoch_s = n / 1000 if n > 1e11 else n
-        return max(0.0, epoch_s - now_unix_s) if epoch_s > 1e9 else n
-    if _SPAN.sub("", text) == "" and text:
-        return sum(float(n) * _UNITS_S[unit] for n, unit in _SPAN.findall(text))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - now_unix_s) if moment.tzinfo else None

@@ -101,9 +101,11 @@ class Learned:
 class Arriving:
     """What has come so far of an answer that is still coming. Whole bodies show nothing before their end."""
 
-    __slots__ = ("_clean", "_reader")
+    __slots__ = ("_clean", "_reader", "headers")
 
     def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        """Names in lower case."""
         self._reader: StreamReader | None = None
 
     def follow(self, reader: StreamReader, clean: Callable[[Reply], Reply]) -> None:
@@ -137,8 +139,6 @@ class Teacher:
         self._idle_timeout_s = idle_timeout_s if stream else None
         self._stop_repeating = stop_repeating
         self.learned = Learned()
-        self.last_headers: dict[str, str] = {}
-        """Of the newest response; names in lower case."""
         self._droppable = droppable
         self._key = key
         # A word such as "EMPTY", which servers without keys are given, is no secret, and stands in honest answers.
@@ -174,11 +174,13 @@ class Teacher:
 
         A parameter's name that the endpoint refuses is learned from its free 400 and the request sent again.
         """
+        arriving = arriving or Arriving()
+        headers = arriving.headers
         while True:
             sent = self._as_learned(body)
-            headers: dict[str, str] = {}
+            arriving.headers.clear()
             try:
-                status, data = await self._send(sent, limit_bytes, headers, arriving or Arriving())
+                status, data = await self._send(sent, limit_bytes, arriving)
                 if isinstance(data, Reply):
                     return self._clean(data)
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
@@ -245,17 +247,15 @@ class Teacher:
             return type(value)(self._redacted(v) for v in value)
         return value
 
-    async def _send(
-        self, body: Mapping[str, Any], limit_bytes: int, headers: dict[str, str], arriving: Arriving
-    ) -> tuple[int, bytes | Reply]:
-        """(status, body), the body of a stream as a Reply already; fills `headers`, names in lower case."""
+    async def _send(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving) -> tuple[int, bytes | Reply]:
+        """(status, body), the body of a stream as a Reply already."""
         if self._session is None:
             raise RuntimeError("Teacher is used outside its `async with`")
+        headers = arriving.headers
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
             async with self._session.post(self.url, data=data, allow_redirects=False, proxy=self._proxy) as response:
                 headers.update((k.lower(), v) for k, v in response.headers.items())
-                self.last_headers = headers
                 if self.stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                     return 200, await self._read_stream(response, limit_bytes, arriving)
                 chunks = _unpacked(response, response.content.iter_any(), limit_bytes)

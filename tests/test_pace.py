@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.pace import LONGEST_WAIT_S, START, Announced, Pace, announced
+from harvest.limits import Announced, announced
+from harvest.pace import LONGEST_WAIT_S, START, Pace
 
 
 @dataclass
@@ -63,7 +64,7 @@ def drive(pace: Pace, window: Window | None, n: int, latency_s: float, in_flight
             else:
                 left, refusals = left + 1, refusals + 1
                 pace.refused_at(sent_s, now, None)
-            pace.heard(said, now)
+            pace.heard(said, sent_s, now)
         else:
             assert until < float("inf"), "nothing is out and nothing will come"
             now = max(until, now + 1e-6)
@@ -130,7 +131,7 @@ def test_an_endpoint_cannot_silence_it_for_days() -> None:
     pace.sent(0.0)
     pace.refused_at(0.0, 1.0, retry_after_s=86_400.0)
     assert pace.may_send(0, 1.0 + LONGEST_WAIT_S)
-    pace.heard(Announced(0, 86_400.0), 1.0)
+    pace.heard(Announced(0, 86_400.0), 1.0, 1.0)
     assert pace.may_send(0, 1.0 + LONGEST_WAIT_S)
 
 
@@ -171,7 +172,7 @@ def test_it_never_falls_silent_for_good(history: list[tuple[str, float]]) -> Non
             case "refused":
                 pace.refused_at(last_sent, now, x if x > 15 else None)
             case "heard":
-                pace.heard(Announced(0, x, 0, x), now)
+                pace.heard(Announced(0, x, 0, x), last_sent, now)
         assert 1 <= pace.limit <= 64
     for _ in range(20):
         now += pace.wait_s(now) + 1e-6

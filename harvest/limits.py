@@ -1,0 +1,69 @@
+"""What an endpoint's headers say of its limits: how much is left, when it is filled up, when to come again. Pure."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What an endpoint says is left, and in how many seconds it is filled up again. None: it does not say."""
+
+    requests: float | None = None
+    requests_reset_s: float | None = None
+    tokens: float | None = None
+    tokens_reset_s: float | None = None
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
+    """What the headers (lower-case names) say is left and when it is filled up.
+
+    OpenAI and Groq say `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
+    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds of the
+    epoch. What cannot be read is not said. Sources: platform.openai.com/docs/guides/rate-limits,
+    docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/api-reference/limits.
+    """
+
+    def both(kind: str) -> tuple[float | None, float | None]:
+        for left, reset in (
+            (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"),
+            (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset"),
+            *([("x-ratelimit-remaining", "x-ratelimit-reset")] if kind == "requests" else []),
+        ):
+            if left in headers:
+                return _number(headers[left]), _seconds(headers.get(reset, ""), now_unix_s)
+        return None, None
+
+    return Announced(*both("requests"), *both("tokens"))
+
+
+def precise(retry_after_s: float | None, said: Announced) -> float | None:
+    """`retry-after` is whole seconds, rounded up: where a reset names a moment within the last of them, it is that."""
+    reset_s = said.requests_reset_s
+    if retry_after_s is None or reset_s is None or not 0 <= retry_after_s - reset_s <= 1 or retry_after_s % 1:
+        return retry_after_s
+    return math.ceil(reset_s * 1000) / 1000
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,15}(\.\d{1,6})?", text.strip()) else None
+
+
+def _seconds(text: str, now_unix_s: float) -> float | None:
+    text = text.strip()
+    if (n := _number(text)) is not None:
+        epoch_s = n / 1000 if n > 1e11 else n
+        return max(0.0, epoch_s - now_unix_s) if epoch_s > 1e9 else n
+    if _SPAN.sub("", text) == "" and text:
+        return sum(float(n) * _UNITS_S[unit] for n, unit in _SPAN.findall(text))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - now_unix_s) if moment.tzinfo else None
