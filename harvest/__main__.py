@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     p = command("why", _why, "what became of one question, attempt by attempt")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
     p.add_argument("question_id", metavar="QUESTION_ID")
+    p.add_argument("--full", action="store_true", help="chains and answers to their last character")
     p.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
@@ -247,7 +248,7 @@ def _why(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     if args.json:
         print(json.dumps(story_json(story), ensure_ascii=False))
     else:
-        tell(story)
+        tell(story, full=args.full)
     return 0
 
 

@@ -27,7 +27,9 @@ ROLES = {
 """OpenAI's words and ShareGPT's."""
 
 GOLD_FIELDS = ("answer", "choices", "tests", "cases", "reasoning_gym")
-OF_A_QUESTION = frozenset({"question", "problem", "gold", *GOLD_FIELDS})
+OF_A_QUESTION = frozenset(
+    {"question", "problem", "gold", "entry_point", "test", "test_list", "question_content", *GOLD_FIELDS}
+)
 """Where a record has one of these, its `id` names the question; else it names the call."""
 NOT_OF_A_QUESTION = frozenset({"response", "messages", "conversations", "metadata", "system", "usage"})
 COSTS = ("response_cost", "cost_usd", "total_cost", "spend", "cost")

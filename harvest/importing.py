@@ -192,8 +192,12 @@ def _entries(
 def _resolved(store: Store, row: dict[str, Any], gold: Gold) -> tuple[Question, Bought]:
     """The line's own question where it holds a gold answer, else the shelf's, else its own without one."""
     bought = read_bought(row)
-    has_text = "question" in bought.question or "problem" in bought.question
-    question = question_of(bought.question, needs_gold=False) if has_text or not bought.names else None
+    try:
+        question = question_of(bought.question, needs_gold=False)
+    except BadRow as e:
+        if not bought.names or not str(e).startswith("question: missing"):
+            raise
+        question = None
     if question is not None and has_gold(question):
         return question, bought
     if gold.file is not None:
