@@ -32,6 +32,7 @@ REASONS = {
     "wrong": "its answer is wrong",
     "no_answer": "it states no answer",
     "truncated": "it was cut at its token limit, so there is no answer worth a check",
+    "repetition": "it had run into a loop and was broken off, so there is no answer worth a check",
     "timeout": "its check ran out of time, which says nothing about the answer",
     "error": "its check could not judge it, which says nothing about the answer",
     "no_gold": "there is no gold answer to judge it by",
@@ -121,6 +122,9 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
         yield _headline(n, len(attempts), attempt)
         for k, t in enumerate(attempt["tries"], 1):
             yield _row(f"try {k}" if len(attempt["tries"]) > 1 else "bought", _of_try(t, attempt["max_tokens"]))
+            if (partial := t["partial"]) is not None and (partial.reasoning or partial.answer):
+                chain, answer = len(partial.reasoning or ""), len(partial.answer)
+                yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
         yield from _verdicts(attempt["verdicts"])
         yield from _reply(attempt["reply"], full)
 

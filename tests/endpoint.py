@@ -88,6 +88,8 @@ class Say:
     delay_s: float = 0.0
     cut_at: int | None = None
     """Only so many bytes of the body, then the connection ends."""
+    silent_at: int | None = None
+    """Only so many bytes of the body, then nothing, on a connection that stays open."""
     reset: bool = False
     """Hangs up with a TCP reset where the answer would begin (or where it is cut)."""
     pieces: tuple[int, ...] = ()
@@ -95,6 +97,8 @@ class Say:
     gap_s: float = 0.002
     forever: bytes | None = None
     """A body that never ends: this, again and again, every `gap_s`."""
+    before: bytes = b""
+    """What comes once before it."""
     bomb: bool = False
     """A packed body that unpacks to a gibibyte."""
     events: tuple[Mapping[str, Any], ...] | None = None
@@ -281,7 +285,7 @@ class Endpoint:
         else:
             body = _body(say, asked)
             head = _http(say.status, b"", say.headers, length=len(body))
-        end = len(body) if say.cut_at is None else say.cut_at
+        end = next((n for n in (say.cut_at, say.silent_at) if n is not None), len(body))
         half = (end // 2,) if say.on_half else ()
         at = 0
         for cut in (*sorted(c for c in {*say.pieces, *half} if c < end), end):
@@ -296,6 +300,8 @@ class Endpoint:
                 await asyncio.sleep(say.gap_s)
         if say.on_sent:
             say.on_sent()
+        if say.silent_at is not None:
+            await asyncio.sleep(3600)
         if say.reset:
             _reset(writer)
         return say.cut_at is None and not say.reset and say.wire is None
@@ -303,14 +309,16 @@ class Endpoint:
     async def _without_end(self, say: Say, writer: asyncio.StreamWriter) -> None:
         more = {"content-encoding": "gzip"} if say.bomb else {}
         writer.write(_http(200, b"", {"transfer-encoding": "chunked", **more, **say.headers}, length=None))
-        for piece in _bomb() if say.bomb else _again(say.forever or b""):
+        for piece in _bomb() if say.bomb else _again(say.before, say.forever or b""):
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             await writer.drain()
             await asyncio.sleep(0 if say.bomb else say.gap_s)
         writer.write(b"0\r\n\r\n")
 
 
-def _again(piece: bytes) -> Iterator[bytes]:
+def _again(before: bytes, piece: bytes) -> Iterator[bytes]:
+    if before:
+        yield before
     while True:
         yield piece
 
