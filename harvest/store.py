@@ -594,7 +594,7 @@ class Store:
         return stored is None or stored["body"] == body
 
     def has_attempt(self, run_id: int, key: str) -> bool:
-        statement = "SELECT 1 FROM attempt WHERE key = ? AND run_id = ?"
+        statement = "SELECT 1 FROM attempt WHERE key = ? AND +run_id = ?"  # + keeps the planner to the key's index
         return self.db.execute(statement, (key, run_id)).fetchone() is not None
 
     def put_bought(
