@@ -4,6 +4,7 @@
     ├─ InputError                  2  the user's files, settings or arguments
     │  ├─ ConfigError QuestionError PromptError DatasetError TooLong StoreUnusable
     │  ├─ TeacherUnavailable          the embedded teacher cannot be fetched or started
+    │  ├─ SandboxUnavailable          nothing here isolates the programs that a model wrote
     │  └─ MissingExtra                names the command that installs it
     ├─ CapReached                  3
     ├─ TeacherRefused              4  key, balance, unknown model: asking again cannot help
@@ -54,6 +55,10 @@ class StoreUnusable(InputError):
 
 class TeacherUnavailable(InputError):
     """The embedded teacher's weights cannot be had, or its server does not start."""
+
+
+class SandboxUnavailable(InputError):
+    """This machine cannot isolate a program; the message says what to install."""
 
 
 class MissingExtra(InputError):

@@ -16,7 +16,9 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 
 from harvest.checks import CHECKS, check_name_for
+from harvest.checks.code import code_fault
 from harvest.errors import MissingExtra, QuestionError
+from harvest.layouts import BadLayout, own_layout
 from harvest.trace import Question, content_hash
 
 FIELDS = tuple(Question.model_fields)
@@ -92,7 +94,10 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
 
     `needs_gold`: a row without the gold answer that its check judges by is a bad one.
     """
-    data = {k: v for k, v in _own_layout(row).items() if k in FIELDS and v is not None}
+    try:
+        data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}
+    except BadLayout as e:
+        raise BadRow(str(e)) from None
     text = data.get("question")
     if text is None:
         close = difflib.get_close_matches("question", [str(k) for k in row], 1, 0.6)
@@ -118,6 +123,10 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
         raise BadRow(_first_fault(e)) from None
     if question.check not in CHECKS:
         raise BadRow(f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}")
+    if question.check == "code":
+        if needs_gold and (fault := code_fault(question)):
+            raise BadRow(fault)
+        return question
     needs_answer = needs_gold and question.check != "reasoning_gym"
     if needs_answer and (question.answer is None or not question.answer.strip()):
         raise BadRow("answer: missing, and the check needs one")
@@ -135,34 +144,6 @@ def _first_fault(e: Exception) -> str:
         fault = e.errors(include_url=False)[0]
         return f"{'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}"
     return str(e)
-
-
-def _own_layout(row: Mapping[str, Any]) -> dict[str, Any]:
-    """GSM8K's `#### 72`, MATH's `problem` and `solution`; anything else as it is."""
-    data = dict(row)
-    answer = data.get("answer")
-    if isinstance(answer, str) and (m := re.search(r"\n?####\s*(\S[^\n]*)\s*$", answer)):
-        data["answer"] = m[1].strip()
-    if "question" not in data and isinstance(data.get("problem"), str):
-        data["question"] = data["problem"]
-        if data.get("answer") is None and isinstance(data.get("solution"), str):
-            data["answer"] = _last_box(data["solution"])
-        data.setdefault("domain", "math")
-    if "level" in data and "difficulty" not in data:
-        data["difficulty"] = str(data["level"])
-    return data
-
-
-def _last_box(solution: str) -> str | None:
-    start = solution.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    for i in range(start + 6, len(solution)):
-        depth += {"{": 1, "}": -1}.get(solution[i], 0)
-        if depth == 0:
-            return solution[start + 7 : i]
-    return None
 
 
 def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:

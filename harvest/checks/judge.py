@@ -20,7 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from harvest.checks.check import Check, Finding, Work, verdict
+from harvest.checks.code import Code
 from harvest.checks.table import CHECKS
+from harvest.sandbox import isolation
 from harvest.trace import Outcome, Question, Verdict
 
 PREPARE_S = 120.0
@@ -129,7 +131,19 @@ class Judge:
     Closing it ends them all; so does the end of this process, whatever ends it.
     """
 
-    def __init__(self, workers: int | None = None, timeout_s: float = 3.0, memory_mb: int = 1024) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        timeout_s: float = 3.0,
+        memory_mb: int = 1024,
+        *,
+        unsafe_code: bool = False,
+    ) -> None:
+        """`timeout_s` is for one answer, where its check names no limit of its own (`limit_s`).
+
+        `unsafe_code` runs programs that a model wrote without isolation; each verdict says so.
+        """
+        self._unsafe_code = unsafe_code
         self._workers = workers or max(
             1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         )
@@ -171,6 +185,19 @@ class Judge:
         judging = self._submit(check, found)
         return lambda: verdict(check, judging.result())
 
+    def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
+        """Starts the reference, else loads the tests. Raises SandboxUnavailable before any row is blamed for it."""
+        if not self._unsafe_code:
+            isolation()
+        if reference is not None:
+            return self.begin(question, reference)
+        work = check.loading(question)
+        if work is None:
+            fine = verdict(check, (Outcome.RIGHT, "cases alone, and no reference to try on them"))
+            return lambda: fine
+        loading = self._submit(check, work)
+        return lambda: verdict(check, loading.result())
+
     def close(self) -> None:
         """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""
         with self._changed:
@@ -184,6 +211,8 @@ class Judge:
 
     def _submit(self, check: Check, work: Work) -> "Future[Finding]":
         future: Future[Finding] = Future()
+        if self._unsafe_code:
+            work = {**work, "unsafe": True}
         with self._changed:
             if self._closed:
                 raise RuntimeError("this judge is closed")
@@ -202,7 +231,7 @@ class Judge:
             while (job := self._next()) is not None:
                 check, work, future = job
                 if future.set_running_or_notify_cancel():
-                    future.set_result(worker.judge(check, work, self._timeout_s))
+                    future.set_result(worker.judge(check, work, getattr(check, "limit_s", self._timeout_s)))
         finally:
             worker.kill()
 
@@ -227,6 +256,8 @@ def _begin_gold(question: Question, judge: Judge) -> str | Callable[[], Verdict]
     if check is None:
         return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
     answer = check.own_answer(question)
+    if isinstance(check, Code):
+        return judge.begin_code(check, question, answer)
     if answer is None or not (question.answer or question.reasoning_gym):
         return f"check {check.name!r} needs a gold answer, and there is none"
     return judge.begin(question, answer)

@@ -1,0 +1,267 @@
+"""Code: the program in the answer's last fenced block, run in a jail (harvest/sandbox) against tests or cases.
+
+What it prints, exits with, patches or overrides proves nothing: cases are compared here, outside; asserts run in a
+jail of their own, against a proxy through which plain values alone come back.
+"""
+
+import ast
+import json
+import re
+import resource
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from harvest.checks.answer import after_thinking
+from harvest.checks.check import Finding, Work, shown
+from harvest.checks.expected import print_differs, value_differs
+from harvest.errors import SandboxUnavailable
+from harvest.sandbox import BrokenTests, Failed, Jail, JailBroken, Limits, Served, TimeUp, run_script, run_tests, served
+from harvest.trace import Outcome, Question
+
+MOST_CODE = 200_000
+TESTS_S = 10.0
+"""The limit of one run of tests, load and all."""
+CASE_S = 6.0
+"""The limit of one case, as LiveCodeBench has it."""
+CASES_S = 60.0
+"""The limit of all cases together."""
+FUNCTION_PREAMBLE = """
+from typing import *
+import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, OrderedDict, defaultdict, deque
+from functools import cache, cmp_to_key, lru_cache, reduce
+from heapq import heapify, heappop, heappush, nlargest, nsmallest
+from itertools import accumulate, chain, combinations, permutations, product
+from math import ceil, comb, floor, gcd, inf, log2, sqrt
+"""
+"""What the sites whose questions ask for a function have imported already."""
+_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^`\n]*)$", re.MULTILINE)
+
+
+def last_block(answer: str) -> str | None:
+    """The content of the last fenced block that is closed; None where there is none, or a later one is left open."""
+    found, opened = None, None
+    for mark in _FENCE.finditer(answer):
+        if opened is None:
+            opened = mark
+        elif mark[2].startswith(opened[2]) and not mark[3].strip():
+            indent = len(opened[1])
+            lines = answer[opened.end() + 1 : mark.start()].split("\n")
+            found = "\n".join(line[indent:] if not line[:indent].strip() else line for line in lines)
+            opened = None
+    return None if opened is not None else found
+
+
+def defines(source: str, name: str) -> bool:
+    """Whether it is Python that defines a function or class of that name at its top."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name for node in tree.body)
+
+
+def context_of(question: Question) -> list[str]:
+    """The question itself, where it is Python that defines the entry point: its imports and its other functions
+    are then the answer's too, and the tests'. HumanEval is so.
+    """
+    entry = question.entry_point
+    return [question.question] if entry and defines(question.question, entry) else []
+
+
+def code_fault(question: Question) -> str | None:
+    """What a code question lacks, with its field; None where it can be judged."""
+    tests, entry = question.tests, question.entry_point
+    if not tests and not question.cases:
+        return "tests: missing, and there are no cases either: the check needs one of them"
+    if entry is not None and (not _is_expression(entry)):
+        return f"entry_point: {shown(entry)} is no name"
+    for number, case in enumerate(question.cases or (), 1):
+        if not ({"stdin", "stdout"} <= case.keys() or {"arguments", "returns"} <= case.keys()):
+            return f"cases: number {number} has no stdin and stdout"
+        if "arguments" in case and not (_is_json(case["arguments"], list) and _is_json(case["returns"]) and entry):
+            return f"cases: number {number} needs arguments as a JSON list, returns as JSON, and an entry_point"
+    for test in [tests] if isinstance(tests, str) else tests or ():
+        try:
+            tree = ast.parse(test)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"tests: not Python: {type(error).__name__}: {shown(str(error))}"
+        if not entry and any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+            return "entry_point: missing, and check(candidate) needs the name of what it checks"
+    return None
+
+
+def _is_expression(entry: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z_]\w*(\(\)\.[A-Za-z_]\w*)?", entry))
+
+
+def _is_json(text: str, kind: type = object) -> bool:
+    try:
+        return isinstance(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
+class Code:
+    """The check "code"."""
+
+    name = "code"
+    version = "1"
+    limit_s = CASES_S + 2 * CASE_S
+    """When the judge outside gives up; each program has its own limit, kept in here."""
+
+    def quick(self, question: Question, answer: str) -> Finding | Work:
+        if not question.tests and not question.cases:
+            return Outcome.ERROR, "the question has neither tests nor cases"
+        code = last_block(after_thinking(answer) or "")
+        if code is None or not code.strip():
+            return Outcome.NO_ANSWER, "no final answer found: no fenced block of code that is closed"
+        if len(code) > MOST_CODE:
+            return Outcome.ERROR, f"the code is longer than {MOST_CODE:,} characters"
+        return self._work(question) | {"code": code}
+
+    def loading(self, question: Question) -> Work | None:
+        """The work of seeing that the tests load, for a question without a reference; None: there are only cases."""
+        return self._work(question) if question.tests else None
+
+    def work(self, work: Work) -> Finding:
+        """Raises nothing: what the machinery does not manage is an error, never "wrong"."""
+        unsafe = bool(work.get("unsafe"))
+        outcome, detail = _finding(work, unsafe)
+        return outcome, f"{detail} (UNSAFE: run without isolation)" if unsafe else detail
+
+    def prepare(self) -> None:
+        """Lifts the limit on files that a worker has: the jail's own are made under it."""
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    def own_answer(self, question: Question) -> str | None:
+        """The reference solution, where the question has one."""
+        if question.answer is None:
+            return None
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", question.answer)), default=0))
+        return f"{fence}python\n{question.answer}\n{fence}"
+
+    def _work(self, question: Question) -> dict[str, Any]:
+        tests = question.tests
+        return {
+            "context": context_of(question),
+            "tests": [tests] if isinstance(tests, str) else list(tests or ()),
+            "entry": question.entry_point,
+            "cases": [dict(case) for case in question.cases or ()],
+        }
+
+
+@cache
+def _jail(which: str, unsafe: bool) -> Jail:
+    """One jail for candidates and one for tests, kept warm for as long as the worker lives."""
+    return Jail(unsafe=unsafe)
+
+
+def _finding(work: Work, unsafe: bool) -> Finding:
+    judge: Callable[[Work, bool], Finding] = _judge_cases if not work["tests"] else _judge_tests
+    for last_try in (False, True):
+        try:
+            found = judge(work, unsafe)
+            if found[0] is Outcome.RIGHT and work["tests"] and work["cases"]:
+                found = _judge_cases(work, unsafe)
+            return found
+        except TimeUp:
+            return Outcome.TIMEOUT, f"not done within {TESTS_S:g} s"
+        except BrokenTests as error:
+            return Outcome.ERROR, str(error)
+        except SandboxUnavailable as error:
+            return Outcome.ERROR, f"the check cannot run here: {error}"
+        except JailBroken as error:
+            if last_try:
+                return Outcome.ERROR, f"the sandbox failed: {error}"
+    raise AssertionError("two tries, and neither ended")
+
+
+def _judge_tests(work: Work, unsafe: bool) -> Finding:
+    tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=TESTS_S)
+    testing = _jail("tests", unsafe)
+    if "code" not in work:
+        run_tests(None, testing, tests, entry, work["context"], limits)
+        return Outcome.RIGHT, "the tests load"
+    try:
+        with served(_jail("candidate", unsafe), [*work["context"], work["code"]], limits) as candidate:
+            if entry and entry.isidentifier() and entry not in candidate.names:
+                return Outcome.WRONG, f"the code defines no {entry}"
+            found = run_tests(candidate, testing, tests, entry, work["context"], limits)
+    except Failed as error:
+        return Outcome.WRONG, shown(str(error), 300)
+    if found.why is not None:
+        return Outcome.WRONG, shown(found.why, 300)
+    if found.passed != len(tests):
+        return Outcome.ERROR, f"{found.passed} of {len(tests)} tests came back"
+    if not found.calls:
+        return Outcome.ERROR, "the tests never called the code"
+    many = f"{len(tests)} of {len(tests)} asserts" if len(tests) > 1 else "the tests"
+    return Outcome.RIGHT, f"passed {many}, {found.calls} calls"
+
+
+def _judge_cases(work: Work, unsafe: bool) -> Finding:
+    """Case by case, until the first that fails."""
+    cases, began = work["cases"], time.monotonic()
+    run = _run_calls if "arguments" in cases[0] else _run_scripts
+    for number, outcome, why in run(work, unsafe):
+        if outcome is not Outcome.RIGHT:
+            return outcome, f"case {number} of {len(cases)}: {why}"
+        if time.monotonic() - began > CASES_S and number < len(cases):
+            return Outcome.TIMEOUT, f"{number} of {len(cases)} cases took {CASES_S:g} s"
+    return Outcome.RIGHT, f"passed {len(cases)} of {len(cases)} cases"
+
+
+def _run_scripts(work: Work, unsafe: bool) -> Iterator[tuple[int, Outcome, str]]:
+    """Each case a run of its own: what one leaves behind, the next never sees."""
+    jail, limits = _jail("candidate", unsafe), Limits(wall_s=CASE_S)
+    for number, case in enumerate(work["cases"], 1):
+        try:
+            ran = run_script(jail, [work["code"]], case["stdin"].encode("utf-8", "surrogatepass"), limits)
+        except TimeUp:
+            yield number, Outcome.TIMEOUT, f"not done within {CASE_S:g} s"
+            return
+        if ran.too_much:
+            yield number, Outcome.WRONG, f"printed more than {limits.output_bytes:,} bytes"
+        elif ran.status:
+            said = ran.stderr.decode("utf-8", "replace").strip()
+            how = f"exit code {ran.status}" if ran.status > 0 else f"killed by signal {-ran.status}"
+            yield number, Outcome.WRONG, f"{how}{': ' * bool(said)}{shown(said, 200)}"
+        elif why := print_differs(ran.stdout.decode("utf-8", "replace"), case["stdout"]):
+            yield number, Outcome.WRONG, why
+        else:
+            yield number, Outcome.RIGHT, ""
+
+
+def _run_calls(work: Work, unsafe: bool) -> Iterator[tuple[int, Outcome, str]]:
+    """Each case a call of the entry point, in one program that has been loaded once."""
+    sources = [FUNCTION_PREAMBLE, *work["context"], work["code"]]
+    number = 1
+    try:
+        with served(_jail("candidate", unsafe), sources, Limits(wall_s=CASES_S)) as candidate:
+            function = _function(candidate, work["entry"])
+            if function is None:
+                yield number, Outcome.WRONG, f"the code defines no {work['entry']}"
+                return
+            for number, case in enumerate(work["cases"], 1):
+                candidate.within(CASE_S)
+                got = candidate.call(function(), json.loads(case["arguments"]))
+                why = value_differs(got, json.loads(case["returns"]))
+                yield number, Outcome.WRONG if why else Outcome.RIGHT, why or ""
+    except TimeUp:
+        yield number, Outcome.TIMEOUT, f"not done within {CASE_S:g} s"
+    except Failed as error:
+        yield number, Outcome.WRONG, shown(str(error), 300)
+
+
+def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:
+    """How the entry point is called: by its name, or as a method of a new `Solution`, as LeetCode asks for it."""
+    if entry in candidate.names:
+        return lambda: entry
+    if "Solution" in candidate.names:
+        return lambda: candidate.method("Solution", entry)
+    return None

@@ -1,0 +1,106 @@
+"""What a program printed or returned against what is expected, as APPS, TACO and LiveCodeBench compare them.
+
+Pure, linear, and at home outside the jail: nothing that a program chose is executed, hashed or compared by its own
+`__eq__` here.
+"""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from harvest.checks.check import shown
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_MOST_DIGITS = 1000
+ABSOLUTE, RELATIVE = Decimal("1e-8"), Decimal("1e-5")
+"""numpy.allclose's, by which APPS compares; here for expected values with a decimal point alone."""
+
+
+def print_differs(printed: str, expected: str) -> str | None:
+    """Where the two differ, in words; None where they agree.
+
+    Line by line: space at the ends of lines and empty lines do not count, nor how much of it stands between two
+    words. A number that is expected as an integer must be exact; one with a decimal point may be off a little.
+    """
+    ours, theirs = _lines(expected), _lines(printed)
+    for number, (want, got) in enumerate(zip(ours, theirs, strict=False), 1):
+        if want == got:
+            continue
+        wanted, given = want.split(), got.split()
+        if len(wanted) != len(given) or not all(map(_same_word, wanted, given)):
+            return f"line {number}: printed “{shown(got)}”, expected “{shown(want)}”"
+    if len(ours) != len(theirs):
+        return f"printed {len(theirs)} lines, expected {len(ours)}"
+    return None
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in (raw.strip() for raw in text.split("\n")) if line]
+
+
+def _same_word(want: str, got: str) -> bool:
+    if want == got:
+        return True
+    if len(want) > _MOST_DIGITS or len(got) > _MOST_DIGITS:
+        return False
+    if not (_NUMBER.fullmatch(want) and _NUMBER.fullmatch(got)):
+        return False
+    try:
+        wanted, given = Decimal(want), Decimal(got)
+    except InvalidOperation:
+        return False
+    if wanted == given:
+        return True
+    inexact = "." in want or "e" in want.lower()
+    return inexact and abs(wanted - given) <= ABSOLUTE + RELATIVE * abs(wanted)
+
+
+def value_differs(got: Any, expected: Any) -> str | None:
+    """A returned value, as the jail's wire has it (harvest/sandbox/wire.py), against one of JSON's; None if equal.
+
+    Types are exact: True is not 1, and 2.0 is not 2. JSON has no tuples, so one agrees with a list; and an int
+    agrees with an equal float, as annotations have it (PEP 484).
+    """
+    return None if _agrees(got, expected) else f"returned {described(got)}, expected {shown(repr(expected))}"
+
+
+def _agrees(got: Any, expected: Any) -> bool:
+    if isinstance(expected, dict):
+        return _agrees_mapping(got, expected)
+    if isinstance(expected, list):
+        return (
+            isinstance(got, list)
+            and got[:1] in (["l"], ["t"])
+            and len(got) == len(expected) + 1
+            and all(map(_agrees, got[1:], expected))
+        )
+    if isinstance(got, list):
+        return got[:1] == ["i"] and type(expected) is int and len(got) == 2 and got[1] == hex(expected)
+    if type(expected) is float and type(got) is int:
+        return got == expected
+    return type(got) is type(expected) and bool(got == expected or (got != got and expected != expected))
+
+
+def _agrees_mapping(got: Any, expected: dict[str, Any]) -> bool:
+    if not (isinstance(got, list) and got[:1] in (["d"], ["O"], ["D"]) and len(got) == 2 * len(expected) + 1):
+        return False
+    keys, values = got[1::2], got[2::2]
+    if not all(isinstance(key, str) for key in keys):
+        return False
+    given = dict(zip(keys, values, strict=True))
+    return given.keys() == expected.keys() and all(_agrees(given[key], value) for key, value in expected.items())
+
+
+_SHOWN = {"l": "[{}]", "t": "({})", "s": "set of {}", "f": "frozenset of {}", "d": "dict of {}"}
+
+
+def described(got: Any) -> str:
+    """A value on the wire as a person reads it, cut short."""
+    if not isinstance(got, list):
+        return shown(repr(got[:200] if isinstance(got, str) else got))
+    tag, rest = (str(got[0]), got[1:21]) if got else ("?", [])
+    if tag == "h":
+        return f"an object of class {shown(str(got[-1]))}"
+    if tag in ("i", "b", "B", "c", "T"):
+        return shown(f"{tag}:{rest}")
+    return shown(_SHOWN.get(tag, tag + "({})").format(", ".join(described(item) for item in rest[:8])))

@@ -1,0 +1,188 @@
+"""Foreign layouts of questions, as ours: GSM8K, MATH, HumanEval, MBPP, APPS and TACO, LiveCodeBench.
+
+A layout is one function and one row of the table. Each takes a row as it stands in its set and gives our fields;
+what nobody here names stays as it is.
+"""
+
+import ast
+import builtins
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Row = dict[str, Any]
+Layout = Callable[[Row], Row]
+
+
+class BadLayout(ValueError):
+    """A row of a known layout that cannot be read: the field, and what is wrong with it."""
+
+
+def own_layout(row: Mapping[str, Any]) -> Row:
+    """The row in our fields. Raises BadLayout."""
+    for marks, layout in _LAYOUTS:
+        if all(row.get(mark) is not None for mark in marks):
+            return layout(dict(row))
+    return dict(row)
+
+
+def _gsm8k(row: Row) -> Row:
+    if isinstance(row["answer"], str) and (m := re.search(r"\n?####\s*(\S[^\n]*)\s*$", row["answer"])):
+        row["answer"] = m[1].strip()
+    return _with_level(row)
+
+
+def _math(row: Row) -> Row:
+    row = _gsm8k(row) if row.get("answer") is not None else _with_level(row)
+    if "question" not in row and isinstance(row["problem"], str):
+        row["question"] = row["problem"]
+        if row.get("answer") is None and isinstance(row.get("solution"), str):
+            row["answer"] = _last_box(row["solution"])
+        row.setdefault("domain", "math")
+    return row
+
+
+def _with_level(row: Row) -> Row:
+    if "level" in row and "difficulty" not in row:
+        row["difficulty"] = str(row["level"])
+    return row
+
+
+def _last_box(solution: str) -> str | None:
+    start = solution.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for i in range(start + 6, len(solution)):
+        depth += {"{": 1, "}": -1}.get(solution[i], 0)
+        if depth == 0:
+            return solution[start + 7 : i]
+    return None
+
+
+def _humaneval(row: Row) -> Row:
+    """The prompt is Python, and stays so: its imports and helpers belong to the answer and to the tests."""
+    ours = {"question": row["prompt"], "tests": row["test"], "entry_point": row["entry_point"], "domain": "code"}
+    if row.get("canonical_solution"):
+        ours["answer"] = f"{row['prompt']}{row['canonical_solution']}"
+    return _named(row, "task_id", "") | ours
+
+
+def _mbpp(row: Row) -> Row:
+    """The first assert is told, since nothing else names the function; the others are kept from the teacher."""
+    asserts = [str(line) for line in row["test_list"]]
+    if not asserts:
+        raise BadLayout("test_list: empty")
+    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or ())
+    text = row.get("text") or row.get("prompt")
+    return _named(row, "task_id", "mbpp-") | {
+        "question": text and f"{text}\n\nYour code should pass this test:\n\n{asserts[0]}",
+        "tests": [*([setup] if setup.strip() else []), *asserts],
+        "entry_point": _called(asserts[0], row.get("code")),
+        "answer": row.get("code"),
+        "domain": "code",
+    }
+
+
+def _called(test: str, code: object) -> str | None:
+    """The function that an assert is about: the first that it calls, of those that the reference defines if any."""
+    try:
+        calls = [
+            n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
+        tree = ast.parse(code) if isinstance(code, str) else None
+    except (SyntaxError, ValueError):
+        return None
+    if tree is not None:
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return next((name for name in calls if name in defined), None)
+    return next((name for name in calls if not hasattr(builtins, name)), None)
+
+
+def _apps(row: Row) -> Row:
+    cases = _json(row, "input_output")
+    if not isinstance(cases, dict):
+        raise BadLayout("input_output: not an object of inputs and outputs")
+    inputs, outputs, function = cases.get("inputs"), cases.get("outputs"), cases.get("fn_name")
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs) or not inputs:
+        raise BadLayout("input_output: inputs and outputs are not as many, or none")
+    solutions = _json(row, "solutions") if row.get("solutions") else []
+    ours: Row = {"question": _with_starter(row["question"], row.get("starter_code")), "domain": "code"}
+    if isinstance(solutions, list) and solutions and isinstance(solutions[0], str):
+        ours["answer"] = solutions[0]
+    if function:
+        ours["entry_point"] = str(function)
+        ours["cases"] = [
+            {"arguments": json.dumps(given), "returns": json.dumps(_unwrapped(given, wanted))}
+            for given, wanted in zip(inputs, outputs, strict=True)
+        ]
+    else:
+        ours["cases"] = [
+            {"stdin": _lines(given), "stdout": _lines(wanted)} for given, wanted in zip(inputs, outputs, strict=True)
+        ]
+    return _named(row, "problem_id", "apps-") | ours
+
+
+def _unwrapped(given: object, wanted: object) -> object:
+    """APPS writes a function's value as a list of one; so it compares with that one too."""
+    return wanted[0] if isinstance(given, list) and isinstance(wanted, list) and len(wanted) == 1 else wanted
+
+
+def _lines(text: object) -> str:
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+def _livecodebench(row: Row) -> Row:
+    """Public cases, and private ones where they are JSON: as they are published they are a pickle, never opened."""
+    cases = _json(row, "public_test_cases")
+    private = row.get("private_test_cases")
+    if isinstance(private, str) and private.lstrip().startswith("["):
+        cases = [*cases, *_json(row, "private_test_cases")]
+    if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
+        raise BadLayout("public_test_cases: not a list of cases")
+    ours: Row = {"question": _with_starter(row["question_content"], row.get("starter_code")), "domain": "code"}
+    if any(case.get("testtype") == "functional" for case in cases):
+        ours["entry_point"] = (_json(row, "metadata") or {}).get("func_name")
+        ours["cases"] = [
+            {"arguments": f"[{','.join(str(case['input']).strip().splitlines())}]", "returns": str(case["output"])}
+            for case in cases
+        ]
+    else:
+        ours["cases"] = [{"stdin": str(case["input"]), "stdout": str(case["output"])} for case in cases]
+    return _named(row, "question_id", "lcb-") | ours
+
+
+def _with_starter(question: object, starter: object) -> str:
+    code = str(starter or "").strip()
+    return f"{question}\n\nComplete this code:\n\n```python\n{code}\n```" if code else str(question)
+
+
+def _named(row: Row, field: str, prefix: str) -> Row:
+    """The row with an id after its own number in the set, and without the fields that a layout has read."""
+    number = row.get(field)
+    named = {} if number is None or row.get("id") is not None else {"id": f"{prefix}{number}"}
+    return {k: v for k, v in row.items() if k not in ("tests", "cases", "answer")} | named
+
+
+def _json(row: Row, field: str) -> Any:
+    value = row.get(field)
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise BadLayout(f"{field}: not JSON") from None
+
+
+_LAYOUTS: tuple[tuple[tuple[str, ...], Layout], ...] = (
+    (("prompt", "test", "entry_point"), _humaneval),
+    (("test_list",), _mbpp),
+    (("question", "input_output"), _apps),
+    (("question_content", "public_test_cases"), _livecodebench),
+    (("tests",), dict),
+    (("cases",), dict),
+    (("problem",), _math),
+    (("answer",), _gsm8k),
+)
+"""The fields by which a layout is known, in the order in which they are tried."""

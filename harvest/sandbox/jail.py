@@ -1,0 +1,311 @@
+"""One jail: a bubblewrap process, and in it a zygote that forks for each program (zygote.py).
+
+    winnow ── bwrap ── zygote ── program      user, PID, network, IPC, UTS and mount namespaces by bwrap; for each
+                                              program PID, IPC and mount again, an empty /tmp, limits, seccomp
+
+A jail serves one thread. It ends with the process that started it, however that ends: bubblewrap dies with its
+parent, and the zygote when its socket closes.
+"""
+
+import contextlib
+import marshal
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from harvest.errors import SandboxUnavailable
+from harvest.sandbox.layout import Layout, NoLayout, interpreters, layout_of
+from harvest.sandbox.seccomp import machine, program_filter
+
+START_S = 20.0
+"""How long a jail may take to start; a busy machine needs seconds."""
+KILL_S = 0.25
+"""How long a zygote may take to kill a program; then the whole jail is killed."""
+NOBODY = 65534
+NO_ENVIRONMENT: dict[str, str] = {}
+_DEVICES = ("/dev/null", "/dev/urandom")
+INSTALL = "install bubblewrap (`make system`, or apt-get install bubblewrap)"
+
+
+class JailBroken(Exception):
+    """The machinery failed: no verdict on any program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use."""
+
+    wall_s: float = 10.0
+    memory_mb: int = 1024
+    """Address space; there is one process, so it is all of its memory but for `files_mb`."""
+    files_mb: int = 32
+    """Each file that it writes, and all in its /tmp."""
+    output_bytes: int = 8 << 20
+
+
+class Running:
+    """One program that runs: its channel, the judge's ends of its pipes, and when its time is up."""
+
+    def __init__(self, number: int, channel: socket.socket, deadline: float) -> None:
+        self.number, self.channel, self.deadline = number, channel, deadline
+        self.status: int | None = None
+        """How its process ended, as the kernel says: its exit code, or minus the signal."""
+
+    def left_s(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+class Jail:
+    """Started when first used, and again after it broke.
+
+    Warm, it forks for each program and has imported what programs import. Cold, it becomes the program, once.
+    """
+
+    def __init__(self, *, warm: bool = True, unsafe: bool = False) -> None:
+        self._warm, self._unsafe = warm, unsafe
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._number = 0
+        self._running: Running | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, job: dict[str, Any], limits: Limits, standard: tuple[int, int, int]) -> Running:
+        """Starts a program; `standard` are its descriptors 0, 1 and 2. Raises JailBroken."""
+        self._start()
+        assert self._control is not None
+        self._number += 1
+        memory, files = limits.memory_mb << 20, limits.files_mb << 20
+        words = f"run {self._number} {memory} {int(limits.wall_s) + 2} {files} {files}"
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [words.encode()], [theirs.fileno(), *standard])
+                ours.settimeout(limits.wall_s)
+                body = marshal.dumps(job, 2)
+                self._running = Running(self._number, ours, time.monotonic() + limits.wall_s)
+            except OSError as error:
+                ours.close()
+                self.kill()
+                raise JailBroken(f"the jail does not answer: {error}") from None
+        # A program that died already is seen by its end, not here.
+        with contextlib.suppress(OSError):
+            ours.sendall(len(body).to_bytes(4, "big") + body)
+        ours.setblocking(False)
+        return self._running
+
+    def fileno(self) -> int:
+        """Readable when a program has ended, or the jail."""
+        assert self._control is not None
+        return self._control.fileno()
+
+    def reap(self, running: Running) -> int:
+        """How it ended; waits for that, until its time is up. Raises JailBroken, TimeoutError."""
+        if running.status is None:
+            if not self._readable(running.left_s()):
+                raise TimeoutError
+            running.status = self._end(running)
+        return running.status
+
+    def stop(self, running: Running) -> None:
+        """Ends a program, whatever it is at."""
+        running.channel.close()
+        if running.status is not None or self._control is None:
+            return
+        if not self._warm:
+            self.kill()
+            return
+        try:
+            self._control.send(b"kill %d" % running.number)
+            if not self._readable(KILL_S):
+                raise JailBroken("the zygote does not answer")
+            running.status = self._end(running)
+        except (OSError, JailBroken):
+            self.kill()
+
+    def close(self) -> None:
+        """Ends the jail in good order: the zygote ends when its socket closes."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(1.0)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._control = self._process = None
+
+    def kill(self) -> None:
+        """Ends the jail and everything in it at once."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._control = self._process = None
+
+    def _end(self, running: Running) -> int:
+        assert self._control is not None
+        assert self._process is not None
+        if not self._warm:
+            try:
+                code = self._process.wait(KILL_S)
+            except subprocess.TimeoutExpired:
+                code = 128 + signal.SIGKILL
+            self.kill()
+            return code if code <= 128 else 128 - code
+        try:
+            words = self._control.recv(4096).split()
+        except OSError as error:
+            words = [str(error).encode()]
+        if len(words) != 3 or words[:2] != [b"ended", b"%d" % running.number]:
+            self.kill()
+            raise JailBroken("the jail died")
+        return os.waitstatus_to_exitcode(int(words[2]))
+
+    def _readable(self, seconds: float) -> bool:
+        assert self._control is not None
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.kill()
+        try:
+            self._spawn(None if self._unsafe else isolation().layout)
+        except OSError as error:
+            self.kill()
+            raise JailBroken(f"the jail does not start: {error}") from None
+
+    def _spawn(self, layout: Layout | None) -> None:
+        """Starts it and waits until it is ready. Raises OSError, with what it said."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        said = os.memfd_create("winnow-jail")
+        opened: list[int] = []
+        answer = b""
+        try:
+            mode = "warm" if self._warm else "cold"
+            if layout is None:
+                zygote = str(Path(__file__).with_name("zygote.py"))
+                command = [sys.executable, "-I", "-S", "-B", zygote, "unsafe", mode]
+            else:
+                command = [*_command(layout, opened), "isolated", mode]
+            user = NOBODY if layout is not None and os.geteuid() == 0 else None
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=opened,
+                env=NO_ENVIRONMENT,
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else (),
+            )
+            self._control = ours
+            theirs.close()
+            ours.settimeout(START_S)
+            with contextlib.suppress(ConnectionError):
+                ours.send(program_filter() if layout else b"none")
+                answer = ours.recv(64)
+            if answer != b"ready":
+                os.lseek(said, 0, os.SEEK_SET)
+                words = os.read(said, 4096).decode("utf-8", "replace").strip()
+                raise OSError(words.splitlines()[-1] if words else "it ended at once")
+        finally:
+            theirs.close()
+            for descriptor in (*opened, said):
+                os.close(descriptor)
+
+
+def _command(layout: Layout, opened: list[int]) -> list[str]:
+    """bubblewrap's arguments up to the zygote's; descriptors that it needs are put into `opened`."""
+    arguments = [
+        shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY),
+        "--hostname", "jail", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN",
+        "--clearenv",
+    ]  # fmt: skip
+    for source, place in layout.binds:
+        arguments += ["--ro-bind", source, place]
+    for folder in layout.empty:
+        arguments += ["--size", "4096", "--tmpfs", folder, "--remount-ro", folder]
+    for device in _DEVICES:
+        arguments += ["--dev-bind", device, device]
+    for name, descriptor in _ours(layout):
+        opened.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY))
+        arguments += ["--file", str(opened[-1]), f"/py/winnow/{name}"]
+    return [
+        *arguments, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/",
+        f"/py/bin/{Path(layout.python).name}", "-I", "-S", "-B", "/py/winnow/zygote.pyc",
+    ]  # fmt: skip
+
+
+@cache
+def _ours(layout: Layout) -> list[tuple[str, int]]:
+    """Our own part of the jail as files in memory, kept open."""
+    files = []
+    for name, data in layout.inside:
+        descriptor = os.memfd_create(f"winnow-{name}")
+        os.write(descriptor, data)
+        files.append((name, descriptor))
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What keeps a program in on this machine."""
+
+    layout: Layout
+    bubblewrap: str
+    as_user: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bubblewrap} with seccomp, as {self.as_user}, no network, Python {self.layout.version}"
+            f" from {self.layout.python}"
+        )
+
+
+@cache
+def isolation() -> Isolation:
+    """What is there, tried and seen to hold. Raises SandboxUnavailable, which says what to install."""
+    if not sys.platform.startswith("linux"):
+        raise SandboxUnavailable("code checks need Linux: programs are run in bubblewrap. Use a container or a VM")
+    if machine() is None:
+        raise SandboxUnavailable(f"code checks have no seccomp filter for this processor ({os.uname().machine})")
+    if (found := shutil.which("bwrap")) is None:
+        raise SandboxUnavailable(f"code checks need an isolated place to run programs: {INSTALL}")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    why: list[str] = []
+    for python in interpreters():
+        jail = Jail(warm=False)
+        try:
+            layout = layout_of(python)
+            jail._spawn(layout)
+        except (NoLayout, OSError, ValueError) as error:
+            why.append(f"{python}: {error}")
+        else:
+            user = f"uid {NOBODY}" if os.geteuid() == 0 else f"uid {os.geteuid()} (seen as {NOBODY})"
+            return Isolation(layout, version or "bubblewrap", user)
+        finally:
+            jail.kill()
+    raise SandboxUnavailable(
+        f"code checks: bubblewrap is there ({version}) but cannot isolate: {'; '.join(why)}. It needs user namespaces:"
+        " `sysctl kernel.unprivileged_userns_clone=1`, `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, and"
+        " in a container, that it may create them (docker: --security-opt seccomp=unconfined)"
+    )

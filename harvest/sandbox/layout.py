@@ -1,0 +1,108 @@
+"""Which Python runs in the jail, and the few files of the host that it needs: the interpreter, its standard library,
+the shared libraries that these load. No site-packages, and no path of the host's: everything lies under /py and /lib.
+"""
+
+import base64
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+INSIDE = ("wire", "stage", "zygote")
+_LEFT_OUT = re.compile(
+    r"_tkinter|_curses|readline|_ssl|_hashlib|_sqlite3|_?gdbm|_?dbm|_bz2|_lzma|_uuid|nis|_test|xx|_crypt"
+)
+"""Extension modules that answers do without, and whose libraries need not be there."""
+_QUERY = """
+import base64, importlib.util, json, marshal, sys, sysconfig
+pyc = {}
+for name, source in json.load(sys.stdin).items():
+    code = compile(source, "/py/winnow/" + name + ".py", "exec")
+    pyc[name] = base64.b64encode(importlib.util.MAGIC_NUMBER + b"\\1" + bytes(11) + marshal.dumps(code)).decode()
+print(json.dumps({
+    "stdlib": sysconfig.get_path("stdlib"), "platform": sysconfig.get_path("platstdlib"), "lib": sys.platlibdir,
+    "version": sys.version.split()[0], "at_least": sys.version_info >= (3, 11), "pyc": pyc,
+}))
+"""
+
+
+class NoLayout(Exception):
+    """This interpreter cannot be put into a jail; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is bound where. `binds` are (path of the host, path in the jail)."""
+
+    python: str
+    """The interpreter's path on the host."""
+    version: str
+    binds: tuple[tuple[str, str], ...]
+    empty: tuple[str, ...]
+    """Folders of the jail that are covered with nothing."""
+    inside: tuple[tuple[str, bytes], ...]
+    """Our own part: file name, compiled for this interpreter."""
+
+
+def interpreters() -> list[str]:
+    """What may be tried, in order: the interpreter that runs winnow, then the system's."""
+    own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    system = [os.path.realpath(p) for p in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(p).exists()]
+    return list(dict.fromkeys([own, *system]))
+
+
+@cache
+def layout_of(python: str) -> Layout:
+    """Raises NoLayout where the interpreter is too old, or its libraries cannot be listed."""
+    if os.geteuid() == 0 and not _reachable(python):
+        raise NoLayout(f"{python}: lies where root alone may look, and the jail is not root's")
+    sources = {name: Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in INSIDE}
+    try:
+        found = json.loads(_output([python, "-I", "-S", "-c", _QUERY], json.dumps(sources)))
+    except ValueError as error:
+        raise NoLayout(f"{python}: says nothing of itself: {error}") from None
+    if not found["at_least"]:
+        raise NoLayout(f"{python}: Python {found['version']}, and 3.11 is needed")
+    standard, platform = os.path.realpath(found["stdlib"]), os.path.realpath(found["platform"])
+    name = Path(standard).name
+    extensions = [str(p) for p in sorted(Path(platform, "lib-dynload").glob("*.so")) if not _LEFT_OUT.match(p.name)]
+    binds = [(python, f"/py/bin/{Path(python).name}"), (standard, f"/py/lib/{name}")]
+    if platform != standard:
+        binds.append((platform, f"/py/{found['lib']}/{name}"))
+    binds += _libraries([python, *extensions])
+    empty = tuple(f"/py/lib/{name}/{f}" for f in ("site-packages", "dist-packages") if Path(standard, f).is_dir())
+    inside = tuple((f"{n}.pyc", base64.b64decode(data)) for n, data in found["pyc"].items())
+    return Layout(python, found["version"], tuple(binds), empty, inside)
+
+
+def _libraries(binaries: list[str]) -> list[tuple[str, str]]:
+    """The shared libraries that these load, with the loader, which has a place of its own."""
+    listed = _output(["ldd", *binaries], "")
+    places: dict[str, str] = {}
+    for line in listed.splitlines():
+        if match := re.match(r"\s+(\S+) => (/\S+) \(0x", line):
+            places.setdefault(f"/lib/{Path(match[1]).name}", os.path.realpath(match[2]))
+        elif match := re.match(r"\s+(/\S+) \(0x", line):
+            places.setdefault(match[1], os.path.realpath(match[1]))
+    return [(source, place) for place, source in sorted(places.items())]
+
+
+def _output(command: list[str], text: str) -> str:
+    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoLayout(f"{command[0]}: {error}") from None
+    if not done.stdout:
+        raise NoLayout(f"{command[0]}: {done.stderr.strip()[-300:] or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _reachable(path: str) -> bool:
+    """Whether any user can walk there."""
+    return all(p.stat().st_mode & stat.S_IXOTH for p in Path(path).parents)

@@ -1,0 +1,378 @@
+"""Runs inside the jail, locked in already: the program itself, or the tests of a question against a proxy of it.
+
+All that this process says is the program's word. It is never asked whether it passed, only for values; the tests'
+stage says what the tests found, and no code of the candidate's runs there.
+
+    script  standard input and output alone
+    serve   judge → ["call", name or handle, arguments, keywords] and get, set, iter, next
+            → ["value", value, arguments as they are now or null] · ["raised", type, text] · ["end"]
+    tests   the other side of the same: it calls, the judge carries. At last ["passed", asserts] or ["failed", why]
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and collections are slow to import, and a script may need neither
+    import types
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn
+
+    Job = dict[str, Any]
+WARM = (
+    "json", "wire", "ast", "re", "math", "cmath", "collections", "itertools", "functools", "heapq", "bisect", "string",
+    "typing", "random", "operator", "copy", "decimal", "fractions", "datetime", "threading", "queue", "traceback",
+    "dataclasses", "enum", "statistics", "array", "time", "hashlib", "textwrap", "encodings.latin_1", "linecache",
+)  # fmt: skip
+
+
+def warm() -> None:
+    """Imports what programs import, once for all that are forked."""
+    for name in WARM:
+        __import__(name)
+
+
+def enter(job: Job, channel: int) -> NoReturn:
+    sys.path[:] = [place for place in sys.path if not place.endswith("winnow")]
+    sys.argv[:] = ["solution.py"]
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # `site` would bring them
+    os.write(channel, b"\1")  # the judge knows now that whatever comes is the program's doing
+    if job["kind"] == "script":
+        _script(job["sources"])
+    talk = Channel(channel)
+    try:
+        (_serve if job["kind"] == "serve" else _tests)(job, talk)
+    finally:
+        os._exit(0)
+
+
+class Channel:
+    """Messages with their length in front, over one descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        from wire import MOST_BYTES, dumps, loads  # type: ignore[import-not-found]
+
+        self._descriptor, self._most, self._dumps, self._loads = descriptor, MOST_BYTES, dumps, loads
+
+    def say(self, message: Any) -> None:
+        data = memoryview(self._dumps(message))
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def hear(self) -> Any:
+        size = int.from_bytes(self._read(4), "big")
+        return self._loads(self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self._descriptor, size)
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def _module(name: str) -> dict[str, Any]:
+    module = type(sys)(name)
+    sys.modules[name] = module
+    return module.__dict__
+
+
+def _compiled(source: str, name: str) -> types.CodeType:
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+# ---- a script
+
+
+def _script(sources: list[str]) -> NoReturn:
+    """Runs it as `__main__`; ends as Python would: 0, sys.exit's code, or 1 with a traceback on stderr."""
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    code = 0
+    try:
+        namespace = _module("__main__")
+        for source in sources:
+            exec(_compiled(source, "<solution>"), namespace)  # noqa: S102
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException as error:  # noqa: BLE001 - whatever the program raised
+        code = 1
+        _tell(error)
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - the program may have put anything in its place
+        code = 1
+        _tell(error)
+    os._exit(code & 0xFF)
+
+
+def _tell(error: BaseException) -> None:
+    try:
+        os.write(2, f"{_line(error)}: {_described(error)}".encode("utf-8", "replace")[:2000])
+    except BaseException:  # noqa: BLE001 - nobody is left to be told
+        os._exit(1)
+
+
+def _line(error: BaseException) -> str:
+    """Where in the solution it was raised."""
+    at, line = error.__traceback__, None
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == "<solution>":
+            line = at.tb_lineno
+        at = at.tb_next
+    return f"line {line}" if line else "error"
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except BaseException:  # noqa: BLE001 - its own __str__ may raise anything
+        return "an exception that cannot be shown"
+
+
+# ---- the candidate's side
+
+
+def _serve(job: Job, talk: Channel) -> None:
+    import wire
+
+    held: list[Any] = []
+
+    def keep(thing: Any) -> int:
+        if len(held) >= 100_000:
+            raise wire.BadWire("too many objects")
+        held.append(thing)
+        return len(held) - 1
+
+    def taken(number: int, _: str) -> Any:
+        return held[number]
+
+    namespace = _module("solution")
+    try:
+        for source in job["sources"]:
+            exec(_compiled(source, "<solution>"), namespace)  # noqa: S102
+    except BaseException as error:  # noqa: BLE001 - whatever the program raised
+        talk.say(["raised", type(error).__name__, f"{_line(error)}: {_described(error)}"])
+        return
+    talk.say(["ready", sorted(n for n in namespace if type(n) is str and not n.startswith("__"))[:5000]])
+    while True:
+        verb, target, *rest = talk.hear()
+        try:
+            thing = namespace[target] if isinstance(target, str) else held[target]
+            if verb == "call":
+                arguments = wire.decode(rest[0], taken)
+                keywords = wire.decode(rest[1], taken)
+                value = thing(*arguments, **keywords)
+                answer = ["value", wire.encode(value, keep), _changed(arguments, rest[0], keep)]
+            elif verb == "get":
+                answer = ["value", wire.encode(getattr(thing, rest[0]), keep), None]
+            elif verb == "set":
+                setattr(thing, rest[0], wire.decode(rest[1], taken))
+                answer = ["value", None, None]
+            elif verb == "iter":
+                answer = ["value", ["h", keep(iter(thing)), "iterator"], None]
+            else:
+                answer = ["value", wire.encode(next(thing), keep), None]
+            talk.say(answer)
+        except StopIteration:
+            talk.say(["end"])
+        except wire.BadWire as error:
+            talk.say(["raised", "BaseException", f"its value cannot be taken out: {error}", ""])
+        except BaseException as error:  # noqa: BLE001 - whatever the program raised
+            talk.say(["raised", _builtin_name(error), f"{_line(error)}: {_described(error)}", _text(error)])
+
+
+def _changed(arguments: list[Any], before: Any, keep: Callable[[Any], int]) -> Any:
+    """The arguments again where the call changed one in place; None where it changed none."""
+    import wire
+
+    if not any(type(a) in (list, dict, set, bytearray) for a in arguments):
+        return None
+    try:
+        now = wire.encode(arguments, keep)
+    except (wire.BadWire, RecursionError):
+        return None
+    return now if now != before else None
+
+
+def _builtin_name(error: BaseException) -> str:
+    """The nearest built-in exception that it is one of."""
+    for kind in type(error).__mro__:
+        if getattr(builtins, kind.__name__, None) is kind:
+            return str(kind.__name__)
+    return "Exception"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error.args[0] if error.args else "")[:2000]
+    except BaseException:  # noqa: BLE001 - its own __str__ may raise anything
+        return ""
+
+
+# ---- the tests' side
+
+
+class _CandidateGone(BaseException):
+    """The tests go no further; a BaseException, so that no `except Exception` of theirs takes it for a pass."""
+
+
+class Remote:
+    """An object that lives in the candidate's jail. It has no value of its own: it equals itself alone."""
+
+    __slots__ = ("_ask", "_id", "_kind")
+
+    def __init__(self, ask: Callable[..., Any], number: int | str, kind: str) -> None:
+        object.__setattr__(self, "_ask", ask)
+        object.__setattr__(self, "_id", number)
+        object.__setattr__(self, "_kind", kind)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._ask("call", self._id, arguments, keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._ask("get", self._id, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("set", self._id, name, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._ask("iter", self._id))
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"a {self._kind} of the candidate's is neither true nor false")
+
+    def __repr__(self) -> str:
+        return f"<{self._kind}>"
+
+
+class _RemoteIterator(Remote):
+    __slots__ = ()
+
+    def __iter__(self) -> _RemoteIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._ask("next", self._id)
+
+
+class _Candidate:
+    """The other end of the channel, as the tests' code meets it."""
+
+    def __init__(self, talk: Channel) -> None:
+        import wire
+
+        self._talk, self._wire = talk, wire
+
+    def remote(self, name: str) -> Remote:
+        return Remote(self.ask, name, name)
+
+    def _held(self, number: int, kind: str) -> Remote:
+        return (_RemoteIterator if kind == "iterator" else Remote)(self.ask, number, kind)
+
+    def _number(self, thing: Any) -> int:
+        if isinstance(thing, Remote) and isinstance(thing._id, int):
+            return thing._id
+        raise TypeError(f"{type(thing).__name__} cannot be handed to the candidate")
+
+    def ask(self, verb: str, target: int | str, *rest: Any) -> Any:
+        encode = self._wire.encode
+        if verb == "call":
+            arguments, keywords = rest
+            sent = [encode(list(arguments), self._number), encode(keywords, self._number)]
+        else:
+            sent = [rest[0], *[encode(value, self._number) for value in rest[1:]]] if rest else []
+        self._talk.say([verb, target, *sent])
+        answer = self._talk.hear()
+        if answer[0] == "end":
+            raise StopIteration
+        if answer[0] == "raised":
+            kind = getattr(builtins, str(answer[1]), None)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                raise _CandidateGone(answer[2])
+            try:
+                error = kind(answer[3])
+            except TypeError:  # UnicodeDecodeError and its like want more
+                error = ValueError(answer[3])
+            raise error
+        if verb == "call" and answer[2] is not None:
+            self._bring_back(arguments, answer[2])
+        return self._wire.decode(answer[1], self._held)
+
+    def _bring_back(self, arguments: tuple[Any, ...], sent: Any) -> None:
+        """What the candidate did to its arguments happens to ours too, one level deep."""
+        for mine, theirs in zip(arguments, self._wire.decode(sent, self._held), strict=True):
+            if type(mine) is type(theirs):
+                if isinstance(mine, list | bytearray):
+                    mine[:] = theirs
+                elif isinstance(mine, dict | set):
+                    mine.clear()
+                    mine.update(theirs)
+
+
+def _tests(job: Job, talk: Channel) -> None:
+    import ast
+
+    namespace = _module("tests")
+    candidate = _Candidate(talk)
+    pieces: list[str] = job["tests"]
+    try:
+        for source in job["context"]:
+            exec(_compiled(source, "<question>"), namespace)  # noqa: S102
+        trees = [ast.parse(piece) for piece in pieces]
+        names = {n.id for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        codes = [compile(tree, "<tests>", "exec", dont_inherit=True) for tree in trees]
+        talk.say(["loaded", len(codes)])
+        theirs = set(talk.hear())
+        asked = {n.id for n in ast.walk(ast.parse(job["entry"] or "", mode="exec")) if isinstance(n, ast.Name)}
+        for name in sorted(names | asked):
+            if name in asked and name in theirs:
+                namespace[name] = candidate.remote(name)
+            elif name not in namespace and not hasattr(builtins, name):
+                if name in sys.stdlib_module_names:
+                    namespace[name] = __import__(name)
+                elif name in theirs:
+                    namespace[name] = candidate.remote(name)
+    except BaseException as error:  # noqa: BLE001 - the tests are data of the user's
+        talk.say(["broken", _described(error)])
+        return
+    passed = 0
+    try:
+        for code in codes:
+            exec(code, namespace)  # noqa: S102
+            passed += 1
+        check = namespace.get("check")
+        if not isinstance(check, Remote) and callable(check) and job["entry"]:
+            check(eval(job["entry"], namespace))  # noqa: S307 - the question's own words: a name, or Solution().name
+    except _CandidateGone as error:
+        talk.say(["failed", str(error), passed])
+    except BaseException as error:  # noqa: BLE001 - an assert that failed, or what the tests made of a value
+        talk.say(["failed", _explained(error, pieces, passed), passed])
+    else:
+        talk.say(["passed", passed])
+
+
+def _explained(error: BaseException, pieces: list[str], passed: int) -> str:
+    """The assert that failed, in its own words where it has none."""
+    at, line = error.__traceback__, 0
+    while at is not None:
+        if at.tb_frame.f_code.co_filename == "<tests>":
+            line = at.tb_lineno
+        at = at.tb_next
+    lines = pieces[min(passed, len(pieces) - 1)].splitlines() if pieces else []
+    where = lines[line - 1].strip()[:300] if 0 < line <= len(lines) else ""
+    what = _described(error)
+    return f"{where} ({what})" if where and what.strip() != "AssertionError:" else where or what

@@ -1,0 +1,305 @@
+"""What is done in jails: a script with its input, calls of a function, tests against a proxy of it.
+
+The judge is this side. It carries messages, keeps the time, counts the calls, and alone knows what is expected; what
+comes out of a jail are values and words, never a verdict of the program's own.
+"""
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harvest.sandbox import wire
+from harvest.sandbox.jail import Jail, JailBroken, Limits, Running
+
+KEPT_OF_STDERR = 2000
+
+
+class Failed(Exception):
+    """The program's fault, in words: it does not load, raised, said what is no message, or ended by itself."""
+
+
+class TimeUp(Exception):
+    """The limit passed, and the program was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a script did. `stdout` is cut at the limit, then `too_much` is set."""
+
+    status: int
+    """Exit code, or minus the signal."""
+    stdout: bytes
+    stderr: bytes
+    too_much: bool
+    wall_s: float
+
+
+def run_script(jail: Jail, sources: Sequence[str], stdin: bytes, limits: Limits) -> Ran:
+    """A program with its standard input. Raises TimeUp, JailBroken."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        given = _in_memory(stdin)
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        for descriptor in (out, err):
+            os.set_blocking(descriptor, False)
+            stack.callback(os.close, descriptor)
+        try:
+            running = jail.run({"kind": "script", "sources": list(sources)}, limits, (given, out_end, err_end))
+        finally:
+            for descriptor in (given, out_end, err_end):
+                os.close(descriptor)
+        stack.callback(jail.stop, running)
+        _hear_start(jail, running)
+        kept = {out: bytearray(), err: bytearray()}
+        poll = select.poll()
+        for descriptor in (out, err, jail.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        seen, status = 0, None
+        while status is None and seen <= limits.output_bytes:
+            ready = [descriptor for descriptor, _ in poll.poll(max(0.0, running.left_s()) * 1000)]
+            if running.left_s() <= 0:
+                raise TimeUp
+            seen += sum(_drain(descriptor, kept[descriptor], poll) for descriptor in ready if descriptor in kept)
+            if jail.fileno() in ready:
+                status = jail.reap(running)
+        for descriptor in kept:
+            while seen <= limits.output_bytes and (got := _drain(descriptor, kept[descriptor], None)):
+                seen += got
+        too_much = seen > limits.output_bytes
+        stderr = bytes(kept[err][-KEPT_OF_STDERR:])
+        return Ran(-9 if status is None else status, bytes(kept[out]), stderr, too_much, time.monotonic() - began)
+
+
+def _in_memory(data: bytes) -> int:
+    """A descriptor to read `data` from: a file in memory that nobody can write to through it."""
+    made = os.memfd_create("stdin")
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(made, view) :]
+        return os.open(f"/proc/self/fd/{made}", os.O_RDONLY)
+    finally:
+        os.close(made)
+
+
+def _drain(descriptor: int, kept: bytearray, poll: "select.poll | None") -> int:
+    try:
+        data = os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return 0
+    if not data and poll is not None:
+        poll.unregister(descriptor)
+    kept += data
+    return len(data)
+
+
+def _hear_start(jail: Jail, running: Running) -> None:
+    """The mark of our own code in the jail that all is locked; without it the machinery failed."""
+    poll = select.poll()
+    poll.register(running.channel, select.POLLIN)
+    poll.register(jail.fileno(), select.POLLIN)
+    if not poll.poll(max(0.0, running.left_s()) * 1000):
+        raise TimeUp
+    try:
+        mark = running.channel.recv(1)
+    except BlockingIOError:
+        mark = b""
+    if mark != b"\1":
+        raise JailBroken("the program was not started")
+
+
+class Talk:
+    """Messages with one running program, until its time is up."""
+
+    def __init__(self, jail: Jail, running: Running) -> None:
+        self._jail, self._running, self._last = jail, running, running.deadline
+
+    def within(self, seconds: float) -> None:
+        """Sets the limit anew, for what follows; the start's stays where it is sooner."""
+        self._running.deadline = min(self._last, time.monotonic() + seconds)
+
+    def send(self, message: bytes) -> None:
+        """Raises TimeUp, Failed."""
+        view = memoryview(message)
+        while view:
+            try:
+                view = view[self._running.channel.send(view) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+            except OSError:
+                raise Failed(self._how_it_ended()) from None
+
+    def receive(self) -> bytes:
+        """The next message, as it came. Raises TimeUp, Failed."""
+        size = int.from_bytes(self._exactly(4), "big")
+        if size > wire.MOST_BYTES:
+            raise Failed("it sent more than a value may have")
+        return self._exactly(size)
+
+    def _exactly(self, size: int) -> bytes:
+        got = bytearray()
+        while len(got) < size:
+            try:
+                part = self._running.channel.recv(min(size - len(got), 1 << 20))
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                raise Failed(self._how_it_ended())
+            got += part
+        return bytes(got)
+
+    def _wait(self, what: int) -> None:
+        poll = select.poll()
+        poll.register(self._running.channel, what)
+        if self._running.left_s() <= 0 or not poll.poll(self._running.left_s() * 1000):
+            raise TimeUp
+
+    def _how_it_ended(self) -> str:
+        """It closed its channel: ended, or pretends to."""
+        try:
+            status = self._jail.reap(self._running)
+        except TimeoutError:
+            return "it closed its channel"
+        return f"it ended by itself (exit code {status})" if status >= 0 else f"it was killed by signal {-status}"
+
+
+@contextlib.contextmanager
+def _started(jail: Jail, job: dict[str, Any], limits: Limits) -> Iterator[Talk]:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        running = jail.run(job, limits, (nothing, nothing, nothing))
+    finally:
+        os.close(nothing)
+    try:
+        _hear_start(jail, running)
+        yield Talk(jail, running)
+    finally:
+        jail.stop(running)
+
+
+class Served:
+    """A candidate that is loaded and answers calls."""
+
+    def __init__(self, talk: Talk, names: list[str]) -> None:
+        self._talk, self.names = talk, names
+
+    def carry(self, request: bytes) -> bytes:
+        """A request to the candidate, and its answer as it came. Raises TimeUp, Failed."""
+        self._talk.send(len(request).to_bytes(4, "big") + request)
+        return self._talk.receive()
+
+    def within(self, seconds: float) -> None:
+        """From now on so long, where less than that is not left anyway."""
+        self._talk.within(seconds)
+
+    def call(self, target: str | int, arguments: Sequence[Any]) -> Any:
+        """The value that a function returned, as wire.py's tree; `target` is a name or a handle's number.
+
+        Raises TimeUp, Failed.
+        """
+        return self._value(["call", target, wire.encode(list(arguments)), ["d"]])
+
+    def method(self, name: str, method: str) -> int:
+        """A method of a new object of a class, as a handle's number. Raises TimeUp, Failed."""
+        made = self._handle(["call", name, ["l"], ["d"]])
+        return self._handle(["get", made, method])
+
+    def _value(self, request: list[Any]) -> Any:
+        answer = _read(self.carry(wire.dumps(request)[4:]))
+        if answer[0] == "value" and len(answer) == 3:
+            return answer[1]
+        raise Failed(_words(answer[2] if len(answer) > 2 else "it returned nothing"))
+
+    def _handle(self, request: list[Any]) -> int:
+        value = self._value(request)
+        if isinstance(value, list) and value[:1] == ["h"] and len(value) == 3 and type(value[1]) is int:
+            return value[1]
+        raise Failed("what should be an object is none")
+
+
+@contextlib.contextmanager
+def served(jail: Jail, sources: Sequence[str], limits: Limits) -> Iterator[Served]:
+    """The candidate, loaded. Raises TimeUp, Failed, JailBroken."""
+    with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as talk:
+        said = _read(talk.receive())
+        if said[0] != "ready" or not all(isinstance(name, str) for name in said[1]):
+            raise Failed(_words(said[2] if len(said) > 2 else "it does not load"))
+        yield Served(talk, said[1])
+
+
+def _read(message: bytes) -> list[Any]:
+    """A message that came from a program. Raises Failed where it is none."""
+    try:
+        said = wire.loads(message)
+    except wire.BadWire as error:
+        raise Failed(f"it sent what is no message: {error}") from None
+    if not isinstance(said, list) or len(said) < 2 or (said[0] in ("ready",) and not isinstance(said[1], list)):
+        if said == ["end"]:
+            return ["raised", "StopIteration", "StopIteration"]
+        raise Failed("it sent what is no message")
+    return said
+
+
+def _words(said: object) -> str:
+    return str(said)[:500]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What the tests found: `why` is None where all of them passed. `calls` counts what they asked the candidate."""
+
+    why: str | None
+    passed: int
+    calls: int
+
+
+class BrokenTests(Exception):
+    """The question's own tests do not load: no verdict on the candidate."""
+
+
+def run_tests(
+    candidate: Served | None,
+    jail: Jail,
+    tests: Sequence[str],
+    entry: str | None,
+    context: Sequence[str],
+    limits: Limits,
+) -> Tested:
+    """The question's tests in a jail of their own; each call of theirs is carried to the candidate.
+
+    Without a candidate they are only loaded. Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
+    """
+    job = {"kind": "tests", "tests": list(tests), "entry": entry, "context": list(context)}
+    with _started(jail, job, limits) as talk:
+        try:
+            said = _read(talk.receive())
+            if said[0] == "loaded" and candidate is not None:
+                talk.send(wire.dumps(candidate.names))
+        except Failed as error:
+            raise BrokenTests(f"the tests do not load: {error}") from None
+        if said[0] != "loaded":
+            raise BrokenTests(f"the tests do not load: {_words(said[1])}")
+        if candidate is None:
+            return Tested(None, 0, 0)
+        calls = 0
+        while True:
+            try:
+                message = talk.receive()
+            except Failed as error:
+                return Tested(f"the tests' process died on what the candidate returned: {error}", 0, calls)
+            said = _read(message)
+            if said[0] == "passed":
+                return Tested(None, int(said[1]), calls)
+            if said[0] in ("failed", "broken"):
+                return Tested(_words(said[1]), 0, calls)
+            calls += 1
+            answer = candidate.carry(message)
+            talk.send(len(answer).to_bytes(4, "big") + answer)
