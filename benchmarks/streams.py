@@ -1,11 +1,12 @@
 """How many streams one core follows: `python benchmarks/streams.py [--streams 500 1000 2000 4000] [--tls]`.
 
 A server of its own, pinned to another core, sends each stream 20 tokens a second, one event a token, one HTTP chunk
-an event, as DeepSeek writes them. The clients, one after the other and pinned to one core: winnow's teacher, a bare
-aiohttp loop (`async for line`, json.loads), and the openai client. For each: its share of the core, CPU for 1,000
-events, how long after the sending of a stream's last event the whole reply was there (median, 99%), memory a stream.
-The server's own lag behind its schedule stands beside it: where that is more than some milliseconds, the server is
-the wall and the row says nothing.
+an event, as DeepSeek writes them. The clients, one after the other and pinned to one core: winnow's teacher alone; the
+whole `harvest collect` (store, budget, checks and all its processes on that core); a bare aiohttp loop (`async for
+line`, json.loads); and the openai client. For each: the share of the core that it takes while all of them are open
+(above 100% it falls behind), CPU an event, how long after the sending of
+a stream's last event the whole reply was there (for `collect`: in the store, on the disk), memory. The server's own
+lag behind its schedule stands beside it: where that grows to a second, the server is the wall.
 """
 
 import argparse
@@ -15,13 +16,15 @@ import os
 import resource
 import selectors
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -36,7 +39,7 @@ SLOTS = 50
 TOKENS = 4096
 KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef"
 BODY = {"model": "some-reasoner", "messages": [{"role": "user", "content": "?"}], "max_tokens": TOKENS}
-WORDS = "so let me look at this again and add the two numbers that were given first".split()
+WORDS = ["so", "let", "me", "look", "at", "this", "again", "and", "add", "the", "two", "numbers", "given", "first"]
 
 
 def chunk(delta: dict[str, object], finish: str | None = None, **top: object) -> bytes:
@@ -122,7 +125,7 @@ class Server:
                 else:
                     client.send(self._ending())
                     ended.append(client)
-            except (BlockingIOError, ssl.SSLWantWriteError):
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 continue  # its buffers are full: that client is far behind
             except OSError:
                 ended.append(client)
@@ -134,7 +137,9 @@ class Server:
     def _ending(self) -> bytes:
         usage = {"prompt_tokens": 9, "completion_tokens": self.events, "total_tokens": 9 + self.events}
         last = chunk({"content": "\\boxed{42}"}, "stop")
-        return last + chunk({}, usage=usage, system_fingerprint=repr(time.time())) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+        return (
+            last + chunk({}, usage=usage, system_fingerprint=repr(time.time())) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+        )
 
 
 # ---- the clients: each asks once and gives the moment at which the last event left the server
@@ -182,7 +187,43 @@ async def with_openai(url: str, streams: int, go: Callable[[Ask], Awaitable[None
         await go(ask)
 
 
+NAMES = ["winnow", "collect", "aiohttp", "openai"]
 CLIENTS = {"winnow": with_winnow, "aiohttp": with_aiohttp, "openai": with_openai}
+
+
+def measure_collect(url: str, streams: int) -> dict[str, object]:
+    """The whole command, from its start to its end, with as many questions as streams."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        rows = ({"id": f"q{n}", "question": f"What is {n} + 1?", "answer": "42"} for n in range(streams))
+        (place / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (place / "run.toml").write_text(
+            f'name = "r"\nquestions = "questions.jsonl"\nstore = "sqlite:///{place}/store.db"\n[teacher]\n'
+            f'base_url = "{url}"\nmodel = "some-reasoner"\nstream = true\nmax_concurrency = {streams}\n'
+            f'price_usd_per_mtok = {{ input = "1", output = "1" }}\n[sampling]\nmax_tokens = {TOKENS}\ntries = 1\n'
+            '[budget]\nusd = "100000"\n'
+        )
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        env = {**os.environ, "WINNOW_RUNS": folder, "PYTHONPATH": str(Path(__file__).parents[1])}
+        command = [sys.executable, "-m", "harvest", "collect", str(place / "run.toml")]
+        subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
+        with closing(sqlite3.connect(place / "store.db")) as db:
+            ended = db.execute("SELECT ended_at, system_fingerprint FROM try WHERE state = 'answered'").fetchall()
+            most = db.execute("SELECT max(peak_in_flight) FROM session").fetchone()[0]
+        if len(ended) != streams:
+            raise ValueError(f"{len(ended)} of {streams} answered")
+        return {
+            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "wall_s": wall_s,
+            **lags_of([datetime.fromisoformat(at).timestamp() - float(left) for at, left in ended]),
+            "kib_a_stream": after.ru_maxrss / streams,
+            "at_once": most,
+        }
+
+
+def lags_of(lags_s: list[float]) -> dict[str, float]:
+    return {"lag_s": median(lags_s), "lag_p99_s": quantiles(lags_s, n=100)[98]}
 
 
 async def measure(client: str, url: str, streams: int, ramp_s: float) -> dict[str, object]:
@@ -202,8 +243,7 @@ async def measure(client: str, url: str, streams: int, ramp_s: float) -> dict[st
     return {
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.monotonic() - began,
-        "lag_s": median(lags),
-        "lag_p99_s": quantiles(lags, n=100)[98],
+        **lags_of(lags),
         "kib_a_stream": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / streams,
     }
 
@@ -229,7 +269,7 @@ def row(client: str, streams: int, args: argparse.Namespace, certificate: Path |
         done = subprocess.run(
             [*command, "--client", client, "--url", f"{scheme}://localhost:{port}/v1", "--streams", str(streams),
              "--core", str(cores[0]), "--ramp", str(args.ramp)],
-            stdout=subprocess.PIPE, text=True, check=True, timeout=10 * (args.ramp + args.seconds),
+            stdout=subprocess.PIPE, text=True, check=True, timeout=5 * (args.ramp + args.seconds) + 30,
             env={**os.environ, **({"SSL_CERT_FILE": str(certificate)} if certificate else {})},
         )  # fmt: skip
         return {**json.loads(done.stdout), "server": json.loads(server.stdout.readline())}
@@ -252,7 +292,10 @@ def certificate_in(folder: str) -> Path:
 def table(args: argparse.Namespace) -> None:
     events = args.seconds * TOKENS_A_SECOND
     print(f"{TOKENS_A_SECOND} tokens a second and stream, {args.seconds:g} s each, {'TLS' if args.tls else 'plain'}")
-    print("| client | streams | events/s | of the core | CPU µs an event | lag median, 99% (s) | KiB a stream | server's lag, 99% |")
+    print(
+        "| client | streams | events/s | of the core | CPU µs an event | lag median, 99% (s) | KiB a stream"
+        " | server's lag, 99% |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         certificate = certificate_in(folder) if args.tls else None
@@ -263,9 +306,10 @@ def table(args: argparse.Namespace) -> None:
                 except (subprocess.SubprocessError, ValueError) as e:
                     print(f"| {client} | {streams:,} | broke off: {type(e).__name__} |||||||", flush=True)
                     break
-                share = r["cpu_s"] / r["wall_s"]
+                at_once = f" ({r['at_once']:,} at once)" if "at_once" in r else ""
+                share = r["cpu_s"] / args.seconds
                 print(
-                    f"| {client} | {streams:,} | {streams * TOKENS_A_SECOND:,} | {share:.0%}"
+                    f"| {client}{at_once} | {streams:,} | {streams * TOKENS_A_SECOND:,} | {share:.0%}"
                     f" | {1e6 * r['cpu_s'] / streams / events:.1f} | {r['lag_s']:.2f}, {r['lag_p99_s']:.2f}"
                     f" | {r['kib_a_stream']:.0f} | {r['server']['p99_ms']:.1f} ms |",
                     flush=True,
@@ -277,7 +321,7 @@ def table(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--streams", type=int, nargs="+", default=[500, 1000, 2000, 4000])
-    parser.add_argument("--clients", nargs="+", default=list(CLIENTS), choices=CLIENTS)
+    parser.add_argument("--clients", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--seconds", type=float, default=20, help="how long each stream is")
     parser.add_argument("--ramp", type=float, default=5, help="over so many seconds the streams are opened")
     parser.add_argument("--hopeless", type=float, default=2, help="no more streams for a client so many seconds behind")
@@ -288,7 +332,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--certificate", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
@@ -299,7 +343,13 @@ def main() -> None:
             tls.load_cert_chain(args.certificate)
         Server(args.seconds, tls).run()
     elif args.client:
-        print(json.dumps(uvloop.run(measure(args.client, args.url, args.streams[0], args.ramp))))
+        streams = args.streams[0]
+        found = (
+            measure_collect(args.url, streams)
+            if args.client == "collect"
+            else uvloop.run(measure(args.client, args.url, streams, args.ramp))
+        )
+        print(json.dumps(found))
     else:
         table(args)
 

@@ -6,12 +6,15 @@ not followed, nothing is tried again behind the ledger's back (docs/decisions.md
 
 import asyncio
 import json
+import math
+import select
 import socket
 import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -45,12 +48,9 @@ SHORTEST_SECRET = 12
 KEEPALIVE_S = 15
 """Idle connections are dropped early: a server that closes one just as we send leaves the try in doubt."""
 
-GATHER_S = 0.5
-GATHER_SHARE = 0.05
-GATHER_BYTES = 1 << 15
-"""After each read of a stream its bytes may gather, for this share of how long it has been open and no longer than
-GATHER_S: waking up for each token is what a core spends itself on (docs/streams.md). A stream that brings so many
-bytes at once is read on without a pause."""
+GATHER_S, GATHER_SHARE, GATHER_BYTES = 0.5, 0.05, 1 << 15
+"""After each read of a stream its bytes may gather, for this share of how long it has been open, no longer than
+GATHER_S and no more than GATHER_BYTES: waking up for each token is what a core spends itself on (docs/streams.md)."""
 
 PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 180_000}
 """The kernel asks a silent peer whether it is still there, so that one that vanished fails within three minutes.
@@ -270,9 +270,10 @@ class Teacher:
         """The reply, or what there is of one that ran into a loop: leaving it unread closes its connection."""
         reader = StreamReader()
         arriving.follow(reader, self._clean)
+        most_s = min(GATHER_S, (self._idle_timeout_s or math.inf) / 4)
         try:
             held = b""
-            async with aclosing(_unpacked(response, _gathered(response), limit_bytes)) as chunks:
+            async with aclosing(_unpacked(response, _gathered(response, most_s), limit_bytes)) as chunks:
                 async for chunk in chunks:
                     data = self._blanked(held + chunk)
                     begun = self._begun_at_end(data)
@@ -304,20 +305,66 @@ def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-async def _gathered(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body of a stream, several events at a time: what comes meanwhile waits in the kernel's buffer."""
+class _Valve:
+    """Lets what a socket receives gather in the kernel: its reader is woken once GATHER_BYTES are there, at the
+    connection's end, or after a while. (Pausing the transport would do without TLS alone: a paused TLS transport of
+    uvloop throws away what is unread when its peer hangs up.)"""
+
+    def __init__(self, transport: asyncio.BaseTransport | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport if transport is not None and _holds_back() else None
+        self._socket = None if self._transport is None else self._transport.get_extra_info("socket")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close_for(self, wait_s: float) -> None:
+        if self._timer is None:
+            self._wake_at(GATHER_BYTES)
+        else:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(wait_s, self.open)
+
+    def open(self) -> None:
+        """The next byte wakes the reader again. A connection goes back to the pool this way only."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._wake_at(1)
+
+    def _wake_at(self, n: int) -> None:
+        if self._socket is not None and self._transport is not None and not self._transport.is_closing():
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, n)
+
+
+@cache
+def _holds_back() -> bool:
+    """Whether the kernel keeps a reader asleep below SO_RCVLOWAT, and wakes it when that is lowered (Linux 4.18)."""
+    if not hasattr(select, "epoll"):
+        return False
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sender:
+        receiver, _ = server.accept()
+        with receiver, select.epoll() as waiting:
+            waiting.register(receiver, select.EPOLLIN)
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, GATHER_BYTES)
+            sender.sendall(b"x")
+            asleep = not waiting.poll(0.01)
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            return asleep and bool(waiting.poll(0.1))
+
+
+async def _gathered(response: aiohttp.ClientResponse, most_s: float) -> AsyncIterator[bytes]:
+    """The body of a stream, several events at a time."""
     loop, content = asyncio.get_running_loop(), response.content
     began_s = loop.time()
-    while chunk := await content.readany():
-        yield chunk
-        if len(chunk) >= GATHER_BYTES or content.is_eof() or (connection := response.connection) is None:
-            continue
-        transport = connection.transport
-        if transport is None or transport.is_closing():
-            continue
-        transport.pause_reading()
-        await asyncio.sleep(min(GATHER_S, (loop.time() - began_s) * GATHER_SHARE))
-        transport.resume_reading()
+    valve = _Valve(response.connection.transport if response.connection is not None else None)
+    try:
+        while chunk := await content.readany():
+            yield chunk
+            if content.is_eof():
+                valve.open()
+            else:
+                valve.close_for(min(most_s, (loop.time() - began_s) * GATHER_SHARE))
+    finally:
+        valve.open()
 
 
 async def _unpacked(

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from harvest.repetition import CHARS, CHARS_WITHOUT_WORDS, TIMES, loop_at_end
 from harvest.reply import REPETITION, cut_short
 from harvest.response import read_response
 from harvest.stream import StreamReader
-from harvest.teacher import Arriving, Teacher
+from harvest.teacher import Arriving, Teacher, _socket
 from harvest.trace import Reply
 
 Endpoints = Callable[..., Endpoint]
@@ -461,6 +462,13 @@ async def test_a_loop_is_broken_off_and_its_connection_closed(endpoint: Endpoint
     with pytest.raises(TooLarge) as too_large:
         await asyncio.wait_for(ask(teacher, stop_repeating=False), 30)
     assert isinstance(too_large.value.reply, Reply)
+
+
+def test_a_socket_notices_that_its_peer_has_vanished() -> None:
+    with _socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1))) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 # The whole command: what the store keeps and what it costs
