@@ -333,7 +333,6 @@ def import_answers(
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
-            write_whole(runs_folder() / name / "config.json", json.dumps(store.config_of(name), indent=2) + "\n")
             to, _ = _write_export(store, name, to=None, which="selected", form="jsonl", report=report)
     return {"run": name, "lines": intake.as_json(), "judged": judged.judged, "dataset": str(to), "report": report}
 
@@ -387,8 +386,13 @@ class _Warnings:
 
 @contextmanager
 def _importing(store: Store, settings: dict[str, Any]) -> Iterator[int]:
-    """An import's start in the store, and how it ended."""
+    """An import's start in the store, and how it ended. Its folder names the store from the first line on."""
     run_id = put_imported_run(store, settings)
+    folder = runs_folder() / settings["name"]
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        kept = json.dumps(store.config_of(settings["name"]), indent=2, ensure_ascii=False)
+        write_whole(folder / "config.json", kept + "\n")
     with store.transaction():
         session_id = store.begin_session(run_id, False, now())
     status = "interrupted"

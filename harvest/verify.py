@@ -11,8 +11,10 @@ from typing import Any
 
 from harvest.checks import CHECKS, Judge, gold_problems
 from harvest.config import Sampling
+from harvest.errors import Cut, RowRefused
 from harvest.plan import next_step
 from harvest.questions import has_gold
+from harvest.refusal import BROKE_OFF
 from harvest.reply import cut_short
 from harvest.run import now
 from harvest.store import Store, StoredAnswer
@@ -25,13 +27,6 @@ PAGES_AHEAD = 2
 """So many pages are being judged while an earlier one is written."""
 NO_GOLD = "no_gold"
 """Why an answer is not accepted that there is nothing to judge by."""
-BROKE_OFF = {
-    "content_filter": "row",
-    "error": "cut",
-    "abort": "cut",
-    "insufficient_system_resource": "cut",
-}
-"""Finish reasons of an imported answer that is not whole, and the class of failure that a try would have had."""
 SHOWN_NAMES = 3
 BEGUN, ENDED = "verify", "verified"
 """Events around one pass over a run."""
@@ -190,8 +185,11 @@ def _gold_of(
 
 
 def unfinished(reply: Reply) -> str | None:
-    """Why an answer is not whole and no check is asked about it, or None."""
-    return cut_short(reply) or BROKE_OFF.get((reply.finish_reason or "").lower())
+    """Why an answer is not whole and no check is asked about it: the class of failure that a try would have had; or
+    None. An imported answer alone may be unfinished in another way than at its limit."""
+    ended_by = (reply.finish_reason or "").lower()
+    broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
+    return cut_short(reply) or broken
 
 
 def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: Judge) -> Waiting | None:

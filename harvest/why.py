@@ -29,7 +29,7 @@ OUTCOMES = {
     "error": "not judged: the check could not",
 }
 REASONS = {
-    "wrong": "its answer is wrong",
+    "wrong": "its check found it wrong",
     "no_answer": "it states no answer",
     "truncated": "it was cut at its token limit, so there is no answer worth a check",
     "repetition": "it had run into a loop and was broken off, so there is no answer worth a check",
@@ -133,14 +133,19 @@ def _headline(n: int, of: int, a: Mapping[str, Any]) -> Text:
     reused = " (from the store: another attempt had bought it)" if a["reused"] else ""
     reason = str(a["reason"])
     if a["state"] == "failed":
-        words, style = f"no answer: {REASONS.get(reason, _safe(reason))}", "red"
+        words, style = f"no answer: {_why(reason)}", "red"
     elif a["accepted"] is None:
         words, style = ("answered, not judged yet" if a["state"] == "answered" else "no answer yet"), ""
     elif a["accepted"]:
         words, style = "accepted", "green"
     else:
-        words, style = f"rejected: {REASONS.get(reason, _safe(reason).replace('_', ' '))}", "red"
+        words, style = f"rejected: {_why(reason)}", "red"
     return Text(f"Attempt {n} of {of}: {words}{reused}", style)
+
+
+def _why(reason: str) -> str:
+    name = _safe(reason).replace("_", " ")
+    return f"{name} ({REASONS[reason]})" if reason in REASONS else name
 
 
 def _money(attempts: Sequence[Mapping[str, Any]]) -> str:

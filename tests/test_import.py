@@ -575,6 +575,8 @@ def test_killed_while_storing_and_while_judging_it_goes_on(imports: Imports) -> 
     process.communicate()
     had = stored(imports.store)
     assert had > 0
+    folder = imports.folder / "runs/r"
+    assert json.loads((folder / "config.json").read_text())["store"] == f"sqlite:///{imports.store}"
     process = imports.start("import", file, "--name", "r")
     wait_until(process, imports.store, 1, judged)
     process.send_signal(signal.SIGKILL)
