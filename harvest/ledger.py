@@ -14,7 +14,7 @@ from harvest.store import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GROUP_S = 0.006
+GROUP_S = 0.003
 """How long the writer waits for company before it commits."""
 
 

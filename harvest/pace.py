@@ -26,7 +26,7 @@ OLD_S = 120.0
 """What was taken over a longer span is no measure of a limit that has just come down."""
 SLOWEST = 0.01
 DECREASE = 0.96
-NOTHING_LEFT = 0.985
+NOTHING_LEFT = 0.99
 """A decrease before the first refusal, where an endpoint announces that nothing is left."""
 INCREASE_A_SECOND = 0.01
 CLIMB, CLIMB_EVERY_S = 1.5, 1.0

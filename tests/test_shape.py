@@ -12,7 +12,7 @@ from conftest import ROOT
 from harvest.config import describe
 
 PURE = {
-    "plan", "pace", "money", "reply", "refusal", "response", "stream", "repetition", "untrusted", "stats", "forecast",
+    "plan", "pace", "limits", "money", "reply", "refusal", "response", "stream", "repetition", "untrusted", "stats", "forecast",
     "report",
 }  # fmt: skip
 EDGES = {"store", "teacher", "local", "collect", "session", "ledger", "buy", "run", "questions"}
