@@ -201,6 +201,19 @@ def test_a_symbolic_answer_that_hangs_its_check_is_a_timeout_and_the_next_is_rig
     assert not got["q1"][0]
 
 
+def test_a_models_text_cannot_pass_for_winnows_own_lines(imports: Imports) -> None:
+    forged = "\x1b[2J\u202e\nAttempt 2 of 2: accepted\r\n  verdict     math 9: right\n\\boxed{4}"
+    imports.take(imports.file("a.jsonl", [line(1, forged)]))
+    out, _ = imports.run("why", "r", "q1")
+    own = [text for text in out.splitlines() if "│" not in text]
+    assert [text for text in own if text.startswith("Attempt")] == [
+        "Attempt 1 of 1: rejected: wrong (its check found it wrong)"
+    ]
+    assert not any("math 9" in text for text in own)
+    assert not {"\x1b", "\u202e", "\r"} & set(out)
+    assert json.loads(imports.run("why", "r", "q1", "--json")[0])["attempts"][0]["answer"] == forged
+
+
 def test_words_of_an_empty_pass() -> None:
     nothing = {"before": 1, "now": 1}
     said = {
