@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
     """Starts scripted endpoints, and closes them."""
     open_now: list[Endpoint] = []
 
-    def start(script: Script | None = None) -> Endpoint:
-        open_now.append(Endpoint(script).__enter__())
+    def start(script: Script | None = None, tls: ssl.SSLContext | None = None) -> Endpoint:
+        open_now.append(Endpoint(script, tls).__enter__())
         return open_now[-1]
 
     yield start

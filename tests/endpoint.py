@@ -18,6 +18,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -157,8 +158,9 @@ def echo(asked: Asked) -> Say:
 class Endpoint:
     """Serves until it is closed. Its books may be read from any thread."""
 
-    def __init__(self, script: Script | None = None) -> None:
+    def __init__(self, script: Script | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.script: Script = script or (lambda _: Say())
+        self._tls = tls
         self.asked: list[Asked] = []
         self.bill: list[tuple[str, int]] = []
         """(digest of the body, picodollars) of every answer that was made, in that order."""
@@ -201,9 +203,11 @@ class Endpoint:
 
     async def serve(self, port: int, ready: Callable[[int], None]) -> None:
         self._ending = asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", port, backlog=4096, limit=1 << 20)
+        server = await asyncio.start_server(
+            self._connected, "127.0.0.1", port, backlog=4096, limit=1 << 20, ssl=self._tls
+        )
         self.port = server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.url = f"https://localhost:{self.port}/v1" if self._tls else f"http://127.0.0.1:{self.port}/v1"
         ready(self.port)
         await self._ending.wait()
         server.close()

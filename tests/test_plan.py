@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.config import Sampling
-from harvest.plan import TRUNCATED, Ask, Step, next_step
+from harvest.plan import REPETITION, TRUNCATED, Ask, Step, next_step
 from harvest.trace import Attempt
 
 LIMIT = 100
@@ -57,6 +57,12 @@ def test_a_truncated_answer_is_never_asked_again_with_the_same_limit() -> None:
     assert step(cut, when_truncated="raise", raised_max_tokens=150).asks == (Ask(0, 150),)
 
 
+def test_an_answer_that_was_broken_off_for_its_loop_ends_the_question() -> None:
+    loop = attempt(0, accepted=False, reason=REPETITION)
+    for when in ("give_up", "raise"):
+        assert step(loop, samples=3, when_truncated=when) == Step(ended="given_up")
+
+
 def test_a_limit_is_raised_once() -> None:
     cut = attempt(0, accepted=False, reason=TRUNCATED)
     again = attempt(0, accepted=False, reason=TRUNCATED, limit=2 * LIMIT)
@@ -67,7 +73,7 @@ states = st.one_of(
     st.tuples(st.just("open"), st.none(), st.none()),
     st.tuples(st.just("failed"), st.none(), st.sampled_from(["row", "cut", "late"])),
     st.tuples(st.just("answered"), st.just(True), st.none()),
-    st.tuples(st.just("answered"), st.just(False), st.sampled_from(["wrong", "no_answer", TRUNCATED])),
+    st.tuples(st.just("answered"), st.just(False), st.sampled_from(["wrong", "no_answer", TRUNCATED, REPETITION])),
 )
 samplings = st.builds(
     lambda samples, stop, when, raised: Sampling(

@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -469,6 +471,35 @@ def test_a_socket_notices_that_its_peer_has_vanished() -> None:
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         if hasattr(socket, "TCP_KEEPIDLE"):
             assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
+def test_a_server_that_hangs_up_after_the_last_byte_loses_none_of_it(
+    endpoint: Endpoints, place: Places, tmp_path: Path
+) -> None:
+    """Over TLS too, while the bytes of a stream gather."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command for a certificate")
+    pem, words = tmp_path / "localhost.pem", ["so ", "it ", "is ", "\\boxed{42}"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", pem, "-out", tmp_path / "crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    pem.write_bytes(pem.read_bytes() + (tmp_path / "crt").read_bytes())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\ndata: [DONE]\n\n'
+    body = b"".join(chunk({"content": w}) for w in words) + chunk({}, "stop") + usage
+    cuts = tuple(range(40, len(body), 40))
+    rows = [{"id": f"q{n}", "question": f"{n}?", "answer": "42"} for n in range(12)]
+    for secure in (None, tls):
+        teacher = endpoint(lambda a: Say(**sse(body), pieces=cuts, gap_s=0.02 + a.n / 1000, cut_at=len(body)), secure)
+        p = place(teacher.url, rows, folder=f"tls-{bool(secure)}", teacher__stream=True, sampling__tries=1)
+        p.env["SSL_CERT_FILE"] = str(pem)
+        code, _, err = p.collect()
+        assert code == 0, err
+        assert p.report["attempts"]["failed"] == {}
+        assert p.report["questions"]["solved"] == 12
 
 
 # The whole command: what the store keeps and what it costs
