@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from harvest.checks import Judge
-from harvest.checks.maths import is_words
+from harvest.checks.form import is_words
 from harvest.checks.numbers import parse_number
 from harvest.trace import Question
 

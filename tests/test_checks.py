@@ -286,9 +286,9 @@ FORMS = [
 @settings(deadline=None)
 def test_a_number_in_any_form_is_right_and_its_neighbour_never(n: int, form: str, off: int) -> None:
     answer = "So it is \\boxed{" + form.format(n=n) + "}"
-    math = CHECKS["math"]
-    assert math.quick(ask(str(n), "What percent, or how many?"), answer)[0] is Outcome.RIGHT
-    assert math.quick(ask(str(n + off), "What percent, or how many?"), answer)[0] is Outcome.WRONG
+    math, question = CHECKS["math"], "What percent is it?" if "%" in form else "How many are there?"
+    assert math.quick(ask(str(n), question), answer)[0] is Outcome.RIGHT
+    assert math.quick(ask(str(n + off), question), answer)[0] is Outcome.WRONG
 
 
 @given(text=st.text(max_size=300))
@@ -414,7 +414,8 @@ def test_hostile_answers_in_a_row_each_end_in_time() -> None:
     with Judge(workers=1, timeout_s=limit_s) as judge:
         for tower in HOSTILE[:3]:
             started = time.monotonic()
-            assert judge.judge_now(ask(r"18\pi"), f"\\boxed{{{tower}}}").outcome is Outcome.TIMEOUT
+            said = judge.judge_now(ask(r"18\pi"), f"\\boxed{{{tower}}}")
+            assert said.outcome in (Outcome.TIMEOUT, Outcome.ERROR)
             assert time.monotonic() - started < limit_s + 0.5
 
 

@@ -9,17 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from harvest.checks.boxes import Box, find_boxes, side_by_side
 from harvest.checks.check import MOST_CHARACTERS
-
-MOST_BOXES = 12
-"""How many boxes at the end are looked at: a list of solutions is never longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    start: int
-    end: int
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,108 +26,260 @@ class Stated:
     why: str = ""
 
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*(?:(\{)|(-?\d[\d.,/]*))")
-_COMMAND = re.compile(r"\\(?:boxed|fbox)\b")
+def find_stated(answer: str) -> Stated:
+    """What the answer commits to, or in words why nothing can be found."""
+    text = after_thinking(answer)
+    if text is None:
+        return Stated(None, why="the thinking never ended")
+    text = _without_code(_plain_text(text))
+    tagged = _TAG.findall(text)
+    if tagged:
+        return _from_tags(tagged)
+    if re.search(r"<answer>", text):
+        return Stated(None, why="the answer tag is not closed")
+    if not text.strip():
+        return Stated(None, why="the answer is empty")
+    boxes, unclosed = find_boxes(text)
+    if unclosed is not None:
+        if len(unclosed) > MOST_CHARACTERS:
+            return Stated(unclosed, "boxed")
+        last = boxes[-1].content if boxes else None
+        if last is None or not unclosed.strip().startswith(last):
+            return Stated(None, why="the box is not closed")
+    return _from_boxes(text, boxes) if boxes else _from_words(text)
 
 
-def _closing_brace(text: str, opened: int) -> int | None:
-    depth, at = 0, opened
-    stop = min(len(text), opened + MOST_CHARACTERS + 2)
-    while at < stop:
-        character = text[at]
-        if character == "\\":
-            at += 2
-            continue
-        if character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return at
-        at += 1
-    return None
+def final_answer(text: str) -> str | None:
+    """The result that an answer states: its last finished box, what it announces as its answer, or its last
+    line. None where there is none, or its box was never closed."""
+    return find_stated(text).value
 
 
-def _boxes(text: str) -> tuple[list[Box], str | None]:
-    """The last boxes in order of place, and what stands in a later box that was never closed."""
-    commands = [m.start() for m in _COMMAND.finditer(text)][-MOST_BOXES:]
-    boxes: list[Box] = []
-    unclosed = None
-    for start in commands:
-        if boxes and start < boxes[-1].end:
-            continue
-        match = _BOX.match(text, start)
-        if match is None:
-            continue
-        if match[2]:
-            boxes.append(Box(start, match.end(), match[2].rstrip(".,")))
-            unclosed = None
-            continue
-        closing = _closing_brace(text, match.end(1) - 1)
-        if closing is None:
-            unclosed = text[match.end(1) :][: MOST_CHARACTERS + 1]
+# ---- what is no part of the answer
+
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_SPECIAL = re.compile(r"<\|(?:im_start|start_header_id|endoftext|eot_id|end|user)\|>.*\Z", re.DOTALL)
+_TOKEN = re.compile(r"<\|[a-z_]{2,24}\|>|</?s>|<eos>|<end_of_turn>|<\N{FULLWIDTH VERTICAL LINE}[^<>]{2,40}>")
+_PUNCTUATION = str.maketrans("。：，；（）！？", ".:,;()!?")
+_FENCE = re.compile(r"^[ \t]*```[ \t]*([A-Za-z+#]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_PROSE_FENCES = frozenset(("", "text", "txt", "latex", "tex", "math", "markdown", "md", "plaintext", "answer"))
+_INLINE_CODE = re.compile(r"`[^`\n]*\\(?:boxed|fbox)[^`\n]*`(?![*_.\s]*$)", re.MULTILINE)
+
+
+def after_thinking(text: str) -> str | None:
+    """What stands after the chain, where a chain's tags were left in the answer. None: it never ended."""
+    for opening, closing in (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>")):
+        _, tag, tail = text.rpartition(closing)
+        if tag:
+            return tail
+        if text.lstrip().startswith(opening):
+            return None
+    return text
+
+
+def _plain_text(text: str) -> str:
+    """Without the special tokens that a server forgot to drop, and with the punctuation of ASCII."""
+    text = _TOKEN.sub("", _SPECIAL.sub("", text)) if "<" in text else text
+    text = text.replace("\x08oxed", r"\boxed")  # "\b" of a JSON text that was unescaped twice
+    return text if text.isascii() else text.translate(_PUNCTUATION)
+
+
+def _without_code(text: str) -> str:
+    """Without programs, and without boxes that are only quoted: what a program would print is not stated."""
+    if "`" not in text:
+        return text
+    text = _FENCE.sub(lambda fence: fence[2] if fence[1].lower() in _PROSE_FENCES else "\n", text)
+    return _INLINE_CODE.sub(" ", text)
+
+
+# ---- tags and boxes
+
+
+def _from_tags(tagged: list[str]) -> Stated:
+    results = [_inside(content.strip()) for content in tagged[-3:]]
+    last = results[-1]
+    others = [result.value for result in results if result.value != last.value and result.value]
+    return Stated(last.value, last.how, others[-1], last.why) if others and last.value else last
+
+
+def _inside(content: str) -> Stated:
+    if not content:
+        return Stated(None, why="the answer tag is empty")
+    found = find_stated(content)
+    if found.how == "last line" and found.value and "\n" not in content:
+        return Stated(unwrapped(content) or None, "stated")
+    return found
+
+
+_TAKES_BACK = re.compile(
+    r"\b(?:wait|actually|correction|scratch that|on second thoughts?|oops|hmm+|i made an? (?:mistake|error)"
+    r"|(?:that|this|which|it) (?:is|was) (?:wrong|incorrect|not (?:right|correct))|let me (?:re-?\w+|correct|fix))\b"
+    r"|\bthat's (?:wrong|incorrect|not right)",
+    re.IGNORECASE,
+)
+_LAST_FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+
+
+def _from_boxes(text: str, boxes: list[Box]) -> Stated:
+    group = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        if not side_by_side(text[box.end : group[0].start]):
             break
-        content = text[match.end(1) : closing].strip()
-        if content:
-            boxes.append(Box(start, closing + 1, content))
-    return boxes, unclosed
+        group.insert(0, box)
+    contents = list(dict.fromkeys(" ".join(box.content.split()) for box in group))
+    value = contents[0] if len(contents) == 1 else ", ".join(contents)
+    after = text[boxes[-1].end :][:MOST_CHARACTERS]
+    later = _announced(after)
+    if later:
+        return Stated(value, "boxed", later[-1].value)
+    taken_back = _TAKES_BACK.search(after)
+    if taken_back:
+        figures = _LAST_FIGURE.findall(after[taken_back.start() :])
+        if not figures or figures[-1] != value or re.search(r"\b(?:wrong|incorrect|mistake|instead)\b", after):
+            return Stated(None, why=f"“{taken_back[0]}” takes the box back")
+    return Stated(value, "boxed")
 
 
-_FILLER = re.compile(
-    r"(?:[\s$,;:.()\[\]\\*&|~!]|\\(?:text|mathrm|quad|qquad|hspace)\b|\{|\}|\b(?:and|or|either|also)\b"
-    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=)*"
-)
-_OTHERWISE = re.compile(
-    r"[\s$,;:.)\]*\\]*(?:or|alternatively|otherwise|maybe|perhaps|possibly|another)\b", re.IGNORECASE
-)
-_FOLLOWS = re.compile(r"\b(?:so|thus|hence|therefore|then|gives?|yields?|becomes?)\b|=\s*$", re.IGNORECASE)
-_ALTERNATIVE = re.compile(r"\bor\b|\balternatively\b", re.IGNORECASE)
+# ---- words
 
-
-def _side_by_side(between: str) -> bool:
-    """Whether two boxes are two results, and not a step and the result that follows from it."""
-    if len(between) > 160 or "\n\n" in between.strip():
-        return bool(_OTHERWISE.match(between[:200])) and len(between) <= 400
-    if _FILLER.fullmatch(between) or _OTHERWISE.match(between):
-        return True
-    if re.search(r"[.!?]\s|\n", between):
-        return False
-    if _ALTERNATIVE.search(between):
-        return True
-    return bool(re.search(r"\band\b", between)) and not _FOLLOWS.search(between)
-
-
+_WORDS_FOR_ANSWER = "answers?|option|choice|respuesta|réponse|antwort|risposta|resposta|ответ"
 _ANCHOR = re.compile(
-    r"""(?ix)
-    (?: ^[ \t]*+\#{4}[ \t]*(?=\S)                                   # GSM8K
-      | ^[ \t>*_#-]*+(?:A|Ans)[ \t*_]*+:[ \t*_]*+                  # A: 26
-      | \b(?:final[ ]|correct[ ]|right[ ])?(?:answers?|option|choice)\b[ \t*_]*+
-        (?:\([^()\n]{0,40}\)[ \t*_]*+)?
-        (?:(?:to|for|of|in)\b[^.:\n=]{0,80}?)?[ \t*_]{0,4}
-        (?: : | = | \b(?:is|are|was|would[ ]be|should[ ]be|must[ ]be|will[ ]be|equals)\b )
-        [ \t]*+(?:\b(?:therefore|thus|then|indeed|simply|just|clearly|either)\b,?[ \t]*+)?:?[ \t*_]*+
+    rf"""(?ix)
+    (?: ^[ \t]*+\#{{4}}[ \t]*(?=\S)                                 # GSM8K
+      | ^[ \t>*_#-]*+(?:A|Ans)[ \t*_]*+[:.][ \t*_]*+              # A: 26
+      | (?:最终|正确)?答案[ \t]*(?:应该)?(?:是|为|為)?[ \t]*:?[ \t]*
+      | \b(?:final[ ]|correct[ ]|right[ ]|best[ ])?(?:{_WORDS_FOR_ANSWER})\b[ \t*_]*+
+        (?:\((?![A-Za-z]\))[^()\n]{{0,40}}\)[ \t*_]*+)?
+        (?:(?:to|for|of|in)\b[^.:\n=]{{0,80}}?)?[ \t*_]{{0,4}}
+        (?: : | = | \b(?:is|are|was|would[ ]be|should[ ]be|must[ ]be|will[ ]be|equals|es|est|ist|è|é)\b )
+        [ \t]*+(?:\b(?:therefore|thus|then|indeed|simply|just|clearly|either|definitely|certainly)\b,?[ \t]*+)?
+        :?[ \t*_]*+
       | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+(?=\$|\\[(\[])
-      | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+\n                   # a heading, the value below it
+      | ^[ \t>*_#-]*+(?:step[ ]\d+[ \t]*:[ \t]*)?(?:final[ ])?answer[ \t*_]*+\n    # a heading, the value below it
     )""",
     re.MULTILINE,
 )
-_LISTS_OPTIONS = re.compile(r"^[ \t>*_-]*B[ \t*_]*:", re.MULTILINE)
+_LISTS_OPTIONS = re.compile(r"^[ \t>*_-]*B[ \t*_]*[:.]", re.MULTILINE)
+_OF_OTHERS = re.compile(
+    r"\b(?:if|unless|suppose|assume|assuming|whether|said|says?|claims?|claimed|thought|believes?|wrote|writes)\s+"
+    r"(?:that\s+)?(?:the\s+|their\s+|his\s+|her\s+|your\s+)?$",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(
+    r"\b(?:is|are|was|be|seems?|looks?)\s+(?:\w+\s+){0,2}(?:wrong|incorrect|not (?:the |right|correct)|impossible)"
+    r"|\b(?:isn't|cannot be|can't be) (?:the|right|correct)",
+    re.IGNORECASE,
+)
 _DISPLAY = re.compile(r"\s*(?:\$\$(?P<dollars>.+?)\$\$|\\\[(?P<bracket>.+?)\\\])", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!?](?:[*_\"')\]]*)(?=\s|$)")
+_SENTENCE_END = re.compile(r"(?:[.?]|(?<!\\)!(?=\W*$|\s+[A-Z]))(?:[*_\"')\]]*)(?=\s|$)")
 _ABBREVIATION = re.compile(
-    r"\b(?:sq|ft|in|cm|mi|hr|min|sec|lb|lbs|oz|vs|approx|Rs|Mr|Mrs|Dr|a\.m|p\.m)$", re.IGNORECASE
+    r"\b(?:sq|ft|in|cm|mi|hr|min|sec|lb|lbs|oz|vs|approx|Rs|Mr|Mrs|Dr|a\.m|p\.m)$|(?:^|\s)\(?[A-Z]$", re.IGNORECASE
 )
 _REASON = re.compile(
-    r"[,;]?\s+(?:because|since|as|when|where|which|so that|given that|assuming|for which)\b", re.IGNORECASE
+    r"[,;]?\s+(?:because|since|as|when|where|which|so that|given that|assuming|for which|not|rather than|instead of)\b",
+    re.IGNORECASE,
 )
+_MARKUP = re.compile(r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)")
+"""Emphasis, and not the power in x**2."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    start: int
+    end: int
+    value: str
+
+
+def _from_words(text: str) -> Stated:
+    tail = text[-MOST_CHARACTERS:]
+    announced = _announced(tail)
+    if announced:
+        last = announced[-1]
+        also = None
+        if len(announced) > 1:
+            before = announced[-2]
+            gap = tail[before.end : last.start]
+            rest = gap[len(before.value) :] if gap.startswith(before.value) else gap.replace(before.value, "", 1)
+            beside = not rest.strip(" \t\n.*_$") or re.match(r"[\s$,;:.)\]*\\]*(?:or|alternatively)\b", rest, re.I)
+            also = before.value if before.value != last.value and beside else None
+        return Stated(last.value, "stated", also)
+    line = last_line(tail)
+    if line is None:
+        return Stated(None, why="the answer ends without a result")
+    called = _CALLED_ANSWER.match(line)
+    return Stated(unwrapped(called[1]), "stated") if called else Stated(line, "last line")
+
+
+_CALLED_ANSWER = re.compile(
+    r"(?:(?:so|thus|hence|therefore|then)\b,?\s+)?(?!.*\b(?:not|n't|if)\b)(.{1,80}?)\s+(?:is|are|must be)\s+"
+    r"(?:indeed\s+)?(?:the|my|our)\s+(?:final |correct |right |best )?(?:answers?|option|choice|result)\.?",
+    re.IGNORECASE,
+)
+
+
+def _announced(text: str) -> list[_Announced]:
+    """Each place that announces the answer and gives a value, in order. What another is said to have
+    answered, and what is called wrong, is no announcement."""
+    found = []
+    for match in _ANCHOR.finditer(text):
+        head = match[0].strip(" \t>*_#-").upper()
+        if head.startswith(("A:", "A.")) and _LISTS_OPTIONS.search(text, match.end()):
+            continue
+        if _OF_OTHERS.search(text[max(0, match.start() - 60) : match.start()]):
+            continue
+        value = _value_after(text, match.end())
+        if value and not _ANCHOR.match(value):
+            found.append(_Announced(match.start(), match.end(), value))
+    return found
+
+
+def _value_after(text: str, at: int) -> str | None:
+    rest = text[at : at + MOST_CHARACTERS]
+    display = _DISPLAY.match(rest)
+    if display:
+        return unwrapped(display["dollars"] or display["bracket"])
+    lines = [line for line in rest.split("\n", 6)[:6] if line.strip(" \t*_")]
+    if not lines:
+        return None
+    sentence = _first_sentence(" ".join(lines[0].split()))
+    if _REJECTED.search(sentence):
+        return None
+    line = _REASON.split(sentence, maxsplit=1)[0]
+    if line.count("**") % 2 or line.count("__") % 2:
+        line = _MARKUP.sub("", line)
+    return unwrapped(line) or None
 
 
 def _first_sentence(line: str) -> str:
     for end in _SENTENCE_END.finditer(line):
         before = line[: end.start()]
-        if not _ABBREVIATION.search(before) and before.strip():
-            return before
+        last = end.end() == len(line)
+        if (last or not _ABBREVIATION.search(before)) and before.strip():
+            return line[: end.start() + (line[end.start()] == "?")]
     return line
+
+
+_FAREWELL = re.compile(
+    r"^\W*(?:i hope (?:it|this)|hope this|let me know|```|</?answer>|---+|\\end\{[a-z*]+\})|^\s*(?:\\\]|\$\$)\s*$",
+    re.IGNORECASE,
+)
+
+
+def last_line(text: str) -> str | None:
+    """The last line that says something, unwrapped; the sentence before where the last only takes leave."""
+    lines = [line for line in text.strip()[-MOST_CHARACTERS:].split("\n") if line.strip()]
+    while lines and _FAREWELL.match(lines[-1]):
+        lines.pop()
+    if not lines:
+        return None
+    line = re.sub(r"(?<=[.!])\s+(?:I hope (?:it|this)|Hope this|Let me know)\b[^.!?]*[.!?]?\s*$", "", lines[-1])
+    return unwrapped(line) or None
+
+
+_PAIRS = (
+    ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("$$", "$$"), ("$", "$"),
+    ("\\(", "\\)"), ("\\[", "\\]"), ("“", "”"), ('"', '"'),
+)  # fmt: skip
 
 
 def unwrapped(value: str) -> str:
@@ -144,11 +287,8 @@ def unwrapped(value: str) -> str:
     value = value.strip()
     while True:
         before = value
-        value = value.strip().rstrip(".,;:!").strip() if not value.endswith(("\\!", "\\,", "\\;")) else value[:-2]
-        for opening, closing in (
-            ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("$$", "$$"), ("$", "$"),
-            ("\\(", "\\)"), ("\\[", "\\]"), ("“", "”"), ('"', '"'),
-        ):  # fmt: skip
+        value = value[:-2] if value.endswith(("\\!", "\\,", "\\;")) else value.strip().rstrip(".,;:").strip()
+        for opening, closing in _PAIRS:
             inside = value[len(opening) : -len(closing)]
             if (
                 len(value) > len(opening) + len(closing)
@@ -161,119 +301,3 @@ def unwrapped(value: str) -> str:
                 break
         if value == before:
             return value
-
-
-def _value_after(text: str, at: int) -> str | None:
-    rest = text[at : at + MOST_CHARACTERS]
-    display = _DISPLAY.match(rest)
-    if display:
-        return unwrapped(display["dollars"] or display["bracket"])
-    lines = [line for line in rest.split("\n", 6)[:6] if line.strip(" \t*_")]
-    if not lines:
-        return None
-    line = _REASON.split(_first_sentence(" ".join(lines[0].split())), maxsplit=1)[0]
-    for pair in ("**", "__"):
-        if line.count(pair) % 2:
-            line = line.replace(pair, "")
-    return unwrapped(line) or None
-
-
-def _anchored(text: str) -> list[tuple[int, int, str]]:
-    """Start, end and value of each place that announces the answer, in order."""
-    found = []
-    for match in _ANCHOR.finditer(text):
-        if match[0].strip(" \t>*_#-").upper().startswith("A:") and _LISTS_OPTIONS.search(text, match.end()):
-            continue
-        value = _value_after(text, match.end())
-        if value and not _ANCHOR.match(value):
-            found.append((match.start(), match.end(), value))
-    return found
-
-
-_FAREWELL = re.compile(
-    r"^\W*(?:i hope (?:it|this)|hope this|let me know|```|</?answer>|---+|\\end\{[a-z*]+\})|^\s*(?:\\\]|\$\$)\s*$",
-    re.IGNORECASE,
-)
-
-
-def last_line(text: str) -> str | None:
-    lines = [line for line in text.strip()[-MOST_CHARACTERS:].split("\n") if line.strip()]
-    while lines and _FAREWELL.match(lines[-1]):
-        lines.pop()
-    return unwrapped(lines[-1]) or None if lines else None
-
-
-def after_thinking(text: str) -> str | None:
-    """What stands after the chain, where a chain's tag was left in the answer. None: it never ended."""
-    _, tag, tail = text.rpartition("</think>")
-    if tag:
-        return tail
-    return None if text.lstrip().startswith("<think>") else text
-
-
-def find_stated(answer: str) -> Stated:
-    """What the answer commits to, or in words why nothing can be found."""
-    text = after_thinking(answer)
-    if text is None:
-        return Stated(None, why="the thinking never ended")
-    if not text.strip():
-        return Stated(None, why="the answer is empty")
-    boxes, unclosed = _boxes(text)
-    if unclosed is not None:
-        if len(unclosed) > MOST_CHARACTERS:
-            return Stated(unclosed, "boxed")
-        last = boxes[-1].content if boxes else None
-        if last is None or not unclosed.strip().startswith(last):
-            return Stated(None, why="the box is not closed")
-    if boxes:
-        return _from_boxes(text, boxes)
-    tail = text[-MOST_CHARACTERS:]
-    anchored = _anchored(tail)
-    if anchored:
-        start, _, value = anchored[-1]
-        also = None
-        if len(anchored) > 1:
-            _, before_end, before = anchored[-2]
-            gap = tail[before_end:start]
-            rest = gap[len(before) :] if gap.startswith(before) else gap.replace(before, "", 1)
-            if before != value and (not rest.strip(" \t\n.*_$") or _OTHERWISE.match(rest)):
-                also = before
-        return Stated(value, "stated", also)
-    line = last_line(tail)
-    return Stated(line, "last line") if line else Stated(None, why="the answer ends without a result")
-
-
-def _from_boxes(text: str, boxes: list[Box]) -> Stated:
-    group = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        if not _side_by_side(text[box.end : group[0].start]):
-            break
-        group.insert(0, box)
-    contents = list(dict.fromkeys(" ".join(box.content.split()) for box in group))
-    value = contents[0] if len(contents) == 1 else ", ".join(contents)
-    later = _anchored(text[boxes[-1].end :][:MOST_CHARACTERS])
-    return Stated(value, "boxed", later[-1][2] if later else None)
-
-
-def final_answer(text: str) -> str | None:
-    """The result that an answer states: its last finished box, what it announces as its answer, or its last
-    line. None where there is none, or its box was never closed."""
-    return find_stated(text).value
-
-
-def split_at_final_box(text: str) -> tuple[str, str] | None:
-    r"""What stands before the line of the last finished box, and from there on; joined again they are `text`.
-
-    For a teacher that thinks in its answer: the first part is its chain. Where the box's line holds the chain
-    too, the cut is before the sentence with the box. None: no finished box, or nothing before it.
-    """
-    boxes, _ = _boxes(text)
-    if not boxes:
-        return None
-    at = text.rfind("\n", 0, boxes[-1].start) + 1
-    opening = re.search(r"(?:^|\n)[ \t]*(?:\\\[|\$\$|\\begin\{[a-z*]+\})[ \t]*\n[ \t]*$", text[max(0, at - 200) : at])
-    if opening:
-        at = max(0, at - 200) + opening.start() + (text[max(0, at - 200) + opening.start()] == "\n")
-    if not text[:at].strip():
-        at = max((m.end() for m in re.finditer(r"[.!?:]\s+", text[: boxes[-1].start])), default=0)
-    return (text[:at], text[at:]) if text[:at].strip() else None

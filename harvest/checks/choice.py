@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harvest.checks.answer import Stated, find_stated
 from harvest.checks.check import Finding, Work, plain_words, shown
@@ -10,10 +10,6 @@ from harvest.trace import Outcome, Question
 
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
-_PICK = re.compile(
-    r"^(?:(?:option|choice|answer|letter)\s*:?\s*)?(?:\(([A-Za-z])\)|([A-Za-z])(?=[).:,\s]|$))[.):,]?\s*(.*)$",
-    re.IGNORECASE | re.DOTALL,
-)
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _UNTEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{([^{}]*)\}")
 
@@ -38,12 +34,11 @@ def lettered(text: str) -> bool:
     return bool(_BRACKETED.fullmatch(text.strip()))
 
 
-def gold_letter(gold: str, listed: dict[str, str]) -> str | None:
+def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
     """The option that the gold answer names, by its words or by its letter."""
-    wanted = plain_words(gold)
-    by_words = [letter for letter, words in listed.items() if plain_words(words) == wanted]
-    if len(by_words) == 1:
-        return by_words[0]
+    by_words = _named_by(gold, listed)
+    if by_words is not None:
+        return by_words
     single = _LETTER.fullmatch(gold.strip())
     if single and (single[1].upper() in listed or not listed):
         return single[1].upper()
@@ -53,11 +48,18 @@ def gold_letter(gold: str, listed: dict[str, str]) -> str | None:
     return None
 
 
+def _named_by(words: str, listed: Mapping[str, str]) -> str | None:
+    """The one option that says these words."""
+    wanted = plain_words(words)
+    found = [letter for letter, text in listed.items() if plain_words(text) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
 class Choice:
     """The check "choice"."""
 
     name = "choice"
-    version = "1"
+    version = "2"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         listed = options(question.question, question.choices)
@@ -68,10 +70,11 @@ class Choice:
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         picked = _picked(stated, listed)
-        if isinstance(picked, str):
-            right = picked == gold
-            return (Outcome.RIGHT if right else Outcome.WRONG), f"chose {picked}, gold {gold}"
-        return picked
+        if not isinstance(picked, str):
+            return picked
+        if stated.also and stated.how == "boxed" and _picked(Stated(stated.also), listed) != picked:
+            return Outcome.WRONG, f"two different answers: boxed {picked}, then stated {shown(stated.also)}"
+        return (Outcome.RIGHT if picked == gold else Outcome.WRONG), f"chose {picked}, gold {gold}"
 
     def work(self, work: Work) -> Finding:
         raise NotImplementedError("every choice is judged at once")
@@ -83,37 +86,91 @@ class Choice:
         return None if question.answer is None else f"\\boxed{{{question.answer}}}"
 
 
-def _picked(stated: Stated, listed: dict[str, str]) -> str | Finding:
-    value = _UNTEXT.sub(r"\1", stated.value or "").replace("\\", "").strip(" *_$.{}")
-    words = plain_words(value)
-    by_words = [letter for letter, text in listed.items() if plain_words(text) == words]
-    if len(by_words) == 1:
-        return by_words[0]
+# ---- what is chosen
+
+_PICK = re.compile(
+    r"^(?:(?:option|choice|answer|letter)\s*:?\s*)?(?:\(([A-Za-z])\)|([A-Za-z])(?=[).:,\s]|$))[.):,]?\s*(.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_MARKED = re.compile(r"\(?[A-Za-z][).:,]|(?:option|choice|answer|letter)\b", re.IGNORECASE)
+_RIGHT = re.compile(r"(?:is|must be)\s+(?:indeed\s+|clearly\s+)?(?:the\s+)?(?:correct|right|best|true|answer)\b", re.I)
+_DENIED = re.compile(
+    r"\b(?:not|isn't|aren't|can't|cannot|never|wrong|incorrect|false|unless|neither|nor|except|anyone but|ruled out"
+    r"|eliminated)\b",
+    re.IGNORECASE,
+)
+_TAKES = re.compile(
+    r"(?:\b(?i:go with|going with|choose|chose|pick|select|opt for|is|it's|be|so|thus|hence|therefore|then)|选择?|:)"
+    r"[,:]?\s*(?i:the\s+)?(?i:(?:option|choice|letter|answer)\s+)?[*\"(]*([A-Z])[*\").]*$"
+)
+_SURELY = re.compile(
+    r"^(?:for sure|definitely|certainly|clearly|obviously|most likely|likely|probably|indeed|simply|just)\s+",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclusion)\b", re.IGNORECASE)
+
+
+def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
+    value = " ".join(_UNTEXT.sub(r"\1", stated.value or "").replace("\\", " ").split()).strip(" *_$.{}>#")
+    if stated.how == "last line":
+        value = value if _MARKED.match(value) else re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)[-1]
+    value = _SURELY.sub("", value)
     known = set(listed) or set(string.ascii_uppercase)
-    bracketed = {letter for letter in _BRACKETED.findall(value) if letter in known}
-    if len(bracketed) > 1:
+    if len({letter for letter in _BRACKETED.findall(value) if letter in known}) > 1:
         return Outcome.WRONG, f"two different answers: {shown(value)}"
-    pick: re.Match[str] | None = _PICK.match(value)
-    if pick and (letter := (pick[1] or pick[2]).upper()) in known:
-        rest = plain_words(pick[3])
-        # "A dog" is an article, "I think" a pronoun: a bare letter needs a mark, an end, or its own words.
-        marked = (
-            bool(pick[1])
-            or re.match(r"(?:option|choice|answer|letter)\b", value, re.I)
-            or re.match(r"[A-Za-z][).:,]", value)
-        )
-        if not rest or rest == plain_words(listed.get(letter, "")):
-            return str(letter)
-        others = [other for other, text in listed.items() if other != letter and plain_words(text) == rest]
-        letters = all(word.upper() in known for word in re.sub(r"\b(?:or|and)\b", "", rest).split())
-        if others or letters or re.match(r"(?:or|and)\b", rest):
-            return Outcome.WRONG, f"two different answers: {shown(value)}"
-        if marked:
-            return str(letter)
-    if len(bracketed) == 1:
-        if re.search(r"\b(?:not|isn't|wrong|incorrect|unless)\b", value, re.IGNORECASE):
-            return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
-        return str(bracketed.pop())
+    found = _by_letter(value, listed, known)
+    if found is None:
+        found = _named_by(value, listed) or _named_by(value.partition(",")[0], listed)
+    if found is None:
+        found = _by_sentence(value, listed, known)
+    if found is not None:
+        return found
     if stated.how == "last line":
         return Outcome.NO_ANSWER, f"no final answer found: the last line names no option: “{shown(value)}”"
     return Outcome.WRONG, f"{stated.how} {shown(value)}, which is none of the options"
+
+
+def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
+    """The letter that a value begins with: alone, with its own words, or marked as a letter."""
+    pick = _PICK.match(value)
+    if pick is None or (letter := (pick[1] or pick[2]).upper()) not in known:
+        return None
+    rest = pick[3].strip(" *_$.")
+    # "A dog" is an article, "I think" a pronoun: a bare letter needs a mark, an end, or its own words.
+    marked = bool(_MARKED.match(value))
+    if not rest or plain_words(rest) == plain_words(listed.get(letter, "")):
+        return letter
+    if not marked and _named_by(value, listed):
+        return None
+    words = plain_words(rest)
+    letters = all(word.upper() in known for word in re.sub(r"\b(?:or|and)\b", "", words).split())
+    if _named_by(rest, listed) not in (None, letter) or letters or re.match(r"(?:or|and)\b|[/,]\s*[A-Z]\b", rest):
+        return Outcome.WRONG, f"two different answers: {shown(value)}"
+    if _RIGHT.match(rest):
+        return letter
+    if re.match(r"(?:is|was|are|seems|looks|lost|has been)\b", rest):
+        return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
+    return letter if marked else None
+
+
+def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
+    """The letter that a sentence ends with ("I'd go with B"), or the one option that a conclusion names."""
+    clauses = re.split(r"[,;]\s+|\.\s+|\s+(?=because\b|since\b)", value)
+    while len(clauses) > 1 and re.match(r"(?:because|since|as|for|it can't|which|not|while|whereas)\b", clauses[-1]):
+        clauses.pop()
+    last = clauses[-1]
+    bracketed = [letter for letter in _BRACKETED.findall(value) if letter in known]
+    if _DENIED.search(last):
+        return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
+    taken = _TAKES.search(last)
+    if taken and taken[1] in known:
+        others = re.findall(r"\b([A-Z])\b(?=\s+(?:or|and|nor)\s+)", last)
+        return str(taken[1]) if not others else (Outcome.WRONG, f"two different answers: {shown(value)}")
+    right = re.search(r"\(?\b([A-Z])\)?\s+(?i:" + _RIGHT.pattern + ")", last)
+    if right and right[1] in known:
+        return str(right[1])
+    if len(bracketed) == 1 and not _DENIED.search(value):
+        return str(bracketed[0])
+    said = f" {plain_words(last)} "
+    named = [letter for letter, text in listed.items() if plain_words(text) and f" {plain_words(text)} " in said]
+    return named[0] if len(named) == 1 and _CONCLUDES.match(value) else None

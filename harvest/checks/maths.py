@@ -1,4 +1,4 @@
-r"""Maths: numbers exactly and at once, everything else by math-verify in a worker.
+r"""Maths: numbers exactly and at once, everything else part by part, with algebra in a worker.
 
 Stricter than the checks that it follows where those are known to err: an unclosed box, two different
 answers, 0.5 for 50, a value close to an exact one, a variable taken for a unit are not right. Wider where
@@ -6,101 +6,193 @@ they miss: answers stated without a box, mixed numbers, magnitudes, digit separa
 """
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 
-from harvest.checks.answer import Stated, final_answer, find_stated, unwrapped
+from harvest.checks.answer import Stated, final_answer, unwrapped
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, plain_words, shown
-from harvest.checks.numbers import Number, is_rounded, parse_number, same_number
+from harvest.checks.conclusion import stated_value
+from harvest.checks.form import Algebra, Form, Named, is_words, read, same
+from harvest.checks.notation import squeezed
+from harvest.checks.numbers import Number, based_numeral, parse_number, same_number, split_unit
 from harvest.trace import Outcome, Question
 
 MOST_NESTING = 60
 """Deeper braces or brackets are no answer; parsers of grammars are exponential or recursive in them."""
-
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_FUNCTION_NAMES = """
-    sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp sqrt max min gcd lcm det mod pi infty
-    infinity inf and abs floor ceil union theta alpha beta gamma lambda deg text frac
-"""
-_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
-_CONCLUDES = re.compile(
-    r"^\W*(?:so|thus|hence|therefore|then|in total|in conclusion|finally|this means|that means)\b", re.I
-)
-_UNSURE = re.compile(
-    r"\b(?:or|either|maybe|perhaps|possibly|probably|not|cannot|can't|between|at least|at most|unless|if|need"
-    r"|more than|less than|guess|unclear|unsure)\b|\?|n't\b",
-    re.IGNORECASE,
-)
-_FIGURE = re.compile("[-\N{MINUS SIGN}]?" r"[$€£]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?")
 
 
 class Maths:
     """The check "math"."""
 
     name = "math"
-    version = "1"
+    version = "2"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""
         if "\\boxed" in gold:
             gold = final_answer(gold) or gold
-        stated = _stated_value(answer, gold)
+        stated = stated_value(answer, gold)
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         if len(stated.value) > MOST_CHARACTERS:
             return Outcome.ERROR, f"the {stated.how} answer is longer than {MOST_CHARACTERS:,} characters"
-        found = [self._compare(question, gold, value) for value in (stated.value, stated.also) if value]
         described = _described(stated, gold)
-        rest = [work for work in found if isinstance(work, dict)]
-        if any(finding is Outcome.WRONG for finding in found):
-            if stated.also and any(f is not Outcome.WRONG for f in found):
-                return Outcome.WRONG, f"two different answers: {described}"
-            return Outcome.WRONG, described
-        if Outcome.ERROR in found:
+        values = [value for value in (stated.value, stated.also) if value]
+        if any(_nesting(value) > MOST_NESTING for value in (gold, *values)):
             return Outcome.ERROR, f"nested too deeply to read: {described}"
-        if not rest:
+        open_values = []
+        for value in values:
+            try:
+                right = compare(gold, value, question.question, AtSight(question.question))
+            except Undecided:
+                open_values.append(value)
+                continue
+            if not right:
+                two = "two different answers: " if len(values) > 1 else ""
+                return Outcome.WRONG, two + described + _reason(gold, value, question.question)
+        if not open_values:
             return Outcome.RIGHT, described
-        return {**rest[0], "described": described, "more": rest[1:]}
-
-    def _compare(self, question: Question, gold: str, value: str) -> Outcome | dict[str, object]:
-        number, given = _plain(gold), _plain(value)
-        if number and given:
-            return Outcome.RIGHT if same_number(number, given, question.question) else Outcome.WRONG
-        if _squeezed(gold) == _squeezed(value):
-            return Outcome.RIGHT
-        numeral = _BASED.fullmatch(_squeezed(gold))
-        if numeral:
-            # math-verify leaves the base out: to it 40_9 is 40_8.
-            return Outcome.RIGHT if _squeezed(value).upper() == numeral[1].upper() else Outcome.WRONG
-        if _BASED.fullmatch(_squeezed(value)):
-            return Outcome.WRONG
-        if _nesting(value) > MOST_NESTING:
-            return Outcome.ERROR
-        if is_words(gold) or is_words(value):
-            same = plain_words(gold) == plain_words(value) and bool(plain_words(gold))
-            return Outcome.RIGHT if same else Outcome.WRONG
-        return {
-            "gold": gold,
-            "value": value,
-            "rounded": bool(number and is_rounded(number, question.question)),
-        }
+        return {"gold": gold, "values": open_values, "question": question.question, "described": described}
 
     def work(self, work: Work) -> Finding:
         from harvest.checks import symbolic
 
-        outcome, note = Outcome.RIGHT, ""
-        for pair in (work, *work["more"]):
-            outcome, note = symbolic.compare(pair["gold"], pair["value"], pair["rounded"])
-            if outcome is not Outcome.RIGHT:
-                break
-        return outcome, work["described"] + (f" ({note})" if note else "")
+        described = str(work["described"])
+        try:
+            for value in work["values"]:
+                if not compare(work["gold"], value, work["question"], symbolic.Symbolic(work["question"])):
+                    return Outcome.WRONG, described
+        except symbolic.Unreadable as unreadable:
+            return Outcome.WRONG, f"{described} (cannot be read as maths: {shown(str(unreadable), 40)})"
+        except (RecursionError, MemoryError, OverflowError, ValueError) as error:
+            return Outcome.ERROR, f"{described} (cannot be evaluated: {type(error).__name__} {shown(str(error))})"
+        return Outcome.RIGHT, described
 
     def prepare(self) -> None:
         from harvest.checks import symbolic
 
-        symbolic.compare(r"\sqrt{2}", r"\frac{2}{\sqrt{2}}", rounded=False)
+        symbolic.Symbolic("").equal(r"\sqrt{2}", r"\frac{2}{\sqrt{2}}")
 
     def own_answer(self, question: Question) -> str | None:
         return None if question.answer is None else f"\\boxed{{{question.answer}}}"
+
+
+# ---- comparing
+
+
+class Undecided(Exception):
+    """Takes algebra to say."""
+
+
+class AtSight:
+    """The `Algebra` of the process that must not evaluate what a model wrote."""
+
+    def __init__(self, question: str) -> None:
+        self._question = question
+
+    def equal(self, gold: str, given: str) -> bool:
+        settled = equal_at_sight(gold, given, self._question)
+        if settled is None:
+            raise Undecided
+        return settled
+
+    def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
+        if [squeezed(side) for side in gold] == [squeezed(side) for side in given]:
+            return True
+        raise Undecided
+
+    def rounds_to(self, exact: str, shown: str) -> bool:
+        one, other = parse_number(exact), parse_number(shown)
+        if one is None or other is None:
+            raise Undecided
+        return same_number(other, one, "rounded")
+
+
+def equal_at_sight(gold: str, given: str, question: str) -> bool | None:
+    """Whether two parts are equal, where that needs no algebra; else None."""
+    number, found = parse_number(gold), parse_number(given)
+    if number and found:
+        return same_number(number, found, question)
+    one, other = squeezed(gold), squeezed(given)
+    if one == other:
+        return True
+    numeral, another = based_numeral(one), based_numeral(other)
+    if numeral:
+        # math-verify leaves the base out: to it 40_9 is 40_8.
+        return another == numeral or other.upper() == numeral[0]
+    if another:
+        return False
+    if is_words(gold) or is_words(given):
+        bare, unit = split_unit(given)
+        if unit or bare == given or is_words(bare) or is_words(gold):
+            return plain_words(gold) == plain_words(given) and bool(plain_words(gold))
+    units = split_unit(gold)[1], split_unit(given)[1]
+    if all(units) and units[0] != units[1]:
+        return False
+    return None
+
+
+_ORDER = re.compile(
+    r"\b(?:in|into) (?:strictly )?(?:increasing|decreasing|ascending|descending|alphabetical|numerical|chronological"
+    r"|size) order|\b(?:(?:small|low|short|great|large|high|long|young|old|light|heavi)est|least) to (?:the )?"
+    r"(?:[a-z]+est|least)\b",
+    re.IGNORECASE,
+)
+_IMPERATIVE = re.compile(
+    r"\b(?:simplify|factor|expand|compute|evaluate|calculate|rationalize|multiply|convert|what is)\b[^?]{0,300}",
+    re.IGNORECASE,
+)
+
+
+_ASKED_FORMULA = re.compile(
+    r"\b(?:find|compute|determine|calculate|what is)\b(?: the value of)? \$([^$]{2,80})\$", re.I
+)
+
+
+@lru_cache(maxsize=256)
+def _gold_form(gold: str, question: str) -> Form:
+    return read(gold, question)
+
+
+def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
+    """Whether a stated value is the gold one. Raises what `algebra` raises."""
+    number, given = _plain(gold), _plain(value)
+    if number and given:
+        return same_number(number, given, question) and not _names_a_part(given.name, gold, question)
+    if squeezed(gold) == squeezed(value) and not (number and re.search(r",\s", value)):
+        return True
+    if number and (given := _decimal_comma(number, value)):
+        return same_number(number, given, question)
+    if _reason(gold, value, question):
+        return False
+    found = read(value, question)
+    if isinstance(found, Named) and _names_a_part(found.name, gold, question):
+        return False
+    return same(_gold_form(gold, question), found, algebra, ordered=bool(_ORDER.search(question)))
+
+
+def _names_a_part(name: str, gold: str, question: str) -> bool:
+    """Whether "a = 5" answers a question for a+b: the value of one letter of what was asked."""
+    asked = _ASKED_FORMULA.findall(question[-1000:])
+    formula = squeezed(asked[-1]) if asked and "=" not in gold and len(name) == 1 else ""
+    return bool(re.search(r"[-+*/^]|[a-z][a-z]", formula)) and name in formula and "=" not in formula
+
+
+def _decimal_comma(gold: Number, value: str) -> Number | None:
+    """1000,99 and 0,111 where the gold answer is no whole number; 1,234 is a thousand and something."""
+    comma = re.fullmatch(r"(\D{0,4})(\d+),(\d+)(\D{0,20})", unwrapped(value))
+    if gold.value.denominator == 1 or comma is None or (len(comma[3]) == 3 and comma[2] != "0" and len(comma[2]) < 4):
+        return None
+    return parse_number(f"{comma[1]}{comma[2]}.{comma[3]}{comma[4]}")
+
+
+def _reason(gold: str, value: str, question: str) -> str:
+    """Why a value that may be equal to the gold one is no answer: it only repeats what was asked."""
+    bare = squeezed(value)
+    if len(bare) < 4 or parse_number(value) or not re.search(r"[-+*/^!(]|\\(?:sqrt|frac|cdot|times)", bare):
+        return ""
+    if bare == squeezed(gold) or not any(bare in squeezed(span[0]) for span in _IMPERATIVE.finditer(question[:4000])):
+        return ""
+    return " (it repeats the question's own expression)"
 
 
 def _plain(text: str) -> Number | None:
@@ -110,18 +202,6 @@ def _plain(text: str) -> Number | None:
     if number is None and text.count("=") > 1 and len(text) < 400 and "," not in text:
         return parse_number(text.rpartition("=")[2])
     return number
-
-
-def is_words(text: str) -> bool:
-    r"""Whether it is words rather than maths: "Tuesday", "\text{no solution}", not "2x" or "\pi"."""
-    bare = re.sub(r"\\(?:text|mbox|textbf|textrm|mathrm|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
-    if re.search(r"\\[a-zA-Z]|[=^_<>+]|\d", bare):
-        return bool(_foreign_words(bare)) and not re.search(r"\\[a-zA-Z]", bare)
-    return bool(_foreign_words(bare)) or "\\text" in text
-
-
-def _foreign_words(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text) if word.lower() not in _FUNCTIONS]
 
 
 def _nesting(text: str) -> int:
@@ -135,88 +215,8 @@ def _nesting(text: str) -> int:
     return deepest
 
 
-_BASED = re.compile(r"([0-9A-Fa-f]+)_\d+")
-_SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|q?quad)(?![A-Za-z])|\s+|\$")
-
-
-def _squeezed(text: str) -> str:
-    """LaTeX without what only moves ink about."""
-    text = _SPACING.sub("", unwrapped(text))
-    text = re.sub(r"_\{(\d+)\}", r"_\1", re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", text))
-    text = re.sub(r"\\(?:text(?:bf|rm|normal)?|mbox|mathrm)\{([^{}]*)\}", r"\\text{\1}", text)
-    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-
-
 def _described(stated: Stated, gold: str) -> str:
     words = f"{stated.how} {shown(stated.value or '')}"
     if stated.also:
         words += f", then stated {shown(stated.also)}"
     return f"{words}, gold {shown(gold)}"
-
-
-def _stated_value(answer: str, gold: str) -> Stated:
-    """What is stated, as maths reads it: prose is not a value, a concluding sentence with one figure is."""
-    stated = find_stated(answer)
-    if stated.value is None:
-        return stated
-    also = stated.also if stated.also and parse_number(stated.also) else None
-    if stated.how == "boxed":
-        return Stated(stated.value, "boxed", also)
-    if stated.how == "stated":
-        value = next(_readings(stated.value), None)
-        if value is not None:
-            return Stated(value, "stated", also)
-        return Stated(None, why=f"“{shown(stated.value)}” is no value")
-    line = stated.value
-    if _is_value(line) or (is_words(gold) and plain_words(line) == plain_words(gold)):
-        return stated
-    value = _conclusion(line)
-    if value is not None:
-        return Stated(value, "last line")
-    return Stated(None, why=f"the last line is no value: “{shown(line)}”")
-
-
-def _readings(value: str) -> Iterator[str]:
-    """A stated value as it is, or the one value that its sentence holds."""
-    if _is_value(value) or (is_words(value) and len(value.split()) <= 4 and not _FIGURE.search(value)):
-        yield value
-    concluded = _conclusion(value, announced=True)
-    if concluded is not None:
-        yield concluded
-
-
-_SPAN = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*")
-_LEADS_TO = re.compile(r"(?:\b(?:is|are|equals|get|gets|that|have|obtain|find|conclude)|[:=])\s*$", re.IGNORECASE)
-
-
-def _conclusion(line: str, announced: bool = False) -> str | None:
-    """The one value in a sentence that concludes: "So she makes **$18** every day", "Thus $x > 2$".
-
-    An unsure sentence says nothing. `announced`: words before it have called it the answer.
-    """
-    sentence = re.split(r"(?<=[.!?])\s+", line[-600:].strip())[-1].rstrip(".")
-    if _UNSURE.search(sentence) or len(sentence) > 300:
-        return None
-    concludes = announced or bool(_CONCLUDES.match(sentence))
-    tail = re.search(r"(?:\b(?:is|are|equals)\s|=)\s*([^=]+)$", sentence)
-    if tail and (concludes or "=" in tail[0]) and parse_number(unwrapped(tail[1])):
-        return unwrapped(tail[1])
-    spans = list(_SPAN.finditer(sentence))
-    values = [unwrapped(next(part for part in span.groups() if part)) for span in spans]
-    told = [(span, v) for span, v in zip(spans, values, strict=True) if not re.fullmatch(r"[A-Za-z]|\W*", v)]
-    if len(told) == 1 and not _FIGURE.search(sentence.replace(told[0][0][0], " ")):
-        span, value = told[0]
-        number = parse_number(value)
-        bold = span[3] is not None and number is not None
-        if concludes or bold or (span.end() == len(sentence) and _LEADS_TO.search(sentence[: span.start()])):
-            return value if number or _is_value(value) else None
-    figures = _FIGURE.findall(sentence)
-    return str(figures[0]) if len(figures) == 1 and concludes and not told else None
-
-
-def _is_value(text: str) -> bool:
-    if parse_number(text):
-        return True
-    bare = re.sub(r"\\(?:begin|end)\{[a-z]+\*?\}(?:\{[a-z|]*\})?|\\text\s*\{[^{}]*\}|\\[a-zA-Z]+", " ", text)
-    bare = bare.replace(" and ", ",").replace(" or ", ",")
-    return not _foreign_words(bare) and not re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}|\?$", bare)

@@ -5,10 +5,11 @@ costs time to convert, and belongs in a process that can be killed.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+
+from harvest.checks.notation import plain_characters
 
 MOST_DIGITS = 400
 MOST_EXPONENT = 400
@@ -34,32 +35,57 @@ class Number:
 _UNITS = {
     "%": "% percent percentage pct",
     "$": "$ us$ usd dollar dollars buck bucks",
-    "cent": "cent cents ¢",
-    "€": "€ eur euro euros", "£": "£ gbp pounds_sterling", 
-    "₹": "₹ rs rupee rupees inr", "¥": "¥ yen jpy yuan",
+    "cent": "cent cents ¢ penny pennies",
+    "€": "€ eur euro euros", "£": "£ gbp pounds_sterling",
+    "₹": "₹ rs rupee rupees inr", "¥": "¥ yen jpy yuan rmb",
     "deg": "degree degrees deg °", "rad": "radian radians rad",
     "mm": "mm millimeter millimeters millimetre millimetres",
     "cm": "cm centimeter centimeters centimetre centimetres",
     "m": "m meter meters metre metres", "km": "km kilometer kilometers kilometre kilometres",
     "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles",
-    "mg": "mg milligram milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms", 
-    "oz": "oz ounce ounces",
+    "mg": "mg milligram milligrams", "g": "g gram grams", "kg": "kg kilogram kilograms kilo kilos",
+    "oz": "oz ounce ounces", "lb": "lb lbs", "t": "ton tons tonne tonnes",
     "s": "s sec secs second seconds", "min": "min mins minute minutes", "h": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "year years yr yrs",
-    "am": "am a.m", "pm": "pm p.m", "ml": "ml milliliter milliliters", "L": "l liter liters litre litres",
+    "am": "am a.m", "pm": "pm p.m", "ml": "ml milliliter milliliters millilitre millilitres",
+    "L": "l liter liters litre litres", "mph": "mph", "kph": "kph km/h",
 }  # fmt: skip
+_SIZES = {
+    "mm": ("length", 1), "cm": ("length", 10), "m": ("length", 1000), "km": ("length", 10**6),
+    "in": ("span", 1), "ft": ("span", 12), "yd": ("span", 36), "mi": ("span", 63360),
+    "mg": ("mass", 1), "g": ("mass", 1000), "kg": ("mass", 10**6), "oz": ("weight", 1), "lb": ("weight", 16),
+    "s": ("time", 1), "min": ("time", 60), "h": ("time", 3600), "day": ("time", 86400), "week": ("time", 604800),
+    "ml": ("volume", 1), "L": ("volume", 1000), "cent": ("money", 1), "$": ("money", 100),
+}  # fmt: skip
+_CURRENCIES = frozenset("€£₹¥")
+"""What units measure, and how much of it: 18 dollars are 1800 cents, and no metre is a mile."""
 _CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.split()}
 _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_SMALL_NAMES = """
+_ONES = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-    seventeen eighteen nineteen twenty
+    seventeen eighteen nineteen
 """
-_SMALL = _SMALL_NAMES.split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+SPELLED_SMALL = tuple(_ONES.split())
+_SPELLED_TENS = tuple(_TENS.split())
+_SPELLED = {
+    **{name: Fraction(n) for n, name in enumerate(SPELLED_SMALL)},
+    **{tens: Fraction(10 * n) for n, tens in enumerate(_SPELLED_TENS, 2)},
+    **{
+        f"{tens} {ones}": Fraction(10 * t + n)
+        for t, tens in enumerate(_SPELLED_TENS, 2)
+        for n, ones in enumerate(SPELLED_SMALL[1:10], 1)
+    },
+    "one hundred": Fraction(100), "one thousand": Fraction(1000), "one million": Fraction(10**6),
+    "half": Fraction(1, 2), "one half": Fraction(1, 2), "one third": Fraction(1, 3), "two thirds": Fraction(2, 3),
+    "one quarter": Fraction(1, 4), "one fourth": Fraction(1, 4), "three quarters": Fraction(3, 4),
+    "three fourths": Fraction(3, 4),
+}  # fmt: skip
 _NOT_UNIT_NAMES = """
     and or not no nor is are was were to than plus minus times over if but unless wrong incorrect between either
     modulo mod divided multiplied squared cubed root through until versus vs pi sqrt sin cos tan log ln exp
     factorial dozen dozens half halves third thirds quarter quarters remainder because instead maybe perhaps
-    possibly probably
+    possibly probably below negative less fewer pairs pair roughly etc tens hundreds thousands millions gross
 """
 _NOT_UNITS = frozenset(_NOT_UNIT_NAMES.split())
 
@@ -83,6 +109,10 @@ _PATTERN = re.compile(
     """,
     re.VERBOSE,
 )
+_FOREIGN_GROUPS = re.compile(
+    r"(?P<sign>[-+]?)(?:(?P<points>\d{1,3}(?:\.\d{3})+(?=,\d)|\d{1,3}(?:\.\d{3}){2,})(?P<places>,\d+)?"
+    r"|(?P<lakhs>\d{1,2}(?:,\d\d)+,\d{3}))(?![\d.,]*\d)"
+)
 _NAME = re.compile(r"^\s*([A-Za-z][A-Za-z_ ]{0,30}?(?:_\{?\w+\}?)?(?:\([a-z]\))?)\s*(?:=|\\approx|≈)\s*(?!.*=)")
 _HEDGE = re.compile(
     r"^(?:approximately|approx\.?|about|around|roughly|exactly|only|just|simply|equal to|equals|a total of|"
@@ -90,24 +120,6 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _REST = re.compile(r"(?:[\s/.·-]*+(?:%|°|¢|\$|€|£|[A-Za-z][A-Za-z.]*+(?:\s?\^\s?\{?-?[123]\}?)?+))*+\s*+")
-
-
-def _spelled_out(text: str) -> str:
-    """Unicode's own digits, fractions, exponents and minus signs in ASCII, without losing what they mean."""
-    if text.isascii():
-        return text
-    out = []
-    for character in text:
-        form = unicodedata.decomposition(character)
-        if form.startswith("<super>"):
-            out.append("^" + unicodedata.normalize("NFKC", character))
-        elif form.startswith("<fraction>"):
-            out.append(" " + unicodedata.normalize("NFKC", character).replace("\N{FRACTION SLASH}", "/"))
-        elif unicodedata.category(character) == "Pd" or character == "\N{MINUS SIGN}":
-            out.append("-")
-        else:
-            out.append(unicodedata.normalize("NFKC", character))
-    return "".join(out)
 
 
 def _cleaned(text: str) -> str:
@@ -118,8 +130,10 @@ def _cleaned(text: str) -> str:
     text = re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])", "° ", text)
     text = re.sub(r"(?<=\d)\\,(?=\d{3})", ",", text)
+    text = re.sub(r"(?<=\d\.\d\d)(\d*)\s*(?:\\[lc]?dots[cb]?|\.{3}|…)\s*$", r"\1", text)
+    text = re.sub(r"\bper cent\b", "percent", text, flags=re.IGNORECASE)
     text = re.sub(r"\\[,;: ]|\\q?quad(?![A-Za-z])|~|\*\*(?!\s*\d)", " ", text)
-    return text.replace("\N{MULTIPLICATION SIGN}", "*").strip().rstrip(".,;:!").strip()
+    return text.replace("\N{MULTIPLICATION SIGN}", "*").strip().rstrip(".,;:").strip()
 
 
 def _unit_of(rest: str) -> str | None:
@@ -147,16 +161,20 @@ def parse_number(text: str) -> Number | None:
     """The plain number that `text` is, with at most a name before it and a unit after it; else None."""
     if len(text) > MOST_DIGITS or not text.strip():
         return None
-    text = _cleaned(_spelled_out(text))
+    text = _cleaned(plain_characters(text))
     name = ""
     named = _NAME.match(text)
     if named and "\\" not in named[1]:
         name, text = named[1].strip().lower(), text[named.end() :]
     for _ in range(2):
         text = _HEDGE.sub("", text)
-    if text.lower() in _SMALL:
-        return Number(Fraction(_SMALL.index(text.lower())), 0, "", name)
+    if text[:1].isalpha() and (spelled := _spelled(text, name)):
+        return spelled
     text = re.sub(r"^\{(.*)\}$", r"\1", text).strip()
+    grouped = _FOREIGN_GROUPS.match(text)
+    if grouped:
+        whole = re.sub(r"[.,]", "", grouped["points"] or grouped["lakhs"])
+        text = grouped["sign"] + whole + (grouped["places"] or "").replace(",", ".") + text[grouped.end() :]
     match = _PATTERN.fullmatch(text)
     if match is None:
         return None
@@ -180,6 +198,36 @@ def parse_number(text: str) -> Number | None:
     value, places = read
     negative = (parts["sign"] == "-") != (parts["sign2"] == "-")
     return Number(-value * scale if negative else value * scale, places if scale == 1 else None, unit, name)
+
+
+def _spelled(text: str, name: str) -> Number | None:
+    """Twenty-one, "three apples", "two thirds"."""
+    words = text.lower().replace("-", " ").split()
+    for count in (2, 1):
+        value = _SPELLED.get(" ".join(words[:count])) if len(words) >= count else None
+        if value is not None:
+            unit = _unit_of(" ".join(words[count:]))
+            return None if unit is None else Number(value, 0 if value.denominator == 1 else None, unit, name)
+    return None
+
+
+_BASED = re.compile(r"(-?[0-9A-Fa-f]+)(?:_\{?\(?(?:\\text\{)?(\w+)\}?\)?\}?|(?:\\text\{)?(?:in)?base\}?(\w+)\}?)")
+_BASES = {name: str(base) for base, name in enumerate(SPELLED_SMALL[2:17], 2)}
+
+
+def based_numeral(squeezed: str) -> tuple[str, str] | None:
+    """Digits and base of 2516_8, 2516_{\\text{eight}} or "2516 base 8", written without spaces."""
+    match = _BASED.fullmatch(squeezed) if len(squeezed) < MOST_DIGITS else None
+    if match is None:
+        return None
+    base = (match[2] or match[3]).lower()
+    return match[1].upper(), _BASES.get(base, base)
+
+
+def counts(rest: str) -> bool:
+    """Whether what follows a figure leaves it what it is: "eggs" do, "dozen" and "or" do not."""
+    word = re.match(r"[\s*$]*([A-Za-z]+)", rest)
+    return word is None or word[1].lower() not in _NOT_UNITS
 
 
 def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | None:
@@ -226,30 +274,113 @@ def is_rounded(gold: Number, question: str) -> bool:
     return gold.places >= EXACT_PLACES or bool(_ROUNDS.search(question))
 
 
+def looks_rounded(gold: Number) -> bool:
+    """Whether a decimal that an exact value without an end rounds to (1/3, \\sqrt{2}) may stand for it: from
+    three places on it is no accident."""
+    return (gold.places or 0) >= 3
+
+
 def half_step(gold: Number) -> Fraction:
     """Half a unit in the last place of a gold decimal."""
     return Fraction(1, 2 * 10 ** (gold.places or 0))
+
+
+_ASKED = re.compile(
+    r"\bhow many (?:more |fewer |less |total |additional |whole |full )?([A-Za-z]+)"
+    r"|\b(?:what|which|how much) (?:is the )?(percent)|\bwhat \(?(percent)age\b|\b(percent)(?:age)? of .{0,60}\?"
+    r"|\bas an? (percent)|\bin ([A-Za-z]{3,})\s*(?:\?|does\b|is\b|are\b|did\b)",
+    re.IGNORECASE,
+)
+
+
+def asked_unit(question: str) -> str:
+    """The unit that the question asks for ("how many minutes", "what percent"), "" where it names none."""
+    asked = [next(filter(None, match.groups())) for match in _ASKED.finditer(question[-2000:])]
+    return _CANONICAL.get(asked[-1].lower(), "") if asked else ""
+
+
+def _foreign_unit(unit: str, question: str) -> bool:
+    """Whether a question speaks of other units of the kind, money or length say, and never of this one."""
+    kind = "currency" if unit in _CURRENCIES else _SIZES.get(unit, ("", 0))[0]
+    if kind in ("", "time") or unit == "$":
+        return False
+    named = {_CANONICAL.get(word.lower(), "") for word in re.findall(r"[A-Za-z]+|[$¢€£₹¥]", question[-4000:])} - {""}
+    if kind == "currency":
+        return unit not in named and bool(named & {"$", "cent", *_CURRENCIES})
+    return unit not in named and any(_SIZES.get(other, ("", 0))[0] == kind for other in named)
+
+
+def _endless(value: Fraction) -> bool:
+    """Whether its decimals never end."""
+    below = value.denominator
+    for prime in (2, 5):
+        while below % prime == 0:
+            below //= prime
+    return below > 1
 
 
 def same_number(gold: Number, given: Number, question: str = "") -> bool:
     """Whether the answer's number is the gold one.
 
     50% is 0.5, and either may leave the percent sign out where the question asks for percent or the figure
-    can be nothing else; 0.5 is never 50. Two known units must agree, an omitted one is not missed. Close is
-    right only for a rounded gold decimal, within half a unit of its last place.
+    can be nothing else; 0.5 is never 50. Two known units must make the same quantity (18 dollars, 1800 cents),
+    an omitted one is not missed. Close is right only for a rounded gold decimal, within half a unit of its last
+    place.
     """
-    if gold.name and given.name and gold.name != given.name:
+    if len(gold.name) == len(given.name) == 1 and gold.name != given.name:
         return False
-    percent = "%" in (gold.unit, given.unit)
-    if gold.unit and given.unit and gold.unit != given.unit:
+    wanted = gold.unit or (asked_unit(question) if given.unit else "")
+    if "%" in (wanted, given.unit):
+        return _same_percent(gold, given, wanted, question)
+    value = given.value
+    if wanted and given.unit and wanted != given.unit:
+        one, other = _SIZES.get(wanted, ("gold", 1)), _SIZES.get(given.unit, ("given", 1))
+        if one[0] != other[0]:
+            return False
+        value = value * other[1] / one[1]
+    elif not wanted and given.unit and _foreign_unit(given.unit, question):
         return False
-    if not percent:
-        if gold.value == given.value:
-            return True
-    elif gold.true_value == given.true_value:
+    if gold.value == value:
         return True
-    elif gold.value == given.value:
-        return gold.unit == "%" or abs(gold.value) >= 1 or bool(re.search(r"percent|%", question, re.IGNORECASE))
-    if is_rounded(gold, question) and (given.places is None or given.places > (gold.places or 0)):
-        return abs(given.value - gold.value) <= half_step(gold)
-    return False
+    return _rounds_to(gold, given, value, question)
+
+
+def _same_percent(gold: Number, given: Number, wanted: str, question: str) -> bool:
+    if wanted and given.unit and wanted != given.unit:
+        return False
+    if wanted == given.unit == "%":
+        return gold.value == given.value or _rounds_to(gold, given, given.value, question)
+    if gold.true_value == given.true_value:
+        return True
+    if gold.value == given.value:
+        asks_nothing = len(question.split()) < 3
+        return wanted == "%" or (abs(gold.value) >= 1 and (asks_nothing or bool(re.search(r"percent|%", question))))
+    return _rounds_to(gold, given, given.value, question)
+
+
+def _rounds_to(gold: Number, given: Number, value: Fraction, question: str) -> bool:
+    finer = given.places is None or given.places > (gold.places or 0)
+    rounded = is_rounded(gold, question) or (looks_rounded(gold) and given.places is None and _endless(value))
+    return finer and rounded and abs(value - gold.value) <= half_step(gold)
+
+
+_UNIT_WORDS = "|".join(sorted((word for word in _CANONICAL if re.fullmatch("[a-z]{2,}", word)), key=len, reverse=True))
+_LAST_UNIT = re.compile(
+    r"(?:\\text\s*\{\s*(?!(?:and|or)\b)(?P<text>[^{}]*)\}|(?<=[\s})\d])(?:(?:square|cubic|sq\.?|cu\.?)\s+)?"
+    rf"(?P<word>units?|{_UNIT_WORDS})(?![A-Za-z]))(?P<power>\s*\^\s*\{{?\s*[23]\s*\}}?)?\s*\.?$",
+    re.IGNORECASE,
+)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """An expression without the unit at its end, and that unit: "6\\pi" and "cm^2", say; "" where none is known."""
+    unit = ""
+    for _ in range(2):
+        found = _LAST_UNIT.search(text)
+        if found is None or not text[: found.start()].strip():
+            break
+        words = (found["text"] or found["word"] or "").strip().lower()
+        power = re.sub(r"\D", "", found["power"] or "")
+        unit = _CANONICAL.get(words, "") + power if words in _CANONICAL else unit
+        text = text[: found.start()].strip()
+    return text, unit

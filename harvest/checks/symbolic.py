@@ -1,9 +1,13 @@
-"""Symbolic comparison by math-verify. Imported by worker processes alone: sympy is slow to load, and what it
-does with a hostile expression has no bound.
+r"""What two parts of an answer have to do with each other, by evaluating both. Imported by worker processes alone:
+sympy is slow to load, and what it does with a hostile expression has no bound.
+
+latex2sympy, math-verify's parser, reads; we compare: exactly where both are rational, else by their values to
+fifty digits at several points. What has no value (an unknown function, a sum with a symbolic bound) goes to
+math-verify's own `verify`.
 """
 
 import re
-import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +16,26 @@ from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
-from sympy import Basic, Expr, Integer, MatrixBase, N, Rational
+from sympy import (
+    Basic,
+    Expr,
+    Float,
+    I,
+    Integer,
+    MatrixBase,
+    N,
+    Pow,
+    Rational,
+    factorial,
+    nan,
+    oo,
+    postorder_traversal,
+    zoo,
+)
 
-from harvest.checks.numbers import half_step, parse_number
-from harvest.trace import Outcome
+from harvest.checks.maths import equal_at_sight
+from harvest.checks.notation import tidied
+from harvest.checks.numbers import Number, half_step, is_rounded, looks_rounded, parse_number, split_unit
 
 _NORMAL = NormalizationConfig(
     basic_latex=True,
@@ -24,45 +44,57 @@ _NORMAL = NormalizationConfig(
     nits=True,
     boxed="none",
 )
-_NAMES = {
-    "GREEK SMALL LETTER PI": r"\pi ", "INFINITY": r"\infty ", "SQUARE ROOT": r"\sqrt", "DIVISION SIGN": "/",
-    "MULTIPLICATION SIGN": r"\times ", "MIDDLE DOT": r"\cdot ", "DOT OPERATOR": r"\cdot ", "EN DASH": "-",
-    "MINUS SIGN": "-", "LESS-THAN OR EQUAL TO": r"\le ", "GREATER-THAN OR EQUAL TO": r"\ge ",
-    "NOT EQUAL TO": r"\ne ", "UNION": r"\cup ", "INTERSECTION": r"\cap ", "PLUS-MINUS SIGN": r"\pm ",
-    "GREEK SMALL LETTER THETA": r"\theta ",
-    "EMPTY SET": r"\emptyset ", "DEGREE SIGN": "", "ELEMENT OF": r"\in ",
-    "SUPERSCRIPT ONE": "^1", "SUPERSCRIPT TWO": "^2", "SUPERSCRIPT THREE": "^3", "SUPERSCRIPT FOUR": "^4",
-    "VULGAR FRACTION ONE HALF": r"\frac{1}{2}",
-}  # fmt: skip
-_SYMBOLS = {unicodedata.lookup(name): latex for name, latex in _NAMES.items()}
-_UNIT = re.compile(
-    r"\\(?:text(?:rm|bf|normal)?|mbox|mathrm)\s*\{\s*(?!(?:and|or)\b)[^{}]*\}(?:\^\{?[123]\}?)?\s*\.?\s*$"
-)
-_CONJUNCTION = re.compile(r",?\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<=[\s,}\d])(?:and|or)(?=\s))\s*")
 _EXHAUSTED = (RecursionError, MemoryError, OverflowError)
+MOST_POWER = 10**6
+"""The largest exponent, and the largest number under a factorial, that are worked out."""
+MOST_FACTORIAL = 10**4
+_DIGITS = 50
+_AGREE = Rational(1, 10**30)
+_POINTS = (
+    (Rational(17, 13), Rational(31, 11), Rational(41, 29), Rational(59, 37), Rational(7, 5), Rational(23, 19)),
+    (Rational(5, 7), Rational(13, 3), Rational(29, 17), Rational(8, 9), Rational(37, 12), Rational(3, 11)),
+    (Rational(43, 10), Rational(2, 9), Rational(19, 6), Rational(11, 4), Rational(1, 8), Rational(53, 15)),
+    (Rational(-17, 13), Rational(-9, 11), Rational(-41, 29), Rational(-5, 37), Rational(-7, 5), Rational(-2, 3)),
+    (Rational(-14, 5), Rational(21, 8), Rational(-3, 10), Rational(16, 7), Rational(-25, 6), Rational(9, 2)),
+)
+"""Where expressions in symbols are compared: three points of the positive kind, on which all must agree, and two
+where roots and logarithms may have no real value."""
 
 Parsed = Any
 """A sympy expression or matrix; sympy has no types."""
 
 
+class Unreadable(Exception):
+    """One side is no mathematics that the parser knows."""
+
+
+_FUNCTION = r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|\\ln(?![a-z])"
+_IMAGINARY = re.compile(r"(?<![A-Za-z\\_{])i(?![A-Za-z=])")
+
+
 def _prepared(text: str) -> str:
-    for symbol, latex in _SYMBOLS.items():
-        text = text.replace(symbol, latex)
-    text = text.strip().strip("$").strip().rstrip(".,;")
-    for written, latex in (("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), (r"\gt", ">"), (r"\lt", "<")):
-        text = text.replace(written, latex)
-    without_unit = _UNIT.sub("", text).strip()
-    text = without_unit or text
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "", text)
-    text = re.sub(r"\\(begin|end)\{array\}(?:\{[a-z|]*\})?", r"\\\1{matrix}", text)
-    text = re.sub(r"\\(?:begin|end)\{(?:align|equation|gather)\*?\}", "", text)
-    text = re.sub(r"\^\w+(?:\^\w+)+", _right_to_left, text.replace("**", "^"))
-    text = text.replace(r"\{,}", ",").replace("{,}", ",")
-    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
-    text = re.sub(r"(?<![\\A-Za-z])(pi|sqrt|infty|infinity|sin|cos|tan|ln|log|theta)(?![A-Za-z])", r"\\\1 ", text)
-    text = re.sub(r"\\sqrt\s+", r"\\sqrt", text).replace(r"\infinity", r"\infty")
-    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
-    return _CONJUNCTION.sub(", ", text)
+    text = split_unit(tidied(text))[0]
+    if re.search(_FUNCTION, text):
+        text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"{(\1 \\cdot \\frac{\\pi}{180})}", text)
+        text = re.sub(rf"({_FUNCTION})((?:\s*\^\s*\{{?-?\d\}}?)?)\s*\{{([^{{}}]*)\}}", r"\1\2(\3)", text)
+        text = re.sub(
+            rf"({_FUNCTION})((?:\s*\^\s*\{{?-?\d\}}?)?)\s*([a-z]|\\[a-z]+)\s*(?=\\cdot|\*)", r"\1\2(\3)", text
+        )
+    text = text.replace(r"^\circ", "")
+    text = re.sub(r"\^(\w+)((?:\^\w+)+)", _right_to_left, text)
+    text = re.sub(r"(?<=\d)(?<![_^]\d)\s*\((?=[\d.\s]+\))", r" \\cdot (", text)
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"(\d*\.\d*)\\overline\s*\{(\d+)\}", _repeating, text)
+    return re.sub(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])", _exact, text)
+
+
+def _exact(decimal: re.Match[str]) -> str:
+    """A decimal as the fraction that it is: sympy's floats would make every comparison a rough one."""
+    return (
+        rf"{{\frac{{{int(decimal[1] + decimal[2])}}}{{{10 ** len(decimal[2])}}}}}"
+        if len(decimal[0]) < 100
+        else decimal[0]
+    )
 
 
 def _right_to_left(powers: re.Match[str]) -> str:
@@ -71,6 +103,14 @@ def _right_to_left(powers: re.Match[str]) -> str:
     for power in reversed(powers[0].split("^")[1:]):
         nested = f"^{{{power}{nested}}}"
     return nested
+
+
+def _repeating(decimal: re.Match[str]) -> str:
+    """0.1\\overline{6} as a fraction."""
+    whole, _, places = decimal[1].partition(".")
+    period = decimal[2]
+    top = int((whole or "0") + places + period) - int((whole or "0") + places)
+    return rf"\frac{{{top}}}{{{'9' * len(period)}{'0' * len(places)}}}"
 
 
 class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
@@ -97,112 +137,142 @@ class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
 
 
 @lru_cache(maxsize=512)
-def _parse(text: str, complex_numbers: bool) -> Parsed | None:
-    """None where it is no maths that anyone reads; raises where reading it exhausts memory or the stack."""
-    readings = [text]
-    if text.count("=") > 1 and not re.search(r"[,;]", text):
-        readings.append(text.rpartition("=")[2])
-    for reading in readings:
-        try:
-            parsed = _TwoStage(is_real=not complex_numbers).read(normalize_latex(reading, _NORMAL))
-        except _EXHAUSTED:
-            raise
-        except ValueError as error:
-            if "Exceeds the limit" in str(error):  # CPython's bound on the digits of an integer
-                raise
-            continue
-        # As in the parser above: whatever it raises, this reading is none, and the next is tried.
-        except Exception:  # noqa: BLE001
-            continue
-        if isinstance(parsed, (Basic, MatrixBase)):
-            return parsed
-    return None
-
-
-def _brackets(text: str) -> str:
-    text = re.sub(r"\\(?:left|right)(?![A-Za-z])|\s", "", text)
-    if re.fullmatch(r"\\\{.*\\\}", text, re.DOTALL):
-        return "{}"
-    kind = text[:1] + text[-1:]
-    inner = text[1:-1]
-    if kind in ("()", "[]", "(]", "[)") and "," in inner and not re.search(r"\)[^(]*\(", inner):
-        return kind
-    return ""
-
-
-def compare(gold: str, value: str, rounded: bool) -> tuple[Outcome, str]:
-    """Whether two expressions mean the same. `rounded`: the gold one is a rounded decimal, so half a unit of
-    its last place is close enough. The note is empty, or says what went wrong."""
-    gold, value = _prepared(gold), _prepared(value)
-    brackets = _brackets(gold), _brackets(value)
-    if all(brackets) and brackets[0] != brackets[1]:
-        return Outcome.WRONG, f"{brackets[1]} is not {brackets[0]}"
-    complex_numbers = should_treat_as_complex(gold) or should_treat_as_complex(value)
+def _parse(text: str, complex_numbers: bool) -> Parsed:
+    """Raises Unreadable where it is no maths that anyone reads, else where reading it exhausts the process."""
     try:
-        expected = _parse(gold, complex_numbers)
-        if expected is None:
-            return (
-                Outcome.WRONG,
-                "the gold answer cannot be read as maths, and the answer is not the same text",
-            )
-        given = _parse(value, complex_numbers)
-        if given is None:
-            return Outcome.WRONG, "cannot be read as maths"
-        if rounded and _close(gold, given):
-            return Outcome.RIGHT, "within rounding"
-        if not _COSTLY.search(gold + value) and _far_apart(expected, given):
-            return Outcome.WRONG, ""
-        if verify(expected, given, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None):
-            return Outcome.RIGHT, ""
-        _evaluate(given)
-    except _EXHAUSTED as error:
-        return Outcome.ERROR, f"cannot be evaluated: {type(error).__name__}"
+        parsed = _TwoStage(is_real=not complex_numbers).read(normalize_latex(text, _NORMAL))
+    except _EXHAUSTED:
+        raise
     except ValueError as error:
-        return Outcome.ERROR, f"cannot be evaluated: {str(error)[:80]}"
-    return Outcome.WRONG, ""
+        if "Exceeds the limit" in str(error):  # CPython's bound on the digits of an integer
+            raise
+        raise Unreadable(text) from error
+    # As in the parser above: whatever it raises, this is no maths.
+    except Exception as error:
+        raise Unreadable(text) from error
+    if not isinstance(parsed, (Basic, MatrixBase)):
+        raise Unreadable(text)
+    for part in postorder_traversal(parsed):
+        power = isinstance(part, Pow) and _exceeds(part.exp, MOST_POWER)
+        if power or (isinstance(part, factorial) and _exceeds(part.args[0], MOST_FACTORIAL)):
+            raise OverflowError("a number of too many digits")
+    imaginary = {symbol: I for symbol in parsed.free_symbols if complex_numbers and symbol.name == "i"}
+    return parsed.subs(imaginary) if imaginary else parsed
 
 
-_COSTLY = re.compile(r"[!%]|\^.*\^|\^\s*\{?-?\d{3}|\\(?:binom|sum|prod|int|lim|gcd|lcm|text|mod)")
-_POINTS = (
-    Rational(17, 13),
-    Rational(31, 11),
-    Rational(41, 29),
-    Rational(59, 37),
-    Rational(7, 5),
-    Rational(23, 19),
-)
-
-
-def _far_apart(expected: Parsed, given: Parsed) -> bool:
-    """Whether two expressions in the same symbols differ at one point: the cheap end of most wrong answers,
-    which would else be simplified at length. Only where evaluating is known to be cheap (`_COSTLY`).
-    """
-    if not (isinstance(expected, Expr) and isinstance(given, Expr)):
+def _exceeds(number: Expr, most: int) -> bool:
+    if number.free_symbols:
         return False
-    symbols = sorted(expected.free_symbols, key=str)
-    if expected.free_symbols != given.free_symbols or len(symbols) > len(_POINTS):
-        return False
-    point = dict(zip(symbols, _POINTS, strict=False))
-    try:
-        difference = abs(complex(N((expected - given).subs(point), 20)))
-    except (TypeError, ValueError, ArithmeticError, AttributeError):
-        return False
-    return difference > 1e-6
+    size = abs(N(number, 5))
+    return bool(size.is_comparable and size > most)
 
 
-def _evaluate(given: Parsed) -> None:
-    """math-verify answers False for what it could not evaluate; that is an error, not a wrong answer."""
-    try:
-        given.doit()
-    except (TypeError, AttributeError, NotImplementedError, ArithmeticError):
+def _pair(gold: str, given: str) -> tuple[Parsed, Parsed]:
+    gold, given = _prepared(gold), _prepared(given)
+    complex_numbers = any(should_treat_as_complex(side) or _IMAGINARY.search(side) for side in (gold, given))
+    return _parse(gold, complex_numbers), _parse(given, complex_numbers)
+
+
+class Symbolic:
+    """The `Algebra` of a worker. `question` decides whether a gold decimal is a rounded one."""
+
+    def __init__(self, question: str) -> None:
+        self._question = question
+
+    def equal(self, gold: str, given: str) -> bool:
+        settled = equal_at_sight(gold, given, self._question)
+        if settled is not None:
+            return settled
+        expected, found = _pair(gold, given)
+        number = parse_number(gold)
+        if number is not None and self._rounded(number, found):
+            return True
+        if isinstance(expected, MatrixBase) or isinstance(found, MatrixBase):
+            return bool(verify(expected, found, float_rounding=12, timeout_seconds=None))
+        return _equal(expected, found)
+
+    def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
+        left, a = _pair(gold[0], given[0])
+        right, b = _pair(gold[1], given[1])
+        if not all(isinstance(side, Expr) for side in (left, right, a, b)):
+            return False
+        ratios = []
+        for first, second in _values(left - right, a - b):
+            if not first or not second:
+                if bool(first) != bool(second):
+                    return False
+                continue
+            ratios.append(first / second)
+        if len(ratios) < 2 or not all(_near(ratio, ratios[0]) for ratio in ratios):
+            return False
+        return not positive or bool(ratios[0].is_real and ratios[0] > 0)
+
+    def rounds_to(self, exact: str, shown: str) -> bool:
+        number = parse_number(shown)
+        return number is None or bool(_within(number, _parse(_prepared(exact), False)))
+
+    def _rounded(self, gold: Number, found: Parsed) -> bool:
+        if not isinstance(found, Expr) or found.free_symbols:
+            return False
+        irrational = not found.is_rational and looks_rounded(gold)
+        return (irrational or is_rounded(gold, self._question)) and _within(gold, found)
+
+
+def _equal(expected: Parsed, found: Parsed) -> bool:
+    if not (isinstance(expected, Expr) and isinstance(found, Expr)):
+        return bool(verify(expected, found, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None))
+    if expected == found:
+        return True
+    if expected.has(oo, -oo, zoo, nan) or found.has(oo, -oo, zoo, nan):
+        return False
+    if not expected.free_symbols and not found.free_symbols:
+        difference = (expected - found).doit()
+        if difference.is_Rational or (difference := difference.expand()).is_Rational:
+            return bool(difference == 0)
+    agreed = 0
+    for place, (first, second) in enumerate(_values(expected, found)):
+        if _near(first, second):
+            agreed += 1
+        elif place < 3 or (first.is_real and second.is_real):
+            return False
+    if agreed >= 2 or (agreed and not expected.free_symbols and not found.free_symbols):
+        return True
+    return bool(verify(expected, found, float_rounding=12, timeout_seconds=None))
+
+
+def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
+    """Both values at each point where both have one; constants have a single point."""
+    symbols = sorted(one.free_symbols | two.free_symbols, key=str)
+    if len(symbols) > len(_POINTS[0]):
         return
+    for points in _POINTS if symbols else _POINTS[:1]:
+        point = dict(zip(symbols, points, strict=False))
+        try:
+            first, second = _value(one.subs(point)), _value(two.subs(point))
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
+            return
+        if not (first.is_number and second.is_number) or first.has(nan, zoo) or second.has(nan, zoo):
+            continue
+        if not (first.is_comparable or first.as_real_imag()[0].is_comparable):
+            continue
+        yield first, second
 
 
-def _close(gold: str, given: Parsed) -> bool:
-    number = parse_number(gold)
-    if number is None or not isinstance(given, Basic) or given.free_symbols:
+def _value(number: Expr) -> Expr:
+    """Fifty digits of it. What evalf gives with one bit of precision has no digit that counts: it is zero."""
+    value = N(number, _DIGITS)
+    return Integer(0) if isinstance(value, Float) and value._prec == 1 else value
+
+
+def _near(one: Expr, two: Expr) -> bool:
+    return bool(abs(one - two) <= _AGREE * max(abs(one), abs(two)))
+
+
+def _within(number: Number, found: Parsed) -> bool:
+    """Whether an expression's value rounds to this decimal."""
+    if not isinstance(found, Expr) or found.free_symbols:
         return False
-    exact = N(given, 30)
+    exact = N(found, 30)
     if not exact.is_real:
         return False
     limit = half_step(number)

@@ -8,7 +8,8 @@ from typing import Any
 from harvest.checks.check import Check
 from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.code import Code
-from harvest.checks.maths import Maths, is_words
+from harvest.checks.form import is_words
+from harvest.checks.maths import Maths
 from harvest.checks.numbers import parse_number
 from harvest.checks.reasoning_gym import ReasoningGym
 from harvest.checks.text import Text

@@ -7,15 +7,25 @@ from harvest.checks.check import Finding, Work, plain_words, shown
 from harvest.trace import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
-_SAYS = re.compile(r"^\W*(yes|no|true|false)\b(?!\s*(?:or|and|/)\s*(?:yes|no|true|false))", re.IGNORECASE)
-_LEADS = re.compile(r"^\s*[*_\"“]*(yes|no|true|false)[*_\"”]*(?:[.,;:!—-]|\s+[—-]|\s*$)", re.IGNORECASE)
+_SAYS = re.compile(
+    r"""^\W*(yes|no|true|false)\b["”*_')\]]*(?:\W*$|\s*[.,;:!—–-]"""
+    r"""|\s+(?:because|since|as|he|she|it|they|we|this|that|the|i|you|there)\b)""",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(
+    r"(?:[,:=;]|\b(?:so|therefore|thus|hence|is|be|to|say|says|as|answer))[\s*_\"“]*(yes|no|true|false)\W*$",
+    re.IGNORECASE,
+)
+_BOTH = re.compile(
+    r"\byes\b.*\bno\b(?!\s+\w)|\bno\b.*\byes\b|\btrue\s*(?:/|or|and|,)\s*false\b|\bfalse\s*(?:/|or|and|,)\s*true\b"
+)
 
 
 class Text:
     """The check "text"."""
 
     name = "text"
-    version = "1"
+    version = "2"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""
@@ -26,8 +36,8 @@ class Text:
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         described = f"{stated.how} {shown(stated.value)}, gold {shown(gold)}"
-        if plain_words(stated.value) == plain_words(gold) and plain_words(gold):
-            if stated.also and plain_words(stated.also) != plain_words(gold) and stated.how == "stated":
+        if plain_words(stated.value.removeprefix("> ")) == plain_words(gold) and plain_words(gold):
+            if stated.also and plain_words(stated.also) != plain_words(gold):
                 return Outcome.WRONG, f"two different answers: {described}, also {shown(stated.also)}"
             return Outcome.RIGHT, described
         if stated.how == "last line" and len(stated.value) > 3 * len(gold) + 20:
@@ -48,12 +58,22 @@ def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
     stated = find_stated(answer)
     said = None
     if stated.value is not None:
-        words = re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", stated.value)
-        said = _SAYS.match(words)
-    if said is None and (stated.value is None or stated.how == "last line"):
-        said = _LEADS.match(answer[:200])
+        said = _said(stated.value)
+    if said is None and stated.how == "last line" and stated.value is not None:
+        said = _said(answer[:200].strip().split("\n")[0])
     if said is None:
         why = stated.why or f"“{shown(stated.value or '')}” is neither yes nor no"
         return Outcome.NO_ANSWER, f"no final answer found: {why}"
-    right = _TRUTH[said[1].lower()] is expected
-    return (Outcome.RIGHT if right else Outcome.WRONG), f"stated {said[1]}, gold {gold}"
+    if stated.also and stated.how == "boxed" and _said(stated.also) not in (None, said):
+        return Outcome.WRONG, f"two different answers: boxed {said}, then stated {shown(stated.also)}"
+    return (Outcome.RIGHT if _TRUTH[said] is expected else Outcome.WRONG), f"stated {said}, gold {gold}"
+
+
+def _said(words: str) -> str | None:
+    """The yes, no, true or false that a line begins or ends with; None for both, or neither."""
+    words = re.sub(r"\\(?:text(?:bf)?|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", words)
+    if _BOTH.search(words.lower()):
+        return None
+    last = re.split(r"(?<=[.!?])\s+", words.strip())[-1]
+    said = _SAYS.match(words) or (None if re.search(r"\bnot\W+\w+\W*$", last) else _ENDS.search(last))
+    return said[1].lower() if said else None

@@ -1,0 +1,105 @@
+r"""Boxes: where an answer has `\boxed{…}`, and which of them stand side by side as two results."""
+
+import re
+from dataclasses import dataclass
+
+from harvest.checks.check import MOST_CHARACTERS
+
+MOST_BOXES = 12
+"""How many boxes at the end are looked at: a list of solutions is never longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    start: int
+    end: int
+    content: str
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*(?:(\{)|(-?\d[\d.,/]*))")
+_COMMAND = re.compile(r"\\(?:boxed|fbox)\b")
+
+
+def _closing_brace(text: str, opened: int) -> int | None:
+    depth, at = 0, opened
+    stop = min(len(text), opened + MOST_CHARACTERS + 2)
+    while at < stop:
+        character = text[at]
+        if character == "\\":
+            at += 2
+            continue
+        if character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return at
+        at += 1
+    return None
+
+
+def find_boxes(text: str) -> tuple[list[Box], str | None]:
+    """The last boxes in order of place, and what stands in a later box that was never closed."""
+    commands = [m.start() for m in _COMMAND.finditer(text)][-MOST_BOXES:]
+    boxes: list[Box] = []
+    unclosed = None
+    for start in commands:
+        if boxes and start < boxes[-1].end:
+            continue
+        match = _BOX.match(text, start)
+        if match is None:
+            continue
+        if match[2]:
+            boxes.append(Box(start, match.end(), match[2].rstrip(".,")))
+            unclosed = None
+            continue
+        closing = _closing_brace(text, match.end(1) - 1)
+        if closing is None:
+            unclosed = text[match.end(1) :][: MOST_CHARACTERS + 1]
+            break
+        content = text[match.end(1) : closing].strip()
+        if content:
+            boxes.append(Box(start, closing + 1, content))
+    return boxes, unclosed
+
+
+_FILLER = re.compile(
+    r"(?:[\s$,;:.()\[\]\\*&|~!]|\\(?:text|mathrm|quad|qquad|hspace)\b|\{|\}|\b(?:and|or|either|also)\b"
+    r"|[A-Za-z](?:_\{?\w+\}?)?\s*=)*"
+)
+_OTHERWISE = re.compile(
+    r"[\s$,;:.)\]*\\]*(?:or|alternatively|otherwise|maybe|perhaps|possibly|another)\b", re.IGNORECASE
+)
+_FOLLOWS = re.compile(r"\b(?:so|thus|hence|therefore|then|gives?|yields?|becomes?)\b|=\s*$", re.IGNORECASE)
+_ALTERNATIVE = re.compile(r"\bor\b|\balternatively\b", re.IGNORECASE)
+
+
+def side_by_side(between: str) -> bool:
+    """Whether two boxes are two results, and not a step and the result that follows from it."""
+    if len(between) > 160 or "\n\n" in between.strip():
+        return bool(_OTHERWISE.match(between[:200])) and len(between) <= 400
+    if _FILLER.fullmatch(between) or _OTHERWISE.match(between):
+        return True
+    if re.search(r"[.!?]\s|\n", between):
+        return False
+    if _ALTERNATIVE.search(between):
+        return True
+    return bool(re.search(r"\band\b", between)) and not _FOLLOWS.search(between)
+
+
+def split_at_final_box(text: str) -> tuple[str, str] | None:
+    r"""What stands before the line of the last finished box, and from there on; joined again they are `text`.
+
+    For a teacher that thinks in its answer: the first part is its chain. Where the box's line holds the chain
+    too, the cut is before the sentence with the box. None: no finished box, or nothing before it.
+    """
+    boxes, _ = find_boxes(text)
+    if not boxes:
+        return None
+    at = text.rfind("\n", 0, boxes[-1].start) + 1
+    opening = re.search(r"(?:^|\n)[ \t]*(?:\\\[|\$\$|\\begin\{[a-z*]+\})[ \t]*\n[ \t]*$", text[max(0, at - 200) : at])
+    if opening:
+        at = max(0, at - 200) + opening.start() + (text[max(0, at - 200) + opening.start()] == "\n")
+    if not text[:at].strip():
+        at = max((m.end() for m in re.finditer(r"[.!?:]\s+", text[: boxes[-1].start])), default=0)
+    return (text[:at], text[at:]) if text[:at].strip() else None

@@ -1,0 +1,731 @@
+r"""The form of a mathematical answer: a value, several of them, a tuple, an interval, a union, a matrix, an
+equation. Two answers are the same where their forms fit and their parts are equal; what "equal" means for parts
+is asked of `Algebra`. Nothing here evaluates anything, and all of it is linear in the text for a bounded nesting.
+
+Forms that do not fit are different answers: (1,2) is not [1,2] and not {1,2}. What two writers would both mean
+is one form: "x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harvest.checks.check import plain_words
+from harvest.checks.notation import squeezed, tidied
+from harvest.checks.numbers import based_numeral, parse_number
+
+MOST_ITEMS = 200
+"""Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""
+
+
+class Algebra(Protocol):
+    """What parts of an answer are asked about. The gold one is always first."""
+
+    def equal(self, gold: str, given: str) -> bool: ...
+
+    def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
+        """Whether two equations (or, where `positive`, inequalities) differ by a constant factor alone."""
+        ...
+
+    def rounds_to(self, exact: str, shown: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approximate:
+    """`exact` ≈ `shown`."""
+
+    exact: "Form"
+    shown: "Form"
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Values in any order; `braced`: a set, in which none counts twice."""
+
+    items: tuple["Form", ...]
+    braced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    items: tuple["Form", ...]
+    brackets: str = "()"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    left: str
+    low: "Form"
+    high: "Form"
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """`loose`: joined by "and" or a comma, which people also write where all of it must hold."""
+
+    parts: tuple["Form", ...]
+    loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """All real numbers but these."""
+
+    items: tuple["Form", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    rows: tuple[tuple["Form", ...], ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """`name` = `form`, or `name` in `form`. What was written with two sides keeps them."""
+
+    name: str
+    form: "Form"
+    relation: "Relation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Different names, each with its value."""
+
+    pairs: tuple[Named, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    sides: tuple[str, ...]
+    signs: tuple[str, ...]
+
+
+Form = (
+    Value
+    | Words
+    | Approximate
+    | Several
+    | Ordered
+    | Range
+    | Union
+    | Without
+    | Grid
+    | Ratio
+    | Named
+    | Assigned
+    | Relation
+)
+
+REALS = Range("(", Value(r"-\infty"), Value(r"\infty"), ")")
+NOTHING = Several((), braced=True)
+
+_BRACKET = r"\\begin(?![a-z])|\\end(?![a-z])|\\[{}]|[][(){}]"
+_CLOSING = frozenset((r"\end", r"\}", ")", "]", "}"))
+
+
+def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
+    """What stands between the separators outside of all brackets, and those separators."""
+    parts, marks, depth, start = [], [], 0, 0
+    for token in re.finditer(rf"{_BRACKET}|(?P<separator>{separator})", text):
+        if token["separator"] is not None:
+            if depth == 0:
+                parts.append(text[start : token.start()].strip())
+                marks.append(token["separator"].strip())
+                start = token.end()
+        elif token[0] in _CLOSING:
+            depth = max(0, depth - 1)
+        else:
+            depth += 1
+    parts.append(text[start:].strip())
+    return parts, marks
+
+
+def _enclosed(text: str) -> tuple[str, str, str] | None:
+    """Left bracket, inside and right bracket, where one pair of them holds the whole text."""
+    left = re.match(r"\\\{|[\[({]", text)
+    right = re.search(r"(?:\\\}|[\])}])$", text)
+    if left is None or right is None or left.end() > right.start():
+        return None
+    depth = 0
+    for token in re.finditer(_BRACKET, text):
+        depth += -1 if token[0] in _CLOSING else 1
+        if depth == 0:
+            if token.end() != len(text):
+                return None
+            return left[0], text[left.end() : right.start()].strip(), right[0]
+    return None
+
+
+_COMMA = r",|;|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\text\s*\{\s*,?\s*(?:and|or)\s*\}"
+_SPACED_COMMA = r",(?!\d{3}(?!\d))|;|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
+_SIGN = r"\\(?:le|ge|ne|in|approx|sim|equiv|to)(?![A-Za-z])\s*|:=|[=<>≡]"
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
+_NAME = re.compile(
+    r"""(?x)
+    (?: [A-Za-z] | \\[a-z]+ ) (?:_(?:\w|\{[\w,\s]*\}))? '* (?:\^\{?-1\}?)?                 # x, a_{1}, \theta, f'
+      (?:\s*\([\w\s,.^+*/\\{}|-]*\))?                                          # f(x), P(A)
+    | \|?\s*[A-Z]{1,4}'?\s*\|?                                                # AB, |AB|
+    | \|\s*[a-z]\s*\|
+    | \\(?:angle|overline|overrightarrow|vec|triangle|arg|operatorname|det|max|min|gcd)\s*\{?[A-Za-z\s]+\}?
+    | (?:\\text\s*\{[^{}\d]*\}\s*+|[A-Za-z][A-Za-z.'\s]*+)++(?:\([A-Za-z\s]*\))?   # total cost
+    | [a-z]{2,3}
+    | [A-Z](?:_\{?\w+\}?)?\s*:\s*[A-Z](?:_\{?\w+\}?)?                         # S_{ABC}:S
+    | \\frac\s*\{[A-Z]{1,3}\}\s*\{[A-Z]{1,3}\}
+    | [A-Z]{1,2}\s*:\s*[A-Z]{1,2}
+    | \(\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+\s*\)       # (x, y)
+    """
+)
+_LABEL = re.compile(r"^(?:\\text\s*\{\s*)?([A-Za-z][A-Za-z ]{2,40}):\s*\}?\s*(?=\S)")
+_TIME = re.compile(r"(\d{1,2})\s*:\s*(\d\d)\s*(?:\\text\s*\{\s*)?(?:([ap])\.?\s*m\.?)?\s*\}?", re.IGNORECASE)
+_EXCEPT = re.compile(
+    r"(?:\\text\s*\{)?\s*all real(?:s| numbers| values)?(?: of)?(?:\s*[a-z])?\s+except(?: for)?\s*\}?\s*(.+)",
+    re.IGNORECASE,
+)
+_SYNONYMS: dict[str, Form] = {
+    "all real numbers": REALS, "all reals": REALS, "all real": REALS, "real numbers": REALS, "mathbb r": REALS,
+    "no solution": NOTHING, "no solutions": NOTHING, "no real solution": NOTHING, "no real solutions": NOTHING,
+    "empty set": NOTHING, "there is no solution": NOTHING, "there are no solutions": NOTHING, "emptyset": NOTHING,
+}  # fmt: skip
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_KNOWN_WORDS = """
+    sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp sqrt max min gcd lcm det mod pi infty
+    abs floor ceil union theta alpha beta gamma lambda deg text frac and matrix begin end mathbb emptyset
+"""
+_KNOWN = frozenset(_KNOWN_WORDS.split())
+
+
+def foreign_words(text: str) -> list[str]:
+    """The words in it that are no names of functions."""
+    return [word for word in _WORD.findall(text) if word.lower() not in _KNOWN]
+
+
+def is_words(text: str) -> bool:
+    r"""Whether it is words rather than maths: "Tuesday", "\text{no solution}", not "2x" or "\pi"."""
+    bare = re.sub(r"\\(?:text|mbox|textbf|textrm|mathrm|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
+    if re.search(r"\\[a-zA-Z]|[=^_<>+]|\d", bare):
+        return bool(foreign_words(bare)) and not re.search(r"\\[a-zA-Z]", bare)
+    return bool(foreign_words(bare)) or "\\text" in text
+
+
+def read(text: str, question: str = "") -> Form:
+    """The form of a stated value. `question` tells which expressions are names there: where it asks for a+b,
+    "a+b = 5" states 5."""
+    return _Reader(question).form(tidied(text))
+
+
+class _Reader:
+    def __init__(self, question: str) -> None:
+        self._question = question
+        self._asked: str | None = None
+
+    def form(self, text: str) -> Form:
+        text = text.strip().rstrip(".,;").strip()
+        if ("=" not in text and parse_number(text) is not None) or based_numeral(re.sub(r"\s", "", text)):
+            return Value(text)
+        in_words = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
+        if in_words:
+            return self.form(in_words[1]) if re.search(r",|\band\b", in_words[1]) else self._words(in_words[1])
+        label = _LABEL.match(text)
+        if label and not re.search(r"[:\d]", label[1]):
+            return self.form(text[label.end() :])
+        readers: tuple[Callable[[str], Form | None], ...] = (
+            self._time, self._synonym, self._union, self._list, self._relation, self._bracketed,
+        )  # fmt: skip
+        for read in readers:
+            form = read(text)
+            if form is not None:
+                return form
+        terms, _ = pieces(text, ":")
+        if len(terms) > 1 and all(terms) and not any(is_words(term) for term in terms):
+            return Ratio(tuple(terms))
+        to = re.fullmatch(r"(\d[\d.,]*)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*(\d[\d.,]*)", text)
+        if to:
+            return Ratio((to[1], to[2]))
+        if is_words(text):
+            return self._words(text)
+        if re.search(r"\\(?:pm|mp)(?![a-z])", text):
+            plus = re.sub(r"\\pm(?![a-z])", "+", re.sub(r"\\mp(?![a-z])", "-", text))
+            minus = re.sub(r"\\pm(?![a-z])", "-", re.sub(r"\\mp(?![a-z])", "+", text))
+            return Several((Value(plus.strip().removeprefix("+").strip()), Value(minus)))
+        return Value(text)
+
+    def _words(self, text: str) -> Form:
+        return self._time(text) or self._synonym(text) or Words(plain_words(text))
+
+    def _time(self, text: str) -> Form | None:
+        time = _TIME.fullmatch(text)
+        if time is None or re.search(r"\bratio\b|\bscale\b", self._question, re.IGNORECASE):
+            return None
+        half = f" {time[3].lower()}m" if time[3] else ""
+        return Words(f"{int(time[1])}:{time[2]}{half}")
+
+    def _synonym(self, text: str) -> Form | None:
+        if re.fullmatch(r"\\mathbb\s*\{?\s*R\s*\}?", text):
+            return REALS
+        if re.fullmatch(r"\\emptyset|\\\{\s*\\\}", text):
+            return NOTHING
+        without = _EXCEPT.fullmatch(text) or re.fullmatch(
+            r"(?:\\mathbb\s*\{?\s*R\s*\}?|\(\s*-\s*\\infty\s*,\s*\+?\s*\\infty\s*\))\s*(?:\\setminus|-|\\)\s*(\\\{.+\\\}|\{.+\})",
+            text,
+        )
+        if without:
+            return Without(_items(self.form(without[1])))
+        return _SYNONYMS.get(plain_words(text)) if len(text) < 60 else None
+
+    def _union(self, text: str) -> Form | None:
+        parts, _ = pieces(text, r"\\cup(?![a-z])|(?<=[\])])\s*U\s*(?=[\[(])")
+        if len(parts) < 2 or not all(parts):
+            return None
+        name, first = "", parts[0]
+        sides, signs = pieces(first, _SIGN)
+        if len(sides) == 2 and signs[0] in (r"\in", "="):
+            name, first = sides[0], sides[1]
+        ranges = tuple(self.form(part) for part in (first, *parts[1:]))
+        joined = _holes(ranges) or Union(ranges)
+        return Named(squeezed(name), joined) if name else joined
+
+    def _list(self, text: str) -> Form | None:
+        separator = _SPACED_COMMA if ", " in text or "; " in text else _COMMA
+        parts, marks = pieces(text, separator)
+        if len(parts) < 2:
+            return None
+        if ";" in marks and "," in marks:
+            groups, _ = pieces(text, ";")
+            return Several(tuple(_as_tuple(self.form(group)) for group in groups if group))
+        parts = [part for part in parts if part]
+        if len(parts) < 2:
+            return self.form(parts[0]) if parts else None
+        if len(parts) > MOST_ITEMS:
+            return Value(text)
+        items = tuple(self.form(re.sub(r"^(?:and|or)\s+", "", part)) for part in parts)
+        return _gathered(items, loose=any(mark not in ("or", r"\text{or}") for mark in marks))
+
+    def _relation(self, text: str) -> Form | None:
+        sides, signs = pieces(text, _SIGN)
+        if len(sides) < 2 or not sides[-1]:
+            return None
+        if len(sides) > 12:
+            return Value(text)
+        signs = [r"\approx" if sign == r"\sim" else "=" if sign in (":=",) else sign for sign in signs]
+        if signs[-1] == r"\approx":
+            shown = self.form(sides[-1])
+            if len(sides) == 2 and (not sides[0] or self._is_name(sides[0])):
+                return Named(squeezed(sides[0]), shown)
+            exact = self._relation(text[: text.rindex(r"\approx")].strip()) or self.form(" = ".join(sides[:-1]))
+            return Approximate(exact, shown)
+        if all(sign == "=" for sign in signs):
+            return self._equation(sides)
+        if len(sides) == 2 and signs[0] == r"\in" and self._is_name(sides[0]):
+            return Named(squeezed(sides[0]), self.form(sides[1]))
+        if len(sides) == 2 and signs[0] == r"\ne" and self._is_name(sides[0]):
+            return Named(squeezed(sides[0]), Without((self.form(sides[1]),)))
+        return self._inequality(sides, signs) or Relation(tuple(sides), tuple(signs))
+
+    def _equation(self, sides: list[str]) -> Form:
+        if len(sides) == 2 and self._is_name(sides[1]) and not self._is_name(sides[0]):
+            sides = sides[::-1]
+        left, right = sides[0], sides[-1]
+        names = _enclosed(left)
+        if names and "," in names[1] and len(sides) == 2:
+            return Named(squeezed(left), self.form(right))
+        if ":" in left and len(pieces(right, ":")[0]) > 1:
+            return Named(squeezed(left), Ratio(tuple(pieces(right, ":")[0])))
+        if not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", left + right)):
+            # A sum that was worked out; the sides stay only where they may be the answer: "a = b".
+            return Named("", self.form(right))
+        if not self._is_name(left) or not right:
+            return Relation(tuple(sides), ("=",) * (len(sides) - 1))
+        return Named(squeezed(left), self.form(right), Relation((left, right), ("=",)))
+
+    def _inequality(self, sides: list[str], signs: list[str]) -> Form | None:
+        if signs[0] in (">", r"\ge"):
+            sides, signs = sides[::-1], [_FLIPPED.get(sign, sign) for sign in signs[::-1]]
+        if any(sign not in ("<", r"\le") for sign in signs):
+            return None
+        closed = {"<": "()", r"\le": "[]"}
+        left, right = closed[signs[0]][0], closed[signs[-1]][1]
+        relation = Relation(tuple(sides), tuple(signs))
+        if len(sides) == 2 and self._is_name(sides[0]) and not self._is_name(sides[1]):
+            return Named(squeezed(sides[0]), Range("(", REALS.low, self.form(sides[1]), right), relation)
+        if len(sides) == 2 and self._is_name(sides[1]) and not self._is_name(sides[0]):
+            return Named(squeezed(sides[1]), Range(left, self.form(sides[0]), REALS.high, ")"), relation)
+        if len(sides) == 3 and self._is_name(sides[1]):
+            low, high = self.form(sides[0]), self.form(sides[2])
+            return Named(squeezed(sides[1]), Range(left, low, high, right), relation)
+        return None
+
+    def _bracketed(self, text: str) -> Form | None:
+        grid = re.fullmatch(r"\\begin\{matrix\}(.*)\\end\{matrix\}", text, re.DOTALL)
+        if grid and r"\begin" not in grid[1]:
+            rows = re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])", grid[1].replace(r"\hline", ""))
+            cells = tuple(tuple(self.form(cell) for cell in row.split("&")) for row in rows if row.strip())
+            return Grid(cells, text) if sum(map(len, cells)) <= MOST_ITEMS * 2 else Value(text)
+        enclosed = _enclosed(text)
+        if enclosed is None:
+            angled = re.fullmatch(r"<([^<>=]+,[^<>=]+)>", text)
+            return self._ordered(angled[1], "()") if angled else None
+        left, inside, right = enclosed
+        if left in ("{", r"\{") and right in ("}", r"\}"):
+            condition, _ = pieces(inside, r"\||:")
+            if left == r"\{" and len(condition) == 2 and re.match(r"\(?\s*[a-z]", condition[0]):
+                return _set_of(self.form(condition[1]))
+            if left == "{" and not pieces(inside, _COMMA)[1]:
+                return self.form(inside)
+            items = _items(self._list(inside) or self.form(inside))
+            return Several(items, braced=True)
+        if left + right in ("()", "[]") and not pieces(inside, ",|;")[1]:
+            return None if is_words(inside) else self.form(inside)
+        return self._ordered(inside, left + right)
+
+    def _ordered(self, inside: str, brackets: str) -> Form:
+        text = brackets[0] + inside + brackets[1]
+        parts, _ = pieces(inside, _SPACED_COMMA if re.search(r",\s", inside) else ",|;")
+        if len(parts) > MOST_ITEMS or not all(parts):
+            return Value(text)
+        items = tuple(self.form(part) for part in parts)
+        if brackets == "[]":
+            rows = [_row(item) for item in items]
+            if len(items) > 1 and all(rows):
+                return Grid(tuple(row for row in rows if row), text)
+        if len(items) == 2 and (brackets != "()" or any("infty" in part for part in parts)):
+            return Range(brackets[0], items[0], items[1], brackets[1])
+        return Ordered(items, brackets)
+
+    def _is_name(self, text: str) -> bool:
+        if not text or len(text) > 120 or re.fullmatch(r"\\(?:pi|infty|emptyset)|[ie]", text):
+            return False
+        if _NAME.fullmatch(text):
+            return True
+        if self._asked is None:
+            self._asked = squeezed(self._question[:4000])
+        bare = re.sub(r"\s+", "", text)
+        return len(bare) > 2 and bool(re.search(r"[A-Za-z]", bare)) and bare in self._asked
+
+
+def _row(form: Form) -> tuple[Form, ...] | None:
+    """The cells of a row of [[1,2],[3,4]]."""
+    if isinstance(form, Ordered) and form.brackets == "[]":
+        return form.items
+    return (form.low, form.high) if isinstance(form, Range) and form.left + form.right == "[]" else None
+
+
+def _items(form: Form) -> tuple[Form, ...]:
+    return form.items if isinstance(form, Several) else (form,)
+
+
+def _as_tuple(form: Form) -> Form:
+    if isinstance(form, Assigned):
+        return Ordered(_by_name(form.pairs))
+    if isinstance(form, Several):
+        return Ordered(form.items)
+    return form
+
+
+def _set_of(form: Form) -> Form:
+    return form.form if isinstance(form, Named) else form
+
+
+def _gathered(items: tuple[Form, ...], loose: bool) -> Form:
+    """What several items make together: one name with several values, several names, a union, or just several."""
+    named = [item for item in items if isinstance(item, Named) and item.name]
+    names = [item.name for item in named]
+    if named and len(set(names)) == 1 and isinstance(items[0], Named):
+        forms = [item.form if isinstance(item, Named) else item for item in items]
+        forms = [form for form in forms if form != REALS] or [REALS]
+        if len(forms) > 1 and all(isinstance(form, Range) for form in forms):
+            return Named(names[0], _holes(forms) or Union(tuple(forms), loose))
+        if all(isinstance(form, Without) for form in forms):
+            return Named(names[0], Without(tuple(x for form in forms if isinstance(form, Without) for x in form.items)))
+        if len(forms) == 1:
+            return Named(names[0], forms[0])
+        if isinstance(forms[0], Without) and len(named) == 1:
+            return Named(names[0], Without((*forms[0].items, *forms[1:])))
+        return Named(names[0], Several(tuple(part for form in forms for part in _items(form))))
+    if len(named) == len(items) and len(set(names)) == len(names):
+        return Assigned(tuple(named))
+    return Several(tuple(part for item in items for part in _unpacked(item)))
+
+
+def _unpacked(form: Form) -> tuple[Form, ...]:
+    return form.items if isinstance(form, Several) and not form.braced else (form,)
+
+
+def _holes(ranges: Sequence[Form]) -> Form | None:
+    """(-∞,a)∪(a,b)∪(b,∞) as all numbers but a and b."""
+    opened = [
+        r if isinstance(r, Range) else Range("(", r.items[0], r.items[1], ")")
+        for r in ranges
+        if isinstance(r, Range) or (isinstance(r, Ordered) and r.brackets == "()" and len(r.items) == 2)
+    ]
+    if len(opened) != len(ranges) or any((r.left, r.right) != ("(", ")") for r in opened):
+        return None
+    by_low = {_shown(r.low): r for r in opened}
+    at, holes = r"-\infty", []
+    while at in by_low:
+        high = by_low.pop(at).high
+        at = _shown(high)
+        holes.append(high)
+    return Without(tuple(holes[:-1])) if at == r"\infty" and not by_low and len(holes) > 1 else None
+
+
+def _shown(form: Form) -> str:
+    return re.sub(r"\s+", "", form.text) if isinstance(form, Value) else ""
+
+
+def _by_name(pairs: Sequence[Named]) -> tuple[Form, ...]:
+    """The values in the order that a tuple of them has: by letter, or as they stand where names are words."""
+    if all(len(pair.name) == 1 or re.fullmatch(r"[a-z]_\{?\d+\}?", pair.name) for pair in pairs):
+        pairs = tuple(sorted(pairs, key=lambda pair: pair.name))
+    return tuple(pair.form for pair in pairs)
+
+
+def _names_agree(gold: str, given: str) -> bool:
+    """Two one-letter names must be one; a word, a label, a function's argument binds nobody."""
+
+    def bare(name: str) -> str:
+        name = re.sub(r"[{}\s]|\\text|\\left|\\right", "", name)
+        return re.sub(r"^([A-Za-z]\w*'*)\([a-z]\)$", r"\1", name)
+
+    gold, given = bare(gold), bare(given)
+    if not gold or not given or gold == given:
+        return True
+    functions = {"y", "f", "g", "h"}
+    if gold in functions and given in functions:
+        return "y" in (gold, given)
+    return bool(re.fullmatch(r"[A-Za-z]{3,}", gold) or re.fullmatch(r"[A-Za-z]{3,}", given))
+
+
+# ---- comparing
+
+
+def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bool:
+    """Whether two forms mean the same. `ordered`: the question asks for a list in a certain order."""
+
+    def alike(a: Form, b: Form) -> bool:
+        return same(a, b, algebra)
+
+    match gold, given:
+        case _, Approximate(exact, shown):
+            if not (isinstance(exact, Value | Named) and isinstance(shown, Value)):
+                return alike(gold, exact)
+            value = exact.form if isinstance(exact, Named) else exact
+            if not isinstance(value, Value) or not algebra.rounds_to(value.text, shown.text):
+                return False
+            return alike(gold, exact) or alike(gold, shown)
+        case Approximate(exact, shown), _:
+            return alike(exact, given) or alike(shown, given)
+        case Named(), Named():
+            return _same_named(gold, given, algebra, ordered)
+        case Named(_, _, Relation() as relation), Relation():
+            return _same_relation(relation, given, algebra)
+        case Relation(), Named(_, _, Relation() as relation):
+            return _same_relation(gold, relation, algebra)
+        case Named(name, form), Assigned(pairs):
+            if name.startswith("(") and isinstance(form, Ordered) and len(form.items) == len(pairs):
+                return alike(form, given)
+            return False
+        case Assigned(pairs), Named(name, Ordered() as form) if name.startswith("("):
+            return alike(gold, form)
+        case Named(_, form), _:
+            return same(form, given, algebra, ordered)
+        case _, Named(_, form):
+            return same(gold, form, algebra, ordered)
+        case Assigned(), Assigned():
+            return _same_assigned(gold, given, alike)
+        case Assigned(pairs), Ordered(items) | Several(items, False):
+            return _in_order(_by_name(pairs), items, alike) or _in_order([p.form for p in pairs], items, alike)
+        case (Ordered(items, "()"), Assigned(pairs)) | (Several(items, False), Assigned(pairs)):
+            return _in_order(items, _by_name(pairs), alike)
+        case Value(a), Value(b):
+            return algebra.equal(a, b)
+        case Words(a), Words(b):
+            return bool(a) and (a == b or _same_time(a, b))
+        case Several(), Several() if ordered:
+            return _in_order(gold.items, given.items, alike)
+        case Several(), Several():
+            return _in_any_order(gold, given, alike)
+        case Several(items), Ordered(others, "[]") if len(items) > 2 and not ordered:
+            return _in_any_order(gold, Several(others), alike)
+        case Several(items, False), Ordered(others):
+            return _in_order(items, others, alike)
+        case Ordered(items, "()"), Several(others, False):
+            return _in_order(items, others, alike)
+        case Several((item,)), _:
+            return alike(item, given)
+        case _, Several(items, braced):
+            return bool(items) and (len(items) == 1 or not braced) and all(alike(gold, item) for item in items)
+        case Ordered(items, brackets), Ordered(others, others_brackets):
+            listed = len(items) > 2 and {brackets, others_brackets} <= {"()", "[]"}
+            return (brackets == others_brackets or listed) and _in_order(items, others, alike)
+        case Range(), Range():
+            return (gold.left, gold.right) == (given.left, given.right) and (
+                alike(gold.low, given.low) and alike(gold.high, given.high)
+            )
+        case Ordered((low, high), "()"), Range():
+            return alike(Range("(", low, high, ")"), given)
+        case Range(), Ordered((low, high), "()"):
+            return alike(gold, Range("(", low, high, ")"))
+        case ((Range() | Ordered()), Relation((_, _))):
+            half = _half_line(gold, given)
+            return half is not None and _same_relation(half, given, algebra)
+        case Range() | Ordered(), Union((Range() as one, Range() as two), True):
+            return alike(gold, _both(one, two))
+        case Union(parts), Union(others):
+            return _in_any_order(Several(parts), Several(others), alike)
+        case Union(), Without(items) if len(gold.parts) == len(items) + 1:
+            return False
+        case Without(items), Without(others):
+            return _in_any_order(Several(items, True), Several(others, True), alike)
+        case Grid(rows), Grid(others):
+            return list(map(len, rows)) == list(map(len, others)) and _in_order(
+                [cell for row in rows for cell in row], [cell for row in others for cell in row], alike
+            )
+        case (Grid(_, text), Value(other)):
+            return algebra.equal(text, other)
+        case (Value(other), Grid(_, text)):
+            return algebra.equal(other, text)
+        case Grid(rows), Ordered(items):
+            cells = _vector(rows)
+            return cells is not None and _in_order(cells, items, alike)
+        case Ordered(items), Grid(rows):
+            cells = _vector(rows)
+            return cells is not None and _in_order(items, cells, alike)
+        case Ratio(terms), Ratio(others):
+            return _same_ratio(terms, others, algebra)
+        case Ratio(terms), Words(text):
+            return ":".join(terms) == text
+        case Ratio((a, b)), Value(text):
+            return algebra.equal(rf"\frac{{{a}}}{{{b}}}", text)
+        case Value(text), Ratio((a, b)) if re.search(r"/|\\frac", text):
+            return algebra.equal(text, rf"\frac{{{a}}}{{{b}}}")
+        case Relation(), Relation():
+            return _same_relation(gold, given, algebra)
+        case Value(a) | Words(a), Value(b) | Words(b):
+            return bool(plain_words(a)) and plain_words(a) == plain_words(b)
+        case _:
+            return False
+
+
+def _same_named(gold: Named, given: Named, algebra: Algebra, ordered: bool) -> bool:
+    if _names_agree(gold.name, given.name):
+        return same(gold.form, given.form, algebra, ordered)
+    if gold.relation is None or given.relation is None:
+        return False
+    # "y = 2x" and "x = y/2" name different letters of one equation.
+    shared = _letters(gold.relation) == _letters(given.relation)
+    return shared and _same_relation(gold.relation, given.relation, algebra)
+
+
+def _letters(relation: Relation) -> set[str]:
+    return set(re.findall(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", " ".join(relation.sides)))
+
+
+def _same_assigned(gold: Assigned, given: Assigned, alike: Callable[[Form, Form], bool]) -> bool:
+    if len(gold.pairs) != len(given.pairs):
+        return False
+    by_name = {pair.name: pair.form for pair in given.pairs}
+    return all(pair.name in by_name and alike(pair.form, by_name[pair.name]) for pair in gold.pairs)
+
+
+def _same_time(gold: str, given: str) -> bool:
+    """A time without its half of the day, where the gold one has none either."""
+    return bool(re.fullmatch(r"\d+:\d\d", gold)) and given.startswith(gold + " ")
+
+
+def _in_order(gold: Sequence[Form], given: Sequence[Form], alike: Callable[[Form, Form], bool]) -> bool:
+    return len(gold) == len(given) and all(alike(a, b) for a, b in zip(gold, given, strict=True))
+
+
+def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], bool]) -> bool:
+    """A solution that is named twice counts once, unless the gold answer counts it twice (double roots)."""
+    wanted, others = list(gold.items), list(given.items)
+    if gold.braced or given.braced or len(set(wanted)) == len(wanted):
+        wanted, others = list(dict.fromkeys(wanted)), list(dict.fromkeys(others))
+    if len(wanted) != len(others):
+        return False
+    for item in [item for item in wanted if item in others]:
+        if item in others:
+            wanted.remove(item)
+            others.remove(item)
+    for item in wanted:
+        found = next((place for place, other in enumerate(others) if alike(item, other)), None)
+        if found is None:
+            return False
+        others.pop(found)
+    return True
+
+
+def _both(one: Range, two: Range) -> Form:
+    """The numbers in two half-lines at once."""
+    if _shown(one.low) == r"-\infty":
+        one, two = two, one
+    return Range(one.left, one.low, two.high, two.right)
+
+
+def _half_line(form: Form, like: Relation) -> Relation | None:
+    """An infinite interval as an inequality in the one letter of another."""
+    letters = _letters(like)
+    if not isinstance(form, Range) or len(letters) != 1:
+        return None
+    letter = letters.pop()
+    if form.low == REALS.low and isinstance(form.high, Value):
+        return Relation((letter, form.high.text), ("<" if form.right == ")" else r"\le",))
+    if form.high == REALS.high and isinstance(form.low, Value):
+        return Relation((form.low.text, letter), ("<" if form.left == "(" else r"\le",))
+    return None
+
+
+def _vector(rows: Sequence[Sequence[Form]]) -> list[Form] | None:
+    """The cells of a single column or row."""
+    if len(rows) == 1 or all(len(row) == 1 for row in rows):
+        return [cell for row in rows for cell in row]
+    return None
+
+
+def _same_ratio(gold: Sequence[str], given: Sequence[str], algebra: Algebra) -> bool:
+    if len(gold) != len(given):
+        return False
+    numbers = [parse_number(term) for term in (*gold, *given)]
+    if all(numbers):
+        values = [number.value for number in numbers if number]
+        first, other = values[: len(gold)], values[len(gold) :]
+        return bool(first[0] and other[0]) and all(
+            a * other[0] == b * first[0] for a, b in zip(first, other, strict=True)
+        )
+    return all(algebra.equal(a, b) for a, b in zip(gold, given, strict=True))
+
+
+def _same_relation(gold: Relation, given: Relation, algebra: Algebra) -> bool:
+    if len(gold.sides) != len(given.sides):
+        return False
+    flipped = Relation(given.sides[::-1], tuple(_FLIPPED.get(sign, sign) for sign in given.signs[::-1]))
+    for other in (given, flipped):
+        if gold.signs == other.signs:
+            if len(gold.sides) == 2 and gold.signs[0] != r"\in":
+                left, right = gold.sides
+                a, b = other.sides
+                positive = gold.signs[0] not in ("=", r"\ne")
+                if algebra.proportional((left, right), (a, b), positive):
+                    return True
+            elif all(algebra.equal(a, b) for a, b in zip(gold.sides, other.sides, strict=True)):
+                return True
+    return False
