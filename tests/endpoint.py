@@ -89,6 +89,8 @@ class Say:
     delay_s: float = 0.0
     cut_at: int | None = None
     """Only so many bytes of the body, then the connection ends."""
+    hang_up: bool = False
+    """Ends the connection after the body, without TLS's goodbye."""
     silent_at: int | None = None
     """Only so many bytes of the body, then nothing, on a connection that stays open."""
     reset: bool = False
@@ -300,7 +302,7 @@ class Endpoint:
             if say.on_half and at == end // 2:
                 await asyncio.sleep(0.05)
                 say.on_half()
-            if say.pieces:
+            if say.pieces and not (say.hang_up and at == end):
                 await asyncio.sleep(say.gap_s)
         if say.on_sent:
             say.on_sent()
@@ -308,7 +310,9 @@ class Endpoint:
             await asyncio.sleep(3600)
         if say.reset:
             _reset(writer)
-        return say.cut_at is None and not say.reset and say.wire is None
+        if say.hang_up:
+            writer.transport.abort()
+        return say.cut_at is None and not say.hang_up and not say.reset and say.wire is None
 
     async def _without_end(self, say: Say, writer: asyncio.StreamWriter) -> None:
         more = {"content-encoding": "gzip"} if say.bomb else {}

@@ -489,11 +489,11 @@ def test_a_server_that_hangs_up_after_the_last_byte_loses_none_of_it(
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pem)
     usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\ndata: [DONE]\n\n'
-    body = b"".join(chunk({"content": w}) for w in words) + chunk({}, "stop") + usage
-    cuts = tuple(range(40, len(body), 40))
+    said = b"".join(chunk({"content": w}) for w in words)
+    body, cuts = said + chunk({}, "stop") + usage, tuple(range(12, len(said), 12))
     rows = [{"id": f"q{n}", "question": f"{n}?", "answer": "42"} for n in range(12)]
     for secure in (None, tls):
-        teacher = endpoint(lambda a: Say(**sse(body), pieces=cuts, gap_s=0.02 + a.n / 1000, cut_at=len(body)), secure)
+        teacher = endpoint(lambda a: Say(**sse(body), pieces=cuts, gap_s=0.04 + a.n / 1000, hang_up=True), secure)
         p = place(teacher.url, rows, folder=f"tls-{bool(secure)}", teacher__stream=True, sampling__tries=1)
         p.env["SSL_CERT_FILE"] = str(pem)
         code, _, err = p.collect()
