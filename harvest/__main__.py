@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 DEFAULT_RECIPE = "demo"
 OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
+UNSAFE = "run programs of answers without isolation, as you; each verdict says so"
 TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "checks")
 
 
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="questions and gold answers, for lines that hold none: found by custom_id, id, metadata, or the text",
     )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip lines that cannot be read")
+    p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
     p.add_argument("--json", action="store_true", help="print what was imported, and the report, as JSON")
     p.epilog = (
         "Recognised by what a line holds: a question's fields and `response` (a text or a whole chat completion);"
@@ -111,7 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     p = command("verify", _verify, "judge stored answers again with today's checks; the teacher is asked nothing")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
     p.add_argument("--again", action="store_true", help="also answers that today's checks have judged already")
+    p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
     p.add_argument("--json", action="store_true", help="print what changed as JSON")
+
+    p = command("sandbox", _sandbox, "run the corpus of attacks against this machine's sandbox; 1 if any gets through")
+    p.add_argument("--cold", action="store_true", help="a jail for each program, in place of one that forks")
+    p.add_argument("--limit", type=float, default=1.0, metavar="S", help="seconds that each program may take")
+    p.add_argument("--json", action="store_true", help="print the results as JSON")
 
     p = command("why", _why, "what became of one question, attempt by attempt")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
@@ -208,7 +216,12 @@ def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     if url is None and (runs_folder() / args.name / "config.json").is_file():
         url = _known_run(args)[1]
     said = import_answers(
-        args.files, args.name, url or DEFAULT_STORE, questions=args.questions, skip_bad_rows=args.skip_bad_rows
+        args.files,
+        args.name,
+        url or DEFAULT_STORE,
+        questions=args.questions,
+        skip_bad_rows=args.skip_bad_rows,
+        unsafe_code=args.unsafe_code,
     )
     if args.json:
         print(json.dumps(said, ensure_ascii=False))
@@ -230,9 +243,31 @@ def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     from harvest.verify import in_words
 
     name, url = _known_run(args)
-    said = verify(name, url, again=args.again)
+    said = verify(name, url, again=args.again, unsafe_code=args.unsafe_code)
     print(json.dumps(said, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
     return 0
+
+
+def _sandbox(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
+    from harvest.attacks import corpus, run_all
+    from harvest.sandbox import isolation
+
+    where = str(isolation())
+    attacks, results = corpus(), []
+    print(where, file=sys.stderr)
+    for result in run_all(attacks, "cold" if args.cold else "warm", args.limit):
+        results.append(result)
+        if not args.json:
+            held = f"THROUGH: {result.why}" if result.why else "held"
+            print(f"{result.kind:10} {result.seconds:5.2f} s  {held:6} {result.name} ({result.saw})", flush=True)
+    through = sum(bool(r.why) for r in results)
+    if args.json:
+        rows = [asdict(r) | {"held": not r.why} for r in results]
+        said = {"isolation": where, "attacks": len(results), "through": through, "results": rows}
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        print(f"{len(results) - through} of {len(results)} attacks held")
+    return 1 if through else 0
 
 
 def _why(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:

@@ -194,6 +194,8 @@ class Checks(Section):
 
     require: tuple[Literal["correct"], ...] = ("correct",)
     """The verdicts that an attempt needs."""
+    unsafe_code: bool = False
+    """Runs programs that the teacher wrote without isolation, as you, with your files. Each verdict says so."""
 
 
 class RunConfig(Section):

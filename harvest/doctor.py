@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 from harvest.buy import Buyer
 from harvest.config import RunConfig
-from harvest.errors import AttemptFailed, CapReached
+from harvest.errors import AttemptFailed, CapReached, SandboxUnavailable
 from harvest.ledger import Ledger
 from harvest.money import cost_of, usd
 from harvest.price import Tariff
 from harvest.run import Run
+from harvest.sandbox import isolation
 from harvest.store import Reused, Sent, Store
 from harvest.teacher import Arriving, Teacher, request_body
 from harvest.trace import Ask, Question, Reply
@@ -65,6 +66,12 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Di
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {tariff.source})", True)
+    if config.checks.unsafe_code:
+        d.add("sandbox", "UNSAFE: checks.unsafe_code runs what the teacher wrote as you, with your files", False)
+    try:
+        d.add("sandbox", f"code answers run in {isolation()}", True)
+    except SandboxUnavailable as e:
+        d.add("sandbox", f"none, so code answers are not run. {e}")
     if teacher.terms:
         d.add("terms", teacher.terms, True)
     else:

@@ -85,7 +85,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     """The exit code. Raises an InputError before anything was asked; afterwards all that came is stored."""
     skipped: list[str] = []
     key = take_key(config)
-    with Store.open(config.store) as store, Judge() as judge:
+    with Store.open(config.store) as store, Judge(unsafe_code=config.checks.unsafe_code) as judge:
         skip = skipped.append if skip_bad_rows else None
         run = prepare(config, base, store, lambda page: gold_problems(page, judge), skip)
         for fault in skipped[:20]:
@@ -300,7 +300,13 @@ async def _doctor(run: Run, store: Store, key: str | None, found: Diagnosis) -> 
 
 
 def import_answers(
-    files: Sequence[Path], name: str, url: str, *, questions: Path | None, skip_bad_rows: bool
+    files: Sequence[Path],
+    name: str,
+    url: str,
+    *,
+    questions: Path | None,
+    skip_bad_rows: bool,
+    unsafe_code: bool = False,
 ) -> dict[str, Any]:
     """What became of the lines, with the report. Raises an InputError before anything was stored where a line is bad.
 
@@ -309,7 +315,7 @@ def import_answers(
     if not RUN_NAME.fullmatch(name):
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
-    with Store.open(url) as store, Judge() as judge:
+    with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
         settings = settings_of(name, [f.absolute() for f in files], url, Path())
         intake, judged = Intake(), Judged()
         warn, skip = _Warnings(), _Warnings("skipped: ")
@@ -337,9 +343,9 @@ def import_answers(
     return {"run": name, "lines": intake.as_json(), "judged": judged.judged, "dataset": str(to), "report": report}
 
 
-def verify(name: str, url: str, *, again: bool) -> dict[str, Any]:
+def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> dict[str, Any]:
     """Judges what is stored with today's checks; what changed. Stopped anywhere, the same call goes on."""
-    with Store.open(url) as store, Judge() as judge:
+    with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
         run_id = store.run_id(name)
         judged, warn = Judged(), _Warnings()
         of = begin_pass(store, run_id, again=again)

@@ -11,22 +11,30 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from harvest.checks.answer import after_thinking
 from harvest.checks.check import Finding, Work, shown
 from harvest.checks.expected import print_differs, value_differs
 from harvest.errors import SandboxUnavailable
-from harvest.sandbox import BrokenTests, Failed, Jail, JailBroken, Limits, Served, TimeUp, run_script, run_tests, served
+from harvest.sandbox import (
+    BrokenTests,
+    Failed,
+    Jail,
+    JailBroken,
+    Kind,
+    Limits,
+    Served,
+    TimeUp,
+    run_script,
+    run_tests,
+    served,
+)
 from harvest.trace import Outcome, Question
 
 MOST_CODE = 200_000
-TESTS_S = 10.0
-"""The limit of one run of tests, load and all."""
-CASE_S = 6.0
-"""The limit of one case, as LiveCodeBench has it."""
-CASES_S = 60.0
-"""The limit of all cases together."""
+TESTS_S, CASE_S, CASES_S = 10.0, 6.0, 60.0
+"""One case as LiveCodeBench has it."""
 FUNCTION_PREAMBLE = """
 from typing import *
 import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string
@@ -110,8 +118,12 @@ class Code:
 
     name = "code"
     version = "1"
-    limit_s = CASES_S + 2 * CASE_S
-    """When the judge outside gives up; each program has its own limit, kept in here."""
+
+    def __init__(self, tests_s: float = TESTS_S, case_s: float = CASE_S, cases_s: float = CASES_S) -> None:
+        """The limits of one run of tests, of one case, and of all cases of a question together, in seconds."""
+        self._limits = {"tests_s": tests_s, "case_s": case_s, "cases_s": cases_s}
+        self.limit_s = 2 * max(tests_s, cases_s + case_s)
+        """When the judge outside gives up: far behind the limits that are kept in here."""
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         if not question.tests and not question.cases:
@@ -129,9 +141,8 @@ class Code:
 
     def work(self, work: Work) -> Finding:
         """Raises nothing: what the machinery does not manage is an error, never "wrong"."""
-        unsafe = bool(work.get("unsafe"))
-        outcome, detail = _finding(work, unsafe)
-        return outcome, f"{detail} (UNSAFE: run without isolation)" if unsafe else detail
+        outcome, detail = _finding(work)
+        return outcome, f"{detail} (UNSAFE: run without isolation)" if work.get("jail") == "unsafe" else detail
 
     def prepare(self) -> None:
         """Lifts the limit on files that a worker has: the jail's own are made under it."""
@@ -148,6 +159,7 @@ class Code:
     def _work(self, question: Question) -> dict[str, Any]:
         tests = question.tests
         return {
+            "limits": self._limits,
             "context": context_of(question),
             "tests": [tests] if isinstance(tests, str) else list(tests or ()),
             "entry": question.entry_point,
@@ -156,21 +168,21 @@ class Code:
 
 
 @cache
-def _jail(which: str, unsafe: bool) -> Jail:
-    """One jail for candidates and one for tests, kept warm for as long as the worker lives."""
-    return Jail(unsafe=unsafe)
+def jail_for(which: Literal["candidate", "tests"], kind: Kind = "warm") -> Jail:
+    """One jail for candidates and one for tests, kept for as long as this process lives."""
+    return Jail(kind)
 
 
-def _finding(work: Work, unsafe: bool) -> Finding:
-    judge: Callable[[Work, bool], Finding] = _judge_cases if not work["tests"] else _judge_tests
+def _finding(work: Work) -> Finding:
+    judge: Callable[[Work], Finding] = _judge_cases if not work["tests"] else _judge_tests
     for last_try in (False, True):
         try:
-            found = judge(work, unsafe)
+            found = judge(work)
             if found[0] is Outcome.RIGHT and work["tests"] and work["cases"]:
-                found = _judge_cases(work, unsafe)
+                found = _judge_cases(work)
             return found
         except TimeUp:
-            return Outcome.TIMEOUT, f"not done within {TESTS_S:g} s"
+            return Outcome.TIMEOUT, f"not done within {work['limits']['tests_s']:g} s"
         except BrokenTests as error:
             return Outcome.ERROR, str(error)
         except SandboxUnavailable as error:
@@ -181,14 +193,15 @@ def _finding(work: Work, unsafe: bool) -> Finding:
     raise AssertionError("two tries, and neither ended")
 
 
-def _judge_tests(work: Work, unsafe: bool) -> Finding:
-    tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=TESTS_S)
-    testing = _jail("tests", unsafe)
+def _judge_tests(work: Work) -> Finding:
+    tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=work["limits"]["tests_s"])
+    testing = jail_for("tests", work.get("jail", "warm"))
     if "code" not in work:
         run_tests(None, testing, tests, entry, work["context"], limits)
         return Outcome.RIGHT, "the tests load"
     try:
-        with served(_jail("candidate", unsafe), [*work["context"], work["code"]], limits) as candidate:
+        sources = [*work["context"], work["code"]]
+        with served(jail_for("candidate", work.get("jail", "warm")), sources, limits, limits.wall_s) as candidate:
             if entry and entry.isidentifier() and entry not in candidate.names:
                 return Outcome.WRONG, f"the code defines no {entry}"
             found = run_tests(candidate, testing, tests, entry, work["context"], limits)
@@ -204,26 +217,26 @@ def _judge_tests(work: Work, unsafe: bool) -> Finding:
     return Outcome.RIGHT, f"passed {many}, {found.calls} calls"
 
 
-def _judge_cases(work: Work, unsafe: bool) -> Finding:
+def _judge_cases(work: Work) -> Finding:
     """Case by case, until the first that fails."""
-    cases, began = work["cases"], time.monotonic()
+    cases, began, most_s = work["cases"], time.monotonic(), work["limits"]["cases_s"]
     run = _run_calls if "arguments" in cases[0] else _run_scripts
-    for number, outcome, why in run(work, unsafe):
+    for number, outcome, why in run(work):
         if outcome is not Outcome.RIGHT:
             return outcome, f"case {number} of {len(cases)}: {why}"
-        if time.monotonic() - began > CASES_S and number < len(cases):
-            return Outcome.TIMEOUT, f"{number} of {len(cases)} cases took {CASES_S:g} s"
+        if time.monotonic() - began > most_s and number < len(cases):
+            return Outcome.TIMEOUT, f"{number} of {len(cases)} cases took {most_s:g} s"
     return Outcome.RIGHT, f"passed {len(cases)} of {len(cases)} cases"
 
 
-def _run_scripts(work: Work, unsafe: bool) -> Iterator[tuple[int, Outcome, str]]:
+def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
     """Each case a run of its own: what one leaves behind, the next never sees."""
-    jail, limits = _jail("candidate", unsafe), Limits(wall_s=CASE_S)
+    jail, limits = jail_for("candidate", work.get("jail", "warm")), Limits(wall_s=work["limits"]["case_s"])
     for number, case in enumerate(work["cases"], 1):
         try:
             ran = run_script(jail, [work["code"]], case["stdin"].encode("utf-8", "surrogatepass"), limits)
         except TimeUp:
-            yield number, Outcome.TIMEOUT, f"not done within {CASE_S:g} s"
+            yield number, Outcome.TIMEOUT, f"not done within {limits.wall_s:g} s"
             return
         if ran.too_much:
             yield number, Outcome.WRONG, f"printed more than {limits.output_bytes:,} bytes"
@@ -237,23 +250,24 @@ def _run_scripts(work: Work, unsafe: bool) -> Iterator[tuple[int, Outcome, str]]
             yield number, Outcome.RIGHT, ""
 
 
-def _run_calls(work: Work, unsafe: bool) -> Iterator[tuple[int, Outcome, str]]:
+def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
     """Each case a call of the entry point, in one program that has been loaded once."""
     sources = [FUNCTION_PREAMBLE, *work["context"], work["code"]]
-    number = 1
+    number, case_s = 1, work["limits"]["case_s"]
     try:
-        with served(_jail("candidate", unsafe), sources, Limits(wall_s=CASES_S)) as candidate:
+        limits = Limits(wall_s=work["limits"]["cases_s"])
+        with served(jail_for("candidate", work.get("jail", "warm")), sources, limits, case_s) as candidate:
             function = _function(candidate, work["entry"])
             if function is None:
                 yield number, Outcome.WRONG, f"the code defines no {work['entry']}"
                 return
             for number, case in enumerate(work["cases"], 1):
-                candidate.within(CASE_S)
+                candidate.within(case_s)
                 got = candidate.call(function(), json.loads(case["arguments"]))
                 why = value_differs(got, json.loads(case["returns"]))
                 yield number, Outcome.WRONG if why else Outcome.RIGHT, why or ""
     except TimeUp:
-        yield number, Outcome.TIMEOUT, f"not done within {CASE_S:g} s"
+        yield number, Outcome.TIMEOUT, f"not done within {case_s:g} s"
     except Failed as error:
         yield number, Outcome.WRONG, shown(str(error), 300)
 

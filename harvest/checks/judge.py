@@ -212,7 +212,7 @@ class Judge:
     def _submit(self, check: Check, work: Work) -> "Future[Finding]":
         future: Future[Finding] = Future()
         if self._unsafe_code:
-            work = {**work, "unsafe": True}
+            work = {**work, "jail": "unsafe"}
         with self._changed:
             if self._closed:
                 raise RuntimeError("this judge is closed")

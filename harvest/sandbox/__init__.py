@@ -1,6 +1,6 @@
 """Running what a model wrote: jails that nothing leaves, and a judge outside who alone knows what is expected."""
 
-from harvest.sandbox.jail import Isolation, Jail, JailBroken, Limits, isolation
+from harvest.sandbox.jail import Isolation, Jail, JailBroken, Kind, Limits, isolation
 from harvest.sandbox.trial import BrokenTests, Failed, Ran, Served, Tested, TimeUp, run_script, run_tests, served
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Isolation",
     "Jail",
     "JailBroken",
+    "Kind",
     "Limits",
     "Ran",
     "Served",

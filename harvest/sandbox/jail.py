@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from harvest.errors import SandboxUnavailable
 from harvest.sandbox.layout import Layout, NoLayout, interpreters, layout_of
@@ -33,6 +33,7 @@ KILL_S = 0.25
 NOBODY = 65534
 NO_ENVIRONMENT: dict[str, str] = {}
 _DEVICES = ("/dev/null", "/dev/urandom")
+Kind = Literal["warm", "cold", "unsafe"]
 INSTALL = "install bubblewrap (`make system`, or apt-get install bubblewrap)"
 
 
@@ -68,10 +69,11 @@ class Jail:
     """Started when first used, and again after it broke.
 
     Warm, it forks for each program and has imported what programs import. Cold, it becomes the program, once.
+    Unsafe is warm without bubblewrap and seccomp: the user's own process, with limits and nothing else.
     """
 
-    def __init__(self, *, warm: bool = True, unsafe: bool = False) -> None:
-        self._warm, self._unsafe = warm, unsafe
+    def __init__(self, kind: Kind = "warm") -> None:
+        self._kind: Kind = kind
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._number = 0
@@ -107,6 +109,11 @@ class Jail:
         ours.setblocking(False)
         return self._running
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that holds the jail; None before it is started, and after it was killed."""
+        return self._process.pid if self._process is not None else None
+
     def fileno(self) -> int:
         """Readable when a program has ended, or the jail."""
         assert self._control is not None
@@ -125,7 +132,7 @@ class Jail:
         running.channel.close()
         if running.status is not None or self._control is None:
             return
-        if not self._warm:
+        if self._kind == "cold":
             self.kill()
             return
         try:
@@ -159,7 +166,7 @@ class Jail:
     def _end(self, running: Running) -> int:
         assert self._control is not None
         assert self._process is not None
-        if not self._warm:
+        if self._kind == "cold":
             try:
                 code = self._process.wait(KILL_S)
             except subprocess.TimeoutExpired:
@@ -186,7 +193,7 @@ class Jail:
             return
         self.kill()
         try:
-            self._spawn(None if self._unsafe else isolation().layout)
+            self._spawn(None if self._kind == "unsafe" else isolation().layout)
         except OSError as error:
             self.kill()
             raise JailBroken(f"the jail does not start: {error}") from None
@@ -198,7 +205,7 @@ class Jail:
         opened: list[int] = []
         answer = b""
         try:
-            mode = "warm" if self._warm else "cold"
+            mode = "cold" if self._kind == "cold" else "warm"
             if layout is None:
                 zygote = str(Path(__file__).with_name("zygote.py"))
                 command = [sys.executable, "-I", "-S", "-B", zygote, "unsafe", mode]
@@ -293,7 +300,7 @@ def isolation() -> Isolation:
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     why: list[str] = []
     for python in interpreters():
-        jail = Jail(warm=False)
+        jail = Jail("cold")
         try:
             layout = layout_of(python)
             jail._spawn(layout)

@@ -5,7 +5,7 @@ stage says what the tests found, and no code of the candidate's runs there.
 
     script  standard input and output alone
     serve   judge → ["call", name or handle, arguments, keywords] and get, set, iter, next
-            → ["value", value, arguments as they are now or null] · ["raised", type, text] · ["end"]
+            → ["value", value] · ["raised", type, text] · ["end"]
     tests   the other side of the same: it calls, the judge carries. At last ["passed", asserts] or ["failed", why]
 """
 
@@ -174,16 +174,16 @@ def _serve(job: Job, talk: Channel) -> None:
                 arguments = wire.decode(rest[0], taken)
                 keywords = wire.decode(rest[1], taken)
                 value = thing(*arguments, **keywords)
-                answer = ["value", wire.encode(value, keep), _changed(arguments, rest[0], keep)]
+                answer = ["value", wire.encode(value, keep)]
             elif verb == "get":
-                answer = ["value", wire.encode(getattr(thing, rest[0]), keep), None]
+                answer = ["value", wire.encode(getattr(thing, rest[0]), keep)]
             elif verb == "set":
                 setattr(thing, rest[0], wire.decode(rest[1], taken))
-                answer = ["value", None, None]
+                answer = ["value", None]
             elif verb == "iter":
-                answer = ["value", ["h", keep(iter(thing)), "iterator"], None]
+                answer = ["value", ["h", keep(iter(thing)), "iterator"]]
             else:
-                answer = ["value", wire.encode(next(thing), keep), None]
+                answer = ["value", wire.encode(next(thing), keep)]
             talk.say(answer)
         except StopIteration:
             talk.say(["end"])
@@ -191,19 +191,6 @@ def _serve(job: Job, talk: Channel) -> None:
             talk.say(["raised", "BaseException", f"its value cannot be taken out: {error}", ""])
         except BaseException as error:  # noqa: BLE001 - whatever the program raised
             talk.say(["raised", _builtin_name(error), f"{_line(error)}: {_described(error)}", _text(error)])
-
-
-def _changed(arguments: list[Any], before: Any, keep: Callable[[Any], int]) -> Any:
-    """The arguments again where the call changed one in place; None where it changed none."""
-    import wire
-
-    if not any(type(a) in (list, dict, set, bytearray) for a in arguments):
-        return None
-    try:
-        now = wire.encode(arguments, keep)
-    except (wire.BadWire, RecursionError):
-        return None
-    return now if now != before else None
 
 
 def _builtin_name(error: BaseException) -> str:
@@ -296,31 +283,27 @@ class _Candidate:
         else:
             sent = [rest[0], *[encode(value, self._number) for value in rest[1:]]] if rest else []
         self._talk.say([verb, target, *sent])
-        answer = self._talk.hear()
-        if answer[0] == "end":
-            raise StopIteration
-        if answer[0] == "raised":
-            kind = getattr(builtins, str(answer[1]), None)
-            if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                raise _CandidateGone(answer[2])
-            try:
-                error = kind(answer[3])
-            except TypeError:  # UnicodeDecodeError and its like want more
-                error = ValueError(answer[3])
-            raise error
-        if verb == "call" and answer[2] is not None:
-            self._bring_back(arguments, answer[2])
-        return self._wire.decode(answer[1], self._held)
+        answer, raised = self._heard()
+        if raised is not None:
+            raise raised
+        return answer
 
-    def _bring_back(self, arguments: tuple[Any, ...], sent: Any) -> None:
-        """What the candidate did to its arguments happens to ours too, one level deep."""
-        for mine, theirs in zip(arguments, self._wire.decode(sent, self._held), strict=True):
-            if type(mine) is type(theirs):
-                if isinstance(mine, list | bytearray):
-                    mine[:] = theirs
-                elif isinstance(mine, dict | set):
-                    mine.clear()
-                    mine.update(theirs)
+    def _heard(self) -> tuple[Any, Exception | None]:
+        """The value, or the built-in exception that is nearest to what was raised."""
+        try:
+            said, *rest = self._talk.hear()
+            if said == "value":
+                return self._wire.decode(rest[0], self._held), None
+            name, described, text = rest if said == "raised" else ("StopIteration", "", "")
+            kind = getattr(builtins, name, None)
+        except (TypeError, ValueError, IndexError):
+            raise _CandidateGone("what it returned cannot be read") from None
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise _CandidateGone(described)
+        try:
+            return None, kind(text)
+        except TypeError:  # UnicodeDecodeError and its like want more
+            return None, ValueError(text)
 
 
 def _tests(job: Job, talk: Channel) -> None:

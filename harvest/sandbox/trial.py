@@ -214,9 +214,9 @@ class Served:
 
     def _value(self, request: list[Any]) -> Any:
         answer = _read(self.carry(wire.dumps(request)[4:]))
-        if answer[0] == "value" and len(answer) == 3:
+        if answer[0] == "value" and len(answer) == 2:
             return answer[1]
-        raise Failed(_words(answer[2] if len(answer) > 2 else "it returned nothing"))
+        raise Failed(_words(answer[2] if len(answer) > 2 else answer[1]))
 
     def _handle(self, request: list[Any]) -> int:
         value = self._value(request)
@@ -226,10 +226,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(jail: Jail, sources: Sequence[str], limits: Limits) -> Iterator[Served]:
-    """The candidate, loaded. Raises TimeUp, Failed, JailBroken."""
+def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) -> Iterator[Served]:
+    """The candidate, loaded within `load_s`. Raises TimeUp, Failed, JailBroken."""
     with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as talk:
+        talk.within(load_s)
         said = _read(talk.receive())
+        talk.within(limits.wall_s)
         if said[0] != "ready" or not all(isinstance(name, str) for name in said[1]):
             raise Failed(_words(said[2] if len(said) > 2 else "it does not load"))
         yield Served(talk, said[1])
