@@ -226,6 +226,11 @@ def is_words(text: str) -> bool:
     return bool(foreign_words(bare)) or "\\text" in text
 
 
+def signed_words(text: str) -> str:
+    """Plain words that keep a minus before all of them."""
+    return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text)
+
+
 def read(text: str, question: str = "") -> Form:
     """The form of a stated value. `question` tells which expressions are names there: where it asks for a+b,
     "a+b = 5" states 5."""
@@ -269,7 +274,7 @@ class _Reader:
         return Value(text)
 
     def _words(self, text: str) -> Form:
-        return self._time(text) or self._synonym(text) or Words(plain_words(text))
+        return self._time(text) or self._synonym(text) or Words(signed_words(text))
 
     def _time(self, text: str) -> Form | None:
         time = _TIME.fullmatch(text)
@@ -620,7 +625,7 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
         case Relation(), Relation():
             return _same_relation(gold, given, algebra)
         case Value(a) | Words(a), Value(b) | Words(b):
-            return bool(plain_words(a)) and plain_words(a) == plain_words(b)
+            return bool(plain_words(a)) and signed_words(a) == signed_words(b)
         case _:
             return False
 

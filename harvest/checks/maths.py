@@ -11,7 +11,7 @@ from functools import lru_cache
 from harvest.checks.answer import Stated, final_answer, unwrapped
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, plain_words, shown
 from harvest.checks.conclusion import stated_value
-from harvest.checks.form import Algebra, Form, Named, is_words, read, same
+from harvest.checks.form import Algebra, Form, Named, is_words, read, same, signed_words
 from harvest.checks.notation import squeezed
 from harvest.checks.numbers import Number, based_numeral, parse_number, same_number, split_unit
 from harvest.trace import Outcome, Question
@@ -124,7 +124,7 @@ def equal_at_sight(gold: str, given: str, question: str) -> bool | None:
     if is_words(gold) or is_words(given):
         bare, unit = split_unit(given)
         if unit or bare == given or is_words(bare) or is_words(gold):
-            return plain_words(gold) == plain_words(given) and bool(plain_words(gold))
+            return signed_words(gold) == signed_words(given) and bool(plain_words(gold))
     units = split_unit(gold)[1], split_unit(given)[1]
     if all(units) and units[0] != units[1]:
         return False
@@ -173,7 +173,7 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
 def _names_a_part(name: str, gold: str, question: str) -> bool:
     """Whether "a = 5" answers a question for a+b: the value of one letter of what was asked."""
     asked = _ASKED_FORMULA.findall(question[-1000:])
-    formula = squeezed(asked[-1]) if asked and "=" not in gold and len(name) == 1 else ""
+    formula = re.sub(r"\\[A-Za-z]+", "", squeezed(asked[-1])) if asked and "=" not in gold and len(name) == 1 else ""
     return bool(re.search(r"[-+*/^]|[a-z][a-z]", formula)) and name in formula and "=" not in formula
 
 

@@ -109,6 +109,7 @@ _SPELLINGS = _rules(
     (r"\\(?:smallsetminus|backslash)(?![a-z])", r"\\setminus "),
     (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degrees?(?![a-z])", r"^\\circ "),
     (r"(?<![\\A-Za-z])(pi|theta|sqrt|sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arctan)(?![A-Za-z])", r"\\\1 "),
+    (r"(?<![\\A-Za-z])(sin|cos|tan|ln|log)(?=[a-z](?![A-Za-z]))", r"\\\1 "),
     (r"\\dots[cbm]?(?![a-z])|\\[lc]dots(?![a-z])|\.{3}|…", r"\\ldots "),
     (r"\*\*", "^"),
     (r"\\begin\s*\{array\}\s*(?:\{[^{}]*\})?", r"\\begin{matrix}"),

@@ -60,6 +60,7 @@ _SIZES = {
 _CURRENCIES = frozenset("€£₹¥")
 """What units measure, and how much of it: 18 dollars are 1800 cents, and no metre is a mile."""
 _CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.split()}
+_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ONES = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
@@ -148,17 +149,27 @@ def _unit_of(rest: str) -> str | None:
         return None
     if any(len(word) == 1 and word.isalpha() and word not in "mgshlnjwvackf" for word in words):
         return None
-    if len(words) == 1 and "^" not in rest and "/" not in rest:
-        return _CANONICAL.get(words[0], "")
-    return ""
+    power = _POWERS.get(words[0], "")
+    if power:
+        words = words[1:]
+    if len(words) != 1 or "/" in rest or (unit := _CANONICAL.get(words[0], "")) == "":
+        return ""
+    raised = re.search(r"\^\s?\{?(-?[123])", rest)
+    return unit + (power or (raised[1] if raised and raised[1] != "1" else ""))
 
 
 def _integer(text: str) -> Fraction:
     return Fraction(Decimal(re.sub(r"[,_' ]", "", text)))
 
 
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+"""What most answers are; all that follows would find the same."""
+
+
 def parse_number(text: str) -> Number | None:
     """The plain number that `text` is, with at most a name before it and a unit after it; else None."""
+    if _WHOLE.fullmatch(text):
+        return Number(Fraction(int(text)), 0, "", "")
     if len(text) > MOST_DIGITS or not text.strip():
         return None
     text = _cleaned(plain_characters(text))
@@ -366,7 +377,7 @@ def _rounds_to(gold: Number, given: Number, value: Fraction, question: str) -> b
 
 _UNIT_WORDS = "|".join(sorted((word for word in _CANONICAL if re.fullmatch("[a-z]{2,}", word)), key=len, reverse=True))
 _LAST_UNIT = re.compile(
-    r"(?:\\text\s*\{\s*(?!(?:and|or)\b)(?P<text>[^{}]*)\}|(?<=[\s})\d])(?:(?:square|cubic|sq\.?|cu\.?)\s+)?"
+    r"(?:\\text\s*\{\s*(?!(?:and|or)\b)(?P<text>[^{}]*)\}|(?<=[\s})\d])(?:(?P<kind>square|cubic|sq\.?|cu\.?)\s+)?"
     rf"(?P<word>units?|{_UNIT_WORDS})(?![A-Za-z]))(?P<power>\s*\^\s*\{{?\s*[23]\s*\}}?)?\s*\.?$",
     re.IGNORECASE,
 )
@@ -379,8 +390,7 @@ def split_unit(text: str) -> tuple[str, str]:
         found = _LAST_UNIT.search(text)
         if found is None or not text[: found.start()].strip():
             break
-        words = (found["text"] or found["word"] or "").strip().lower()
-        power = re.sub(r"\D", "", found["power"] or "")
-        unit = _CANONICAL.get(words, "") + power if words in _CANONICAL else unit
+        words = ((found["kind"] or "") + " " + (found["text"] or found["word"])).lower() + (found["power"] or "")
+        unit = _unit_of(words) or unit
         text = text[: found.start()].strip()
     return text, unit

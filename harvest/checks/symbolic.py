@@ -72,8 +72,16 @@ _FUNCTION = r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|\\ln(?![a-z])"
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_{])i(?![A-Za-z=])")
 
 
+_MISREAD = re.compile(r"(?<![_^])\d\s+\d|\d\s*_|\\ldots|!\s*!|(?<![\\A-Za-z])mod(?![A-Za-z])|\d\s*['\"]|\.\.")
+"""What the parser reads as something else: 1 2 as 1 + 2, 5_3 as 5, 5!! as (5!)!, 1 + 2 + … + n without the dots."""
+
+
 def _prepared(text: str) -> str:
     text = split_unit(tidied(text))[0]
+    if _MISREAD.search(text):
+        raise Unreadable(text)
+    text = re.sub(r"([A-Za-z])('+)", lambda primed: f"{primed[1]}_{{{'p' * len(primed[2])}}}", text)
+    text = re.sub(r"(?<![\d.^_])(\d+)\s*/\s*(\d+)(?![\d.!^])", r"\\frac{\1}{\2}", text)
     if re.search(_FUNCTION, text):
         text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"{(\1 \\cdot \\frac{\\pi}{180})}", text)
         text = re.sub(rf"({_FUNCTION})((?:\s*\^\s*\{{?-?\d\}}?)?)\s*\{{([^{{}}]*)\}}", r"\1\2(\3)", text)
