@@ -140,7 +140,9 @@ class StreamReader:
 
     @property
     def loop(self) -> Loop | None:
-        """The loop that the chain or the answer has run into."""
+        """The loop that the chain or the answer has run into, while it goes on."""
+        if self.saw_done or (self._choice and self._choice.get("finish_reason")):
+            return None
         return next((text.loop for text in self._texts.values() if text.loop), None)
 
     def broken_off(self, loop: Loop) -> Reply:
@@ -268,7 +270,8 @@ class StreamReader:
     def _more(self, name: str, piece: str) -> None:
         if (text := self._texts.get(name)) is None:
             text = self._texts[name] = _Text()
-        text.add(piece)
+        if piece:
+            text.add(piece)
 
     def _tool(self, place: int, call: Json) -> None:
         index = count(call.get("index"))
@@ -281,7 +284,7 @@ class StreamReader:
     def _document(self) -> Json:
         """The chunks as one whole chat completion; without choices where none came.
 
-        Usage that came before the end alone is no bill, since some count along (xAI, vLLM): kept, under another name.
+        Usage that came before the end alone is no bill, since some count along (Perplexity): kept, under another name.
         """
         texts = {name: text.whole() for name, text in self._texts.items()}
         details: list[Json] = [{"format": form} for form in sorted(self._formats)]

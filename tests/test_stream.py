@@ -360,6 +360,16 @@ def test_a_stream_in_a_loop_is_seen_while_it_comes() -> None:
         assert (reply.usage.input_tokens, reply.usage.output_tokens) == (None, None)
 
 
+def test_a_loop_that_came_to_its_end_has_its_bill() -> None:
+    reader = StreamReader()
+    looping = b"".join(chunk({"content": " But wait, let me check this again."}) for _ in range(400))
+    reader.feed(looping)
+    assert reader.loop is not None
+    reader.feed(chunk({}, "length", usage={"prompt_tokens": 3, "completion_tokens": 4096}))
+    assert reader.loop is None
+    assert (cut_short(reply := reader.finish()), reply.usage.output_tokens) == ("truncated", 4096)
+
+
 # Over sockets
 
 
