@@ -14,9 +14,14 @@ install: .venv/installed
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,gym,train,dev]'
 	touch $@
 
-# What only a system package brings. Nothing so far: later checks will want bubblewrap, Chromium and PostgreSQL.
+# What only a system package brings, on Debian and Ubuntu; a no-op where it is there.
+SYSTEM = bubblewrap
+SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
+
 system:
-	@echo "no system packages are needed yet"
+	@if dpkg -s $(SYSTEM) >/dev/null 2>&1; then echo "there already: $(SYSTEM)"; \
+	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install $(SYSTEM) your system's way" >&2; exit 1; \
+	else $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(SYSTEM); fi
 
 # The main job on this machine: ask, check, report, export; then a student before, trained, and after.
 HELD_OUT = reasoning-gym:chain_sum?n=100&seed=1001&min_terms=3&max_terms=4&min_digits=1&max_digits=2

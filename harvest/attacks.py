@@ -127,7 +127,7 @@ class Ground:
 
     def traces(self) -> str:
         """What was touched, in words; empty where nothing was."""
-        found = [str(place) for p in (*PLACES, str(self.folder)) if (place := Path(p, MARK)).exists()]
+        found = [str(place) for p in (*PLACES, str(self.folder)) if os.access(place := Path(p, MARK), os.F_OK)]
         if [p.name for p in self.folder.iterdir()] != ["secret"] or self.secret.read_text() != self._content:
             found.append(f"{self.folder} was changed")
         for listening in (self._server, self._abstract):

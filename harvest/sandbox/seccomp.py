@@ -89,12 +89,12 @@ def machine() -> str | None:
     return platform.machine() if platform.machine() in _MACHINES and struct.calcsize("P") == 8 else None
 
 
-def program_filter(own_pid: int = 1) -> bytes:
-    """`struct sock_filter[]` for a program that is `own_pid` in its PID namespace: 8 bytes an instruction.
+def program_filter(processor: str | None = None) -> bytes:
+    """`struct sock_filter[]`, 8 bytes an instruction, for a program that is the first of its PID namespace.
 
     Raises KeyError on a processor without a table.
     """
-    m = _MACHINES[platform.machine()]
+    m = _MACHINES[processor or platform.machine()]
     lines: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, m.audit),
@@ -123,8 +123,8 @@ def program_filter(own_pid: int = 1) -> bytes:
         (_RETURN, 0, 0, _EPERM),
         (_RETURN, 0, 0, _EAGAIN),
     )
-    when(m.kill, *argument(_ARG0, (own_pid, 0)))
-    when(m.tgkill, *argument(_ARG0, (own_pid,)))
+    when(m.kill, *argument(_ARG0, (0, 1)))
+    when(m.tgkill, *argument(_ARG0, (1,)))
     when(m.prctl, *argument(_ARG0, _HARMLESS_PRCTL))
     when(m.ioctl, *argument(_ARG1, _HARMLESS_IOCTL))
     when(m.fcntl, (_LOAD, 0, 0, _ARG1), (_EQUAL, 0, 1, _F_SETPIPE_SZ), (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW))

@@ -96,7 +96,7 @@ def _script(sources: list[str]) -> NoReturn:
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    code = 0
+    code, printed = 0, sys.stdout
     try:
         namespace = _module("__main__")
         for source in sources:
@@ -110,7 +110,8 @@ def _script(sources: list[str]) -> NoReturn:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
+        for stream in (sys.stdout, printed):
+            stream.flush()
     except BaseException as error:  # noqa: BLE001 - the program may have put anything in its place
         code = 1
         _tell(error)
