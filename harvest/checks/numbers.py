@@ -86,7 +86,8 @@ _NOT_UNIT_NAMES = """
     and or not no nor is are was were to than plus minus times over if but unless wrong incorrect between either
     modulo mod divided multiplied squared cubed root through until versus vs pi sqrt sin cos tan log ln exp
     factorial dozen dozens half halves third thirds quarter quarters remainder because instead maybe perhaps
-    possibly probably below negative less fewer pairs pair roughly etc tens hundreds thousands millions gross
+    possibly probably below negative less fewer pairs pair roughly etc must should can could may might will
+    would does do has have had cannot tens hundreds thousands millions gross
 """
 _NOT_UNITS = frozenset(_NOT_UNIT_NAMES.split())
 
