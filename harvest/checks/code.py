@@ -168,7 +168,7 @@ class Code:
 
 
 @cache
-def jail_for(which: Literal["candidate", "tests"], kind: Kind = "warm") -> Jail:
+def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
     """One jail for candidates and one for tests, kept for as long as this process lives."""
     return Jail(kind)
 

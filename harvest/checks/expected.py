@@ -10,7 +10,7 @@ from typing import Any
 
 from harvest.checks.check import shown
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _MOST_DIGITS = 1000
 ABSOLUTE, RELATIVE = Decimal("1e-8"), Decimal("1e-5")
 """numpy.allclose's, by which APPS compares; here for expected values with a decimal point alone."""
@@ -91,7 +91,7 @@ def _agrees_mapping(got: Any, expected: dict[str, Any]) -> bool:
     return given.keys() == expected.keys() and all(_agrees(given[key], value) for key, value in expected.items())
 
 
-_SHOWN = {"l": "[{}]", "t": "({})", "s": "set of {}", "f": "frozenset of {}", "d": "dict of {}"}
+_SHOWN = {"l": "[", "t": "(", "s": "set of ", "f": "frozenset of ", "d": "dict of "}
 
 
 def described(got: Any) -> str:
@@ -103,4 +103,5 @@ def described(got: Any) -> str:
         return f"an object of class {shown(str(got[-1]))}"
     if tag in ("i", "b", "B", "c", "T"):
         return shown(f"{tag}:{rest}")
-    return shown(_SHOWN.get(tag, tag + "({})").format(", ".join(described(item) for item in rest[:8])))
+    some = ", ".join(shown(repr(item)[:40], 20) if isinstance(item, list) else described(item) for item in rest[:8])
+    return shown(_SHOWN.get(tag, tag + " of ") + some + {"l": "]", "t": ")"}.get(tag, ""))

@@ -16,6 +16,8 @@ from typing import Any
 MOST_BYTES = 4 << 20
 """The longest message, either way."""
 MOST_DEPTH = 100
+ITERATOR = "iterator"
+"""The type name of a handle that can be asked for the next value."""
 
 _SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
 _MAPPINGS: dict[type, str] = {dict: "d", Counter: "C", OrderedDict: "O", defaultdict: "D"}
@@ -62,7 +64,7 @@ def encode(value: Any, keep: Callable[[Any], int] | None = None, depth: int = 0)
         return ["T", value.__name__]
     if keep is None:
         raise BadWire(f"a {kind.__name__} is no plain data")
-    return ["h", keep(value), str(kind.__name__)[:80]]
+    return ["h", keep(value), ITERATOR if hasattr(kind, "__next__") else str(kind.__name__)[:80]]
 
 
 def decode(tree: Any, held: Callable[[int, str], Any] | None = None) -> Any:
