@@ -18,8 +18,8 @@ LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
 
 
-Step = Callable[[float, float, str], None]
-"""Told how much is done, of how much, and the state in words."""
+Step = Callable[[float, float | None, str], None]
+"""Told how much is done, of how much (None: nobody knows), and the state in words."""
 
 
 @contextmanager
@@ -38,14 +38,17 @@ def steps(name: str) -> Iterator[Step]:
         return
     started = last = time.monotonic()
 
-    def told(done: float, total: float, words: str) -> None:
+    def told(done: float, total: float | None, words: str) -> None:
         nonlocal last
         at = time.monotonic()
         if at - last < LINE_EVERY_S or not done:
             return
         last = at
-        left_s = (at - started) * (total - done) / done
-        sys.stderr.write(f"{name} {done / max(total, 1):.0%} · {words} · about {left_s / 60:.0f} min to go\n")
+        line = f"{name} · {words}"
+        if total is not None:
+            left_s = (at - started) * (total - done) / done
+            line = f"{name} {done / max(total, 1):.0%} · {words} · about {left_s / 60:.0f} min to go"
+        sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
     yield told

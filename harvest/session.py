@@ -49,6 +49,7 @@ from harvest.report import fold, markdown
 from harvest.run import Run, checked_tariff, now, prepare, put_run, take_key, write_whole
 from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
+from harvest.trace import Question
 from harvest.verify import Judged, Pass, begin_pass, end_pass, judge_stored
 
 INTERRUPTED = 130
@@ -86,8 +87,16 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     skipped: list[str] = []
     key = take_key(config)
     with Store.open(config.store) as store, Judge(unsafe_code=config.checks.unsafe_code) as judge:
-        skip = skipped.append if skip_bad_rows else None
-        run = prepare(config, base, store, lambda page: gold_problems(page, judge), skip)
+        with steps("questions") as told:
+            seen = 0
+
+            def gold(page: Sequence[Question]) -> list[str | None]:
+                nonlocal seen
+                seen += len(page)
+                told(seen, None, f"{seen:,} read, their gold answers checked")
+                return gold_problems(page, judge)
+
+            run = prepare(config, base, store, gold, skipped.append if skip_bad_rows else None)
         for fault in skipped[:20]:
             say(f"skipped: {fault}")
         if skipped:
