@@ -94,3 +94,30 @@ async def test_who_leaves_early_makes_room_once() -> None:
             assert gate._inside == 1
             second.leave()
     assert gate._inside == 0
+
+
+async def test_a_teacher_that_refuses_everything_holds_up_no_other() -> None:
+    refusing, willing = Gate(Pace(8)), Gate(Pace(8))
+    done = 0
+
+    async def refused() -> None:
+        while True:
+            async with refusing() as let_in:
+                await asyncio.sleep(0)
+                refusing.pace.refused_at(let_in.sent_s, asyncio.get_running_loop().time(), 60.0)
+
+    async def answered() -> None:
+        nonlocal done
+        async with willing():
+            await asyncio.sleep(0.001)
+            willing.pace.answered()
+            done += 1
+
+    stuck = [asyncio.create_task(refused()) for _ in range(8)]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(answered() for _ in range(200)))
+    assert done == 200
+    assert refusing.pace.refused
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
