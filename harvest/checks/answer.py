@@ -26,8 +26,9 @@ class Stated:
     why: str = ""
 
 
-def find_stated(answer: str) -> Stated:
-    """What the answer commits to, or in words why nothing can be found."""
+def find_stated(answer: str, lettered: bool = False) -> Stated:
+    """What the answer commits to, or in words why nothing can be found. `lettered`: "A:" is an option's letter
+    there, and no word for "answer"."""
     text = after_thinking(answer)
     if text is None:
         return Stated(None, why="the thinking never ended")
@@ -46,7 +47,7 @@ def find_stated(answer: str) -> Stated:
         last = boxes[-1].content if boxes else None
         if last is None or not unclosed.strip().startswith(last):
             return Stated(None, why="the box is not closed")
-    return _from_boxes(text, boxes) if boxes else _from_words(text)
+    return _from_boxes(text, boxes) if boxes else _from_words(text, lettered)
 
 
 def final_answer(text: str) -> str | None:
@@ -62,7 +63,7 @@ _SPECIAL = re.compile(r"<\|(?:im_start|start_header_id|endoftext|eot_id|end|user
 _TOKEN = re.compile(r"<\|[a-z_]{2,24}\|>|</?s>|<eos>|<end_of_turn>|<\N{FULLWIDTH VERTICAL LINE}[^<>]{2,40}>")
 _PUNCTUATION = str.maketrans("。：，；（）！？", ".:,;()!?")
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([A-Za-z+#]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
-_PROSE_FENCES = frozenset(("", "text", "txt", "latex", "tex", "math", "markdown", "md", "plaintext", "answer"))
+_PROSE_FENCES = frozenset(("", "text", "txt", "latex", "tex", "math", "markdown", "md", "plaintext", "answer", "json"))
 _INLINE_CODE = re.compile(r"`[^`\n]*\\(?:boxed|fbox)[^`\n]*`(?![*_.\s]*$)", re.MULTILINE)
 
 
@@ -128,6 +129,9 @@ def _from_boxes(text: str, boxes: list[Box]) -> Stated:
         group.insert(0, box)
     contents = list(dict.fromkeys(" ".join(box.content.split()) for box in group))
     value = contents[0] if len(contents) == 1 else ", ".join(contents)
+    refused = _REFUSES.search(text, max(0, boxes[-1].start - 200))
+    if refused:
+        return Stated(None, why=f"it says “{refused[0]}”")
     after = text[boxes[-1].end :][:MOST_CHARACTERS]
     later = _announced(after)
     if later:
@@ -148,13 +152,13 @@ _ANCHOR = re.compile(
     (?: ^[ \t]*+\#{{4}}[ \t]*(?=\S)                                 # GSM8K
       | ^[ \t>*_#-]*+(?:A|Ans)[ \t*_]*+[:.][ \t*_]*+              # A: 26
       | (?:最终|正确)?答案[ \t]*(?:应该)?(?:是|为|為)?[ \t]*:?[ \t]*
-      | \b(?:final[ ]|correct[ ]|right[ ]|best[ ])?(?:{_WORDS_FOR_ANSWER})\b[ \t*_]*+
+      | \b(?:final[ _]|correct[ ]|right[ ]|best[ ])?(?:{_WORDS_FOR_ANSWER})\b"?[ \t*_]*+
         (?:\((?![A-Za-z]\))[^()\n]{{0,40}}\)[ \t*_]*+)?
         (?:(?:to|for|of|in)\b[^.:\n=]{{0,80}}?)?[ \t*_]{{0,4}}
         (?: : | = | \b(?:is|are|was|would[ ]be|should[ ]be|must[ ]be|will[ ]be|equals|es|est|ist|è|é)\b )
         [ \t]*+(?:\b(?:therefore|thus|then|indeed|simply|just|clearly|either|definitely|certainly)\b,?[ \t]*+)?
         :?[ \t*_]*+
-      | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+(?=\$|\\[(\[])
+      | ^[ \t>*_#-]*+(?:final[ ])?answer[ \t*_]*+(?:(?=\$|\\[(\[])|(?:-|–|—|→|->|=>)[ ])
       | ^[ \t>*_#-]*+(?:step[ ]\d+[ \t]*:[ \t]*)?(?:final[ ])?answer[ \t*_]*+\n    # a heading, the value below it
     )""",
     re.MULTILINE,
@@ -176,10 +180,11 @@ _ABBREVIATION = re.compile(
     r"\b(?:sq|ft|in|cm|mi|hr|min|sec|lb|lbs|oz|vs|approx|Rs|Mr|Mrs|Dr|a\.m|p\.m)$|(?:^|\s)\(?[A-Z]$", re.IGNORECASE
 )
 _REASON = re.compile(
-    r"[,;]?\s+(?:because|since|as|when|where|which|so that|given that|assuming|for which|not|rather than|instead of)\b",
+    r"[,;]?\s+(?:because|since|as|when|where|which|so that|given that|assuming|for which|(?:and |but )?not|rather than"
+    r"|instead of)\b",
     re.IGNORECASE,
 )
-_MARKUP = re.compile(r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)")
+MARKUP = re.compile(r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)")
 """Emphasis, and not the power in x**2."""
 
 
@@ -190,9 +195,19 @@ class _Announced:
     value: str
 
 
-def _from_words(text: str) -> Stated:
+_REFUSES = re.compile(
+    r"\bI(?:'m| am)? (?:cannot|can't|can not|could not|couldn't|unable to|not able to|won't|will not|refuse to)"
+    r"(?: \w+)? ?(?:compute|calculate|answer|determine|solve|help|find|provide|give|do|figure)\b",
+    re.IGNORECASE,
+)
+
+
+def _from_words(text: str, lettered: bool) -> Stated:
     tail = text[-MOST_CHARACTERS:]
-    announced = _announced(tail)
+    refused = _REFUSES.search(tail[-300:])
+    if refused:
+        return Stated(None, why=f"it says “{refused[0]}”")
+    announced = _announced(tail, lettered)
     if announced:
         last = announced[-1]
         also = None
@@ -203,6 +218,9 @@ def _from_words(text: str) -> Stated:
             beside = not rest.strip(" \t\n.*_$") or re.match(r"[\s$,;:.)\]*\\]*(?:or|alternatively)\b", rest, re.I)
             also = before.value if before.value != last.value and beside else None
         return Stated(last.value, "stated", also)
+    first = _ANSWER_FIRST.match(text)
+    if first:
+        return Stated(unwrapped(first[1]), "stated")
     line = last_line(tail)
     if line is None:
         return Stated(None, why="the answer ends without a result")
@@ -210,6 +228,10 @@ def _from_words(text: str) -> Stated:
     return Stated(unwrapped(called[1]), "stated") if called else Stated(line, "last line")
 
 
+_ANSWER_FIRST = re.compile(
+    r"\s*([^\n]{1,60})\n\s*[*_#]*(?:explanation|reasoning|justification|because|here is why|here's why)\b",
+    re.IGNORECASE,
+)
 _CALLED_ANSWER = re.compile(
     r"(?:(?:so|thus|hence|therefore|then)\b,?\s+)?(?!.*\b(?:not|n't|if)\b)(.{1,80}?)\s+(?:is|are|must be)\s+"
     r"(?:indeed\s+)?(?:the|my|our)\s+(?:final |correct |right |best )?(?:answers?|option|choice|result)\.?",
@@ -217,13 +239,13 @@ _CALLED_ANSWER = re.compile(
 )
 
 
-def _announced(text: str) -> list[_Announced]:
+def _announced(text: str, lettered: bool = False) -> list[_Announced]:
     """Each place that announces the answer and gives a value, in order. What another is said to have
     answered, and what is called wrong, is no announcement."""
     found = []
     for match in _ANCHOR.finditer(text):
         head = match[0].strip(" \t>*_#-").upper()
-        if head.startswith(("A:", "A.")) and _LISTS_OPTIONS.search(text, match.end()):
+        if head.startswith(("A:", "A.")) and (lettered or _LISTS_OPTIONS.search(text, match.end())):
             continue
         if _OF_OTHERS.search(text[max(0, match.start() - 60) : match.start()]):
             continue
@@ -238,7 +260,9 @@ def _value_after(text: str, at: int) -> str | None:
     display = _DISPLAY.match(rest)
     if display:
         return unwrapped(display["dollars"] or display["bracket"])
+    quoted = rest.startswith("\n") or text[max(0, at - 1) : at] == "\n"
     lines = [line for line in rest.split("\n", 6)[:6] if line.strip(" \t*_")]
+    lines[:1] = [re.sub(r"^\s*>\s+", "", line) if quoted else line for line in lines[:1]]
     if not lines:
         return None
     sentence = _first_sentence(" ".join(lines[0].split()))
@@ -246,7 +270,9 @@ def _value_after(text: str, at: int) -> str | None:
         return None
     line = _REASON.split(sentence, maxsplit=1)[0]
     if line.count("**") % 2 or line.count("__") % 2:
-        line = _MARKUP.sub("", line)
+        line = MARKUP.sub("", line)
+    if line.count("}") > line.count("{"):
+        line = line.strip().rstrip("}")  # {"answer": 42}
     return unwrapped(line) or None
 
 
@@ -260,7 +286,8 @@ def _first_sentence(line: str) -> str:
 
 
 _FAREWELL = re.compile(
-    r"^\W*(?:i hope (?:it|this)|hope this|let me know|```|</?answer>|---+|\\end\{[a-z*]+\})|^\s*(?:\\\]|\$\$)\s*$",
+    r"^\W*(?:(?:black)?square\b|qed\b|q\.e\.d|∎|i hope (?:it|this)|hope this|let me know|```|</?answer>|---+"
+    r"|\\end\{[a-z*]+\})|^\s*(?:\\\]|\$\$)\s*$",
     re.IGNORECASE,
 )
 
@@ -287,7 +314,7 @@ def unwrapped(value: str) -> str:
     value = value.strip()
     while True:
         before = value
-        value = value[:-2] if value.endswith(("\\!", "\\,", "\\;")) else value.strip().rstrip(".,;:").strip()
+        value = value[:-2] if value.endswith(("\\!", "\\,", "\\;")) else value.strip().rstrip(".,;:✓✔✅").strip()
         for opening, closing in _PAIRS:
             inside = value[len(opening) : -len(closing)]
             if (

@@ -55,6 +55,20 @@ def shown(text: str, most: int = 80) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+_HEDGED = re.compile(
+    r"\b(?:not|never|no|or|if|could|might|may|can|perhaps|maybe|possibly|probably|some|unless|neither|nor)\b|n't\b|\?",
+    re.IGNORECASE,
+)
+
+
+def told_last(sentence: str) -> str | None:
+    """What a sentence says that something is: "So it was **Monday**" is Monday. None where it hedges."""
+    told = re.search(
+        r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
+    )
+    return None if told is None or _HEDGED.search(sentence) else told[1].strip(' *_."“”`')
+
+
 _PLAIN = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
 _QUOTES = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”"
 _DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")

@@ -66,10 +66,12 @@ class Choice:
         gold = gold_letter(question.answer or "", listed)
         if gold is None:
             return Outcome.ERROR, f"the gold answer {shown(question.answer or '')} names none of the options"
-        stated = find_stated(answer)
+        stated = find_stated(answer, lettered=True)
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         picked = _picked(stated, listed)
+        if not isinstance(picked, str) and stated.how == "last line":
+            picked = _first_line(answer, listed) or picked
         if not isinstance(picked, str):
             return picked
         if stated.also and stated.how == "boxed" and _picked(Stated(stated.also), listed) != picked:
@@ -87,6 +89,18 @@ class Choice:
 
 
 # ---- what is chosen
+
+
+def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:
+    """The option that stands alone at the beginning: "B. Ben" and then the reasons."""
+    line = answer.strip().partition("\n")[0].strip(" *_#")
+    letter = _LETTER.fullmatch(line)
+    if letter and letter[1].upper() in listed:
+        return letter[1].upper()
+    pick = _PICK.match(line)
+    named = pick is not None and _named_by(pick[3].strip(" *_."), listed)
+    return str(named) if pick and named == (pick[1] or pick[2]).upper() else None
+
 
 _PICK = re.compile(
     r"^(?:(?:option|choice|answer|letter)\s*:?\s*)?(?:\(([A-Za-z])\)|([A-Za-z])(?=[).:,\s]|$))[.):,]?\s*(.*)$",
@@ -111,10 +125,13 @@ _CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclus
 
 
 def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
-    value = " ".join(_UNTEXT.sub(r"\1", stated.value or "").replace("\\", " ").split()).strip(" *_$.{}>#")
+    value = " ".join(_UNTEXT.sub(r"\1", stated.value or "").replace("\\", " ").split()).strip(" *_$.{}[]>#'\"")
     if stated.how == "last line":
         value = value if _MARKED.match(value) else re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)[-1]
     value = _SURELY.sub("", value)
+    both = re.fullmatch(r"(.*\S)\s*\((?:option\s+|choice\s+)?([A-Z])\)", value)
+    if both and (named := _named_by(both[1], listed)):
+        return named if named == both[2] else (Outcome.WRONG, f"two different answers: {shown(value)}")
     known = set(listed) or set(string.ascii_uppercase)
     if len({letter for letter in _BRACKETED.findall(value) if letter in known}) > 1:
         return Outcome.WRONG, f"two different answers: {shown(value)}"
@@ -173,4 +190,7 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
         return str(bracketed[0])
     said = f" {plain_words(last)} "
     named = [letter for letter, text in listed.items() if plain_words(text) and f" {plain_words(text)} " in said]
-    return named[0] if len(named) == 1 and _CONCLUDES.match(value) else None
+    if len(named) != 1:
+        return None
+    told = re.search(r"\b(?:is|are|was|were|it's)\s+(?:a\s+|an\s+|the\s+)?(.+)$", last)
+    return named[0] if _CONCLUDES.match(value) or (told and _named_by(told[1].strip(" *_"), listed)) else None

@@ -7,8 +7,8 @@ denies says nothing.
 import re
 from collections.abc import Iterator
 
-from harvest.checks.answer import Stated, find_stated, unwrapped
-from harvest.checks.check import plain_words, shown
+from harvest.checks.answer import MARKUP, Stated, find_stated, unwrapped
+from harvest.checks.check import plain_words, shown, told_last
 from harvest.checks.form import Words, foreign_words, is_words, read
 from harvest.checks.numbers import counts, parse_number
 
@@ -20,19 +20,29 @@ _CONCLUDES = re.compile(
 _UNSURE = re.compile(
     r"\b(?:or|either|maybe|perhaps|possibly|probably|not|cannot|can't|between|at least|at most|unless|if"
     r"|more than|less than|fewer than|guess|unclear|unsure|except|excluding|impossible|one option|wrong|incorrect"
-    r"|contradiction|negative|minus)\b|\?|n't\b",
+    r"|contradiction|rejected|extraneous|invalid|discarded?|does not|too (?:large|small|high|low|many|few))\b|\?|n't\b",
     re.IGNORECASE,
 )
-_FIGURE = re.compile("(?<![\\w.])[-\N{MINUS SIGN}]?" r"[$€£]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?")
+_FIGURE = re.compile(
+    "(?<![\\w.])[-\N{MINUS SIGN}]?" r"[$€£]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?(?![\w\\^/π√.]*[\w\\^/π√])"
+)
 _NUMBERS = re.compile(
     r"\b(?:day|step|page|room|chapter|question|problem|case|option|part|year|level|grade|week|number|line|stage|round"
-    r"|method|figure|equation|on|in|by)\s*$",
+    r"|method|figure|equation|on|in|by"
+    r"|over|under|above|below|up to|almost|nearly|twice|thrice|half|third|quarter|double|triple|root|square|cube|plus"
+    r"|minus|negative|times|than|exceeds?|beyond|before|after|within|every|percent)\s+(?:of\s+)?(?:the\s+)?$",
     re.IGNORECASE,
 )
-"""Words before a figure that only numbers something: "on day 18"."""
+"""Words before a figure that numbers something ("on day 18") or is only part of it ("half of 18")."""
+_COUNTS = re.compile(
+    r"\b(?:has|gets?|takes?|costs?|makes?|needs?|earns?|pays?|paid|spends?|spent|sold|sells|weighs?|bought|buys|saves?"
+    r"|saved|will have|would have|receives?|received)\s+(?:exactly\s+|only\s+|a total of\s+)?[$€£]?\d[\d,.]*"
+    r"(?:\s+[A-Za-z]+){0,5}$"
+)
 _SPAN = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*")
 _LEADS_TO = re.compile(
-    r"(?:\b(?:is|are|was|equals|get|gets|that|have|obtain|find|conclude|need|makes|total)|[:=])\s*$", re.IGNORECASE
+    r"(?:\b(?:is|are|was|equals|get|gets|that|have|obtain|find|conclude|need|makes|total|at|be)|[:=])\s*$",
+    re.IGNORECASE,
 )
 _TELLS = re.compile(
     r"\b(?:solutions?|roots?|zero(?:e?s)?|values?|answers?|domain|range|interval|equation|polynomial|number|pairs?|points?"
@@ -57,10 +67,14 @@ def stated_value(answer: str, gold: str) -> Stated:
         if value is not None:
             return Stated(value, "stated", also)
         return Stated(None, why=f"“{shown(stated.value)}” is no value")
-    line = stated.value
+    line = re.sub(r"^(?:so|thus|hence|therefore|then|∴)[,:]?\s+(?=\S)", "", stated.value, flags=re.IGNORECASE)
+    if "**" in line and _is_value(MARKUP.sub("", line)):
+        line = MARKUP.sub("", line)
+    if is_words(gold) and plain_words(told_last(line) or "") == plain_words(gold):
+        return Stated(told_last(line), "last line")
     if _is_value(line) or (is_words(gold) and plain_words(line) == plain_words(gold)):
-        return stated
-    value = _conclusion(line)
+        return Stated(line, "last line")
+    value = _conclusion(stated.value)
     if value is not None:
         return Stated(value, "last line")
     return Stated(None, why=f"the last line is no value: “{shown(line)}”")
@@ -91,7 +105,7 @@ def _conclusion(line: str, announced: bool = False) -> str | None:
         return _listed(sentence)
     concludes = announced or bool(_CONCLUDES.match(sentence))
     tail = re.search(r"^(?:.*\b(?:is|are|equals|comes to|:)\s|.*(?<![!<>\\])=|[\w *]{1,40}:)\s*([^=]+)$", sentence)
-    if tail and parse_number(value := unwrapped(tail[1].strip("* "))):
+    if tail and tail[1].count("$") % 2 == 0 and parse_number(value := unwrapped(tail[1].strip("* "))):
         return value
     spans = list(_SPAN.finditer(sentence))
     values = [unwrapped(next(part for part in span.groups() if part)) for span in spans]
@@ -100,11 +114,12 @@ def _conclusion(line: str, announced: bool = False) -> str | None:
         span, value = told[0]
         number = parse_number(value)
         bold = span[3] is not None and number is not None
-        if concludes or bold or (span.end() == len(sentence) and _LEADS_TO.search(sentence[: span.start()])):
+        after = re.fullmatch(r"[A-Za-z\s.]{0,40}", sentence[span.end() :])
+        if concludes or bold or (after and _LEADS_TO.search(sentence[: span.start()])):
             return value if number or _is_value(value) else None
     if told:
-        return None
-    return _figure(sentence) if concludes else _listed(sentence)
+        return _listed(sentence)
+    return (_figure(sentence) if concludes or _COUNTS.search(sentence) else None) or _listed(sentence)
 
 
 def _figure(sentence: str) -> str | None:
@@ -113,7 +128,8 @@ def _figure(sentence: str) -> str | None:
     if len(figures) != 1:
         return None
     before, after = sentence[: figures[0].start()], sentence[figures[0].end() :]
-    return figures[0][0] if counts(after) and not _NUMBERS.search(before) else None
+    in_formula = re.search(r"[-+*/^_<>({\\|]\s*$", before) or re.match(r"\s*[-+*/^=<>]", after)
+    return None if in_formula or not counts(after) or _NUMBERS.search(before) else figures[0][0]
 
 
 def _listed(sentence: str) -> str | None:

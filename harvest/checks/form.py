@@ -81,9 +81,11 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """All real numbers but these."""
+    """All numbers of an interval but these."""
 
     items: tuple["Form", ...]
+    within: "Form | None" = None
+    """None: all real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,14 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class Modular:
+    """A residue and what it is taken by."""
+
+    form: "Form"
+    modulus: str
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     sides: tuple[str, ...]
     signs: tuple[str, ...]
@@ -132,6 +142,7 @@ Form = (
     | Ratio
     | Named
     | Assigned
+    | Modular
     | Relation
 )
 
@@ -190,6 +201,7 @@ _NAME = re.compile(
     | [a-z]{2,3}
     | [A-Z](?:_\{?\w+\}?)?\s*:\s*[A-Z](?:_\{?\w+\}?)?                         # S_{ABC}:S
     | \\frac\s*\{[A-Z]{1,3}\}\s*\{[A-Z]{1,3}\}
+    | \\frac\s*\{d[a-z]?\}\s*\{d[a-z]\}(?:\s*\(?[a-z]\)?)?                      # dy/dx
     | [A-Z]{1,2}\s*:\s*[A-Z]{1,2}
     | \(\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+\s*\)       # (x, y)
     """
@@ -200,6 +212,11 @@ _EXCEPT = re.compile(
     r"(?:\\text\s*\{)?\s*all real(?:s| numbers| values)?(?: of)?(?:\s*[a-z])?\s+except(?: for)?\s*\}?\s*(.+)",
     re.IGNORECASE,
 )
+_FAMILY = re.compile(
+    r"(?P<form>[^,;]+?)[,;]?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)[a-z\s]*\}|for|where|with)?\s*\(?(?P<letter>[a-z])\s*"
+    r"(?:\\in\s*\\mathbb\s*\{?\s*[ZN]\s*\}?|(?:\\text\s*\{)?\s*(?:is )?an[y]? integer\s*\}?)\)?"
+)
+_FOR_ALL = re.compile(r",?\s*(?:\\forall|(?:\\text\s*\{\s*)?for (?:all|any|every)\b)[^=<>,]{0,40}$")
 _SYNONYMS: dict[str, Form] = {
     "all real numbers": REALS, "all reals": REALS, "all real": REALS, "real numbers": REALS, "mathbb r": REALS,
     "no solution": NOTHING, "no solutions": NOTHING, "no real solution": NOTHING, "no real solutions": NOTHING,
@@ -246,6 +263,17 @@ class _Reader:
         text = text.strip().rstrip(".,;").strip()
         if ("=" not in text and parse_number(text) is not None) or based_numeral(re.sub(r"\s", "", text)):
             return Value(text)
+        residue = re.fullmatch(r"(.+?)\s*\\pmod\{([^{}]+)\}", text)
+        if residue:
+            return Modular(self.form(residue[1]), residue[2].strip())
+        family = _FAMILY.fullmatch(text)
+        if family:
+            # One letter for every whole number is as good as another.
+            return self.form(re.sub(rf"(?<![A-Za-z\\]){family['letter']}(?![A-Za-z])", "k", family["form"]))
+        text = _FOR_ALL.sub("", text)
+        french = re.fullmatch(r"([][])([^][()]*,[^][()]*)([][])", text)
+        if french and french[1] + french[3] != "[]":
+            return self.form({"[": "[", "]": "("}[french[1]] + french[2] + {"]": "]", "[": ")"}[french[3]])
         in_words = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
         if in_words:
             return self.form(in_words[1]) if re.search(r",|\band\b", in_words[1]) else self._words(in_words[1])
@@ -369,14 +397,20 @@ class _Reader:
         closed = {"<": "()", r"\le": "[]"}
         left, right = closed[signs[0]][0], closed[signs[-1]][1]
         relation = Relation(tuple(sides), tuple(signs))
-        if len(sides) == 2 and self._is_name(sides[0]) and not self._is_name(sides[1]):
-            return Named(squeezed(sides[0]), Range("(", REALS.low, self.form(sides[1]), right), relation)
-        if len(sides) == 2 and self._is_name(sides[1]) and not self._is_name(sides[0]):
-            return Named(squeezed(sides[1]), Range(left, self.form(sides[0]), REALS.high, ")"), relation)
-        if len(sides) == 3 and self._is_name(sides[1]):
-            low, high = self.form(sides[0]), self.form(sides[2])
-            return Named(squeezed(sides[1]), Range(left, low, high, right), relation)
-        return None
+        named = [side for side in sides if self._is_name(side)]
+        if len(named) != 1 or len(sides) > 3 or (len(sides) == 3 and named[0] != sides[1]):
+            return None
+        name = named[0]
+        if sides[0] == name:
+            span = Range("(", REALS.low, self.form(sides[1]), right)
+        elif len(sides) == 2:
+            span = Range(left, self.form(sides[0]), REALS.high, ")")
+        else:
+            span = Range(left, self.form(sides[0]), self.form(sides[2]), right)
+        size = re.fullmatch(r"\|\s*([a-z])\s*\|", name)
+        if size:
+            return Named(size[1], _of_size(span), relation)
+        return Named(squeezed(name), span, relation)
 
     def _bracketed(self, text: str) -> Form | None:
         grid = re.fullmatch(r"\\begin\{matrix\}(.*)\\end\{matrix\}", text, re.DOTALL)
@@ -462,6 +496,9 @@ def _gathered(items: tuple[Form, ...], loose: bool) -> Form:
             return Named(names[0], Without(tuple(x for form in forms if isinstance(form, Without) for x in form.items)))
         if len(forms) == 1:
             return Named(names[0], forms[0])
+        whole = next((form for form in forms if isinstance(form, Range)), None)
+        if whole and len(forms) == 2 and (rest := [form for form in forms if isinstance(form, Without)]) and loose:
+            return Named(names[0], Without(rest[0].items, whole))
         if isinstance(forms[0], Without) and len(named) == 1:
             return Named(names[0], Without((*forms[0].items, *forms[1:])))
         return Named(names[0], Several(tuple(part for form in forms for part in _items(form))))
@@ -474,22 +511,38 @@ def _unpacked(form: Form) -> tuple[Form, ...]:
     return form.items if isinstance(form, Several) and not form.braced else (form,)
 
 
-def _holes(ranges: Sequence[Form]) -> Form | None:
-    """(-∞,a)∪(a,b)∪(b,∞) as all numbers but a and b."""
-    opened = [
-        r if isinstance(r, Range) else Range("(", r.items[0], r.items[1], ")")
-        for r in ranges
-        if isinstance(r, Range) or (isinstance(r, Ordered) and r.brackets == "()" and len(r.items) == 2)
+def _holes(parts: Sequence[Form]) -> Form | None:
+    """(-∞,a)∪(a,b)∪(b,∞) as all numbers but a and b; None where the intervals do not meet in open ends."""
+    ranges = [
+        Range("(", part.items[0], part.items[1], ")")
+        if isinstance(part, Ordered) and part.brackets == "()" and len(part.items) == 2
+        else part
+        for part in parts
     ]
-    if len(opened) != len(ranges) or any((r.left, r.right) != ("(", ")") for r in opened):
+    spans = [part for part in ranges if isinstance(part, Range)]
+    by_low = {_shown(span.low): span for span in spans}
+    starts = [span for span in spans if _shown(span.low) not in {_shown(other.high) for other in spans}]
+    if len(spans) != len(parts) or len(by_low) != len(spans) or len(starts) != 1 or len(spans) < 2:
         return None
-    by_low = {_shown(r.low): r for r in opened}
-    at, holes = r"-\infty", []
-    while at in by_low:
-        high = by_low.pop(at).high
-        at = _shown(high)
-        holes.append(high)
-    return Without(tuple(holes[:-1])) if at == r"\infty" and not by_low and len(holes) > 1 else None
+    first = last = by_low.pop(_shown(starts[0].low))
+    holes = []
+    while (following := by_low.pop(_shown(last.high), None)) is not None:
+        if last.right != ")" or following.left != "(":
+            return None
+        holes.append(last.high)
+        last = following
+    within = Range(first.left, first.low, last.high, last.right)
+    return None if by_low else Without(tuple(holes), None if within == REALS else within)
+
+
+def _of_size(span: Range) -> Form:
+    """The numbers whose absolute value is in an interval."""
+    low, high = _shown(span.low), _shown(span.high)
+    mirrored = {"(": ")", "[": "]", ")": "(", "]": "["}
+    if low == r"-\infty":
+        return Range(mirrored[span.right], Value(f"-({high})"), span.high, span.right)
+    below = Value(r"-\infty" if high == r"\infty" else f"-({high})")
+    return Union((Range(mirrored[span.right], below, Value(f"-({low})"), mirrored[span.left]), span))
 
 
 def _shown(form: Form) -> str:
@@ -538,6 +591,12 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             return alike(gold, exact) or alike(gold, shown)
         case Approximate(exact, shown), _:
             return alike(exact, given) or alike(shown, given)
+        case Modular(form, modulus), Modular(other, another):
+            return modulus == another and alike(form, other)
+        case Modular(form), _:
+            return alike(form, given)
+        case _, Modular(form):
+            return alike(gold, form)
         case Named(), Named():
             return _same_named(gold, given, algebra, ordered)
         case Named(_, _, Relation() as relation), Relation():
@@ -598,8 +657,9 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             return _in_any_order(Several(parts), Several(others), alike)
         case Union(), Without(items) if len(gold.parts) == len(items) + 1:
             return False
-        case Without(items), Without(others):
-            return _in_any_order(Several(items, True), Several(others, True), alike)
+        case Without(items, within), Without(others, another):
+            same_whole = within is another or (within is not None and another is not None and alike(within, another))
+            return same_whole and _in_any_order(Several(items, True), Several(others, True), alike)
         case Grid(rows), Grid(others):
             return list(map(len, rows)) == list(map(len, others)) and _in_order(
                 [cell for row in rows for cell in row], [cell for row in others for cell in row], alike

@@ -120,7 +120,7 @@ def equal_at_sight(gold: str, given: str, question: str) -> bool | None:
         # math-verify leaves the base out: to it 40_9 is 40_8.
         return another == numeral or other.upper() == numeral[0]
     if another:
-        return False
+        return another == (one.upper(), "10")
     if is_words(gold) or is_words(given):
         bare, unit = split_unit(given)
         if unit or bare == given or is_words(bare) or is_words(gold):

@@ -83,6 +83,8 @@ _WRAPPERS = _rules(
     (r"\\(?:begin|end)\s*\{(?:align|equation|gather|aligned|split)\*?\}", " "),
 )  # fmt: skip
 _SPELLINGS = _rules(
+    (r"\\log\s*_\s*\{?\s*e\s*\}?(?![A-Za-z])", r"\\ln "),
+    (r"\\therefore(?![a-z])|∴", " "),
     (r"\\(?:mathdollar|textdollar)(?![a-z])", r"\\$"),
     (r"\{\s*([^{}]{1,60}?)\s*\\over(?![a-z])\s*([^{}]{1,60}?)\s*\}", r"\\frac{\1}{\2}"),
     (r"\{\s*([^{}]{1,60}?)\s*\\choose(?![a-z])\s*([^{}]{1,60}?)\s*\}", r"\\binom{\1}{\2}"),
@@ -95,6 +97,11 @@ _SPELLINGS = _rules(
     (r"\\(?:neq)(?![a-z])|!=|\\not\s*=", r"\\ne "),
     (r"\\lt(?![a-z])", "<"),
     (r"\\gt(?![a-z])", ">"),
+    (r"\\(?:equiv)(?![a-z])|≡", "="),
+    (
+        r"\\pmod\s*\{([^{}]*)\}|\(\s*\\?(?:b?mod|text\s*\{\s*mod\s*\})\s*(\d+)\s*\)|\\text\s*\{\s*\(mod\s*\}\s*(\d+)\s*\)",
+        r" \\pmod{\1\2\3}",
+    ),
     (r"\\(?:thickapprox|simeq|cong|approxeq)(?![a-z])", r"\\approx "),
     (r"\\(?:lbrace)(?![a-z])", r"\\{"),
     (r"\\(?:rbrace)(?![a-z])", r"\\}"),
@@ -138,5 +145,5 @@ def tidied(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Tidied text without any space, so that equal notation is an equal string."""
-    return re.sub(r"\s+", "", tidied(text))
+    """Tidied text without spaces, so that equal notation is an equal string; 4 2 is not 42."""
+    return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", tidied(text))

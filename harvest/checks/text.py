@@ -3,17 +3,17 @@
 import re
 
 from harvest.checks.answer import find_stated
-from harvest.checks.check import Finding, Work, plain_words, shown
+from harvest.checks.check import Finding, Work, plain_words, shown, told_last
 from harvest.trace import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _SAYS = re.compile(
-    r"""^\W*(yes|no|true|false)\b["”*_')\]]*(?:\W*$|\s*[.,;:!—–-]"""
+    r"""^\W*(yes|no|true|false)\b["”*_')\]]*(?:\W*$|\s*[.,;:!(—–-]"""
     r"""|\s+(?:because|since|as|he|she|it|they|we|this|that|the|i|you|there)\b)""",
     re.IGNORECASE,
 )
 _ENDS = re.compile(
-    r"(?:[,:=;]|\b(?:so|therefore|thus|hence|is|be|to|say|says|as|answer))[\s*_\"“]*(yes|no|true|false)\W*$",
+    r"(?:[,:=;]|\b(?:so|therefore|thus|hence|is|be|to|as|answer))[\s*_\"“]*(yes|no|true|false)\W*$",
     re.IGNORECASE,
 )
 _BOTH = re.compile(
@@ -36,7 +36,11 @@ class Text:
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         described = f"{stated.how} {shown(stated.value)}, gold {shown(gold)}"
-        if plain_words(stated.value.removeprefix("> ")) == plain_words(gold) and plain_words(gold):
+        last = re.split(r"(?<=[.!?])\s+", stated.value)[-1]
+        said = [stated.value.removeprefix("> "), re.sub(r"\s*\([^()]*\)$", "", stated.value)]
+        if stated.how == "last line":
+            said.append(told_last(last) or "")
+        if plain_words(gold) and plain_words(gold) in map(plain_words, said):
             if stated.also and plain_words(stated.also) != plain_words(gold):
                 return Outcome.WRONG, f"two different answers: {described}, also {shown(stated.also)}"
             return Outcome.RIGHT, described
@@ -75,5 +79,7 @@ def _said(words: str) -> str | None:
     if _BOTH.search(words.lower()):
         return None
     last = re.split(r"(?<=[.!?])\s+", words.strip())[-1]
-    said = _SAYS.match(words) or (None if re.search(r"\bnot\W+\w+\W*$", last) else _ENDS.search(last))
+    said = _SAYS.match(words) or _SAYS.match(last)
+    if said is None and not re.search(r"\b(?:not\W+\w+|some|may|might|could)\b|n't\b", last.rpartition(",")[2]):
+        said = _ENDS.search(last)
     return said[1].lower() if said else None
