@@ -50,7 +50,7 @@ from harvest.run import Run, checked_tariff, now, prepare, put_run, take_key, wr
 from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
 from harvest.trace import Question
-from harvest.verify import Judged, Pass, begin_pass, end_pass, judge_stored
+from harvest.verify import Judged, Pass, begin_pass, changes_of, end_pass, judge_stored
 
 INTERRUPTED = 130
 GC_THRESHOLD = (20_000, 10, 20)
@@ -359,7 +359,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
         judged, warn = Judged(), _Warnings()
         of = begin_pass(store, run_id, again=again)
         _judge(store, run_id, judge, judged, warn, of)
-        said = end_pass(store, run_id, of, judged)
+        said = changes_of(store, run_id, of, judged)
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
@@ -367,6 +367,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
             if said["judged"] and dataset.is_dir():
                 form = "parquet" if (dataset / "train.parquet").exists() else "jsonl"
                 _write_export(store, name, to=None, which="selected", form=form, report=report)
+        end_pass(store, run_id, said)
     return {"run": name, **said}
 
 

@@ -91,8 +91,8 @@ def begin_pass(store: Store, run_id: int, *, again: bool) -> Pass:
     return fresh
 
 
-def end_pass(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str, Any]:
-    """What the pass changed, as `harvest verify --json` prints it; noted in the store."""
+def changes_of(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str, Any]:
+    """What the pass changed, as `harvest verify --json` prints it."""
     changes: Counter[tuple[str, str | None, str | None, str, str]] = Counter()
     names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
     alike = 0
@@ -105,7 +105,7 @@ def end_pass(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str, A
         if len(shown := names.setdefault(change, [])) < SHOWN_NAMES and name not in shown:
             shown.append(name)
     after = _standing(store, run_id)
-    said = {
+    return {
         "judged": alike + sum(changes.values()),
         "unchanged": alike,
         "set_aside": judged.set_aside,
@@ -129,9 +129,12 @@ def end_pass(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str, A
         },
         "checks": dict(of.versions),
     }
+
+
+def end_pass(store: Store, run_id: int, said: Mapping[str, Any]) -> None:
+    """Notes that the pass is over and what it changed; until then the next start goes on with it and says the same."""
     with store.transaction():
-        store.add_event(run_id, ENDED, said, now())
-    return said
+        store.add_event(run_id, ENDED, dict(said), now())
 
 
 def _standing(store: Store, run_id: int) -> dict[str, Any]:
@@ -256,7 +259,7 @@ def _status(store: Store, config: Mapping[str, Any], question_id: int) -> str:
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:
-    """What `end_pass` says, for people."""
+    """What `changes_of` says, for people."""
     checks = ", ".join(f"{name} {version}" for name, version in said["checks"].items())
     yield f"{said['judged']:,} answers of {said['run']} judged again ({checks}); {said['unchanged']:,} as before."
     if said["changes"]:
