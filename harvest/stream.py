@@ -304,10 +304,10 @@ class StreamReader:
 def _alike(event: str, parsed: Json) -> _Alike | None:
     """The event without its piece of text, where that alone makes it more than the one before."""
     choices = parsed.get("choices")
-    if parsed.get("usage") or not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         return None
-    if any(choices[0].get(name) for name in ("finish_reason", "logprobs", "token_ids", "usage")):
-        return None
+    if choices[0].get("logprobs") or choices[0].get("token_ids"):
+        return None  # said once more, they are one more token
     delta = as_dict(choices[0].get("delta"))
     told = [name for name, value in delta.items() if value and name != "role"]
     if len(told) != 1 or told[0] not in _PIECES or not isinstance(delta[told[0]], str):

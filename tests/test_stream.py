@@ -154,11 +154,11 @@ def test_an_endpoint_may_stream_unasked_or_not_stream_when_asked() -> None:
 # Events alike take a short way; it must lead to the same place
 
 
-def framed(name: str, text: str, **top: Any) -> str:
+def framed(name: str, text: str, logprobs: Any = None, **more: Any) -> str:
     """As DeepSeek writes an event: of two fields one is null."""
     delta = {"content": None, "reasoning_content": None} | {name: text}
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
-    return "data: " + json.dumps({"id": "a", "choices": [choice], "usage": None} | top, ensure_ascii="\\u" in text)
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": None}
+    return "data: " + json.dumps({"id": "a", "choices": [choice], "usage": None} | more, ensure_ascii=False)
 
 
 TRICKY = st.sampled_from(
@@ -181,12 +181,17 @@ TRICKY = st.sampled_from(
 )
 PIECES = st.lists(st.one_of(st.text(max_size=8), TRICKY, st.just(" the")), max_size=30)
 OTHERS = st.sampled_from(
-    [": keep-alive", "event: message", "id: 7", "data: {}", "data: ping", 'data: {"id": "b"}', "data:",
+    [": keep-alive", "event: message", "id: 7", "data: {}", "data: ping", 'data: {"id": "b"}', "data:", "data: [DONE]",
+     framed("reasoning_content", "torn")[:-60], framed("content", "torn")[:-9],
+     framed("content", "raw\ttab").replace("\\t", "\t"),
+     framed("reasoning_content", "two").replace('"two"', '"two", "refusal": "fields"'),
+     framed("content", "three").replace('"three"', '"three", "role": "assistant"'),
      'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "x"}}]}',
      'data:{"choices": [{"index": 0, "delta": {"content": "y"}}]}',
      'data: {"choices": [{"index": 0, "delta": {"content": "z", "reasoning_content": "w"}}], "service": 1}',
      'data: {"choices": [{"index": 0, "delta": {"content": [{"type": "thinking", "thinking": "t"}, "p"]}}]}']
 )  # fmt: skip
+LOGPROBS = {"content": [{"token": "a", "logprob": -1, "top_logprobs": []}]}
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -195,12 +200,15 @@ def test_the_short_way_for_events_alike_reads_what_the_long_way_does(data: st.Da
     lines: list[str] = []
     for _ in range(data.draw(st.integers(1, 4), label="runs")):
         name = data.draw(st.sampled_from(["content", "reasoning_content"]), label="field")
-        top = data.draw(st.sampled_from([{}, {"created": 1}, {"id": "c"}]), label="top")
-        lines += [framed(name, piece.encode("utf-8", "replace").decode(), **top) for piece in data.draw(PIECES)]
+        more = data.draw(st.sampled_from([{}, {"usage": {"prompt_tokens": 1}}, {"id": "c"}, {"logprobs": LOGPROBS}]))
+        lines += [framed(name, piece.encode("utf-8", "replace").decode(), **more) for piece in data.draw(PIECES)]
         lines += data.draw(st.lists(OTHERS, max_size=3), label="others")
-    lines += ['data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}', "data: [DONE]"]
-    lines += [framed("content", "too late")] * 3
-    sent = "".join(line + "\n\n" for line in lines).encode()
+        lines += [framed(name, " more", **more)] * data.draw(st.integers(0, 4), label="afterwards")
+    if data.draw(st.booleans(), label="ends"):
+        lines += ['data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}', "data: [DONE]"]
+        lines += [framed("content", "too late")] * 3
+    forgotten = data.draw(st.sets(st.integers(0, len(lines)), max_size=2), label="blank lines that are not there")
+    sent = "".join(line + ("\n" if n in forgotten else "\n\n") for n, line in enumerate(lines)).encode()
     the_long_way = StreamReader()
     the_long_way.feed(sent.replace(b"\n", b"\r\n"))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8), label="cuts"))
@@ -318,6 +326,13 @@ def test_what_repeats_for_a_reason_is_no_loop(name: str) -> None:
     text = HONEST[name]
     assert len(text) > 2000
     assert [n for n in range(500, len(text), 500) if loop_at_end(text[:n])] == []
+
+
+def test_a_long_block_is_said_four_times_before_it_is_a_loop() -> None:
+    block = prose(600)
+    assert len(block) * 2 > CHARS / 2
+    assert loop_at_end("And so on. " + block * 3) is None
+    assert loop_at_end("And so on. " + block * 4) is not None
 
 
 def test_data_may_repeat_long_but_not_for_ever() -> None:
