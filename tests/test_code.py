@@ -323,6 +323,12 @@ def test_any_text_has_a_block_or_none(answer: str) -> None:
     last_block(answer)
 
 
+@pytest.mark.parametrize("piece", ["`", "~", " ", "```", "~~~ ", "```python\n", "\t", "~`", "``` `\n"])
+def test_a_hostile_answer_is_searched_in_linear_time(piece: str) -> None:
+    for answer in (piece * 300_000, "```" + piece * 300_000 + "`", "~~~" + piece * 300_000 + "`"):
+        last_block(answer)
+
+
 def test_an_answer_without_code_is_no_answer(judge: Judge) -> None:
     for answer in ("I do not know.", "", "```python\n\n```", "```python\ndef f("):
         verdict = judge.judge_now(Question(id="q", question="?", check="code", **ADD), answer)

@@ -46,7 +46,8 @@ from itertools import accumulate, chain, combinations, permutations, product
 from math import ceil, comb, floor, gcd, inf, log2, sqrt
 """
 """What the sites whose questions ask for a function have imported already."""
-_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^`\n]*)$", re.MULTILINE)
+_FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", re.MULTILINE)
+"""Nothing in it is tried twice: an answer is hostile, and this runs beside the money."""
 
 
 def last_block(answer: str) -> str | None:
@@ -72,12 +73,11 @@ def defines(source: str, name: str) -> bool:
     return any(isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name for node in tree.body)
 
 
-def context_of(question: Question) -> list[str]:
+def _context(work: Work) -> list[str]:
     """The question itself, where it is Python that defines the entry point: its imports and its other functions
     are then the answer's too, and the tests'. HumanEval is so.
     """
-    entry = question.entry_point
-    return [question.question] if entry and defines(question.question, entry) else []
+    return [work["question"]] if work["entry"] and defines(work["question"], work["entry"]) else []
 
 
 def code_fault(question: Question) -> str | None:
@@ -160,7 +160,7 @@ class Code:
         tests = question.tests
         return {
             "limits": self._limits,
-            "context": context_of(question),
+            "question": question.question,
             "tests": [tests] if isinstance(tests, str) else list(tests or ()),
             "entry": question.entry_point,
             "cases": [dict(case) for case in question.cases or ()],
@@ -195,16 +195,16 @@ def _finding(work: Work) -> Finding:
 
 def _judge_tests(work: Work) -> Finding:
     tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=work["limits"]["tests_s"])
-    testing = jail_for("tests", work.get("jail", "warm"))
+    testing, context = jail_for("tests", work.get("jail", "warm")), _context(work)
     if "code" not in work:
-        run_tests(None, testing, tests, entry, work["context"], limits)
+        run_tests(None, testing, tests, entry, context, limits)
         return Outcome.RIGHT, "the tests load"
     try:
-        sources = [*work["context"], work["code"]]
+        sources = [*context, work["code"]]
         with served(jail_for("candidate", work.get("jail", "warm")), sources, limits, limits.wall_s) as candidate:
             if entry and entry.isidentifier() and entry not in candidate.names:
                 return Outcome.WRONG, f"the code defines no {entry}"
-            found = run_tests(candidate, testing, tests, entry, work["context"], limits)
+            found = run_tests(candidate, testing, tests, entry, context, limits)
     except Failed as error:
         return Outcome.WRONG, shown(str(error), 300)
     if found.why is not None:
@@ -252,7 +252,7 @@ def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
 
 def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
     """Each case a call of the entry point, in one program that has been loaded once."""
-    sources = [FUNCTION_PREAMBLE, *work["context"], work["code"]]
+    sources = [FUNCTION_PREAMBLE, *_context(work), work["code"]]
     number, case_s = 1, work["limits"]["case_s"]
     try:
         limits = Limits(wall_s=work["limits"]["cases_s"])
