@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from finetune.render import LAYOUTS, Layout
+from finetune.render import LAYOUTS, Layout, Tokenizer, template_layout
 from harvest.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1)]
@@ -40,18 +40,18 @@ class OwnLayout(Section):
 class Render(Section):
     """How a trace becomes tokens."""
 
-    reasoning: Literal["think", "sky-t1"] | OwnLayout = "think"
-    """The marks around the chain: "think", "sky-t1", or a table of your own."""
+    reasoning: Literal["think", "sky-t1", "template"] | OwnLayout = "think"
+    """The marks around the chain: "think", "sky-t1", those of the student's own chat template, or a table of yours."""
     max_tokens: Count = 16384
     """Most tokens of a row, prompt included. Nothing is ever cut."""
     too_long: Literal["drop", "refuse"] = "drop"
     """What becomes of a longer row: left out and counted by name, or exit code 2."""
 
-    @property
-    def layout(self) -> Layout:
+    def layout(self, tokenizer: Tokenizer) -> Layout:
+        """The marks for a student with this tokenizer. Raises ConfigError where its template has none of its own."""
         if isinstance(self.reasoning, OwnLayout):
             return Layout(**self.reasoning.model_dump())
-        return LAYOUTS[self.reasoning]
+        return template_layout(tokenizer) if self.reasoning == "template" else LAYOUTS[self.reasoning]
 
 
 class Train(BaseModel):

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.config import Recipe
-from finetune.render import Example, Layout, Tokenizer, render, turn
+from finetune.render import CHAIN_FIELDS, Example, Layout, Tokenizer, render, turn
 from harvest.config import runs_folder
 from harvest.errors import DatasetError, TooLong
 from harvest.trace import Message
 
 SHOWN_FAULTS = 20
 SUFFIXES = (".jsonl", ".json", ".parquet")
-CHAIN_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Where a message of other people's datasets has its chain apart from its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
 
 
 def _example(value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer) -> Example:
-    layout = recipe.render.layout
+    layout = recipe.render.layout(tokenizer)
     example = render(conversation(value, layout), tokenizer, recipe.render.max_tokens, layout)
     if not example.trained_tokens:
         raise DatasetError("nothing of it would be trained")

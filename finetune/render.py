@@ -2,14 +2,14 @@
 
 The student's own chat template writes everything around the contents; the assistant's turns are ours, so
 that no template drops a chain, trims it or puts an empty one before it. The template is asked once for each
-order of roles, with slots in place of the contents. What a model or a user wrote is encoded as plain text: a
-`<|im_end|>` in it never becomes the token that ends the turn.
+order of roles, with slots in place of the contents, and in its thinking mode where it has one. What a model or a
+user wrote is encoded as plain text: a `<|im_end|>` in it never becomes the token that ends the turn.
 """
 
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,6 +28,12 @@ day that Llama 3's templates take where there is no clock."""
 
 Tokenizer = Any
 """A transformers tokenizer. Untyped here, so that the tests' and the user's need no common base."""
+
+Part = tuple[str, bool]
+"""A text, and whether special tokens in it are meant: in what template and recipe write they are, in contents never."""
+
+CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
+"""Where a message has its chain apart from its content: in other people's datasets, and for chat templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,22 @@ class Layout:
             answer, self.answer_open or self.close, self.answer_close
         )
 
+    def cut(self, written: str) -> "list[Part]":
+        """A turn that `turn` wrote, cut at its marks, white space around them left with the texts."""
+        parts: list[Part] = []
+        begin, end = self.open.strip(), self.close.strip()
+        if begin and end and written.lstrip().startswith(begin):
+            head, _, tail = written.partition(begin)
+            chain, _, written = tail.rpartition(end)
+            parts = [(head, False), (begin, True), (chain, False), (end, True)]
+        if (mark := self.answer_open.strip()) and mark in written:
+            head, _, written = written.partition(mark)
+            parts += [(head, False), (mark, True)]
+        if (mark := self.answer_close.strip()) and mark in written:
+            head, _, written = written.rpartition(mark)
+            parts += [(head, False), (mark, True)]
+        return [*parts, (written, False)]
+
 
 def _unwrap(text: str, before: str, after: str) -> str:
     """Without the line breaks that the marks bring along, and no others."""
@@ -100,7 +122,9 @@ def turn(content: str, layout: Layout) -> str:
 
     Byte for byte as it is where it stands in that layout already, or has no chain. Raises ValueError as `Layout.read`.
     """
-    for known in (layout, *LAYOUTS.values()):
+    # The layout it begins in comes first: its chain may quote the marks of another.
+    begun = sorted((layout, *LAYOUTS.values()), key=lambda known: not content.lstrip().startswith(known.open.strip()))
+    for known in begun:
         if (parts := known.read(content)) is not None:
             return content if known == layout else layout.write(*parts)
     return content if content.startswith(layout.answer_open) else layout.write(None, content)
@@ -144,31 +168,78 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
         mask.extend([trained] * (len(ids) - before))
 
     frame = _frame(tuple(m["role"] for m in messages), tokenizer)
-    prompt: list[tuple[str, bool]] = []
+    prompt: list[Part] = []
     for k, message in enumerate(messages):
         prompt.append((frame.before[k], True))
         if message["role"] != "assistant":
             prompt.append((frame.content(k, message["content"]), False))
             continue
-        written = turn(message["content"], layout)
-        if frame.before[k].rstrip("\n").endswith(layout.open.strip() or "\0"):  # the template opened the chain
-            mark = layout.open if written.startswith(layout.open) else layout.open.strip()
-            if not written.startswith(mark):
-                raise DatasetError(f"message {k} (assistant): no chain, but the student's chat template opens one")
-            written = written.removeprefix(mark)
         put(_encode(prompt, tokenizer), 0)
-        put(_encode_turn(written, tokenizer), 1)
-        put([frame.end_id], 1)
+        put(_encode_turn(_answer(k, message["content"], frame, layout, tokenizer), tokenizer), 1)
+        put([frame.ends[k]], int(frame.ends[k] == frame.end_id))
         prompt = []
     if len(ids) > max_tokens:
         raise TooLong(f"{len(ids)} tokens, over the limit of {max_tokens} (render.max_tokens)")
     return Example(ids, mask)
 
 
+def _answer(k: int, content: str, frame: "_Frame", layout: Layout, tokenizer: Tokenizer) -> list[Part]:
+    """What the student is to write as message k, without its end token."""
+    parts = layout.cut(turn(content, layout))
+    has_chain = len(parts) > 1 and parts[1] == (layout.open.strip(), True)
+    if opens_chain(frame.before[k], layout):
+        if not has_chain:
+            raise DatasetError(f"message {k} (assistant): no chain, but the student's chat template opens one")
+        after_mark = layout.open.partition(layout.open.strip())[2]
+        return [(parts[2][0].removeprefix(after_mark), False), *parts[3:]]
+    if has_chain and _specials(tokenizer).match(layout.open.strip()):
+        return parts  # the marks are channels themselves
+    return [(frame.leads[k], True), *parts]
+
+
+def opens_chain(before: str, layout: Layout) -> bool:
+    """Whether the template has written the layout's opening mark itself when the student begins to write."""
+    return before.rstrip("\n").endswith(layout.open.strip() or "\0")
+
+
+@lru_cache(maxsize=16)
+def template_layout(tokenizer: Tokenizer) -> Layout:
+    """The marks that the student's own chat template writes around a chain that is given apart from the answer.
+
+    Raises ConfigError where it has no place for one.
+    """
+    frame = _frame(("user", "assistant"), tokenizer)
+    opened = next((known for known in LAYOUTS.values() if opens_chain(frame.before[1], known)), None)
+    question = {"role": "user", "content": "winnowslot0x"}
+    for field in CHAIN_FIELDS:
+        answer = {"role": "assistant", "content": "winnowslot1x", field: "winnowslotchain"}
+        text = _applied([question, answer], tokenizer).rpartition("winnowslot0x")[2]
+        before, found, rest = text.partition("winnowslotchain")
+        close = rest.partition("winnowslot1x")[0]
+        if found and close.strip():
+            return Layout(before.removeprefix(frame.before[1]) or (opened.open if opened else ""), close)
+    if opened:
+        return opened
+    raise ConfigError(
+        'render.reasoning: the student\'s chat template has no place of its own for a chain: take "think" or "sky-t1"'
+    )
+
+
+def thinking_template(tokenizer: Tokenizer) -> str:
+    """The chat template to save with a student that was trained to think: as it is, or with its thinking mode as the
+    default, so that whoever serves the student asks it as it was trained."""
+    template: str = tokenizer.chat_template
+    rows = [{"role": "user", "content": "q"}]
+    plain = _applied(rows, tokenizer, add_generation_prompt=True, enable_thinking=None)
+    if plain == _applied(rows, tokenizer, add_generation_prompt=True):
+        return template
+    return "{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{%- endif %}" + template
+
+
 def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     """What the student reads before it answers: exactly the untrained start of a training row."""
     frame = _frame((*(m["role"] for m in messages), "assistant"), tokenizer)
-    parts: list[tuple[str, bool]] = []
+    parts: list[Part] = []
     for k, message in enumerate(messages):
         parts += [(frame.before[k], True), (frame.content(k, message["content"]), False)]
     return _encode([*parts, (frame.before[len(messages)], True)], tokenizer)
@@ -184,13 +255,36 @@ class _Frame:
     """What the template writes around the contents of one order of roles."""
 
     before: tuple[str, ...]
-    """The text before each content; after an assistant's turn without the end token, which is `end_id`."""
+    """The text before each content, as it is when the student is asked; after an assistant's turn without `ends`."""
+    leads: tuple[str, ...]
+    """What the student itself has to write before an assistant's content: gpt-oss's final channel. Else empty."""
+    ends: tuple[int, ...]
+    """The token after each assistant's content, -1 after others'. gpt-oss ends earlier turns otherwise than the last;
+    theirs are read and not trained, since no generation would stop at them."""
     trims: tuple[bool, ...]
     """Where the template takes white space off the content, as it will when the student is asked."""
-    end_id: int
+
+    @property
+    def end_id(self) -> int:
+        """What ends an answer: the end of the last turn."""
+        return next(e for e in reversed(self.ends) if e >= 0)
 
     def content(self, k: int, text: str) -> str:
         return text.strip() if self.trims[k] else text
+
+
+def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bool | None) -> str:
+    """The template's text of these messages, as a thinking student is asked unless `enable_thinking` is None."""
+    template = tokenizer.chat_template
+    if "strftime_now" in template:
+        template = TODAY + template
+    switches = {k: v for k, v in {"enable_thinking": True, **more}.items() if v is not None}
+    try:
+        text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **switches)
+    except (TemplateError, TypeError, KeyError) as e:
+        roles = ", ".join(r["role"] for r in rows)
+        raise DatasetError(f"the student's chat template refuses the roles {roles}: {e}") from None
+    return text
 
 
 @lru_cache(maxsize=256)
@@ -198,33 +292,37 @@ def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
     """Raises ConfigError for a tokenizer without a usable template, DatasetError where it refuses these roles."""
     if not tokenizer.chat_template:
         raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
-    template = tokenizer.chat_template
-    if "strftime_now" in template:
-        template = TODAY + template
     slots = [f"winnowslot{k}x" for k in range(len(roles))]
 
     def written(contents: Sequence[str], to: int, **more: bool) -> str:
-        rows = [{"role": r, "content": c} for r, c in zip(roles[:to], contents, strict=False)]
-        try:
-            text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **more)
-        except (TemplateError, TypeError, KeyError) as e:
-            raise DatasetError(f"the student's chat template refuses the roles {', '.join(roles)}: {e}") from None
-        return text
+        return _applied(
+            [{"role": r, "content": c} for r, c in zip(roles[:to], contents, strict=False)], tokenizer, **more
+        )
 
     whole = written(slots, len(roles))
     padded = written([f" {s} " for s in slots], len(roles))
-    before, end_id, rest = [], -1, whole
+    before, leads, ends, rest = [], [], [], whole
     for k, (role, slot) in enumerate(zip(roles, slots, strict=True)):
         head, found, rest = rest.partition(slot)
         if not found:
             raise DatasetError(f"the student's chat template drops message {k} ({role}) of {', '.join(roles)}")
+        lead, end = "", -1
         if role == "assistant":
             asked = written(slots, k, add_generation_prompt=True)
-            head = asked.rpartition(slots[k - 1])[2] if k else asked
-            end_id, rest = _without_end(rest, tokenizer)
+            asked = asked.rpartition(slots[k - 1])[2] if k else asked
+            lead, head = _lead(head.removeprefix(asked) if head.startswith(asked) else "", tokenizer), asked
+            end, rest = _without_end(rest, tokenizer)
         before.append(head)
+        leads.append(lead)
+        ends.append(end)
     trims = tuple(f" {s} " not in padded for s in slots)
-    return _Frame(tuple(before), trims, end_id)
+    return _Frame(tuple(before), tuple(leads), tuple(ends), trims)
+
+
+def _lead(text: str, tokenizer: Tokenizer) -> str:
+    """`text` where it is a channel, "" where it is an empty chain or nothing: chains are written by the layout."""
+    is_chain = any(mark.strip() in text for known in LAYOUTS.values() for mark in (known.open, known.close))
+    return text if _specials(tokenizer).search(text) and not is_chain else ""
 
 
 def _without_end(text: str, tokenizer: Tokenizer) -> tuple[int, str]:
@@ -244,8 +342,8 @@ def _specials(tokenizer: Tokenizer) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
 
-def _encode(parts: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int]:
-    """Ids of (text, is the template's own) in a row: special tokens only where the template wrote them.
+def _encode(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
+    """Ids of the parts in a row: special tokens only where they are meant.
 
     Tokens may merge from part to part, as they do when the student is asked: the parts are one text.
     """
@@ -266,9 +364,10 @@ def _encode(parts: Sequence[tuple[str, bool]], tokenizer: Tokenizer) -> list[int
     return ids
 
 
-def _encode_turn(text: str, tokenizer: Tokenizer) -> list[int]:
+def _encode_turn(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
     """Ids of what is trained. Raises DatasetError where they do not decode to it, byte for byte (or to its NFC)."""
-    ids = _encode([(text, False)], tokenizer)
+    ids = _encode(parts, tokenizer)
+    text = "".join(t for t, _ in parts)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if back != text and back != unicodedata.normalize("NFC", text):
         at = next((i for i, (a, b) in enumerate(zip(back, text, strict=False)) if a != b), min(len(back), len(text)))

@@ -42,7 +42,7 @@ from trl import SFTConfig, SFTTrainer
 from finetune.config import Recipe, lora_keys
 from finetune.dataset import Examples
 from finetune.progress import Progress
-from finetune.render import Tokenizer, end_token
+from finetune.render import Tokenizer, end_token, thinking_template
 from finetune.student import Student, identity, load_model
 from harvest.errors import ConfigError, InputError
 from harvest.money import pusd, usd
@@ -104,7 +104,7 @@ def sft(
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if trainer.state.global_step < trainer.state.max_steps:
                 raise KeyboardInterrupt
-        state["layout"] = asdict(recipe.render.layout)
+        state["layout"] = asdict(recipe.render.layout(tokenizer))
         save_student(trainer.model, tokenizer, output)
         block = training_block(recipe, examples, trainer, pace.wall_s)
         write_state(output, {**state, "wall_s": pace.wall_s, "training": block})
@@ -581,7 +581,10 @@ def save_student(model: Any, tokenizer: Tokenizer, output: Path) -> None:
     shutil.rmtree(made, ignore_errors=True)
     model.config.use_cache = True  # training turns it off, and generation would be slow without
     model.save_pretrained(str(made))
+    template = tokenizer.chat_template
+    tokenizer.chat_template = thinking_template(tokenizer)
     tokenizer.save_pretrained(str(made))
+    tokenizer.chat_template = template
     for file in sorted(made.iterdir()):
         file.chmod(0o644)
         file.replace(output / file.name)

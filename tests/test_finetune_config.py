@@ -50,7 +50,7 @@ price_usd_per_gpu_hour = "2.95"
 
 def test_a_layout_of_ones_own(tmp_path: Path) -> None:
     read = read_recipe(recipe(tmp_path, BASE + 'render.reasoning = { open = "[", close = "]", answer_open = "(" }\n'))
-    assert read.render.layout.write("a", "b") == "[a](b"
+    assert read.render.layout(None).write("a", "b") == "[a](b"
 
 
 def test_all_faults_are_told_at_once_one_line_each(tmp_path: Path) -> None:
