@@ -89,7 +89,7 @@ def _money(figures: Figures) -> dict[str, Any]:
     accepted, unpriced = figures["accepted"], figures["unpriced"]
     sources = sorted(figures["cost_sources"].items(), key=lambda s: (-s[1], s[0]))
     per_trace = None
-    if accepted and not (unpriced and not spent):
+    if accepted and not unpriced:  # else what is known is a part, and would pass for the whole
         per_trace = usd(-(-spent // accepted))
     return {
         "cap_usd": None if cap is None else usd(cap),
