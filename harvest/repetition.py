@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 TIMES = 4
 CHARS = 6_000
-"""The same block stands at the end of the text so many times in a row, over so many characters or more. Loops of
-recorded answers repeat 8 to 1,600 times; in the 1,310 others the longest repeat at any moment is 4 times over 1,101
-characters (docs/streams.md)."""
+"""The same block stands at the end of the text so many times in a row, over so many characters or more. Recorded loops
+repeat 8 to 1,600 times; where none comes of it, 4 times over 1,101 characters is the most (docs/streams.md)."""
 CHARS_WITHOUT_WORDS = 30_000
 """A block of digits, dashes or one letter alone may be data: a matrix of zeros, a ruled table."""
 TAIL = 32_768
