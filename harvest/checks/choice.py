@@ -66,16 +66,9 @@ class Choice:
         gold = gold_letter(question.answer or "", listed)
         if gold is None:
             return Outcome.ERROR, f"the gold answer {shown(question.answer or '')} names none of the options"
-        stated = find_stated(answer, lettered=True)
-        if stated.value is None:
-            return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
-        picked = _picked(stated, listed)
-        if not isinstance(picked, str) and stated.how == "last line":
-            picked = _first_line(answer, listed) or picked
+        picked = chosen(answer, listed)
         if not isinstance(picked, str):
             return picked
-        if stated.also and stated.how == "boxed" and _picked(Stated(stated.also), listed) != picked:
-            return Outcome.WRONG, f"two different answers: boxed {picked}, then stated {shown(stated.also)}"
         return (Outcome.RIGHT if picked == gold else Outcome.WRONG), f"chose {picked}, gold {gold}"
 
     def work(self, work: Work) -> Finding:
@@ -89,6 +82,24 @@ class Choice:
 
 
 # ---- what is chosen
+
+
+def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
+    """The letter of the option that an answer chooses, or why it chooses none."""
+    stated = find_stated(answer, lettered=True)
+    if stated.value is None:
+        return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
+    picked = _picked(stated, listed)
+    if not isinstance(picked, str) and stated.how == "last line":
+        picked = _first_line(answer, listed) or picked
+    if (
+        isinstance(picked, str)
+        and stated.also
+        and stated.how == "boxed"
+        and _picked(Stated(stated.also), listed) != picked
+    ):
+        return Outcome.WRONG, f"two different answers: boxed {picked}, then stated {shown(stated.also)}"
+    return picked
 
 
 def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:

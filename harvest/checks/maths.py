@@ -37,7 +37,7 @@ class Maths:
             return Outcome.ERROR, f"the {stated.how} answer is longer than {MOST_CHARACTERS:,} characters"
         described = _described(stated, gold)
         values = [value for value in (stated.value, stated.also) if value]
-        if any(_nesting(value) > MOST_NESTING for value in (gold, *values)):
+        if any(nesting(value) > MOST_NESTING for value in (gold, *values)):
             return Outcome.ERROR, f"nested too deeply to read: {described}"
         open_values = []
         for value in values:
@@ -204,7 +204,8 @@ def _plain(text: str) -> Number | None:
     return number
 
 
-def _nesting(text: str) -> int:
+def nesting(text: str) -> int:
+    """How deep its brackets stand in each other."""
     deepest = depth = 0
     for character in text:
         if character in "([{":

@@ -62,18 +62,18 @@ def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
     stated = find_stated(answer)
     said = None
     if stated.value is not None:
-        said = _said(stated.value)
+        said = truth_said(stated.value)
     if said is None and stated.how == "last line" and stated.value is not None:
-        said = _said(answer[:200].strip().split("\n")[0])
+        said = truth_said(answer[:200].strip().split("\n")[0])
     if said is None:
         why = stated.why or f"“{shown(stated.value or '')}” is neither yes nor no"
         return Outcome.NO_ANSWER, f"no final answer found: {why}"
-    if stated.also and stated.how == "boxed" and _said(stated.also) not in (None, said):
+    if stated.also and stated.how == "boxed" and truth_said(stated.also) not in (None, said):
         return Outcome.WRONG, f"two different answers: boxed {said}, then stated {shown(stated.also)}"
     return (Outcome.RIGHT if _TRUTH[said] is expected else Outcome.WRONG), f"stated {said}, gold {gold}"
 
 
-def _said(words: str) -> str | None:
+def truth_said(words: str) -> str | None:
     """The yes, no, true or false that a line begins or ends with; None for both, or neither."""
     words = re.sub(r"\\(?:text(?:bf)?|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", words)
     if _BOTH.search(words.lower()):
