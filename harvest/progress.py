@@ -1,15 +1,13 @@
-"""What is shown while a run works: bars on a terminal, a line now and then elsewhere. Always on stderr."""
+"""What is shown while a run works: bars on a terminal, a line now and then elsewhere. Always on stderr.
+
+rich is imported where there is a terminal: elsewhere it is a tenth of a second for nothing.
+"""
 
 import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from harvest.collect import Tally
 from harvest.money import usd
@@ -26,6 +24,9 @@ Step = Callable[[float, float | None, str], None]
 def steps(name: str) -> Iterator[Step]:
     """For work that is no asking: a bar on a terminal, elsewhere a line now and then with the time to go."""
     if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -90,6 +91,18 @@ async def _lines(tally: Tally, cap_usd: str | None) -> None:
 
 
 async def _bars(tally: Tally, name: str, cap_usd: str | None) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
+
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("[bold]{task.description}"),

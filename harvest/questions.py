@@ -48,14 +48,14 @@ def read_rows(
     """
     faults: list[str] = []
     total_faults = 0
-    seen: dict[str, str] = {}
+    seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
         for where, row in _rows(source, base):
             try:
                 if isinstance(row, BadRow):
                     raise row
                 question = question_of(row)
-                digest = content_hash(question.model_dump(exclude={"id"}))[-16:]
+                digest = hashlib.sha256(question.model_dump_json(exclude={"id"}).encode()).digest()[:8]
                 if (before := seen.get(question.id)) is not None:
                     if before != digest:
                         raise BadRow(f"id: {question.id!r} names another question already")
