@@ -398,3 +398,33 @@ def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
 def test_what_is_no_plain_data_does_not_cross(value: object) -> None:
     with pytest.raises(wire.BadWire):
         wire.encode(value)
+
+
+# ---- all that is in a jail, together
+
+
+@isolated
+def test_memory_is_limited_together_where_a_cgroup_can_be_made() -> None:
+    if not isolation().cgroup:
+        pytest.skip("no cgroup can be made here: it takes root, or a delegated one")
+    code = (
+        "import os, mmap\nkept = []\ntry:\n    while True:\n        kept.append(mmap.mmap(-1, 1 << 24))\n"
+        "        kept[-1][::4096] = b'x' * 4096\nexcept (MemoryError, OSError):\n    pass\n"
+        "try:\n    for n in range(100):\n        open(f'/tmp/{n}', 'wb').write(bytes(1 << 20))\n"
+        "except OSError:\n    pass\n"
+        "try:\n    while True:\n        _, end = os.pipe()\n        os.set_blocking(end, False)\n"
+        "        os.write(end, bytes(65536))\nexcept OSError:\n    pass\nprint('full')"
+    )
+
+    def groups() -> set[Path]:
+        return set(Path("/sys/fs/cgroup").glob(f"**/winnow-{os.getpid()}-*"))
+
+    before = groups()
+    with Jail() as jail:
+        ran = run(jail, code)
+        assert jail.pid is not None
+        zygote = next(pid for pid, parent in _parents().items() if parent == jail.pid)
+        assert f"winnow-{os.getpid()}-{jail.pid}" in Path(f"/proc/{zygote}/cgroup").read_text()
+        assert run(jail, "print(1)").stdout == b"1\n"
+    assert ran.stdout == b"full\n" or ran.status < 0
+    assert groups() == before

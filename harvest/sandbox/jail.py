@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from harvest.errors import SandboxUnavailable
+from harvest.sandbox.group import Group
 from harvest.sandbox.layout import Layout, NoLayout, interpreters, layout_of
 from harvest.sandbox.seccomp import machine, program_filter
 
@@ -31,6 +32,10 @@ START_S = 20.0
 KILL_S = 0.25
 """How long a zygote may take to kill a program; then the whole jail is killed."""
 NOBODY = 65534
+THREADS = 64
+"""Most threads of one program."""
+GROUP_SPARE_MB = 64
+"""The zygote's own memory, and what the kernel holds for a program."""
 NO_ENVIRONMENT: dict[str, str] = {}
 _DEVICES = ("/dev/null", "/dev/urandom")
 Kind = Literal["warm", "cold", "unsafe"]
@@ -74,6 +79,7 @@ class Jail:
 
     def __init__(self, kind: Kind = "warm") -> None:
         self._kind: Kind = kind
+        self._group: Group | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._number = 0
@@ -91,7 +97,7 @@ class Jail:
         assert self._control is not None
         self._number += 1
         memory, files = limits.memory_mb << 20, limits.files_mb << 20
-        words = f"run {self._number} {memory} {int(limits.wall_s) + 2} {files} {files}"
+        words = f"run {self._number} {memory} {int(limits.wall_s) + 2} {files} {files} {THREADS}"
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -152,7 +158,7 @@ class Jail:
                 self._process.wait(1.0)
             except subprocess.TimeoutExpired:
                 self.kill()
-        self._control = self._process = None
+        self._clear()
 
     def kill(self) -> None:
         """Ends the jail and everything in it at once."""
@@ -161,7 +167,12 @@ class Jail:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._control = self._process = None
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._group is not None:
+            self._group.remove()
+        self._control = self._process = self._group = None
 
     def _end(self, running: Running) -> int:
         assert self._control is not None
@@ -194,9 +205,21 @@ class Jail:
         self.kill()
         try:
             self._spawn(None if self._kind == "unsafe" else isolation().layout)
+            if self._kind == "warm":
+                self._join_group()
         except OSError as error:
             self.kill()
             raise JailBroken(f"the jail does not start: {error}") from None
+
+    def _join_group(self) -> None:
+        """Limits all of the jail together where that may be done; a jail for one program is not worth the wait."""
+        assert self._process is not None
+        memory = (Limits().memory_mb + Limits().files_mb + GROUP_SPARE_MB) << 20
+        name = f"winnow-{os.getpid()}-{self._process.pid}"
+        self._group = Group.made(name, memory, THREADS + 2)
+        if self._group is not None:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            self._group.take(int(children[0]))
 
     def _spawn(self, layout: Layout | None) -> None:
         """Starts it and waits until it is ready. Raises OSError, with what it said."""
@@ -280,12 +303,12 @@ class Isolation:
     layout: Layout
     bubblewrap: str
     as_user: str
+    cgroup: bool
+    """Whether a jail's memory and processes are limited all together too."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.bubblewrap} with seccomp, as {self.as_user}, no network, Python {self.layout.version}"
-            f" from {self.layout.python}"
-        )
+        fences = f"{self.bubblewrap} with seccomp{' and a cgroup' if self.cgroup else ''}"
+        return f"{fences}, as {self.as_user}, no network, Python {self.layout.version} from {self.layout.python}"
 
 
 @cache
@@ -308,7 +331,10 @@ def isolation() -> Isolation:
             why.append(f"{python}: {error}")
         else:
             user = f"uid {NOBODY}" if os.geteuid() == 0 else f"uid {os.geteuid()} (seen as {NOBODY})"
-            return Isolation(layout, version or "bubblewrap", user)
+            group = Group.made(f"winnow-{os.getpid()}-0", 1 << 30, THREADS)
+            if group is not None:
+                group.remove()
+            return Isolation(layout, version or "bubblewrap", user, group is not None)
         finally:
             jail.kill()
     raise SandboxUnavailable(

@@ -4,7 +4,7 @@ Started as `python -I -S` by harvest/sandbox/jail.py with a socket to the judge 
 of ours but what lies beside it there. It never runs a program's code: the fork does, after it has given up every
 capability and put the seccomp filter on.
 
-    judge → zygote   run NUMBER MEMORY CPU_S FILE_BYTES TMP_BYTES  + descriptors: channel, stdin, stdout, stderr
+    judge → zygote   run NUMBER MEMORY CPU_S FILE_BYTES TMP_BYTES THREADS  + descriptors: channel, stdin, stdout, stderr
                      kill NUMBER
     zygote → judge   ready · ended NUMBER STATUS
 
@@ -25,7 +25,6 @@ import sys
 
 # The C modules beneath ctypes, signal, socket and struct: these would take longer to import than all the rest.
 
-THREADS = 64
 OPEN_FILES = 64
 _NEWNS, _NEWIPC, _NEWPID = 0x00020000, 0x08000000, 0x20000000
 _NOSUID_NODEV = 2 | 4
@@ -66,13 +65,13 @@ def own_namespaces(tmp_bytes: int) -> None:
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", _NOSUID_NODEV, options)
 
 
-def limit(memory: int, cpu_s: int, file_bytes: int) -> None:
+def limit(memory: int, cpu_s: int, file_bytes: int, threads: int) -> None:
     for kind, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, THREADS),
+        (resource.RLIMIT_NPROC, threads),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -106,7 +105,7 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 def become_program(words: list[bytes], fds: list[int], filter_bytes: bytes) -> None:
     """The fork: descriptors in their places, limits on, privileges gone, then the program."""
-    memory, cpu_s, file_bytes, tmp_bytes = map(int, words[2:6])
+    memory, cpu_s, file_bytes, tmp_bytes, threads = map(int, words[2:7])
     os.setsid()
     channel, *standard = fds
     for place, fd in enumerate(standard):
@@ -120,7 +119,7 @@ def become_program(words: list[bytes], fds: list[int], filter_bytes: bytes) -> N
     os.environ.clear()
     for number in (_signal.SIGINT, _signal.SIGTERM):
         _signal.signal(number, _signal.SIG_DFL)
-    limit(memory, cpu_s, file_bytes)
+    limit(memory, cpu_s, file_bytes, threads)
     import stage  # type: ignore[import-not-found]
 
     if isolated:
