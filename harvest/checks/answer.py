@@ -146,6 +146,8 @@ def _from_boxes(text: str, boxes: list[Box]) -> Stated:
 
 # ---- words
 
+MOST_ANNOUNCEMENTS = 20
+"""How many at the end are read: each costs the length of what follows it."""
 _WORDS_FOR_ANSWER = "answers?|option|choice|respuesta|réponse|antwort|risposta|resposta|ответ"
 _ANCHOR = re.compile(
     rf"""(?ix)
@@ -243,7 +245,7 @@ def _announced(text: str, lettered: bool = False) -> list[_Announced]:
     """Each place that announces the answer and gives a value, in order. What another is said to have
     answered, and what is called wrong, is no announcement."""
     found = []
-    for match in _ANCHOR.finditer(text):
+    for match in list(_ANCHOR.finditer(text))[-MOST_ANNOUNCEMENTS:]:
         head = match[0].strip(" \t>*_#-").upper()
         if head.startswith(("A:", "A.")) and (lettered or _LISTS_OPTIONS.search(text, match.end())):
             continue

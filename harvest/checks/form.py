@@ -18,6 +18,9 @@ from harvest.checks.numbers import based_numeral, parse_number
 MOST_ITEMS = 200
 """Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""
 
+MOST_DEPTH = 12
+"""How many forms may stand within each other: a list of tuples of fractions is three."""
+
 
 class Algebra(Protocol):
     """What parts of an answer are asked about. The gold one is always first."""
@@ -258,8 +261,19 @@ class _Reader:
     def __init__(self, question: str) -> None:
         self._question = question
         self._asked: str | None = None
+        self._depth = 0
 
     def form(self, text: str) -> Form:
+        """What is nested too deeply stays as it is written."""
+        if self._depth > MOST_DEPTH:
+            return Value(text)
+        self._depth += 1
+        try:
+            return self._form(text)
+        finally:
+            self._depth -= 1
+
+    def _form(self, text: str) -> Form:
         text = text.strip().rstrip(".,;").strip()
         if ("=" not in text and parse_number(text) is not None) or based_numeral(re.sub(r"\s", "", text)):
             return Value(text)
