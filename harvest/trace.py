@@ -112,6 +112,8 @@ class Verdict:
     outcome: Outcome
     detail: str
     """In words, for `harvest why`."""
+    share: float | None = None
+    """Of a majority: how many of the finished answers are in the largest group. None for any other check."""
 
     @property
     def passed(self) -> bool:

@@ -4,6 +4,16 @@ from harvest.checks.answer import final_answer
 from harvest.checks.boxes import split_at_final_box
 from harvest.checks.check import Check
 from harvest.checks.judge import Judge, gold_problems
+from harvest.checks.majority import judged_together
 from harvest.checks.table import CHECKS, check_name_for
 
-__all__ = ["CHECKS", "Check", "Judge", "check_name_for", "final_answer", "gold_problems", "split_at_final_box"]
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Judge",
+    "check_name_for",
+    "final_answer",
+    "gold_problems",
+    "judged_together",
+    "split_at_final_box",
+]

@@ -61,12 +61,17 @@ _HEDGED = re.compile(
 )
 
 
+def hedges(sentence: str) -> bool:
+    """Whether a sentence denies, doubts or asks."""
+    return bool(_HEDGED.search(sentence))
+
+
 def told_last(sentence: str) -> str | None:
     """What a sentence says that something is: "So it was **Monday**" is Monday. None where it hedges."""
     told = re.search(
         r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
     )
-    return None if told is None or _HEDGED.search(sentence) else told[1].strip(' *_."“”`')
+    return None if told is None or hedges(sentence) else told[1].strip(' *_."“”`')
 
 
 _PLAIN = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")

@@ -15,12 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harvest.checks.check import Check, Finding, Work, verdict
 from harvest.checks.code import Code
+from harvest.checks.majority import Majority, judge_together, judged_together, said_by
 from harvest.checks.table import CHECKS
 from harvest.sandbox import isolation
 from harvest.trace import Outcome, Question, Verdict
@@ -198,6 +200,16 @@ class Judge:
         loading = self._submit(check, work)
         return lambda: verdict(check, loading.result())
 
+    def together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
+        """A verdict on each finished answer to a question that is judged by them all; waits for what takes algebra."""
+        check, read = CHECKS[Majority.name], said_by(question)
+
+        def same(one: str, other: str) -> bool:
+            work = {"one": one, "other": other, "question": question.question}
+            return self._submit(check, work).result()[0] is Outcome.RIGHT
+
+        return judge_together([read(answer) for answer in answers], question, share, same)
+
     def close(self) -> None:
         """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""
         with self._changed:
@@ -256,6 +268,9 @@ def _begin_gold(question: Question, judge: Judge) -> str | Callable[[], Verdict]
     if check is None:
         return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
     answer = check.own_answer(question)
+    if judged_together(question):
+        none_needed = verdict(check, (Outcome.RIGHT, "judged by agreement"))
+        return lambda: none_needed
     if isinstance(check, Code):
         return judge.begin_code(check, question, answer)
     if answer is None or not (question.answer or question.reasoning_gym):

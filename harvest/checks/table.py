@@ -9,12 +9,13 @@ from harvest.checks.check import Check
 from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.code import Code
 from harvest.checks.form import is_words
+from harvest.checks.majority import Majority
 from harvest.checks.maths import Maths
 from harvest.checks.numbers import parse_number
 from harvest.checks.reasoning_gym import ReasoningGym
 from harvest.checks.text import Text
 
-_ALL: tuple[Check, ...] = (Maths(), Choice(), Text(), ReasoningGym(), Code())
+_ALL: tuple[Check, ...] = (Maths(), Choice(), Text(), ReasoningGym(), Code(), Majority())
 CHECKS: Mapping[str, Check] = MappingProxyType({check.name: check for check in _ALL})
 
 _OTHER_NAMES = {
