@@ -15,7 +15,6 @@ import _ctypes
 import _signal  # type: ignore[import-not-found]
 import _socket
 import _struct
-import array
 import gc
 import marshal
 import os
@@ -40,6 +39,10 @@ isolated, warm = sys.argv[1] == "isolated", sys.argv[2] == "warm"
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
+
+
+class _Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "B"
 
 
 class _Function(_ctypes.CFuncPtr):
@@ -88,8 +91,9 @@ def drop(filter_bytes: bytes) -> None:
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     call("capset", _struct.pack("Ii", 0x20080522, 0), bytes(24))
-    lines = array.array("B", filter_bytes)
-    call("prctl", _PR_SET_SECCOMP, 2, _struct.pack("H6xQ", len(lines) // 8, lines.buffer_info()[0]), 0, 0)
+    kept = type("Lines", (_ctypes.Array,), {"_type_": _Byte, "_length_": len(filter_bytes)})
+    lines = kept.from_buffer_copy(filter_bytes)  # type: ignore[attr-defined]
+    call("prctl", _PR_SET_SECCOMP, 2, _struct.pack("H6xQ", len(lines) // 8, _ctypes.addressof(lines)), 0, 0)
 
 
 def read_exactly(fd: int, size: int) -> bytes:
