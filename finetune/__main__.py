@@ -74,17 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], text: str, *, overrides: bool = False) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[..., int], text: str, *, recipe: bool | None = None
+    ) -> argparse.ArgumentParser:
+        """`recipe`: takes one, and settings over it; False: takes settings alone; None: neither."""
         p = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        p.set_defaults(run=run, command=name, overrides=overrides, command_parser=p)
+        p.set_defaults(run=run, command=name, overrides=recipe is not None, command_parser=p)
         p.add_argument("--json", action="store_true", help="print one JSON object")
-        if overrides:
+        if recipe:
             p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
+        if recipe is not None:
             p.epilog = "Any setting of RECIPE.toml: --section.key value, e.g. --train.learning_rate 2e-4"
         return p
 
-    p = command("sft", _sft, "train the student on an export or a run; started again it goes on", overrides=True)
+    p = command("sft", _sft, "train the student on an export or a run; started again it goes on", recipe=True)
     p.add_argument("--dry-run", action="store_true", help="check every row and setting, then stop")
+    _add_eval_files(p)
     p.add_argument(
         "--run",
         dest="run_name",
@@ -93,7 +98,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
 
-    p = command("show", _show, "one training row as the model sees it, trained tokens coloured", overrides=True)
+    p = command(
+        "check",
+        _check,
+        "any dataset, looked at as a student would read it; for training elsewhere too",
+        recipe=False,
+    )
+    p.add_argument("data", metavar="DATA", help="a file, a folder, a run, or a hub's dataset")
+    p.add_argument("student", metavar="STUDENT", help="a folder, an entry of the model table, a hub's name")
+    _add_eval_files(p)
+
+    p = command("show", _show, "one training row as the model sees it, trained tokens coloured", recipe=True)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
 
     p = command("eval", _eval, "held-out accuracy with its interval, tokens an answer, unfinished answers")
@@ -132,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
     e.add_argument("--usd", type=_usd, metavar="CAP", help="the most it may be billed")
     e.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
     return parser
+
+
+def _add_eval_files(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--eval", dest="evaluations", action="append", default=[], metavar="F",
+        help="with the checks: questions that no row may ask; may be given again",
+    )  # fmt: skip
 
 
 def _usd(text: str) -> Decimal:
@@ -189,7 +211,7 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe, refuse_later
     from finetune.dataset import examples, run_folder
     from finetune.progress import Progress
-    from finetune.sft import check, quiet, sft, unrecorded
+    from finetune.sft import quiet, sft, unrecorded
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
@@ -206,16 +228,49 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
         print(f"{recipe.output}: finished already, and not in the report yet", file=sys.stderr)
         return _trained(recipe, block, run, args.json)
     tokenizer = load_tokenizer(student)
+    if args.dry_run:
+        return _preflight(recipe, student, tokenizer, args, settings=True)
     rows = examples(recipe, tokenizer)
     for line in rows.dropped[:20]:
         print(f"left out: {line}", file=sys.stderr)
     if len(rows.dropped) > 20:
         print(f"left out: {len(rows.dropped) - 20} more", file=sys.stderr)
-    if args.dry_run:
-        check(recipe, rows, student)
-        _print_summary(rows.summary(), args.json)
-        return 0
     return _trained(recipe, sft(recipe, rows, tokenizer, student, Progress("sft")), run, args.json)
+
+
+def _check(args: argparse.Namespace, overrides: Overrides) -> int:
+    from finetune.config import recipe_of
+    from finetune.student import find, load_tokenizer
+
+    given = {"student": args.student, "data": args.data, "output": "unused"}
+    recipe = recipe_of(given, "check", overrides)
+    student = find(recipe.student)
+    return _preflight(recipe, student, load_tokenizer(student), args, settings=False)
+
+
+def _preflight(
+    recipe: "Recipe", student: "Student", tokenizer: Any, args: argparse.Namespace, *, settings: bool
+) -> int:
+    """Says what was found, then stops with the rows that cannot be trained; `settings`: with what sft refuses too."""
+    from finetune.overlap import Evaluation
+    from finetune.preflight import in_words, preflight
+    from harvest.questions import read_questions
+
+    evaluations = [Evaluation(f, ((q.id, q.question) for q in read_questions(f, Path()))) for f in args.evaluations]
+    found, findings, made = preflight(recipe, tokenizer, evaluations)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        Console().print(in_words(found, [len(e) for e in made.examples]), soft_wrap=True)
+    findings.stop(recipe.data)
+    made.refuse_none(recipe.data)
+    if settings:
+        from finetune.sft import check
+
+        check(recipe, made, student)
+    return 0
 
 
 def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json: bool) -> int:
@@ -240,18 +295,6 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
     loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
     print(f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}")
     return 0
-
-
-def _print_summary(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(found))
-        return
-    row = found["row_tokens"]
-    print(
-        f"{found['rows']} rows, {found['dropped']} left out as too long; {found['tokens']:,} tokens, "
-        f"{found['trained_tokens']:,} of them trained; a row has {row['mean']} "
-        f"(half of them at most {row['p50']}, 95% at most {row['p95']}, the longest {row['max']})"
-    )
 
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:

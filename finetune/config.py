@@ -111,6 +111,8 @@ OURS = {
     "gradient_accumulation_steps": "it follows from `train.traces_per_step` and `per_device_train_batch_size`",
     "packing": "not yet: rows are grouped by length within a step instead",
     "padding_free": "not yet: rows are grouped by length within a step instead",
+    "packing_strategy": "not yet: rows are grouped by length within a step instead",
+    "use_liger_kernel": "leave it out: TRL's own head is fused, and on a CPU ours",
     "truncation_mode": "nothing is cut here",
     "completion_only_loss": "exactly the assistant's turns are trained",
     "assistant_only_loss": "exactly the assistant's turns are trained",
@@ -129,6 +131,12 @@ OURS = {
 }
 """Settings of SFTConfig and LoraConfig that winnow decides, and where to say it instead."""
 
+GONE = {
+    "warmup_ratio": "it is `warmup_steps` since transformers 5, where a number under 1 is a share of all steps",
+    "loss_type=chunked_nll": 'it is "nll" now, which is the fused head',
+}
+"""Settings, and values of settings, that other people's recipes still have."""
+
 
 def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bool = False) -> Recipe:
     """RECIPE.toml with `--section.key value` put over it.
@@ -146,6 +154,13 @@ def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bo
         raise ConfigError(f"{path}: not TOML: {e}") from None
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
+    return recipe_of(data, str(path), overrides, train)
+
+
+def recipe_of(
+    data: dict[str, Any], source: str, overrides: Sequence[tuple[str, str]] = (), train: bool = False
+) -> Recipe:
+    """The same of settings that were read or given; `source` stands in front of each fault."""
     for key, text in overrides:
         _put(data, key, text)
     faults: list[str] = []
@@ -160,7 +175,7 @@ def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bo
         further = {k: v for k, v in given.items() if k not in Train.model_fields}
         faults += train_faults(further, method if isinstance(method, str) else "full")
     if faults or recipe is None:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults))
+        raise ConfigError("\n".join(f"{source}: {line}" for line in faults))
     return recipe
 
 
@@ -191,8 +206,8 @@ def train_faults(further: Mapping[str, Any], method: str) -> Iterator[str]:
     sft, lora = _hints(SFTConfig), _hints(LoraConfig)
     known = sft | lora if method == "lora" else sft
     for key, value in further.items():
-        if key in OURS:
-            yield f"train.{key}: {OURS[key]}"
+        if why := OURS.get(key) or GONE.get(key) or GONE.get(f"{key}={value}"):
+            yield f"train.{key}: {why}"
         elif key in known:
             try:
                 TypeAdapter(known[key]).validate_python(value)

@@ -1,4 +1,4 @@
-"""Exports, runs and other people's datasets → conversations, each checked, and the examples made of them.
+"""Exports, runs and other people's datasets → rows, each checked, and the examples made of them.
 
 All faults of a dataset at once, each with its row (counted from 0) and what is wrong with it. Nothing is
 mended: a row that cannot be trained as it is stops the training before its first step.
@@ -6,19 +6,19 @@ mended: a row that cannot be trained as it is stops the training before its firs
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.config import Recipe
-from finetune.render import CHAIN_FIELDS, Example, Layout, Tokenizer, render, turn
+from finetune.conversation import conversation
+from finetune.faults import Findings, RowFault
+from finetune.render import Example, Tokenizer, render
 from harvest.config import runs_folder
 from harvest.errors import DatasetError, TooLong
 from harvest.trace import Message
 
-SHOWN_FAULTS = 20
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
@@ -39,17 +39,23 @@ class Examples:
             h.update(len(e).to_bytes(8, "little") + e.ids.tobytes() + e.mask.tobytes())
         return f"sha256:{h.hexdigest()}"
 
+    def refuse_none(self, source: str) -> None:
+        """Raises DatasetError where there is no row to train."""
+        if not self.examples:
+            why = f"all {len(self.dropped)} rows are longer than render.max_tokens" if self.dropped else "no rows"
+            raise DatasetError(f"{source}: nothing to train: {why}")
+
     def summary(self) -> dict[str, Any]:
         """Counts: rows, tokens in all, trained, and of a row (mean, median, 95%, most)."""
         lengths = sorted(map(len, self.examples))
-        at = [lengths[min(len(lengths) - 1, int(len(lengths) * q))] for q in (0.5, 0.95, 1)]
+        at = [lengths[min(len(lengths) - 1, int(len(lengths) * q))] if lengths else None for q in (0.5, 0.95, 1)]
         return {
             "rows": len(lengths),
             "dropped": len(self.dropped),
             "tokens": sum(lengths),
             "trained_tokens": sum(e.trained_tokens for e in self.examples),
             "row_tokens": {
-                "mean": round(sum(lengths) / len(lengths), 1),
+                "mean": round(sum(lengths) / len(lengths), 1) if lengths else None,
                 "p50": at[0],
                 "p95": at[1],
                 "max": at[2],
@@ -57,33 +63,44 @@ class Examples:
         }
 
 
+Look = Callable[[int, str, Mapping[str, Any], list[Message], Example], None]
+"""Is shown each row that can be trained: its number, where it stands, as it is, as messages, rendered."""
+
+
 def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
     """Every row of the recipe's data, checked and rendered.
 
     Raises DatasetError with a line for each fault (the first 20, then a count), and where nothing is left.
     """
+    findings = Findings()
+    made = survey(recipe, tokenizer, findings)
+    findings.stop(recipe.data)
+    made.refuse_none(recipe.data)
+    return made
+
+
+def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look | None = None) -> Examples:
+    """The rows that can be trained, though there be none; the others go into `findings`."""
     kept: list[Example] = []
     rows: list[int] = []
     dropped: list[str] = []
-    faults = Faults(recipe.data)
     for row, where, value in read_rows(recipe.data):
         try:
-            example = _example(value, recipe, tokenizer)
+            messages, example = _example(value, recipe, tokenizer)
         except TooLong as e:
             if recipe.render.too_long == "refuse":
-                faults.add(f"{where}: {e}")
+                findings.add("too long", row, where, str(e))
             else:
+                findings.add("left out", row, where, str(e))
                 dropped.append(f"{where}: {e}")
             continue
-        except (DatasetError, ValueError) as e:
-            faults.add(f"{where}: {e}")
+        except RowFault as e:
+            findings.add(e.kind, row, where, e.reason)
             continue
+        if look is not None and not isinstance(value, BadRow):
+            look(row, where, value, messages, example)
         kept.append(example)
         rows.append(row)
-    faults.stop()
-    if not kept:
-        why = f"all {len(dropped)} rows are longer than render.max_tokens" if dropped else "no rows"
-        raise DatasetError(f"{recipe.data}: nothing to train: {why}")
     return Examples(tuple(kept), tuple(rows), tuple(dropped))
 
 
@@ -93,116 +110,27 @@ def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
     for last, where, value in read_rows(recipe.data):
         if last == row:
             try:
-                return _example(value, recipe, tokenizer)
-            except (DatasetError, ValueError) as e:
+                return _example(value, recipe, tokenizer)[1]
+            except DatasetError as e:
                 raise DatasetError(f"{recipe.data}: {where}: {e}") from None
     raise DatasetError(f"{recipe.data}: no row {row}: rows are counted from 0 and the last is {last}")
 
 
-def _example(value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer) -> Example:
+def _example(
+    value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer
+) -> tuple[list[Message], Example]:
+    if isinstance(value, BadRow):
+        raise value
     layout = recipe.render.layout(tokenizer)
-    example = render(conversation(value, layout), tokenizer, recipe.render.max_tokens, layout)
-    if not example.trained_tokens:
-        raise DatasetError("nothing of it would be trained")
-    return example
+    messages = conversation(value, layout)
+    return messages, render(messages, tokenizer, recipe.render.max_tokens, layout)
 
 
-class Faults:
-    """Collects lines, the first twenty and a count, and raises them together."""
-
-    def __init__(self, source: str) -> None:
-        self.source, self.lines, self.count = source, list[str](), 0
-
-    def add(self, line: str) -> None:
-        self.count += 1
-        if self.count <= SHOWN_FAULTS:
-            self.lines.append(f"{self.source}: {line}")
-
-    def stop(self) -> None:
-        if self.count:
-            more = self.count - len(self.lines)
-            tail = [f"and {more} more rows like these"] if more else []
-            raise DatasetError("\n".join([*self.lines, *tail]))
-
-
-# ---- a row → messages
-
-
-class BadRow(ValueError):
+class BadRow(RowFault):
     """A row that could not even be read, and why."""
 
-
-def conversation(row: "Mapping[str, Any] | BadRow", layout: Layout) -> list[Message]:
-    """The messages of a row that has `messages`, or `prompt` and `completion`; checked, nothing mended.
-
-    A prompt or completion that is a string is one user's or one assistant's message. A chain that stands in a
-    field of its own is put before its answer. Raises ValueError with what is wrong.
-    """
-    if isinstance(row, BadRow):
-        raise row
-    if row.get("messages") is not None:
-        given = row["messages"]
-    elif "prompt" in row and "completion" in row:
-        given = [*_as_messages(row["prompt"], "user"), *_as_messages(row["completion"], "assistant")]
-    else:
-        raise ValueError(f"has neither `messages` nor `prompt` and `completion` (it has {', '.join(row) or 'nothing'})")
-    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise ValueError("`messages` is no list of messages, or an empty one")
-    messages = [_message(k, m) for k, m in enumerate(given)]
-    _check_roles([m["role"] for m in messages])
-    for k, m in enumerate(messages):
-        if not m["content"].strip() and m["role"] != "system":
-            raise ValueError(f"message {k} ({m['role']}) is empty")
-        if m["role"] == "assistant":
-            try:
-                turn(m["content"], layout)
-            except ValueError as e:
-                raise ValueError(f"message {k} (assistant): {e}") from None
-    reasoning = row.get("reasoning")
-    if isinstance(reasoning, str) and reasoning.strip() not in messages[-1]["content"]:
-        raise ValueError("the chain is lost: the row's `reasoning` does not stand in the assistant's last message")
-    return messages
-
-
-def _as_messages(value: Any, role: str) -> Sequence[Any]:
-    if isinstance(value, str):
-        return [{"role": role, "content": value}]
-    if isinstance(value, Sequence):
-        return value
-    raise ValueError(f"`{'prompt' if role == 'user' else 'completion'}` is neither text nor a list of messages")
-
-
-def _message(k: int, value: Any) -> Message:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"message {k} is no table of role and content")
-    role, content = value.get("role"), value.get("content")
-    if role not in ("system", "user", "assistant"):
-        raise ValueError(f"message {k}: role {role!r} is none of system, user, assistant")
-    if content is None:
-        raise ValueError(f"message {k} ({role}): content is null")
-    if not isinstance(content, str):
-        raise ValueError(f"message {k} ({role}): content is {type(content).__name__}, not text")
-    if value.get("tool_calls"):
-        raise ValueError(f"message {k} ({role}): tool calls cannot be trained yet")
-    chain = next((value[f] for f in CHAIN_FIELDS if isinstance(value.get(f), str) and value[f].strip()), None)
-    if chain is not None and role == "assistant":
-        if not content.strip():
-            raise ValueError(f"message {k} (assistant): no answer after the chain")
-        content = f"<think>\n{chain}\n</think>\n\n{content}"
-    if lone := re.search("[\ud800-\udfff]", content):
-        raise ValueError(f"message {k} ({role}): half a character ({lone.group()!r}, a lone surrogate)")
-    return {"role": role, "content": content}
-
-
-def _check_roles(roles: Sequence[str]) -> None:
-    if "assistant" not in roles:
-        raise ValueError("no assistant turn: nothing would be trained")
-    turns = roles[1:] if roles[0] == "system" else roles
-    for k, role in enumerate(turns):
-        if role != ("user", "assistant")[k % 2]:
-            raise ValueError(f"wrong order of roles: {', '.join(roles)}; they go (system,) user, assistant, user, …")
-    if roles[-1] != "assistant":
-        raise ValueError("does not end with an assistant's turn")
+    def __init__(self, reason: str) -> None:
+        super().__init__("unreadable", reason)
 
 
 # ---- a name → rows

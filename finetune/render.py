@@ -16,7 +16,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from harvest.errors import ConfigError, DatasetError, TooLong
+from finetune.faults import RowFault
+from harvest.errors import ConfigError, TooLong
 from harvest.trace import Message
 
 TODAY = (
@@ -53,7 +54,7 @@ class Layout:
     def read(self, content: str) -> tuple[str, str] | None:
         """(reasoning, answer) of a content in this layout, else None.
 
-        The chain reaches to the last closing mark. Raises ValueError, saying what is wrong, where a chain was
+        The chain reaches to the last closing mark. Raises RowFault, saying what is wrong, where a chain was
         begun and not ended, ended and not begun, or has no answer after it.
         """
         begin, end = self.open.strip(), self.close.strip()
@@ -61,23 +62,23 @@ class Layout:
             return None
         if not content.lstrip().startswith(begin):
             if end in content and begin not in content:
-                raise ValueError(f"{end} closes a chain that was never opened with {begin}")
+                raise RowFault("chain", f"{end} closes a chain that was never opened with {begin}")
             return None
         head, found, tail = content.rpartition(end)
         if not found:
-            raise ValueError(f"the chain is open: {begin} is never closed with {end}")
+            raise RowFault("chain", f"the chain is open: {begin} is never closed with {end}")
         reasoning = head.lstrip().removeprefix(begin)
         answer = tail
         if mark := self.answer_open.strip():
             _, found, answer = tail.partition(mark)
             if not found:
-                raise ValueError(f"no {mark} after the chain")
+                raise RowFault("answer", f"no {mark} after the chain")
         if mark := self.answer_close.strip():
             answer, found, _ = answer.rpartition(mark)
             if not found:
-                raise ValueError(f"the answer is open: no {mark} at its end")
+                raise RowFault("answer", f"the answer is open: no {mark} at its end")
         if not answer.strip():
-            raise ValueError("no answer after the chain")
+            raise RowFault("answer", "no answer after the chain")
         return _unwrap(reasoning, self.open, self.close), _unwrap(
             answer, self.answer_open or self.close, self.answer_close
         )
@@ -120,7 +121,7 @@ LAYOUTS = {
 def turn(content: str, layout: Layout) -> str:
     """An assistant's content in the recipe's layout, from whichever known layout it came in.
 
-    Byte for byte as it is where it stands in that layout already, or has no chain. Raises ValueError as `Layout.read`.
+    Byte for byte as it is where it stands in that layout already, or has no chain. Raises RowFault as `Layout.read`.
     """
     # The layout it begins in comes first: its chain may quote the marks of another.
     begun = sorted((layout, *LAYOUTS.values()), key=lambda known: not content.lstrip().startswith(known.open.strip()))
@@ -157,7 +158,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
     assistant turn the reasoning, the answer and the end token. Nothing stands after the last end token.
 
     Raises TooLong, with both counts, instead of cutting: a chain without its end teaches the student not to
-    stop. Raises DatasetError where text would not come back from its ids byte for byte.
+    stop. Raises RowFault where text would not come back from its ids byte for byte.
     Source: LLaMA-Factory, data/processors/supervised.py, train_on_prompt=False, which is how Sky-T1 was trained.
     """
     ids, mask = array("i"), array("b")
@@ -189,7 +190,7 @@ def _answer(k: int, content: str, frame: "_Frame", layout: Layout, tokenizer: To
     has_chain = len(parts) > 1 and parts[1] == (layout.open.strip(), True)
     if opens_chain(frame.before[k], layout):
         if not has_chain:
-            raise DatasetError(f"message {k} (assistant): no chain, but the student's chat template opens one")
+            raise RowFault("no chain", f"message {k} (assistant): no chain, but the student's chat template opens one")
         after_mark = layout.open.partition(layout.open.strip())[2]
         return [(parts[2][0].removeprefix(after_mark), False), *parts[3:]]
     if has_chain and _specials(tokenizer).match(layout.open.strip()):
@@ -283,13 +284,13 @@ def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bo
         text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **switches)
     except (TemplateError, TypeError, KeyError) as e:
         roles = ", ".join(r["role"] for r in rows)
-        raise DatasetError(f"the student's chat template refuses the roles {roles}: {e}") from None
+        raise RowFault("roles", f"the student's chat template refuses the roles {roles}: {e}") from None
     return text
 
 
 @lru_cache(maxsize=256)
 def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
-    """Raises ConfigError for a tokenizer without a usable template, DatasetError where it refuses these roles."""
+    """Raises ConfigError for a tokenizer without a usable template, RowFault where it refuses these roles."""
     if not tokenizer.chat_template:
         raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
     slots = [f"winnowslot{k}x" for k in range(len(roles))]
@@ -305,7 +306,7 @@ def _frame(roles: tuple[str, ...], tokenizer: Tokenizer) -> _Frame:
     for k, (role, slot) in enumerate(zip(roles, slots, strict=True)):
         head, found, rest = rest.partition(slot)
         if not found:
-            raise DatasetError(f"the student's chat template drops message {k} ({role}) of {', '.join(roles)}")
+            raise RowFault("roles", f"the student's chat template drops message {k} ({role}) of {', '.join(roles)}")
         lead, end = "", -1
         if role == "assistant":
             asked = written(slots, k, add_generation_prompt=True)
@@ -342,6 +343,12 @@ def _specials(tokenizer: Tokenizer) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
 
+def quotes_special(text: str, tokenizer: Tokenizer) -> str | None:
+    """The first special token whose text stands in `text`, else None."""
+    found = _specials(tokenizer).search(text)
+    return found.group() if found else None
+
+
 def _encode(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
     """Ids of the parts in a row: special tokens only where they are meant.
 
@@ -365,13 +372,15 @@ def _encode(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
 
 
 def _encode_turn(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
-    """Ids of what is trained. Raises DatasetError where they do not decode to it, byte for byte (or to its NFC)."""
+    """Ids of what is trained. Raises RowFault where they do not decode to it, byte for byte (or to its NFC)."""
     ids = _encode(parts, tokenizer)
     text = "".join(t for t, _ in parts)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if back != text and back != unicodedata.normalize("NFC", text):
         at = next((i for i, (a, b) in enumerate(zip(back, text, strict=False)) if a != b), min(len(back), len(text)))
-        raise DatasetError(f"the tokenizer does not keep {text[at : at + 20]!r} (it gives {back[at : at + 20]!r})")
+        raise RowFault(
+            "characters", f"the tokenizer does not keep {text[at : at + 20]!r} (it gives {back[at : at + 20]!r})"
+        )
     return ids
 
 
@@ -382,5 +391,5 @@ def _plain(text: str, tokenizer: Tokenizer) -> list[int]:
     known = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     if taken := known.intersection(ids):
         tokens = ", ".join(map(str, tokenizer.convert_ids_to_tokens(sorted(taken))))
-        raise DatasetError(f"holds the text of {tokens}, which this tokenizer cannot encode as plain text")
+        raise RowFault("characters", f"holds the text of {tokens}, which this tokenizer cannot encode as plain text")
     return ids

@@ -8,7 +8,8 @@ import pytest
 from students import chat, smol_tokenizer, sums
 
 from finetune.config import Recipe
-from finetune.dataset import Examples, conversation, examples, one_example, read_rows, run_folder
+from finetune.conversation import conversation
+from finetune.dataset import Examples, examples, one_example, read_rows, run_folder
 from finetune.render import LAYOUTS
 from harvest.errors import DatasetError
 
