@@ -35,9 +35,25 @@ _NUMBERS = re.compile(
 )
 """Words before a figure that numbers something ("on day 18") or is only part of it ("half of 18")."""
 _COUNTS = re.compile(
-    r"\b(?:has|gets?|takes?|costs?|makes?|needs?|earns?|pays?|paid|spends?|spent|sold|sells|weighs?|bought|buys|saves?"
-    r"|saved|will have|would have|receives?|received)\s+(?:exactly\s+|only\s+|a total of\s+)?[$€£]?\d[\d,.]*"
-    r"(?:\s+[A-Za-z]+){0,5}$"
+    r"\b(?:has|gets?|got|takes?|took|costs?|makes?|made|needs?|needed|earns?|earned|pays?|paid|spends?|spent|sold|sells"
+    r"|weighs?|bought|buys|saves?|saved|receives?|received|(?:will|would) (?:have|be|take|cost|need)|collected|ate|used"
+    r"|walked|drove|ran|read|baked|lost|won|left|owes?|(?:this|that|it) is an?"
+    r"|(?:rises?|rose|increase[sd]?|decrease[sd]?|falls?|fell|grew|dropped|reduced|went up|went down) by)"
+    r"\s+(?:exactly\s+|only\s+|about\s+|a total of\s+)?(?=\S)",
+    re.IGNORECASE,
+)
+"""What a result follows at once: "earned $10 for 50 minutes"."""
+_RATE = re.compile(
+    r"\s*(?:per\b|/|each\b|every\b|an? (?:hour|day|minute|week|month|year|piece)\b|more\b|less\b|fewer\b|times\b)"
+)
+_BESIDE = re.compile(
+    r"(?:,?\s*\(?(?:or|which is|i\.e\.,?)\s+(?:about|approximately|roughly|equivalently|around|simply)\b"
+    r"|,?\s+(?:since|because)\b|\s*(?:≈|\\approx)).*$"
+)
+"""What a sentence adds to its result: another form of it, a reason."""
+_SUBJECT = re.compile(
+    r"^(\S.{0,40}?)\s+is\s+(?:therefore\s+|thus\s+)?the\s+(?:smallest|largest|least|greatest|only|minimum|maximum|total|sum"
+    r"|number|value|probability|area)\b"
 )
 _SPAN = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*")
 _LEADS_TO = re.compile(
@@ -47,7 +63,7 @@ _LEADS_TO = re.compile(
 _TELLS = re.compile(
     r"\b(?:solutions?|roots?|zero(?:e?s)?|values?|answers?|domain|range|interval|equation|polynomial|number|pairs?|points?"
     r"|set|result|probability|expression|vector|matrix|area|length|sum|product|total|coordinates|function|inverse)\b"
-    r"[^.:]{0,120}?(?:\b(?:is|are|comes to|becomes)\b|:)\s*:?\s*(.+)$",
+    r"(?:[^.:]{0,120}?(?:\b(?:is|are|comes to|becomes)\b|:)\s*:?|(?=\s+\())\s*(.+)$",
     re.IGNORECASE,
 )
 
@@ -83,8 +99,11 @@ def stated_value(answer: str, gold: str) -> Stated:
 def _without_prose(boxed: str, gold: str) -> str:
     """A boxed sentence as the value that it tells: "\\text{She sells } 18 \\text{ eggs}"."""
     told = re.sub(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}", r" \1 ", boxed)
+    if is_words(gold):
+        last = told_last(told)
+        return last if last and plain_words(last) == plain_words(gold) else boxed
     prose = re.match(r"\s*(?:[A-Za-z']+[ ,:]+){2,}[^A-Za-z]*\d", told)
-    if prose is None or len(boxed) > 400 or is_words(gold) or parse_number(boxed):
+    if prose is None or len(boxed) > 400 or parse_number(boxed):
         return boxed
     return _conclusion(told, announced=True) or boxed
 
@@ -101,25 +120,63 @@ def _readings(value: str) -> Iterator[str]:
 def _conclusion(line: str, announced: bool = False) -> str | None:
     """The one value in a sentence that concludes. `announced`: words before it have called it the answer."""
     sentence = re.split(r"(?<=[.!?])\s+", line[-600:].strip())[-1].rstrip(".")
+    sentence = _BESIDE.sub("", sentence)
     if _UNSURE.search(sentence) or len(sentence) > 300:
         return _listed(sentence)
     concludes = announced or bool(_CONCLUDES.match(sentence))
-    tail = re.search(r"^(?:.*\b(?:is|are|equals|comes to|:)\s|.*(?<![!<>\\])=|[\w *]{1,40}:)\s*([^=]+)$", sentence)
-    if tail and tail[1].count("$") % 2 == 0 and parse_number(value := unwrapped(tail[1].strip("* "))):
+    return (
+        _last_told(sentence)
+        or _in_formula(sentence, concludes)
+        or _counted(sentence)
+        or (_figure(sentence) if concludes and not _SPAN.search(sentence) else None)
+        or _listed(sentence)
+    )
+
+
+def _last_told(sentence: str) -> str | None:
+    """The number that a sentence ends with, after "is" or an equals sign; or that it says is the smallest."""
+    subject = _SUBJECT.match(sentence)
+    if subject and parse_number(value := unwrapped(subject[1])):
         return value
+    tail = re.search(r"^(?:.*\b(?:is|are|equals|comes to|:)\s|.*(?<![!<>\\])=|[\w *]{1,40}:)\s*([^=]+)$", sentence)
+    if tail is None or (tail[1].count("$") % 2 and tail[1].rstrip().endswith("$")):
+        return None
+    value = unwrapped(tail[1].replace("**", "").strip("* "))
+    return value if parse_number(value) else None
+
+
+def _in_formula(sentence: str, concludes: bool) -> str | None:
+    """The one formula, or the one bold number, of a sentence."""
     spans = list(_SPAN.finditer(sentence))
     values = [unwrapped(next(part for part in span.groups() if part)) for span in spans]
     told = [(span, v) for span, v in zip(spans, values, strict=True) if not re.fullmatch(r"[A-Za-z]|\W*", v)]
-    if len(told) == 1 and not _FIGURE.search(sentence.replace(told[0][0][0], " ")):
-        span, value = told[0]
-        number = parse_number(value)
-        bold = span[3] is not None and number is not None
-        after = re.fullmatch(r"[A-Za-z\s.]{0,40}", sentence[span.end() :])
-        if concludes or bold or (after and _LEADS_TO.search(sentence[: span.start()])):
-            return value if number or _is_value(value) else None
-    if told:
-        return _listed(sentence)
-    return (_figure(sentence) if concludes or _COUNTS.search(sentence) else None) or _listed(sentence)
+    if len(told) != 1:
+        return None
+    span, value = told[0]
+    before, after = sentence[: span.start()], sentence[span.end() :]
+    number = parse_number(value)
+    if number and span[3] is not None and not _RATE.match(after):
+        return value
+    if _FIGURE.search(before + " " + after):
+        return None
+    if re.search(r"\b(?:is|are|equals)\s*$", before) and re.match(r"[^=]{2,}=", value):
+        value = value.rpartition("=")[2].strip()  # "the sum is $-b/a = -3/2$"
+    leads = re.fullmatch(r"[A-Za-z\s.]{0,40}", after) and _LEADS_TO.search(before)
+    return value if (concludes or leads) and (number or _is_value(value)) else None
+
+
+def _counted(sentence: str) -> str | None:
+    """The number right after the verb of a result."""
+    found = []
+    for verb in _COUNTS.finditer(sentence):
+        words = sentence[verb.end() :].replace("**", "").replace("\\$", "$").split()
+        for most in (3, 2, 1):
+            if parse_number(" ".join(words[:most]).rstrip(".,;:")) and not _RATE.match(" ".join(words[most:])):
+                rest = " ".join(words[1:])
+                if not _RATE.match(rest):
+                    found.append(" ".join(words[:most]).rstrip(".,;:"))
+                break
+    return found[0] if len(found) == 1 else None
 
 
 def _figure(sentence: str) -> str | None:
@@ -145,7 +202,9 @@ def _is_value(text: str) -> bool:
     if parse_number(text):
         return True
     bare = re.sub(
-        r"\\(?:begin|end)\{[a-z]+\*?\}(?:\{[a-z|]*\})?|\\text\s*\{[^{}]*\}|\\[a-zA-Z]+|_\{[^{}]*\}", " ", text
+        r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:begin|end)\{[a-z]+\*?\}(?:\{[a-z|]*\})?|\\text\s*\{[^{}]*\}|\\[a-zA-Z]+|_\{[^{}]*\}",
+        " ",
+        text,
     )
     bare = bare.replace(" and ", ",").replace(" or ", ",")
     if not foreign_words(bare) and not re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}|\?$", bare):

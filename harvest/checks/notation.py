@@ -84,6 +84,7 @@ _WRAPPERS = _rules(
 )  # fmt: skip
 _SPELLINGS = _rules(
     (r"\\log\s*_\s*\{?\s*e\s*\}?(?![A-Za-z])", r"\\ln "),
+    (r"\\pi\s*(?=\()", r"\\pi \\cdot "),
     (r"\\therefore(?![a-z])|∴", " "),
     (r"\\(?:mathdollar|textdollar)(?![a-z])", r"\\$"),
     (r"\{\s*([^{}]{1,60}?)\s*\\over(?![a-z])\s*([^{}]{1,60}?)\s*\}", r"\\frac{\1}{\2}"),

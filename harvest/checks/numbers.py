@@ -275,26 +275,37 @@ def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | No
 _ROUNDS = re.compile(
     r"\bround|\bnearest\b|decimal place|\bapproximat|significant (?:figure|digit)|≈|\\approx", re.IGNORECASE
 )
-EXACT_PLACES = 4
-"""Nobody writes an exact value with so many decimals: from here on a gold decimal counts as rounded."""
+EXACT_DIGITS = 3
+"""Hardly anyone writes an exact decimal with more digits than these, all of them after the point or not."""
 
 
 def is_rounded(gold: Number, question: str) -> bool:
-    """Whether the gold answer is a rounded decimal: the question says so, or it has many decimals."""
+    """Whether the gold answer is a rounded decimal: the question says so, or it has four decimals that count."""
     if not gold.places:
         return False
-    return gold.places >= EXACT_PLACES or bool(_ROUNDS.search(question))
+    return (gold.places > EXACT_DIGITS and _digits(gold) > EXACT_DIGITS) or bool(_ROUNDS.search(question))
 
 
 def looks_rounded(gold: Number) -> bool:
     """Whether a decimal that an exact value without an end rounds to (1/3, \\sqrt{2}) may stand for it: from
-    three places on it is no accident."""
-    return (gold.places or 0) >= 3
+    three places that count on it is no accident."""
+    return (gold.places or 0) >= EXACT_DIGITS and _digits(gold) >= EXACT_DIGITS
+
+
+def _digits(decimal: Number) -> int:
+    """How many of its digits count: two in 0.0045."""
+    return len(str(abs(int(decimal.value * 10 ** (decimal.places or 0)))))
 
 
 def half_step(gold: Number) -> Fraction:
     """Half a unit in the last place of a gold decimal."""
     return Fraction(1, 2 * 10 ** (gold.places or 0))
+
+
+def rounds(value: Fraction, gold: Number) -> bool:
+    """Whether a value rounds to a gold decimal, halves away from zero."""
+    below = abs(gold.value) - (value if gold.value >= 0 else -value)
+    return -half_step(gold) < below <= half_step(gold)
 
 
 _ASKED = re.compile(
@@ -366,14 +377,14 @@ def _same_percent(gold: Number, given: Number, wanted: str, question: str) -> bo
         return True
     if gold.value == given.value:
         asks_nothing = len(question.split()) < 3
-        return wanted == "%" or (abs(gold.value) >= 1 and (asks_nothing or bool(re.search(r"percent|%", question))))
+        return wanted == "%" or (abs(gold.value) > 1 and (asks_nothing or bool(re.search(r"percent|%", question))))
     return _rounds_to(gold, given, given.value, question)
 
 
 def _rounds_to(gold: Number, given: Number, value: Fraction, question: str) -> bool:
     finer = given.places is None or given.places > (gold.places or 0)
     rounded = is_rounded(gold, question) or (looks_rounded(gold) and given.places is None and _endless(value))
-    return finer and rounded and abs(value - gold.value) <= half_step(gold)
+    return finer and rounded and rounds(value, gold)
 
 
 _UNIT_WORDS = "|".join(sorted((word for word in _CANONICAL if re.fullmatch("[a-z]{2,}", word)), key=len, reverse=True))
