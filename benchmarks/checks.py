@@ -1,11 +1,12 @@
 """How many answers a second and core the maths check judges: `python benchmarks/checks.py [SHARED]`.
 
-Plain: GSM8K's own solutions. Symbolic: MATH golds that are no plain number, each restated as a sum with zero so
-that no textual shortcut applies; half of them against another question's gold. One worker; CPU seconds of
-this process and of the worker are added up, so that what else the machine does is not counted.
+Plain: GSM8K's own solutions. Symbolic: MATH golds that are no plain number, each with its first number n restated
+as (n + 0), so that no textual shortcut applies and a worker has to do algebra; half of them as (n + 1). One worker;
+CPU seconds of this process and of the worker are added up, so that what else the machine does is not counted.
 """
 
 import json
+import re
 import resource
 import sys
 from pathlib import Path
@@ -18,6 +19,13 @@ from harvest.trace import Question
 
 def rows(file: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+FIRST = re.compile(r"(?<![\\\d_.{A-Za-z])(\d+)(?![\d_.])")
+
+
+def boxed(gold: str, number: str) -> str:
+    return f"\\boxed{{{FIRST.sub(number, gold, count=1)}}}"
 
 
 def cpu_s() -> float:
@@ -41,8 +49,9 @@ def main(shared: Path) -> None:
     measure("plain", [(row["answer"].partition("####")[2].strip(), row["answer"]) for row in gsm8k])
     golds = [row["answer"] for row in rows(shared / "data/math/train.jsonl")]
     symbolic = [gold for gold in golds if gold and not parse_number(gold) and not is_words(gold)][:1000]
-    restated = [(gold, f"\\boxed{{{gold} + 0}}") for gold in symbolic[::2]]
-    others = list(zip(symbolic[1::2], (f"\\boxed{{{gold}}}" for gold in symbolic[::2]), strict=False))
+    numbered = [gold for gold in symbolic if FIRST.search(gold)]
+    restated = [(gold, boxed(gold, r"{(\1+0)}")) for gold in numbered[::2]]
+    others = [(gold, boxed(gold, r"{(\1+1)}")) for gold in numbered[1::2]]
     measure("symbolic", restated + others)
 
 
