@@ -9,6 +9,7 @@ seconds and refuses the rest, and says so in its headers where it is told to. GE
 import argparse
 import asyncio
 import json
+import math
 import random
 import re
 import time
@@ -83,6 +84,8 @@ class Connection(asyncio.Protocol):
                 headers += f"x-ratelimit-reset-requests: {reset:.3f}s\r\n"
             if left <= 0:
                 b.counts["refused"] += 1
+                if s.announce:
+                    headers += f"retry-after: {math.ceil(reset)}\r\n"
                 self.send(429, {"error": {"code": "rate_limit_exceeded", "message": "slow down"}}, headers)
                 return
             b.taken.append(now)
