@@ -101,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         "--questions", type=Path, metavar="F",
         help="questions and gold answers, for lines that hold none: found by custom_id, id, metadata, or the text",
     )  # fmt: skip
+    p.add_argument(
+        "--majority", metavar="SHARE",
+        help="a question without a gold answer is judged by what more than SHARE of its answers agree on, e.g. 0.5",
+    )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip lines that cannot be read")
     p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
     p.add_argument("--json", action="store_true", help="print what was imported, and the report, as JSON")
@@ -221,6 +225,7 @@ def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
         url or DEFAULT_STORE,
         questions=args.questions,
         skip_bad_rows=args.skip_bad_rows,
+        majority=args.majority,
         unsafe_code=args.unsafe_code,
     )
     if args.json:

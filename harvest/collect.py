@@ -8,10 +8,11 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from harvest.buy import Buyer, Settled
+from harvest.checks import judged_together
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
 from harvest.gate import Gate, Pass
 from harvest.ledger import Ledger
@@ -19,6 +20,7 @@ from harvest.limits import announced
 from harvest.pace import LONGEST_WAIT_S, Pace
 from harvest.plan import next_step
 from harvest.reply import cut_short
+from harvest.ruling import JudgesTogether, Ruling, rule, rule_together
 from harvest.run import Run, now
 from harvest.store import OpenQuestion, Reused, Sent, Store
 from harvest.teacher import Arriving, Teacher, request_body
@@ -31,7 +33,7 @@ GIVE_UP_AFTER = 30
 REFUSED_TOO_LONG_S = 900.0
 
 
-class Judging(Protocol):
+class Judging(JudgesTogether, Protocol):
     async def judge(self, question: Question, answer: str) -> Verdict: ...
 
 
@@ -108,8 +110,8 @@ class Collection:
 
     async def ask_all(self) -> None:
         """Until every question has ended, or asking has stopped and what was in flight is settled."""
-        for attempt_id, unjudged, reply in await self.ledger.do(Store.unjudged, self.run.id):
-            await self._judge(attempt_id, unjudged, reply)
+        for _, unjudged, attempt, reply in await self.ledger.do(Store.unjudged, self.run.id):
+            await self._judge(attempt.id, unjudged, reply)
         room = asyncio.Semaphore(self.run.config.teacher.max_concurrency + SPARE_QUESTIONS)
         after = 0
         while page := await self.ledger.do(Store.open_questions, self.run.id, after, PAGE):
@@ -137,13 +139,17 @@ class Collection:
     async def _see_through(self, question: OpenQuestion) -> None:
         """One question until it ends."""
         attempts = {a.id: a for a in question.attempts}
+        together = judged_together(question.question)
         try:
             while True:
-                step = next_step(list(attempts.values()), self.run.config.sampling)
+                step = next_step(list(attempts.values()), self.run.config.sampling, together=together)
                 if step.ended:
                     self.ledger.post(Store.close_question, question.id, step.ended)
                     self.tally.ended += 1
                     return
+                if step.judge:
+                    await self._judge_together(question, attempts)
+                    continue
                 found = await asyncio.gather(*(self._attempt(question, a) for a in step.asks), return_exceptions=True)
                 for a in found:
                     if isinstance(a, BaseException):
@@ -308,14 +314,28 @@ class Collection:
             if self._fruitless >= GIVE_UP_AFTER:
                 self.stop(TeacherRefused(f"the first {GIVE_UP_AFTER} tries brought nothing: {failure}"))
 
-    async def _judge(self, attempt_id: int, question: Question, reply: Reply) -> tuple[bool, str | None]:
-        """What the checks say, written down: (accepted, the first thing it failed)."""
-        verdicts: list[Verdict] = []
-        reason = cut_short(reply)
-        if reason is None:
-            verdict = await self.judge.judge(question, reply.answer)
-            verdicts, reason = [verdict], None if verdict.passed else verdict.outcome.value
-        self.ledger.post(Store.put_verdicts, attempt_id, verdicts, reason is None, reason, now())
-        self.tally.accepted += reason is None
-        self.tally.rejected += reason is not None
-        return reason is None, reason
+    async def _judge(self, attempt_id: int, question: Question, reply: Reply) -> tuple[bool | None, str | None]:
+        """What the checks say, written down: (accepted, the first thing it failed). (None, None) where all answers to
+        the question are judged together, once the last has come."""
+        if reason := cut_short(reply):
+            ruling = Ruling(attempt_id, (), reason)
+        elif judged_together(question):
+            return None, None
+        else:
+            ruling = rule(attempt_id, [await self.judge.judge(question, reply.answer)])
+        self.ledger.post(Store.put_rulings, [ruling], now())
+        self.tally.accepted += ruling.accepted
+        self.tally.rejected += not ruling.accepted
+        return ruling.accepted, ruling.reason
+
+    async def _judge_together(self, question: OpenQuestion, attempts: dict[int, Attempt]) -> None:
+        """Judges all answers to a question, writes down what the check says, and brings the attempts up to it."""
+        answers = await self.ledger.do(lambda store: list(store.answers_of(question.id)))
+        share = self.run.config.checks.majority
+        rulings = await asyncio.to_thread(rule_together, question.question, answers, self.judge, share)
+        self.ledger.post(Store.put_rulings, rulings, now())
+        for r in rulings:
+            before = attempts[r.attempt_id]
+            self.tally.accepted += r.accepted - (before.accepted is True)
+            self.tally.rejected += (not r.accepted) - (before.accepted is False)
+            attempts[r.attempt_id] = replace(before, accepted=r.accepted, reason=r.reason)

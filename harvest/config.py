@@ -194,6 +194,10 @@ class Checks(Section):
 
     require: tuple[Literal["correct"], ...] = ("correct",)
     """The verdicts that an attempt needs."""
+    without_gold: Literal["refuse", "majority"] = "refuse"
+    """Rows without a gold answer: bad rows, or judged by what most of their `sampling.samples` answers agree on."""
+    majority: Annotated[Decimal, Field(ge=Decimal("0.5"), lt=1, allow_inf_nan=False, max_digits=18)] = Decimal("0.5")
+    """Of a majority: more than this share of the finished answers must agree, as a decimal string."""
     unsafe_code: bool = False
     """Runs programs that the teacher wrote without isolation, as you, with your files. Each verdict says so."""
 
@@ -337,7 +341,8 @@ def describe() -> Iterator[tuple[str, str, str]]:
             if section is not None and section is not PriceSetting:
                 yield from walk(section, f"{prefix}{name}.")
                 continue
-            default = "required" if f.is_required() else repr(f.get_default(call_default_factory=True))
+            value = f.get_default(call_default_factory=True)
+            default = "required" if f.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
             yield f"{prefix}{name}", default, " ".join((f.description or "").split())
 
     yield from walk(RunConfig, "")

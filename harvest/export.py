@@ -22,6 +22,8 @@ from harvest.trace import Question, Reply, content_hash
 OURS = {"README.md", "train.jsonl", "train.parquet"}
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
 ROWS_A_GROUP = 1000
+NOT_JUDGED = "not_judged"
+"""The reason of an answer that waits for others to its question, or came last before a stop."""
 
 
 def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
@@ -80,11 +82,17 @@ def rows(store: Store, run_id: int, config: dict[str, Any], prompt: Prompt, whic
             },
             "cost_usd": None if r["cost"] is None else usd(0 if r["reused"] else r["cost"]),
             "verdicts": [
-                {"check": v["check"], "version": v["version"], "passed": v["outcome"] == "right", "detail": v["detail"]}
+                {
+                    "check": v["check"],
+                    "version": v["version"],
+                    "passed": v["outcome"] == "right",
+                    "detail": v["detail"],
+                    "share": v["share"],
+                }
                 for v in {v["check"]: v for v in r["verdicts"]}.values()  # the newest of each check
             ],
             "accepted": bool(r["accepted"]),
-            "reason": r["reason"],
+            "reason": r["reason"] or (None if r["accepted"] else NOT_JUDGED),
             "source": question.source,
             "licence": question.licence,
             "teacher_terms": teacher["terms"],
@@ -183,7 +191,7 @@ COLUMNS: dict[str, Any] = {
     "sample": N, "finish_reason": T,
     "usage": {"input_tokens": N, "cached_input_tokens": N, "output_tokens": N, "reasoning_tokens": N},
     "cost_usd": T,
-    "verdicts": [{"check": T, "version": T, "passed": B, "detail": T}],
+    "verdicts": [{"check": T, "version": T, "passed": B, "detail": T, "share": F}],
     "accepted": B, "reason": T, "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
 """The columns and their types; a list holds rows of its one entry, a dict is a struct."""

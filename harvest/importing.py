@@ -10,8 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from harvest import prompt as prompts
 from harvest.bought import Bought, NoAnswer, read_bought, shown_names
+from harvest.checks.majority import Majority
+from harvest.config import Checks
 from harvest.errors import ConfigError, QuestionError
 from harvest.questions import SHOWN_FAULTS, BadRow, has_gold, question_of, read_rows
 from harvest.records import Record, Records, content_key
@@ -45,15 +49,28 @@ class Intake:
 
 @dataclass(slots=True)
 class Gold:
-    """Whether a file of questions stands behind the lines, and its name."""
+    """Whether a file of questions stands behind the lines, and its name; and what becomes of a line without gold."""
 
     file: str | None = None
+    by_majority: bool = False
 
 
 Told = Callable[[Records, Intake], None]
 
 
-def settings_of(name: str, files: Sequence[Path], url: str, base: Path) -> dict[str, Any]:
+def checks_of(store: Store, name: str, majority: str | None) -> Checks:
+    """How the run judges: by `majority` where there is no gold answer, else as an earlier import into it did. Raises
+    ConfigError."""
+    if majority is None:
+        return Checks.model_validate((store.config_of(name) or {}).get("checks", {}))
+    try:
+        return Checks.model_validate({"without_gold": "majority", "majority": majority})
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]["msg"]
+        raise ConfigError(f"--majority {majority}: {fault}: a share such as 0.5") from None
+
+
+def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
     """The run's settings as they are stored: all that a collected run has, unknown where nobody said."""
     prompt = prompts.parse(PROMPT, "imported", "the imported run's prompt")
     sampling = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
@@ -68,7 +85,7 @@ def settings_of(name: str, files: Sequence[Path], url: str, base: Path) -> dict[
         "teacher": dict.fromkeys(("model", "local", "base_url", "revision", "terms")),
         "sampling": dict.fromkeys(sampling) | {"extra": {}},
         "budget": {"usd": None},
-        "checks": {"require": ["correct"]},
+        "checks": checks.model_dump(mode="json"),
         "price_source": "log",
         "base": str(base.absolute()),
     }
@@ -90,12 +107,11 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
         return store.put_run(name, {**settings, "questions": list(files)}, None, now())
 
 
-def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None) -> Gold:
+def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:
     """Puts a file of questions where lines without a gold answer look theirs up. Raises QuestionError."""
     with store.transaction():
-        rows = read_rows(source, base, skip_bad_rows=skip)
+        rows = read_rows(source, base, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
-    return Gold(source)
 
 
 def check_lines(store: Store, name: str, files: Iterable[Records], gold: Gold, told: Told) -> None:
@@ -206,7 +222,8 @@ def _resolved(store: Store, row: dict[str, Any], gold: Gold) -> tuple[Question, 
         if known is not None:
             return known, bought
     if question is not None:
-        return question, bought
+        by_majority = gold.by_majority and question.check != "code"
+        return question.model_copy(update={"check": Majority.name}) if by_majority else question, bought
     if gold.file is None:
         raise BadRow(
             f"question: not in the line, which names {shown_names(bought.names)}: give the file that has it with"

@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from harvest.checks import CHECKS, check_name_for
+from harvest.checks import CHECKS, check_name_for, judged_together
 from harvest.checks.code import code_fault
+from harvest.checks.majority import Majority
 from harvest.errors import MissingExtra, QuestionError
 from harvest.layouts import BadLayout, own_layout
 from harvest.trace import Question, content_hash
@@ -38,13 +39,17 @@ def read_questions(
 
 
 def read_rows(
-    sources: str | Iterable[str], base: Path, *, skip_bad_rows: Callable[[str], None] | None = None
+    sources: str | Iterable[str],
+    base: Path,
+    *,
+    skip_bad_rows: Callable[[str], None] | None = None,
+    without_gold: str = "refuse",
 ) -> Iterator[tuple[str, Question]]:
     """(file and line, question) of one source or several, one by one, in order; a repeated question comes once.
 
     Files are relative to `base`. Raises QuestionError at the end with a line for each bad row (the first 20
     and a count), so a caller that stores as it reads must do so in one transaction. With `skip_bad_rows` each
-    fault goes there instead.
+    fault goes there instead. `without_gold`: as `checks.without_gold` says.
     """
     faults: list[str] = []
     total_faults = 0
@@ -54,7 +59,7 @@ def read_rows(
             try:
                 if isinstance(row, BadRow):
                     raise row
-                question = question_of(row)
+                question = question_of(row, by_majority=without_gold == "majority")
                 digest = hashlib.sha256(question.model_dump_json(exclude={"id"}).encode()).digest()[:8]
                 if (before := seen.get(question.id)) is not None:
                     if before != digest:
@@ -89,10 +94,11 @@ def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
         raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
 
 
-def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
+def question_of(row: Mapping[str, Any], *, needs_gold: bool = True, by_majority: bool = False) -> Question:
     """One row, ours or of a known foreign layout, as a Question. Raises BadRow that names the field.
 
-    `needs_gold`: a row without the gold answer that its check judges by is a bad one.
+    `needs_gold`: a row without the gold answer that its check judges by is a bad one. `by_majority`: it is not, and
+    is judged by what most of its answers agree on.
     """
     try:
         data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}
@@ -116,6 +122,8 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
         data["check"] = data.get("check") or check_name_for(data)
         data["id"] = given_id if given_id is not None else "q-" + content_hash(data).removeprefix("sha256:")[:16]
         question = Question.model_validate(data)
+        if by_majority and question.check != "code" and not has_gold(question):
+            question = question.model_copy(update={"check": Majority.name})
         question.model_dump_json().encode()
     except UnicodeEncodeError:
         raise BadRow("half a surrogate pair stands in it, which is no text: write the character itself") from None
@@ -127,7 +135,7 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
         if needs_gold and (fault := code_fault(question)):
             raise BadRow(fault)
         return question
-    needs_answer = needs_gold and question.check != "reasoning_gym"
+    needs_answer = needs_gold and question.check not in ("reasoning_gym", Majority.name)
     if needs_answer and (question.answer is None or not question.answer.strip()):
         raise BadRow("answer: missing, and the check needs one")
     return question
@@ -136,7 +144,7 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True) -> Question:
 def has_gold(question: Question) -> bool:
     """Whether there is anything to judge an answer by."""
     gold = question.answer is not None and question.answer.strip()
-    return bool(gold or question.reasoning_gym or question.tests or question.cases)
+    return bool(gold or judged_together(question) or question.reasoning_gym or question.tests or question.cases)
 
 
 def _first_fault(e: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harvest import prompt as prompts
+from harvest.checks.majority import Majority
 from harvest.config import RunConfig, runs_folder
 from harvest.errors import ConfigError, InputError, QuestionError, StoreUnusable
 from harvest.models import find
@@ -131,6 +132,7 @@ def prepare(
             skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
             if read and not skipped:
                 store.add_event(run.id, QUESTIONS_READ, {"sha256": read}, now())
+        _refuse_lonely(config, store, run.id)
     try:
         run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
@@ -193,7 +195,12 @@ def _put_questions(
         if skip_bad_rows is not None:
             skip_bad_rows(fault)
 
-    rows = read_rows(config.questions, base, skip_bad_rows=skip if skip_bad_rows else None)
+    rows = read_rows(
+        config.questions,
+        base,
+        skip_bad_rows=skip if skip_bad_rows else None,
+        without_gold=config.checks.without_gold,
+    )
     while page := list(islice(rows, GOLD_PAGE)):
         new = [q for _, q in page if not store.has_question(run_id, q.id)]
         wrong = {q.id: fault for q, fault in zip(new, gold_problems(new), strict=True) if fault}
@@ -219,6 +226,15 @@ def _put_questions(
             " back, or give the run another name"
         )
     return skipped
+
+
+def _refuse_lonely(config: RunConfig, store: Store, run_id: int) -> None:
+    """Raises ConfigError where a question is judged by a majority of one."""
+    if config.sampling.samples < 2 and (name := store.question_judged_by(run_id, Majority.name)) is not None:
+        raise ConfigError(
+            f"sampling.samples: {config.sampling.samples}, and question {name!r} has no gold answer and is judged by"
+            " what most of its answers agree on: ask 2 samples at least, better 4 or more"
+        )
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ from harvest.importing import (
     Gold,
     Intake,
     check_lines,
+    checks_of,
     put_imported_run,
     refuse_collected,
     settings_of,
@@ -315,6 +316,7 @@ def import_answers(
     *,
     questions: Path | None,
     skip_bad_rows: bool,
+    majority: str | None = None,
     unsafe_code: bool = False,
 ) -> dict[str, Any]:
     """What became of the lines, with the report. Raises an InputError before anything was stored where a line is bad.
@@ -325,13 +327,14 @@ def import_answers(
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
-        settings = settings_of(name, [f.absolute() for f in files], url, Path())
+        checks = checks_of(store, name, majority)
+        settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         intake, judged = Intake(), Judged()
         warn, skip = _Warnings(), _Warnings("skipped: ")
         refuse_collected(store, name)
-        gold = Gold()
-        if questions is not None:
-            gold = shelve(store, str(questions), Path(), skip if skip_bad_rows else None)
+        gold = Gold(None if questions is None else str(questions), by_majority=checks.without_gold == "majority")
+        if gold.file is not None:
+            shelve(store, gold.file, Path(), skip if skip_bad_rows else None, checks.without_gold)
         if not skip_bad_rows:
             with steps("reading") as told:
                 check_lines(store, name, sources, gold, lambda r, i: told(r.done_bytes, r.total_bytes, _of(r, i)))

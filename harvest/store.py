@@ -1,5 +1,8 @@
 """The tables and every statement on them: the only user of SQL.
 
+An attempt asks the teacher; one that `judges` another (by its id, else 0) asks a model what it thinks of that one's
+answer, through the same money.
+
 Data is appended: a step adds rows and changes none that an earlier step wrote, but for the state of a try that
 is still out. Money moves in whole picodollars, and each statement that moves it stands in the transaction that
 records why: reserved with the try, then settled, freed or held in doubt with its reply.
@@ -24,6 +27,7 @@ import zstandard
 
 from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.money import Usage
+from harvest.ruling import Ruling
 from harvest.trace import Attempt, Question, Reply, Verdict
 
 Row = sqlite3.Row
@@ -50,8 +54,10 @@ TABLES = """
       id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
       sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
       answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
-      UNIQUE (run_id, question_id, sample, max_tokens)
+      judges INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (run_id, question_id, sample, max_tokens, judges)
     ) STRICT;
+    CREATE INDEX attempt_judges ON attempt (judges) WHERE judges > 0;
     CREATE INDEX attempt_key ON attempt (key);
     CREATE INDEX attempt_question ON attempt (question_id);
     CREATE TABLE try (
@@ -67,9 +73,10 @@ TABLES = """
     CREATE TABLE reply (try_id INTEGER PRIMARY KEY REFERENCES try, body BLOB NOT NULL) STRICT;
     CREATE TABLE verdict (
       id INTEGER PRIMARY KEY, attempt_id INTEGER NOT NULL REFERENCES attempt, check_name TEXT NOT NULL,
-      version TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, at TEXT NOT NULL
+      version TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, share REAL, at TEXT NOT NULL
     ) STRICT;
     CREATE INDEX verdict_attempt ON verdict (attempt_id);
+    CREATE INDEX verdict_judge ON verdict (attempt_id) WHERE check_name = 'judge';
     CREATE TABLE event (
       id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, kind TEXT NOT NULL,
       data TEXT NOT NULL
@@ -131,7 +138,7 @@ class StoredAnswer:
 
 STORED = (
     "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
-    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
+    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered' AND judges = 0"
     " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
     " WHERE attempt_id = attempt.id AND verdict.id > :newer_than) END"
@@ -283,6 +290,7 @@ class Store:
         self.put_question(run_id, question)
         row = self.db.execute(
             "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
+            " AND judges = 0"
             " WHERE question.run_id = ? AND name = ? GROUP BY 1",
             (run_id, question.id),
         ).fetchone()
@@ -296,7 +304,8 @@ class Store:
         by_status = self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
         row = self.db.execute(
             "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
-            " coalesce(sum(state = 'answered' AND accepted IS NULL), 0) AS unjudged FROM attempt WHERE run_id = ?",
+            " coalesce(sum(state = 'answered' AND accepted IS NULL), 0) AS unjudged FROM attempt"
+            " WHERE run_id = ? AND judges = 0",
             (run_id,),
         ).fetchone()
         spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
@@ -308,11 +317,11 @@ class Store:
         kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
             "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
-            " WHERE run_id = ? AND state = 'failed' AND reason IN (SELECT value FROM json_each(?)))",
+            " WHERE run_id = ? AND state = 'failed' AND judges = 0 AND reason IN (SELECT value FROM json_each(?)))",
             (run_id, kinds),
         ).rowcount
         self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed'"
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges = 0"
             " AND reason IN (SELECT value FROM json_each(?))",
             (run_id, kinds),
         )
@@ -334,7 +343,8 @@ class Store:
 
     def _attempts(self, question_id: int) -> Iterator[Attempt]:
         for r in self.db.execute(
-            "SELECT id, sample, max_tokens, state, accepted, reason FROM attempt WHERE question_id = ? ORDER BY id",
+            "SELECT id, sample, max_tokens, state, accepted, reason FROM attempt"
+            " WHERE question_id = ? AND judges = 0 ORDER BY id",
             (question_id,),
         ):
             accepted = None if r["accepted"] is None else bool(r["accepted"])
@@ -345,9 +355,9 @@ class Store:
 
     # ---- sessions and events
 
-    def begin_session(self, run_id: int, free: bool, now: str) -> int:
+    def begin_session(self, run_id: int, free: bool, now: str, free_judge: bool = False) -> int:
         """A start of `collect`. What an earlier one had sent and never settled is held in doubt from here on."""
-        self.hold_unsettled(run_id, free, now)
+        self.hold_unsettled(run_id, free, now, free_judge)
         self.db.execute(
             "UPDATE session SET status = 'interrupted', ended_at = coalesce("
             " (SELECT max(max(sent_at), coalesce(max(ended_at), '')) FROM try WHERE try.run_id = session.run_id"
@@ -358,15 +368,15 @@ class Store:
             self.db.execute("INSERT INTO session (run_id, started_at) VALUES (?, ?)", (run_id, now)).lastrowid or 0
         )
 
-    def hold_unsettled(self, run_id: int, free: bool, now: str) -> None:
-        """Tries still out when asking ended: in doubt at their worst case; of a free teacher, merely cut."""
+    def hold_unsettled(self, run_id: int, free: bool, now: str, free_judge: bool = False) -> None:
+        """Tries still out when asking ended: in doubt at their worst case; of a free teacher or judge, merely cut."""
         self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
-        if free:
-            self.db.execute(
-                "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
-                " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
-                (now, run_id),
-            )
+        self.db.execute(
+            "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
+            " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'"
+            " AND CASE WHEN (SELECT judges FROM attempt WHERE id = attempt_id) THEN ? ELSE ? END",
+            (now, run_id, free_judge, free),
+        )
         self.db.execute(
             "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"
             " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
@@ -392,25 +402,28 @@ class Store:
     # ---- money: reserve, settle
 
     def reserve(
-        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, worst_pusd: int, now: str
-    ) -> Sent | Reused | None:
+        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, worst_pusd: int, now: str,
+        judges: int = 0,
+    ) -> Sent | Reused | None:  # fmt: skip
         """One more try for an attempt, its worst case reserved under the cap.
 
         None: the cap has no room for it now, nothing was written. Reused: an answer with this key was bought
         before, nothing is sent. The guard stands in the statement, so no two tries can pass it together.
         """
         row = self.db.execute(
-            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND sample = ? AND max_tokens = ?",
-            (run_id, question_id, sample, max_tokens),
+            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND sample = ? AND max_tokens = ?"
+            " AND judges = ?",
+            (run_id, question_id, sample, max_tokens, judges),
         ).fetchone()
         bought = self.db.execute(
             "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
         ).fetchone()
         if bought is not None:
-            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key)
+            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key, judges)
             self.db.execute(
-                "UPDATE attempt SET state = 'answered', answer_try = ?, reused = 1 WHERE id = ?",
-                (bought["answer_try"], attempt_id),
+                "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try"
+                " WHERE id = :id",
+                {"try": bought["answer_try"], "id": attempt_id},
             )
             return Reused(attempt_id, self.reply(bought["answer_try"]))
         fits = self.db.execute(
@@ -420,18 +433,20 @@ class Store:
         ).rowcount
         if not fits:
             return None
-        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key)
+        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key, judges)
         try_id = self.db.execute(
             "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, ?, ?)",
             (attempt_id, run_id, worst_pusd, now),
         ).lastrowid
         return Sent(attempt_id, int(try_id or 0), worst_pusd)
 
-    def _new_attempt(self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str) -> int:
+    def _new_attempt(
+        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, judges: int = 0
+    ) -> int:
         return int(
             self.db.execute(
-                "INSERT INTO attempt (run_id, question_id, sample, max_tokens, key) VALUES (?, ?, ?, ?, ?)",
-                (run_id, question_id, sample, max_tokens, key),
+                "INSERT INTO attempt (run_id, question_id, sample, max_tokens, key, judges) VALUES (?, ?, ?, ?, ?, ?)",
+                (run_id, question_id, sample, max_tokens, key, judges),
             ).lastrowid
             or 0
         )
@@ -545,19 +560,63 @@ class Store:
     ) -> None:
         """Verdicts are added, never changed; the attempt keeps what the latest say in sum."""
         self.db.executemany(
-            "INSERT INTO verdict (attempt_id, check_name, version, outcome, detail, at) VALUES (?, ?, ?, ?, ?, ?)",
-            [(attempt_id, v.check, v.version, v.outcome.value, v.detail, now) for v in verdicts],
+            "INSERT INTO verdict (attempt_id, check_name, version, outcome, detail, share, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(attempt_id, v.check, v.version, v.outcome.value, v.detail, v.share, now) for v in verdicts],
         )
         self.db.execute("UPDATE attempt SET accepted = ?, reason = ? WHERE id = ?", (int(accepted), reason, attempt_id))
 
-    def unjudged(self, run_id: int) -> list[tuple[int, Question, Reply]]:
-        """Answers that an earlier start stored and did not live to judge."""
+    def put_rulings(self, rulings: Iterable[Ruling], now: str) -> None:
+        """All of them, or none."""
+        for r in rulings:
+            self.put_verdicts(r.attempt_id, r.verdicts, r.accepted, r.reason, now)
+
+    def unjudged(self, run_id: int) -> list[tuple[int, Question, Attempt, Reply]]:
+        """Answers that an earlier start stored and did not live to judge, each with its question's row."""
         rows = self.db.execute(
-            "SELECT attempt.id AS id, body, answer_try FROM attempt JOIN question ON question.id = question_id"
-            " WHERE attempt.run_id = ? AND attempt.state = 'answered' AND accepted IS NULL ORDER BY attempt.id",
+            "SELECT attempt.id AS id, question_id, body, sample, max_tokens, answer_try FROM attempt"
+            " JOIN question ON question.id = question_id WHERE attempt.run_id = ? AND attempt.state = 'answered'"
+            " AND accepted IS NULL AND judges = 0 ORDER BY attempt.id",
             (run_id,),
         ).fetchall()
-        return [(r["id"], Question.model_validate_json(r["body"]), self.reply(r["answer_try"])) for r in rows]
+        return [
+            (
+                r["question_id"],
+                Question.model_validate_json(r["body"]),
+                Attempt(r["id"], r["sample"], r["max_tokens"], "answered"),
+                self.reply(r["answer_try"]),
+            )
+            for r in rows
+        ]
+
+    def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
+        """(attempt, its answer) of all that were answered to one question, read as it goes."""
+        for r in self._all(
+            "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND judges = 0"
+            " ORDER BY sample, max_tokens",
+            question_id,
+        ):
+            yield r["id"], self.reply(r["answer_try"])
+
+    def question_judged_by(self, run_id: int, check: str) -> str | None:
+        """The name of one of the run's questions that this check judges; None where there is none."""
+        row = self.db.execute(
+            "SELECT name FROM question WHERE run_id = ? AND json_extract(body, '$.check') = ? LIMIT 1", (run_id, check)
+        ).fetchone()
+        return None if row is None else str(row["name"])
+
+    def opinions(self, attempt_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """(what the rules had said, what the model said of it then), of those attempts that a model judged."""
+        return {
+            r["attempt_id"]: (r["rules"], r["outcome"])
+            for r in self._all(
+                "SELECT attempt_id, outcome, (SELECT outcome FROM verdict AS before WHERE before.id < verdict.id AND"
+                "  before.attempt_id = verdict.attempt_id AND check_name != 'judge' ORDER BY id DESC LIMIT 1) AS rules"
+                " FROM verdict WHERE check_name = 'judge' AND attempt_id IN (SELECT value FROM json_each(?))"
+                " ORDER BY id",
+                json.dumps(list(attempt_ids)),
+            )
+        }
 
     # ---- answers paid for elsewhere
 
@@ -706,33 +765,16 @@ class Store:
             "sessions": self._all("SELECT * FROM session WHERE run_id = ? ORDER BY id", run_id),
             "questions": self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id),
             "asked": self._one("SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ?", run_id),
-            "sent": self._one("SELECT count(*) FROM try WHERE run_id = ?", run_id),
-            "out": self._one("SELECT count(*) FROM try WHERE run_id = ? AND state = 'sent'", run_id),
-            "answered": self._one("SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered'", run_id),
-            "in_doubt": self._one("SELECT count(*) FROM try WHERE run_id = ? AND doubt IS NOT NULL", run_id),
-            "reused": self._one("SELECT count(*) FROM attempt WHERE run_id = ? AND reused = 1", run_id),
-            "failed": self._pairs(
-                "SELECT kind, count(*) FROM try WHERE run_id = ? AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", run_id
-            ),
-            "tokens": self._all(
-                "SELECT coalesce(sum(input_tokens), 0) AS input, coalesce(sum(cached_input_tokens), 0) AS cached_input,"
-                " coalesce(sum(output_tokens), 0) AS output, coalesce(sum(reasoning_tokens), 0) AS reasoning,"
-                " coalesce(sum(state = 'answered' AND output_tokens IS NULL), 0) AS calls_without_usage"
-                " FROM try WHERE run_id = ?",
-                run_id,
-            )[0],
+            **self._tries(run_id, judging=False),
+            "judging": self._tries(run_id, judging=True) | self._opinions(run_id),
             "unpriced": self._one(
                 "SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered' AND cost IS NULL AND doubt IS NULL",
                 run_id,
             ),
-            "cost_sources": self._pairs(
-                "SELECT cost_source, count(*) FROM try WHERE run_id = ? AND state = 'answered' GROUP BY 1 ORDER BY 1",
-                run_id,
-            ),
             "spent_on": self._pairs(
-                "SELECT CASE WHEN answer_try IS NOT try.id THEN 'failed' WHEN accepted = 1 THEN 'accepted'"
-                " WHEN attempt.reason = 'truncated' THEN 'truncated' ELSE 'rejected' END, sum(cost)"
-                " FROM try JOIN attempt ON attempt.id = attempt_id"
+                "SELECT CASE WHEN judges THEN 'judging' WHEN answer_try IS NOT try.id THEN 'failed'"
+                " WHEN accepted = 1 THEN 'accepted' WHEN attempt.reason = 'truncated' THEN 'truncated'"
+                " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
                 " WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
                 run_id,
             ),
@@ -752,11 +794,6 @@ class Store:
                 " WHERE attempt.run_id = ? AND accepted = 1",
                 run_id,
             ),
-            "served": self._all(
-                "SELECT served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
-                " WHERE run_id = ? AND state = 'answered' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-                run_id,
-            ),
             "per_question": self._all(
                 "SELECT count(*) AS n, sum(cost) AS sum, sum(1.0 * cost * cost) AS squares, sum(solved) AS solved FROM"
                 " (SELECT coalesce(sum(cost), 0) AS cost, question.status = 'solved' AS solved FROM question"
@@ -767,6 +804,50 @@ class Store:
             "training": self._trainings(run_id),
             "evaluation": self._evaluations(run_id),
         }  # fmt: skip
+
+    def _tries(self, run_id: int, *, judging: bool) -> dict[str, Any]:
+        """Sums and counts of what was asked of the teacher, or of the model that judges."""
+        tries = " FROM try WHERE run_id = :run AND (attempt_id IN (SELECT id FROM attempt WHERE judges > 0)) = :judging"
+        of = {"run": run_id, "judging": judging}
+        reused = "SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND (judges > 0) = :judging"
+        return {
+            "sent": self._one(f"SELECT count(*) {tries}", of),
+            "out": self._one(f"SELECT count(*) {tries} AND state = 'sent'", of),
+            "answered": self._one(f"SELECT count(*) {tries} AND state = 'answered'", of),
+            "in_doubt": self._one(f"SELECT count(*) {tries} AND doubt IS NOT NULL", of),
+            "reused": self._one(reused, of),
+            "failed": self._pairs(f"SELECT kind, count(*) {tries} AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", of),
+            "tokens": self._all(
+                "SELECT coalesce(sum(input_tokens), 0) AS input, coalesce(sum(cached_input_tokens), 0) AS cached_input,"
+                " coalesce(sum(output_tokens), 0) AS output, coalesce(sum(reasoning_tokens), 0) AS reasoning,"
+                f" coalesce(sum(state = 'answered' AND output_tokens IS NULL), 0) AS calls_without_usage {tries}",
+                of,
+            )[0],
+            "cost_sources": self._pairs(
+                f"SELECT cost_source, count(*) {tries} AND state = 'answered' GROUP BY 1 ORDER BY 1", of
+            ),
+            "served": self._all(
+                f"SELECT served_model, served_by, system_fingerprint, count(*) AS answers {tries}"
+                " AND state = 'answered' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+                of,
+            ),
+        }
+
+    def _opinions(self, run_id: int) -> dict[str, Any]:
+        """What the judging model said, and how many attempts stand by its word alone."""
+        return {
+            "verdicts": self._pairs(
+                "SELECT outcome, count(*) FROM verdict JOIN attempt ON attempt.id = attempt_id"
+                " WHERE run_id = ? AND check_name = 'judge' GROUP BY 1 ORDER BY 1",
+                run_id,
+            ),
+            "accepted": self._one(
+                "SELECT count(DISTINCT attempt.id) FROM verdict JOIN attempt ON attempt.id = attempt_id"
+                " WHERE run_id = ? AND check_name = 'judge' AND accepted = 1 AND (SELECT outcome FROM verdict AS rules"
+                "  WHERE rules.attempt_id = attempt.id AND check_name != 'judge' ORDER BY id DESC LIMIT 1) != 'right'",
+                run_id,
+            ),
+        }
 
     def _trainings(self, run_id: int) -> list[dict[str, Any]]:
         rows = self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)
@@ -784,13 +865,13 @@ class Store:
         return found
 
     def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        return [dict(r) for r in self.db.execute(statement, values)]
+        return [dict(r) for r in self.db.execute(statement, _bound(values))]
 
     def _one(self, statement: str, *values: Any) -> Any:
-        return self.db.execute(statement, values).fetchone()[0]
+        return self.db.execute(statement, _bound(values)).fetchone()[0]
 
     def _pairs(self, statement: str, *values: Any) -> dict[str, int]:
-        return {r[0]: r[1] for r in self.db.execute(statement, values) if r[0] is not None}
+        return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
         """Attempts that got a whole reply, for exports: `all` of them, or the `accepted`; read as it goes."""
@@ -800,14 +881,14 @@ class Store:
                 " attempt.reused, question.name AS question_name, question.body AS question_body, attempt.answer_try,"
                 " attempt.key, try.*, reply.body FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-                " WHERE attempt.run_id = ? AND (? OR attempt.accepted = 1)"
+                " WHERE attempt.run_id = ? AND judges = 0 AND (? OR attempt.accepted = 1)"
                 " ORDER BY question.id, attempt.sample, attempt.id",
                 (run_id, which == "all"),
             )
         ) as rows:
             for r in rows:
                 verdicts = self._all(
-                    "SELECT check_name AS 'check', version, outcome, detail FROM verdict"
+                    "SELECT check_name AS 'check', version, outcome, detail, share FROM verdict"
                     " WHERE attempt_id = ? ORDER BY id",
                     r["attempt_id"],
                 )
@@ -820,7 +901,7 @@ class Store:
         q = self.db.execute("SELECT * FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)).fetchone()
         if q is None:
             return None
-        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? ORDER BY id", q["id"])
+        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND judges = 0 ORDER BY id", q["id"])
         for a in attempts:
             a["tries"] = self._all(
                 "SELECT try.*, reply.try_id IS NOT NULL AS kept FROM try LEFT JOIN reply ON reply.try_id = try.id"
@@ -829,6 +910,10 @@ class Store:
             )
             for t in a["tries"]:
                 t["partial"] = self.reply(t["id"]) if t["kept"] and t["id"] != a["answer_try"] else None
+            a["judging"] = self._all(
+                "SELECT try.* FROM try JOIN attempt ON attempt.id = attempt_id WHERE judges = ? ORDER BY try.id",
+                a["id"],
+            )
             a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])
             a["reply"] = self.reply(a["answer_try"]) if a["answer_try"] else None
         return {**dict(q), "question": Question.model_validate_json(q["body"]), "attempts": attempts}
@@ -877,6 +962,11 @@ class Store:
             "SELECT id FROM evaluation WHERE run_id = ? AND key = ?", (self.run_id(run_name), key)
         ).fetchone()
         return int(row["id"]) if row else 0
+
+
+def _bound(values: tuple[Any, ...]) -> Any:
+    """What a statement's places are filled with: values in order, or one mapping by name."""
+    return values[0] if len(values) == 1 and isinstance(values[0], dict) else values
 
 
 def _take_lock(path: Path) -> int:

@@ -7,18 +7,17 @@ is solved, given up or open by that. A page is written at once, so whatever stop
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
-from harvest.checks import CHECKS, Judge, gold_problems
-from harvest.config import Sampling
-from harvest.errors import Cut, RowRefused
-from harvest.plan import next_step
+from harvest.checks import CHECKS, Judge, gold_problems, judged_together
+from harvest.config import Checks, Sampling
+from harvest.plan import Step, next_step
 from harvest.questions import has_gold
-from harvest.refusal import BROKE_OFF
-from harvest.reply import cut_short
+from harvest.ruling import Ruling, rule_together, unfinished
 from harvest.run import now
 from harvest.store import Store, StoredAnswer
-from harvest.trace import Outcome, Question, Reply, Verdict
+from harvest.trace import Outcome, Question, Verdict
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
@@ -49,6 +48,10 @@ class Judged:
     no_gold: int = 0
     bad_gold: int = 0
     """Of questions whose gold answer does not pass its own check."""
+    waiting: int = 0
+    """For other answers to their question, which are all judged together."""
+    together_to: int = 0
+    """Questions up to this row, among those whose answers are judged together, are done."""
     statuses: Counter[str] = field(default_factory=Counter)
 
 
@@ -112,6 +115,7 @@ def changes_of(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str,
         "no_check": judged.no_check,
         "no_gold": judged.no_gold,
         "bad_gold": judged.bad_gold,
+        "waiting": judged.waiting,
         "changes": [
             {
                 "check": check,
@@ -157,10 +161,10 @@ def judge_stored(
         judged.bad_gold += sum(gold.get(answer.question_id) is not None for answer in page)
         begun.append([(answer, _begin(answer, gold, judge)) for answer in page])
         if len(begun) > PAGES_AHEAD:
-            _write(store, config, begun.popleft(), judged)
+            _write(store, config, begun.popleft(), judge, judged)
             told()
     while begun:
-        _write(store, config, begun.popleft(), judged)
+        _write(store, config, begun.popleft(), judge, judged)
         told()
 
 
@@ -187,18 +191,10 @@ def _gold_of(
     return {i: found[i] if i in found else known[i] for i in questions}
 
 
-def unfinished(reply: Reply) -> str | None:
-    """Why an answer is not whole and no check is asked about it: the class of failure that a try would have had; or
-    None. An imported answer alone may be unfinished in another way than at its limit."""
-    ended_by = (reply.finish_reason or "").lower()
-    broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
-    return cut_short(reply) or broken
-
-
 def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: Judge) -> Waiting | None:
     """Starts a judgement; None where there is none to wait for."""
     question = answer.question
-    if unfinished(answer.reply) is not None or question.check not in CHECKS:
+    if unfinished(answer.reply) is not None or question.check not in CHECKS or judged_together(question):
         return None
     problem = gold.get(answer.question_id)
     if problem is None and has_gold(question):
@@ -212,14 +208,21 @@ def _error(question: Question, words: str) -> Verdict:
 
 
 def _write(
-    store: Store, config: Mapping[str, Any], page: list[tuple[StoredAnswer, Waiting | None]], judged: Judged
-) -> None:
-    said = [(answer, wait() if wait is not None else None) for answer, wait in page]
+    store: Store, config: Mapping[str, Any], page: list[tuple[StoredAnswer, Waiting | None]], judge: Judge,
+    judged: Judged,
+) -> None:  # fmt: skip
+    alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
+    said = [(answer, wait() if wait is not None else None) for answer, wait in alone]
+    together = [answer for answer, _ in page if _waits_for_others(answer)]
+    rulings = _rule_together(store, config, together, judge, judged)
     at = now()
-    changed: dict[int, str] = {}
+    changed: dict[int, StoredAnswer] = {}
+    judged.seen += len(page)
     with store.transaction():
+        for answer, ruled in rulings:
+            store.put_rulings(ruled, at)
+            changed[answer.question_id] = answer
         for answer, verdict in said:
-            judged.seen += 1
             if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
                 judged.no_check += 1
                 continue
@@ -232,12 +235,34 @@ def _write(
                 verdicts = [] if verdict is None else [verdict]
                 store.put_verdicts(answer.attempt.id, verdicts, reason is None, reason, at)
             if answer.attempt.accepted is not (reason is None):
-                changed[answer.question_id] = answer.question_status
-        for question_id, before_status in changed.items():
-            status = _status(store, config, question_id)
-            if status != before_status:
+                changed[answer.question_id] = answer
+        for question_id, answer in changed.items():
+            status = _status(store, config, answer.question, question_id)
+            if status != answer.question_status:
                 store.close_question(question_id, status)
-                judged.statuses[f"{before_status} → {status}"] += 1
+                judged.statuses[f"{answer.question_status} → {status}"] += 1
+
+
+def _waits_for_others(answer: StoredAnswer) -> bool:
+    return judged_together(answer.question) and unfinished(answer.reply) is None
+
+
+def _rule_together(
+    store: Store, config: Mapping[str, Any], answers: list[StoredAnswer], judge: Judge, judged: Judged
+) -> list[tuple[StoredAnswer, list[Ruling]]]:
+    """An answer of each question that is judged as a whole now, with the rulings on all of its answers."""
+    share = Checks.model_validate(config["checks"]).majority
+    found = []
+    for question_id, of_one in groupby(answers, key=lambda answer: answer.question_id):
+        first, *rest = of_one
+        if not config.get("imported") and _step(store, config, first.question, question_id).asks:
+            judged.waiting += 1 + len(rest)
+            continue
+        judged.judged += 1 + len(rest)
+        if question_id > judged.together_to:
+            judged.together_to = question_id
+            found.append((first, rule_together(first.question, store.answers_of(question_id), judge, share)))
+    return found
 
 
 def _reason(answer: StoredAnswer, verdict: Verdict | None) -> str | None:
@@ -249,13 +274,17 @@ def _reason(answer: StoredAnswer, verdict: Verdict | None) -> str | None:
     return verdict.outcome.value if has_gold(answer.question) else NO_GOLD
 
 
-def _status(store: Store, config: Mapping[str, Any], question_id: int) -> str:
+def _status(store: Store, config: Mapping[str, Any], question: Question, question_id: int) -> str:
     """Of a question whose attempts were judged anew: what the plan of its run says, which may ask again. An imported
     run asks nobody."""
     if config.get("imported"):
         return "solved" if store.has_accepted(question_id) else "given_up"
+    return _step(store, config, question, question_id).ended or "open"
+
+
+def _step(store: Store, config: Mapping[str, Any], question: Question, question_id: int) -> Step:
     sampling = Sampling.model_validate(config["sampling"])
-    return next_step(store.attempts_of(question_id), sampling).ended or "open"
+    return next_step(store.attempts_of(question_id), sampling, together=judged_together(question))
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:
@@ -283,6 +312,7 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
         ("no_gold", "answers have no gold answer to judge by"),
         ("bad_gold", "answers belong to questions whose gold answer fails its own check"),
         ("no_check", "answers were left as they were: their check is not there"),
+        ("waiting", "answers wait for others to their question, to be judged together (`harvest collect` asks them)"),
     ):
         if said[key]:
             yield f"{said[key]:,} {words}."

@@ -24,7 +24,7 @@ STATUS = {
 OUTCOMES = {
     "right": "right",
     "wrong": "wrong",
-    "no_answer": "it states no answer",
+    "no_answer": "no answer to accept",
     "timeout": "not judged: the check ran out of time (`harvest verify --again` tries again)",
     "error": "not judged: the check could not",
 }
@@ -36,6 +36,7 @@ REASONS = {
     "timeout": "its check ran out of time, which says nothing about the answer",
     "error": "its check could not judge it, which says nothing about the answer",
     "no_gold": "there is no gold answer to judge it by",
+    "no_majority": "there is no gold answer, and too few of the answers agree",
     "row": "the endpoint refused this question, or its content filter stopped the answer",
     "cut": "the answer broke off",
     "late": "no whole answer came before the deadline",
@@ -69,7 +70,8 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
                 "reused": bool(a["reused"]),
                 "tries": [_try_json(t) for t in a["tries"]],
                 "verdicts": [
-                    {k: v[k] for k in ("check_name", "version", "outcome", "detail", "at")} for v in a["verdicts"]
+                    {k: v[k] for k in ("check_name", "version", "outcome", "detail", "share", "at")}
+                    for v in a["verdicts"]
                 ],
                 "reasoning": a["reply"].reasoning if a["reply"] else None,
                 "answer": a["reply"].answer if a["reply"] else None,

@@ -165,10 +165,10 @@ class Books(RuleBasedStateMachine):
     @rule(accepted=st.booleans())
     def judge(self, accepted: bool) -> None:
         with self.store.transaction():
-            for attempt_id, _, _ in self.store.unjudged(self.run):
+            for _, _, attempt, _ in self.store.unjudged(self.run):
                 outcome = Outcome.RIGHT if accepted else Outcome.WRONG
                 said = Verdict("math", "1", outcome, "")
-                self.store.put_verdicts(attempt_id, [said], accepted, None if accepted else "wrong", NOW)
+                self.store.put_verdicts(attempt.id, [said], accepted, None if accepted else "wrong", NOW)
 
     @invariant()
     def the_books_are_right(self) -> None:

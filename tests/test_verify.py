@@ -219,5 +219,6 @@ def test_words_of_an_empty_pass() -> None:
     said = {
         "run": "r", "judged": 0, "unchanged": 0, "changes": [], "checks": {"math": "2"}, "accepted": nothing,
         "questions": {"open": nothing}, "set_aside": 0, "no_gold": 0, "bad_gold": 0, "no_check": 0,
+        "waiting": 0,
     }  # fmt: skip
     assert list(in_words(said))[-1] == "Accepted: 1 before, 1 now."

@@ -1,0 +1,68 @@
+"""What verdicts make of an attempt: accepted, or why not. The same as it comes, imported, or judged again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from harvest.errors import Cut, RowRefused
+from harvest.refusal import BROKE_OFF
+from harvest.reply import cut_short
+from harvest.trace import Outcome, Question, Reply, Verdict
+
+NO_MAJORITY = "no_majority"
+"""Why no answer to a question is accepted, where too few of them agree."""
+
+
+class JudgesTogether(Protocol):
+    def together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Of one attempt: what was said of it, and the first thing that it failed; None: it is accepted."""
+
+    attempt_id: int
+    verdicts: Sequence[Verdict]
+    reason: str | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.reason is None
+
+
+def unfinished(reply: Reply) -> str | None:
+    """Why an answer is not whole and no check is asked about it: the class of failure that a try would have had; or
+    None. An imported answer alone may be unfinished in another way than at its limit."""
+    ended_by = (reply.finish_reason or "").lower()
+    broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
+    return cut_short(reply) or broken
+
+
+def rule(attempt_id: int, verdicts: Sequence[Verdict]) -> Ruling:
+    """The rules' verdict stands first; whichever passed it, it is accepted."""
+    passed = any(verdict.passed for verdict in verdicts)
+    return Ruling(attempt_id, verdicts, None if passed else verdicts[0].outcome.value)
+
+
+def rule_together(
+    question: Question, answers: Iterable[tuple[int, Reply]], judge: JudgesTogether, share: Decimal
+) -> list[Ruling]:
+    """On all answered attempts of a question whose answers are judged together. Unfinished ones have no voice."""
+    finished: list[int] = []
+    rulings: list[Ruling] = []
+
+    def texts() -> Iterable[str]:
+        for attempt_id, reply in answers:
+            if reason := unfinished(reply):
+                rulings.append(Ruling(attempt_id, (), reason))
+            else:
+                finished.append(attempt_id)
+                yield reply.answer
+
+    verdicts = judge.together(question, texts(), share)
+    decided = any(verdict.passed for verdict in verdicts)
+    for attempt_id, verdict in zip(finished, verdicts, strict=True):
+        undecided = not decided and verdict.outcome is Outcome.NO_ANSWER
+        rulings.append(Ruling(attempt_id, (verdict,), NO_MAJORITY) if undecided else rule(attempt_id, (verdict,)))
+    return rulings
