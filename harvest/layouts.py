@@ -114,7 +114,7 @@ def _apps(row: Row) -> Row:
     if function:
         ours["entry_point"] = str(function)
         ours["cases"] = [
-            {"arguments": json.dumps(given), "returns": json.dumps(_unwrapped(given, wanted))}
+            {"arguments": json.dumps(given), "returns": json.dumps(wanted), **_unwrapped(wanted)}
             for given, wanted in zip(inputs, outputs, strict=True)
         ]
     else:
@@ -124,9 +124,9 @@ def _apps(row: Row) -> Row:
     return _named(row, "problem_id", "apps-") | ours
 
 
-def _unwrapped(given: object, wanted: object) -> object:
-    """APPS writes a function's value as a list of one; so it compares with that one too."""
-    return wanted[0] if isinstance(given, list) and isinstance(wanted, list) and len(wanted) == 1 else wanted
+def _unwrapped(wanted: object) -> dict[str, str]:
+    """APPS writes most values as a list of one, and takes either."""
+    return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and wanted else {}
 
 
 def _lines(text: object) -> str:

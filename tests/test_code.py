@@ -11,7 +11,7 @@ from conftest import Place
 from endpoint import Endpoint, Say
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sandbox import NONE_HERE, isolated
+from test_sandbox import NONE_HERE, below, isolated, parents, until
 
 from harvest.checks import Judge, gold_problems
 from harvest.checks.code import Code, jail_for, last_block
@@ -352,13 +352,23 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
     calls = question_of(
         {
             "question": "Twice.", "starter_code": "def f(x):\n", "solutions": "",
-            "input_output": {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[2], [4]]},
+            "input_output": {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[2], 4]},
         }
     )  # fmt: skip
     assert calls.entry_point == "f"
-    assert calls.cases == ({"arguments": "[1]", "returns": "2"}, {"arguments": "[2]", "returns": "4"})
+    first = {"arguments": "[1]", "returns": "[2]", "or_returns": "2"}
+    assert calls.cases == (first, {"arguments": "[2]", "returns": "4"})
     assert "def f(x):" in calls.question
     assert calls.answer is None
+
+
+@isolated
+@pytest.mark.parametrize(("code", "passes"), [("def f(x):\n    return 2 * x", True), ("f = lambda x: [2 * x]", True),
+                                             ("f = lambda x: [[2 * x]]", False)])  # fmt: skip
+def test_apps_takes_a_value_or_a_list_of_it(judge: Judge, code: str, passes: bool) -> None:
+    data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
+    question = question_of({"question": "Twice.", "input_output": data})
+    assert judge.judge_now(question, fenced(code)).passed is passes
 
 
 def test_livecodebench_is_read_without_its_pickles() -> None:
@@ -461,3 +471,19 @@ def test_a_bad_file_of_code_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "?", "tests": "def check(", "entry_point": "f"}\n')
     with pytest.raises(QuestionError, match=r"line 1: tests: not Python"):
         list(read_questions("q.jsonl", tmp_path))
+
+
+@isolated
+def test_no_program_outlives_a_run_that_is_killed(
+    place: Callable[..., Place], endpoint: Callable[..., Endpoint]
+) -> None:
+    rows = [{"id": "a", "question": "Read n, print n.", "cases": [{"stdin": "1", "stdout": "1"}]}]
+    at = place(endpoint(lambda asked: Say(fenced("import time\ntime.sleep(600)"))).url, rows)
+    with at.start() as winnow:
+        try:
+            assert until(lambda: len(below(winnow.pid)) >= 4), "worker, bubblewrap, zygote and program"
+            there = below(winnow.pid)
+        finally:
+            winnow.kill()
+        winnow.communicate()
+    assert until(lambda: not there & parents().keys()), f"{there & parents().keys()} are still there"

@@ -105,9 +105,9 @@ def test_after_many_programs_nothing_is_left_and_nothing_has_grown() -> None:
 
 def _footprint(jail: Jail) -> dict[str, Any]:
     assert jail.pid is not None
-    zygote = next(pid for pid, parent in _parents().items() if parent == jail.pid)
+    zygote = next(pid for pid, parent in parents().items() if parent == jail.pid)
     return {
-        "children": sum(parent in (jail.pid, zygote, os.getpid()) for parent in _parents().values()),
+        "children": sum(parent in (jail.pid, zygote, os.getpid()) for parent in parents().values()),
         "descriptors": (_count(f"/proc/{zygote}/fd"), _count("/proc/self/fd")),
         "mounts": len(Path(f"/proc/{zygote}/mounts").read_text().splitlines()),
         "zygote_kb": _resident_kb(zygote),
@@ -123,7 +123,7 @@ def _resident_kb(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
 
 
-def _parents() -> dict[int, int]:
+def parents() -> dict[int, int]:
     """Each process that is alive or a zombie, and its parent."""
     found = {}
     for entry in Path("/proc").iterdir():
@@ -146,21 +146,21 @@ def test_no_process_outlives_winnow_however_it_ends(end: signal.Signals) -> None
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as winnow:
         assert winnow.stdout is not None
         assert winnow.stdout.readline() == b"up\n"
-        assert _until(lambda: len(_below(winnow.pid)) >= 3), "bubblewrap, the zygote and the program"
-        there = _below(winnow.pid)
+        assert until(lambda: len(below(winnow.pid)) >= 3), "bubblewrap, the zygote and the program"
+        there = below(winnow.pid)
         winnow.send_signal(end)
-    assert _until(lambda: not there & _parents().keys()), f"{there & _parents().keys()} are still there"
+    assert until(lambda: not there & parents().keys()), f"{there & parents().keys()} are still there"
 
 
-def _below(ancestor: int) -> set[int]:
-    parents = _parents()
+def below(ancestor: int) -> set[int]:
+    of = parents()
     found: set[int] = set()
-    while more := {pid for pid, parent in parents.items() if parent in found | {ancestor}} - found:
+    while more := {pid for pid, parent in of.items() if parent in found | {ancestor}} - found:
         found |= more
     return found
 
 
-def _until(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -240,6 +240,7 @@ def test_the_command_gives_a_table_and_json(tmp_path: Path) -> None:
         ("import numbers, heapq, bisect, re, random, fractions, decimal, datetime, statistics, zlib, hashlib\n"
          "print(hashlib.sha256(b'').hexdigest()[:8], fractions.Fraction(1, 3))", "", "e3b0c442 1/3\n"),
         ("import tempfile\nf = tempfile.TemporaryFile('w+')\nf.write('x')\nf.seek(0)\nprint(f.read())", "", "x\n"),
+        ("import sys\nprint('x')\nsys.stdout.close()", "", "x\n"),
         ("print(2 ** 20000 % 1000, len(str(10 ** 4000)))", "", "376 4001\n"),
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nprint(P(1))", "", "P(x=1)\n"),
         ("import pickle\nclass A:\n    pass\nprint(type(pickle.loads(pickle.dumps(A()))).__name__)", "", "A\n"),
@@ -423,7 +424,7 @@ def test_memory_is_limited_together_where_a_cgroup_can_be_made() -> None:
     with Jail() as jail:
         ran = run(jail, code)
         assert jail.pid is not None
-        zygote = next(pid for pid, parent in _parents().items() if parent == jail.pid)
+        zygote = next(pid for pid, parent in parents().items() if parent == jail.pid)
         assert f"winnow-{os.getpid()}-{jail.pid}" in Path(f"/proc/{zygote}/cgroup").read_text()
         assert run(jail, "print(1)").stdout == b"1\n"
     assert ran.stdout == b"full\n" or ran.status < 0

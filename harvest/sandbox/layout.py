@@ -71,11 +71,12 @@ def layout_of(python: str) -> Layout:
     standard, platform = os.path.realpath(found["stdlib"]), os.path.realpath(found["platform"])
     name = Path(standard).name
     extensions = [str(p) for p in sorted(Path(platform, "lib-dynload").glob("*.so")) if not _LEFT_OUT.match(p.name)]
-    binds = [(python, f"/py/bin/{Path(python).name}"), (standard, f"/py/lib/{name}")]
+    library = f"/py/{found['lib']}/{name}"
+    binds = [(python, f"/py/bin/{Path(python).name}"), (standard, library)]
     if platform != standard:
-        binds.append((platform, f"/py/{found['lib']}/{name}"))
+        binds.append((f"{platform}/lib-dynload", f"{library}/lib-dynload"))
     binds += _libraries([python, *extensions])
-    empty = tuple(f"/py/lib/{name}/{f}" for f in ("site-packages", "dist-packages") if Path(standard, f).is_dir())
+    empty = tuple(f"{library}/{f}" for f in ("site-packages", "dist-packages") if Path(standard, f).is_dir())
     inside = tuple((f"{n}.pyc", base64.b64decode(data)) for n, data in found["pyc"].items())
     return Layout(python, found["version"], tuple(binds), empty, inside)
 

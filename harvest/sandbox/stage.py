@@ -111,7 +111,8 @@ def _script(sources: list[str]) -> NoReturn:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, printed):
-            stream.flush()
+            if not stream.closed:
+                stream.flush()
     except BaseException as error:  # noqa: BLE001 - the program may have put anything in its place
         code = 1
         _tell(error)
