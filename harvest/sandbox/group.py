@@ -32,7 +32,9 @@ class Group:
 
     @classmethod
     def made(cls, name: str, memory_bytes: int, processes: int) -> Self | None:
-        """None where there are no cgroups, or none that this user may write."""
+        """None where there are no cgroups, or none that this user may write, or a process's children cannot be read."""
+        if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+            return None
         for parents, files in _places():
             folders = [parent / name for parent in parents]
             try:

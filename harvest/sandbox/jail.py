@@ -84,7 +84,6 @@ class Jail:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._number = 0
-        self._running: Running | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +104,7 @@ class Jail:
                 socket.send_fds(self._control, [words.encode()], [theirs.fileno(), *standard])
                 ours.settimeout(limits.wall_s)
                 body = marshal.dumps(job, 2)
-                self._running = Running(self._number, ours, time.monotonic() + limits.wall_s)
+                running = Running(self._number, ours, time.monotonic() + limits.wall_s)
             except OSError as error:
                 ours.close()
                 self.kill()
@@ -114,7 +113,7 @@ class Jail:
         with contextlib.suppress(OSError):
             ours.sendall(len(body).to_bytes(4, "big") + body)
         ours.setblocking(False)
-        return self._running
+        return running
 
     @property
     def pid(self) -> int | None:
@@ -222,7 +221,7 @@ class Jail:
     def _spawn(self, layout: Layout | None) -> None:
         """Starts it and waits until it is ready. Raises OSError, with what it said."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        said = os.memfd_create("winnow-jail")
+        self._control, said = ours, os.memfd_create("winnow-jail")
         opened: list[int] = []
         answer = b""
         try:
@@ -245,7 +244,6 @@ class Jail:
                 group=user,
                 extra_groups=None if user is None else (),
             )
-            self._control = ours
             theirs.close()
             ours.settimeout(START_S)
             with contextlib.suppress(ConnectionError):
