@@ -214,7 +214,7 @@ def _judge_tests(work: Work) -> Finding:
     if not found.calls:
         return Outcome.ERROR, "the tests never called the code"
     many = f"{len(tests)} of {len(tests)} asserts" if len(tests) > 1 else "the tests"
-    return Outcome.RIGHT, f"passed {many}, {found.calls} calls"
+    return Outcome.RIGHT, f"passed {many}, {found.calls} call{'s' * (found.calls != 1)}"
 
 
 def _judge_cases(work: Work) -> Finding:
