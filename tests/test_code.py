@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -487,3 +488,16 @@ def test_no_program_outlives_a_run_that_is_killed(
             winnow.kill()
         winnow.communicate()
     assert until(lambda: not there & parents().keys()), f"{there & parents().keys()} are still there"
+
+
+@isolated
+def test_a_judge_that_closes_takes_its_jails_away() -> None:
+    def groups() -> set[Path]:
+        return set(Path("/sys/fs/cgroup").glob("**/winnow-*-*"))
+
+    before, others = groups(), parents().keys()
+    with Judge(workers=1) as judge:
+        assert said(judge, "def add(a, b):\n    return a + b", **ADD).passed
+        ours = below(os.getpid()) - others
+    assert not ours & parents().keys()
+    assert [g for g in groups() - before if int(g.name.split("-")[1]) in ours] == []

@@ -5,6 +5,7 @@ jail of their own, against a proxy through which plain values alone come back.
 """
 
 import ast
+import atexit
 import json
 import re
 import resource
@@ -170,7 +171,9 @@ class Code:
 @cache
 def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
     """One jail for candidates and one for tests, kept for as long as this process lives."""
-    return Jail(kind)
+    jail = Jail(kind)
+    atexit.register(jail.close)
+    return jail
 
 
 def _finding(work: Work) -> Finding:

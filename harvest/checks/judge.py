@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from harvest.trace import Outcome, Question, Verdict
 
 PREPARE_S = 120.0
 """How long a worker may take to start and import; a busy machine needs seconds."""
+END_S = 2.0
 _MOST_BYTES = 1 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +76,15 @@ class _Worker:
         except (_Died, OSError) as error:
             self.kill()
             return Outcome.ERROR, f"the checking process died: {error}"
+
+    def end(self) -> None:
+        """Lets it end by itself where it has jails to take away; then it is killed."""
+        if self._process is not None and Code.name in self._prepared:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
+        self.kill()
 
     def kill(self) -> None:
         process, self._process = self._process, None
@@ -245,7 +256,7 @@ class Judge:
                 if future.set_running_or_notify_cancel():
                     future.set_result(worker.judge(check, work, getattr(check, "limit_s", self._timeout_s)))
         finally:
-            worker.kill()
+            worker.end()
 
     def _next(self) -> _Job | None:
         with self._changed:
