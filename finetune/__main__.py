@@ -111,6 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     p = command("show", _show, "one training row as the model sees it, trained tokens coloured", recipe=True)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
 
+    p = command("estimate", _estimate, "GPU-hours, memory and money before training", recipe=True)
+    p.add_argument("--params-b", type=_positive, metavar="B", help="in place of the student: its weights, in billions")
+    p.add_argument("--rows", type=_count, metavar="N", help="in place of the data: its rows,")
+    p.add_argument("--mean-tokens", type=_positive, metavar="T", help="and how many tokens one has on average")
+    p.add_argument(
+        "--eval-questions", type=_count, default=500, metavar="N", help="that will be asked before and after"
+    )
+    p.add_argument("--eval-samples", type=_count, default=1, metavar="N", help="answers to each of them")
+    p.add_argument("--eval-tokens", type=_positive, metavar="T", help="tokens an answer; without it: as a row has")
+
     p = command("eval", _eval, "held-out accuracy with its interval, tokens an answer, unfinished answers")
     p.add_argument(
         "student",
@@ -171,6 +181,13 @@ def _count(text: str) -> int:
     if n < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return n
+
+
+def _positive(text: str) -> float:
+    x = float(text)
+    if not 0 < x < 1e9:
+        raise argparse.ArgumentTypeError("above 0")
+    return x
 
 
 def _temperature(text: str) -> float:
@@ -238,6 +255,13 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     return _trained(recipe, sft(recipe, rows, tokenizer, student, Progress("sft")), run, args.json)
 
 
+def _expected(recipe: "Recipe", lengths: list[int]) -> dict[str, Any] | None:
+    """What it will take, None where the recipe names no GPU or nothing would be trained."""
+    from finetune.quote import Figures, quote
+
+    return quote(recipe, Figures(), lengths).as_json() if recipe.launch.gpu and lengths else None
+
+
 def _check(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import recipe_of
     from finetune.student import find, load_tokenizer
@@ -258,6 +282,7 @@ def _preflight(
 
     evaluations = [Evaluation(f, ((q.id, q.question) for q in read_questions(f, Path()))) for f in args.evaluations]
     found, findings, made = preflight(recipe, tokenizer, evaluations)
+    found["estimate"] = _expected(recipe, [len(e) for e in made.examples])
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
@@ -295,6 +320,32 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
     loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
     print(f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}")
     return 0
+
+
+def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
+    from finetune.config import read_recipe, recipe_of
+    from finetune.estimate import Evaluating, in_words
+    from finetune.quote import Figures, quote
+
+    figures = Figures(args.params_b and args.params_b * 1e9, args.rows, args.mean_tokens)
+    if is_free := args.recipe is None and bool(figures.parameters and figures.rows):
+        given = {"student": "unnamed", "data": "unnamed", "output": "unused", "launch": {"gpus": 8}}
+        recipe = recipe_of(given, "estimate", overrides)
+    else:
+        recipe = read_recipe(_recipe_path(args), overrides)
+    lengths = None if args.rows or args.mean_tokens else _lengths(recipe)
+    evaluating = Evaluating(args.eval_questions, args.eval_samples, args.eval_tokens or 0)
+    choose = is_free and not any(key == "launch.strategy" for key, _ in overrides)
+    found = quote(recipe, figures, lengths, evaluating, choose=choose).as_json()
+    print(json.dumps(found) if args.json else in_words(found))
+    return 0
+
+
+def _lengths(recipe: "Recipe") -> list[int]:
+    from finetune.dataset import examples
+    from finetune.student import find, load_tokenizer
+
+    return [len(e) for e in examples(recipe, load_tokenizer(find(recipe.student))).examples]
 
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from finetune import estimate
 from finetune.config import Recipe
 from finetune.conversation import has_chain
 from finetune.dataset import Examples, survey
@@ -146,6 +147,10 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
         line("steps", f"{found['steps_per_epoch']:,} an epoch, {found['steps']:,} in all")
     for e in found["evaluations"]:
         line("overlap", f"{e['rows']:,} rows ask one of the {e['n']:,} questions of {e['questions']}")
+    if expected := found.get("estimate"):
+        text.append(estimate.in_words(expected) + "\n")
+    elif lengths:
+        line("hours", "name launch.gpu for hours and memory: --launch.gpu H100 --launch.gpus 8")
     text.append("\n")
     if not found["findings"]:
         text.append("✓ nothing odd about any row\n", "green")

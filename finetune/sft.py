@@ -41,6 +41,7 @@ from trl import SFTConfig, SFTTrainer
 
 from finetune.config import Recipe, lora_keys
 from finetune.dataset import Examples
+from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
 from finetune.progress import Progress
 from finetune.render import Tokenizer, end_token, thinking_template
 from finetune.student import Student, identity, load_model
@@ -54,10 +55,6 @@ STATE = "winnow.json"
 """In the output folder: what is trained there, and once it is finished, the training block."""
 SAVE_EVERY_S = 300.0
 CHECKPOINTS_KEPT = 2
-MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Most tokens, padding included, that go through the student at once."""
-SMALL_PARAMETERS = 600_000_000
-"""Below this a micro-batch's activations are kept instead of computed again, unless the recipe says otherwise."""
 FREE_TO_CHANGE = {
     "logging_steps",
     "save_steps",

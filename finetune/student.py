@@ -107,6 +107,26 @@ def load_tokenizer(student: Student) -> Any:
     return _hub(student, AutoTokenizer.from_pretrained)
 
 
+def sizes(student: Student) -> dict[str, Any]:
+    """Its configuration, without its weights. Raises ConfigError where there is none."""
+    place = Path(student.place)
+    if not student.is_hub and place.is_dir():
+        if base := _base(place):
+            return sizes(find(base))
+        try:
+            config = json.loads((place / "config.json").read_text("utf-8"))
+        except (OSError, ValueError) as e:
+            raise ConfigError(f"{place / 'config.json'}: cannot be read: {e}") from None
+        return config if isinstance(config, dict) else {}
+    from transformers import AutoConfig
+
+    if student.gguf is not None:
+        config = AutoConfig.from_pretrained(str(student.gguf.parent), gguf_file=student.gguf.name)
+    else:
+        config = _hub(student, AutoConfig.from_pretrained)
+    return dict(config.to_dict())
+
+
 def load_model(student: Student, dtype: Any) -> Any:
     """Its weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded."""
     from transformers import AutoModelForCausalLM
