@@ -190,6 +190,9 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
     bracketed = [letter for letter in _BRACKETED.findall(value) if letter in known]
     if _DENIED.search(last):
         return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
+    letter = _LETTER.fullmatch(last)
+    if letter and len(clauses) > 1 and letter[1] in known:
+        return letter[1]
     taken = _TAKES.search(last)
     if taken and taken[1] in known:
         others = re.findall(r"\b([A-Z])\b(?=\s+(?:or|and|nor)\s+)", last)

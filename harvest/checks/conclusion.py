@@ -37,7 +37,7 @@ _NUMBERS = re.compile(
 _COUNTS = re.compile(
     r"\b(?:has|gets?|got|takes?|took|costs?|makes?|made|needs?|needed|earns?|earned|pays?|paid|spends?|spent|sold|sells"
     r"|weighs?|bought|buys|saves?|saved|receives?|received|(?:will|would) (?:have|be|take|cost|need)|collected|ate|used"
-    r"|walked|drove|ran|read|baked|lost|won|left|owes?|(?:this|that|it) is an?"
+    r"|walked|drove|ran|read|baked|lost|won|left with|left|leaves|gives|owes?|(?:this|that|it) is an?"
     r"|(?:rises?|rose|increase[sd]?|decrease[sd]?|falls?|fell|grew|dropped|reduced|went up|went down) by)"
     r"\s+(?:exactly\s+|only\s+|about\s+|a total of\s+)?(?=\S)",
     re.IGNORECASE,
@@ -51,13 +51,21 @@ _BESIDE = re.compile(
     r"|,?\s+(?:since|because)\b|\s*(?:≈|\\approx)).*$"
 )
 """What a sentence adds to its result: another form of it, a reason."""
+_LEFT = re.compile(
+    r"^(?:in the end,?\s+|so\s+)?(\S+(?:\s+[a-z]+){0,3}?)\s+(?:are|is|were|was)\s+(?:left(?: over)?|remaining|needed)$",
+    re.I,
+)
+_AMOUNT = re.compile(
+    r"\b(?:area|total|sum|length|volume|perimeter|distance|cost|price|profit|speed|average|mean) of\s+(\S.{0,40})$"
+)
+_SO = re.compile(r",\s+(?:and\s+)?(?:so|hence|thus|therefore)\s+", re.IGNORECASE)
 _SUBJECT = re.compile(
     r"^(\S.{0,40}?)\s+is\s+(?:therefore\s+|thus\s+)?the\s+(?:smallest|largest|least|greatest|only|minimum|maximum|total|sum"
     r"|number|value|probability|area)\b"
 )
 _SPAN = re.compile(r"(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\((.+?)\\\)|\*\*(.+?)\*\*")
 _LEADS_TO = re.compile(
-    r"(?:\b(?:is|are|was|equals|get|gets|that|have|obtain|find|conclude|need|makes|total|at|be)|[:=])\s*$",
+    r"(?:\b(?:is|are|was|equals|get|gets|that|have|obtain|find|conclude|need|makes|gives?|yields?|thus|therefore|total|at|be)|[:=])\s*$",
     re.IGNORECASE,
 )
 _TELLS = re.compile(
@@ -84,6 +92,9 @@ def stated_value(answer: str, gold: str) -> Stated:
             return Stated(value, "stated", also)
         return Stated(None, why=f"“{shown(stated.value)}” is no value")
     line = re.sub(r"^(?:so|thus|hence|therefore|then|∴)[,:]?\s+(?=\S)", "", stated.value, flags=re.IGNORECASE)
+    parts = _SO.split(line)
+    if len(parts) > 1 and (concluded := _conclusion("So " + parts[-1])):
+        return Stated(concluded, "last line")
     if "**" in line and _is_value(MARKUP.sub("", line)):
         line = MARKUP.sub("", line)
     if is_words(gold) and plain_words(told_last(line) or "") == plain_words(gold):
@@ -135,7 +146,7 @@ def _conclusion(line: str, announced: bool = False) -> str | None:
 
 def _last_told(sentence: str) -> str | None:
     """The number that a sentence ends with, after "is" or an equals sign; or that it says is the smallest."""
-    subject = _SUBJECT.match(sentence)
+    subject = _SUBJECT.match(sentence) or _LEFT.match(sentence) or _AMOUNT.search(sentence)
     if subject and parse_number(value := unwrapped(subject[1])):
         return value
     tail = re.search(r"^(?:.*\b(?:is|are|equals|comes to|:)\s|.*(?<![!<>\\])=|[\w *]{1,40}:)\s*([^=]+)$", sentence)
