@@ -16,10 +16,11 @@ from harvest.checks.answer import find_stated
 from harvest.checks.check import Finding, Work, hedges, plain_words, shown, told_last
 from harvest.checks.choice import chosen, options
 from harvest.checks.conclusion import stated_value
-from harvest.checks.form import Algebra, is_words
+from harvest.checks.form import is_words
 from harvest.checks.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
 from harvest.checks.notation import squeezed
 from harvest.checks.numbers import parse_number, same_number
+from harvest.checks.same import Algebra
 from harvest.checks.text import truth_said
 from harvest.trace import Outcome, Question, Verdict
 

@@ -11,9 +11,10 @@ from functools import lru_cache
 from harvest.checks.answer import Stated, final_answer, unwrapped
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, plain_words, shown
 from harvest.checks.conclusion import stated_value
-from harvest.checks.form import Algebra, Form, Named, is_words, read, same, signed_words
+from harvest.checks.form import Form, Named, is_words, read, signed_words
 from harvest.checks.notation import squeezed
 from harvest.checks.numbers import Number, based_numeral, parse_number, same_number, split_unit
+from harvest.checks.same import Algebra, same
 from harvest.trace import Outcome, Question
 
 MOST_NESTING = 60

@@ -17,7 +17,7 @@ class ReasoningGym:
     """The check "reasoning_gym"."""
 
     name = "reasoning_gym"
-    version = "1"
+    version = "2"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         row = question.reasoning_gym or {}
