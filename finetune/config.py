@@ -87,6 +87,15 @@ class Launch(Section):
     """What an hour of one costs. Without it the cost of training is unknown, not zero."""
 
 
+class Mixed(Section):
+    """Rows of another dataset beside those of `data`."""
+
+    data: Annotated[str, Field(min_length=1)]
+    """As the recipe's `data`."""
+    per_row: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """How many of its rows for each row of the recipe's `data`, chosen by train.seed; all where it has fewer."""
+
+
 class Recipe(Section):
     """One training: which student learns what, how, and where it is put."""
 
@@ -98,6 +107,8 @@ class Recipe(Section):
     """The folder of the trained student, relative to the working directory."""
     method: Literal["full", "lora", "qlora"] = "full"
     """Which weights are trained: all, or low-rank adapters."""
+    mix: tuple[Mixed, ...] = ()
+    """[[mix]]: rows of other datasets beside those of `data`, e.g. long chains among short ones."""
     render: Render = Render()
     train: Train = Train()
     launch: Launch = Launch()
@@ -133,6 +144,8 @@ OURS = {
 
 GONE = {
     "warmup_ratio": "it is `warmup_steps` since transformers 5, where a number under 1 is a share of all steps",
+    "gradient_checkpointing": "it is `activation_checkpointing` now",
+    "gradient_checkpointing_kwargs": "it is `activation_checkpointing_kwargs` now",
     "loss_type=chunked_nll": 'it is "nll" now, which is the fused head',
 }
 """Settings, and values of settings, that other people's recipes still have."""
@@ -271,7 +284,7 @@ def _faults(e: ValidationError) -> Iterator[str]:
 
 def _known(sections: Iterable[str]) -> list[str]:
     model: type[BaseModel] = Recipe
-    for s in sections:
+    for s in (s for s in sections if not s.isdigit()):  # a place in a list, as in mix.0.data
         annotation = model.model_fields[s].annotation
         model = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
     return list(model.model_fields)

@@ -6,6 +6,7 @@ mended: a row that cannot be trained as it is stops the training before its firs
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
     kept: list[Example] = []
     rows: list[int] = []
     dropped: list[str] = []
-    for row, where, value in read_rows(recipe.data):
+    for row, where, value in recipe_rows(recipe):
         try:
             messages, example = _example(value, recipe, tokenizer)
         except TooLong as e:
@@ -107,7 +108,7 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
 def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
     """One row, by its place. Raises DatasetError, TooLong."""
     last = -1
-    for last, where, value in read_rows(recipe.data):
+    for last, where, value in recipe_rows(recipe):
         if last == row:
             try:
                 return _example(value, recipe, tokenizer)[1]
@@ -134,6 +135,25 @@ class BadRow(RowFault):
 
 
 # ---- a name → rows
+
+
+def recipe_rows(recipe: Recipe) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
+    """`read_rows` of the recipe's data, and after it what is mixed in, numbered on; the trainer shuffles them.
+
+    Raises DatasetError where there is no such dataset.
+    """
+    row = -1
+    for row, where, value in read_rows(recipe.data):
+        yield row, where, value
+    rows = row + 1
+    for mixed in recipe.mix:
+        there = sum(1 for _ in read_rows(mixed.data))
+        draw = random.Random(f"{recipe.train.seed}/{mixed.data}")
+        chosen = set(draw.sample(range(there), min(there, round(rows * mixed.per_row))))
+        for n, where, value in read_rows(mixed.data):
+            if n in chosen:
+                row += 1
+                yield row, f"row {row}, which is {where} of {mixed.data}", value
 
 
 def read_rows(data: str) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:

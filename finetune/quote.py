@@ -38,7 +38,7 @@ class Figures:
 
 def launching_of(recipe: Recipe) -> Launching:
     further = recipe.train.further
-    recompute = further.get("gradient_checkpointing")
+    recompute = further.get("activation_checkpointing")
     return Launching(
         strategy=recipe.launch.strategy,
         gpu=recipe.launch.gpu or GPU,

@@ -227,7 +227,7 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
             f"train.traces_per_step: {per_step} cannot be divided by per_device_train_batch_size = {micro}"
         )
     settings: dict[str, Any] = {
-        "gradient_checkpointing": parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device],
+        "activation_checkpointing": parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device],
         "bf16": bf16,
         "logging_steps": 1,
         "save_strategy": "steps" if "save_steps" in further else "no",
