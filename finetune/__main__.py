@@ -111,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     p = command("show", _show, "one training row as the model sees it, trained tokens coloured", recipe=True)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
 
+    p = command("merge", _merge, "the adapter into its model, and the lines that serve it")
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
+    p.add_argument("--to", metavar="DIR", help="without it: OUTPUT-merged")
+
     p = command("estimate", _estimate, "GPU-hours, memory and money before training", recipe=True)
     p.add_argument("--params-b", type=_positive, metavar="B", help="in place of the student: its weights, in billions")
     p.add_argument("--rows", type=_count, metavar="N", help="in place of the data: its rows,")
@@ -313,6 +317,7 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
                 f"{e}\n  the training is finished and safe in {output}; the same command records it"
             ) from None
         attach_run(output, run.name, run.url)
+    _write_card(Path(recipe.output))
     if as_json:
         print(json.dumps(block, ensure_ascii=False))
         return 0
@@ -346,6 +351,30 @@ def _lengths(recipe: "Recipe") -> list[int]:
     from finetune.student import find, load_tokenizer
 
     return [len(e) for e in examples(recipe, load_tokenizer(find(recipe.student))).examples]
+
+
+def _write_card(folder: Path) -> None:
+    """The model card of a student that finetune trained, anew; of any other nothing."""
+    from finetune.card import report_of, write_card
+    from finetune.run import note_of
+
+    note = note_of(folder)
+    run = note.get("run")
+    write_card(folder, note, report_of(run["name"], run["store"]) if run else None)
+
+
+def _merge(args: argparse.Namespace, _: Overrides) -> int:
+    from finetune.merge import in_words, merge, serving
+    from finetune.sft import quiet
+
+    quiet()
+    output = Path(args.output)
+    to = Path(args.to) if args.to else output.with_name(f"{output.name}-merged")
+    place = merge(output, to)
+    _write_card(place)
+    lines = serving(place)
+    print(json.dumps({"folder": str(place), "serve": lines}) if args.json else in_words(place, lines))
+    return 0
 
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -405,6 +434,8 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
         from harvest.session import write_report
 
         write_report(run.name, run.url)
+    if not is_endpoint:
+        _write_card(Path(args.student))
     print(json.dumps(found, ensure_ascii=False) if args.json else in_words(found))
     return 0
 

@@ -88,17 +88,18 @@ def find_run(run: str | Path, store: str | None = None) -> Run:
 
 def trained_on(output: Path) -> Run | None:
     """The run that a trained folder came from, as `finetune sft` noted it, else None."""
-    noted = _note(output).get("run")
+    noted = note_of(output).get("run")
     return Run(noted["name"], noted["store"]) if noted else None
 
 
 def layout_of(output: Path) -> Layout | None:
     """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
-    noted = _note(output).get("layout")
+    noted = note_of(output).get("layout")
     return Layout(**noted) if noted else None
 
 
-def _note(output: Path) -> dict[str, Any]:
+def note_of(output: Path) -> dict[str, Any]:
+    """What `finetune sft` and `merge` wrote down of a trained folder, {} of any other."""
     try:
         noted = json.loads((output / "winnow.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -115,7 +116,7 @@ def label_of(student: str, run: Run | None) -> str | None:
         return "after"
     if any(student == t["student"] or place == Path(t["student"]).resolve() for t in trainings):
         return "before"
-    if _note(place):
+    if note_of(place):
         return "after"
     table = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
     return "before" if student.casefold() in table else None

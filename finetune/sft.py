@@ -39,6 +39,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
+from finetune.card import provenance
 from finetune.config import Recipe, lora_keys
 from finetune.dataset import Examples
 from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
@@ -86,6 +87,8 @@ def sft(
         if state.get("training"):
             drop_checkpoints(recipe, output)
             return dict(state["training"])
+        if "provenance" not in state:  # now, while the data is here
+            state["provenance"] = provenance(recipe)
         if "bf16" not in state:  # once for a training: a second start must not compute otherwise
             state["bf16"] = is_bf16_faster()
         config = training_config(recipe, examples, student_parameters(student), bf16=state["bf16"])

@@ -69,14 +69,14 @@ def identity(student: Student) -> str:
     if not files:
         raise ConfigError(f"{student.name}: no weights (*.safetensors) in {folder}")
     sums = [f"{p.name}={_sha256(p)}" for p in files]
-    if base := _base(folder):
+    if base := adapter_base(folder):
         sums.append(f"base={identity(find(base))}")
     return (
         sums[0].partition("=")[2] if len(sums) == 1 else f"sha256:{hashlib.sha256(''.join(sums).encode()).hexdigest()}"
     )
 
 
-def _base(folder: Path) -> str | None:
+def adapter_base(folder: Path) -> str | None:
     """The student that an adapter's folder is to be put over, None where it is no adapter's."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
@@ -111,7 +111,7 @@ def sizes(student: Student) -> dict[str, Any]:
     """Its configuration, without its weights. Raises ConfigError where there is none."""
     place = Path(student.place)
     if not student.is_hub and place.is_dir():
-        if base := _base(place):
+        if base := adapter_base(place):
             return sizes(find(base))
         try:
             config = json.loads((place / "config.json").read_text("utf-8"))
