@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import scaled
 from students import SMOL, smol_tokenizer, sums, tiny_student
 
 from harvest.errors import ConfigError, InputError
@@ -397,7 +398,7 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: 
     whole, broken = make("whole", "save_steps = 2"), make("broken", "save_steps = 2")
     assert run(whole)[0] == 0
     output, rng, kills = broken.parent / "out", random.Random(5), 0
-    for _ in range(3):
+    for _ in range(scaled(3, 20)):
         p = start(broken)
         had = {c.name for c in output.glob("checkpoint-*")}
         deadline = time.monotonic() + 60
@@ -412,6 +413,24 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: 
         p.communicate()
     assert run(broken)[0] == 0
     assert kills
+    assert weights(output) == weights(whole.parent / "out")
+
+
+def test_killed_inside_a_save_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
+    """Half of a file of each kind is on the disk; the next start goes on from the checkpoint before."""
+    whole, broken = make("whole", "save_steps = 2"), make("broken", "save_steps = 2")
+    assert run(whole)[0] == 0
+    output = broken.parent / "out"
+    files = ["optimizer.pt", "trainer_state.json", "model.safetensors", "rng_state.pth", "scheduler.pt"]
+    for step, name in list(zip(range(2, 12, 2), files, strict=True))[: scaled(2, 5)]:
+        done = subprocess.run(
+            [sys.executable, "tests/dies_saving.py", name, str(step), "sft", str(broken)],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True,
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not is_whole(output / f"checkpoint-{step}"), name
+    assert run(broken)[0] == 0
     assert weights(output) == weights(whole.parent / "out")
 
 
