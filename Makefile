@@ -46,7 +46,7 @@ check: install
 	$(PY) -m mypy
 
 test: check
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 # The full figures of the issues; `make test` holds a sample of each. Results: benchmarks/results/.
 BARS = tests/test_kill.py tests/test_secrets.py tests/test_cap.py tests/test_collect.py tests/test_store.py tests/test_reply.py tests/test_gate.py tests/test_sandbox.py
