@@ -17,6 +17,7 @@ from harvest.errors import InputError, MissingExtra, StoreUnusable, WinnowError
 
 if TYPE_CHECKING:
     from finetune.config import Recipe
+    from finetune.estimate import Measured
     from finetune.evaluate import Engine
     from finetune.run import Run
     from finetune.student import Student
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     p = command("estimate", _estimate, "GPU-hours, memory and money before training", recipe=True)
     p.add_argument("--params-b", type=_positive, metavar="B", help="in place of the student: its weights, in billions")
     p.add_argument("--rows", type=_count, metavar="N", help="in place of the data: its rows,")
+    p.add_argument("--calibrate", action="store_true", help="by twenty real steps on this machine; nothing is kept")
     p.add_argument("--mean-tokens", type=_positive, metavar="T", help="and how many tokens one has on average")
     p.add_argument(
         "--eval-questions", type=_count, default=500, metavar="N", help="that will be asked before and after"
@@ -338,12 +340,34 @@ def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
         recipe = recipe_of(given, "estimate", overrides)
     else:
         recipe = read_recipe(_recipe_path(args), overrides)
-    lengths = None if args.rows or args.mean_tokens else _lengths(recipe)
     evaluating = Evaluating(args.eval_questions, args.eval_samples, args.eval_tokens or 0)
     choose = is_free and not any(key == "launch.strategy" for key, _ in overrides)
-    found = quote(recipe, figures, lengths, evaluating, choose=choose).as_json()
+    lengths: list[int] | None
+    measured: Measured | None
+    if args.calibrate:
+        if figures.parameters or args.rows or args.mean_tokens:
+            raise InputError("--calibrate trains the recipe's student on its data: leave the figures out")
+        measured, lengths = _calibrated(recipe)
+    else:
+        measured, lengths = None, None if args.rows or args.mean_tokens else _lengths(recipe)
+    found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()
     print(json.dumps(found) if args.json else in_words(found))
     return 0
+
+
+def _calibrated(recipe: "Recipe") -> "tuple[Measured, list[int]]":
+    from finetune.config import refuse_later
+    from finetune.dataset import examples
+    from finetune.progress import Progress
+    from finetune.sft import calibrate, quiet
+    from finetune.student import find, load_tokenizer
+
+    refuse_later(recipe)
+    quiet()
+    student = find(recipe.student)
+    tokenizer = load_tokenizer(student)
+    rows = examples(recipe, tokenizer)
+    return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), list(map(len, rows.examples))
 
 
 def _lengths(recipe: "Recipe") -> list[int]:

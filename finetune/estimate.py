@@ -296,6 +296,18 @@ class Evaluating:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What real steps on this machine gave."""
+
+    tokens_per_s: Interval
+    """Of one device: the slowest tenth of the steps, all of them, the fastest tenth."""
+    steps: int
+    device: str
+    peak_gib: float | None
+    """Most memory that the GPU held; None on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     hours: Interval
     memory: dict[str, float]
@@ -307,7 +319,7 @@ class Estimate:
     work: Work
     shape: Shape
     price: Decimal | None
-    calibrated: bool = False
+    measured: Measured | None = None
 
     @property
     def memory_gib(self) -> float:
@@ -343,8 +355,15 @@ class Estimate:
             "strategy": self.launching.strategy,
             "gpu": self.launching.gpu,
             "gpus": self.launching.used,
-            "share_of_peak": None if self.calibrated else list(self.launching.preset[:3]),
-            "source": "measured here" if self.calibrated else self.launching.preset.source,
+            "share_of_peak": None if self.measured else list(self.launching.preset[:3]),
+            "source": _told(self.measured) if self.measured else self.launching.preset.source,
+            "measured": self.measured
+            and {
+                "device": self.measured.device,
+                "steps": self.measured.steps,
+                "tokens_per_s": dict(zip(Interval._fields, map(_figures, self.measured.tokens_per_s), strict=True)),
+                "peak_gib": self.measured.peak_gib and round(self.measured.peak_gib, 1),
+            },
         }
 
 
@@ -354,19 +373,23 @@ def estimate(
     launching: Launching,
     price: Decimal | None,
     evaluating: Evaluating | None = None,
-    tokens_per_s: Interval | None = None,
+    measured: Measured | None = None,
 ) -> Estimate:
-    """Raises ConfigError for a GPU that is not known. `tokens_per_s` of one GPU, where it was measured."""
+    """Raises ConfigError for a GPU that is not known. With `measured` the hours are those of the measured device."""
     memory = memory_gib(shape, work, launching)
     room = gpu_named(launching.gpu).gib * OF_MEMORY
     hours = gpu_hours(shape, work, launching)
-    if tokens_per_s is not None:
-        hours = Interval(*(work.tokens * work.epochs / (t * 3600) for t in reversed(tokens_per_s)))
+    if measured is not None:
+        hours = Interval(*(work.tokens * work.epochs / (t * 3600) for t in reversed(measured.tokens_per_s)))
     evaluation = _answering(shape, work, launching, evaluating or Evaluating())
     cures = () if sum(memory.values()) <= room else tuple(_cures(shape, work, launching))
-    return Estimate(
-        hours, memory, room, evaluation, cures, launching, work, shape, price, calibrated=tokens_per_s is not None
-    )
+    return Estimate(hours, memory, room, evaluation, cures, launching, work, shape, price, measured)
+
+
+def _told(measured: Measured) -> str:
+    rate = _figures(measured.tokens_per_s.mid)
+    memory = "" if measured.peak_gib is None else f", {measured.peak_gib:.1f} GiB at most"
+    return f"{measured.steps} steps on {measured.device}: {rate:,} tokens a second{memory}"
 
 
 def _answering(shape: Shape, work: Work, launching: Launching, evaluating: Evaluating) -> Interval:
@@ -429,6 +452,7 @@ def in_words(found: Mapping[str, Any]) -> str:
     parts = " + ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in found["memory_gib"].items() if v >= 0.1)
     verdict = "fits" if found["fits"] else "does not fit"
     ends = found["cost_usd_interval"]
+    where = f"{found['gpus']} × {found['gpu']}" if found["measured"] is None else found["measured"]["device"]
     if ends is None:
         money = ["money    unknown: name launch.price_usd_per_gpu_hour"]
     else:
@@ -438,7 +462,7 @@ def in_words(found: Mapping[str, Any]) -> str:
         ]
     return "\n".join([
         f"hours    {hours['mid']:,} GPU-hours ({hours['low']:,} to {hours['high']:,}) on "
-        f"{found['gpus']} × {found['gpu']}, {found['strategy']}",
+        f"{where}, {found['strategy']}",
         f"         {found['wall_hours']:,} by the clock; {found['tokens']:,} tokens in {found['steps']:,} steps",
         f"         {evaluation['gpu_hours']:,} more for the evaluation's answers before and after",
         *money,

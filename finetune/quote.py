@@ -8,8 +8,8 @@ from finetune.estimate import (
     LORA_RANK,
     Estimate,
     Evaluating,
-    Interval,
     Launching,
+    Measured,
     Shape,
     Work,
     estimate,
@@ -55,7 +55,7 @@ def quote(
     figures: Figures,
     lengths: Sequence[int] | None,
     evaluating: Evaluating | None = None,
-    tokens_per_s: Interval | None = None,
+    measured: Measured | None = None,
     *,
     choose: bool = False,
 ) -> Estimate:
@@ -72,7 +72,7 @@ def quote(
     )
     if fitting := next((q for q in quotes if q.fits), None):
         return fitting
-    return estimate(shape, work, launching, recipe.launch.price_usd_per_gpu_hour, evaluating, tokens_per_s)
+    return estimate(shape, work, launching, recipe.launch.price_usd_per_gpu_hour, evaluating, measured)
 
 
 def _work(recipe: Recipe, figures: Figures, lengths: Sequence[int] | None) -> Work:

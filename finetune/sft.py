@@ -5,6 +5,7 @@ finished. The rest (optimizer, schedule, accumulation, mixed precision) is TRL's
 """
 
 import fcntl
+import itertools
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,12 +39,13 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import SaveStrategy
 from trl import SFTConfig, SFTTrainer
 
 from finetune.card import provenance
 from finetune.config import Recipe, lora_keys
 from finetune.dataset import Examples
-from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
+from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS, Interval, Measured
 from finetune.progress import Progress
 from finetune.render import Tokenizer, end_token, thinking_template
 from finetune.student import Student, identity, load_model
@@ -56,6 +59,8 @@ STATE = "winnow.json"
 """In the output folder: what is trained there, and once it is finished, the training block."""
 SAVE_EVERY_S = 300.0
 CHECKPOINTS_KEPT = 2
+WARM_UP_STEPS = 2
+"""Steps of a calibration that do not count: kernels are chosen and caches fill."""
 FREE_TO_CHANGE = {
     "logging_steps",
     "save_steps",
@@ -123,6 +128,55 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
     config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False))
     if not state.get("training"):
         check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc]
+    """When each step ended, and how many tokens had gone through the student by then."""
+
+    def __init__(self, trainer: "WinnowTrainer", progress: Progress) -> None:
+        self.trainer, self.progress, self.ends = trainer, progress, list[tuple[float, int]]()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress.begin(state.max_steps, 0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.ends.append((time.monotonic(), self.trainer.tokens))
+        self.progress.note(state.global_step, f"{self.trainer.tokens:,} tokens")
+
+    def rates(self) -> list[float]:
+        """Tokens a second of each step but the first two, which warm up."""
+        later = self.ends[WARM_UP_STEPS - 1 :]
+        return [(b - a) / (until - since) for (since, a), (until, b) in itertools.pairwise(later)]
+
+
+def calibrate(
+    recipe: Recipe, examples: Examples, tokenizer: Tokenizer, student: Student, progress: Progress, steps: int = 20
+) -> Measured:
+    """How fast `steps` real steps are on this machine. Nothing is kept of what they learn.
+
+    Raises ConfigError for settings that don't go together.
+    """
+    with tempfile.TemporaryDirectory(prefix="winnow-calibrate-") as nowhere:
+        there = recipe.model_copy(update={"output": nowhere})
+        config = training_config(there, examples, student_parameters(student), bf16=is_bf16_faster())
+        config.max_steps, config.save_strategy = steps + WARM_UP_STEPS, SaveStrategy.NO
+        model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
+        trainer = build_trainer(there, examples, tokenizer, model, config)
+        clock = StepClock(trainer, progress)
+        trainer.add_callback(clock)
+        try:
+            trainer.train()
+        finally:
+            progress.close()
+    rates = sorted(clock.rates())
+    (since, first), (until, last) = clock.ends[WARM_UP_STEPS - 1], clock.ends[-1]
+    has_gpu = torch.cuda.is_available()
+    return Measured(
+        tokens_per_s=Interval(rates[len(rates) // 10], (last - first) / (until - since), rates[-1 - len(rates) // 10]),
+        steps=steps,
+        device=torch.cuda.get_device_name() if has_gpu else "cpu",
+        peak_gib=torch.cuda.max_memory_allocated() / 2**30 if has_gpu else None,
+    )
 
 
 # ---- the trainer

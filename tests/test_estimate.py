@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from students import chat, smol_tokenizer
+from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
 from finetune.estimate import (
@@ -243,3 +243,27 @@ def test_what_is_missing_or_wrong_is_one_line(words: list[str], why: str, capsys
     err = told(capsys, *words, code=2)
     assert why in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_calibrated_by_real_steps_it_says_how_fast_they_were_and_keeps_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trl", reason="needs the extra `train`")
+    rows = [{"messages": chat("q", f"<think>\n{'so ' * n}\n</think>\n\n6")} for n in range(10, 30)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "r.toml").write_text(
+        f'student = "{tiny_student(tmp_path / "student")}"\ndata = "{tmp_path}/d.jsonl"\noutput = "{tmp_path}/out"\n'
+        "[train]\ntraces_per_step = 2\nepochs = 50\nsave_steps = 1\n"
+    )
+    before = {p for p in tmp_path.rglob("*") if "cache" not in str(p)}
+    found = told(capsys, str(tmp_path / "r.toml"), "--calibrate", "--json")
+    assert {p for p in tmp_path.rglob("*") if "cache" not in str(p)} == before
+    measured, hours = found["measured"], found["gpu_hours"]
+    assert measured["steps"] == 20
+    rates = measured["tokens_per_s"]
+    assert 0 < rates["low"] <= rates["high"]
+    assert hours["mid"] == pytest.approx(found["tokens"] / rates["mid"] / 3600, rel=0.02)
+    assert "20 steps on " in found["source"]
+    assert found["steps"] == 500
+    assert "leave the figures out" in told(capsys, str(tmp_path / "r.toml"), "--calibrate", "--rows", "3", code=2)
