@@ -111,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command("show", _show, "one training row as the model sees it, trained tokens coloured", recipe=True)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
+    p.add_argument("--page", metavar="FILE", help="as an HTML page instead, of that row and those after it")
+    p.add_argument("--rows", type=_count, default=20, metavar="N", help="how many rows the page has")
 
     p = command("merge", _merge, "the adapter into its model, and the lines that serve it")
     p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
@@ -403,8 +405,13 @@ def _merge(args: argparse.Namespace, _: Overrides) -> int:
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe
-    from finetune.show import show
+    from finetune.show import show, write_page
 
+    if args.page:
+        recipe, page = read_recipe(_recipe_path(args), overrides), Path(args.page)
+        count = write_page(recipe, args.row, args.rows, page)
+        print(json.dumps({"page": str(page), "rows": count}) if args.json else f"{page}: {count} rows")
+        return 0
     found, text = show(read_recipe(_recipe_path(args), overrides), args.row)
     if args.json:
         print(json.dumps(found, ensure_ascii=False))

@@ -105,6 +105,26 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
     return Examples(tuple(kept), tuple(rows), tuple(dropped))
 
 
+def some_examples(
+    recipe: Recipe, tokenizer: Tokenizer, first: int, count: int
+) -> Iterator[tuple[str, "Example | RowFault | TooLong"]]:
+    """(where it stands, the example or why it is none) of so many rows from `first` on, fewer at the end.
+
+    Raises DatasetError where there is no such row.
+    """
+    last = -1
+    for last, where, value in recipe_rows(recipe):
+        if first <= last < first + count:
+            try:
+                yield where, _example(value, recipe, tokenizer)[1]
+            except (RowFault, TooLong) as e:
+                yield where, e
+        elif last >= first + count:
+            return
+    if last < first:
+        raise DatasetError(f"{recipe.data}: no row {first}: rows are counted from 0 and the last is {last}")
+
+
 def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
     """One row, by its place. Raises DatasetError, TooLong."""
     last = -1

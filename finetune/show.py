@@ -1,13 +1,40 @@
 """One training row as the model sees it: what is trained in colour, the rest grey, and the counts."""
 
+import html
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from finetune.config import Recipe
-from finetune.dataset import one_example
+from finetune.dataset import one_example, some_examples
+from finetune.faults import RowFault
 from finetune.render import Example, Tokenizer
 from finetune.student import find, load_tokenizer
+from harvest.errors import InputError, TooLong
+from harvest.run import write_whole
+
+STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
+"""Of the terminal, and the page's classes."""
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{about}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1rem; margin: 2rem 0 .5rem; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f4; padding: 1rem; border-radius: 6px; }}
+pre b {{ font-weight: normal; }} .read {{ color: #767676; }} .trained {{ color: #11632f; background: #e4f3e8; }}
+.end {{ color: #fff; background: #11632f; }} .fault p {{ color: #a11; }}
+@media (prefers-color-scheme: dark) {{
+body {{ background: #1b1b1b; color: #ddd; }} pre {{ background: #242424; }}
+.read {{ color: #999; }} .trained {{ color: #9fe0b3; background: #17341f; }} .fault p {{ color: #f88; }} }}
+</style></head><body>
+<h1>{about}</h1>
+<p><b class="trained">Green is trained</b>, <b class="end">dark</b> is the token that ends the turn,
+<b class="read">grey</b> is read only. At most {max_tokens:,} tokens a row.</p>
+{sections}
+</body></html>
+"""
 
 
 def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
@@ -15,6 +42,32 @@ def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
     tokenizer = load_tokenizer(find(recipe.student))
     example = one_example(recipe, tokenizer, row)
     return figures(example, tokenizer, row), coloured(example, tokenizer)
+
+
+def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
+    """The same of `count` rows from `first` on as one HTML file, which loads nothing; how many it has.
+
+    A row that cannot be trained is there with its fault. Raises DatasetError, InputError where `to` cannot be written.
+    """
+    tokenizer = load_tokenizer(find(recipe.student))
+    parts = [_section(where, found, tokenizer) for where, found in some_examples(recipe, tokenizer, first, count)]
+    about = html.escape(f"{recipe.data} for {recipe.student}")
+    page = PAGE.format(about=about, max_tokens=recipe.render.max_tokens, sections="\n".join(parts))
+    try:
+        write_whole(to, page)
+    except OSError as e:
+        raise InputError(f"{to}: cannot be written: {e.strerror}") from None
+    return len(parts)
+
+
+def _section(where: str, found: "Example | RowFault | TooLong", tokenizer: Tokenizer) -> str:
+    if not isinstance(found, Example):
+        return f'<section class="fault"><h2>{html.escape(where)}</h2><p>{html.escape(_safe(str(found)))}</p></section>'
+    text = coloured(found, tokenizer)
+    spans = sorted(text.spans)
+    body = "".join(f'<b class="{STYLES[str(s.style)]}">{html.escape(text.plain[s.start : s.end])}</b>' for s in spans)
+    counts = f"{len(found):,} tokens, {found.trained_tokens:,} of them trained"
+    return f"<section><h2>{html.escape(where)} · {counts}</h2><pre>{body}</pre></section>"
 
 
 def figures(example: Example, tokenizer: Tokenizer, row: int) -> dict[str, Any]:
