@@ -235,12 +235,14 @@ def _recipe_path(args: argparse.Namespace) -> Path:
 def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe, refuse_later
     from finetune.dataset import examples, run_folder
+    from finetune.launch import check_started
     from finetune.progress import Progress
     from finetune.sft import quiet, sft, unrecorded
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
     refuse_later(recipe)
+    check_started(recipe.launch.strategy, os.environ)
     run = None
     if (name := args.run_name or run_folder(recipe.data)) is not None:
         from finetune.run import find_run

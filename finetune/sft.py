@@ -46,6 +46,7 @@ from finetune.card import provenance
 from finetune.config import Recipe, lora_keys
 from finetune.dataset import Examples
 from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS, Interval, Measured
+from finetune.launch import running
 from finetune.progress import Progress
 from finetune.render import Tokenizer, end_token, thinking_template
 from finetune.student import Student, identity, load_model
@@ -103,6 +104,7 @@ def sft(
         parameters = sum(p.numel() for p in model.parameters())
         check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
         trainer = build_trainer(recipe, examples, tokenizer, model, config)
+        progress.say(f"{output}: runs as {running(trainer)}")
         write_state(output, state)
         with Pace(output, state, progress, trainer) as pace:
             trainer.add_callback(pace)
