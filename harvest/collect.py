@@ -7,14 +7,15 @@ settled (store), judged (checks), and again, until the plan says how the questio
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from harvest.buy import Buyer, Settled
 from harvest.checks import judged_together
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
-from harvest.gate import Gate, Pass
+from harvest.gate import ByKey, Gate, Pass, Stopped
 from harvest.ledger import Ledger
 from harvest.limits import announced
 from harvest.pace import LONGEST_WAIT_S, Pace
@@ -22,6 +23,7 @@ from harvest.plan import next_step
 from harvest.reply import cut_short
 from harvest.ruling import JudgesTogether, Ruling, rule, rule_together
 from harvest.run import Run, now
+from harvest.second import Second
 from harvest.store import OpenQuestion, Reused, Sent, Store
 from harvest.teacher import Arriving, Teacher, request_body
 from harvest.trace import Ask, Attempt, Question, Reply, Verdict
@@ -56,17 +58,15 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
 
 
-class Stopped(Exception):
-    """No more is asked; raised inside the tasks of a collection alone."""
-
-
 class Collection:
     """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
 
     def __init__(
-        self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally, pace: Pace | None = None
-    ) -> None:
-        """`pace` is what an earlier start found of this teacher."""
+        self, run: Run, ledger: Ledger, teacher: Teacher, judge: Judging, tally: Tally, pace: Pace | None = None,
+        second: tuple[Run, Teacher] | None = None,
+    ) -> None:  # fmt: skip
+        """`pace` is what an earlier start found of this teacher; `second` the model that is asked about what the
+        checks refuse, if there is one."""
         self.run, self.ledger, self.judge, self.tally = run, ledger, judge, tally
         self.reason: WinnowError | None = None
         self.interrupted = False
@@ -77,10 +77,14 @@ class Collection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._money_moved = asyncio.Event()
         self._money_queue = asyncio.Lock()
-        self._buying: dict[str, asyncio.Future[None]] = {}
+        self._by_key = ByKey()
         self._held = 0  # tries whose money is not settled
         self._served: set[tuple[str | None, str | None]] = set()
         self._buyer = Buyer(run, ledger, teacher, self._told)
+        self.second: Second | None = None
+        if second is not None and run.config.judge is not None:
+            asked, model = second
+            self.second = Second(asked, run.config.judge, ledger, model, self._told_of_opinion, self._holding)
         self._any_answer, self._fruitless = False, 0
         self._last_good_s = self._loop.time()
 
@@ -88,6 +92,8 @@ class Collection:
         """Asks nothing more; what is in flight is waited for, since it is paid for."""
         if self.reason is None or isinstance(reason, Overbilled):
             self.reason = reason
+        if self.second is not None:
+            self.second.stop(capped=isinstance(reason, CapReached))
         self._stop.set()
         self._money_moved.set()
         self.tally.stopping = self._gate.open = True
@@ -110,19 +116,20 @@ class Collection:
 
     async def ask_all(self) -> None:
         """Until every question has ended, or asking has stopped and what was in flight is settled."""
-        for _, unjudged, attempt, reply in await self.ledger.do(Store.unjudged, self.run.id):
-            await self._judge(attempt.id, unjudged, reply)
-        room = asyncio.Semaphore(self.run.config.teacher.max_concurrency + SPARE_QUESTIONS)
+        for question_id, unjudged, attempt, reply in await self.ledger.do(Store.unjudged, self.run.id):
+            self._begin(self._judge(question_id, unjudged, attempt, reply))
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        cfg = self.run.config
+        judged_beside = 0 if cfg.judge is None else cfg.judge.max_concurrency
+        room = asyncio.Semaphore(cfg.teacher.max_concurrency + judged_beside + SPARE_QUESTIONS)
         after = 0
         while page := await self.ledger.do(Store.open_questions, self.run.id, after, PAGE):
             for question in page:
                 await (self._first(room.acquire()) if room.locked() else room.acquire())
                 if self._stop.is_set():
                     break
-                task = asyncio.create_task(self._see_through(question))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-                task.add_done_callback(lambda _: room.release())
+                self._begin(self._see_through(question)).add_done_callback(lambda _: room.release())
             after = page[-1].id
             if self._stop.is_set():
                 break
@@ -136,25 +143,35 @@ class Collection:
         for task in rest:
             task.cancel()
 
+    def _begin(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def _see_through(self, question: OpenQuestion) -> None:
         """One question until it ends."""
         attempts = {a.id: a for a in question.attempts}
         together = judged_together(question.question)
+        while True:
+            step = next_step(list(attempts.values()), self.run.config.sampling, together=together)
+            if step.ended:
+                self.ledger.post(Store.close_question, question.id, step.ended)
+                self.tally.ended += 1
+                return
+            if step.judge:
+                await self._judge_together(question, attempts)
+                continue
+            found = await asyncio.gather(*(self._attempt(question, a) for a in step.asks), return_exceptions=True)
+            for a in found:
+                if isinstance(a, BaseException):
+                    raise a
+                attempts[a.id] = a
+
+    async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
+        """A task of its own, whose end ends the run only where it must."""
         try:
-            while True:
-                step = next_step(list(attempts.values()), self.run.config.sampling, together=together)
-                if step.ended:
-                    self.ledger.post(Store.close_question, question.id, step.ended)
-                    self.tally.ended += 1
-                    return
-                if step.judge:
-                    await self._judge_together(question, attempts)
-                    continue
-                found = await asyncio.gather(*(self._attempt(question, a) for a in step.asks), return_exceptions=True)
-                for a in found:
-                    if isinstance(a, BaseException):
-                        raise a
-                    attempts[a.id] = a
+            await work
         except Stopped:
             return
         except WinnowError as e:
@@ -170,17 +187,12 @@ class Collection:
         messages = self.run.prompt.messages(question.question)
         body = request_body(self.run.model, messages, cfg.sampling, ask.sample, ask.max_tokens)
         key = self.run.key(body, ask.sample)
-        while key in self._buying:
-            await asyncio.shield(self._buying[key])
-        self._buying[key] = self._loop.create_future()
-        try:
+        async with self._by_key(key):
             attempt_id, reply, failed = await self._buy(question.id, ask, body, key)
-        finally:
-            self._buying.pop(key).set_result(None)
         if reply is None:
             return Attempt(attempt_id, ask.sample, ask.max_tokens, "failed", None, failed)
-        accepted, reason = await self._judge(attempt_id, question.question, reply)
-        return Attempt(attempt_id, ask.sample, ask.max_tokens, "answered", accepted, reason)
+        answered = Attempt(attempt_id, ask.sample, ask.max_tokens, "answered")
+        return await self._judge(question.id, question.question, answered, reply)
 
     async def _buy(
         self, question_id: int, ask: Ask, body: dict[str, Any], key: str
@@ -242,19 +254,27 @@ class Collection:
             self._heard(arriving, let_in)
             let_in.leave()
 
-        self._held += 1
         self.tally.in_flight += 1
         self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
         try:
-            outcome = await self._buyer.send(sent, body, max_tokens, arriving, answered)
+            with self._holding():
+                outcome = await self._buyer.send(sent, body, max_tokens, arriving, answered)
         finally:
-            self._held -= 1
             self.tally.in_flight -= let_in.inside
-            self._money_moved.set()
         if isinstance(outcome, AttemptFailed):
             self._failed(outcome, let_in.sent_s)
             self._heard(arriving, let_in)
         return outcome
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """While money is reserved that may be given back."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._money_moved.set()
 
     def _heard(self, arriving: Arriving, let_in: Pass) -> None:
         self.pace.heard(announced(arriving.headers, time.time()), let_in.sent_s, self._loop.time())
@@ -273,6 +293,12 @@ class Collection:
             self.tally.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who(outcome)
         if settled.over:
+            self._overbilled(outcome if isinstance(outcome, Reply) else outcome.reply)
+
+    def _told_of_opinion(self, settled: Settled) -> None:
+        self.tally.spent_pusd += settled.cost_pusd or 0
+        if settled.over:
+            outcome = settled.outcome
             self._overbilled(outcome if isinstance(outcome, Reply) else outcome.reply)
 
     def _overbilled(self, reply: object) -> None:
@@ -314,19 +340,23 @@ class Collection:
             if self._fruitless >= GIVE_UP_AFTER:
                 self.stop(TeacherRefused(f"the first {GIVE_UP_AFTER} tries brought nothing: {failure}"))
 
-    async def _judge(self, attempt_id: int, question: Question, reply: Reply) -> tuple[bool | None, str | None]:
-        """What the checks say, written down: (accepted, the first thing it failed). (None, None) where all answers to
-        the question are judged together, once the last has come."""
+    async def _judge(self, question_id: int, question: Question, attempt: Attempt, reply: Reply) -> Attempt:
+        """The attempt after the checks, and the second opinion where there is one: written down. Left as it is where
+        all answers to the question are judged together, once the last has come."""
         if reason := cut_short(reply):
-            ruling = Ruling(attempt_id, (), reason)
+            ruling = Ruling(attempt.id, (), reason)
         elif judged_together(question):
-            return None, None
+            return attempt
         else:
-            ruling = rule(attempt_id, [await self.judge.judge(question, reply.answer)])
+            verdicts = [await self.judge.judge(question, reply.answer)]
+            if self.second is not None and self.second.is_asked(question, verdicts[0]):
+                opinion = await self.second.opinion(question_id, question, attempt, reply.answer)
+                verdicts += [] if opinion is None else [opinion]
+            ruling = rule(attempt.id, verdicts)
         self.ledger.post(Store.put_rulings, [ruling], now())
         self.tally.accepted += ruling.accepted
         self.tally.rejected += not ruling.accepted
-        return ruling.accepted, ruling.reason
+        return replace(attempt, accepted=ruling.accepted, reason=ruling.reason)
 
     async def _judge_together(self, question: OpenQuestion, attempts: dict[int, Attempt]) -> None:
         """Judges all answers to a question, writes down what the check says, and brings the attempts up to it."""

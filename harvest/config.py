@@ -202,6 +202,15 @@ class Checks(Section):
     """Runs programs that the teacher wrote without isolation, as you, with your files. Each verdict says so."""
 
 
+class JudgeModel(Teacher):
+    """A model that is asked about answers which the checks refused or could not read: off where it is not set."""
+
+    max_tokens: Count = 1024
+    """Most output tokens of one opinion, reasoning included. It answers with one word."""
+    about: tuple[Literal["wrong", "no_answer", "timeout", "error"], ...] = ("wrong", "no_answer", "timeout", "error")
+    """The verdicts of the checks that it is asked about."""
+
+
 class RunConfig(Section):
     """One run: what is asked, of whom, how, and for how much."""
 
@@ -217,6 +226,7 @@ class RunConfig(Section):
     sampling: Sampling = Sampling()
     budget: Budget = Budget()
     checks: Checks = Checks()
+    judge: JudgeModel | None = None
 
     @model_validator(mode="after")
     def _name(self) -> "RunConfig":

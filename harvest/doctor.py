@@ -13,8 +13,8 @@ from harvest.config import RunConfig
 from harvest.errors import AttemptFailed, CapReached, SandboxUnavailable
 from harvest.ledger import Ledger
 from harvest.money import cost_of, usd
-from harvest.price import Tariff
-from harvest.run import Run
+from harvest.price import Tariff, tariff_of
+from harvest.run import Run, judge_config
 from harvest.sandbox import isolation
 from harvest.store import Reused, Sent, Store
 from harvest.teacher import Arriving, Teacher, request_body
@@ -66,6 +66,11 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Di
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {tariff.source})", True)
+    if (judging := judge_config(config)) is not None and config.judge is not None:
+        priced = tariff_of(judging)
+        words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
+        price = "at an unknown price" if priced is None else f"priced from {priced.source}"
+        d.add("judge", f"{words} {', '.join(config.judge.about)}; {price}. It is not asked now", priced is not None)
     if config.checks.unsafe_code:
         d.add("sandbox", "UNSAFE: checks.unsafe_code runs what the teacher wrote as you, with your files", False)
     try:

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from harvest.pace import Pace
 
+
+class Stopped(Exception):
+    """No more is asked; raised inside the tasks of a collection alone."""
+
+
 LOOK_AGAIN_S = 1.0
 """Who waits for others to come back looks again so often all the same: a wake-up that is lost costs a second."""
 
@@ -88,3 +93,20 @@ class Gate:
                 waiter.set_result(None)
                 if not self.open:
                     return
+
+
+class ByKey:
+    """Lets one at a time in for each key: what two want alike is bought once, and found by the second."""
+
+    def __init__(self) -> None:
+        self._inside: dict[str, asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def __call__(self, key: str) -> AsyncIterator[None]:
+        while key in self._inside:
+            await asyncio.shield(self._inside[key])
+        self._inside[key] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            self._inside.pop(key).set_result(None)

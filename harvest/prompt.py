@@ -42,13 +42,18 @@ class Prompt:
 
     def messages(self, question: Question) -> list[dict[str, str]]:
         """What the teacher reads: role and content of each message. Text of a question is never a template."""
-        text = question.question + _choices(question)
+        text = text_of(question)
         return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
 
     def student_messages(self, question: Question) -> list[dict[str, str]]:
         """What the student reads, in training and after: the same without the worked examples."""
         asked = self.messages(question)
         return [m for m in asked if m["role"] == "system"] + asked[-1:]
+
+
+def text_of(question: Question) -> str:
+    """The question with its options, where it does not list them itself."""
+    return question.question + _choices(question)
 
 
 def _choices(question: Question) -> str:

@@ -43,6 +43,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
             "failed": dict(figures["failed"]),
         },
         "tokens": dict(figures["tokens"]),
+        "judging": _judging(figures["judging"]),
         "money": money,
         "traces": {
             "accepted": figures["accepted"],
@@ -105,6 +106,14 @@ def _money(figures: Figures) -> dict[str, Any]:
         },
         "usd_per_accepted_trace": per_trace,
     }
+
+
+def _judging(asked: Figures) -> dict[str, Any] | None:
+    """What was asked of the judging model and what it said; None where there is none. Its money is in `spent_on`."""
+    if not asked["sent"] and not asked["verdicts"]:
+        return None
+    kept = ("sent", "answered", "in_doubt", "reused", "failed", "tokens", "verdicts", "accepted")
+    return {name: asked[name] for name in kept}
 
 
 def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -264,6 +273,12 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     t = r["tokens"]
     tokens_in, tokens_out = f"{t['input']:,} in ({t['cached_input']:,} cached)", f"{t['output']:,} out"
     yield f"Tokens: {tokens_in}, {tokens_out} ({t['reasoning']:,} reasoning)."
+    if j := r["judging"]:
+        said = ", ".join(f"{n:,} {outcome.replace('_', ' ')}" for outcome, n in j["verdicts"].items())
+        yield (
+            f"Second opinions: {said or 'none'}; {j['accepted']:,} traces stand by them alone."
+            f" {j['sent']:,} requests, {j['tokens']['input']:,} tokens in, {j['tokens']['output']:,} out."
+        )
     if r["pace"]["limited_by"]:
         yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
     yield from _after(r)

@@ -10,6 +10,8 @@ from harvest.refusal import BROKE_OFF
 from harvest.reply import cut_short
 from harvest.trace import Outcome, Question, Reply, Verdict
 
+JUDGE, JUDGE_VERSION = "judge", "1"
+"""What a verdict of the judging model is called, and its version: of its prompt and of how its word is read."""
 NO_MAJORITY = "no_majority"
 """Why no answer to a question is accepted, where too few of them agree."""
 

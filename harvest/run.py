@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from harvest import prompt as prompts
 from harvest.checks.majority import Majority
-from harvest.config import RunConfig, runs_folder
+from harvest.config import RunConfig, Sampling, runs_folder
 from harvest.errors import ConfigError, InputError, QuestionError, StoreUnusable
 from harvest.models import find
 from harvest.money import pusd
@@ -25,7 +25,7 @@ from harvest.trace import Question, content_hash
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
 FREE_TO_CHANGE = {
-    "store", "budget", "checks",
+    "store", "budget", "checks", "judge",
     "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.idle_timeout_s",
     "teacher.stop_repeating", "teacher.price_usd_per_mtok", "teacher.terms",
     "teacher.api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted",
@@ -70,7 +70,33 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def take_key(config: RunConfig) -> str | None:
+def judge_config(config: RunConfig) -> RunConfig | None:
+    """The settings under which the judging model is asked: in the teacher's place, for one word."""
+    if config.judge is None:
+        return None
+    sampling = Sampling(max_tokens=config.judge.max_tokens, temperature=0.0, tries=config.sampling.tries)
+    return config.model_copy(update={"teacher": config.judge, "sampling": sampling})
+
+
+def as_judge(run: Run) -> Run | None:
+    """The same run under the same cap, as its judging model is asked."""
+    config = judge_config(run.config)
+    if config is None:
+        return None
+    model, endpoint = answerer_of(config)
+    prompt = prompts.load("judge")
+    return replace(run, config=config, prompt=prompt, tariff=tariff_of(config), model=model, endpoint=endpoint)
+
+
+def take_judge_key(config: RunConfig, teachers: str | None) -> str | None:
+    """The judging model's key; the teacher's, taken before, where both name one variable."""
+    judging = judge_config(config)
+    if judging is None or judging.teacher.api_key_env == config.teacher.api_key_env:
+        return teachers if judging else None
+    return take_key(judging, "judge")
+
+
+def take_key(config: RunConfig, section: str = "teacher") -> str | None:
     """The key out of the environment, so that no child inherits it. Raises ConfigError where it is missing."""
     name = config.teacher.api_key_env
     if name is None:
@@ -78,26 +104,29 @@ def take_key(config: RunConfig) -> str | None:
     key = os.environ.pop(name, "").strip()
     if not key:
         if name.upper() != name:
-            raise ConfigError("teacher.api_key_env: there is no such variable. Is it a key? It takes a variable's name")
-        raise ConfigError(f"teacher.api_key_env: the variable {name} is not set: export {name}=…")
+            raise ConfigError(
+                f"{section}.api_key_env: there is no such variable. Is it a key? It takes a variable's name"
+            )
+        raise ConfigError(f"{section}.api_key_env: the variable {name} is not set: export {name}=…")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"teacher.api_key_env: the variable {name} holds something that cannot be a key")
+        raise ConfigError(f"{section}.api_key_env: the variable {name} holds something that cannot be a key")
     return key
 
 
-def checked_tariff(config: RunConfig) -> Tariff | None:
-    """What the teacher charges. Raises ConfigError: priced without a cap, or a cap where no price is known."""
+def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None:
+    """What the teacher, or the judging model, charges. Raises ConfigError: priced without a cap, or a cap where no
+    price is known."""
     tariff, cap = tariff_of(config), config.budget.usd
     if config.teacher.local is not None:
         return tariff
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
         raise ConfigError(
-            f"budget.usd: this teacher is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
+            f"budget.usd: this {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
             ' e.g. usd = "5.00"'
         )
     if tariff is None and cap is not None:
         raise ConfigError(
-            f"teacher.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
+            f"{section}.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
             f" {config.teacher.base_url}, so a cap cannot be kept: set its price, or take out budget.usd"
         )
     return tariff
@@ -125,6 +154,8 @@ def prepare(
     `gold_problems` says of each question what is wrong with its gold answer by its own check; it is asked of
     new questions alone. A file that this run has read without a fault is not read again until it changes.
     """
+    if (judging := judge_config(config)) is not None:
+        checked_tariff(judging, "judge")
     with store.transaction():
         run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
         read = fingerprint(config.questions, base)

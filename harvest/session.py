@@ -47,7 +47,17 @@ from harvest.progress import line, show, steps
 from harvest.questions import SHOWN_FAULTS
 from harvest.records import Records
 from harvest.report import fold, markdown
-from harvest.run import Run, checked_tariff, now, prepare, put_run, take_key, write_whole
+from harvest.run import (
+    Run,
+    as_judge,
+    checked_tariff,
+    now,
+    prepare,
+    put_run,
+    take_judge_key,
+    take_key,
+    write_whole,
+)
 from harvest.store import Store, is_being_written
 from harvest.teacher import Learned, Teacher
 from harvest.trace import Question
@@ -87,6 +97,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     """The exit code. Raises an InputError before anything was asked; afterwards all that came is stored."""
     skipped: list[str] = []
     key = take_key(config)
+    judge_key = take_judge_key(config, key)
     with Store.open(config.store) as store, Judge(unsafe_code=config.checks.unsafe_code) as judge:
         with steps("questions") as told:
             seen = 0
@@ -102,7 +113,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"skipped: {fault}")
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
-        ending = start(run, store, judge, key)
+        ending = start(run, store, judge, key, judge_key)
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
         if ending.exit_code == StoreUnusable.exit_code:
@@ -118,19 +129,20 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     return ending.exit_code
 
 
-def start(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
+def start(run: Run, store: Store, judge: Judge, key: str | None, judge_key: str | None = None) -> Ending:
     """Asks what the run still wants, with progress, until it is done or stopped. All that came is in the store."""
     # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-    return uvloop.run(_session(run, store, judge, key))
+    return uvloop.run(_session(run, store, judge, key, judge_key))
 
 
-async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> Ending:
+async def _session(run: Run, store: Store, judge: Judge, key: str | None, judge_key: str | None) -> Ending:
     ledger = Ledger(store)
-    free = run.config.teacher.local is not None
+    second = as_judge(run)
+    free, free_judge = run.is_free, second is not None and second.is_free
     try:
-        session_id = await ledger.do(Store.begin_session, run.id, free, now())
+        session_id = await ledger.do(Store.begin_session, run.id, free, now(), free_judge)
         await ledger.do(Store.reopen, run.id)
         figures = await ledger.do(Store.counts, run.id)
         tally = Tally(figures["questions"], figures["ended"], figures["accepted"], figures["rejected"])
@@ -142,7 +154,11 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
                 teacher.learned = await _remembered(ledger, run.id)
                 known = replace(teacher.learned)
                 pace = await _pace_found(ledger, run)
-                collection = Collection(run, ledger, teacher, judge, tally, pace)
+                asked_after = None
+                if second is not None:
+                    model = await _teacher(second, judge_key, stack, frozenset({"temperature"}))
+                    asked_after = second, await stack.enter_async_context(model)
+                collection = Collection(run, ledger, teacher, judge, tally, pace, asked_after)
                 await _watched(collection, run, tally)
                 if pace.rate is not None:
                     await ledger.do(Store.add_event, run.id, PACE, {"limit": pace.limit, "rate": pace.rate}, now())
@@ -151,7 +167,7 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None) -> End
         ending = _ending(collection)
         limited_by = _limited_by(collection, run, tally)
         try:
-            await ledger.do(Store.hold_unsettled, run.id, free, now())
+            await ledger.do(Store.hold_unsettled, run.id, free, now(), free_judge)
             await ledger.do(Store.end_session, session_id, ending.status, tally.peak_in_flight, limited_by, now())
         except StoreUnusable:
             # The next start books what is still out; here the first cause is what the user must hear of.
@@ -249,6 +265,9 @@ async def _watched(collection: Collection, run: Run, tally: Tally) -> None:
     shown = asyncio.create_task(show(tally, run.config.name, cap))
     try:
         await collection.ask_all()
+        if collection.second is not None and collection.second.refused:
+            what = "what the checks refused stays refused"
+            tally.warnings.append(f"the judging model answers nobody, {what}: {collection.second.refused}")
     finally:
         shown.cancel()
         with suppress(asyncio.CancelledError):
@@ -285,6 +304,7 @@ def _limited_by(collection: Collection | None, run: Run, tally: Tally) -> str:
 def doctor(config: RunConfig, base: Path) -> tuple[Diagnosis, AttemptFailed | None]:
     """What one small request shows, and the failure where it was not answered."""
     key = take_key(config)
+    take_judge_key(config, key)
     tariff = tariff_of(config)
     if tariff is not None and config.budget.usd is None and config.teacher.local is None:
         checked_tariff(config)

@@ -911,7 +911,8 @@ class Store:
             for t in a["tries"]:
                 t["partial"] = self.reply(t["id"]) if t["kept"] and t["id"] != a["answer_try"] else None
             a["judging"] = self._all(
-                "SELECT try.* FROM try JOIN attempt ON attempt.id = attempt_id WHERE judges = ? ORDER BY try.id",
+                "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id WHERE judges = ?"
+                " ORDER BY try.id",
                 a["id"],
             )
             a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])

@@ -215,6 +215,7 @@ def _write(
     said = [(answer, wait() if wait is not None else None) for answer, wait in alone]
     together = [answer for answer, _ in page if _waits_for_others(answer)]
     rulings = _rule_together(store, config, together, judge, judged)
+    opinions = store.opinions(answer.attempt.id for answer, _ in alone)
     at = now()
     changed: dict[int, StoredAnswer] = {}
     judged.seen += len(page)
@@ -226,7 +227,7 @@ def _write(
             if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
                 judged.no_check += 1
                 continue
-            reason = _reason(answer, verdict)
+            reason = _reason(answer, verdict, opinions.get(answer.attempt.id))
             judged.set_aside += verdict is None
             judged.judged += verdict is not None
             judged.no_gold += reason == NO_GOLD
@@ -265,11 +266,12 @@ def _rule_together(
     return found
 
 
-def _reason(answer: StoredAnswer, verdict: Verdict | None) -> str | None:
-    """Why an attempt is not accepted, or None where it is."""
+def _reason(answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None) -> str | None:
+    """Why an attempt is not accepted, or None where it is. A judging model's opinion holds while the rules say what
+    they said when it was asked."""
     if verdict is None:
         return unfinished(answer.reply)
-    if verdict.passed:
+    if verdict.passed or opinion == (verdict.outcome.value, Outcome.RIGHT.value):
         return None
     return verdict.outcome.value if has_gold(answer.question) else NO_GOLD
 

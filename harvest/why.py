@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harvest.checks import CHECKS
 from harvest.money import usd
+from harvest.ruling import JUDGE, JUDGE_VERSION
 from harvest.trace import Reply
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
@@ -69,6 +70,7 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
                 "reason": a["reason"],
                 "reused": bool(a["reused"]),
                 "tries": [_try_json(t) for t in a["tries"]],
+                "judging": [_try_json(t) for t in a["judging"]],
                 "verdicts": [
                     {k: v[k] for k in ("check_name", "version", "outcome", "detail", "share", "at")}
                     for v in a["verdicts"]
@@ -98,7 +100,7 @@ def _try_json(t: dict[str, Any]) -> dict[str, Any]:
         f"{name}_usd": None if t[column] is None else usd(t[column])
         for name, column in (("cost", "cost"), ("in_doubt", "doubt"), ("reserved", "reserved"))
     }
-    partial = t["partial"]
+    partial = t.get("partial")
     came = {} if partial is None else {"partial": {"reasoning": partial.reasoning, "answer": partial.answer}}
     return {k: t[k] for k in kept} | money | came
 
@@ -127,6 +129,8 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
             if (partial := t["partial"]) is not None and (partial.reasoning or partial.answer):
                 chain, answer = len(partial.reasoning or ""), len(partial.answer)
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
+        for t in attempt["judging"]:
+            yield _row("asked a judge", _of_try(t, t["max_tokens"]))
         yield from _verdicts(attempt["verdicts"])
         yield from _reply(attempt["reply"], full)
 
@@ -151,7 +155,7 @@ def _why(reason: str) -> str:
 
 
 def _money(attempts: Sequence[Mapping[str, Any]]) -> str:
-    tries = [t for a in attempts for t in a["tries"]]
+    tries = [t for a in attempts for t in (*a["tries"], *a["judging"])]
     if not tries:
         return "none: not asked yet"
     words = [f"{usd(sum(_costs(attempts)))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
@@ -163,7 +167,7 @@ def _money(attempts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _costs(attempts: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [t["cost"] or 0 for a in attempts for t in a["tries"]]
+    return [t["cost"] or 0 for a in attempts for t in (*a["tries"], *a["judging"])]
 
 
 def _of_try(t: Mapping[str, Any], max_tokens: int) -> str:
@@ -219,6 +223,8 @@ def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
 
 
 def _version_today(check: str) -> str | None:
+    if check == JUDGE:
+        return JUDGE_VERSION
     return CHECKS[check].version if check in CHECKS else None
 
 
