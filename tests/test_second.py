@@ -305,3 +305,16 @@ def test_the_rules_of_today_pass_what_they_refused_when_the_judge_was_asked(judg
     age(there.store, outcome="wrong", accepted=0)
     said = json.loads(Imports(there.folder).run("verify", "r", "--json")[0])
     assert said["accepted"] == {"before": 0, "now": 1}
+
+
+@pytest.mark.parametrize("name", ["TEACHER_KEY", "JUDGE_KEY"])
+def test_the_judge_has_its_own_key_or_the_teachers_and_neither_is_kept(name: str, judged: Callable[..., Any]) -> None:
+    there, teacher, judge = judged(vague, honest, 1, teacher__api_key_env="TEACHER_KEY", judge__api_key_env=name)
+    there.env = {"TEACHER_KEY": "teacher-secret-12345", "JUDGE_KEY": "judge-secret-67890"}
+    code, _, err = there.collect()
+    assert code == 0, err
+    assert teacher.asked[0].headers["authorization"] == f"Bearer {there.env['TEACHER_KEY']}"
+    assert judge.asked[0].headers["authorization"] == f"Bearer {there.env[name]}"
+    for path in there.folder.rglob("*"):
+        if path.is_file():
+            assert not any(key.encode() in path.read_bytes() for key in there.env.values()), path
