@@ -204,6 +204,20 @@ WRONG = [
     ("2", r"\boxed{2-1/2}"),
 ]
 
+WRONG += [
+    ("x", r"\boxed{-x}"),
+    ("-i", r"\boxed{i}"),
+    ("n", r"\boxed{n!}"),
+    ("x", r"\boxed{x'}"),
+    ("xy", r"\boxed{-xy}"),
+]
+
+RIGHT += [
+    ("-i", "The answer is $-i$."),
+    ("xy", r"\boxed{y\cdot x}"),
+    ("x", r"\boxed{x^1}"),
+]
+
 NO_ANSWER = [
     "",
     "   \n",
@@ -680,10 +694,41 @@ def test_a_choice_is_one_letter_or_its_words(judge: Judge, gold: str, answer: st
         ("Yes", "The answer is yes or no.", Outcome.NO_ANSWER),
         ("Yes", "It depends on the weather.", Outcome.NO_ANSWER),
         ("No", "Nobody knows.", Outcome.NO_ANSWER),
+        ("-ab", "Answer: ab", Outcome.WRONG),
+        ("ab", "Answer: $-ab$", Outcome.WRONG),
+        ("sin x", r"\boxed{-\sin x}", Outcome.WRONG),
+        ("sin x", r"\boxed{\sin(-x)}", Outcome.WRONG),
+        ("sin x", r"\boxed{\sin x}", Outcome.RIGHT),
+        ("} ]", "So the answer is } ].", Outcome.RIGHT),
+        ("} ]", r"\boxed{} ]}", Outcome.RIGHT),
+        ("} ]", "So the answer is ] }.", Outcome.WRONG),
+        ("} ]", "So the answer is } ] ].", Outcome.WRONG),
+        (") )", "There are two of them.", Outcome.NO_ANSWER),
+        ("4:15 PM", "The bus leaves at 4:15 p.m.", Outcome.RIGHT),
+        ("4:15 PM", r"\boxed{16:15}", Outcome.RIGHT),
+        ("4:15 PM", r"\boxed{4:15}", Outcome.WRONG),
+        ("4:15 PM", "The bus leaves at 4:15 a.m.", Outcome.WRONG),
+        ("4:15 PM", "It leaves at 4:15 PM or at 5:15 PM.", Outcome.NO_ANSWER),
+        ("Dan", "Dan, not Eve, is here", Outcome.NO_ANSWER),
     ],
 )
 def test_text_is_the_same_words(judge: Judge, gold: str, answer: str, outcome: Outcome) -> None:
     said = judge.judge_now(ask(gold, check="text"), answer)
+    assert said.outcome is outcome, said.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("The River Rhine flows through Basel.", Outcome.RIGHT),
+        ("The Rhine flows through Basel.", Outcome.RIGHT),
+        ("The Rhine flows through Bonn.", Outcome.NO_ANSWER),
+        ("The Rhine or the Aare flows through Basel.", Outcome.NO_ANSWER),
+        ("The Aare flows through Basel.", Outcome.WRONG),
+    ],
+)
+def test_a_sentence_may_answer_in_the_question_s_words(judge: Judge, answer: str, outcome: Outcome) -> None:
+    said = judge.judge_now(ask("Rhine", "Which river flows through Basel?", "text"), answer)
     assert said.outcome is outcome, said.detail
 
 
@@ -726,6 +771,11 @@ def test_only_a_full_score_of_the_task_counts(judge: Judge) -> None:
         ({"answer": "Dan"}, "text"),
         ({"answer": "05/01/2021"}, "text"),
         ({"answer": "10:30 AM"}, "text"),
+        ({"answer": "-i"}, "math"),
+        ({"answer": "n"}, "math"),
+        ({"answer": "xy"}, "math"),
+        ({"answer": "be"}, "text"),
+        ({"answer": r"\text{Yes}"}, "text"),
         ({"answer": "(A)", "question": OPTIONS}, "choice"),
         ({"answer": "(A)", "question": "Which letter?"}, "text"),
         ({"answer": "B", "choices": ["x", "y"]}, "choice"),

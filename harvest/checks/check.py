@@ -83,12 +83,13 @@ def plain_words(text: str) -> str:
     """Text as it is compared where only the words count: case, accents, markup, punctuation and a first
     article do not.
 
-    Signs before digits, decimal points and symbols such as + # & stay: they are part of what is said.
+    A sign right before a digit or a letter, decimal points and symbols such as + # & stay: they are part of what is
+    said. A dash between words or before a space is none.
     """
     text = unicodedata.normalize("NFKD", _PLAIN.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
     text = "".join(character for character in text if not unicodedata.combining(character))
-    text = text.replace("\N{MINUS SIGN}", "-").replace("\\", " ")
+    text = re.sub(r"(?<=-)\\(?=[a-z])", "", text.replace("\N{MINUS SIGN}", "-")).replace("\\", " ")
     text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
     text = _DROPPED.sub(" ", text).replace("\0", ".")
-    text = re.sub(r"(?<=\w)-(?=\D)|(?<=\w)-(?=\d)|(?<!\w)-(?=\D|$)", " ", text)
+    text = re.sub(r"(?<=\w)-(?=\D)|(?<=\w)-(?=\d)|(?<!\w)-(?=[^a-z\d]|$)", " ", text)
     return re.sub(r"^(?:the|an|a) (?=\S)", "", " ".join(text.split()))

@@ -236,7 +236,7 @@ def is_words(text: str) -> bool:
 
 def signed_words(text: str) -> str:
     """Plain words that keep a minus before all of them."""
-    return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text)
+    return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text).removeprefix("-")
 
 
 def read(text: str, question: str = "") -> Form:

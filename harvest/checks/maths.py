@@ -25,7 +25,7 @@ class Maths:
     """The check "math"."""
 
     name = "math"
-    version = "2"
+    version = "3"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from harvest.checks.check import Check
+from harvest.checks.check import Check, plain_words
 from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.code import Code
 from harvest.checks.form import is_words
@@ -25,6 +25,8 @@ _OTHER_NAMES = {
     "yes_no": "text",
 }
 _DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}|\d{1,2}:\d{2}.*")
+_LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
+"""A variable, a signed one, a product of consonants; two letters with a vowel may be a word."""
 
 
 def check_name_for(row: Mapping[str, Any]) -> str:
@@ -49,8 +51,10 @@ def reads_as_maths(answer: str) -> bool:
     """Whether a gold answer is maths: a number, a formula, a set; not words, a date, a time."""
     if not answer or _DATE.fullmatch(answer):
         return False
-    if answer.lower() in ("yes", "no", "true", "false"):
+    if plain_words(answer) in ("yes", "no", "true", "false"):
         return False
+    if _LETTERS.fullmatch(answer):
+        return True
     if re.search(r"\\[a-zA-Z{]", answer) or parse_number(answer):
         return True
     if is_words(answer) or re.search(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}", answer):

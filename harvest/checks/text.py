@@ -3,7 +3,7 @@
 import re
 
 from harvest.checks.answer import find_stated
-from harvest.checks.check import Finding, Work, plain_words, shown, told_last
+from harvest.checks.check import MOST_CHARACTERS, Finding, Work, hedges, plain_words, shown, told_last
 from harvest.trace import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -25,26 +25,32 @@ class Text:
     """The check "text"."""
 
     name = "text"
-    version = "2"
+    version = "3"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""
         expected = _TRUTH.get(plain_words(gold))
         if expected is not None:
             return _yes_or_no(gold, expected, answer)
+        if not plain_words(gold):
+            return _same_marks(gold, answer)
         stated = find_stated(answer)
         if stated.value is None:
             return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
         described = f"{stated.how} {shown(stated.value)}, gold {shown(gold)}"
+        if (time := _minutes(gold)) is not None and len(times := set(_TIME.findall(stated.value))) == 1:
+            right = _minutes("".join(times.pop())) == time and not hedges(stated.value) and not stated.also
+            return (Outcome.RIGHT if right else Outcome.WRONG), described
         last = re.split(r"(?<=[.!?])\s+", stated.value)[-1]
         said = [stated.value.removeprefix("> "), re.sub(r"\s*\([^()]*\)$", "", stated.value)]
         if stated.how == "last line":
-            said.append(told_last(last) or "")
-        if plain_words(gold) and plain_words(gold) in map(plain_words, said):
+            said += [told_last(last) or "", _subject(last, question.question)]
+        if plain_words(gold) in map(plain_words, said):
             if stated.also and plain_words(stated.also) != plain_words(gold):
                 return Outcome.WRONG, f"two different answers: {described}, also {shown(stated.also)}"
             return Outcome.RIGHT, described
-        if stated.how == "last line" and len(stated.value) > 3 * len(gold) + 20:
+        named = f" {plain_words(gold)} " in f" {plain_words(stated.value)} "
+        if stated.how == "last line" and (named or len(stated.value) > 3 * len(gold) + 20):
             return Outcome.NO_ANSWER, f"no final answer found: the last line is “{shown(stated.value)}”"
         return Outcome.WRONG, described
 
@@ -55,7 +61,48 @@ class Text:
         return None
 
     def own_answer(self, question: Question) -> str | None:
-        return None if question.answer is None else f"\\boxed{{{question.answer}}}"
+        if question.answer is None:
+            return None
+        marks = not plain_words(question.answer)
+        return question.answer if marks else f"\\boxed{{{question.answer}}}"
+
+
+def _same_marks(gold: str, answer: str) -> Finding:
+    """Brackets and the like, which have no words: what the last line ends with, mark by mark."""
+    line = (answer.strip().split("\n") or [""])[-1][-MOST_CHARACTERS:]
+    box = line.rfind("\\boxed{")
+    marks = line[box + 7 :].strip(" $.").removesuffix("}") if box >= 0 else re.split(r"[A-Za-z0-9]", line)[-1]
+    given = re.sub(r"\\(?=[{}])|[\s:.*`$\"]", "", marks)
+    if not given:
+        return Outcome.NO_ANSWER, f"no final answer found: the last line is “{shown(line)}”"
+    right = given == re.sub(r"\s", "", gold)
+    return (Outcome.RIGHT if right else Outcome.WRONG), f"last line {shown(given)}, gold {shown(gold)}"
+
+
+_TIME = re.compile(r"(?<![\d:])(\d{1,2}:[0-5]\d)(?![\d:])\s*(?:\\text\s*\{\s*)?(?:([ap])\.?\s?m\b)?", re.IGNORECASE)
+
+
+def _minutes(text: str) -> int | None:
+    """Minutes since midnight of a clock time, 3:30 PM and 15:30 alike; None where it is none."""
+    time = re.fullmatch(r"\s*(\d{1,2}):([0-5]\d)\s*(?:([ap])(?:\.?\s?m\.?)?)?\s*", text, re.IGNORECASE)
+    if time is None or int(time[1]) > (12 if time[3] else 24):
+        return None
+    hour = int(time[1])
+    if time[3]:
+        hour = hour % 12 + (12 if time[3].lower() == "p" else 0)
+    return hour * 60 + int(time[2])
+
+
+def _subject(sentence: str, question: str) -> str:
+    """Who, in a sentence that answers in the question's words: "Who is first?" "Ana is first."; else ""."""
+    asked = re.search(r"\b(?:who|which (\w+)) ([^?]{3,200})\?\s*$", question, re.IGNORECASE)
+    if asked is None or hedges(sentence):
+        return ""
+    told, predicate = plain_words(sentence), plain_words(asked[2])
+    if not told.endswith(" " + predicate):
+        return ""
+    subject = told.removesuffix(predicate).strip()
+    return subject.removeprefix((asked[1] or "").lower()).strip() or subject
 
 
 def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
