@@ -460,13 +460,17 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"money    ${found['cost_usd']} (${ends['low']} to ${ends['high']}); "
             f"with the evaluation ${found['total_usd']}"
         ]
-    return "\n".join([
-        f"hours    {hours['mid']:,} GPU-hours ({hours['low']:,} to {hours['high']:,}) on "
-        f"{where}, {found['strategy']}",
-        f"         {found['wall_hours']:,} by the clock; {found['tokens']:,} tokens in {found['steps']:,} steps",
-        f"         {evaluation['gpu_hours']:,} more for the evaluation's answers before and after",
-        *money,
-        f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
-        *(f"         would fit: {cure}" for cure in found["would_fit"]),
-        f"source   {found['source']}",
-    ])  # fmt: skip
+    span = f"{hours['mid']:,} {{}} ({hours['low']:,} to {hours['high']:,}) on {where}, {found['strategy']}"
+    tokens = f"{found['tokens']:,} tokens in {found['steps']:,} steps"
+    if where == "cpu":  # neither a GPU's memory nor its answers say anything of this machine
+        lines = [f"hours    {span.format('hours')}; {tokens}"]
+    else:
+        lines = [
+            f"hours    {span.format('GPU-hours')}",
+            f"         {found['wall_hours']:,} by the clock; {tokens}",
+            f"         {evaluation['gpu_hours']:,} more for the evaluation's answers before and after",
+            *money,
+            f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
+            *(f"         would fit: {cure}" for cure in found["would_fit"]),
+        ]
+    return "\n".join([*lines, f"source   {found['source']}"])

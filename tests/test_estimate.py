@@ -19,6 +19,7 @@ from finetune.estimate import (
     estimate,
     flops_per_token,
     gpu_hours,
+    in_words,
     memory_gib,
     shape_of,
     shape_of_size,
@@ -266,4 +267,7 @@ def test_calibrated_by_real_steps_it_says_how_fast_they_were_and_keeps_nothing(
     assert hours["mid"] == pytest.approx(found["tokens"] / rates["mid"] / 3600, rel=0.02)
     assert "20 steps on " in found["source"]
     assert found["steps"] == 500
+    if measured["device"] == "cpu":
+        assert "GiB" not in in_words(found)
+        assert " hours (" in in_words(found)
     assert "leave the figures out" in told(capsys, str(tmp_path / "r.toml"), "--calibrate", "--rows", "3", code=2)
