@@ -670,6 +670,44 @@ def test_a_choice_is_one_letter_or_its_words(judge: Judge, gold: str, answer: st
     assert given.outcome is outcome, given.detail
 
 
+CAPITALS = ["Oslo", "Madrid", "Lisbon", "Vienna"]
+THIRDS = [r"$\frac{1}{5}$", r"$\frac{3}{5}$", r"$\frac{1}{2}$", r"$\sqrt{3}$"]
+TRENDS = ["rises", "falls", "stays as it is"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "outcome"),
+    [
+        # a letter and what stands beside it; the gold answer is B
+        (CAPITALS, "B. Madrid is the capital of Spain.", Outcome.RIGHT),
+        (CAPITALS, "B, because Oslo is in Norway.", Outcome.RIGHT),
+        (CAPITALS, "(B) since Lisbon lies at the coast", Outcome.RIGHT),
+        (CAPITALS, "B. This is because Spain's king lives there.", Outcome.RIGHT),
+        (CAPITALS, "(B) the city Madrid", Outcome.RIGHT),
+        (TRENDS, "B. It falls.", Outcome.RIGHT),
+        (THIRDS, r"\boxed{(B)\ \frac{3}{5}}", Outcome.RIGHT),
+        (THIRDS, "The answer is (B) 3/5.", Outcome.RIGHT),
+        (CAPITALS, "B) Oslo, Norway", Outcome.WRONG),
+        (CAPITALS, "**B) Lisbon is where she lives**", Outcome.WRONG),
+        (CAPITALS, "The answer is B: the town of Vienna.", Outcome.WRONG),
+        (TRENDS, "B. It rises.", Outcome.WRONG),
+        (THIRDS, r"\boxed{(B)\ \frac{1}{5}}", Outcome.WRONG),
+        (THIRDS, "(B) 1/2", Outcome.WRONG),
+        (CAPITALS, "B. Athens", Outcome.NO_ANSWER),
+        (THIRDS, "(B) 7/9", Outcome.NO_ANSWER),
+        # letters that a sentence is about
+        (CAPITALS, "B, C and D can be ruled out.", Outcome.NO_ANSWER),
+        (CAPITALS, "B, C, and D are too far south.", Outcome.NO_ANSWER),
+        (CAPITALS, "A, C and D are wrong, so B.", Outcome.RIGHT),
+    ],
+)
+def test_a_letter_and_the_words_beside_it_agree(
+    judge: Judge, choices: list[str], answer: str, outcome: Outcome
+) -> None:
+    said = judge.judge_now(ask("B", "Which?", "choice", choices=choices), answer)
+    assert said.outcome is outcome, said.detail
+
+
 @pytest.mark.parametrize(
     ("gold", "answer", "outcome"),
     [

@@ -4,14 +4,20 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
-from harvest.checks.answer import Stated, find_stated
+from harvest.checks.answer import Stated, find_stated, unwrapped
 from harvest.checks.check import Finding, Work, plain_words, shown
+from harvest.checks.form import signed_words
+from harvest.checks.maths import equal_at_sight
+from harvest.checks.numbers import parse_number
 from harvest.trace import Outcome, Question
 
+MOST_VALUE = 60
+"""Longer words are no value."""
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _UNTEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{([^{}]*)\}")
+_SPACING = re.compile(r"\\q?quad\b|\\(?![A-Za-z%])|~")
 
 
 def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
@@ -49,10 +55,22 @@ def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
 
 
 def _named_by(words: str, listed: Mapping[str, str]) -> str | None:
-    """The one option that says these words."""
-    wanted = plain_words(words)
-    found = [letter for letter, text in listed.items() if plain_words(text) == wanted]
+    """The one option that says these words, or has this value."""
+    found = [letter for letter, text in listed.items() if signed_words(text) == signed_words(words)]
+    if not found and len(words) < MOST_VALUE and parse_number(unwrapped(words)):
+        found = [letter for letter, text in listed.items() if _same_value(text, words)]
     return found[0] if len(found) == 1 else None
+
+
+def _same_value(option: str, words: str) -> bool:
+    return equal_at_sight(unwrapped(option), unwrapped(words), "") is True
+
+
+def _bare(text: str) -> str:
+    """Without the markup around it: \\text, LaTeX's spaces, emphasis, brackets that hold all of it."""
+    text = " ".join(_SPACING.sub(" ", _UNTEXT.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
+    inside = re.fullmatch(r"[{\[]+([^{}\[\]]*)[}\]]*|([^{}\[\]]*)[}\]]+", text)
+    return text if inside is None else (inside[1] or inside[2] or "").strip(" *_$.>#'\"")
 
 
 class Choice:
@@ -128,6 +146,29 @@ _TAKES = re.compile(
     r"(?:\b(?i:go with|going with|choose|chose|pick|select|opt for|is|it's|be|so|thus|hence|therefore|then)|选择?|:)"
     r"[,:]?\s*(?i:the\s+)?(?i:(?:option|choice|letter|answer)\s+)?[*\"(]*([A-Z])[*\").]*$"
 )
+_LETTERS = re.compile(r"\(?[A-Z]\)?(?:\s*,\s*\(?[A-Z]\)?)*,?\s*(?:\band\b|&)\s*\(?[A-Z]\b\)?\s+\w")
+"""Several letters that a sentence is about: "A, B and C are wrong"."""
+_EQUATED = re.compile(
+    r"\b(?i:i\.?e\.?,?|so|thus|hence|therefore|namely|meaning|(?:that|this|which|it)(?:\s+is|'s|\s+corresponds\s+to"
+    r"|\s+matches|\s+means))\s+[*_\"(]*(?i:(?:the\s+)?(?:option|choice|answer|letter)\s+)?[*_\"(]*([A-Z])\b"
+    r"(?![*_\")]*\s+(?:is|was|has|can|does|would|are|and|or)\b)(?!')"
+)
+"""Another name for what was just said: "London. That is option C"."""
+_REASON = re.compile(
+    r"\W*(?:because|since|as|for|due to|given|where|when|while|whereas|if|based on|not|"
+    r"(?:this|that|it|which)(?: is|'s) (?:because|due|since))\b",
+    re.IGNORECASE,
+)
+_COMMENT = re.compile(
+    r"\W*(?:it|it's|its|this|that|these|those|they|which|he|she|we|i|you|by|from|using|so|there|option|choice|final"
+    r"|answer|my|correct|definitely|certainly|clearly|obviously|surely|hope|let|here|explanation|reason\w*|only|the others?)\b",
+    re.IGNORECASE,
+)
+"""What begins a remark rather than an option's words."""
+_STEM = 6
+"""Letters by which two words count as one: increases, increased."""
+_SMALL_WORD_NAMES = "a an the of in on at to is are was were be and or by for it its with that"
+_SMALL_WORDS = frozenset(_SMALL_WORD_NAMES.split())
 _SURELY = re.compile(
     r"^(?:for sure|definitely|certainly|clearly|obviously|most likely|likely|probably|indeed|simply|just)\s+",
     re.IGNORECASE,
@@ -136,7 +177,7 @@ _CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclus
 
 
 def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
-    value = " ".join(_UNTEXT.sub(r"\1", stated.value or "").replace("\\", " ").split()).strip(" *_$.{}[]>#'\"")
+    value = _bare(stated.value or "")
     if stated.how == "last line":
         value = value if _MARKED.match(value) else re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)[-1]
     value = _SURELY.sub("", value)
@@ -163,10 +204,12 @@ def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | 
     pick = _PICK.match(value)
     if pick is None or (letter := (pick[1] or pick[2]).upper()) not in known:
         return None
+    if _LETTERS.match(value):
+        return None
     rest = pick[3].strip(" *_$.")
     # "A dog" is an article, "I think" a pronoun: a bare letter needs a mark, an end, or its own words.
     marked = bool(_MARKED.match(value))
-    if not rest or plain_words(rest) == plain_words(listed.get(letter, "")):
+    if not rest or letter == _named_by(rest, {letter: listed.get(letter, "")}):
         return letter
     if not marked and _named_by(value, listed):
         return None
@@ -178,7 +221,34 @@ def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | 
         return letter
     if re.match(r"(?:is|was|are|seems|looks|lost|has been)\b", rest):
         return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
-    return letter if marked else None
+    if not marked:
+        return None
+    equated = _EQUATED.search(rest)
+    if equated and equated[1] in known - {letter}:
+        return Outcome.WRONG, f"two different answers: {shown(value)}"
+    return letter if _REASON.match(rest) or not listed else _with_words(letter, rest, listed)
+
+
+def _with_words(letter: str, rest: str, listed: Mapping[str, str]) -> str | Finding:
+    """The letter, where the words beside it are its own or a reason; else they say something else."""
+    fits = {option: _share(text, rest) for option, text in listed.items()}
+    longest = max(len(text.split()) for text in listed.values())
+    remark = _COMMENT.match(rest)
+    if max(fits.values()) > fits[letter] and not (remark and len(rest.split()) > longest + 3):
+        return Outcome.WRONG, f"two different answers: {letter}, then {shown(rest)}"
+    clause = re.split(r"[.;,:]\s+", rest)[0]
+    if not fits[letter] and not remark and (parse_number(unwrapped(clause)) or len(clause.split()) <= longest):
+        return Outcome.NO_ANSWER, f"no final answer found: {letter}, then {shown(rest)}, which is none of the options"
+    return letter
+
+
+def _share(option: str, text: str) -> float:
+    """How much of an option's words a text has, in any order and inflexion; as a value all or nothing."""
+    if len(text) < MOST_VALUE and parse_number(unwrapped(text)) and parse_number(unwrapped(option)):
+        return float(_same_value(option, text))
+    stems = {word[:_STEM] for word in plain_words(text).split()}
+    words = [word for word in plain_words(option).split() if word not in _SMALL_WORDS] or plain_words(option).split()
+    return sum(word[:_STEM] in stems for word in words) / max(1, len(words))
 
 
 def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
