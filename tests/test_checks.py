@@ -699,6 +699,20 @@ TRENDS = ["rises", "falls", "stays as it is"]
         (CAPITALS, "B, C and D can be ruled out.", Outcome.NO_ANSWER),
         (CAPITALS, "B, C, and D are too far south.", Outcome.NO_ANSWER),
         (CAPITALS, "A, C and D are wrong, so B.", Outcome.RIGHT),
+        # words, then a letter
+        (CAPITALS, "The answer is Madrid, which is option B.", Outcome.RIGHT),
+        (CAPITALS, "The answer is Madrid. That is option B.", Outcome.RIGHT),
+        (CAPITALS, "Madrid, not C", Outcome.RIGHT),
+        (CAPITALS, "It must be Madrid, option B.", Outcome.RIGHT),
+        (CAPITALS, "Of the four, **B** fits best.", Outcome.RIGHT),
+        (CAPITALS, "Spain's capital lies in the middle, hence **option B** is the right answer.", Outcome.RIGHT),
+        (CAPITALS, "The answer is Madrid, hence D.", Outcome.WRONG),
+        (CAPITALS, "The answer is Madrid, i.e. option A.", Outcome.WRONG),
+        (CAPITALS, "The answer is Madrid, choice (C).", Outcome.WRONG),
+        (CAPITALS, "The answer is Madrid. This is option C.", Outcome.WRONG),
+        (CAPITALS, "Madrid. That's option C.", Outcome.WRONG),
+        (CAPITALS, r"\boxed{\text{Madrid, Oslo}}", Outcome.WRONG),
+        (CAPITALS, "Oslo is right, so B.", Outcome.WRONG),
     ],
 )
 def test_a_letter_and_the_words_beside_it_agree(

@@ -104,6 +104,7 @@ class Choice:
 
 def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
     """The letter of the option that an answer chooses, or why it chooses none."""
+    answer = re.sub(r"\bi\.\s?e\.,?(?=\s)", "that is", answer)  # its stops end no sentence
     stated = find_stated(answer, lettered=True)
     if stated.value is None:
         return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
@@ -117,7 +118,17 @@ def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
         and _picked(Stated(stated.also), listed) != picked
     ):
         return Outcome.WRONG, f"two different answers: boxed {picked}, then stated {shown(stated.also)}"
+    renamed = _renamed(answer, stated)
+    if isinstance(picked, str) and renamed in listed and renamed != picked:
+        return Outcome.WRONG, f"two different answers: {picked}, then option {renamed}"
     return picked
+
+
+def _renamed(answer: str, stated: Stated) -> str | None:
+    """The letter that the sentence after the stated value gives it: "London. That is option C."."""
+    _, found, after = answer.rpartition(stated.value or "")
+    called = _EQUATED.match(after.lstrip(" \t\n.,;*_$})")) if found and stated.how != "last line" else None
+    return called[1] if called else None
 
 
 def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:
@@ -136,7 +147,6 @@ _PICK = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MARKED = re.compile(r"\(?[A-Za-z][).:,]|(?:option|choice|answer|letter)\b", re.IGNORECASE)
-_RIGHT = re.compile(r"(?:is|must be)\s+(?:indeed\s+|clearly\s+)?(?:the\s+)?(?:correct|right|best|true|answer)\b", re.I)
 _DENIED = re.compile(
     r"\b(?:not|isn't|aren't|can't|cannot|never|wrong|incorrect|false|unless|neither|nor|except|anyone but|ruled out"
     r"|eliminated)\b",
@@ -144,12 +154,16 @@ _DENIED = re.compile(
 )
 _TAKES = re.compile(
     r"(?:\b(?i:go with|going with|choose|chose|pick|select|opt for|is|it's|be|so|thus|hence|therefore|then)|选择?|:)"
-    r"[,:]?\s*(?i:the\s+)?(?i:(?:option|choice|letter|answer)\s+)?[*\"(]*([A-Z])[*\").]*$"
+    r"[,:]?\s*(?i:the\s+)?[*_\"(]*(?i:(?:option|choice|letter|answer)\s+)?[*\"(]*([A-Z])[*\").]*$"
+)
+_RIGHT = re.compile(
+    r"(?:(?:is|must be)\s+(?:indeed\s+|clearly\s+)?(?:the\s+)?(?:correct|right|best|true|answer)|fits(?:\s+best)?)\b",
+    re.I,
 )
 _LETTERS = re.compile(r"\(?[A-Z]\)?(?:\s*,\s*\(?[A-Z]\)?)*,?\s*(?:\band\b|&)\s*\(?[A-Z]\b\)?\s+\w")
 """Several letters that a sentence is about: "A, B and C are wrong"."""
 _EQUATED = re.compile(
-    r"\b(?i:i\.?e\.?,?|so|thus|hence|therefore|namely|meaning|(?:that|this|which|it)(?:\s+is|'s|\s+corresponds\s+to"
+    r"\b(?i:so|thus|hence|therefore|namely|meaning|(?:that|this|which|it)(?:\s+is|'s|\s+corresponds\s+to"
     r"|\s+matches|\s+means))\s+[*_\"(]*(?i:(?:the\s+)?(?:option|choice|answer|letter)\s+)?[*_\"(]*([A-Z])\b"
     r"(?![*_\")]*\s+(?:is|was|has|can|does|would|are|and|or)\b)(?!')"
 )
@@ -161,10 +175,15 @@ _REASON = re.compile(
 )
 _COMMENT = re.compile(
     r"\W*(?:it|it's|its|this|that|these|those|they|which|he|she|we|i|you|by|from|using|so|there|option|choice|final"
-    r"|answer|my|correct|definitely|certainly|clearly|obviously|surely|hope|let|here|explanation|reason\w*|only|the others?)\b",
+    r"|answer|my|correct|definitely|certainly|clearly|obviously|surely|hope|let|here|explanation|reason\w*|only"
+    r"|the others?)\b",
     re.IGNORECASE,
 )
 """What begins a remark rather than an option's words."""
+_RIGHT_AT_END = re.compile(rf"\s+{_RIGHT.pattern}\W*$", re.IGNORECASE)
+_NOT_THIS = re.compile(r"\b(?:not|nor|than|unlike)\s+(?i:option\s+|choice\s+)?\(?[A-Z]\b")
+_CAPITAL = re.compile(r"(?<![\w'.-])([A-HJ-Z])(?![\w'-])")
+"""A letter that stands alone, I excepted."""
 _STEM = 6
 """Letters by which two words count as one: increases, increased."""
 _SMALL_WORD_NAMES = "a an the of in on at to is are was were be and or by for it its with that"
@@ -179,7 +198,10 @@ _CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclus
 def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
     value = _bare(stated.value or "")
     if stated.how == "last line":
-        value = value if _MARKED.match(value) else re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)[-1]
+        *before, last = re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)
+        if before and (renamed := _EQUATED.match(last)) and (named := _named_by(before[-1], listed)):
+            return named if renamed[1] == named else (Outcome.WRONG, f"two different answers: {shown(value)}")
+        value = value if _MARKED.match(value) else last
     value = _SURELY.sub("", value)
     both = re.fullmatch(r"(.*\S)\s*\((?:option\s+|choice\s+)?([A-Z])\)", value)
     if both and (named := _named_by(both[1], listed)):
@@ -189,7 +211,7 @@ def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
         return Outcome.WRONG, f"two different answers: {shown(value)}"
     found = _by_letter(value, listed, known)
     if found is None:
-        found = _named_by(value, listed) or _named_by(value.partition(",")[0], listed)
+        found = _named_by(value, listed) or _by_first_words(value, listed, known)
     if found is None:
         found = _by_sentence(value, listed, known)
     if found is not None:
@@ -251,6 +273,20 @@ def _share(option: str, text: str) -> float:
     return sum(word[:_STEM] in stems for word in words) / max(1, len(words))
 
 
+def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
+    """The option whose words stand before the first comma, where nothing after it names another one."""
+    parts = re.split(r"[,;]\s+|\.\s+(?=[A-Z(])", value)
+    named = _named_by(_RIGHT_AT_END.sub("", parts[0]), listed)
+    if named is None or len(parts) == 1:
+        return None
+    rest = value[len(parts[0]) :]
+    letters = set(_CAPITAL.findall(_NOT_THIS.sub("", rest)))
+    words = {_named_by(part, listed) for part in parts[1:]} - {None}
+    if (letters & known | words) - {named}:
+        return Outcome.WRONG, f"two different answers: {shown(value)}"
+    return named
+
+
 def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
     """The letter that a sentence ends with ("I'd go with B"), or the one option that a conclusion names."""
     clauses = re.split(r"[,;]\s+|\.\s+|\s+(?=because\b|since\b)", value)
@@ -260,14 +296,19 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
     bracketed = [letter for letter in _BRACKETED.findall(value) if letter in known]
     if _DENIED.search(last):
         return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
-    letter = _LETTER.fullmatch(last)
+    letter = re.fullmatch(r"(?:(?:option|choice)\s+)?\(?([A-Z])\)?[.:]?", last.strip("*_ "))
+    called = {named for clause in clauses[:-1] if (named := _named_by(_RIGHT_AT_END.sub("", clause), listed))}
     if letter and len(clauses) > 1 and letter[1] in known:
-        return letter[1]
+        return letter[1] if called <= {letter[1]} else (Outcome.WRONG, f"two different answers: {shown(value)}")
     taken = _TAKES.search(last)
     if taken and taken[1] in known:
         others = re.findall(r"\b([A-Z])\b(?=\s+(?:or|and|nor)\s+)", last)
-        return str(taken[1]) if not others else (Outcome.WRONG, f"two different answers: {shown(value)}")
-    right = re.search(r"\(?\b([A-Z])\)?\s+(?i:" + _RIGHT.pattern + ")", last)
+        return (
+            str(taken[1])
+            if not others and called <= {taken[1]}
+            else (Outcome.WRONG, f"two different answers: {shown(value)}")
+        )
+    right = re.search(r"\(?\b([A-Z])[)*_]*\s+(?i:" + _RIGHT.pattern + ")", last)
     if right and right[1] in known:
         return str(right[1])
     if len(bracketed) == 1 and not _DENIED.search(value):
