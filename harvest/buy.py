@@ -65,6 +65,7 @@ class Buyer:
         """
         cfg = self.run.config
         late: Late | None = None
+        booking = False
         started = datetime.now(UTC)
         limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
@@ -77,19 +78,19 @@ class Buyer:
                 done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
                 if not done or asking.exception() is not None:
                     late = Late(words, None, arriving.reply())
-                    await self._keep(sent, late)
+                    booking = True
+                    await self._keep(sent, late, started)
                     return late
+            booking = True
             return await self._book(sent, asking.result(), started, answered)
         except AttemptFailed as failure:
+            booking = True
             await self._book_failure(sent, failure, started)
             return failure
         except asyncio.CancelledError:
-            # The user lets go of it; a reply that was there already is being booked.
-            if not asking.done() and (came := arriving.reply()) is not None:
-                if late is None:
-                    await self._book_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
-                else:
-                    await self._keep(sent, Late(late.message, None, came))
+            # The user lets go of it: what has come is booked, unless that is under way.
+            if not booking:
+                await self._book_what_came(sent, asking, arriving, late, started)
             raise
         finally:
             asking.cancel()
@@ -108,11 +109,26 @@ class Buyer:
         over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
         self._told(Settled(failure, cost, over and self.run.tariff is not None))
 
-    async def _keep(self, sent: Sent, late: Late) -> None:
+    async def _book_what_came(
+        self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime
+    ) -> None:
+        if asking.done() and not asking.cancelled():
+            failure = asking.exception()
+            if failure is None:
+                await self._book(sent, asking.result(), started, lambda: None)
+            elif isinstance(failure, AttemptFailed) and late is None:
+                await self._book_failure(sent, failure, started)
+        elif (came := arriving.reply()) is not None:
+            if late is None:
+                await self._book_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
+            else:
+                await self._keep(sent, Late(late.message, None, came), started)
+
+    async def _keep(self, sent: Sent, late: Late, started: datetime) -> None:
         """What came after the deadline of a try that is booked, and never whole."""
         if isinstance(late.reply, Reply):
-            cost = 0 if self.run.is_free else None
-            await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, "none", now())
+            cost, source = self._cost(late.reply, started)
+            await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, source, now())
 
     def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
         cfg = self.run.config

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from harvest.errors import StoreUnusable
 from harvest.store import Store
 
 P = ParamSpec("P")
@@ -30,9 +31,9 @@ class _Call:
 class Ledger:
     """The writing thread: calls on a Store from the event loop, written in their order and committed in groups.
 
-    A call that raises takes its group with it, and every waiting call of the group raises the same: nothing of it
-    was written, so nothing that was not recorded may be sent. Where a call that nobody waits for was lost, every
-    later one raises that error: what follows must not be written without it.
+    Where the store fails, every waiting call of the group raises that: nothing of it was written, so nothing that was
+    not recorded may be sent. Where one call fails for another reason, the others are written without it. Where a call
+    that nobody waits for was lost, every later one raises its error: what follows must not be written without it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -83,6 +84,11 @@ class Ledger:
             with self.store.transaction():
                 results = [call.method(self.store, *call.args, **call.kwargs) for call in group]
         except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
+            if len(group) > 1 and not isinstance(e, StoreUnusable) and self._lost is None:
+                # A defect in one call must not take paid answers with it: each for itself, in their order.
+                for call in group:
+                    self._commit([call])
+                return
             if any(call.answer is None for call in group):
                 self._lost = e
             _answer((call.answer, None, e) for call in group)

@@ -158,11 +158,12 @@ def prepare(
         checked_tariff(judging, "judge")
     with store.transaction():
         run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
-        read = fingerprint(config.questions, base)
-        if read is None or {"sha256": read} not in store.events(run.id, QUESTIONS_READ)[-1:]:
+        sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold
+        read = {"sha256": sha256, "without_gold": without_gold}
+        if sha256 is None or read not in store.events(run.id, QUESTIONS_READ)[-1:]:
             skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
-            if read and not skipped:
-                store.add_event(run.id, QUESTIONS_READ, {"sha256": read}, now())
+            whole = not skipped and fingerprint(config.questions, base) == sha256
+            store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
         _refuse_lonely(config, store, run.id)
     try:
         run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

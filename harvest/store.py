@@ -29,6 +29,7 @@ from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.money import Usage
 from harvest.ruling import Ruling
 from harvest.trace import Attempt, Question, Reply, Verdict
+from harvest.untrusted import clean
 
 Row = sqlite3.Row
 
@@ -489,12 +490,15 @@ class Store:
         )
 
     def _free(self, try_id: int) -> int:
-        """Takes what is held for a try, reserved or in doubt, off the run's books; how much was reserved."""
-        row = self.db.execute("SELECT run_id, state, reserved, doubt FROM try WHERE id = ?", (try_id,)).fetchone()
+        """Takes what is on the run's books for a try off them, reserved, in doubt or spent; how much was reserved."""
+        row = self.db.execute("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", (try_id,)).fetchone()
         if row["state"] == "sent":
             self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
-        elif row["doubt"]:
-            self.db.execute("UPDATE run SET in_doubt = in_doubt - ? WHERE id = ?", (row["doubt"], row["run_id"]))
+        else:
+            self.db.execute(
+                "UPDATE run SET in_doubt = in_doubt - ?, spent = spent - ? WHERE id = ?",
+                (row["doubt"] or 0, row["cost"] or 0, row["run_id"]),
+            )
         return int(row["reserved"])
 
     def _spend(self, try_id: int, cost_pusd: int, doubt_pusd: int) -> None:
@@ -522,7 +526,8 @@ class Store:
             " cached_input_tokens = ?, output_tokens = ?, reasoning_tokens = ?, finish_reason = ?, served_model = ?,"
             " served_by = ?, system_fingerprint = ?, response_id = ?, ended_at = ? WHERE id = ?",
             (
-                state, kind, message, cost_pusd, source, doubt_pusd, usage.input_tokens, usage.cached_input_tokens,
+                state, kind, clean(message) if message else None, cost_pusd, source, doubt_pusd,
+                usage.input_tokens, usage.cached_input_tokens,
                 usage.output_tokens, usage.reasoning_tokens, *_served(reply), now, try_id,
             ),
         )  # fmt: skip

@@ -12,7 +12,7 @@ import socket
 import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from types import TracebackType
@@ -37,6 +37,7 @@ TEXTS = (
     "finish_reason",
     "raw_usage",
     "tool_calls",
+    "logprobs",
     "served_model",
     "served_by",
     "system_fingerprint",
@@ -51,6 +52,9 @@ KEEPALIVE_S = 15
 GATHER_S, GATHER_SHARE, GATHER_BYTES = 0.5, 0.05, 1 << 15
 """After each read of a stream its bytes may gather, for this share of how long it has been open, no longer than
 GATHER_S and no more than GATHER_BYTES: waking up for each token is what a core spends itself on (docs/streams.md)."""
+
+END_S = 0.5
+"""How long a stream's connection is waited for after its `[DONE]`."""
 
 PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 180_000}
 """The kernel asks a silent peer whether it is still there, so that one that vanished fails within three minutes.
@@ -271,8 +275,9 @@ class Teacher:
         reader = StreamReader()
         arriving.follow(reader, self._clean)
         most_s = min(GATHER_S, (self._idle_timeout_s or math.inf) / 4)
+        broken: AttemptFailed | None = None
+        held = b""
         try:
-            held = b""
             async with aclosing(_unpacked(response, _gathered(response, most_s), limit_bytes)) as chunks:
                 async for chunk in chunks:
                     data = self._blanked(held + chunk)
@@ -281,16 +286,20 @@ class Teacher:
                     reader.feed(data[: len(data) - begun])
                     if self._stop_repeating and (loop := reader.loop):
                         return reader.broken_off(loop)
+                    if reader.saw_done:
+                        await _ended(chunks)
+                        break
             reader.feed(held)
-            return reader.finish()
-        except TooLarge as e:
-            raise TooLarge(str(e), None, reader.partial()) from None
+        except (TooLarge, Cut) as e:
+            broken = type(e)(e.message, None, reader.partial())
         except (aiohttp.ClientError, OSError) as e:
             words = next(words for foreign, _, words in FOREIGN if isinstance(e, foreign))
-            broken = Cut(f"the stream broke off: {words}: {e}"[:500], None, reader.partial())
+            broken = Cut(self.redact(f"the stream broke off: {words}: {e}")[:500], None, reader.partial())
         try:
             return reader.finish()
         except AttemptFailed:
+            if broken is None:
+                raise
             raise broken from None
 
 
@@ -367,16 +376,28 @@ async def _gathered(response: aiohttp.ClientResponse, most_s: float) -> AsyncIte
         valve.open()
 
 
+async def _ended(chunks: AsyncIterator[bytes]) -> None:
+    """Waits a moment for the end of a body in which all has come, so that its connection can be used again."""
+    with suppress(TimeoutError, AttemptFailed, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(END_S):
+            async for _ in chunks:
+                pass
+
+
 async def _unpacked(
     response: aiohttp.ClientResponse, packed: AsyncIterator[bytes], limit_bytes: int
 ) -> AsyncGenerator[bytes, None]:
     """The body in pieces, unpacked, never more than the limit. Raises TooLarge, or Cut for a packing unasked for."""
     packing = response.headers.get("content-encoding", "identity").lower()
     if packing not in ("identity", "", "gzip", "deflate"):
-        raise Cut(f"the body is packed as {packing[:20]}, which was not asked for")
+        known = packing if packing in ("br", "zstd", "compress") else "nobody knows what"
+        raise Cut(f"the body is packed as {known}, which was not asked for")
     unpack = zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
-    size = 0
+    size = received = 0
     async for chunk in packed:
+        received += len(chunk)
+        if received > limit_bytes:
+            raise TooLarge(f"the body passed {limit_bytes:,} bytes")
         while chunk:
             if unpack is None:
                 piece, chunk = chunk, b""
@@ -391,3 +412,5 @@ async def _unpacked(
                 raise TooLarge(f"the body passed {limit_bytes:,} bytes")
             yield piece
             await asyncio.sleep(0) if unpack is not None else None
+            if unpack is not None and unpack.eof:
+                return

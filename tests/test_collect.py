@@ -1,5 +1,6 @@
 """`collect` against an endpoint as endpoints really behave: every failure ends as field.md §2 says, and is reported."""
 
+import json
 import os
 import random
 import signal
@@ -697,3 +698,38 @@ def test_hostile_bodies_are_read_in_bounded_memory(endpoint: Endpoints, place: P
     assert process.returncode == 0, err[-500:]
     assert p.report["attempts"]["failed"] == {"too_large": scaled(8, 64)}
     assert int(err.split()[-1]) < 500_000, "kilobytes of memory at its peak"
+
+
+def test_one_reply_that_cannot_be_written_as_it_came_takes_no_other_with_it(endpoint: Endpoints, place: Places) -> None:
+    hostile = Say(headers={"content-encoding": "\xff\xfe"}, made=True, delay_s=0.2)
+    teacher = endpoint(lambda a: hostile if "7 + 8" in a.question else Say(delay_s=0.2))
+    p = place(teacher.url, 20, teacher__max_concurrency=20, sampling__tries=1)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["attempts"]["answered"] == 19
+    assert p.report["attempts"]["failed"] == {"cut": 1}
+
+
+@pytest.mark.parametrize("between", ["two files", "a bad row skipped"])
+def test_a_file_that_was_read_is_read_again_after_another(
+    between: str, endpoint: Endpoints, place: Places, here: Any
+) -> None:
+    teacher = endpoint()
+    p = place(teacher.url, 2, budget__usd="0.0001")  # room for nothing: it reads its questions and stops
+    assert p.collect()[0] == 3
+    first = p.folder / "questions.jsonl"
+    text, more = first.read_text(), "".join(json.dumps(r) + "\n" for r in sums(5)[2:])
+    if between == "two files":
+        (p.folder / "more.jsonl").write_text(more)
+        p.settings["questions"] = [str(first), str(p.folder / "more.jsonl")]
+        assert p.collect()[0] == 3
+        p.settings["questions"] = str(first)
+    else:
+        first.write_text(text + more + '{"nope": 1}\n')
+        assert p.collect("--skip-bad-rows")[0] == 3
+        first.write_text(text)
+    p.settings["budget"]["usd"] = "1.00"
+    code, _, err = p.collect()
+    assert code == 2
+    assert "asked 3 questions that are no longer in" in err
+    assert not teacher.asked

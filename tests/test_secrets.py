@@ -255,6 +255,21 @@ def test_a_stream_that_breaks_off_within_the_key_leaves_nothing(endpoint: Endpoi
     assert p.report["attempts"]["failed"]["cut"] >= rows // 3
 
 
+def test_a_key_in_a_header_or_among_the_log_probabilities_leaves_nothing(endpoint: Endpoints, place: Places) -> None:
+    def script(asked: Asked) -> Say:
+        key = key_of(asked)
+        if asked.n % 2:
+            return Say(headers={"content-encoding": key}, made=True)
+        token = {"token": key, "logprob": -0.1, "bytes": None, "top_logprobs": [{"token": key, "logprob": -0.1}]}
+        document = Say().document(asked)
+        document["choices"][0]["logprobs"] = {"content": [token]}
+        raw = json.dumps(document).replace(json.dumps(key), f'"{escaped(key)}"').encode()
+        return Say(raw=raw)
+
+    teacher = endpoint(script)
+    swept(place(teacher.url, 4, sampling__top_logprobs=1), *READERS)
+
+
 def test_a_packed_echo_leaves_nothing(endpoint: Endpoints, place: Places) -> None:
     def script(asked: Asked) -> Say:
         body = json.dumps(Say(text=asked.head + right_answer(asked.question)).document(asked)).encode()

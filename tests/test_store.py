@@ -455,19 +455,40 @@ async def test_one_failing_call_fails_its_group_and_nothing_of_it_is_written(sto
     assert audit(store.db, 1)["reserved"] == 10
 
 
-async def test_a_defect_in_one_call_does_not_pass_for_a_success_of_the_others(store: Store) -> None:
+async def test_a_defect_in_one_call_fails_it_alone_and_the_others_are_written(store: Store) -> None:
     ledger = Ledger(store)
 
     def defect(_: Store) -> None:
         raise ZeroDivisionError
 
-    said = await asyncio.gather(
+    first, failed, second = await asyncio.gather(
         ledger.do(reserved, 0), ledger.do(defect), ledger.do(reserved, 1), return_exceptions=True
     )
-    assert all(isinstance(s, Exception) for s in said)
-    assert audit(store.db, 1)["reserved"] == 0
-    await asyncio.wait_for(ledger.do(reserved, 0), 5)
+    assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(first, Sent)
+    assert isinstance(second, Sent)
     ledger.close()
+    assert audit(store.db, 1)["reserved"] == 20
+
+
+async def test_after_a_lost_call_that_nobody_waited_for_nothing_more_is_written(store: Store) -> None:
+    ledger = Ledger(store)
+
+    def defect(_: Store) -> None:
+        raise ZeroDivisionError
+
+    before = ledger.do(reserved, 0)
+    waiting = asyncio.create_task(before)
+    await asyncio.sleep(0)
+    ledger.post(defect)
+    after = asyncio.create_task(ledger.do(reserved, 1))
+    assert isinstance(await waiting, Sent)
+    with pytest.raises(ZeroDivisionError):
+        await after
+    with pytest.raises(ZeroDivisionError):
+        await ledger.do(reserved, 2)
+    ledger.close()
+    assert audit(store.db, 1)["reserved"] == 10
 
 
 async def test_a_caller_that_goes_away_does_not_stop_the_ledger(store: Store) -> None:

@@ -619,3 +619,47 @@ def test_more_at_once_than_files_may_be_open_is_a_line_and_no_failure(endpoint: 
     assert p.report["questions"]["solved"] == 120
     assert p.report["attempts"]["failed"] == {}
     assert teacher.peak <= 22
+
+
+WHOLE = b"".join(
+    (
+        chunk({"reasoning_content": "one more "}),
+        chunk({"content": "So \\boxed{1}"}),
+        chunk({}, "stop"),
+        b'data: {"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 30, "total_tokens": 70}}\n\n',
+    )
+)
+BILL = 40 * 10**6 + 30 * 10**7
+
+
+def test_after_done_nothing_is_waited_for(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(
+        lambda _: Say(before=WHOLE + b"data: [DONE]\n\n", forever=b": ping\n\n", gap_s=0.02, headers=EVENTS, made=True)
+    )
+    p = place(teacher.url, 1, teacher__stream=True)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert len(teacher.asked) == 1
+    assert p.report["questions"]["solved"] == 1
+    assert p.money("in_doubt") == 0
+
+
+@pytest.mark.parametrize("ends", ["never", "by two signals"])
+def test_a_stream_that_counted_and_never_ends_is_booked_once(ends: str, endpoint: Endpoints, place: Places) -> None:
+    """Its deadline passes with its usage there, and what had come is kept when the lingering is over."""
+    teacher = endpoint(lambda _: Say(before=WHOLE, forever=b": ping\n\n", gap_s=0.05, headers=EVENTS, made=True))
+    more = {"teacher__stream": True, "teacher__timeout_s": 1, "sampling__tries": 1, "budget__usd": "0.01"}
+    p = place(teacher.url, 1, **more)
+    if ends == "never":
+        assert p.collect()[0] == 0
+    else:
+        process = p.start()
+        while not teacher.asked:
+            time.sleep(0.02)
+        time.sleep(1.2)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        process.communicate(timeout=20)
+    books = audit_file(p.store)
+    assert (books["spent"], books["in_doubt"]) == (BILL, 0)
