@@ -713,6 +713,11 @@ TRENDS = ["rises", "falls", "stays as it is"]
         (CAPITALS, "Madrid. That's option C.", Outcome.WRONG),
         (CAPITALS, r"\boxed{\text{Madrid, Oslo}}", Outcome.WRONG),
         (CAPITALS, "Oslo is right, so B.", Outcome.WRONG),
+        # what would be so in another case
+        (CAPITALS, "From all that, the answer would be B.", Outcome.RIGHT),
+        (CAPITALS, "If the king lived in Spain, the answer would be B.", Outcome.NO_ANSWER),
+        (CAPITALS, "The answer would be B if the question were about Spain.", Outcome.NO_ANSWER),
+        (CAPITALS, "The answer is C. If she had moved, the answer would be B.", Outcome.WRONG),
     ],
 )
 def test_a_letter_and_the_words_beside_it_agree(

@@ -171,6 +171,11 @@ _OF_OTHERS = re.compile(
     r"(?:that\s+)?(?:the\s+|their\s+|his\s+|her\s+|your\s+)?$",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:if|suppose|unless)\s+(?!(?:i|we) had to\b)[^.!?\n]*\b(?:were|was|had|did|could|\w{3,}ed)\b[^.!?\n]*$",
+    re.IGNORECASE,
+)
+"""What "would be" depends on where it is not so: "If it were summer, the answer would be …"."""
 _REJECTED = re.compile(
     r"\b(?:is|are|was|be|seems?|looks?)\s+(?:\w+\s+){0,2}(?:wrong|incorrect|not (?:the |right|correct)|impossible)"
     r"|\b(?:isn't|cannot be|can't be) (?:the|right|correct)",
@@ -251,10 +256,21 @@ def _announced(text: str, lettered: bool = False) -> list[_Announced]:
             continue
         if _OF_OTHERS.search(text[max(0, match.start() - 60) : match.start()]):
             continue
+        if conditional(text[max(0, match.start() - 200) : match.end()], text[match.end() : match.end() + 200]):
+            continue
         value = _value_after(text, match.end())
         if value and not _ANCHOR.match(value):
             found.append(_Announced(match.start(), match.end(), value))
     return found
+
+
+def conditional(said: str, after: str = "") -> bool:
+    """Whether what a text ends with ("the answer would be") holds only in another case, named before or after."""
+    if not re.search(r"\bwould(?: have been| be)\b", said[-60:], re.IGNORECASE):
+        return False
+    return bool(
+        _SUPPOSED.search(said) or re.match(r"[^.!?\n]{0,60}\b(?:if|had|were)\s+(?:it|the|this|we|they)\b", after)
+    )
 
 
 def _value_after(text: str, at: int) -> str | None:

@@ -4,7 +4,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
-from harvest.checks.answer import Stated, find_stated, unwrapped
+from harvest.checks.answer import Stated, conditional, find_stated, unwrapped
 from harvest.checks.check import Finding, Work, plain_words, shown
 from harvest.checks.form import signed_words
 from harvest.checks.maths import equal_at_sight
@@ -294,7 +294,8 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
         clauses.pop()
     last = clauses[-1]
     bracketed = [letter for letter in _BRACKETED.findall(value) if letter in known]
-    if _DENIED.search(last):
+    would = re.search(r"^.*\bwould be\b", value)
+    if _DENIED.search(last) or (would and conditional(would[0], value[would.end() :])):
         return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
     letter = re.fullmatch(r"(?:(?:option|choice)\s+)?\(?([A-Z])\)?[.:]?", last.strip("*_ "))
     called = {named for clause in clauses[:-1] if (named := _named_by(_RIGHT_AT_END.sub("", clause), listed))}
