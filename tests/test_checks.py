@@ -670,6 +670,29 @@ def test_a_choice_is_one_letter_or_its_words(judge: Judge, gold: str, answer: st
     assert given.outcome is outcome, given.detail
 
 
+CONTEST = r"How many?\n$\textbf{(A)}\ 3\qquad\textbf{(B)}\ \frac{5}{2}\qquad\textbf{(C)}\ 9$"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (r"\boxed{B}", Outcome.RIGHT),
+        (r"\boxed{\textbf{B}}", Outcome.RIGHT),
+        (r"\boxed{\textbf{(B)}\ \frac{5}{2}}", Outcome.RIGHT),
+        (r"\boxed{5/2}", Outcome.RIGHT),
+        ("The answer is (B).", Outcome.RIGHT),
+        (r"\boxed{C}", Outcome.WRONG),
+        (r"\boxed{\textbf{(B)}\ 3}", Outcome.WRONG),
+        (r"\boxed{9}", Outcome.WRONG),
+    ],
+)
+def test_options_of_a_contest_stand_on_one_line(judge: Judge, answer: str, outcome: Outcome) -> None:
+    gold = r"\textbf{(B)}\ \frac{5}{2}"
+    assert check_name_for({"question": CONTEST, "answer": gold}) == "choice"
+    said = judge.judge_now(ask(gold, CONTEST, "choice"), answer)
+    assert said.outcome is outcome, said.detail
+
+
 CAPITALS = ["Oslo", "Madrid", "Lisbon", "Vienna"]
 THIRDS = [r"$\frac{1}{5}$", r"$\frac{3}{5}$", r"$\frac{1}{2}$", r"$\sqrt{3}$"]
 TRENDS = ["rises", "falls", "stays as it is"]
@@ -746,6 +769,10 @@ def test_a_letter_and_the_words_beside_it_agree(
         ("Yes", r"\boxed{\text{Yes}}", Outcome.RIGHT),
         ("No", "No, because the wire was cut.", Outcome.RIGHT),
         ("True", "not (True) and (True) is\nTrue", Outcome.RIGHT),
+        ("No", "So, no, a whale is not a fish.", Outcome.RIGHT),
+        ("Yes", "It floats on water, so yes, it is lighter.", Outcome.RIGHT),
+        ("Yes", "Hence no, it sinks.", Outcome.WRONG),
+        ("No", "So no one can tell.", Outcome.NO_ANSWER),
         ("Yes", "The answer is no.", Outcome.WRONG),
         ("No", "Answer: Yes", Outcome.WRONG),
         ("Yes", "The answer is yes or no.", Outcome.NO_ANSWER),

@@ -14,6 +14,9 @@ from harvest.trace import Outcome, Question
 MOST_VALUE = 60
 """Longer words are no value."""
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_LATEX_LISTED = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{\s*\(([A-Z])\)\s*\}((?:(?!\\(?:text|math)\w*\s*\{\s*\()[^\n])*)"
+)
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
 _UNTEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{([^{}]*)\}")
@@ -28,20 +31,21 @@ def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
         ]
         return dict(zip(string.ascii_uppercase, unlettered, strict=False))
     listed: dict[str, str] = {}
-    for match in _LISTED.finditer(question):
-        letter = match[1] or match[2]
+    found = [(match[1] or match[2], match[3]) for match in _LISTED.finditer(question)]
+    for letter, words in found or [(match[1], _bare(match[2])) for match in _LATEX_LISTED.finditer(question)]:
         if letter == string.ascii_uppercase[len(listed) % 26]:
-            listed[letter] = match[3]
+            listed[letter] = words
     return listed if len(listed) > 1 else {}
 
 
 def lettered(text: str) -> bool:
-    """Whether it is a letter as options have it: "(A)", not "A"."""
-    return bool(_BRACKETED.fullmatch(text.strip()))
+    """Whether it is a letter as options have it: "(A)", not "A"; the contests' "\\textbf{(A)}\\ 6" too."""
+    return bool(_BRACKETED.fullmatch(text.strip()) or _LATEX_LISTED.fullmatch(text.strip()))
 
 
 def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
     """The option that the gold answer names, by its words or by its letter."""
+    gold = _bare(gold)
     by_words = _named_by(gold, listed)
     if by_words is not None:
         return by_words
@@ -50,7 +54,7 @@ def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
         return single[1].upper()
     picked = _PICK.match(gold.strip())
     if picked and (letter := (picked[1] or picked[2]).upper()) in listed:
-        return letter if plain_words(listed[letter]) == plain_words(picked[3]) else None
+        return letter if letter == _named_by(picked[3], {letter: listed[letter]}) else None
     return None
 
 
@@ -198,7 +202,8 @@ _CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclus
 def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
     value = _bare(stated.value or "")
     if stated.how == "last line":
-        *before, last = re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)
+        sentences = re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)
+        before, last = sentences[:-1], sentences[-1]
         if before and (renamed := _EQUATED.match(last)) and (named := _named_by(before[-1], listed)):
             return named if renamed[1] == named else (Outcome.WRONG, f"two different answers: {shown(value)}")
         value = value if _MARKED.match(value) else last

@@ -16,6 +16,10 @@ _ENDS = re.compile(
     r"(?:[,:=;]|\b(?:so|therefore|thus|hence|is|be|to|as|answer))[\s*_\"“]*(yes|no|true|false)\W*$",
     re.IGNORECASE,
 )
+_CONCLUDES = re.compile(
+    r"(?:^|[,;]\s)\W*(?:so|therefore|thus|hence|then|in short),?\s+[*_\"“]*(yes|no|true|false)\b[*_\"”]*[,;:]",
+    re.IGNORECASE,
+)
 _BOTH = re.compile(
     r"\byes\b.*\bno\b(?!\s+\w)|\bno\b.*\byes\b|\btrue\s*(?:/|or|and|,)\s*false\b|\bfalse\s*(?:/|or|and|,)\s*true\b"
 )
@@ -126,7 +130,7 @@ def truth_said(words: str) -> str | None:
     if _BOTH.search(words.lower()):
         return None
     last = re.split(r"(?<=[.!?])\s+", words.strip())[-1]
-    said = _SAYS.match(words) or _SAYS.match(last)
+    said = _SAYS.match(words) or _SAYS.match(last) or _CONCLUDES.search(last)
     if said is None and not re.search(r"\b(?:not\W+\w+|some|may|might|could)\b|n't\b", last.rpartition(",")[2]):
         said = _ENDS.search(last)
     return said[1].lower() if said else None
