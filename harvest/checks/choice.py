@@ -320,8 +320,8 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
     if len(bracketed) == 1 and not _DENIED.search(value):
         return str(bracketed[0])
     said = f" {plain_words(last)} "
-    named = [letter for letter, text in listed.items() if plain_words(text) and f" {plain_words(text)} " in said]
-    if len(named) != 1:
+    said_of = [letter for letter, text in listed.items() if plain_words(text) and f" {plain_words(text)} " in said]
+    if len(said_of) != 1:
         return None
     told = re.search(r"\b(?:is|are|was|were|it's)\s+(?:a\s+|an\s+|the\s+)?(.+)$", last)
-    return named[0] if _CONCLUDES.match(value) or (told and _named_by(told[1].strip(" *_"), listed)) else None
+    return said_of[0] if _CONCLUDES.match(value) or (told and _named_by(told[1].strip(" *_"), listed)) else None
