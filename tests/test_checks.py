@@ -205,6 +205,10 @@ WRONG = [
 ]
 
 WRONG += [
+    ("4", r"\boxed{\text{four hundred}}"),
+    ("30", "The answer is thirty thousand."),
+    ("6", "The answer is six point five."),
+    ("4", r"\boxed{4\text{ hours and }20\text{ minutes}}"),
     ("x", r"\boxed{-x}"),
     ("-i", r"\boxed{i}"),
     ("n", r"\boxed{n!}"),
@@ -213,6 +217,12 @@ WRONG += [
 ]
 
 RIGHT += [
+    ("4.5", "It took 4 hours and 30 minutes."),
+    ("6.25", "They need 6 dollars and 25 cents."),
+    ("4.5", "It took 4 and a half hours."),
+    (r"4\text{ hours }30\text{ minutes}", r"\boxed{270\text{ minutes}}"),
+    ("1400", "He bought fourteen hundred nails."),
+    ("6", "They need six more chairs."),
     ("-i", "The answer is $-i$."),
     ("xy", r"\boxed{y\cdot x}"),
     ("x", r"\boxed{x^1}"),
@@ -251,6 +261,21 @@ def test_a_wrong_answer_is_wrong(judge: Judge, gold: str, answer: str) -> None:
 def test_an_answer_without_a_result_is_no_answer(judge: Judge, answer: str) -> None:
     said = judge.judge_now(ask("18"), answer)
     assert said.outcome is Outcome.NO_ANSWER, said.detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It took 4 hours and 20 minutes.",
+        "It took 4 hours, 20 minutes.",
+        "It took **4 hours** and **20 minutes**.",
+        "He earned $4 at home and $20 at work.",
+        "He has 4 goats, 2 cows and a horse.",
+        "It took 4 and a half hours.",
+    ],
+)
+def test_the_first_of_several_quantities_is_not_the_answer(judge: Judge, answer: str) -> None:
+    assert not judge.judge_now(ask("4"), answer).passed
 
 
 def test_a_detail_says_what_was_found_and_what_was_wanted(judge: Judge) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from harvest.checks.answer import MARKUP, Stated, find_stated, unwrapped
 from harvest.checks.check import plain_words, shown, told_last
 from harvest.checks.form import Words, foreign_words, is_words, read
-from harvest.checks.numbers import counts, parse_number
+from harvest.checks.numbers import CARDINALS, counts, parse_number
 
 _CONCLUDES = re.compile(
     r"^\W*(?:so|thus|hence|therefore|then|in total|in conclusion|altogether|finally|consequently|this means|that means"
@@ -46,6 +46,12 @@ _COUNTS = re.compile(
 _RATE = re.compile(
     r"\s*(?:per\b|/|each\b|every\b|an? (?:hour|day|minute|week|month|year|piece)\b|more\b|less\b|fewer\b|times\b)"
 )
+_GOES_ON = re.compile(
+    r"(?:^|[^.]*?(?:,|\band\b|\bplus\b|&))[\s*]*(?:an?(?:other)?\s+)?(?:[$€£]\s?)?(?:\d|(?:half|quarter|third|"
+    rf"{'|'.join(CARDINALS)}|hundred|thousand)\b)|[\s*]*[A-Za-z]+[\s*]+[$€£]?\d",
+    re.IGNORECASE,
+)
+"""More of a quantity after its first figure: "and 20 minutes", ", 3 cats", "and a half"."""
 _BESIDE = re.compile(
     r"(?:,?\s*\(?(?:or|which is|i\.e\.,?)\s+(?:about|approximately|roughly|equivalently|around|simply)\b"
     r"|,?\s+(?:since|because)\b|\s*(?:≈|\\approx)).*$"
@@ -166,8 +172,8 @@ def _in_formula(sentence: str, concludes: bool) -> str | None:
     span, value = told[0]
     before, after = sentence[: span.start()], sentence[span.end() :]
     number = parse_number(value)
-    if number and span[3] is not None and not _RATE.match(after):
-        return value
+    if number and span[3] is not None and not _RATE.match(_more_needed(before, after)):
+        return None if _GOES_ON.match(after) else value
     if _FIGURE.search(before + " " + after):
         return None
     if re.search(r"\b(?:is|are|equals)\s*$", before) and re.match(r"[^=]{2,}=", value):
@@ -181,13 +187,26 @@ def _counted(sentence: str) -> str | None:
     found = []
     for verb in _COUNTS.finditer(sentence):
         words = sentence[verb.end() :].replace("**", "").replace("\\$", "$").split()
-        for most in (3, 2, 1):
-            if parse_number(" ".join(words[:most]).rstrip(".,;:")) and not _RATE.match(" ".join(words[most:])):
-                rest = " ".join(words[1:])
-                if not _RATE.match(rest):
-                    found.append(" ".join(words[:most]).rstrip(".,;:"))
-                break
+        for most in (5, 4, 3, 2, 1):
+            phrase, rest = " ".join(words[:most]).rstrip(".,;:"), " ".join(words[most:])
+            if most > len(words) or not parse_number(phrase) or (most > 3 and not _TWO.search(phrase)):
+                continue
+            after = _more_needed(sentence[: verb.end()], " ".join(words[1:]))
+            if not _RATE.match(_more_needed(sentence[: verb.end()], rest)) and not _RATE.match(after):
+                if _GOES_ON.match(rest) or (most < 3 and _GOES_ON.match(after)):
+                    return None
+                found.append(phrase)
+            break
     return found[0] if len(found) == 1 else None
+
+
+_TWO = re.compile(r"\d\D+\d|\band\b|\bpoint\b|hundred|thousand|million")
+
+
+def _more_needed(before: str, after: str) -> str:
+    """What follows a figure, without the "more" of "she needs $5 more": that is no comparison."""
+    needed = re.search(r"\bneeds? (?:to \w+ )?[\w\s]{0,12}[*$\\]*$", before)
+    return re.sub(r"^[\s*]*more\b", "", after) if needed else after
 
 
 def _figure(sentence: str) -> str | None:
@@ -197,7 +216,9 @@ def _figure(sentence: str) -> str | None:
         return None
     before, after = sentence[: figures[0].start()], sentence[figures[0].end() :]
     in_formula = re.search(r"[-+*/^_<>({\\|]\s*$", before) or re.match(r"\s*[-+*/^=<>]", after)
-    return None if in_formula or not counts(after) or _NUMBERS.search(before) else figures[0][0]
+    return (
+        None if in_formula or _GOES_ON.match(after) or not counts(after) or _NUMBERS.search(before) else figures[0][0]
+    )
 
 
 def _listed(sentence: str) -> str | None:

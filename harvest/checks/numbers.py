@@ -4,6 +4,7 @@ Fraction throughout, no float. What is longer or larger than a person would writ
 costs time to convert, and belongs in a process that can be killed.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -69,16 +70,13 @@ _ONES = """
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 SPELLED_SMALL = tuple(_ONES.split())
 _SPELLED_TENS = tuple(_TENS.split())
-_SPELLED = {
-    **{name: Fraction(n) for n, name in enumerate(SPELLED_SMALL)},
-    **{tens: Fraction(10 * n) for n, tens in enumerate(_SPELLED_TENS, 2)},
-    **{
-        f"{tens} {ones}": Fraction(10 * t + n)
-        for t, tens in enumerate(_SPELLED_TENS, 2)
-        for n, ones in enumerate(SPELLED_SMALL[1:10], 1)
-    },
-    "one hundred": Fraction(100), "one thousand": Fraction(1000), "one million": Fraction(10**6),
-    "half": Fraction(1, 2), "one half": Fraction(1, 2), "one third": Fraction(1, 3), "two thirds": Fraction(2, 3),
+CARDINALS = {
+    **{name: n for n, name in enumerate(SPELLED_SMALL)},
+    **{tens: 10 * n for n, tens in enumerate(_SPELLED_TENS, 2)},
+}
+_PARTS = {
+    "half": Fraction(1, 2), "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3),
+    "one third": Fraction(1, 3), "two thirds": Fraction(2, 3), "a quarter": Fraction(1, 4),
     "one quarter": Fraction(1, 4), "one fourth": Fraction(1, 4), "three quarters": Fraction(3, 4),
     "three fourths": Fraction(3, 4),
 }  # fmt: skip
@@ -87,9 +85,10 @@ _NOT_UNIT_NAMES = """
     modulo mod divided multiplied squared cubed root through until versus vs pi sqrt sin cos tan log ln exp
     factorial dozen dozens half halves third thirds quarter quarters remainder because instead maybe perhaps
     possibly probably below negative less fewer pairs pair roughly etc must should can could may might will
-    would does do has have had cannot tens hundreds thousands millions gross
+    would does do has have had cannot tens hundreds thousands millions gross hundred thousand million billion
+    trillion point
 """
-_NOT_UNITS = frozenset(_NOT_UNIT_NAMES.split())
+_NOT_UNITS = frozenset((*_NOT_UNIT_NAMES.split(), *CARDINALS))
 
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|emph)\s*\{([^{}]*)\}")
 _INTEGER = r"\d{1,3}(?:[,_' ]\d{3})+|\d+"
@@ -187,6 +186,8 @@ def parse_number(text: str) -> Number | None:
     if grouped:
         whole = re.sub(r"[.,]", "", grouped["points"] or grouped["lakhs"])
         text = grouped["sign"] + whole + (grouped["places"] or "").replace(",", ".") + text[grouped.end() :]
+    if _TWO_PARTS.search(text[:40]) and (compound := _compound(text, name)):
+        return compound
     match = _PATTERN.fullmatch(text)
     if match is None:
         return None
@@ -212,15 +213,79 @@ def parse_number(text: str) -> Number | None:
     return Number(-value * scale if negative else value * scale, places if scale == 1 else None, unit, name)
 
 
+_TWO_PARTS = re.compile(r"\d\s*[$A-Za-z]+[\s,]+(?:and\s+)?\d|^\d+ and ")
+_AND_A_PART = re.compile(rf"(\d+) and ({'|'.join(sorted(_PARTS, key=len, reverse=True))})(?![a-z])(.*)")
+_AND_LESS = re.compile(r"(\$?)(\d+)\s*([a-z]+)(?:,?\s+and\s+|,?\s+)(\d+(?:\.\d+)?)\s*([a-z]+)")
+
+
+def _compound(text: str, name: str) -> Number | None:
+    """One quantity in two parts: "2 hours and 30 minutes" is 2.5 hours, "5 and a half dollars" 5.5; else None."""
+    text = " ".join(text.lower().split())
+    part = _AND_A_PART.fullmatch(text)
+    if part:
+        unit = _unit_of(part[3])
+        return None if unit is None else Number(int(part[1]) + _PARTS[part[2]], None, unit, name)
+    two = _AND_LESS.fullmatch(text)
+    if two is None:
+        return None
+    unit, smaller = _CANONICAL.get(two[3], ""), _CANONICAL.get(two[5], "")
+    (kind, size), (other, less) = _SIZES.get(unit, ("", 0)), _SIZES.get(smaller, ("?", 0))
+    below = Fraction(two[4]) * less
+    if kind != other or below >= size:
+        return None
+    return Number(int(two[2]) + below / size, None, unit, name)
+
+
 def _spelled(text: str, name: str) -> Number | None:
-    """Twenty-one, "three apples", "two thirds"."""
+    """Twenty-one, "five hundred dollars", "five point two", "three and a half hours", "two thirds"."""
     words = text.lower().replace("-", " ").split()
+    part, used = _part(words)
+    value, read = (part, used) if part is not None else _cardinal(words)
+    if value is None:
+        return None
+    if part is None and words[read : read + 1] == ["and"]:
+        more, used = _part(words[read + 1 :])
+        value, read = (value + more, read + 1 + used) if more is not None else (value, read)
+    places: int | None = 0 if value.denominator == 1 else None
+    if words[read : read + 1] == ["point"]:
+        digits = list(itertools.takewhile(lambda word: CARDINALS.get(word, 10) < 10, words[read + 1 :]))
+        if not digits:
+            return None
+        tail = "".join(str(CARDINALS[word]) for word in digits)
+        value, places, read = value + Fraction(int(tail), 10 ** len(tail)), len(tail), read + 1 + len(digits)
+    unit = _unit_of(" ".join(words[read:]))
+    return None if unit is None else Number(value, places, unit, name)
+
+
+def _part(words: list[str]) -> tuple[Fraction | None, int]:
+    """A spelled fraction that words begin with, and how many of them it takes."""
     for count in (2, 1):
-        value = _SPELLED.get(" ".join(words[:count])) if len(words) >= count else None
-        if value is not None:
-            unit = _unit_of(" ".join(words[count:]))
-            return None if unit is None else Number(value, 0 if value.denominator == 1 else None, unit, name)
-    return None
+        if len(words) >= count and (part := _PARTS.get(" ".join(words[:count]))) is not None:
+            return part, count
+    return None, 0
+
+
+def _cardinal(words: list[str]) -> tuple[Fraction | None, int]:
+    """A spelled whole number that words begin with, and how many of them it takes."""
+    total, group, last, read = 0, None, 10**4, 0
+    for place, word in enumerate(words[:12]):
+        if word in CARDINALS:
+            value = CARDINALS[word]
+            if group is not None and (not value or value >= last or (value > 9 and last < 100)):
+                break
+            group, last = (group or 0) + value, value if value > 19 else 1
+        elif word in _MAGNITUDES and group is not None:
+            scale = 10 ** _MAGNITUDES[word]
+            if scale == 100:
+                group, last = group * 100, 100
+            else:
+                total, group, last = total + group * scale, 0, 100
+        elif not (word == "and" and last == 100 and words[place + 1 : place + 2] and words[place + 1] in CARDINALS):
+            break
+        else:
+            continue
+        read = place + 1
+    return (None, 0) if group is None else (Fraction(total + group), read)
 
 
 _BASED = re.compile(r"(-?[0-9A-Fa-f]+)(?:_\{?\(?(?:\\text\{)?(\w+)\}?\)?\}?|(?:\\text\{)?(?:in)?base\}?(\w+)\}?)")
