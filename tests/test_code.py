@@ -123,6 +123,24 @@ def test_a_program_without_an_end_is_a_timeout_and_not_wrong() -> None:
 
 @isolated
 @pytest.mark.parametrize(
+    "judged_by",
+    [
+        {"tests": "def check(candidate):\n    assert candidate(1) == 1\n    import time\n    time.sleep(1.5)"},
+        {"cases": ({"arguments": "[1]", "returns": "1"},)},
+    ],
+)
+def test_loading_and_judging_share_one_limit(judged_by: dict[str, Any]) -> None:
+    check = Code(tests_s=2.5, case_s=2.5)
+    question = Question(id="q", question="?", check="code", entry_point="f", **judged_by)
+    nap = "import time\ntime.sleep(1.5)\n"
+    work = check.quick(question, fenced(f"{nap}def f(x):\n    time.sleep({'cases' in judged_by} * 1.5)\n    return x"))
+    assert not isinstance(work, tuple)
+    with jail_for("candidate", "warm"), jail_for("tests", "warm"):
+        assert check.work(work)[0] is Outcome.TIMEOUT
+
+
+@isolated
+@pytest.mark.parametrize(
     ("tests", "code"),
     [
         ("assert list(f(3)) == [0, 1, 2]", "def f(n):\n    yield from range(n)"),

@@ -9,7 +9,7 @@ import os
 import select
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harvest.sandbox import wire
@@ -123,6 +123,9 @@ class Talk:
         """Sets the limit anew, for what follows; the start's stays where it is sooner."""
         self._running.deadline = min(self._last, time.monotonic() + seconds)
 
+    def left_s(self) -> float:
+        return self._running.left_s()
+
     def send(self, message: bytes) -> None:
         """Raises TimeUp, Failed."""
         view = memoryview(message)
@@ -200,6 +203,10 @@ class Served:
         """From now on so long, where less than that is not left anyway."""
         self._talk.within(seconds)
 
+    def left_s(self) -> float:
+        """What is left of its time."""
+        return self._talk.left_s()
+
     def call(self, target: str | int, arguments: Sequence[Any]) -> Any:
         """The value that a function returned, as wire.py's tree; `target` is a name or a handle's number.
 
@@ -227,11 +234,13 @@ class Served:
 
 @contextlib.contextmanager
 def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) -> Iterator[Served]:
-    """The candidate, loaded within `load_s`. Raises TimeUp, Failed, JailBroken."""
+    """The candidate, loaded; `load_s` is for that and for what follows, until `within` sets it anew.
+
+    Raises TimeUp, Failed, JailBroken.
+    """
     with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as talk:
         talk.within(load_s)
         said = _read(talk.receive())
-        talk.within(limits.wall_s)
         if said[0] != "ready" or not all(isinstance(name, str) for name in said[1]):
             raise Failed(_words(said[2] if len(said) > 2 else "it does not load"))
         yield Served(talk, said[1])
@@ -277,8 +286,12 @@ def run_tests(
 ) -> Tested:
     """The question's tests in a jail of their own; each call of theirs is carried to the candidate.
 
-    Without a candidate they are only loaded. Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
+    Without a candidate they are only loaded; with one they have what is left of its time. Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
     """
+    if candidate is not None:
+        limits = replace(limits, wall_s=min(limits.wall_s, candidate.left_s()))
+        if limits.wall_s <= 0:
+            raise TimeUp
     job = {"kind": "tests", "tests": list(tests), "entry": entry, "context": list(context)}
     with _started(jail, job, limits) as talk:
         try:
