@@ -126,7 +126,7 @@ def _apps(row: Row) -> Row:
 
 def _unwrapped(wanted: object) -> dict[str, str]:
     """APPS writes most values as a list of one, and takes either."""
-    return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and wanted else {}
+    return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and len(wanted) == 1 else {}
 
 
 def _lines(text: object) -> str:

@@ -199,6 +199,16 @@ def test_tests_that_do_not_load_are_an_error_and_not_wrong(judge: Judge) -> None
     assert said(judge, "def f():\n    return 1", tests=tests, entry_point="f").outcome is Outcome.ERROR
 
 
+@isolated
+@pytest.mark.parametrize(
+    "argument", ["lambda x: x", "__import__('datetime').date(2020, 1, 1)", "[0] * 3_000_000", "eval('[' * 150 + ']' * 150)"]
+)
+def test_an_argument_that_cannot_cross_is_an_error_and_no_fault_of_the_program(judge: Judge, argument: str) -> None:
+    tests = f"def check(candidate):\n    try:\n        assert candidate({argument}) == 1\n    except Exception: pass"
+    verdict = said(judge, "def f(x):\n    return 1", tests=tests, entry_point="f")
+    assert verdict.outcome is Outcome.ERROR, verdict
+
+
 # ---- cases
 
 
@@ -388,6 +398,13 @@ def test_apps_takes_a_value_or_a_list_of_it(judge: Judge, code: str, passes: boo
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
     question = question_of({"question": "Twice.", "input_output": data})
     assert judge.judge_now(question, fenced(code)).passed is passes
+
+
+@isolated
+def test_one_value_of_several_is_not_the_list_of_them(judge: Judge) -> None:
+    data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2, 3]]}
+    question = question_of({"question": "Two numbers.", "input_output": data})
+    assert judge.judge_now(question, fenced("def f(x):\n    return 2")).outcome is Outcome.WRONG
 
 
 def test_livecodebench_is_read_without_its_pickles() -> None:

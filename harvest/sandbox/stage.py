@@ -6,7 +6,8 @@ stage says what the tests found, and no code of the candidate's runs there.
     script  standard input and output alone
     serve   judge → ["call", name or handle, arguments, keywords] and get, set, iter, next
             → ["value", value] · ["raised", type, text] · ["end"]
-    tests   the other side of the same: it calls, the judge carries. At last ["passed", asserts] or ["failed", why]
+    tests   the other side of the same: it calls, the judge carries. At last ["passed", asserts], ["failed", why]
+            or ["unfit", why]: the tests hand over what cannot cross, whatever the candidate is
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Channel:
         self._descriptor, self._most, self._dumps, self._loads = descriptor, MOST_BYTES, dumps, loads
 
     def say(self, message: Any) -> None:
-        data = memoryview(self._dumps(message))
+        self.send(self._dumps(message))
+
+    def send(self, message: bytes) -> None:
+        data = memoryview(message)
         while data:
             data = data[os.write(self._descriptor, data) :]
 
@@ -217,6 +221,10 @@ class _CandidateGone(BaseException):
     """The tests go no further; a BaseException, so that no `except Exception` of theirs takes it for a pass."""
 
 
+class _UnfitTests(BaseException):
+    """What they hand to the candidate cannot cross: no verdict; a BaseException for the same reason."""
+
+
 class Remote:
     """An object that lives in the candidate's jail. It has no value of its own: it equals itself alone."""
 
@@ -279,12 +287,16 @@ class _Candidate:
 
     def ask(self, verb: str, target: int | str, *rest: Any) -> Any:
         encode = self._wire.encode
-        if verb == "call":
-            arguments, keywords = rest
-            sent = [encode(list(arguments), self._number), encode(keywords, self._number)]
-        else:
-            sent = [rest[0], *[encode(value, self._number) for value in rest[1:]]] if rest else []
-        self._talk.say([verb, target, *sent])
+        try:
+            if verb == "call":
+                arguments, keywords = rest
+                sent = [encode(list(arguments), self._number), encode(keywords, self._number)]
+            else:
+                sent = [rest[0], *[encode(value, self._number) for value in rest[1:]]] if rest else []
+            message = self._wire.dumps([verb, target, *sent])
+        except (TypeError, ValueError, MemoryError) as error:
+            raise _UnfitTests(f"what the tests hand over cannot cross: {_described(error)}") from None
+        self._talk.send(message)
         answer, raised = self._heard()
         if raised is not None:
             raise raised
@@ -348,6 +360,8 @@ def _tests(job: Job, talk: Channel) -> None:
             check(eval(job["entry"], namespace))  # noqa: S307 - the question's own words: a name, or Solution().name
     except _CandidateGone as error:
         talk.say(["failed", str(error), passed])
+    except _UnfitTests as error:
+        talk.say(["unfit", str(error)])
     except BaseException as error:  # noqa: BLE001 - an assert that failed, or what the tests made of a value
         talk.say(["failed", _explained(error, pieces, passed), passed])
     else:

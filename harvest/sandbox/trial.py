@@ -273,7 +273,7 @@ class Tested:
 
 
 class BrokenTests(Exception):
-    """The question's own tests do not load: no verdict on the candidate."""
+    """The question's own tests do not load, or hand over what cannot cross: no verdict on the candidate."""
 
 
 def run_tests(
@@ -313,6 +313,8 @@ def run_tests(
             said = _read(message)
             if said[0] == "passed":
                 return Tested(None, int(said[1]), calls)
+            if said[0] == "unfit":
+                raise BrokenTests(_words(said[1]))
             if said[0] in ("failed", "broken"):
                 return Tested(_words(said[1]), 0, calls)
             calls += 1
