@@ -228,6 +228,8 @@ RIGHT += [
     ("x", r"\boxed{x^1}"),
 ]
 
+RIGHT += [("(2, -3)", "The vertex is (2, -3)."), ("4:3", "The ratio is 4:3.")]
+
 NO_ANSWER = [
     "",
     "   \n",
@@ -276,6 +278,32 @@ def test_an_answer_without_a_result_is_no_answer(judge: Judge, answer: str) -> N
 )
 def test_the_first_of_several_quantities_is_not_the_answer(judge: Judge, answer: str) -> None:
     assert not judge.judge_now(ask("4"), answer).passed
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "right"),
+    [
+        ("How fast is it, in km/h?", r"\boxed{9\text{ km/h}}", True),
+        ("How fast is it, in km/h?", r"\boxed{9\text{ kilometers per hour}}", True),
+        ("How fast is it, in km/h?", r"\boxed{9\text{ m/s}}", False),
+        ("How fast is it, in miles per hour?", r"\boxed{9\text{ mph}}", True),
+        ("How fast is it, in miles per hour?", r"\boxed{9\text{ km/h}}", False),
+        ("What is the area, in square feet?", r"\boxed{9\text{ ft}^2}", True),
+        ("What is the area, in square feet?", r"\boxed{9\text{ square yards}}", False),
+        ("How warm is it in degrees Celsius?", r"\boxed{9^\circ\text{C}}", True),
+        ("How warm is it in degrees Celsius?", r"\boxed{9^\circ}", True),
+        ("How warm is it in degrees Celsius?", r"\boxed{9^\circ\text{F}}", False),
+        ("Find the value of $n$.", r"\boxed{n=9}", True),
+        ("Find the value of $n$.", r"\boxed{k=9}", False),
+        ("What is $g(4)$?", r"\boxed{g(4)=9}", True),
+        ("What is $g(4)$?", r"\boxed{g(2)=9}", False),
+        (r"What is $3 \times 3$?", r"\boxed{3 \cdot 3}", False),
+    ],
+)
+def test_another_unit_or_another_name_than_the_asked_is_wrong(
+    judge: Judge, question: str, answer: str, right: bool
+) -> None:
+    assert judge.judge_now(ask("9", question), answer).passed is right
 
 
 def test_a_detail_says_what_was_found_and_what_was_wanted(judge: Judge) -> None:

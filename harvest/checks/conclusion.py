@@ -76,7 +76,8 @@ _LEADS_TO = re.compile(
 )
 _TELLS = re.compile(
     r"\b(?:solutions?|roots?|zero(?:e?s)?|values?|answers?|domain|range|interval|equation|polynomial|number|pairs?|points?"
-    r"|set|result|probability|expression|vector|matrix|area|length|sum|product|total|coordinates|function|inverse)\b"
+    r"|set|result|probability|expression|vector|matrix|area|length|sum|product|total|coordinates|function|inverse|vertex"
+    r"|center|centre|focus|ratio)\b"
     r"(?:[^.:]{0,120}?(?:\b(?:is|are|comes to|becomes)\b|:)\s*:?|(?=\s+\())\s*(.+)$",
     re.IGNORECASE,
 )

@@ -158,7 +158,8 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
     """Whether a stated value is the gold one. Raises what `algebra` raises."""
     number, given = _plain(gold), _plain(value)
     if number and given:
-        return same_number(number, given, question) and not _names_a_part(given.name, gold, question)
+        other = _names_another(given.name, question) or _names_a_part(given.name, gold, question)
+        return same_number(number, given, question) and not other
     if squeezed(gold) == squeezed(value) and not (number and re.search(r",\s", value)):
         return True
     if number and (given := _decimal_comma(number, value)):
@@ -166,7 +167,7 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
     if _reason(gold, value, question):
         return False
     found = read(value, question)
-    if isinstance(found, Named) and _names_a_part(found.name, gold, question):
+    if isinstance(found, Named) and (_names_a_part(found.name, gold, question) or _names_another(found.name, question)):
         return False
     return same(_gold_form(gold, question), found, algebra, ordered=bool(_ORDER.search(question)))
 
@@ -176,6 +177,20 @@ def _names_a_part(name: str, gold: str, question: str) -> bool:
     asked = _ASKED_FORMULA.findall(question[-1000:])
     formula = re.sub(r"\\[A-Za-z]+", "", squeezed(asked[-1])) if asked and "=" not in gold and len(name) == 1 else ""
     return bool(re.search(r"[-+*/^]|[a-z][a-z]", formula)) and name in formula and "=" not in formula
+
+
+_ASKED_NAME = re.compile(r"\b(?:find|value of|what is) \$?([a-z](?:\(\d+\))?)\$?\s*[.?]", re.IGNORECASE)
+
+
+def _names_another(name: str, question: str) -> bool:
+    """Whether "y = 5" or "f(2) = 5" gives a value to another name than the one asked for, x or f(3)."""
+    asked = _ASKED_NAME.findall(question[-1000:])
+    name = squeezed(name).lower()
+    return (
+        bool(asked)
+        and bool(re.fullmatch(r"[a-z]|[a-z]\(\d+\)", name))
+        and (len(name) == len(asked[-1]) and name != asked[-1].lower())
+    )
 
 
 def _decimal_comma(gold: Number, value: str) -> Number | None:
@@ -191,9 +206,16 @@ def _reason(gold: str, value: str, question: str) -> str:
     bare = squeezed(value)
     if len(bare) < 4 or parse_number(value) or not re.search(r"[-+*/^!(]|\\(?:sqrt|frac|cdot|times)", bare):
         return ""
-    if bare == squeezed(gold) or not any(bare in squeezed(span[0]) for span in _IMPERATIVE.finditer(question[:4000])):
+    if bare == squeezed(gold) or not any(
+        _timed(bare) in _timed(squeezed(span[0])) for span in _IMPERATIVE.finditer(question[:4000])
+    ):
         return ""
     return " (it repeats the question's own expression)"
+
+
+def _timed(squeezed: str) -> str:
+    """One sign for every product."""
+    return re.sub(r"\\cdot|\*", r"\\times", squeezed)
 
 
 def _plain(text: str) -> Number | None:

@@ -49,14 +49,16 @@ _UNITS = {
     "s": "s sec secs second seconds", "min": "min mins minute minutes", "h": "h hr hrs hour hours",
     "day": "day days", "week": "week weeks", "month": "month months", "year": "year years yr yrs",
     "am": "am a.m", "pm": "pm p.m", "ml": "ml milliliter milliliters millilitre millilitres",
-    "L": "l liter liters litre litres", "mph": "mph", "kph": "kph km/h",
+    "L": "l liter liters litre litres", "mi/h": "mph", "km/h": "kph",
+    "°C": "celsius", "°F": "fahrenheit", "gal": "gallon gallons",
 }  # fmt: skip
 _SIZES = {
     "mm": ("length", 1), "cm": ("length", 10), "m": ("length", 1000), "km": ("length", 10**6),
     "in": ("span", 1), "ft": ("span", 12), "yd": ("span", 36), "mi": ("span", 63360),
     "mg": ("mass", 1), "g": ("mass", 1000), "kg": ("mass", 10**6), "oz": ("weight", 1), "lb": ("weight", 16),
     "s": ("time", 1), "min": ("time", 60), "h": ("time", 3600), "day": ("time", 86400), "week": ("time", 604800),
-    "ml": ("volume", 1), "L": ("volume", 1000), "cent": ("money", 1), "$": ("money", 100),
+    "ml": ("volume", 1), "L": ("volume", 1000), "gal": ("fluid", 1), "°C": ("Celsius", 1), "°F": ("Fahrenheit", 1),
+    "cent": ("money", 1), "$": ("money", 100),
 }  # fmt: skip
 _CURRENCIES = frozenset("€£₹¥")
 """What units measure, and how much of it: 18 dollars are 1800 cents, and no metre is a mile."""
@@ -152,6 +154,11 @@ def _unit_of(rest: str) -> str | None:
     power = _POWERS.get(words[0], "")
     if power:
         words = words[1:]
+    if len(words) == 2 and words[0] in ("°", "degrees", "degree") and words[1][0] in "cf":
+        return "°C" if words[1][0] == "c" else "°F"
+    rate = re.split(r"/|\bper\b", rest.lower())
+    if len(rate) == 2 and not power and all(part.strip() in _CANONICAL for part in rate):
+        return "/".join(_CANONICAL[part.strip()] for part in rate)
     if len(words) != 1 or "/" in rest or (unit := _CANONICAL.get(words[0], "")) == "":
         return ""
     raised = re.search(r"\^\s?\{?(-?[123])", rest)
@@ -381,8 +388,17 @@ _ASKED = re.compile(
 )
 
 
+_ASKED_MEASURE = re.compile(
+    r"\bin,? (?:degrees )?(celsius|fahrenheit|mph|(?:square|cubic) [a-z]+|[a-z]+(?: per |/)[a-z]+)\s*[?.]",
+    re.IGNORECASE,
+)
+
+
 def asked_unit(question: str) -> str:
     """The unit that the question asks for ("how many minutes", "what percent"), "" where it names none."""
+    named = _ASKED_MEASURE.findall(question[-2000:])
+    if named and (unit := _unit_of(named[-1])):
+        return unit
     asked = [next(filter(None, match.groups())) for match in _ASKED.finditer(question[-2000:])]
     return _CANONICAL.get(asked[-1].lower(), "") if asked else ""
 
@@ -421,6 +437,8 @@ def same_number(gold: Number, given: Number, question: str = "") -> bool:
     if "%" in (wanted, given.unit):
         return _same_percent(gold, given, wanted, question)
     value = given.value
+    if given.unit == "deg" and wanted in ("°C", "°F"):
+        wanted = "deg"
     if wanted and given.unit and wanted != given.unit:
         one, other = _SIZES.get(wanted, ("gold", 1)), _SIZES.get(given.unit, ("given", 1))
         if one[0] != other[0]:
