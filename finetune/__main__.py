@@ -432,6 +432,7 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     from finetune.run import find_run, label_of, layout_of, prompt_of, trained_on
     from finetune.student import find
     from harvest import prompt as prompts
+    from harvest.checks import judged_together
     from harvest.questions import read_questions
 
     is_endpoint = args.student.startswith(("http://", "https://"))
@@ -448,6 +449,8 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")
+    if (without := next((q for q in questions if judged_together(q)), None)) is not None:
+        raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
     engine = _endpoint(args, prompt, run) if is_endpoint else _student(find(args.student))
     record: Record = run or Memory()
     sampling = Sampling(args.max_tokens, args.temperature, args.samples, args.seed)

@@ -314,3 +314,10 @@ def test_a_bad_question_is_named_though_it_stands_past_the_limit(tmp_path: Path)
     done = command(tmp_path, tmp_path / "s", "--limit", "1")
     assert done.returncode == 2
     assert "q.jsonl" in done.stderr
+
+
+def test_a_question_without_a_gold_answer_measures_no_student(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"id": "a", "question": "What is 1 + 1?", "check": "majority"}\n')
+    done = command(tmp_path, tmp_path / "s")
+    assert done.returncode == 2
+    assert "question 'a' has no gold answer" in done.stderr
