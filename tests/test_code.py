@@ -201,12 +201,21 @@ def test_tests_that_do_not_load_are_an_error_and_not_wrong(judge: Judge) -> None
 
 @isolated
 @pytest.mark.parametrize(
-    "argument", ["lambda x: x", "__import__('datetime').date(2020, 1, 1)", "[0] * 3_000_000", "eval('[' * 150 + ']' * 150)"]
+    "argument",
+    ["lambda x: x", "__import__('datetime').date(2020, 1, 1)", "[0] * 3_000_000", "eval('[' * 150 + ']' * 150)"],
 )
 def test_an_argument_that_cannot_cross_is_an_error_and_no_fault_of_the_program(judge: Judge, argument: str) -> None:
     tests = f"def check(candidate):\n    try:\n        assert candidate({argument}) == 1\n    except Exception: pass"
     verdict = said(judge, "def f(x):\n    return 1", tests=tests, entry_point="f")
     assert verdict.outcome is Outcome.ERROR, verdict
+
+
+@isolated
+def test_names_too_long_to_tell_are_the_programs_fault(judge: Judge) -> None:
+    said_by_it = """'["ready",["f","' + 'é' * 1_000_000 + '"]]'"""
+    code = f"import os\nm = ({said_by_it}).encode()\nm = len(m).to_bytes(4, 'big') + m\nwhile m: m = m[os.write(3, m):]"
+    verdict = said(judge, code, tests="assert f(1) == 1", entry_point="f")
+    assert (verdict.outcome, "names more" in verdict.detail) == (Outcome.WRONG, True), verdict
 
 
 # ---- cases

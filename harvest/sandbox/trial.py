@@ -16,6 +16,8 @@ from harvest.sandbox import wire
 from harvest.sandbox.jail import Jail, JailBroken, Limits, Running
 
 KEPT_OF_STDERR = 2000
+MOST_NAMES = 5000
+"""As many of a candidate's names are told to the tests."""
 
 
 class Failed(Exception):
@@ -243,6 +245,8 @@ def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) ->
         said = _read(talk.receive())
         if said[0] != "ready" or not all(isinstance(name, str) for name in said[1]):
             raise Failed(_words(said[2] if len(said) > 2 else "it does not load"))
+        if len(said[1]) > MOST_NAMES or sum(map(_most_sent, said[1])) > wire.MOST_BYTES - 2:
+            raise Failed("it names more than can be told")
         yield Served(talk, said[1])
 
 
@@ -257,6 +261,11 @@ def _read(message: bytes) -> list[Any]:
             return ["raised", "StopIteration", "StopIteration"]
         raise Failed("it sent what is no message")
     return said
+
+
+def _most_sent(name: str) -> int:
+    """A name's bytes at most: 12 for a character in JSON, two quotes and a comma."""
+    return 12 * len(name) + 3
 
 
 def _words(said: object) -> str:
@@ -286,7 +295,8 @@ def run_tests(
 ) -> Tested:
     """The question's tests in a jail of their own; each call of theirs is carried to the candidate.
 
-    Without a candidate they are only loaded; with one they have what is left of its time. Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
+    Without a candidate they are only loaded; with one they have what is left of its time.
+    Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
     """
     if candidate is not None:
         limits = replace(limits, wall_s=min(limits.wall_s, candidate.left_s()))
