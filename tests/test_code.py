@@ -258,6 +258,26 @@ def test_cases_of_arguments_and_value(judge: Judge, code: str, outcome: Outcome)
     assert verdict.outcome is outcome, verdict
 
 
+@isolated
+@pytest.mark.parametrize(
+    ("name", "code", "outcome"),
+    [
+        ("f", "def f(n):\n    return isqrt(n * n) + pow(n, 0, 7) - 1", Outcome.RIGHT),
+        ("f", "def f(n):\n    return itemgetter(0)([n]) + len(ascii_lowercase) - 26", Outcome.RIGHT),
+        ("f", "def f(n):\n    return int(fractions.Fraction(n)) + 0 * datetime.datetime(1, 1, 1).year", Outcome.RIGHT),
+        ("f", "def f(n):\n    def g(k):\n        return 1 + g(k - 1) if k else 0\n    return g(5000) - 5000 + n",
+         Outcome.RIGHT),
+        ("abs", "class Solution:\n    def abs(self, n):\n        return n", Outcome.RIGHT),
+        ("index", "def f(n):\n    return n", Outcome.WRONG),
+    ],
+)  # fmt: skip
+def test_a_function_has_what_its_sites_import_but_for_the_entry_point(
+    judge: Judge, name: str, code: str, outcome: Outcome
+) -> None:
+    verdict = said(judge, code, cases=({"arguments": "[4]", "returns": "4"},), entry_point=name)
+    assert verdict.outcome is outcome, verdict
+
+
 @pytest.mark.parametrize(
     ("printed", "expected", "same"),
     [
