@@ -115,6 +115,7 @@ def _apps(row: Row) -> Row:
         ours["entry_point"] = str(function)
         ours["cases"] = [
             {"arguments": json.dumps(given), "returns": json.dumps(wanted), **_unwrapped(wanted)}
+            | _integer_keys(given, wanted)
             for given, wanted in zip(inputs, outputs, strict=True)
         ]
     else:
@@ -127,6 +128,14 @@ def _apps(row: Row) -> Row:
 def _unwrapped(wanted: object) -> dict[str, str]:
     """APPS writes most values as a list of one, and takes either."""
     return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and len(wanted) == 1 else {}
+
+
+def _integer_keys(*places: object) -> dict[str, str]:
+    """JSON has made strings of a dict's integer keys; APPS turns them back, in the arguments and the value."""
+    values = [value for place in places for value in (place, *(place if isinstance(place, list) else ()))]
+    keys = [list(value) for value in values if isinstance(value, dict) and value]
+    back = any(all(re.fullmatch(r"-?[0-9]{1,18}", key) for key in each) for each in keys)
+    return {"keys": "integers"} if back else {}
 
 
 def _lines(text: object) -> str:

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,9 @@ def test_a_value_equals_itself_across_the_wire(value: Any) -> None:
         ({1, 2}, [1, 2], False),
         ([1], [1, 1], False),
         ({"a": 1}, {"a": 1}, True),
+        (Counter("aab"), {"a": 2, "b": 1}, True),
+        ({1: 1}, {1: 1}, True),
+        ({True: 1}, {1: 1}, False),
         ({1: 1}, {"1": 1}, False),
         (10**30, 10**30, True),
         (b"a", "a", False),
@@ -426,6 +430,21 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
 def test_apps_takes_a_value_or_a_list_of_it(judge: Judge, code: str, passes: bool) -> None:
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
     question = question_of({"question": "Twice.", "input_output": data})
+    assert judge.judge_now(question, fenced(code)).passed is passes
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("code", "passes"),
+    [
+        ("def f(d):\n    return {d[1]: 3}", True),
+        ("from collections import Counter\ndef f(d):\n    return Counter([d[1]] * 3)", True),
+        ("def f(d):\n    return {str(d[1]): 3}", False),
+    ],
+)
+def test_apps_keys_that_json_made_strings_are_integers_again(judge: Judge, code: str, passes: bool) -> None:
+    data = {"fn_name": "f", "inputs": [[{"1": 2}]], "outputs": [[{"2": 3}]]}
+    question = question_of({"question": "Count.", "input_output": data})
     assert judge.judge_now(question, fenced(code)).passed is passes
 
 

@@ -11,7 +11,7 @@ import re
 import resource
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from harvest.checks.answer import after_thinking
@@ -269,15 +269,24 @@ def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
             for number, case in enumerate(work["cases"], 1):
                 if number > 1:
                     candidate.within(case_s)
-                got = candidate.call(function(), json.loads(case["arguments"]))
-                why = value_differs(got, json.loads(case["returns"]))
+                value = partial(json.loads, object_hook=_with_integer_keys if case.get("keys") == "integers" else None)
+                got = candidate.call(function(), value(case["arguments"]))
+                why = value_differs(got, value(case["returns"]))
                 if why and "or_returns" in case:
-                    why = value_differs(got, json.loads(case["or_returns"])) and why
+                    why = value_differs(got, value(case["or_returns"])) and why
                 yield number, Outcome.WRONG if why else Outcome.RIGHT, why or ""
     except TimeUp:
         yield number, Outcome.TIMEOUT, f"not done within {case_s:g} s"
     except Failed as error:
         yield number, Outcome.WRONG, shown(str(error), 300)
+
+
+def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
+    """A dict as it was before JSON made its keys strings, where all of them can be integers."""
+    try:
+        return {int(key): value for key, value in found.items()}
+    except ValueError:
+        return found
 
 
 def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:

@@ -81,11 +81,11 @@ def _agrees(got: Any, expected: Any) -> bool:
     return type(got) is type(expected) and bool(got == expected or (got != got and expected != expected))
 
 
-def _agrees_mapping(got: Any, expected: dict[str, Any]) -> bool:
-    if not (isinstance(got, list) and got[:1] in (["d"], ["O"], ["D"]) and len(got) == 2 * len(expected) + 1):
+def _agrees_mapping(got: Any, expected: dict[Any, Any]) -> bool:
+    if not (isinstance(got, list) and got[:1] in (["d"], ["O"], ["D"], ["C"]) and len(got) == 2 * len(expected) + 1):
         return False
     keys, values = got[1::2], got[2::2]
-    if not all(isinstance(key, str) for key in keys):
+    if not all(type(key) in (str, int) for key in keys):
         return False
     given = dict(zip(keys, values, strict=True))
     return given.keys() == expected.keys() and all(_agrees(given[key], value) for key, value in expected.items())
