@@ -243,6 +243,23 @@ def test_cases_of_input_and_output(judge: Judge, code: str, outcome: Outcome, de
 
 @isolated
 @pytest.mark.parametrize(
+    "code",
+    [
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach())\nprint(15)",
+        "import codecs, sys\nsys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())\nprint(15)",
+        "import sys\nout = sys.stdout.detach()\nout.write(b'15')\nout.flush()",
+        "import sys\nprint(15)\nsys.stdout = None",
+        "import sys\nprint(15)\ndel sys.stdout",
+        "import sys\nclass Out:\n    write, flush = sys.stdout.write, sys.stdout.flush\nsys.stdout = Out()\nprint(15)",
+    ],
+)
+def test_what_stands_for_standard_output_at_the_end_is_flushed_as_python_does(judge: Judge, code: str) -> None:
+    verdict = said(judge, code, cases=({"stdin": "", "stdout": "15"},))
+    assert verdict.passed, verdict
+
+
+@isolated
+@pytest.mark.parametrize(
     ("code", "outcome"),
     [
         ("def f(xs: List[int]) -> int:\n    return sum(xs)", Outcome.RIGHT),

@@ -114,13 +114,26 @@ def _script(sources: list[str]) -> NoReturn:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, printed):
-            if not stream.closed:
-                stream.flush()
+        if (current := getattr(sys, "stdout", None)) is not None and current is not printed:
+            _flush(current)
+        try:  # noqa: SIM105 - contextlib is slow to import
+            _flush(printed)
+        except ValueError:  # detached: what was printed is another's to flush
+            pass
     except BaseException as error:  # noqa: BLE001 - the program may have put anything in its place
         code = 1
         _tell(error)
     os._exit(code & 0xFF)
+
+
+def _flush(stream: Any) -> None:
+    """As Python does at its end: what cannot say that it is closed is not."""
+    try:
+        closed = stream.closed
+    except Exception:  # noqa: BLE001 - the program may have put anything in its place
+        closed = False
+    if not closed:
+        stream.flush()
 
 
 def _tell(error: BaseException) -> None:
