@@ -249,7 +249,7 @@ SEEDED = {
     "the guard is off by one": ("reserved + :x <= cap", "reserved + :x <= cap + 1"),
     "settling frees twice": ("SET reserved = reserved - ? WHERE", "SET reserved = reserved - 2 * ? WHERE"),
     "a crash forgets what was out": ("SET reserved = 0, in_doubt = in_doubt + reserved", "SET reserved = 0"),
-    "a late reply refunds nothing": ('elif row["doubt"]:', 'elif row["doubt"] and False:'),
+    "a late reply refunds nothing": ('(row["doubt"] or 0, row["cost"] or 0', '(0, row["cost"] or 0'),
     "a cost beyond the reservation is cut to it": (
         'self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
         "cost_pusd = None if cost_pusd is None else min(cost_pusd, held)\n"

@@ -104,7 +104,7 @@ def test_what_the_rules_refuse_is_accepted_where_the_judge_passes_it(judged: Cal
     assert [(v["check"], v["passed"]) for v in exported["q1"]["verdicts"]] == [("math", False), ("judge", True)]
     why = imports.run("why", "r", "q1")[0]
     assert "judge 1: right: second says RIGHT" in why
-    assert "math 2: no answer" in why
+    assert re.search(r"math \d+: no answer", why)
     assert "today's is None" not in why
     assert there.money("spent") == sum(
         Decimal(json.loads(imports.run("why", "r", f"q{i}", "--json")[0])["cost_usd"]) for i in range(3)

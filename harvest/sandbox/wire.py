@@ -89,7 +89,7 @@ def _decode(tree: Any, held: Callable[[int, str], Any] | None) -> Any:
     if tag == "i":
         return int(rest[0], 16)
     if tag in ("b", "B"):
-        return (bytes if tag == "b" else bytearray)(rest[0].encode("latin-1"))
+        return (bytes if tag == "b" else bytearray)(str.encode(rest[0], "latin-1"))
     if tag == "c":
         return complex(float(rest[0]), float(rest[1]))
     if tag == "r":
