@@ -80,7 +80,8 @@ def prepared(steps: int, folder: Path) -> Any:
 def ours(steps: int, folder: Path) -> dict[str, float]:
     import torch
 
-    from finetune.sft import build_trainer, is_bf16_faster, quiet, student_parameters, training_config
+    from finetune.sft import quiet
+    from finetune.trainer import build_trainer, is_bf16_faster, student_parameters, training_config
     from finetune.student import load_model
 
     recipe, student, tokenizer, made = prepared(steps, folder)

@@ -237,7 +237,8 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.dataset import examples, run_folder
     from finetune.launch import check_started
     from finetune.progress import Progress
-    from finetune.sft import quiet, sft, unrecorded
+    from finetune.output import unrecorded
+    from finetune.sft import quiet, sft
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
@@ -311,7 +312,7 @@ def _preflight(
 def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json: bool) -> int:
     """Into the run's report, and said."""
     if run is not None:
-        from finetune.sft import attach_run, training_key
+        from finetune.output import attach_run, training_key
         from harvest.session import write_report
 
         output = Path(recipe.output)

@@ -70,7 +70,7 @@ def trainer_for(recipe: Path, **changes: Any) -> Any:
     """(trainer, examples) of a recipe, in this process."""
     from finetune.config import read_recipe
     from finetune.dataset import examples
-    from finetune.sft import build_trainer, training_config
+    from finetune.trainer import build_trainer, training_config
     from finetune.student import find, load_model
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
@@ -109,7 +109,7 @@ def test_labels_are_the_turn_and_its_end_and_padding_is_not_trained(make: Make) 
 
 
 def test_rows_share_a_step_by_chance_and_lie_in_it_by_length() -> None:
-    from finetune.sft import StepSampler
+    from finetune.trainer import StepSampler
 
     lengths = [random.Random(i).randint(1, 900) for i in range(50)]
     sampler = StepSampler(lengths, 16, seed=3)
@@ -251,7 +251,7 @@ def test_a_trained_adapter_is_a_folder_that_transformers_loads_over_its_base(mak
 def claimed(recipe: Path, **changes: Any) -> None:
     from finetune.config import read_recipe
     from finetune.dataset import examples
-    from finetune.sft import identity_of, read_state, write_state
+    from finetune.output import identity_of, read_state, write_state
     from finetune.student import find
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()])
@@ -308,7 +308,7 @@ def test_a_dry_run_checks_settings_and_output_and_writes_nothing(make: Make) -> 
 
 
 def test_two_trainings_into_one_folder_are_one_too_many(tmp_path: Path) -> None:
-    from finetune.sft import alone
+    from finetune.output import alone
 
     with alone(tmp_path), pytest.raises(InputError, match="another process"), alone(tmp_path):
         pass
@@ -318,7 +318,7 @@ def test_two_trainings_into_one_folder_are_one_too_many(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{"])
 def test_a_state_that_is_not_ours_is_one_line(tmp_path: Path, text: str) -> None:
-    from finetune.sft import read_state
+    from finetune.output import read_state
 
     (tmp_path / "winnow.json").write_text(text)
     with pytest.raises(InputError, match=r"winnow\.json: (not what|cannot be read)"):
@@ -326,7 +326,7 @@ def test_a_state_that_is_not_ours_is_one_line(tmp_path: Path, text: str) -> None
 
 
 def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
-    from finetune.sft import alone
+    from finetune.output import alone
 
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"), alone(tmp_path / "file" / "out"):
@@ -334,7 +334,7 @@ def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> None:
-    from finetune.sft import student_parameters
+    from finetune.trainer import student_parameters
     from finetune.student import find, load_model
 
     model = load_model(find(str(student)), torch.float32)
@@ -387,7 +387,7 @@ def test_a_training_without_losses_is_told_too(make: Make, capsys: pytest.Captur
 
 
 def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) -> None:
-    from finetune.sft import read_state, training_key, write_state
+    from finetune.output import read_state, training_key, write_state
 
     write_state(tmp_path, read_state(tmp_path, {"data": "x"}))
     (tmp_path / "in").mkdir()
@@ -460,7 +460,7 @@ def has_begun(output: Path) -> bool:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    from finetune.sft import is_complete
+    from finetune.output import is_complete
 
     return is_complete(checkpoint)
 
@@ -486,7 +486,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
     ["no state", "torn state", "no optimizer", "torn optimizer", "torn weights", "no weights", "no random state"],
 )
 def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path, tmp_path: Path) -> None:
-    from finetune.sft import is_complete, newest_checkpoint
+    from finetune.output import is_complete, newest_checkpoint
 
     for n in (2, 4):
         shutil.copytree(checkpoint, tmp_path / f"checkpoint-{n}")
@@ -505,7 +505,7 @@ def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path,
 
 
 def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path) -> None:
-    from finetune.sft import check_disk
+    from finetune.output import check_disk
 
     with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
         check_disk(tmp_path / "not" / "there", 10**13, "full", 2)

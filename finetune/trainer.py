@@ -1,0 +1,237 @@
+"""TRL's trainer as a recipe sets it up: its settings, which rows share a step, and the loss."""
+
+import math
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl: its trainers send a message when they are built
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from torch.nn import functional
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, Trainer
+from trl import SFTConfig, SFTTrainer
+
+from finetune.config import Recipe, lora_keys
+from finetune.dataset import Examples
+from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
+from finetune.output import CHECKPOINTS_KEPT, tensors_of
+from finetune.render import Tokenizer, end_token
+from finetune.student import Student
+from harvest.errors import ConfigError
+
+REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
+"""What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
+
+
+class StepSampler(Sampler[int]):
+    """Rows in the order of `seed` and epoch; within a step the longest first, so that little is padded.
+
+    Which rows share a step is left to chance: it is the order within, which the gradient does not see.
+    """
+
+    def __init__(self, lengths: Sequence[int], traces_per_step: int, seed: int) -> None:
+        self.lengths, self.traces_per_step, self.seed, self.epoch = lengths, traces_per_step, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(len(self.lengths)))
+        # Seeded by text: the same everywhere, and no number of one epoch meets another seed's.
+        random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+        for at in range(0, len(order), self.traces_per_step):
+            yield from sorted(order[at : at + self.traces_per_step], key=lambda i: -self.lengths[i])
+
+
+class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with our order of rows, and on a CPU a head that looks at the trained tokens alone.
+
+    `tokens` counts what went through the student since it was built, padding left out.
+    """
+
+    sampler: StepSampler
+    tokens: int = 0
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> StepSampler:
+        return self.sampler
+
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The mean negative log-likelihood over the step's trained tokens; TRL's own off the CPU.
+
+        There TRL scores every position in chunks, twice (again in the backward pass), with entropy and
+        accuracy beside. The same loss from the trained positions alone takes a fraction of it.
+        """
+        self.tokens += int(inputs["attention_mask"].sum())
+        if return_outputs or not self.plain_head or inputs["input_ids"].device.type != "cpu":
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"][:, 1:]
+        trained = labels != -100
+        backbone = self.accelerator.unwrap_model(model)
+        backbone = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+        with self.accelerator.autocast():  # which accelerate puts around the model's own forward alone
+            states = backbone.base_model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            ).last_hidden_state[:, :-1]
+            logits = backbone.get_output_embeddings()(states[trained])
+        loss = functional.cross_entropy(logits.float(), labels[trained], reduction="sum")
+        return loss / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+
+    @property
+    def plain_head(self) -> bool:
+        """Whether the student's logits are its head times its last state, nothing more."""
+        config = self.accelerator.unwrap_model(self.model).config.get_text_config()
+        scales = (
+            "final_logit_softcapping",
+            "logit_scale",
+            "output_multiplier",
+            "lm_head_multiplier",
+            "logits_scaling",
+        )
+        alone = (
+            self.accelerator.num_processes == 1
+            and self.args.loss_type == "nll"
+            and not self.args.label_smoothing_factor
+        )
+        return alone and not self.aux_loss_enabled and all(getattr(config, s, None) in (None, 1) for s in scales)
+
+    def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+        # Past TRL's own, which writes a model card with every checkpoint.
+        Trainer._save_checkpoint(self, model, trial)
+
+
+def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16: bool) -> SFTConfig:
+    """SFTConfig of a recipe. Raises ConfigError where TRL refuses a value or the batch cannot be divided."""
+    further = recipe.train.further
+    for key in lora_keys(further):
+        further.pop(key)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    per_step = recipe.train.traces_per_step
+    longest = max(map(len, examples.examples))
+    micro = further.pop("per_device_train_batch_size", None)
+    if micro is None:
+        most = max(1, MICRO_TOKENS[device] // longest)
+        micro = max(d for d in range(1, per_step + 1) if per_step % d == 0 and d <= most)
+    elif micro < 1 or per_step % micro:
+        raise ConfigError(
+            f"train.traces_per_step: {per_step} cannot be divided by per_device_train_batch_size = {micro}"
+        )
+    settings: dict[str, Any] = {
+        "activation_checkpointing": parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device],
+        "bf16": bf16,
+        "logging_steps": 1,
+        "save_strategy": "steps" if "save_steps" in further else "no",
+        "save_total_limit": CHECKPOINTS_KEPT,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "report_to": "none",
+    }
+    if further.get("fp16"):
+        settings["bf16"] = False
+    settings |= further
+    try:
+        config = SFTConfig(
+            **settings,
+            output_dir=recipe.output,
+            num_train_epochs=recipe.train.epochs,
+            learning_rate=recipe.train.learning_rate,
+            seed=recipe.train.seed,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=per_step // micro,
+            max_length=recipe.render.max_tokens,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            use_cpu=device == "cpu",
+            disable_tqdm=True,
+        )
+    except REFUSALS as e:
+        raise ConfigError(_refused(e)) from None
+    if config.n_gpu > 1:  # else transformers spreads each batch over all of them, whatever `launch.strategy` says
+        config._n_gpu = 1
+    return config
+
+
+def _refused(e: Exception) -> str:
+    return f"[train]: {(str(e).strip().splitlines() or [type(e).__name__])[0]}"
+
+
+def build_trainer(
+    recipe: Recipe, examples: Examples, tokenizer: Tokenizer, model: PreTrainedModel, config: SFTConfig
+) -> WinnowTrainer:
+    """The trainer, and the proof that the rows it holds are the rows that were rendered."""
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [list(e.ids) for e in examples.examples],
+            "labels": [e.labels for e in examples.examples],
+        }
+    )
+    try:
+        lora = None
+        if recipe.method == "lora":
+            given = {"target_modules": "all-linear", **lora_keys(recipe.train.further)}
+            lora = LoraConfig(task_type="CAUSAL_LM", **given)
+        trainer = WinnowTrainer(
+            model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora
+        )
+        trainer.get_optimizer_cls_and_kwargs(config, model)
+    except REFUSALS as e:
+        raise ConfigError(_refused(e)) from None
+    trainer.sampler = StepSampler(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed)
+    held = trainer.train_dataset
+    assert len(held) == len(examples.examples)
+    assert all(row["labels"] == e.labels for row, e in zip(held, examples.examples, strict=True))
+    # Generation must stop where the training rows do, whatever the tokenizer calls its end token.
+    trainer.model.generation_config.eos_token_id = end_token(tokenizer)
+    # transformers' own printing; ours is on stderr.
+    trainer.callback_handler.callbacks = [
+        c for c in trainer.callback_handler.callbacks if type(c).__name__ not in ("PrinterCallback", "ProgressCallback")
+    ]
+    return trainer
+
+
+def is_bf16_faster() -> bool:
+    """Whether this machine multiplies faster in bfloat16: on a CPU measured, in under a second.
+
+    The instruction set does not say: with AVX512-BF16 but without AMX we saw half the speed of float32 (88 for
+    168 GFLOPS a core), and elsewhere half as much again. Processor time of one thread, so that a busy machine
+    gives the same answer as an idle one.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    for _ in range(3):
+        for dtype in seconds:
+            a, b = torch.ones(512, 768, dtype=dtype), torch.ones(1024, 768, dtype=dtype)
+            started = time.thread_time()
+            for _ in range(12):
+                functional.linear(a, b)
+            seconds[dtype] = min(seconds[dtype], time.thread_time() - started)
+    torch.set_num_threads(threads)
+    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def student_parameters(student: Student) -> int:
+    """How many weights, without loading them: of GGUF about, at a byte each; 0 where it is not here yet."""
+    place = Path(student.place)
+    if student.is_hub or not place.exists():
+        return 0
+    if place.is_file():
+        return place.stat().st_size
+    shapes = (t["shape"] for p in place.glob("*.safetensors") for t in tensors_of(p).values())
+    return sum(math.prod(shape) for shape in shapes)
