@@ -93,6 +93,22 @@ class Attempt:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An accepted attempt as filters and selection see it: what its row would teach, and what was asked for it."""
+
+    attempt_id: int
+    sample: int
+    question: Question
+    asked: tuple[Message, ...]
+    """The messages as the teacher was sent them."""
+    reasoning: str | None
+    """The chain as it would be trained, None where the answer has none."""
+    answer: str
+    reasoning_tokens: int | None
+    output_tokens: int | None
+
+
 class Outcome(StrEnum):
     """Five different things: a check that failed to judge has not found the answer wrong."""
 
