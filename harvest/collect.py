@@ -19,7 +19,7 @@ from harvest.gate import ByKey, Gate, Pass, Stopped
 from harvest.ledger import Ledger
 from harvest.limits import announced
 from harvest.pace import LONGEST_WAIT_S, Pace
-from harvest.plan import next_step
+from harvest.plan import next_step, rules_of
 from harvest.reply import cut_short
 from harvest.ruling import JudgesTogether, Ruling, rule, rule_together
 from harvest.run import Run, now
@@ -153,8 +153,9 @@ class Collection:
         """One question until it ends."""
         attempts = {a.id: a for a in question.attempts}
         together = judged_together(question.question)
+        rules = rules_of(self.run.config)
         while True:
-            step = next_step(list(attempts.values()), self.run.config.sampling, together=together)
+            step = next_step(list(attempts.values()), rules, together=together, question_id=question.question.id)
             if step.ended:
                 self.ledger.post(Store.close_question, question.id, step.ended)
                 self.tally.ended += 1

@@ -159,6 +159,8 @@ class Sampling(Section):
     """Most tries for one answer in one start. Refusals for asking too fast are not counted."""
     stop_after_accepted: Count = 1
     """No more attempts for a question once so many are accepted."""
+    give_up_after: Count | None = None
+    """No more attempts for a question once so many of its answers were found wrong; all of `samples` if not given."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     """Store the teacher's top-k log-probabilities where the endpoint gives them."""
     when_truncated: Literal["give_up", "raise"] = "give_up"
@@ -180,6 +182,58 @@ class Sampling(Section):
             if not _is_price(value):
                 raise ValueError(f"extra.provider.max_price.{part}: not an amount in USD")
         return self
+
+
+class OneTeacher(Teacher):
+    """One of several, each with its own price, key and limits."""
+
+    sampling: Sampling = Sampling()
+    """What differs from [sampling] for this teacher, under [teachers.sampling]."""
+
+
+class Student(Teacher):
+    """The student, asked first: the teachers are asked only what it could not do. Its answers never become traces."""
+
+    samples: Count = 1
+    """Most tries of one question."""
+    solved_after: Count = 1
+    """So many right answers say that it can do the question."""
+    keep_solved: Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False, max_digits=18)] = Decimal(0)
+    """The share of the questions that it solves which the teachers are asked all the same, as a decimal string."""
+    free: bool = False
+    """It costs nothing: it is served on a machine of yours. Else its price is what is set or known."""
+    sampling: Sampling = Sampling()
+    """What differs for the student, under [student.sampling]. From [sampling] it has max_tokens, temperature, top_p,
+    top_k, min_p, seed and tries."""
+
+    @model_validator(mode="after")
+    def _can_be_solved(self) -> "Student":
+        if self.solved_after > self.samples:
+            raise ValueError(f"solved_after = {self.solved_after} is more than samples = {self.samples}")
+        if self.free and self.price_usd_per_mtok is not None:
+            raise ValueError("has both `free` and a price: keep one")
+        return self
+
+
+INHERITED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "tries")
+"""What the student has from [sampling]: `extra` and `reasoning_effort` are words of the teacher's endpoint."""
+NOT_THE_STUDENTS = {
+    "samples": "write student.samples", "stop_after_accepted": "write student.solved_after",
+    "give_up_after": "student.samples bounds its tries", "when_truncated": "a student is not asked again",
+    "raised_max_tokens": "a student is not asked again",
+}  # fmt: skip
+
+
+class Plan(Section):
+    """What is asked next, and of whom."""
+
+    teachers: Literal["cascade", "all"] = "cascade"
+    """With several teachers: `cascade` asks the first, and each of the others only what those before it failed (their
+    answers were wrong, cut short or refused); `all` asks every one of them every question."""
+    order: Literal["auto", "file", "promising"] = "auto"
+    """Which question is next: `file` as they are given, each until it ends; `promising` by the accepted traces that a
+    dollar is expected to bring, those with a wrong answer after fresh ones; `auto` begins with the file's order and
+    goes over to `promising` where the cap will not reach all."""
 
 
 class Budget(Section):
@@ -223,10 +277,40 @@ class RunConfig(Section):
     store: str = DEFAULT_STORE
     """Where everything is kept, relative to the working directory: sqlite:///path, or sqlite:////absolute."""
     teacher: Teacher
+    teachers: tuple[OneTeacher, ...] = ()
+    """[[teachers]] in place of [teacher]: several, in the order in which they are asked, each with the settings of
+    [teacher] and what of [sampling] differs for it. `teacher` is the first of them then."""
     sampling: Sampling = Sampling()
+    plan: Plan = Plan()
+    student: Student | None = None
     budget: Budget = Budget()
     checks: Checks = Checks()
     judge: JudgeModel | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, data: Any) -> Any:
+        """Each of several teachers, and the student, with all of its own sampling; the first as `teacher`."""
+        if not isinstance(data, Mapping):
+            return data
+        filled = dict(data)
+        base = data.get("sampling", {})
+        if (teachers := data.get("teachers")) is not None:
+            if "teacher" in data:
+                raise ValueError("teacher: there are [[teachers]] too: keep one of the two")
+            if not isinstance(teachers, Sequence) or not teachers or not all(isinstance(t, Mapping) for t in teachers):
+                raise ValueError("teachers: write a [[teachers]] section for each")
+            filled["teachers"] = [{**t, "sampling": _over(base, t)} for t in teachers]
+            filled["teacher"] = {k: v for k, v in teachers[0].items() if k != "sampling"}
+        if isinstance(student := data.get("student"), Mapping):
+            own = student.get("sampling", {})
+            for name in NOT_THE_STUDENTS.keys() & (own.keys() if isinstance(own, Mapping) else ()):
+                raise ValueError(f"student.sampling.{name}: {NOT_THE_STUDENTS[name]}")
+            inherited = {k: v for k, v in base.items() if k in INHERITED} if isinstance(base, Mapping) else {}
+            counts = {"samples": student.get("samples", 1), "stop_after_accepted": student.get("solved_after", 1)}
+            merged = _over(inherited, student)
+            filled["student"] = {**student, "sampling": merged | counts if isinstance(merged, dict) else merged}
+        return filled
 
     @model_validator(mode="after")
     def _name(self) -> "RunConfig":
@@ -235,6 +319,12 @@ class RunConfig(Section):
                 f"name {self.name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)"
             )
         return self
+
+
+def _over(base: Any, section: Mapping[str, Any]) -> Any:
+    """[sampling] with what a section of its own says of it put over."""
+    own = section.get("sampling", {})
+    return dict(base) | dict(own) if isinstance(base, Mapping) and isinstance(own, Mapping) else own
 
 
 def package_folder(name: str) -> Path:
@@ -259,11 +349,6 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
         raise ConfigError(f"{path}: not TOML: {e}") from None
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
-    if "teachers" in data:
-        teachers = data.pop("teachers")
-        if "teacher" in data or not isinstance(teachers, list) or len(teachers) != 1:
-            raise ConfigError(f"{path}: teachers: one teacher a run for now: write one [teacher] section")
-        data["teacher"] = teachers[0]
     for key, text in overrides:
         _put(data, key, text)
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "run")
@@ -283,11 +368,18 @@ def parse_value(text: str) -> Any:
 
 def _put(data: dict[str, Any], key: str, text: str) -> None:
     *sections, last = key.split(".")
-    at = data
+    at: Any = data
     for s in sections:
-        at = at.setdefault(s, {})
-        if not isinstance(at, dict):
+        if isinstance(at, list):
+            if not s.isdecimal() or int(s) >= len(at):
+                raise ConfigError(f"--{key}: there is no {s} among {len(at)}; they are counted from 0")
+            at = at[int(s)]
+        else:
+            at = at.setdefault(s, {})
+        if not isinstance(at, dict | list):
             raise ConfigError(f"--{key}: {s} is no section")
+    if isinstance(at, list):
+        raise ConfigError(f"--{key}: name one of the {len(at)} by its number, counted from 0")
     value = parse_value(text)
     known = _fields(sections)
     wants_text = known.get(last, "") in ("text", "money")
@@ -298,6 +390,8 @@ def _fields(sections: Sequence[str]) -> dict[str, str]:
     """Names of the settings in a section, each "text", "money" or ""."""
     model: Any = RunConfig
     for s in sections:
+        if s.isdecimal():
+            continue
         field = model.model_fields.get(s) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = _section_of(field.annotation) if field else None
         if model is None:
@@ -318,7 +412,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 def _faults(e: ValidationError) -> Iterator[str]:
     for fault in e.errors(include_url=False):
-        loc = [str(p) for p in fault["loc"] if p != "function-after[_one_kind(), Teacher]"]
+        loc = [str(p) for p in fault["loc"] if not str(p).startswith("function-")]
         where = ".".join(loc)
         if fault["type"] == "extra_forbidden":
             yield f"{where}: unknown setting{_nearest(loc[-1], _fields(loc[:-1]))}"
@@ -342,17 +436,29 @@ def _got(fault: Mapping[str, Any]) -> str:
     return f" (it is {value!r})" if isinstance(value, str | int | float | bool) and len(str(value)) < 60 else ""
 
 
+def _words(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
 def describe() -> Iterator[tuple[str, str, str]]:
     """(setting, default, meaning) of every setting, for -h and the reference."""
 
     def walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
         for name, f in model.model_fields.items():
             section = _section_of(f.annotation)
+            if section is OneTeacher:
+                yield name, "()", _words(f.description)
+                own = section.model_fields["sampling"]
+                yield f"{name}.sampling", "[sampling]", _words(own.description)
+                continue
+            if name == "sampling" and prefix:
+                yield f"{prefix}{name}", "[sampling]", _words(f.description)
+                continue
             if section is not None and section is not PriceSetting:
                 yield from walk(section, f"{prefix}{name}.")
                 continue
             value = f.get_default(call_default_factory=True)
             default = "required" if f.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
-            yield f"{prefix}{name}", default, " ".join((f.description or "").split())
+            yield f"{prefix}{name}", default, _words(f.description)
 
     yield from walk(RunConfig, "")

@@ -69,12 +69,18 @@ class Reply:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+STUDENT = -1
+"""The student's place, where teachers have 0, 1, …: its attempts are kept apart and never are traces."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One attempt to buy: its sample number and its limit."""
+    """One attempt to buy: its sample number, its limit, and of whom."""
 
     sample: int
     max_tokens: int
+    teacher: int = 0
+    """The place among the run's teachers, in the order written; or STUDENT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ class Attempt:
     state: str
     accepted: bool | None = None
     reason: str | None = None
+    teacher: int = 0
+    """Who was asked: the place among the run's teachers, or STUDENT, whose `accepted` says that it was right."""
 
 
 @dataclass(frozen=True, slots=True)

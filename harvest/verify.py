@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Any
 
 from harvest.checks import CHECKS, Judge, gold_problems, judged_together
-from harvest.config import Checks, Sampling
-from harvest.plan import Step, next_step
+from harvest.config import Checks
+from harvest.plan import Step, next_step, rules_of
 from harvest.questions import has_gold
 from harvest.ruling import Ruling, rule_together, unfinished
 from harvest.run import now
@@ -285,8 +285,8 @@ def _status(store: Store, config: Mapping[str, Any], question: Question, questio
 
 
 def _step(store: Store, config: Mapping[str, Any], question: Question, question_id: int) -> Step:
-    sampling = Sampling.model_validate(config["sampling"])
-    return next_step(store.attempts_of(question_id), sampling, together=judged_together(question))
+    attempts = store.attempts_of(question_id)
+    return next_step(attempts, rules_of(config), together=judged_together(question), question_id=question.id)
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:

@@ -62,7 +62,7 @@ def test_settings_of_the_command_line_stand_over_the_file(tmp_path: Path) -> Non
         (SMALLEST + "[sampling]\nextra = { provider = { max_price = { completion = -1 } } }\n", ["max_price"]),
         ('name = "a/b"\n' + SMALLEST, ["names a folder"]),
         ("name = [", ["not TOML"]),
-        (SMALLEST + "[[teachers]]\nmodel = 'm'\n", ["teachers", "one teacher"]),
+        (SMALLEST + "[[teachers]]\nmodel = 'm'\n", ["[[teachers]]", "keep one"]),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -20,7 +20,7 @@ from test_import import Imports
 from harvest.checks import Judge
 from harvest.checks.majority import MOST_KINDS, grouped, same_at_sight
 from harvest.config import Sampling
-from harvest.plan import TRUNCATED, Step, next_step
+from harvest.plan import TRUNCATED, Rules, Step, next_step
 from harvest.trace import Ask, Attempt, Outcome, Question
 
 HALF = Decimal("0.5")
@@ -162,7 +162,7 @@ def attempt(sample: int, state: str = "answered", accepted: bool | None = None, 
 
 
 def step(*attempts: Attempt, **sampling: Any) -> Step:
-    return next_step(attempts, Sampling(max_tokens=100, **{"samples": 3, **sampling}), together=True)
+    return next_step(attempts, Rules((Sampling(max_tokens=100, **{"samples": 3, **sampling}),)), together=True)
 
 
 def test_all_samples_are_asked_side_by_side_and_judged_when_the_last_has_come() -> None:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.config import Sampling
-from harvest.plan import REPETITION, TRUNCATED, Ask, Step, next_step
-from harvest.trace import Attempt
+from harvest.plan import REPETITION, TRUNCATED, Rules, Step, next_step
+from harvest.trace import Ask, Attempt
 
 LIMIT = 100
 
@@ -19,7 +19,7 @@ def attempt(
 
 
 def step(*attempts: Attempt, **sampling: Any) -> Step:
-    return next_step(attempts, Sampling(max_tokens=LIMIT, **sampling))
+    return next_step(attempts, Rules((Sampling(max_tokens=LIMIT, **sampling),)))
 
 
 def test_a_new_question_is_asked_once_by_default() -> None:
@@ -109,7 +109,7 @@ def histories(draw: st.DrawFn) -> list[Attempt]:
 @settings(max_examples=300)
 @given(histories(), samplings)
 def test_whatever_happened_the_plan_asks_something_new_or_ends(history: list[Attempt], sampling: Sampling) -> None:
-    found = next_step(history, sampling)
+    found = next_step(history, Rules((sampling,)))
     assert bool(found.asks) != bool(found.ended)
     accepted = sum(bool(a.accepted) for a in history)
     if found.ended:
@@ -130,7 +130,7 @@ def test_whatever_happened_the_plan_asks_something_new_or_ends(history: list[Att
 def test_every_question_ends_after_a_bounded_number_of_answers(sampling: Sampling, data: Any) -> None:
     history: dict[tuple[int, int], Attempt] = {}
     bought = 0
-    while not (found := next_step(list(history.values()), sampling)).ended:
+    while not (found := next_step(list(history.values()), Rules((sampling,)))).ended:
         for ask in found.asks:
             state, accepted, reason = data.draw(states.filter(lambda s: s[0] != "open"))
             history[ask.sample, ask.max_tokens] = Attempt(
