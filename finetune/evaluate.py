@@ -13,7 +13,7 @@ from finetune.progress import Progress
 from finetune.render import LAYOUTS, Layout
 from harvest.checks import Judge
 from harvest.prompt import Prompt
-from harvest.report import evaluation_entry
+from harvest.evaluation import evaluation_entry
 from harvest.trace import Message, Outcome, Question, content_hash
 
 Row = dict[str, Any]

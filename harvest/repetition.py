@@ -6,6 +6,8 @@ TIMES = 4
 CHARS = 6_000
 """The same block stands at the end of the text so many times in a row, over so many characters or more. Recorded loops
 repeat 8 to 1,600 times; where none comes of it, 4 times over 1,101 characters is the most (docs/streams.md)."""
+CHARS_OF_CUT = 1_200
+"""The same for a text that was cut at its limit, and is no answer whatever it ends in: just over that most."""
 CHARS_WITHOUT_WORDS = 30_000
 """A block of digits, dashes or one letter alone may be data: a matrix of zeros, a ruled table."""
 TAIL = 32_768
@@ -21,10 +23,10 @@ class Loop:
     chars: int
 
 
-def loop_at_end(text: str) -> Loop | None:
+def loop_at_end(text: str, chars: int | None = None) -> Loop | None:
     """The loop that the text ends in; exact repeats alone, so enumerations, tables and refrains are none.
 
-    Takes some microseconds: where the last 48 characters stood before tells the period, and one comparison
+    `chars` in place of what it takes otherwise: of a text that was cut at its limit, fewer tell. Takes some microseconds: where the last 48 characters stood before tells the period, and one comparison
     whether it holds.
     """
     size = len(text)
@@ -33,7 +35,7 @@ def loop_at_end(text: str) -> Loop | None:
         return None
     period = size - PROBE - before
     block = text[size - period :]
-    wanted = max(CHARS if _has_words(block) else CHARS_WITHOUT_WORDS, TIMES * period)
+    wanted = max(chars or (CHARS if _has_words(block) else CHARS_WITHOUT_WORDS), TIMES * period)
     if size < wanted or text[size - wanted + period :] != text[size - wanted : size - period]:
         return None
     return Loop(block, wanted)

@@ -6,9 +6,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from harvest.evaluation import (
+    against_teacher,
+    evaluation_entry,
+    gains,
+    markdown_lines,
+    newest,
+    plain,
+    warnings,
+)
 from harvest.forecast import forecast
 from harvest.money import pusd, usd
-from harvest.stats import accuracy_interval, paired_gain
 
 SCHEMA = 1
 Figures = Mapping[str, Any]
@@ -24,7 +32,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
     questions = figures["questions"]
-    gains = _gains(figures["evaluation"])
+    gained, against = gains(figures["evaluation"]), against_teacher(figures["evaluation"])
     return {
         "schema": SCHEMA,
         "run": _run(figures, live),
@@ -57,11 +65,16 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         "forecast": forecast(figures["per_question"], questions.get("open", 0)),
         "training": trainings,
         "evaluation": evaluations,
-        "gain": gains[0] if gains else None,
-        "gains": gains,
+        "gain": newest(gained),
+        "gains": gained,
+        "against_teacher": newest(against),
+        "against_teachers": against,
         "total_usd": usd(total),
         "total_leaves_out": _unknown_costs(trainings, evaluations, money),
-        "warnings": _warnings(figures, run),
+        "warnings": [
+            *_warnings(figures, run),
+            *(words for _, words in warnings(figures["evaluation"], figures["mean_output_tokens"])),
+        ],
     }
 
 
@@ -124,72 +137,6 @@ def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def evaluation_entry(settings: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One entry of `evaluation`: accuracy with its 95% interval by question, tokens, unfinished answers, cost.
-
-    `answers` have question_id, sample, outcome, finish_reason, output_tokens and cost_pusd. What was not measured
-    is None.
-    """
-    tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
-    accuracy, low, high = accuracy_interval(list(_by_question(answers).values()), len(answers))
-    costs = [a["cost_pusd"] for a in answers]
-    cut = sum(a["finish_reason"] == "length" for a in answers)
-    named = ("model", "label", "questions", "samples")
-    return {
-        "model": settings["model"],
-        "label": settings.get("label"),
-        "questions": settings["questions"],
-        "n": len({a["question_id"] for a in answers}),
-        "samples": settings["samples"],
-        "accuracy": _rounded(accuracy, 4),
-        "low": _rounded(low, 4),
-        "high": _rounded(high, 4),
-        "mean_output_tokens": _rounded(sum(tokens) / len(tokens)) if tokens else None,
-        "unfinished": _rounded(cut / len(answers), 4) if answers else None,
-        "cost_usd": usd(sum(costs)) if costs and None not in costs else None,
-        "settings": {k: v for k, v in settings.items() if k not in named},
-    }
-
-
-def _by_question(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Share of right samples for each question."""
-    found: dict[str, list[bool]] = {}
-    for a in answers:
-        found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
-    return {q: sum(right) / len(right) for q, right in found.items()}
-
-
-ASKED_ALIKE = ("questions_sha256", "prompt_sha256", "max_tokens", "temperature")
-
-
-def _gains(evaluations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Before against after, question by question, wherever both were asked the same in the same way."""
-
-    def alike(e: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(e["settings"].get(k) for k in ASKED_ALIKE)
-
-    measured = [e for e in evaluations if e["answers"]]
-    before = {alike(e): e for e in measured if e["settings"].get("label") == "before"}
-    gains = []
-    for e in measured:
-        if e["settings"].get("label") != "after" or alike(e) not in before:
-            continue
-        points, low, high = paired_gain(_by_question(before[alike(e)]["answers"]), _by_question(e["answers"]))
-        if points is None:
-            continue
-        gains.append(
-            {
-                "points": _rounded(points),
-                "low": _rounded(low),
-                "high": _rounded(high),
-                "paired": True,
-                "questions": e["settings"]["questions"],
-                "model": e["settings"]["model"],
-            }
-        )
-    return gains
-
-
 def _unknown_costs(
     trainings: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]], money: Mapping[str, Any]
 ) -> list[str]:
@@ -232,7 +179,7 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {run['name']}: {run['status'].replace('_', ' ')}"
     yield ""
     for warning in r["warnings"]:
-        yield f"> **Warning:** {_plain(warning)}"
+        yield f"> **Warning:** {plain(warning)}"
         yield ""
     if run["imported"]:
         yield "Imported: these answers were paid for elsewhere. Money is what their logs say; there was no cap."
@@ -292,37 +239,13 @@ def _after(r: Mapping[str, Any]) -> Iterator[str]:
         for t in r["training"]:
             loss = f"{t['loss_first']:.3f} → {t['loss_last']:.3f}" if t.get("loss_first") is not None else "–"
             yield (
-                f"| {_plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f}"
+                f"| {plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f}"
                 f" | {loss} | {t['cost_usd'] or 'unknown'} |"
             )
-    if r["evaluation"]:
-        yield ""
-        yield "| evaluation | questions | n | accuracy | 95% | tokens an answer | unfinished |"
-        yield "| --- | --- | ---: | ---: | --- | ---: | ---: |"
-        for e in r["evaluation"]:
-            who = f"{e['label']}: {e['model']}" if e["label"] else e["model"]
-            if e["accuracy"] is None:
-                yield f"| {_plain(who)} | {_plain(e['questions'])} | 0 | – | – | – | – |"
-                continue
-            yield (
-                f"| {_plain(who)} | {_plain(e['questions'])} | {e['n']} | {100 * e['accuracy']:.1f}%"
-                f" | {100 * e['low']:.1f}–{100 * e['high']:.1f}% | {e['mean_output_tokens']}"
-                f" | {100 * e['unfinished']:.1f}% |"
-            )
-    for g in r["gains"]:
-        yield ""
-        yield (
-            f"**Gain on {_plain(g['questions'])}: {g['points']:+.1f} points** (95%: {g['low']:+.1f} to"
-            f" {g['high']:+.1f}, paired by question)."
-        )
+    yield from markdown_lines(r)
     yield ""
     left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""
     yield f"Total: {r['total_usd']} USD.{left}"
-
-
-def _plain(text: str) -> str:
-    """Text that came from outside, without what Markdown or HTML would make of it."""
-    return "".join("\\" + c if c in "\\`*_[]#|" else {"<": "&lt;", ">": "&gt;", "\n": " "}.get(c, c) for c in text)
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@ independent of each other.
 """
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import comb, sqrt
 
 Z95 = 1.959963984540054
 """The normal distribution's 97.5% point."""
@@ -81,3 +81,14 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
     half = Z95 * sqrt(variance / (n + 2))
     points = sum(differences) / n
     return 100 * points, 100 * max(-1.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def pass_at_k(samples: int, right: int, k: int) -> float:
+    """The chance that at least one of k samples is right, estimated without bias from `right` of `samples` >= k.
+
+    Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 4, 1)
+    (0.25, 0.5, 1.0)
+    """
+    return 1.0 - comb(samples - right, k) / comb(samples, k)

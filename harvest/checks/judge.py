@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harvest.checks.check import Check, Finding, Work, verdict
 from harvest.checks.code import Code
-from harvest.checks.majority import Majority, judge_together, judged_together, said_by
+from harvest.checks.majority import Majority, agreeing, judge_together, judged_together, said_by
 from harvest.checks.table import CHECKS
 from harvest.sandbox import isolation
 from harvest.trace import Outcome, Question, Verdict
@@ -213,13 +214,16 @@ class Judge:
 
     def together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
         """A verdict on each finished answer to a question that is judged by them all; waits for what takes algebra."""
-        check, read = CHECKS[Majority.name], said_by(question)
+        said = [*map(said_by(question), answers)]
+        return judge_together(said, question, share, partial(self._same, question))
 
-        def same(one: str, other: str) -> bool:
-            work = {"one": one, "other": other, "question": question.question}
-            return self._submit(check, work).result()[0] is Outcome.RIGHT
+    def agreeing(self, question: Question, answers: Iterable[str]) -> list[list[int]]:
+        """The places of answers that state the same, the largest group first; those that state nothing are in none."""
+        return agreeing([*map(said_by(question), answers)], question, partial(self._same, question))
 
-        return judge_together([read(answer) for answer in answers], question, share, same)
+    def _same(self, question: Question, one: str, other: str) -> bool:
+        work = {"one": one, "other": other, "question": question.question}
+        return self._submit(CHECKS[Majority.name], work).result()[0] is Outcome.RIGHT
 
     def close(self) -> None:
         """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""

@@ -185,6 +185,14 @@ def grouped(values: Sequence[str], at_sight: AtASight, same: Same) -> list[list[
     return sorted(found, key=len, reverse=True)
 
 
+def agreeing(said: Sequence[Says], question: Question, same: Same) -> list[list[int]]:
+    """The places of answers that state the same, the largest group first; those that state nothing are in none."""
+    stating = [(place, says.value) for place, says in enumerate(said) if says.value is not None]
+    lettered = bool(options(question.question, question.choices))
+    at_sight = str.__eq__ if lettered else partial(same_at_sight, question.question)
+    return [[stating[p][0] for p in group] for group in grouped([value for _, value in stating], at_sight, same)]
+
+
 def _usual(values: Sequence[str]) -> str:
     """How most of them write it."""
     counts = Counter(values)
@@ -200,11 +208,8 @@ def judge_together(said: Sequence[Says], question: Question, share: Decimal, sam
     if n < 2:
         alone = "one finished answer alone proves nothing: a majority takes two at least"
         return [Verdict(Majority.name, Majority.version, Outcome.NO_ANSWER, alone) for _ in said]
-    stating = [(place, says.value) for place, says in enumerate(said) if says.value is not None]
-    lettered = bool(options(question.question, question.choices))
-    at_sight = str.__eq__ if lettered else partial(same_at_sight, question.question)
-    groups = grouped([value for _, value in stating], at_sight, same)
-    most = [stating[p] for p in groups[0]] if groups else []
+    groups = agreeing(said, question, same)
+    most = [(p, said[p].value or "") for p in groups[0]] if groups else []
     holds = Fraction(len(most), n)
     agree = f"{len(most)} of {n} agree on {shown(_usual([v for _, v in most]))} ({float(holds):.0%})" if most else ""
     figure = float(holds) if most else None
