@@ -2,19 +2,18 @@
 
 import math
 import os
-import random
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl: its trainers send a message when they are built
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
 from peft import LoraConfig
 from torch.nn import functional
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from trl import SFTConfig, SFTTrainer
 
@@ -23,6 +22,7 @@ from finetune.dataset import Examples
 from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
 from finetune.output import CHECKPOINTS_KEPT, tensors_of
 from finetune.render import Tokenizer, end_token
+from finetune.steps import Split, Steps, divided
 from finetune.student import Student
 from harvest.errors import ConfigError
 
@@ -30,40 +30,30 @@ REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
 """What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
 
 
-class StepSampler(Sampler[int]):
-    """Rows in the order of `seed` and epoch; within a step the longest first, so that little is padded.
-
-    Which rows share a step is left to chance: it is the order within, which the gradient does not see.
-    """
-
-    def __init__(self, lengths: Sequence[int], traces_per_step: int, seed: int) -> None:
-        self.lengths, self.traces_per_step, self.seed, self.epoch = lengths, traces_per_step, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(len(self.lengths)))
-        # Seeded by text: the same everywhere, and no number of one epoch meets another seed's.
-        random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
-        for at in range(0, len(order), self.traces_per_step):
-            yield from sorted(order[at : at + self.traces_per_step], key=lambda i: -self.lengths[i])
-
-
 class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with our order of rows, and on a CPU a head that looks at the trained tokens alone.
 
-    `tokens` counts what went through the student since it was built, padding left out.
+    `tokens` counts what went through the student in this process since it was built, padding left out.
     """
 
-    sampler: StepSampler
+    steps: Steps
     tokens: int = 0
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> StepSampler:
-        return self.sampler
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The rows of this process. Accelerate would deal them itself, and fill up an epoch's end with rows that were
+        trained already."""
+        loader = DataLoader(
+            self._remove_unused_columns(self.train_dataset, description="training"),
+            batch_sampler=self.steps,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return prepare_data_loader(
+            loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     def compute_loss(
         self,
@@ -115,8 +105,11 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
         Trainer._save_checkpoint(self, model, trial)
 
 
-def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16: bool) -> SFTConfig:
-    """SFTConfig of a recipe. Raises ConfigError where TRL refuses a value or the batch cannot be divided."""
+def training_config(
+    recipe: Recipe, examples: Examples, parameters: int, *, bf16: bool, processes: int = 1
+) -> SFTConfig:
+    """SFTConfig of a recipe; `processes` each take other rows. Raises ConfigError where TRL refuses a value or the
+    batch cannot be divided."""
     further = recipe.train.further
     for key in lora_keys(further):
         further.pop(key)
@@ -125,12 +118,14 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
     longest = max(map(len, examples.examples))
     micro = further.pop("per_device_train_batch_size", None)
     if micro is None:
-        most = max(1, MICRO_TOKENS[device] // longest)
-        micro = max(d for d in range(1, per_step + 1) if per_step % d == 0 and d <= most)
-    elif micro < 1 or per_step % micro:
+        micro, accumulated = divided(per_step, MICRO_TOKENS[device] // longest, processes)
+    elif micro < 1 or per_step % (micro * processes):
         raise ConfigError(
             f"train.traces_per_step: {per_step} cannot be divided by per_device_train_batch_size = {micro}"
+            + (f" in {processes} processes" if processes > 1 else "")
         )
+    else:
+        accumulated = per_step // (micro * processes)
     settings: dict[str, Any] = {
         "activation_checkpointing": parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device],
         "bf16": bf16,
@@ -152,7 +147,7 @@ def training_config(recipe: Recipe, examples: Examples, parameters: int, *, bf16
             learning_rate=recipe.train.learning_rate,
             seed=recipe.train.seed,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=per_step // micro,
+            gradient_accumulation_steps=accumulated,
             max_length=recipe.render.max_tokens,
             dataset_kwargs={"skip_prepare_dataset": True},
             use_cpu=device == "cpu",
@@ -170,15 +165,22 @@ def _refused(e: Exception) -> str:
 
 
 def build_trainer(
-    recipe: Recipe, examples: Examples, tokenizer: Tokenizer, model: PreTrainedModel, config: SFTConfig
+    recipe: Recipe,
+    examples: Examples,
+    tokenizer: Tokenizer,
+    model: PreTrainedModel,
+    config: SFTConfig,
+    world: tuple[int, int] = (1, 0),
 ) -> WinnowTrainer:
-    """The trainer, and the proof that the rows it holds are the rows that were rendered."""
-    rows = Dataset.from_dict(
-        {
-            "input_ids": [list(e.ids) for e in examples.examples],
-            "labels": [e.labels for e in examples.examples],
-        }
-    )
+    """The trainer, and the proof that the rows it holds are the rows that were rendered.
+
+    `world`: in how many processes of other rows, and which of them this is.
+    """
+    ids, labels = [list(e.ids) for e in examples.examples], [e.labels for e in examples.examples]
+    if world[0] > 1:  # what a process reads while others have the last rows of an epoch; nothing is learnt from it
+        ids.append([end_token(tokenizer)] * 2)
+        labels.append([-100] * 2)
+    rows = Dataset.from_dict({"input_ids": ids, "labels": labels})
     try:
         lora = None
         if recipe.method == "lora":
@@ -190,10 +192,11 @@ def build_trainer(
         trainer.get_optimizer_cls_and_kwargs(config, model)
     except REFUSALS as e:
         raise ConfigError(_refused(e)) from None
-    trainer.sampler = StepSampler(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed)
+    split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, *world)
+    trainer.steps = Steps(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)
     held = trainer.train_dataset
-    assert len(held) == len(examples.examples)
-    assert all(row["labels"] == e.labels for row, e in zip(held, examples.examples, strict=True))
+    assert len(held) == len(labels)
+    assert all(row["labels"] == of for row, of in zip(held, labels, strict=True))
     # Generation must stop where the training rows do, whatever the tokenizer calls its end token.
     trainer.model.generation_config.eos_token_id = end_token(tokenizer)
     # transformers' own printing; ours is on stderr.

@@ -70,8 +70,8 @@ def trainer_for(recipe: Path, **changes: Any) -> Any:
     """(trainer, examples) of a recipe, in this process."""
     from finetune.config import read_recipe
     from finetune.dataset import examples
-    from finetune.trainer import build_trainer, training_config
     from finetune.student import find, load_model
+    from finetune.trainer import build_trainer, training_config
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
     made = examples(read, smol_tokenizer())
@@ -109,18 +109,18 @@ def test_labels_are_the_turn_and_its_end_and_padding_is_not_trained(make: Make) 
 
 
 def test_rows_share_a_step_by_chance_and_lie_in_it_by_length() -> None:
-    from finetune.trainer import StepSampler
+    from finetune.steps import Split, Steps
 
     lengths = [random.Random(i).randint(1, 900) for i in range(50)]
-    sampler = StepSampler(lengths, 16, seed=3)
-    first = list(sampler)
-    assert sorted(first) == list(range(50))
-    assert list(sampler) == first
-    for at in range(0, 50, 16):
-        step = [lengths[i] for i in first[at : at + 16]]
-        assert step == sorted(step, reverse=True)
-    sampler.set_epoch(1)
-    assert {frozenset(first[:16])} != {frozenset(list(sampler)[:16])}
+    steps = Steps(lengths, 16, 3, Split(4, 4))
+    first = list(steps.steps())
+    assert sorted(i for step in first for i in step) == list(range(50))
+    assert list(steps.steps()) == first
+    for step in first:
+        assert [lengths[i] for i in step] == sorted((lengths[i] for i in step), reverse=True)
+    assert [i for rows in steps for i in rows] == [i for step in first for i in step]
+    steps.set_epoch(1)
+    assert set(first[0]) != set(next(steps.steps()))
 
 
 def test_the_loss_is_trls_own(make: Make) -> None:
@@ -334,8 +334,8 @@ def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> None:
-    from finetune.trainer import student_parameters
     from finetune.student import find, load_model
+    from finetune.trainer import student_parameters
 
     model = load_model(find(str(student)), torch.float32)
     assert student_parameters(find(str(student))) == sum(p.numel() for p in model.parameters())
