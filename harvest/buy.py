@@ -47,7 +47,7 @@ class Buyer:
         """
         worst = self._worst_pusd(body, ask.max_tokens)
         return await self.ledger.do(
-            Store.reserve, self.run.id, question_id, ask.sample, ask.max_tokens, key, worst, now(), judges
+            Store.reserve, self.run.id, question_id, ask, key, worst, now(), judges, free=self.run.is_free
         )
 
     async def send(

@@ -265,6 +265,82 @@ class JudgeModel(Teacher):
     """The verdicts of the checks that it is asked about."""
 
 
+class Filters(Section):
+    """Which accepted answers are not trained on: docs/filters.md has an example of each filter, both ways."""
+
+    format: bool = True
+    """Refuses what does not fit the training format: no answer, tags of a layout or of a chat template in the text, no
+    final box or fenced program where one was asked for, two answers in boxes apart."""
+    refusal: bool = True
+    """Refuses answers that refuse ("I can't help with that")."""
+    language: Literal[False, "question", "ar", "cs", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "hu", "id",
+                      "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "vi", "zh"] = "question"
+    """Refuses chains and answers that are in another language than the question ("question"), or than the one named
+    here, or that slip into another. false turns it off."""
+    repetition: bool = True
+    """Refuses chains and answers that repeat themselves, at the end or before."""
+    meta: bool = True
+    """Refuses talk about a reference answer, a hidden hint, a system message, a grader, or being a language model."""
+    leaked_gold: bool = True
+    """Refuses answers to a question, or under a prompt, that told the gold answer."""
+    no_chain: bool = False
+    """Refuses answers without a chain."""
+    short_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
+    """Refuses chains of fewer tokens than this, by the endpoint's count, else about 3.8 characters to one. 0: off."""
+    long_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
+    """Refuses chains of more tokens than this, counted in the same way. 0: off."""
+
+    @model_validator(mode="after")
+    def _some_length_is_left(self) -> "Filters":
+        if self.long_chain and self.short_chain > self.long_chain:
+            raise ValueError(f"short_chain ({self.short_chain}) is above long_chain ({self.long_chain}): no chain fits")
+        return self
+
+
+class Rewrite(Section):
+    """The teacher's free form brought into the training format, by rules that change no number: docs/filters.md."""
+
+    on: bool = False
+    """Rewrites answers before the filters see them. The check judges again; one that fails stays as it was. Both
+    versions are kept."""
+
+
+class Export(Section):
+    """How the dataset is written: by collect, import, verify, and by `harvest export` where no flag says otherwise."""
+
+    layout: Literal["messages", "trl", "prompt-completion", "axolotl", "sharegpt", "llama-factory"] = "messages"
+    """Who trains on it: docs/export.md has a line of each."""
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    """JSON lines, or Parquet."""
+    which: Literal["selected", "accepted", "all"] = "selected"
+    """Traces that the selection kept; all that passed their checks; every whole reply, with `accepted` and `reason`."""
+    reasoning: Literal["inline", "apart", "none"] = "inline"
+    """The chain in the content between marks; in a field of its own beside the content; or left out."""
+    reasoning_field: Literal["reasoning_content", "thinking", "reasoning"] = "reasoning_content"
+    """The field's name under reasoning = "apart": what the student's chat template reads (gpt-oss: thinking)."""
+    marks: Literal["think", "sky-t1"] = "think"
+    """The marks around a chain that stands in the content."""
+    columns: Literal["all", "training"] = "all"
+    """All that is known of a trace after its training part, or the training part alone."""
+    shard_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
+    """Megabytes of one file, about. What fits into one is one file."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Export":
+        if self.reasoning == "apart" and self.layout in ("sharegpt", "llama-factory"):
+            raise ValueError(
+                f'reasoning = "apart": readers of the layout {self.layout} know no field for a chain and would drop it:'
+                ' take "inline"'
+            )
+        if self.marks != "think" and self.reasoning != "inline":
+            raise ValueError(f'marks = "{self.marks}": no marks are written under reasoning = "{self.reasoning}"')
+        if self.reasoning_field != "reasoning_content" and self.reasoning != "apart":
+            raise ValueError(
+                f'reasoning_field = "{self.reasoning_field}": it is written under reasoning = "apart" alone'
+            )
+        return self
+
+
 class RunConfig(Section):
     """One run: what is asked, of whom, how, and for how much."""
 
@@ -286,6 +362,9 @@ class RunConfig(Section):
     budget: Budget = Budget()
     checks: Checks = Checks()
     judge: JudgeModel | None = None
+    filters: Filters = Filters()
+    rewrite: Rewrite = Rewrite()
+    export: Export = Export()
 
     @model_validator(mode="before")
     @classmethod
@@ -355,7 +434,7 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in _faults(e))) from None
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from None
 
 
 def parse_value(text: str) -> Any:
@@ -410,7 +489,8 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _faults(e: ValidationError) -> Iterator[str]:
+def faults(e: ValidationError) -> Iterator[str]:
+    """A line for each."""
     for fault in e.errors(include_url=False):
         loc = [str(p) for p in fault["loc"] if not str(p).startswith("function-")]
         where = ".".join(loc)

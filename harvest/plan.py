@@ -123,7 +123,9 @@ def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int
         for a in latest
     )
     used = {a.sample for a in mine} | {a.sample for a in owed}
-    fresh = [] if stuck else [Ask(n, sampling.max_tokens, place) for n in range(sampling.samples) if n not in used]
+    # The first ones leave side by side, so each is owed whatever became of the others: a kill in between is no end.
+    last = min(sampling.samples, sampling.stop_after_accepted) if stuck else sampling.samples
+    fresh = [Ask(n, sampling.max_tokens, place) for n in range(last) if n not in used]
     if together:
         return tuple(owed + fresh)
     most = sampling.stop_after_accepted - accepted

@@ -6,7 +6,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import uvloop
 from harvest import prompt as prompts
 from harvest.checks import Judge, gold_problems
 from harvest.collect import Collection, Tally
-from harvest.config import RUN_NAME, RunConfig, runs_folder
+from harvest.config import RUN_NAME, Export, RunConfig, runs_folder
 from harvest.doctor import DROPPABLE, Diagnosis, before_asking, diagnose
 from harvest.errors import (
     AttemptFailed,
@@ -28,7 +28,7 @@ from harvest.errors import (
     TeacherRefused,
     WinnowError,
 )
-from harvest.export import export
+from harvest.export import export, export_settings
 from harvest.importing import (
     Gold,
     Intake,
@@ -120,7 +120,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             return ending.exit_code
         try:
             report = _write_report(store, config.name, live=False)
-            to, _ = _write_export(store, config.name, to=None, which="selected", form="jsonl", report=report)
+            to, _ = _write_export(store, config.name, report)
         except OSError as e:
             say(f"error: {run.folder} cannot be written: {e.strerror}. The store has all of it: `harvest report` later")
             return ending.exit_code or InputError.exit_code
@@ -140,9 +140,8 @@ def start(run: Run, store: Store, judge: Judge, key: str | None, judge_key: str 
 async def _session(run: Run, store: Store, judge: Judge, key: str | None, judge_key: str | None) -> Ending:
     ledger = Ledger(store)
     second = as_judge(run)
-    free, free_judge = run.is_free, second is not None and second.is_free
     try:
-        session_id = await ledger.do(Store.begin_session, run.id, free, now(), free_judge)
+        session_id = await ledger.do(Store.begin_session, run.id, now())
         await ledger.do(Store.reopen, run.id)
         figures = await ledger.do(Store.counts, run.id)
         tally = Tally(figures["questions"], figures["ended"], figures["accepted"], figures["rejected"])
@@ -167,7 +166,7 @@ async def _session(run: Run, store: Store, judge: Judge, key: str | None, judge_
         ending = _ending(collection)
         limited_by = _limited_by(collection, run, tally)
         try:
-            await ledger.do(Store.hold_unsettled, run.id, free, now(), free_judge)
+            await ledger.do(Store.hold_unsettled, run.id, now())
             await ledger.do(Store.end_session, session_id, ending.status, tally.peak_in_flight, limited_by, now())
         except StoreUnusable:
             # The next start books what is still out; here the first cause is what the user must hear of.
@@ -371,7 +370,7 @@ def import_answers(
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
-            to, _ = _write_export(store, name, to=None, which="selected", form="jsonl", report=report)
+            to, _ = _write_export(store, name, report)
     return {"run": name, "lines": intake.as_json(), "judged": judged.judged, "dataset": str(to), "report": report}
 
 
@@ -386,10 +385,8 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
-            dataset = runs_folder() / name / "dataset"
-            if said["judged"] and dataset.is_dir():
-                form = "parquet" if (dataset / "train.parquet").exists() else "jsonl"
-                _write_export(store, name, to=None, which="selected", form=form, report=report)
+            if said["judged"] and (runs_folder() / name / "dataset").is_dir():
+                _write_export(store, name, report)
         end_pass(store, run_id, said)
     return {"run": name, **said}
 
@@ -433,7 +430,7 @@ def _importing(store: Store, settings: dict[str, Any]) -> Iterator[int]:
         kept = json.dumps(store.config_of(settings["name"]), indent=2, ensure_ascii=False)
         write_whole(folder / "config.json", kept + "\n")
     with store.transaction():
-        session_id = store.begin_session(run_id, False, now())
+        session_id = store.begin_session(run_id, now())
     status = "interrupted"
     try:
         yield run_id
@@ -475,18 +472,35 @@ def _write_report(store: Store, name: str, *, live: bool) -> dict[str, Any]:
     return report
 
 
-def write_export(name: str, url: str, *, to: Path | None, which: str, form: str) -> tuple[Path, int]:
-    """The dataset folder and how many rows it has."""
+def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, Any]) -> tuple[Path, int, Export]:
+    """The dataset folder, how many rows it has, and how it is written: as the run's [export] says, with what is
+    `given` put over it."""
     with _reading(url) as store, _writing(to or runs_folder() / name):
         report = fold(store.figures(store.run_id(name)), live=is_being_written(url))
-        return _write_export(store, name, to=to, which=which, form=form, report=report)
+        settings = export_settings(store.config_of(name) or {}, given)
+        return *_write_export(store, name, report, to, settings), settings
 
 
 def _write_export(
-    store: Store, name: str, *, to: Path | None, which: str, form: str, report: dict[str, Any]
+    store: Store, name: str, report: dict[str, Any], to: Path | None = None, settings: Export | None = None
 ) -> tuple[Path, int]:
     config = store.config_of(name) or {}
     prompt = prompts.parse(config["prompt_text"], Path(config["prompt"]).stem, "the run's prompt")
-    to = to or runs_folder() / name / "dataset"
-    n = export(store, store.run_id(name), config, prompt, to, which=which, form=form, report=report)
-    return to, n
+    to, settings = to or runs_folder() / name / "dataset", settings or export_settings(config, {})
+    total = _rows_to_come(report, settings.which)
+    with steps("export") as told:
+        census = export(
+            store, store.run_id(name), config, prompt, to, settings, report,
+            lambda n: told(n, total, f"{n:,} of {total:,} rows"),
+        )  # fmt: skip
+    if census.quoting_marks:
+        say(
+            f"warning: {census.quoting_marks:,} of {census.rows:,} rows quote the marks around a chain in their text,"
+            " and a reader may cut them there: --reasoning apart keeps chain and answer in fields of their own"
+        )
+    return to, census.rows
+
+
+def _rows_to_come(report: dict[str, Any], which: str) -> int:
+    traces = report["traces"]
+    return int(traces[which] if which != "all" else traces["accepted"] + sum(traces["rejected"].values()))

@@ -1,7 +1,8 @@
 """The tables and every statement on them: the only user of SQL.
 
-An attempt asks the teacher; one that `judges` another (by its id, else 0) asks a model what it thinks of that one's
-answer, through the same money.
+An attempt asks a teacher, by its place in the run's list, for what may become a trace, and has 0 in `judges`. One
+that `judges` another (by its id) asks a model what it thinks of that one's answer, and one with STUDENT there is the
+student's own try: both through the same money, and neither is ever a trace.
 
 Data is appended: a step adds rows and changes none that an earlier step wrote, but for the state of a try that
 is still out. Money moves in whole picodollars, and each statement that moves it stands in the transaction that
@@ -21,14 +22,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import zstandard
 
 from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.money import Usage
 from harvest.ruling import Ruling
-from harvest.trace import Attempt, Question, Reply, Verdict
+from harvest.trace import Ask, Attempt, Question, Reply, Verdict
 from harvest.untrusted import clean
 
 Row = sqlite3.Row
@@ -98,7 +99,31 @@ TABLES = """
 """
 
 
-MIGRATIONS = (TABLES,)
+SEVERAL_TEACHERS = """
+    CREATE TABLE attempt_of_several (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      teacher INTEGER NOT NULL DEFAULT 0, sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL,
+      state TEXT NOT NULL DEFAULT 'open', answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER,
+      reason TEXT, judges INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (run_id, question_id, teacher, sample, max_tokens, judges)
+    ) STRICT;
+    INSERT INTO attempt_of_several (id, run_id, question_id, sample, max_tokens, key, state, answer_try, reused,
+      accepted, reason, judges) SELECT id, run_id, question_id, sample, max_tokens, key, state, answer_try, reused,
+      accepted, reason, judges FROM attempt;
+    DROP TABLE attempt;
+    ALTER TABLE attempt_of_several RENAME TO attempt;
+    CREATE INDEX attempt_judges ON attempt (judges) WHERE judges != 0;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+    UPDATE try SET cost_source = 'free' WHERE state = 'sent' AND run_id IN
+      (SELECT id FROM run WHERE json_extract(config, '$.teacher.local') IS NOT NULL)
+      AND attempt_id IN (SELECT id FROM attempt WHERE judges = 0);
+    ALTER TABLE question ADD COLUMN stratum TEXT NOT NULL DEFAULT '';
+    ALTER TABLE question ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX question_turn ON question (run_id, turn, stratum, id) WHERE status = 'open';
+"""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS)
 """Migration n brings a store of version n to n + 1. Add at the end; never change one that has been released."""
 
 
@@ -124,6 +149,9 @@ class OpenQuestion:
     id: int
     question: Question
     attempts: tuple[Attempt, ...]
+    """The teachers' and the student's."""
+    stratum: str = ""
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +167,19 @@ class StoredAnswer:
 
 STORED = (
     "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
-    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered' AND judges = 0"
+    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered' AND judges <= 0"
     " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
     " WHERE attempt_id = attempt.id AND verdict.id > :newer_than) END"
 )
 """Answers that are to be judged."""
+
+THEIRS = {
+    "teacher": "NOT IN (SELECT id FROM attempt WHERE judges != 0)",
+    "judge": "IN (SELECT id FROM attempt WHERE judges != 0 AND judges > 0)",
+    "student": "IN (SELECT id FROM attempt WHERE judges != 0 AND judges < 0)",
+}
+"""Whose attempts: in the words of the index on them."""
 
 
 def _stored(run_id: int, unless: Mapping[str, str] | None, newer_than: int) -> dict[str, Any]:
@@ -208,9 +243,10 @@ class Store:
         if write:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("PRAGMA foreign_keys = ON")
+        self.db.execute("PRAGMA foreign_keys = OFF")  # a table that others refer to may be made anew
         for n, migrate in enumerate(MIGRATIONS[version:], version + 1):
             self.db.executescript(f"BEGIN IMMEDIATE; {migrate} PRAGMA user_version = {n:d}; COMMIT;")
+        self.db.execute("PRAGMA foreign_keys = ON")
 
     def close(self) -> None:
         self.db.close()
@@ -264,12 +300,15 @@ class Store:
         )
         return self.run_id(name)
 
-    def put_question(self, run_id: int, question: Question) -> bool:
-        """Whether it was new. Raises StoreUnusable where the run asks something else under this id."""
+    def put_question(self, run_id: int, question: Question, stratum: str = "") -> bool:
+        """Whether it was new. Raises StoreUnusable where the run asks something else under this id.
+
+        `stratum` names the questions that are alike in what is known before asking (harvest/order.py).
+        """
         body = question.model_dump_json(exclude_none=True)
         added = self.db.execute(
-            "INSERT INTO question (run_id, name, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (run_id, question.id, body),
+            "INSERT INTO question (run_id, name, body, stratum) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (run_id, question.id, body, stratum),
         ).rowcount
         if added:
             return True
@@ -305,9 +344,9 @@ class Store:
         by_status = self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
         row = self.db.execute(
             "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
-            " coalesce(sum(state = 'answered' AND accepted IS NULL), 0) AS unjudged FROM attempt"
-            " WHERE run_id = ? AND judges = 0",
-            (run_id,),
+            " (SELECT count(*) FROM attempt WHERE run_id = :run AND judges <= 0 AND state = 'answered'"
+            "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND judges = 0",
+            {"run": run_id},
         ).fetchone()
         spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
         total = sum(by_status.values())
@@ -318,15 +357,27 @@ class Store:
         kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
             "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
-            " WHERE run_id = ? AND state = 'failed' AND judges = 0 AND reason IN (SELECT value FROM json_each(?)))",
+            " WHERE run_id = ? AND state = 'failed' AND judges <= 0 AND reason IN (SELECT value FROM json_each(?)))",
             (run_id, kinds),
         ).rowcount
         self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges = 0"
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges <= 0"
             " AND reason IN (SELECT value FROM json_each(?))",
             (run_id, kinds),
         )
         return n
+
+    def reopen_failed(self, run_id: int) -> None:
+        """Every attempt that failed is owed again, whatever it failed for: somebody asked for it once more."""
+        self.db.execute(
+            "UPDATE question SET status = 'open' WHERE run_id = ? AND id IN (SELECT question_id FROM attempt"
+            " WHERE state = 'failed' AND judges = 0)",
+            (run_id,),
+        )
+        self.db.execute(
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges = 0",
+            (run_id,),
+        )
 
     def reopen_all(self, run_name: str) -> None:
         """Every question is planned anew, after a change of how often to ask; what is bought stays bought."""
@@ -335,30 +386,88 @@ class Store:
     def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
         """The next open questions with what became of their attempts, in the order they were given."""
         rows = self.db.execute(
-            "SELECT id, body FROM question WHERE run_id = ? AND status = 'open' AND id > ? ORDER BY id LIMIT ?",
+            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND id > ?"
+            " ORDER BY id LIMIT ?",
             (run_id, after, limit),
         ).fetchall()
+        return self._open(rows)
+
+    def _open(self, rows: list[Row]) -> list[OpenQuestion]:
         return [
-            OpenQuestion(r["id"], Question.model_validate_json(r["body"]), tuple(self._attempts(r["id"]))) for r in rows
+            OpenQuestion(
+                r["id"],
+                Question.model_validate_json(r["body"]),
+                tuple(self._attempts(r["id"])),
+                r["stratum"],
+                r["turn"],
+            )
+            for r in rows
         ]
+
+    def count_turns(self, run_id: int) -> None:
+        """Brings each open question's `turn` up to how many of its answers were judged and not accepted."""
+        self.db.execute(
+            "UPDATE question SET turn = (SELECT count(*) FROM attempt WHERE question_id = question.id AND judges = 0"
+            " AND accepted = 0) WHERE run_id = ? AND status = 'open'",
+            (run_id,),
+        )
+
+    def put_back(self, question_id: int) -> None:
+        """An open question waits for its next turn."""
+        self.db.execute("UPDATE question SET turn = turn + 1 WHERE id = ?", (question_id,))
+
+    def open_strata(self, run_id: int) -> list[tuple[int, str, int]]:
+        """(turn, stratum, how many) of the open questions."""
+        return [
+            tuple(r)
+            for r in self.db.execute(
+                "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2",
+                (run_id,),
+            )
+        ]
+
+    def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
+        """The next open questions of one stratum and turn, in the order they were given."""
+        rows = self.db.execute(
+            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND turn = ?"
+            " AND stratum = ? AND id > ? ORDER BY id LIMIT ?",
+            (run_id, turn, stratum, after, limit),
+        ).fetchall()
+        return self._open(rows)
+
+    def strata(self, run_id: int) -> list[str]:
+        rows = self.db.execute("SELECT DISTINCT stratum FROM question WHERE run_id = ? ORDER BY 1", (run_id,))
+        return [r["stratum"] for r in rows]
+
+    def stratum_outcomes(self, run_id: int) -> list[dict[str, Any]]:
+        """Of each stratum: how many answers the student (`teacher` STUDENT) and the teachers gave, how many of them
+        were right, what they cost in all and how many tokens they took."""
+        return self._all(
+            "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"
+            " coalesce(sum(cost), 0) AS cost_pusd, coalesce(sum(output_tokens), 0) AS output_tokens FROM attempt"
+            " JOIN question ON question.id = question_id"
+            " JOIN try ON try.id = answer_try WHERE attempt.run_id = ? AND judges <= 0 AND accepted IS NOT NULL"
+            " GROUP BY 1, 2 ORDER BY 1, 2",
+            run_id,
+        )
 
     def _attempts(self, question_id: int) -> Iterator[Attempt]:
         for r in self.db.execute(
-            "SELECT id, sample, max_tokens, state, accepted, reason FROM attempt"
-            " WHERE question_id = ? AND judges = 0 ORDER BY id",
+            "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
+            " WHERE question_id = ? AND judges <= 0 ORDER BY id",
             (question_id,),
         ):
             accepted = None if r["accepted"] is None else bool(r["accepted"])
-            yield Attempt(r["id"], r["sample"], r["max_tokens"], r["state"], accepted, r["reason"])
+            yield Attempt(r["id"], r["sample"], r["max_tokens"], r["state"], accepted, r["reason"], r["teacher"])
 
     def close_question(self, question_id: int, status: str) -> None:
         self.db.execute("UPDATE question SET status = ? WHERE id = ?", (status, question_id))
 
     # ---- sessions and events
 
-    def begin_session(self, run_id: int, free: bool, now: str, free_judge: bool = False) -> int:
+    def begin_session(self, run_id: int, now: str) -> int:
         """A start of `collect`. What an earlier one had sent and never settled is held in doubt from here on."""
-        self.hold_unsettled(run_id, free, now, free_judge)
+        self.hold_unsettled(run_id, now)
         self.db.execute(
             "UPDATE session SET status = 'interrupted', ended_at = coalesce("
             " (SELECT max(max(sent_at), coalesce(max(ended_at), '')) FROM try WHERE try.run_id = session.run_id"
@@ -369,14 +478,14 @@ class Store:
             self.db.execute("INSERT INTO session (run_id, started_at) VALUES (?, ?)", (run_id, now)).lastrowid or 0
         )
 
-    def hold_unsettled(self, run_id: int, free: bool, now: str, free_judge: bool = False) -> None:
-        """Tries still out when asking ended: in doubt at their worst case; of a free teacher or judge, merely cut."""
+    def hold_unsettled(self, run_id: int, now: str) -> None:
+        """Tries still out when asking ended: in doubt at their worst case; of who costs nothing, merely cut."""
         self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
         self.db.execute(
             "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
             " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'"
-            " AND CASE WHEN (SELECT judges FROM attempt WHERE id = attempt_id) THEN ? ELSE ? END",
-            (now, run_id, free_judge, free),
+            " AND cost_source = 'free'",
+            (now, run_id),
         )
         self.db.execute(
             "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"
@@ -403,24 +512,24 @@ class Store:
     # ---- money: reserve, settle
 
     def reserve(
-        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, worst_pusd: int, now: str,
-        judges: int = 0,
+        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, judges: int = 0,
+        free: bool = False,
     ) -> Sent | Reused | None:  # fmt: skip
-        """One more try for an attempt, its worst case reserved under the cap.
+        """One more try for an attempt, its worst case reserved under the cap; `free` where it costs nothing.
 
         None: the cap has no room for it now, nothing was written. Reused: an answer with this key was bought
         before, nothing is sent. The guard stands in the statement, so no two tries can pass it together.
         """
         row = self.db.execute(
-            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND sample = ? AND max_tokens = ?"
-            " AND judges = ?",
-            (run_id, question_id, sample, max_tokens, judges),
+            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
+            " AND max_tokens = ? AND judges = ?",
+            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, judges),
         ).fetchone()
         bought = self.db.execute(
             "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
         ).fetchone()
         if bought is not None:
-            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key, judges)
+            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key, judges)
             self.db.execute(
                 "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try"
                 " WHERE id = :id",
@@ -434,20 +543,19 @@ class Store:
         ).rowcount
         if not fits:
             return None
-        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, sample, max_tokens, key, judges)
+        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key, judges)
         try_id = self.db.execute(
-            "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, ?, ?)",
-            (attempt_id, run_id, worst_pusd, now),
+            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source) VALUES (?, ?, ?, ?, ?)",
+            (attempt_id, run_id, worst_pusd, now, "free" if free else None),
         ).lastrowid
         return Sent(attempt_id, int(try_id or 0), worst_pusd)
 
-    def _new_attempt(
-        self, run_id: int, question_id: int, sample: int, max_tokens: int, key: str, judges: int = 0
-    ) -> int:
+    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str, judges: int = 0) -> int:
         return int(
             self.db.execute(
-                "INSERT INTO attempt (run_id, question_id, sample, max_tokens, key, judges) VALUES (?, ?, ?, ?, ?, ?)",
-                (run_id, question_id, sample, max_tokens, key, judges),
+                "INSERT INTO attempt (run_id, question_id, teacher, sample, max_tokens, key, judges)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, key, judges),
             ).lastrowid
             or 0
         )
@@ -579,16 +687,16 @@ class Store:
     def unjudged(self, run_id: int) -> list[tuple[int, Question, Attempt, Reply]]:
         """Answers that an earlier start stored and did not live to judge, each with its question's row."""
         rows = self.db.execute(
-            "SELECT attempt.id AS id, question_id, body, sample, max_tokens, answer_try FROM attempt"
+            "SELECT attempt.id AS id, question_id, body, teacher, sample, max_tokens, answer_try FROM attempt"
             " JOIN question ON question.id = question_id WHERE attempt.run_id = ? AND attempt.state = 'answered'"
-            " AND accepted IS NULL AND judges = 0 ORDER BY attempt.id",
+            " AND accepted IS NULL AND judges <= 0 ORDER BY attempt.id",
             (run_id,),
         ).fetchall()
         return [
             (
                 r["question_id"],
                 Question.model_validate_json(r["body"]),
-                Attempt(r["id"], r["sample"], r["max_tokens"], "answered"),
+                Attempt(r["id"], r["sample"], r["max_tokens"], "answered", teacher=r["teacher"]),
                 self.reply(r["answer_try"]),
             )
             for r in rows
@@ -598,7 +706,7 @@ class Store:
         """(attempt, its answer) of all that were answered to one question, read as it goes."""
         for r in self._all(
             "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND judges = 0"
-            " ORDER BY sample, max_tokens",
+            " ORDER BY teacher, sample, max_tokens",
             question_id,
         ):
             yield r["id"], self.reply(r["answer_try"])
@@ -674,7 +782,7 @@ class Store:
         sample = self._one(
             "SELECT coalesce(max(sample) + 1, 0) FROM attempt WHERE run_id = ? AND question_id = ?", run_id, question_id
         )
-        attempt_id = self._new_attempt(run_id, question_id, sample, 0, key)
+        attempt_id = self._new_attempt(run_id, question_id, Ask(sample, 0), key)
         try_id = int(
             self.db.execute(
                 "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, 0, ?)",
@@ -690,10 +798,10 @@ class Store:
     # ---- judging what is stored
 
     def stored_answers(
-        self, run_id: int, after: tuple[int, int, int], limit: int, most_bytes: int, unless: Mapping[str, str] | None,
-        newer_than: int = 0,
+        self, run_id: int, after: tuple[int, int, int, int], limit: int, most_bytes: int,
+        unless: Mapping[str, str] | None, newer_than: int = 0,
     ) -> list[StoredAnswer]:  # fmt: skip
-        """The next answers by question, sample and limit: `limit` of them, or fewer that fill `most_bytes` packed.
+        """The next answers by question, teacher, sample and limit: `limit` of them, or as many as fill `most_bytes`.
 
         `unless` leaves out those that a check has judged in its version there, by a verdict newer than the id
         `newer_than`; None takes those alone that were never judged.
@@ -702,18 +810,22 @@ class Store:
         with closing(
             self.db.execute(
                 "SELECT attempt.id AS attempt_id, attempt.question_id, attempt.sample, attempt.max_tokens,"
-                " attempt.accepted, attempt.reason, question.status, question.body AS question_body, reply.body,"
-                " finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
+                " attempt.teacher, attempt.accepted, attempt.reason, question.status, question.body AS question_body,"
+                " reply.body, finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
                 " cached_input_tokens, output_tokens, reasoning_tokens, cost"
-                f" {STORED} AND (attempt.question_id, attempt.sample, attempt.max_tokens)"
-                " > (:question, :sample, :limit) ORDER BY attempt.question_id, attempt.sample, attempt.max_tokens",
-                _stored(run_id, unless, newer_than) | dict(zip(("question", "sample", "limit"), after, strict=True)),
+                f" {STORED} AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
+                " > (:question, :teacher, :sample, :limit)"
+                " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
+                _stored(run_id, unless, newer_than)
+                | dict(zip(("question", "teacher", "sample", "limit"), after, strict=True)),
             )
         ) as rows:
             for r in rows:
                 size += len(r["body"])
                 accepted = None if r["accepted"] is None else bool(r["accepted"])
-                attempt = Attempt(r["attempt_id"], r["sample"], r["max_tokens"], "answered", accepted, r["reason"])
+                attempt = Attempt(
+                    r["attempt_id"], r["sample"], r["max_tokens"], "answered", accepted, r["reason"], r["teacher"]
+                )
                 question = Question.model_validate_json(r["question_body"])
                 reply = _reply_of(r, self._unpacker)
                 found.append(StoredAnswer(r["question_id"], r["status"], question, attempt, reply))
@@ -730,7 +842,7 @@ class Store:
         return tuple(self._attempts(question_id))
 
     def has_accepted(self, question_id: int) -> bool:
-        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1"
+        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1 AND judges = 0"
         return self.db.execute(statement, (question_id,)).fetchone() is not None
 
     def question_statuses(self, run_id: int) -> dict[str, int]:
@@ -769,34 +881,41 @@ class Store:
             "run": dict(one),
             "sessions": self._all("SELECT * FROM session WHERE run_id = ? ORDER BY id", run_id),
             "questions": self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id),
-            "asked": self._one("SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ?", run_id),
-            **self._tries(run_id, judging=False),
-            "judging": self._tries(run_id, judging=True) | self._opinions(run_id),
+            "asked": self._one(
+                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND judges = 0", run_id
+            ),
+            **self._tries(run_id, "teacher"),
+            "judging": self._tries(run_id, "judge") | self._opinions(run_id),
+            "student": self._tries(run_id, "student") | self._of_student(run_id),
+            "teachers": self._of_teachers(run_id),
             "unpriced": self._one(
                 "SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered' AND cost IS NULL AND doubt IS NULL",
                 run_id,
             ),
             "spent_on": self._pairs(
-                "SELECT CASE WHEN judges THEN 'judging' WHEN answer_try IS NOT try.id THEN 'failed'"
+                "SELECT CASE WHEN judges > 0 THEN 'judging' WHEN judges < 0 THEN 'student'"
+                " WHEN answer_try IS NOT try.id THEN 'failed'"
                 " WHEN accepted = 1 THEN 'accepted' WHEN attempt.reason = 'truncated' THEN 'truncated'"
                 " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
                 " WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
                 run_id,
             ),
-            "accepted": self._one("SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1", run_id),
+            "accepted": self._one(
+                "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND judges = 0", run_id
+            ),
             "rejected": self._pairs(
                 "SELECT coalesce(reason, 'unknown'), count(*) FROM attempt WHERE run_id = ? AND accepted = 0"
-                " GROUP BY 1 ORDER BY 1",
+                " AND judges = 0 GROUP BY 1 ORDER BY 1",
                 run_id,
             ),
             "mean_reasoning_tokens": self._one(
                 "SELECT avg(reasoning_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1",
+                " WHERE attempt.run_id = ? AND accepted = 1 AND judges = 0",
                 run_id,
             ),
             "mean_output_tokens": self._one(
                 "SELECT avg(output_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1",
+                " WHERE attempt.run_id = ? AND accepted = 1 AND judges = 0",
                 run_id,
             ),
             "per_question": self._all(
@@ -810,11 +929,11 @@ class Store:
             "evaluation": self._evaluations(run_id),
         }  # fmt: skip
 
-    def _tries(self, run_id: int, *, judging: bool) -> dict[str, Any]:
-        """Sums and counts of what was asked of the teacher, or of the model that judges."""
-        tries = " FROM try WHERE run_id = :run AND (attempt_id IN (SELECT id FROM attempt WHERE judges > 0)) = :judging"
-        of = {"run": run_id, "judging": judging}
-        reused = "SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND (judges > 0) = :judging"
+    def _tries(self, run_id: int, who: Literal["teacher", "judge", "student"]) -> dict[str, Any]:
+        """Sums and counts of what was asked of the teachers, of the model that judges, or of the student."""
+        tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[who]}"
+        of = {"run": run_id}
+        reused = f"SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND id {THEIRS[who]}"  # noqa: S608 - ours
         return {
             "sent": self._one(f"SELECT count(*) {tries}", of),
             "out": self._one(f"SELECT count(*) {tries} AND state = 'sent'", of),
@@ -835,6 +954,40 @@ class Store:
                 f"SELECT served_model, served_by, system_fingerprint, count(*) AS answers {tries}"
                 " AND state = 'answered' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
                 of,
+            ),
+        }
+
+    def _of_teachers(self, run_id: int) -> list[dict[str, Any]]:
+        """What was asked of each teacher, what it cost and what came of it, by its place."""
+        return self._all(
+            "SELECT place AS teacher, coalesce(sent, 0) AS sent, coalesce(answered, 0) AS answered, accepted,"
+            " questions, coalesce(spent, 0) AS spent, coalesce(in_doubt, 0) AS in_doubt,"
+            " coalesce(unpriced, 0) AS unpriced FROM"
+            " (SELECT teacher AS place, coalesce(sum(accepted), 0) AS accepted,"
+            "  count(DISTINCT question_id) AS questions"
+            "  FROM attempt WHERE run_id = :run AND judges = 0 GROUP BY 1) LEFT JOIN"
+            " (SELECT teacher, count(*) AS sent, sum(try.state = 'answered') AS answered, sum(cost) AS spent,"
+            "  sum(doubt) AS in_doubt, sum(try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
+            "  FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND judges = 0 GROUP BY 1)"
+            " ON teacher = place ORDER BY 1",
+            {"run": run_id},
+        )
+
+    def _of_student(self, run_id: int) -> dict[str, Any]:
+        """How many questions the student was asked and the teachers after it, and what its tries cost."""
+        tries = f"FROM try WHERE run_id = :run AND attempt_id {THEIRS['student']}"
+        return {
+            "questions": self._one(
+                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND judges < 0", run_id
+            ),
+            "left_to_teachers": self._one(
+                "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = ? GROUP BY 1"
+                " HAVING min(judges) < 0 AND max(judges = 0))",
+                run_id,
+            ),
+            "spent": self._one(f"SELECT coalesce(sum(cost), 0) {tries}", {"run": run_id}),
+            "unpriced": self._one(
+                f"SELECT count(*) {tries} AND state = 'answered' AND cost IS NULL AND doubt IS NULL", {"run": run_id}
             ),
         }
 
@@ -882,12 +1035,13 @@ class Store:
         """Attempts that got a whole reply, for exports: `all` of them, or the `accepted`; read as it goes."""
         with closing(
             self.db.execute(
-                "SELECT attempt.id AS attempt_id, attempt.sample, attempt.max_tokens, attempt.accepted, attempt.reason,"
-                " attempt.reused, question.name AS question_name, question.body AS question_body, attempt.answer_try,"
-                " attempt.key, try.*, reply.body FROM attempt JOIN question ON question.id = attempt.question_id"
+                "SELECT attempt.id AS attempt_id, attempt.teacher, attempt.sample, attempt.max_tokens,"
+                " attempt.accepted, attempt.reason, attempt.reused, question.name AS question_name,"
+                " question.body AS question_body, attempt.answer_try, attempt.key, try.*, reply.body"
+                " FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
                 " WHERE attempt.run_id = ? AND judges = 0 AND (? OR attempt.accepted = 1)"
-                " ORDER BY question.id, attempt.sample, attempt.id",
+                " ORDER BY question.id, attempt.teacher, attempt.sample, attempt.id",
                 (run_id, which == "all"),
             )
         ) as rows:
@@ -906,7 +1060,7 @@ class Store:
         q = self.db.execute("SELECT * FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)).fetchone()
         if q is None:
             return None
-        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND judges = 0 ORDER BY id", q["id"])
+        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND judges <= 0 ORDER BY id", q["id"])
         for a in attempts:
             a["tries"] = self._all(
                 "SELECT try.*, reply.try_id IS NOT NULL AS kept FROM try LEFT JOIN reply ON reply.try_id = try.id"
@@ -946,6 +1100,14 @@ class Store:
                 " ON CONFLICT (run_id, key) DO UPDATE SET settings = excluded.settings",
                 (self.run_id(run_name), key, json.dumps(settings, ensure_ascii=False)),
             )
+
+    def evaluation_settings(self, run_name: str, key: str) -> dict[str, Any]:
+        """{} where there is no such evaluation."""
+        found = self.db.execute(
+            "SELECT settings FROM evaluation WHERE id = ?", (self._evaluation_id(run_name, key),)
+        ).fetchone()
+        settings: dict[str, Any] = json.loads(found["settings"]) if found else {}
+        return settings
 
     def put_evaluation_answers(self, run_name: str, key: str, rows: Iterable[dict[str, Any]]) -> None:
         with self.transaction():

@@ -17,7 +17,7 @@ from harvest.questions import has_gold
 from harvest.ruling import Ruling, rule_together, unfinished
 from harvest.run import now
 from harvest.store import Store, StoredAnswer
-from harvest.trace import Outcome, Question, Verdict
+from harvest.trace import STUDENT, Outcome, Question, Verdict
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
@@ -171,10 +171,10 @@ def judge_stored(
 def _pages(
     store: Store, run_id: int, unless: Mapping[str, str] | None, newer_than: int
 ) -> Iterator[list[StoredAnswer]]:
-    after = (0, -1, -1)
+    after = (0, STUDENT, -1, -1)
     while page := store.stored_answers(run_id, after, PAGE, PAGE_BYTES, unless, newer_than):
         last = page[-1]
-        after = (last.question_id, last.attempt.sample, last.attempt.max_tokens)
+        after = (last.question_id, last.attempt.teacher, last.attempt.sample, last.attempt.max_tokens)
         yield page
 
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import harvest.store
 from harvest.errors import FAILURES, Cut, Late, Passing, RowRefused, Throttled
 from harvest.money import Usage
-from harvest.trace import Question, Reply
+from harvest.trace import Ask, Question, Reply
 
 NOW = "2026-11-24T12:00:00.000Z"
 DEADLINE = 10
@@ -92,7 +92,7 @@ class Simulation:
             self.run = self.store.put_run("r", {}, world.cap, NOW)
             for n in range(len(world.fates)):
                 self.store.put_question(self.run, Question(id=str(n), question="?", answer="1", check="math"))
-            self.store.begin_session(self.run, False, NOW)
+            self.store.begin_session(self.run, NOW)
         rows = self.store.db.execute("SELECT id FROM question WHERE run_id = ? ORDER BY id", (self.run,))
         self.questions = [r[0] for r in rows]
         self.queue = list(range(len(world.fates)))[::-1]
@@ -110,7 +110,7 @@ class Simulation:
         while self.events:
             self._step(asking=False)
         with self.store.transaction():
-            self.store.hold_unsettled(self.run, False, NOW)
+            self.store.hold_unsettled(self.run, NOW)
         self._look()
         books = audit(self.store.db, self.run, overbilled=self.overbilled)
         self.store.close()
@@ -122,7 +122,7 @@ class Simulation:
             fate = self.world.fates[n]
             with self.store.transaction():
                 key = f"sha256:{n}"
-                held = self.store.reserve(self.run, self.questions[n], 0, 100, key, fate.worst, NOW)
+                held = self.store.reserve(self.run, self.questions[n], Ask(0, 100), key, fate.worst, NOW)
             self._look()
             if isinstance(held, self.ledger.Reused):
                 raise AssertionError("an answer that is stored was asked for again")
@@ -190,11 +190,11 @@ class Simulation:
         self.store.db.execute("BEGIN IMMEDIATE")
         if self.queue:
             n = self.queue[-1]
-            self.store.reserve(self.run, self.questions[n], 0, 100, f"sha256:{n}", 1, NOW)
+            self.store.reserve(self.run, self.questions[n], Ask(0, 100), f"sha256:{n}", 1, NOW)
         self.store.close()
         self.store = self.ledger.Store.open(self.url)
         with self.store.transaction():
-            self.store.begin_session(self.run, False, NOW)
+            self.store.begin_session(self.run, NOW)
         self.events = [e for e in self.events if e[2] == "bill"]
         heapq.heapify(self.events)
         self.queue += [n for n in self.out if self.world.fates[n].kind != "lost"]

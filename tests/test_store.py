@@ -30,7 +30,7 @@ from harvest.errors import FAILURES, Late, StoreUnusable
 from harvest.ledger import Ledger
 from harvest.money import Usage
 from harvest.store import Reused, Sent, Store
-from harvest.trace import Outcome, Question, Reply, Verdict
+from harvest.trace import Ask, Outcome, Question, Reply, Verdict
 
 NOW = "2026-11-24T12:00:00.000Z"
 
@@ -75,7 +75,7 @@ class Books(RuleBasedStateMachine):
             for n in range(4):
                 self.store.put_question(self.run, question(n))
             self.questions = [q.id for q in self.store.open_questions(self.run, 0, 10)]
-            self.store.begin_session(self.run, False, NOW)
+            self.store.begin_session(self.run, NOW)
 
     def busy(self, key: str) -> bool:
         """Somebody in this session is buying it, or still waits for its late reply."""
@@ -87,7 +87,7 @@ class Books(RuleBasedStateMachine):
         if self.busy(key):
             return
         with self.store.transaction():
-            held = self.store.reserve(self.run, self.questions[n], sample, 100, key, worst, NOW)
+            held = self.store.reserve(self.run, self.questions[n], Ask(sample, 100), key, worst, NOW)
         room = self.cap - self.spent - sum(w for _, w in (*self.out.values(), *self.doubt.values()))
         if key in self.bought:
             assert isinstance(held, Reused)
@@ -139,11 +139,11 @@ class Books(RuleBasedStateMachine):
             self.store.db.execute("BEGIN IMMEDIATE")
             for try_id in list(self.out)[:1]:
                 self.store.settle(try_id, reply(), 0, "config", NOW)
-            self.store.reserve(self.run, self.questions[0], 7, 100, "sha256:never", 1, NOW)
+            self.store.reserve(self.run, self.questions[0], Ask(7, 100), "sha256:never", 1, NOW)
         self.store.close()
         self.store = self._open()
         with self.store.transaction():
-            self.store.begin_session(self.run, False, NOW)
+            self.store.begin_session(self.run, NOW)
         self.doubt |= self.out
         self.out, self.late = {}, {}
 
@@ -151,7 +151,7 @@ class Books(RuleBasedStateMachine):
     def end(self) -> None:
         """An end in order lets go of what is out: in doubt from then on."""
         with self.store.transaction():
-            self.store.hold_unsettled(self.run, False, NOW)
+            self.store.hold_unsettled(self.run, NOW)
         self.doubt |= self.out
         self.out, self.late = {}, {}
 
@@ -203,17 +203,17 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def reserved(store: Store, n: int, worst: int = 10) -> Sent:
-    held = store.reserve(1, n + 1, 0, 100, f"sha256:{n}", worst, NOW)
+    held = store.reserve(1, n + 1, Ask(0, 100), f"sha256:{n}", worst, NOW)
     assert isinstance(held, Sent)
     return held
 
 
 def test_the_cap_is_met_to_the_last_picodollar_and_not_passed(store: Store) -> None:
     reserved(store, 0, 9_999)
-    assert store.reserve(1, 2, 0, 100, "sha256:b", 2, NOW) is None
+    assert store.reserve(1, 2, Ask(0, 100), "sha256:b", 2, NOW) is None
     reserved(store, 1, 1)
-    assert store.reserve(1, 3, 0, 100, "sha256:c", 1, NOW) is None
-    assert isinstance(store.reserve(1, 3, 0, 100, "sha256:c", 0, NOW), Sent)
+    assert store.reserve(1, 3, Ask(0, 100), "sha256:c", 1, NOW) is None
+    assert isinstance(store.reserve(1, 3, Ask(0, 100), "sha256:c", 0, NOW), Sent)
     audit(store.db, 1)
 
 
@@ -230,7 +230,7 @@ def test_a_reply_dearer_than_its_reservation_is_booked_whole(store: Store) -> No
     held = reserved(store, 0, 9_000)
     assert store.settle(held.try_id, reply(), 20_000, "usage.cost", NOW)
     assert audit(store.db, 1, overbilled=True)["spent"] == 20_000
-    assert store.reserve(1, 2, 0, 100, "sha256:b", 0, NOW) is None
+    assert store.reserve(1, 2, Ask(0, 100), "sha256:b", 0, NOW) is None
 
 
 def test_half_surrogates_and_nulls_of_a_teacher_are_stored_and_come_back(store: Store) -> None:
@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(store: Store) -> No
     assert before["reserved"] in (0, 10)
     store.db.execute("PRAGMA max_page_count = 1000000")
     with store.transaction():
-        store.begin_session(1, False, NOW)
+        store.begin_session(1, NOW)
     assert audit(store.db, 1)["in_doubt"] == before["reserved"]
 
 
