@@ -87,8 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     p = command("export", _export, "the traces as a dataset that datasets.load_dataset and TRL take as they are")
     p.add_argument("name", metavar="RUN", help="a run's name or its folder")
     p.add_argument("--to", metavar="DIR", type=Path, help="default: dataset/ in the run's folder")
-    p.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl")
-    p.add_argument("--which", choices=("selected", "accepted", "all"), default="selected")
+    p.add_argument("--format", choices=("jsonl", "parquet"))
+    p.add_argument(
+        "--which", choices=("selected", "accepted", "all"),
+        help="all has every answer, with `accepted` and `reason`: train on both to see what the checks are worth",
+    )  # fmt: skip
+    p.add_argument(
+        "--layout", choices=("messages", "trl", "prompt-completion", "axolotl", "sharegpt", "llama-factory"),
+        help="who trains on it; an example of each: docs/export.md",
+    )  # fmt: skip
+    p.add_argument("--reasoning", choices=("inline", "apart", "none"), help="the chain: in the content, beside it, out")
+    p.add_argument("--reasoning-field", choices=("reasoning_content", "thinking", "reasoning"), help="with apart")
+    p.add_argument("--marks", choices=("think", "sky-t1"), help="around a chain in the content")
+    p.add_argument("--columns", choices=("all", "training"), help="all that is known of a row, or its training part")
+    p.add_argument("--shard-mb", type=int, metavar="MB", help="of one file, about: what is more becomes several")
+    p.epilog = "What no flag says, the run's [export] does: docs/configuration.md"
     p.add_argument("--json", action="store_true", help="print what was written as JSON")
 
     p = command("import", _import, "answers paid for elsewhere become attempts of a run and are judged; again to go on")
@@ -205,8 +218,10 @@ def _export(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     from harvest.session import write_export
 
     name, url = _known_run(args)
-    to, n = write_export(name, url, to=args.to, which=args.which, form=args.format)
-    said = {"run": name, "to": str(to), "rows": n, "which": args.which, "format": args.format}
+    named = ("layout", "format", "which", "reasoning", "reasoning_field", "marks", "columns", "shard_mb")
+    given = {setting: value for setting in named if (value := getattr(args, setting)) is not None}
+    to, n, settings = write_export(name, url, to=args.to, given=given)
+    said = {"run": name, "to": str(to), "rows": n, **settings.model_dump()}
     print(json.dumps(said) if args.json else f"{n} rows in {to}")
     return 0
 

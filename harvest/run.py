@@ -25,7 +25,7 @@ from harvest.trace import Question, content_hash
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
 FREE_TO_CHANGE = {
-    "store", "budget", "checks", "judge",
+    "store", "budget", "checks", "judge", "filters", "rewrite", "export",
     "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.idle_timeout_s",
     "teacher.stop_repeating", "teacher.price_usd_per_mtok", "teacher.terms",
     "teacher.api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted",
