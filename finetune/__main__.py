@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from finetune.estimate import Measured
     from finetune.evaluate import Engine
     from finetune.run import Run
+    from finetune.sampling import Sampling
     from finetune.student import Student
     from harvest.prompt import Prompt
+    from harvest.trace import Question
 
 INTERRUPTED = 130
 OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
@@ -50,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _tell(MissingExtra(f"finetune {args.command}", "train"))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if _speaks():
+            print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has closed it; there is nobody left to tell.
@@ -58,8 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _speaks() -> bool:
+    """Whether this process talks to the user: of those that a launcher started together the first of each machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _tell(e: WinnowError) -> int:
-    for line in str(e).splitlines():
+    for line in str(e).splitlines() if _speaks() else ():
         print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
     return e.exit_code
 
@@ -130,41 +138,55 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--eval-tokens", type=_positive, metavar="T", help="tokens an answer; without it: as a row has")
 
     p = command("eval", _eval, "held-out accuracy with its interval, tokens an answer, unfinished answers")
+    _add_eval(p)
+    return parser
+
+
+def _add_eval(p: argparse.ArgumentParser) -> None:
+    from finetune.sampling import PRESETS
+
     p.add_argument(
-        "student",
-        metavar="STUDENT",
-        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL",
-    )
-    p.add_argument(
-        "--questions",
-        required=True,
-        metavar="F",
-        help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"',
-    )
+        "student", nargs="?", metavar="STUDENT",
+        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL, or the word teacher:"
+        " the teacher of --run, asked as it is there",
+    )  # fmt: skip
+    p.add_argument("--questions", metavar="F", help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"')
     p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
-    p.add_argument("--samples", type=_count, default=1, metavar="N", help="answers for each question")
-    p.add_argument("--max-tokens", type=_count, default=1024, metavar="N", help="most tokens of an answer")
-    p.add_argument("--temperature", type=_temperature, default=0.0, metavar="T", help="0 is greedy")
-    p.add_argument("--seed", type=int, default=0, metavar="N")
     p.add_argument("--limit", type=_count, metavar="N", help="the first N questions alone")
     p.add_argument(
-        "--label",
-        choices=("before", "after"),
+        "--label", choices=("before", "after", "teacher"),
         help="without it: after for what finetune trained, before for what it began with, else neither",
-    )
-    p.add_argument(
-        "--run",
-        dest="run_name",
-        metavar="RUN",
-        help="whose report gets it; without it: the run it was trained on",
-    )
+    )  # fmt: skip
+    p.add_argument("--run", dest="run_name", metavar="RUN", help="whose report gets it; else the run it was trained on")
     p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
+    p.add_argument("--details", type=Path, metavar="FILE", help="every answer with its text, as JSON lines")
+    p.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"),
+        help="asks nothing: B's answers against A's, two files of --details, paired by question",
+    )  # fmt: skip
+    s = p.add_argument_group("how answers are drawn")
+    s.add_argument("--samples", type=_count, metavar="N", help="answers for each question (1)")
+    s.add_argument("--max-tokens", type=_count, metavar="N", help="most tokens of an answer (1024)")
+    s.add_argument("--temperature", type=_temperature, metavar="T", help="0 is greedy (0)")
+    s.add_argument("--top-p", type=_share, metavar="P")
+    s.add_argument("--top-k", type=_count, metavar="K")
+    s.add_argument("--min-p", type=_share, metavar="P")
+    s.add_argument("--seed", type=int, metavar="N", help="(0)")
+    presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
+    s.add_argument("--preset", choices=PRESETS, help=f"as others publish, where nothing else is given. {presets}")
+    s.add_argument("--batch-size", type=_count, metavar="N", help="rows at once on this machine; else what fits")
     e = p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger")
     e.add_argument("--model", metavar="NAME", help="the model's name there")
     e.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
     e.add_argument("--usd", type=_usd, metavar="CAP", help="the most it may be billed")
     e.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
-    return parser
+    e.add_argument("--concurrency", type=_count, metavar="N", help="a ceiling for requests in flight (64)")
+    e.add_argument("--timeout-s", type=_positive, metavar="S", help="for a whole answer (600)")
+    e.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:g}" for k, v in settings.items())
 
 
 def _add_eval_files(p: argparse.ArgumentParser) -> None:
@@ -205,6 +227,13 @@ def _temperature(text: str) -> float:
     return t
 
 
+def _share(text: str) -> float:
+    x = float(text)
+    if not 0 < x <= 1:
+        raise argparse.ArgumentTypeError("above 0, at most 1")
+    return x
+
+
 def _take_overrides(argv: list[str]) -> tuple[list[str], Overrides]:
     """The words without `--section.key value` and `--section.key=value`, and those pairs.
 
@@ -235,15 +264,17 @@ def _recipe_path(args: argparse.Namespace) -> Path:
 def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe, refuse_later
     from finetune.dataset import examples, run_folder
-    from finetune.launch import check_started
-    from finetune.progress import Progress
+    from finetune.launch import check_started, devices, joined
     from finetune.output import unrecorded
+    from finetune.progress import Progress
     from finetune.sft import quiet, sft
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
     refuse_later(recipe)
-    check_started(recipe.launch.strategy, os.environ)
+    gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
+    if not args.dry_run:
+        check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(_recipe_path(args)))
     run = None
     if (name := args.run_name or run_folder(recipe.data)) is not None:
         from finetune.run import find_run
@@ -258,12 +289,16 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     tokenizer = load_tokenizer(student)
     if args.dry_run:
         return _preflight(recipe, student, tokenizer, args, settings=True)
-    rows = examples(recipe, tokenizer)
-    for line in rows.dropped[:20]:
-        print(f"left out: {line}", file=sys.stderr)
-    if len(rows.dropped) > 20:
-        print(f"left out: {len(rows.dropped) - 20} more", file=sys.stderr)
-    return _trained(recipe, sft(recipe, rows, tokenizer, student, Progress("sft")), run, args.json)
+    with joined(os.environ) as world:
+        progress = Progress("sft", mute=not world.is_first)
+        with world.together():
+            rows = examples(recipe, tokenizer)
+        for line in rows.dropped[:20]:
+            progress.say(f"left out: {line}")
+        if len(rows.dropped) > 20:
+            progress.say(f"left out: {len(rows.dropped) - 20} more")
+        block = sft(recipe, rows, tokenizer, student, progress, world)
+        return _trained(recipe, block, run, args.json) if world.is_first else 0
 
 
 def _expected(recipe: "Recipe", lengths: list[int]) -> dict[str, Any] | None:
@@ -428,15 +463,61 @@ def _show(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _eval(args: argparse.Namespace, _: Overrides) -> int:
-    from finetune.evaluate import Memory, Record, Sampling, evaluate, in_words
+    from finetune import answers
+    from finetune.evaluate import Memory, Record, evaluate
     from finetune.progress import Progress
-    from finetune.run import find_run, label_of, layout_of, prompt_of, trained_on
-    from finetune.student import find
+    from finetune.run import label_of, layout_of, prompt_of
     from harvest import prompt as prompts
     from harvest.checks import judged_together
+    from harvest.evaluation import against_teacher, gains, warnings
     from harvest.questions import read_questions
 
-    is_endpoint = args.student.startswith(("http://", "https://"))
+    if args.compare:
+        compared = answers.compare(*args.compare)
+        print(json.dumps(compared, ensure_ascii=False) if args.json else answers.compared_in_words(compared))
+        return 0
+    if not args.student or not args.questions:
+        args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
+    if args.details:
+        answers.check_details(args.details)
+    run = _run_of(args)
+    prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
+    questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
+    if not questions:
+        raise InputError(f"{args.questions}: not one question in it")
+    if (without := next((q for q in questions if judged_together(q)), None)) is not None:
+        raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
+    engine, sampling, label = _asked_of(args, prompt, run, questions)
+    record: Record = run or Memory()
+    label = label or label_of(args.student, run)
+    layout = layout_of(Path(args.student))
+    try:
+        progress = Progress("eval")
+        measured = evaluate(engine, questions, args.questions, prompt, sampling, record, progress, label, layout)
+    finally:
+        if run is not None:
+            _write_report(run)  # also of a part: what is there was asked and paid for
+    if not args.student.startswith(("http://", "https://")):
+        _write_card(Path(args.student))
+    if args.details:
+        answers.write_details(args.details, measured, questions)
+    mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
+    beside = run.evaluations() if run is not None else [mine]
+    trained_on = run.mean_output_tokens() if run is not None else None
+    said = [words for key, words in warnings(beside, trained_on) if key == measured.key]
+    gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
+    against = next((g for g in against_teacher(beside) if g["key"] == measured.key), None)
+    found = measured.entry | {"gain": gain, "against_teacher": against, "warnings": said}
+    for words in said:
+        print(f"warning: {words}", file=sys.stderr)
+    print(json.dumps(found, ensure_ascii=False) if args.json else answers.in_words(found, gain, against))
+    return 0
+
+
+def _run_of(args: argparse.Namespace) -> "Run | None":
+    """The run whose report gets the evaluation, None with a warning where a student's own is not here any more."""
+    from finetune.run import find_run, trained_on
+
     run = find_run(args.run_name, args.store) if args.run_name else trained_on(Path(args.student))
     if run is not None:
         try:
@@ -446,60 +527,71 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
                 raise
             print(f"warning: in no report, since its run is not here: {e}", file=sys.stderr)
             run = None
-    prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
-    questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
-    if not questions:
-        raise InputError(f"{args.questions}: not one question in it")
-    if (without := next((q for q in questions if judged_together(q)), None)) is not None:
-        raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
-    engine = _endpoint(args, prompt, run) if is_endpoint else _student(find(args.student))
-    record: Record = run or Memory()
-    sampling = Sampling(args.max_tokens, args.temperature, args.samples, args.seed)
-    label = args.label or (None if is_endpoint else label_of(args.student, run))
-    found = evaluate(
-        engine,
-        questions,
-        args.questions,
-        prompt,
-        sampling,
-        record,
-        Progress("eval"),
-        label,
-        layout_of(Path(args.student)),
-    )
-    if run is not None:
-        from harvest.session import write_report
-
-        write_report(run.name, run.url)
-    if not is_endpoint:
-        _write_card(Path(args.student))
-    print(json.dumps(found, ensure_ascii=False) if args.json else in_words(found))
-    return 0
+    return run
 
 
-def _student(student: "Student") -> "Engine":
+def _write_report(run: "Run") -> None:
+    from harvest.session import write_report
+
+    write_report(run.name, run.url)
+
+
+def _asked_of(
+    args: argparse.Namespace, prompt: "Prompt", run: "Run | None", questions: "Sequence[Question]"
+) -> "tuple[Engine, Sampling, str | None]":
+    """Who answers, how, and the label that is given or plain from that."""
+    from finetune.sampling import sampling_of
+
+    names = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
+    given = {name: getattr(args, name) for name in names}
+    is_teacher = args.student == "teacher"
+    if is_teacher or args.student.startswith(("http://", "https://")):
+        return _endpoint(args, prompt, run, questions, given)
     from finetune.generate import TransformersEngine
     from finetune.sft import quiet
+    from finetune.student import find
 
+    sampling = sampling_of(args.preset, given)
+    student = find(args.student)
     quiet()
-    return TransformersEngine(student)
+    return TransformersEngine(student, args.batch_size), sampling, args.label
 
 
-def _endpoint(args: argparse.Namespace, prompt: "Prompt", run: "Run | None") -> "Engine":
-    from finetune.endpoint import Endpoint
-    from harvest.config import DEFAULT_STORE
+def _endpoint(
+    args: argparse.Namespace,
+    prompt: "Prompt",
+    run: "Run | None",
+    questions: "Sequence[Question]",
+    given: Mapping[str, Any],
+) -> "tuple[Engine, Sampling, str | None]":
+    from finetune import endpoint
+    from finetune.sampling import sampling_of
+    from harvest.config import DEFAULT_STORE, runs_folder
 
-    if not args.model:
-        raise InputError(f"{args.student}: --model names the model there")
-    return Endpoint(
-        base_url=args.student,
-        model_name=args.model,
-        api_key_env=args.api_key_env,
-        cap_usd=args.usd,
-        price=tuple(args.price) if args.price else None,
-        store=args.store or (run.url if run else DEFAULT_STORE),
+    price = {"input": str(args.price[0]), "output": str(args.price[1])} if args.price else None
+    settings = {"price_usd_per_mtok": price, "timeout_s": args.timeout_s, "max_concurrency": args.concurrency}
+    label = args.label
+    extra, effort, base = endpoint.extra_of(args.extra), None, None
+    if args.student == "teacher":
+        if run is None:
+            raise InputError("teacher: --run names the run whose teacher is asked")
+        teacher, asking = endpoint.teacher_of(runs_folder() / run.name, **settings, api_key_env=args.api_key_env)
+        base = {name: getattr(asking, name) for name in endpoint.OF_SAMPLING}
+        extra, effort, label = {**asking.extra, **extra}, asking.reasoning_effort, label or "teacher"
+    else:
+        settings["max_concurrency"] = args.concurrency or 64
+        teacher = endpoint.teacher_at(args.student, args.model, api_key_env=args.api_key_env, **settings)
+    engine = endpoint.Endpoint(
+        teacher=teacher,
+        questions=questions,
         prompt=prompt,
+        cap_usd=args.usd,
+        store=args.store or (run.url if run else DEFAULT_STORE),
+        with_examples=label == "teacher",
+        extra=extra,
+        reasoning_effort=effort,
     )
+    return engine, sampling_of(args.preset, given, base), label
 
 
 if __name__ == "__main__":

@@ -5,17 +5,22 @@ asks only what is still missing.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from finetune.progress import Progress
 from finetune.render import LAYOUTS, Layout
+from finetune.sampling import Sampling
 from harvest.checks import Judge
-from harvest.prompt import Prompt
 from harvest.evaluation import evaluation_entry
+from harvest.prompt import Prompt
+from harvest.repetition import CHARS_OF_CUT, loop_at_end
+from harvest.reply import REPETITION
 from harvest.trace import Message, Outcome, Question, content_hash
 
+CHANNEL, FINAL_CHANNEL = "<|channel|>", "<|channel|>final<|message|>"
+"""What gpt-oss writes before its chain and before its answer. https://cookbook.openai.com/articles/openai-harmony"""
 Row = dict[str, Any]
 """One stored answer: question_id, sample, outcome, finish_reason, output_tokens, text, cost_pusd."""
 
@@ -38,16 +43,22 @@ class Generated:
     """False: cut at max_tokens, before the student ended its turn."""
     output_tokens: int | None
     cost_pusd: int | None = None
+    is_looping: bool = False
+    """Broken off by the endpoint's stream, since it repeated itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How answers are drawn. Temperature 0 is greedy."""
+class Measured:
+    """An evaluation with all of its answers, as the store has it."""
 
-    max_tokens: int = 1024
-    temperature: float = 0.0
-    samples: int = 1
-    seed: int = 0
+    key: str
+    settings: Row
+    answers: list[Row]
+
+    @property
+    def entry(self) -> Row:
+        """The report's evaluation entry."""
+        return evaluation_entry(self.settings, self.answers)
 
 
 class Engine(Protocol):
@@ -61,6 +72,10 @@ class Engine(Protocol):
     def about(self) -> Mapping[str, Any]:
         """All of it that bears on the answers: weights by checksum, engine, precision. Part of the key."""
 
+    @property
+    def beside(self) -> Mapping[str, Any]:
+        """What else is worth knowing of how it answered: batch size, hardware, who served. No part of the key."""
+
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
         """Each of `asked` once, batch by batch, in whatever order suits the engine."""
 
@@ -70,6 +85,7 @@ class Record(Protocol):
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None: ...
     def answers(self, key: str) -> list[Row]: ...
+    def settings(self, key: str) -> Mapping[str, Any]: ...
 
 
 class Memory:
@@ -77,12 +93,28 @@ class Memory:
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = {}
+        self.kept: dict[str, Mapping[str, Any]] = {}
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        self.kept[key] = dict(settings)
         self.rows.setdefault(key, []).extend(map(dict, rows))
 
     def answers(self, key: str) -> list[Row]:
         return self.rows.get(key, [])
+
+    def settings(self, key: str) -> Mapping[str, Any]:
+        return self.kept.get(key, {})
+
+
+def key_of(engine: Engine, questions: Sequence[Question], prompt: Prompt, sampling: Sampling) -> tuple[str, Row]:
+    """(an evaluation's key, what it is made of). How many samples there are to be is no part of it."""
+    content = {
+        "engine": dict(engine.about),
+        "questions": content_hash([q.model_dump(mode="json") for q in questions]),
+        "prompt_sha256": prompt.sha256,
+        **sampling.content,
+    }
+    return content_hash(content), content
 
 
 def evaluate(
@@ -95,32 +127,26 @@ def evaluate(
     progress: Progress,
     label: str | None = None,
     layout: Layout | None = None,
-) -> dict[str, Any]:
-    """Asks what `record` does not have yet, judges it, keeps it; the report's evaluation entry of all of it.
+) -> Measured:
+    """Asks what `record` does not have yet, judges it, keeps it; all of it.
 
-    `source` names the questions in the report; `label` is "before" or "after", for the gain; `layout` the marks
-    that the student learnt, beside the known ones. The entry's `samples` and its settings' `asked` (answers in
-    all) are those of every start together; what brought no answer stays missing.
+    `source` names the questions in the report; `label` is "before", "after" or "teacher"; `layout` the marks
+    that the student learnt, beside the known ones. `samples` and `asked` (answers in all) in the settings are those
+    of every start together; what brought no answer stays missing.
     """
-    content = {
-        "engine": dict(engine.about),
-        "questions": content_hash([q.model_dump(mode="json") for q in questions]),
-        "prompt_sha256": prompt.sha256,
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "seed": sampling.seed,
-    }
-    key = content_hash(content)
-    names = {"model": engine.model, "questions": source, "label": label, "prompt": prompt.name}
+    key, content = key_of(engine, questions, prompt, sampling)
     there = {(r["question_id"], r["sample"]) for r in record.answers(key)}
     samples = max(sampling.samples, *(1 + s for _, s in there), 1)
-    wanted = samples * len(questions)
     settings = {
         **content,
-        **names,
+        "model": engine.model,
+        "questions": source,
+        "label": label,
+        "prompt": prompt.name,
         "questions_sha256": content["questions"],
         "samples": samples,
-        "asked": wanted,
+        "asked": samples * len(questions),
+        "answered_by": record.settings(key).get("answered_by"),
     }
     if there:
         record.put(key, settings, [])
@@ -130,48 +156,113 @@ def evaluate(
         for s in range(sampling.samples)
         if (q.id, s) not in there
     ]
-    started, tokens, right, done = time.monotonic(), 0, 0, len(there)
-    progress.begin(len(there) + len(asked), len(there))
+    with Judge() as judge:
+
+        def keep(batch: Sequence[tuple[Asked, Generated]]) -> list[Row]:
+            rows = judged(judge, batch, layout)
+            record.put(key, settings, rows)  # with the first of them, so that no empty evaluation is kept
+            return rows
+
+        answered = _ask(engine, asked, sampling, keep, progress, len(there))
+        answers = record.answers(key)
+        if answers:
+            if samples > 2:
+                settings["majority"] = majorities(judge, questions, answers, layout)
+            if asked:
+                settings["answered_by"] = dict(engine.beside)
+            record.put(key, settings, [])
+    if missing := len(asked) - answered:
+        progress.say(f"{missing} of {len(asked) + len(there)} were not answered: the same command asks them again")
+    return Measured(key, settings, answers)
+
+
+def _ask(
+    engine: Engine,
+    asked: Sequence[Asked],
+    sampling: Sampling,
+    keep: Callable[[Sequence[tuple[Asked, Generated]]], list[Row]],
+    progress: Progress,
+    there: int,
+) -> int:
+    """How many were answered, each batch kept at once."""
+    started, tokens, right, done = time.monotonic(), 0, 0, 0
+    progress.begin(there + len(asked), there)
     try:
-        with Judge() as judge:
-            for batch in engine.answers(asked, sampling) if asked else ():
-                if not batch:
-                    continue
-                rows = [judged(judge, a, g, layout) for a, g in batch]
-                record.put(key, settings, rows)  # with the first of them, so that no empty evaluation is kept
-                done += len(rows)
-                tokens += sum(r["output_tokens"] or 0 for r in rows)
-                right += sum(r["outcome"] == Outcome.RIGHT for r in rows)
-                pace = tokens / (time.monotonic() - started)
-                progress.note(done, f"{right}/{done - len(there)} right · {pace:,.0f} tokens/s")
+        for batch in engine.answers(asked, sampling) if asked else ():
+            if not batch:
+                continue
+            rows = keep(batch)
+            done += len(rows)
+            tokens += sum(r["output_tokens"] or 0 for r in rows)
+            right += sum(r["outcome"] == Outcome.RIGHT for r in rows)
+            pace = tokens / (time.monotonic() - started)
+            progress.note(there + done, f"{100 * right / done:.1f}% of {done} right · {pace:,.0f} tokens/s")
     finally:
         progress.close()
-    if missing := len(asked) + len(there) - done:
-        progress.say(f"{missing} of {len(asked) + len(there)} were not answered: the same command asks them again")
-    return evaluation_entry(settings, record.answers(key))
+    return done
 
 
-def judged(judge: Judge, asked: Asked, generated: Generated, layout: Layout | None = None) -> Row:
-    """An answer and its verdict as it is kept. One that was cut short has no answer to judge."""
-    outcome = Outcome.NO_ANSWER
-    if generated.is_finished and (answer := after_chain(generated.text, layout)) is not None:
-        outcome = judge.judge_now(asked.question, answer).outcome
-    return {
-        "question_id": asked.question.id,
-        "sample": asked.sample,
-        "outcome": str(outcome),
-        "finish_reason": "stop" if generated.is_finished else "length",
-        "output_tokens": generated.output_tokens,
-        "text": generated.text,
-        "cost_pusd": generated.cost_pusd,
-    }
+def judged(judge: Judge, answers: Sequence[tuple[Asked, Generated]], layout: Layout | None = None) -> list[Row]:
+    """Answers and their verdicts as they are kept. One that was cut short has no answer to judge."""
+    begun = []
+    for asked, generated in answers:
+        answer = after_chain(generated.text, layout) if generated.is_finished else None
+        begun.append(None if answer is None else judge.begin(asked.question, answer))
+    return [
+        {
+            "question_id": asked.question.id,
+            "sample": asked.sample,
+            "outcome": str(Outcome.NO_ANSWER if verdict is None else verdict().outcome),
+            "finish_reason": _finish(generated),
+            "output_tokens": generated.output_tokens,
+            "text": generated.text,
+            "cost_pusd": generated.cost_pusd,
+        }
+        for (asked, generated), verdict in zip(answers, begun, strict=True)
+    ]
+
+
+def _finish(generated: Generated) -> str:
+    if generated.is_finished:
+        return "stop"
+    return REPETITION if generated.is_looping or loop_at_end(generated.text, CHARS_OF_CUT) else "length"
+
+
+def majorities(
+    judge: Judge, questions: Sequence[Question], answers: Sequence[Row], layout: Layout | None = None
+) -> dict[str, float] | None:
+    """For each question whether what most of its samples state is right: 1 or 0, a tie by its share of right.
+
+    Answers that were cut short or state nothing vote for nothing. Programs state no value: None where all are.
+    """
+    by_question: dict[str, list[Row]] = {}
+    for row in answers:
+        by_question.setdefault(row["question_id"], []).append(row)
+    found = {}
+    for question in questions:
+        if question.check == "code" or question.id not in by_question:
+            continue
+        texts, right = [], []
+        for row in by_question[question.id]:
+            if row["finish_reason"] == "stop" and (answer := after_chain(row["text"], layout)) is not None:
+                texts.append(answer)
+                right.append(row["outcome"] == Outcome.RIGHT)
+        groups = judge.agreeing(question, texts)
+        most = [g for g in groups if len(g) == len(groups[0])]
+        wins = [2 * sum(right[p] for p in g) > len(g) for g in most]
+        found[question.id] = sum(wins) / len(wins) if wins else 0.0
+    return found or None
 
 
 def after_chain(text: str, own: Layout | None = None) -> str | None:
     """The answer after the chain, the whole text where there is none, None where the chain was never ended.
 
-    In the marks of `own`, or in known ones.
+    In the marks of `own`, or in known ones; of gpt-oss's channels the final one.
     """
+    if text.lstrip().startswith(CHANNEL):
+        _, final, text = text.rpartition(FINAL_CHANNEL)
+        if not final:
+            return None
     for layout in (*([own] if own else []), *LAYOUTS.values()):
         try:
             parts = layout.read(text)
@@ -182,16 +273,3 @@ def after_chain(text: str, own: Layout | None = None) -> str | None:
         if parts is not None:
             return parts[1]
     return text
-
-
-def in_words(found: Mapping[str, Any]) -> str:
-    """The entry for a reader."""
-    if found["accuracy"] is None:
-        return f"{found['model']} on {found['questions']}: no answers"
-    share, low, high = (f"{100 * found[k]:.1f}%" for k in ("accuracy", "low", "high"))
-    tokens = "unknown" if found["mean_output_tokens"] is None else f"{found['mean_output_tokens']:.0f}"
-    several = f", {found['samples']} samples each" if found["samples"] > 1 else ""
-    return (
-        f"{found['model']} on {found['n']} questions ({found['questions']}{several}): {share} right, "
-        f"95% interval {low} to {high}; {tokens} tokens an answer, {100 * found['unfinished']:.1f}% unfinished"
-    )

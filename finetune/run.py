@@ -71,6 +71,29 @@ class Run:
         with Store.open(self.url, write=False) as store:
             return store.evaluation_answers(self.name, key)
 
+    def settings(self, key: str) -> dict[str, Any]:
+        """An evaluation's settings, {} where there is none."""
+        from harvest.store import Store
+
+        with Store.open(self.url, write=False) as store:
+            return store.evaluation_settings(self.name, key)
+
+    def mean_output_tokens(self) -> float | None:
+        """Of its accepted traces."""
+        from harvest.store import Store
+
+        with Store.open(self.url, write=False) as store:
+            found: float | None = store.figures(store.run_id(self.name))["mean_output_tokens"]
+            return found
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """All of them: key, settings, and answers without their texts."""
+        from harvest.store import Store
+
+        with Store.open(self.url, write=False) as store:
+            found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["evaluation"]
+            return found
+
 
 def find_run(run: str | Path, store: str | None = None) -> Run:
     """A run by name or folder. Raises InputError where there is no such run."""

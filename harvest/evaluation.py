@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
-from harvest.money import usd
+from harvest.money import pusd, usd
 from harvest.reply import REPETITION
 from harvest.stats import accuracy_interval, paired_gain, pass_at_k
 from harvest.untrusted import one_line
@@ -34,7 +35,7 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
     tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
     accuracy, low, high = accuracy_interval(list(by_question(answers).values()), len(answers))
     costs = [a["cost_pusd"] for a in answers]
-    ends = Counter(_end(a) for a in answers)
+    ends = Counter(map(ended, answers))
     majority = settings.get("majority") or {}
     share, share_low, share_high = accuracy_interval(list(majority.values()))
     named = ("model", "label", "questions", "samples", "majority")
@@ -62,12 +63,21 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
         "unfinished": part("unfinished", "looping"),
         "looping": part("looping"),
         "no_answer": part("no_answer"),
-        "cost_usd": usd(sum(costs)) if costs and None not in costs else None,
+        "cost_usd": _cost(costs, settings.get("answered_by") or {}),
         "settings": {k: v for k, v in settings.items() if k not in named},
     }
 
 
-def _end(answer: Mapping[str, Any]) -> str:
+def _cost(costs: Sequence[int | None], answered_by: Mapping[str, Any]) -> str | None:
+    """What the answers cost, and what was billed beside them for tries that brought none."""
+    known = [c for c in costs if c is not None]
+    if not known or len(known) < len(costs):
+        return None
+    return usd(max(sum(known), pusd(Decimal(answered_by.get("spent_usd", "0")))))
+
+
+def ended(answer: Mapping[str, Any]) -> str:
+    """One of OUTCOMES."""
     if answer["finish_reason"] == REPETITION:
         return "looping"
     return "unfinished" if answer["finish_reason"] == "length" else str(answer["outcome"])
@@ -115,7 +125,7 @@ def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
 def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Before against after, question by question, wherever both were asked the same in the same way."""
     return [
-        found | {"questions": after["settings"]["questions"], "model": after["settings"]["model"]}
+        found | {"questions": after["settings"]["questions"], "model": after["settings"]["model"], "key": after["key"]}
         for before, after in _befores(evaluations)
         if (found := compared(before["answers"], after["answers"])) is not None
     ]
@@ -134,6 +144,7 @@ def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         named = {
             "questions": after["settings"]["questions"],
             "model": after["settings"]["model"],
+            "key": after["key"],
             "teacher": teacher["settings"]["model"],
             "teacher_accuracy": one["accuracy"],
             "accuracy": other["accuracy"],

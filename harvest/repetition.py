@@ -26,8 +26,8 @@ class Loop:
 def loop_at_end(text: str, chars: int | None = None) -> Loop | None:
     """The loop that the text ends in; exact repeats alone, so enumerations, tables and refrains are none.
 
-    `chars` in place of what it takes otherwise: of a text that was cut at its limit, fewer tell. Takes some microseconds: where the last 48 characters stood before tells the period, and one comparison
-    whether it holds.
+    `chars` in place of how many it takes otherwise: of a text that was cut at its limit, fewer tell. Takes some
+    microseconds: where the last 48 characters stood before tells the period, and one comparison whether it holds.
     """
     size = len(text)
     before = text.rfind(text[-PROBE:], max(0, size - TAIL), max(0, size - 1))

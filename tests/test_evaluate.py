@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from students import smol_tokenizer, tiny_student
 
-from finetune.evaluate import Asked, Generated, Memory, Sampling, after_chain, evaluate, in_words
+from finetune.answers import in_words
+from finetune.evaluate import Asked, Generated, Measured, Memory, after_chain, evaluate
 from finetune.progress import Progress
 from finetune.render import Layout
 from finetune.run import Run, label_of
+from finetune.sampling import Sampling
 from harvest import prompt as prompts
 from harvest.errors import ConfigError, StoreUnusable
 from harvest.store import Store
@@ -32,6 +34,7 @@ class Scripted:
     """An engine that answers from a table, two at a time, and may break off."""
 
     model, about = "scripted", {"weights": "sha256:0"}
+    beside = {"batch_rows": 2}
 
     def __init__(self, answers: dict[str, Generated], break_after: int = 10**6) -> None:
         self.table, self.break_after, self.asked = answers, break_after, list[tuple[str, int]]()
@@ -49,10 +52,13 @@ def right(i: int, tokens: int = 10) -> Generated:
     return Generated(f"<think>\n{i} + 1\n</think>\n\n\\boxed{{{i + 1}}}", True, tokens)
 
 
+def evaluated(engine: Any, n: int, record: Any = None, label: str = "before", **sampling: Any) -> Measured:
+    record = record if record is not None else Memory()
+    return evaluate(engine, questions(n), "q.jsonl", PROMPT, Sampling(**sampling), record, Progress("eval"), label)
+
+
 def measured(engine: Any, n: int, record: Any = None, **sampling: Any) -> dict[str, Any]:
-    return evaluate(
-        engine, questions(n), "q.jsonl", PROMPT, Sampling(**sampling), record or Memory(), Progress("eval"), "before"
-    )
+    return evaluated(engine, n, record, **sampling).entry
 
 
 def test_accuracy_tokens_and_unfinished_answers() -> None:
