@@ -1,0 +1,80 @@
+"""The gold answer told to the teacher: "(answer: 42)", "Hint: it is 42", a worked solution that was pasted along.
+
+Only words that hand over a result count, with the whole gold answer behind them and nothing more. A yes or no, an
+option or a number that stands in the question by nature is none, nor is a form that is asked for ("answer: yes or
+no").
+"""
+
+import re
+
+from harvest.checks.boxes import find_boxes
+from harvest.checks.check import plain_words
+from harvest.checks.numbers import parse_number
+from harvest.filters.phrases import around
+from harvest.filters.reading import Reading
+
+_TELLS = re.compile(
+    r"""(?ix)
+    (?: \b(?:(?:final|correct|right|expected|reference|gold(?:en)?|true|known)[ ])*
+        (?:answers?|solution|result|label|ground[ ]truth)\b
+        (?:[ ](?:to|for)[ ](?:this|the)[ ](?:question|problem|task|exercise))?
+        [ \t*_"')]*
+        (?:[:=]|\b(?:is|are|was|equals|should[ ]be|must[ ]be|will[ ]be)\b(?:[ ](?:known[ ]to[ ]be|actually|simply))?:?)
+      | \bhint\b[ \t*_]*:[ \t*_]*(?:it[ ]is|it's|the[ ]value[ ]is|think[ ]of|=)?
+      | \#\#\#\#
+      | \b(?:ans|a)[ \t]*[:=]
+    )[ \t*_"'(`]*"""
+)
+_CONDITION = re.compile(
+    r"\b(?:if|when|whenever|unless|suppose|whether|in case|e\.g\.|for example|for instance|such as|write|form|format"
+    r"|like|end(?:s|ing)? (?:your|the|with)|true that|possible that|says?|claims?|thinks?|believes?|not)\b"
+    r"[^.!?\n]{0,40}$",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(
+    r"[ \t*_\"'`)\]}$]*(?:$|\n|[.;!:](?=\s|$|[)\"'*])|[)\]]"
+    r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
+)
+_MOST = 200
+_TAIL = 400
+
+
+def leaked_gold(reading: Reading, _: object) -> str | None:
+    gold = (reading.question.answer or "").strip()
+    if not gold or len(gold) > _MOST or reading.question.check == "code":
+        return None
+    wanted = _keys(gold)
+    for message in reading.candidate.asked:
+        if message["role"] == "assistant":
+            continue
+        text = message["content"]
+        for found in _TELLS.finditer(text):
+            if _CONDITION.search(text, max(0, found.start() - 60), found.start()):
+                continue
+            if _tells(text[found.end() : found.end() + _TAIL], wanted):
+                return (
+                    f"what was asked tells it: “{around(text, found.start(), found.end() - found.start() + len(gold))}”"
+                )
+        if "\\boxed{" in text or "\\fbox{" in text:
+            for box in find_boxes(text)[0]:
+                before = text[max(0, box.start - 60) : box.start]
+                if _keys(box.content) & wanted and not _CONDITION.search(before):
+                    return f"what was asked boxes it: “{around(text, box.start, box.end - box.start)}”"
+    return None
+
+
+def _keys(value: str) -> set[str]:
+    """A value as it is compared: its words, and the number that it is."""
+    number = parse_number(value.strip(" .$*"))
+    return {plain_words(value)} | ({f"={number.true_value}"} if number is not None else set())
+
+
+def _tells(rest: str, wanted: set[str]) -> bool:
+    """Whether what follows is a gold answer and ends there: more than that, and it is a list of forms or a sentence."""
+    for end in _ENDS.finditer(rest):
+        value = rest[: end.start()]
+        if "\n" in value:
+            return False
+        if value.strip() and _keys(value) & wanted:
+            return True
+    return False

@@ -1,0 +1,71 @@
+"""What the filters read of a candidate, prepared once for all of them."""
+
+import re
+from functools import cached_property
+
+from harvest.trace import Candidate
+
+FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(?:.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_STRAIGHT = tuple(zip("‘’‛“”„‟«»", "'''" + 6 * '"', strict=True))
+
+
+def without_code(text: str) -> str:
+    """Without fenced blocks: what stands in a program is not said by whoever wrote it."""
+    return FENCE.sub("\n", text) if "```" in text or "~~~" in text else text
+
+
+def plain(text: str) -> str:
+    """Lower case, with straight quotation marks: as phrases are sought in it."""
+    low = text.lower()
+    if not low.isascii():
+        for curly, straight in _STRAIGHT:
+            low = low.replace(curly, straight)
+    return low
+
+
+class Reading:
+    """A candidate's texts in the forms that filters need, each made when it is first asked for."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.question = candidate.question
+        self.chain = candidate.reasoning or ""
+        self.answer = candidate.answer
+
+    @cached_property
+    def asked(self) -> str:
+        """All that the teacher was asked, without worked examples' answers."""
+        return "\n".join(m["content"] for m in self.candidate.asked if m["role"] != "assistant")
+
+    @cached_property
+    def asked_plain(self) -> str:
+        return plain(self.asked)
+
+    @cached_property
+    def question_plain(self) -> str:
+        return plain(self.question.question)
+
+    @cached_property
+    def chain_prose(self) -> str:
+        return without_code(self.chain)
+
+    @cached_property
+    def answer_prose(self) -> str:
+        return without_code(self.answer)
+
+    @cached_property
+    def chain_plain(self) -> str:
+        return plain(self.chain_prose)
+
+    @cached_property
+    def chain_words(self) -> list[str]:
+        """What stands between spaces."""
+        return self.chain_plain.split()
+
+    @cached_property
+    def answer_plain(self) -> str:
+        return plain(self.answer_prose)
+
+    @cached_property
+    def answer_words(self) -> list[str]:
+        return self.answer_plain.split()

@@ -1,0 +1,69 @@
+"""The one table of filters: in which order they are asked, and what switches each on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harvest.config import Filters
+from harvest.filters.form import form
+from harvest.filters.language import language
+from harvest.filters.leak import leaked_gold
+from harvest.filters.length import long_chain, no_chain, short_chain
+from harvest.filters.loops import repetition
+from harvest.filters.meta import meta
+from harvest.filters.reading import Reading
+from harvest.filters.refusing import refusal
+from harvest.trace import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A reason not to train on an accepted attempt. One row here, a new version for new refusals."""
+
+    name: str
+    """Of its setting too: on where that is neither false, zero nor empty."""
+    version: str
+    fault: Callable[[Reading, Filters], str | None]
+    """What is wrong, in words for `harvest why`, or None. Pure, and linear in the text's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a filter refuses, and why: the words and where they stand."""
+
+    filter: str
+    version: str
+    detail: str
+
+
+FILTERS: tuple[Filter, ...] = (
+    Filter("no_chain", "1", no_chain),
+    Filter("format", "1", form),
+    Filter("refusal", "1", refusal),
+    Filter("language", "1", language),
+    Filter("repetition", "1", repetition),
+    Filter("meta", "1", meta),
+    Filter("leaked_gold", "1", leaked_gold),
+    Filter("short_chain", "1", short_chain),
+    Filter("long_chain", "1", long_chain),
+)
+
+
+def versions(settings: Filters) -> dict[str, str]:
+    """Of the filters that are on: what a stored pass is compared by, beside the settings."""
+    return {f.name: f.version for f in FILTERS if getattr(settings, f.name)}
+
+
+def first_fault(candidate: Candidate, settings: Filters) -> Fault | None:
+    """What the first filter that refuses it says; None: it stays."""
+    reading = Reading(candidate)
+    for each in FILTERS:
+        if getattr(settings, each.name) and (detail := each.fault(reading, settings)):
+            return Fault(each.name, each.version, detail)
+    return None
+
+
+def fault_of(name: str, candidate: Candidate, settings: Filters) -> Fault | None:
+    """What one filter says, whether or not its setting is on."""
+    each = next(f for f in FILTERS if f.name == name)
+    detail = each.fault(Reading(candidate), settings)
+    return Fault(each.name, each.version, detail) if detail else None
