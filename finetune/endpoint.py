@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from finetune.evaluate import Asked, Generated
 from finetune.render import LAYOUTS
 from finetune.sampling import Sampling
-from harvest import session
 from harvest.checks import Judge, gold_problems
 from harvest.config import Budget, Plan, RunConfig, Teacher, runs_folder
 from harvest.config import Sampling as Asking
@@ -23,7 +22,8 @@ from harvest.errors import ConfigError
 from harvest.money import usd
 from harvest.prompt import Prompt
 from harvest.reply import REPETITION, cut_short
-from harvest.run import Run, answerer_of, checked_tariff, prepare, take_key, write_whole
+from harvest.run import Run, answerer_of, checked_tariff, prepare, take_keys, write_whole
+from harvest.start import INTERRUPTED, start
 from harvest.store import Store
 from harvest.trace import Question, Reply, content_hash
 
@@ -35,7 +35,10 @@ FLAGS = {
     "teacher.api_key_env": "--api-key-env",
     "this teacher": "this endpoint",
     "and the run has no cap": "and there is no cap",
-    "sampling.extra": "--extra",
+    "is a setting of its own: write it under [sampling]": "has a flag of its own",
+    "write sampling.max_tokens": "give --max-tokens",
+    "write teacher.model": "give --model",
+    "extra.": "--extra: ",
 }
 """What settings of a RUN.toml are called on this command line."""
 OF_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p")
@@ -86,12 +89,12 @@ class Endpoint:
         config = self._config(sampling)
         with _as_flags():
             checked_tariff(config)
-            key = take_key(config)
+            keys = take_keys(config)
         with Store.open(config.store) as store, Judge() as judge:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)
-            ending = session.start(replace(run, prompt=prompt), store, judge, key)
+            ending = start(replace(run, prompt=prompt), store, judge, keys)
             found = list(_generated(store, run, asked))
             figures = store.figures(run.id)
         self.served.update(
@@ -103,7 +106,7 @@ class Endpoint:
         yield found  # after the store is let go, since whoever takes them may write to it
         if ending.reason is not None:
             raise ending.reason
-        if ending.exit_code == session.INTERRUPTED:
+        if ending.exit_code == INTERRUPTED:
             raise KeyboardInterrupt
 
     def _config(self, sampling: Sampling) -> RunConfig:

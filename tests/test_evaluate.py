@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from students import smol_tokenizer, tiny_student
@@ -34,7 +34,7 @@ class Scripted:
     """An engine that answers from a table, two at a time, and may break off."""
 
     model, about = "scripted", {"weights": "sha256:0"}
-    beside = {"batch_rows": 2}
+    beside: ClassVar[dict[str, Any]] = {"batch_rows": 2}
 
     def __init__(self, answers: dict[str, Generated], break_after: int = 10**6) -> None:
         self.table, self.break_after, self.asked = answers, break_after, list[tuple[str, int]]()
