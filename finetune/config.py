@@ -73,16 +73,22 @@ class Train(BaseModel):
         """What goes to SFTConfig or LoraConfig as it is."""
         return dict(self.model_extra or {})
 
+    @property
+    def packs(self) -> bool:
+        """Whether the rows of a step are laid into packs."""
+        return bool(self.further.get("packing"))
+
 
 class Launch(Section):
     """Where it runs."""
 
-    strategy: Literal["single", "ddp", "fsdp2", "zero3", "zero3-offload"] = "single"
-    """How it is spread over GPUs. Only "single" trains for now; the others are refused, never downgraded."""
+    strategy: Literal["single", "ddp", "fsdp2", "fsdp2-cp", "zero3", "zero3-offload"] = "single"
+    """How it is spread over processes, one a GPU: what was started otherwise is refused, never downgraded. "fsdp2-cp"
+    has context parallelism too: a row's tokens are spread over two GPUs."""
     gpu: str | None = None
     """The GPU's name, for the estimate."""
     gpus: Count = 1
-    """How many of them."""
+    """How many of them, and so of processes: where it is given, as many must have been started."""
     price_usd_per_gpu_hour: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
     """What an hour of one costs. Without it the cost of training is unknown, not zero."""
 
@@ -120,9 +126,7 @@ OURS = {
     "num_train_epochs": "it is `train.epochs`",
     "max_steps": "set `train.epochs`: a part of one is allowed",
     "gradient_accumulation_steps": "it follows from `train.traces_per_step` and `per_device_train_batch_size`",
-    "packing": "not yet: rows are grouped by length within a step instead",
-    "padding_free": "not yet: rows are grouped by length within a step instead",
-    "packing_strategy": "not yet: rows are grouped by length within a step instead",
+    "eval_packing": "there is no evaluation while training: use `finetune eval`",
     "use_liger_kernel": "leave it out: TRL's own head is fused, and on a CPU ours",
     "truncation_mode": "nothing is cut here",
     "completion_only_loss": "exactly the assistant's turns are trained",
@@ -141,6 +145,14 @@ OURS = {
     "task_type": "a causal language model is trained, nothing else",
 }
 """Settings of SFTConfig and LoraConfig that winnow decides, and where to say it instead."""
+
+PACKING = ("packing", "packing_strategy", "padding_free")
+"""Names of SFTConfig's that winnow carries out itself."""
+STRATEGIES = {
+    "wrapped": 'rows would be cut and see each other: leave it out, "bfd" keeps them whole and apart',
+    "bfd_split": 'rows would be cut: leave it out, "bfd" keeps them whole',
+}
+"""Values of packing_strategy that are refused."""
 
 GONE = {
     "warmup_ratio": "it is `warmup_steps` since transformers 5, where a number under 1 is a share of all steps",
@@ -197,8 +209,6 @@ def refuse_later(recipe: Recipe) -> None:
     faults = []
     if recipe.method == "qlora":
         faults.append('method: "qlora" is not there yet: take "lora" (the same adapter over unquantised weights)')
-    if recipe.launch.strategy != "single":
-        faults.append(f'launch.strategy: "{recipe.launch.strategy}" is not there yet: take "single"')
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -221,6 +231,8 @@ def train_faults(further: Mapping[str, Any], method: str) -> Iterator[str]:
     for key, value in further.items():
         if why := OURS.get(key) or GONE.get(key) or GONE.get(f"{key}={value}"):
             yield f"train.{key}: {why}"
+        elif key == "packing_strategy" and value != "bfd":
+            yield f"train.{key}: " + STRATEGIES.get(value, 'it is "bfd"')
         elif key in known:
             try:
                 TypeAdapter(known[key]).validate_python(value)
@@ -230,6 +242,11 @@ def train_faults(further: Mapping[str, Any], method: str) -> Iterator[str]:
             yield f'train.{key}: a setting of LoRA, but method = "{method}"'
         else:
             yield f"train.{key}: unknown{_nearest(key, [*known, *Train.model_fields])}"
+    if further.get("packing") is True:
+        if further.get("padding_free") is False:
+            yield "train.padding_free: packs are never padded: leave it out, or packing"
+        if "per_device_train_batch_size" in further:
+            yield "train.per_device_train_batch_size: with packing a pack goes through at a time: leave one of them out"
 
 
 def _hints(config: type[Any]) -> dict[str, Any]:

@@ -64,13 +64,14 @@ PRESETS = {
     "single": Preset(0.12, 0.25, 0.40, "unpacked on one GPU; no published run of this kind, hence wide"),
     "ddp": Preset(0.12, 0.24, 0.38, "as single, less what averaging gradients takes"),
     "fsdp2": Preset(0.11, 0.16, 0.30, "s1: 7 H100-hours for 1,000 rows, 394 for 59,000 (FSDP, unpacked)"),
+    "fsdp2-cp": Preset(0.08, 0.14, 0.28, "as fsdp2, less what attention over two GPUs takes; no published run"),
     "zero3": Preset(0.08, 0.15, 0.28, "as fsdp2; no published run without offload"),
     "zero3-offload": Preset(0.055, 0.08, 0.12, "Sky-T1: 152 H100-hours; Bespoke-Stratos: 216"),
 }
 """By launch.strategy."""
 NODES_OFFLOAD = Preset(0.03, 0.05, 0.08, "several nodes with offload, as published runs went")
 GPUS_A_NODE = 8
-SHARDED = ("fsdp2", "zero3", "zero3-offload")
+SHARDED = ("fsdp2", "fsdp2-cp", "zero3", "zero3-offload")
 """Weights, gradients and optimizer are spread over the GPUs, not repeated on each."""
 GENERATION = Preset(0.04, 0.10, 0.20, "answers in large batches by an inference engine")
 """The same for answering: 2 FLOPs a weight and token."""

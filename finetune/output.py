@@ -5,6 +5,7 @@ whether the disk will hold it.
 import fcntl
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,13 +17,15 @@ from finetune.config import Recipe
 from finetune.dataset import Examples
 from finetune.render import Tokenizer, thinking_template
 from finetune.student import Student, identity
-from harvest.errors import InputError
+from harvest.errors import ConfigError, InputError
 from harvest.run import write_whole
 from harvest.trace import content_hash
 
 LOCK = ".lock"
 STATE = "winnow.json"
 """In the output folder: what is trained there, and once it is finished, the training block."""
+MARK = "winnow.json"
+"""In a checkpoint, written once all processes have written theirs: how many there were, and how they were started."""
 CHECKPOINTS_KEPT = 2
 FREE_TO_CHANGE = {
     "logging_steps",
@@ -161,15 +164,104 @@ def newest_checkpoint(output: Path) -> Path | None:
     return None
 
 
+def rotate(output: Path, kept: int) -> None:
+    """Removes all checkpoints but the `kept` newest. Called once the newest is whole."""
+    for folder in checkpoints(output)[kept:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def mark(checkpoint: Path, strategy: str, processes: int) -> None:
+    """Notes that every process has written its part of it."""
+    write_whole(checkpoint / MARK, json.dumps({"strategy": strategy, "processes": processes}) + "\n")
+
+
+def mark_of(checkpoint: Path) -> tuple[str, int] | None:
+    """(strategy, processes) of a checkpoint that all its processes finished, else None."""
+    try:
+        noted = json.loads((checkpoint / MARK).read_text("utf-8"))
+        return str(noted["strategy"]), int(noted["processes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_resumable(checkpoint: Path, strategy: str, processes: int) -> str | None:
+    """What differs from how the checkpoint was written, in words, where it can be gone on from all the same.
+
+    Raises ConfigError where it cannot: parts of weights and optimizer belong to as many processes as wrote them.
+    """
+    noted = mark_of(checkpoint)
+    if noted is None or noted == (strategy, processes):
+        return None
+    then = f"{checkpoint.name} is of {noted[1]} process{'es' if noted[1] > 1 else ''} of {noted[0]}"
+    if {strategy, noted[0]} <= {"single", "ddp"}:
+        return f"{then}: the same steps in {processes}, sums rounded in another order, other numbers for dropout"
+    raise ConfigError(
+        f"launch.strategy: {then}, and cannot be gone on from in {processes} of {strategy}: start {noted[1]} of "
+        f"{noted[0]} again, or name another output"
+    )
+
+
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of it was written to its end. `trainer_state.json` is the last to be written."""
+    """Whether every file of it was written to its end, by each of its processes.
+
+    Source of the layouts: transformers 5.23, Trainer._save_checkpoint; accelerate 1.15, save_fsdp_model and
+    save_fsdp_optimizer; DeepSpeed, engine.save_checkpoint.
+    """
+    noted = mark_of(checkpoint)
+    if noted is None:
+        return False
+    strategy, processes = noted
     try:
         json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    archives = [checkpoint / name for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")]
+    states = [f"rng_state_{n}.pth" for n in range(processes)] if processes > 1 else ["rng_state.pth"]
+    archives = [checkpoint / name for name in states]
+    if strategy.startswith("zero3"):
+        parts = _deepspeed_parts(checkpoint, processes)
+        return parts is not None and all(map(zipfile.is_zipfile, [*archives, *parts]))
+    archives.append(checkpoint / "scheduler.pt")
+    if strategy.startswith("fsdp2"):
+        parts = []
+        for name in ("pytorch_model_fsdp", "optimizer"):
+            if (checkpoint / f"{name}_0").is_dir():
+                if not _has_all_shards(checkpoint / f"{name}_0"):
+                    return False
+            else:
+                parts.append(checkpoint / f"{name}.bin")
+        return all(map(zipfile.is_zipfile, [*archives, *parts]))
     weights = list(checkpoint.glob("*.safetensors"))
+    archives.append(checkpoint / "optimizer.pt")
     return bool(weights) and all(map(zipfile.is_zipfile, archives)) and all(map(_is_whole, weights))
+
+
+def _has_all_shards(folder: Path) -> bool:
+    """Of torch's distributed checkpoints: every file that the table of contents names, which is written last."""
+    try:
+        named = {n.decode() for n in re.findall(rb"__\d+_\d+\.distcp", (folder / ".metadata").read_bytes())}
+        return bool(named) and all((folder / name).stat().st_size for name in named)
+    except OSError:
+        return False
+
+
+def _deepspeed_parts(checkpoint: Path, processes: int) -> list[Path] | None:
+    """The files of weights and optimizer that each process wrote; None where `latest` names no such folder, or one
+    process's part is missing."""
+    try:
+        tag = (checkpoint / "latest").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    folder = checkpoint / tag
+    if not tag or folder.parent != checkpoint or not folder.is_dir():
+        return None
+    found = []
+    for kind in ("optim", "model"):
+        for n in range(processes):
+            part = list(folder.glob(f"*zero_pp_rank_{n}_mp_rank_*_{kind}_states.pt"))
+            if not part:
+                return None
+            found += part
+    return found
 
 
 def _is_whole(safetensors: Path) -> bool:
@@ -201,7 +293,7 @@ def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
     if method == "lora":
         trained //= 10  # a generous adapter
     one = 3 * trained
-    there = sum(f.stat().st_size for c in checkpoints(output) for f in c.iterdir())
+    there = sum(f.stat().st_size for c in checkpoints(output) for f in c.rglob("*") if f.is_file())
     need = (kept + 1) * one + trained - there
     free = shutil.disk_usage(next(p for p in (output, *output.absolute().parents) if p.is_dir())).free
     if free < need:
@@ -211,12 +303,23 @@ def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
         )
 
 
-def save_student(model: Any, tokenizer: Tokenizer, output: Path) -> None:
-    """Weights, configuration and tokenizer into `output`, whole files alone."""
+def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, is_first: bool = True) -> None:
+    """Weights, configuration and tokenizer into `output`, whole files alone.
+
+    Every process calls it: where weights are in shards each gives its own, and the first writes. What the trainer
+    would leave in shards (FSDP's way of checkpoints) is gathered here. After it the trainer is done.
+    """
     made = output / ".student"
-    shutil.rmtree(made, ignore_errors=True)
+    if is_first:
+        shutil.rmtree(made, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training turns it off, and generation would be slow without
-    model.save_pretrained(str(made))
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(str(made))
+    if not is_first:
+        return
+    (made / "training_args.bin").unlink(missing_ok=True)
     template = tokenizer.chat_template
     tokenizer.chat_template = thinking_template(tokenizer)
     tokenizer.save_pretrained(str(made))

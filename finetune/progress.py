@@ -11,10 +11,10 @@ LINE_EVERY_S = 15.0
 
 
 class Progress:
-    """`what` of `total`, begun at `done`. Nothing is shown before `begin`."""
+    """`what` of `total`, begun at `done`. Nothing is shown before `begin`, and nothing at all where it is `mute`."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, *, mute: bool = False) -> None:
+        self.what, self.mute = what, mute
         self.bar: Bar | None = None
         self.total = self.first = 0
         self.started = self.told = time.monotonic()
@@ -22,7 +22,7 @@ class Progress:
     def begin(self, total: int, done: int = 0) -> None:
         self.total, self.first = total, done
         self.started = self.told = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.mute:
             self.bar = Bar(
                 TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
@@ -46,6 +46,8 @@ class Progress:
         self.say(f"{self.what} {done}/{self.total} · {text} · {_duration(left)} to go")
 
     def say(self, line: str) -> None:
+        if self.mute:
+            return
         if self.bar is not None:
             self.bar.console.print(line, markup=False)
             return

@@ -44,6 +44,7 @@ def launching_of(recipe: Recipe) -> Launching:
         gpu=recipe.launch.gpu or GPU,
         gpus=recipe.launch.gpus,
         method=recipe.method,
+        context_parallel=2 if recipe.launch.strategy == "fsdp2-cp" else 1,
         rank=int(further.get("r", LORA_RANK)),
         recompute=None if recompute is None else bool(recompute),
         eight_bit_adam="8bit" in str(further.get("optim", "")),

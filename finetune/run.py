@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.render import Layout
 from harvest import prompt as prompts
 from harvest.config import DEFAULT_STORE, runs_folder
-from harvest.errors import InputError
+from harvest.errors import InputError, StoreUnusable
 from harvest.models import MODELS
 from harvest.prompt import Prompt
 
@@ -44,9 +44,23 @@ class Run:
             found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["training"]
             return found
 
-    def put_training(self, key: str, block: Mapping[str, Any]) -> None:
+    def put_training(self, key: str, block: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()) -> None:
         with self._writing() as store:
+            store.put_training_points(self.name, key, [dict(p) for p in points])
             store.put_training(self.name, key, dict(block))
+
+    def put_points(self, key: str, points: Sequence[Mapping[str, Any]], since: int | None = None) -> bool:
+        """Logged steps of a training; whether they are in. Waits for nobody: they are in the training's folder too."""
+        from harvest.store import Store, is_being_written
+
+        if is_being_written(self.url):
+            return False
+        try:
+            with Store.open(self.url) as store:
+                store.put_training_points(self.name, key, [dict(p) for p in points], since)
+        except StoreUnusable:
+            return False
+        return True
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """An evaluation's settings, and answers more of it."""

@@ -6,10 +6,14 @@ finished. The rest (optimizer, schedule, accumulation, mixed precision) is TRL's
 
 import itertools
 import logging
+import math
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -21,72 +25,120 @@ from transformers.trainer_utils import SaveStrategy
 
 from finetune.card import provenance
 from finetune.config import Recipe
+from finetune.curve import Curve, read_curve
 from finetune.dataset import Examples
 from finetune.estimate import Interval, Measured
-from finetune.launch import running
+from finetune.launch import World, running
 from finetune.output import (
     CHECKPOINTS_KEPT,
     alone,
     check_disk,
+    check_resumable,
     drop_checkpoints,
     identity_of,
     newest_checkpoint,
     read_state,
     save_student,
+    training_key,
     write_state,
 )
 from finetune.progress import Progress
 from finetune.render import Tokenizer
+from finetune.run import Run
 from finetune.student import Student, load_model
 from finetune.trainer import WinnowTrainer, build_trainer, is_bf16_faster, student_parameters, training_config
+from harvest.errors import ConfigError, InputError
 from harvest.money import pusd, usd
 
 SAVE_EVERY_S = 300.0
+KEEP_EVERY_S = 30.0
+"""How often the curve goes into the run's store."""
 WARM_UP_STEPS = 2
 """Steps of a calibration that do not count: kernels are chosen and caches fill."""
 
 
 def sft(
-    recipe: Recipe, examples: Examples, tokenizer: Tokenizer, student: Student, progress: Progress
+    recipe: Recipe,
+    examples: Examples,
+    tokenizer: Tokenizer,
+    student: Student,
+    progress: Progress,
+    world: World = World(),  # noqa: B008  frozen
+    run: Run | None = None,
 ) -> dict[str, Any]:
-    """Trains, or goes on, or does nothing where it is finished; gives the training block of the report.
+    """Trains, or goes on, or does nothing where it is finished; gives the training block of the report. In each of
+    the processes of `world`, which gives the same. Its curve goes into the store of `run` as it is made.
 
     Raises ConfigError for settings that don't go together, InputError where `output` holds something else, is
-    being trained into or the disk is too small, KeyboardInterrupt when stopped (the same call goes on from the
-    checkpoint).
+    being trained into or the disk is too small, Lost where another process ended, KeyboardInterrupt when stopped (the
+    same call goes on from the checkpoint).
     """
     output = Path(recipe.output)
     what = identity_of(recipe, examples, student)
-    read_state(output, what)  # before the lock: it would be a file in a folder that is not ours
-    with alone(output):
-        state = read_state(output, what)
+    with ExitStack() as held:
+        with world.together():
+            state = _claimed(recipe, what, held) if world.is_first else {}
+        state = world.hear(state)
         if state.get("training"):
-            drop_checkpoints(recipe, output)
             return dict(state["training"])
-        if "provenance" not in state:  # now, while the data is here
-            state["provenance"] = provenance(recipe)
-        if "bf16" not in state:  # once for a training: a second start must not compute otherwise
-            state["bf16"] = is_bf16_faster()
-        config = training_config(recipe, examples, student_parameters(student), bf16=state["bf16"])
-        torch.manual_seed(recipe.train.seed)
-        model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
-        checkpoint = newest_checkpoint(output)
-        parameters = sum(p.numel() for p in model.parameters())
-        check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
-        trainer = build_trainer(recipe, examples, tokenizer, model, config)
-        progress.say(f"{output}: runs as {running(trainer)}")
-        write_state(output, state)
-        with Pace(output, state, progress, trainer) as pace:
+        if (parallel := recipe.launch.strategy == "fsdp2-cp") and recipe.train.further.get("packing"):
+            raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
+        with world.together():
+            if not output.is_dir():
+                raise InputError(f"output {output}: not there on every machine: name a folder that all of them share")
+            config = training_config(
+                recipe, examples, student_parameters(student), bf16=state["bf16"], processes=world.readers
+            )
+            if parallel:  # each of two processes takes two pieces of a row
+                config.pad_to_multiple_of = 2 * world.sharers
+            torch.manual_seed(recipe.train.seed)
+            model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
+            checkpoint = _resumed(recipe, model, config, world, progress) if world.is_first else None
+            trainer = build_trainer(recipe, examples, tokenizer, model, config, world)
+            progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}")
+        checkpoint = world.hear(checkpoint)
+        if world.is_first:
+            write_state(output, state)
+        with Pace(output, state, progress, trainer, run) as pace, world.watched():
             trainer.add_callback(pace)
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.train(resume_from_checkpoint=checkpoint)
             if trainer.state.global_step < trainer.state.max_steps:
                 raise KeyboardInterrupt
-        state["layout"] = asdict(recipe.render.layout(tokenizer))
-        save_student(trainer.model, tokenizer, output)
-        block = training_block(recipe, examples, trainer, pace.wall_s)
-        write_state(output, {**state, "wall_s": pace.wall_s, "training": block})
+            save_student(trainer, tokenizer, output, world.is_first)
+        block: dict[str, Any] = {}
+        if world.is_first:
+            state["layout"] = asdict(recipe.render.layout(tokenizer))
+            block = training_block(recipe, examples, trainer, pace.wall_s)
+            write_state(output, {**state, "wall_s": pace.wall_s, "training": block})
+            drop_checkpoints(recipe, output)
+        return dict(world.hear(block))
+
+
+def _claimed(recipe: Recipe, what: Mapping[str, Any], held: ExitStack) -> dict[str, Any]:
+    """The state of the training in its folder, which is ours alone until `held` is closed."""
+    output = Path(recipe.output)
+    read_state(output, what)  # before the lock: it would be a file in a folder that is not ours
+    held.enter_context(alone(output))
+    state = read_state(output, what)
+    if state.get("training"):
         drop_checkpoints(recipe, output)
-    return block
+        return state
+    if "provenance" not in state:  # now, while the data is here
+        state["provenance"] = provenance(recipe)
+    if "bf16" not in state:  # once for a training: a second start must not compute otherwise
+        state["bf16"] = is_bf16_faster()
+    return state
+
+
+def _resumed(recipe: Recipe, model: Any, config: Any, world: World, progress: Progress) -> str | None:
+    """The checkpoint to go on from. Raises ConfigError where it is of another launch, InputError for the disk."""
+    output = Path(recipe.output)
+    checkpoint = newest_checkpoint(output)
+    if checkpoint is not None and (differs := check_resumable(checkpoint, recipe.launch.strategy, world.size)):
+        progress.say(f"{output}: {differs}")
+    parameters = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+    check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+    return str(checkpoint) if checkpoint else None
 
 
 def check(recipe: Recipe, examples: Examples, student: Student) -> None:
@@ -154,12 +206,20 @@ def calibrate(
 class Pace(TrainerCallback):  # type: ignore[misc]
     """Watches a training: shows it, saves it in time, stops it at a step's end when a signal says so."""
 
-    def __init__(self, output: Path, state: dict[str, Any], progress: Progress, trainer: WinnowTrainer) -> None:
-        self.output, self.state, self.progress, self.trainer = output, state, progress, trainer
+    def __init__(
+        self, output: Path, state: dict[str, Any], progress: Progress, trainer: WinnowTrainer, run: Run | None = None
+    ) -> None:
+        self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
+        self.curve: Curve | None = None
+        self.points: list[dict[str, Any]] = []
+        """Those that are not in the store yet."""
+        self.since: int | None = None
         self.before_s = float(state["wall_s"])
         self.started = self.saved = time.monotonic()
         self.noted = float("-inf")
+        self.logged, self.kept = (self.started, 0.0), self.started
         self.stop = False
+        self.world, self.tokens = trainer.world, 0.0
         self.handlers: dict[int, Any] = {}
 
     @property
@@ -176,6 +236,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         for s, handler in self.handlers.items():
             signal.signal(s, handler)
         self.progress.close()
+        self.keep()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop:
@@ -185,6 +246,10 @@ class Pace(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.progress.begin(state.max_steps, state.global_step)
+        self.logged = (time.monotonic(), 0.0)
+        if self.world.is_first:
+            self.curve, self.since = Curve(self.output, state.global_step), state.global_step
+            self.points = read_curve(self.output)
 
     def on_log(
         self,
@@ -194,18 +259,46 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         logs: Any = None,
         **_: Any,
     ) -> None:
-        if logs and "loss" in logs:
-            seconds = time.monotonic() - self.started
-            self.progress.step(state.global_step, float(logs["loss"]), self.trainer.tokens / seconds)
+        if not logs or "loss" not in logs or self.curve is None:
+            return
+        (since, before), now = self.logged, time.monotonic()
+        self.logged = (now, self.tokens)
+        point = {"step": state.global_step} | {
+            k: _finite(v)
+            for k, v in (
+                ("epoch", logs.get("epoch")),
+                ("loss", logs["loss"]),
+                ("learning_rate", logs.get("learning_rate")),
+                ("grad_norm", logs.get("grad_norm")),
+                ("tokens_per_s", round((self.tokens - before) / max(now - since, 1e-9), 1)),
+            )
+        }
+        point["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.curve.add(point)
+        self.points.append(point)
+        self.progress.step(state.global_step, float(logs["loss"]), self.tokens / (now - self.started))
+        if now - self.kept > KEEP_EVERY_S:
+            self.keep()
+
+    def keep(self) -> None:
+        """The points so far into the run's store; another time where somebody writes to it."""
+        self.kept = time.monotonic()
+        if self.run is None or not self.points:
+            return
+        if self.run.put_points(training_key(self.output), self.points, self.since):
+            self.points, self.since = [], None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now = time.monotonic()
-        if self.stop:
+        due = args.save_strategy == "no" and now - self.saved > SAVE_EVERY_S
+        # One signal in one process stops all, at the same step; the first process's clock says when to save.
+        stop, save, self.tokens = self.world.sums(self.stop, due and self.world.is_first, self.trainer.tokens)
+        if stop:
             control.should_training_stop = True
             control.should_save = state.global_step < state.max_steps
-        elif args.save_strategy == "no" and now - self.saved > SAVE_EVERY_S:
+        elif save:
             control.should_save = True
-        if now - self.noted > 10 or self.stop:
+        if self.world.is_first and (now - self.noted > 10 or stop):
             self.noted = now
             write_state(self.output, {**self.state, "wall_s": self.wall_s})
 
@@ -213,10 +306,16 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         self.saved = time.monotonic()
 
 
+def _finite(value: Any) -> float | None:
+    """A number that JSON has; a loss may be none."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
 def training_block(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wall_s: float) -> dict[str, Any]:
     """The report's `training` entry. A cost that nobody named is null, not zero."""
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
-    gpus = 1 if torch.cuda.is_available() else 0  # the strategy "single" uses one, however many there are
+    processes = trainer.world.size
+    gpus = processes if torch.cuda.is_available() else 0  # each process has one, however many there are
     tokens = round(sum(map(len, examples.examples)) * recipe.train.epochs)
     mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
     held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
@@ -238,6 +337,9 @@ def training_block(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, w
         "tokens_per_s": round(tokens / wall_s, 1) if wall_s else None,
         "steps": trainer.state.max_steps,
         "wall_s": wall_s,
+        "strategy": recipe.launch.strategy,
+        "processes": processes,
+        "gpus": gpus,
         "gpu_hours": round(gpu_hours, 4),
         "cost_usd": usd(pusd(price * round(wall_s * gpus) / 3600)) if price is not None and gpus else None,
         "loss_first": losses[0] if losses else None,

@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from finetune.config import Recipe, lora_keys
+from finetune.config import PACKING, Recipe, lora_keys
 from finetune.dataset import Examples
 from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
-from finetune.output import CHECKPOINTS_KEPT, tensors_of
+from finetune.launch import World
+from finetune.loss import add_loss, beyond_the_head
+from finetune.output import CHECKPOINTS_KEPT, mark, rotate, tensors_of
+from finetune.packing import ROWS, Packed, attend_by_rows, flattened, packs_a_step, refuse_leaks
 from finetune.render import Tokenizer, end_token
 from finetune.steps import Split, Steps, divided
 from finetune.student import Student
@@ -38,6 +41,22 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
 
     steps: Steps
     tokens: int = 0
+    world: World
+    strategy: str = "single"
+    kept: int | None = None
+    """Checkpoints; None: all."""
+    attention: str | None = None
+    """What keeps the rows of a pack apart; None where rows are padded."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        add_loss(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model)
+
+    def pack(self) -> None:
+        """Rows one after another from now on, where this student keeps them apart. Raises ValueError where not."""
+        self.attention = attend_by_rows(self.model)
+        self.data_collator = flattened
+        refuse_leaks(self.model, self.accelerator.autocast())
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows of this process. Accelerate would deal them itself, and fill up an epoch's end with rows that were
@@ -51,9 +70,10 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        return prepare_data_loader(
+        prepared: DataLoader[Any] = prepare_data_loader(
             loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
+        return prepared
 
     def compute_loss(
         self,
@@ -62,47 +82,55 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The mean negative log-likelihood over the step's trained tokens; TRL's own off the CPU.
+        """The mean negative log-likelihood over the step's trained tokens, padded or packed.
 
-        There TRL scores every position in chunks, twice (again in the backward pass), with entropy and
-        accuracy beside. The same loss from the trained positions alone takes a fraction of it.
+        On a CPU TRL scores every position, twice (again in the backward pass), with entropy and accuracy beside;
+        ours the trained ones, once. On a GPU its kernel takes the trained ones too, and is left to do it.
         """
-        self.tokens += int(inputs["attention_mask"].sum())
-        if return_outputs or not self.plain_head or inputs["input_ids"].device.type != "cpu":
+        padded = inputs.get("attention_mask")
+        self.tokens += inputs["input_ids"].numel() if padded is None else int(padded.sum())
+        if return_outputs or self.head is not None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"][:, 1:]
-        trained = labels != -100
-        backbone = self.accelerator.unwrap_model(model)
-        backbone = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
-        with self.accelerator.autocast():  # which accelerate puts around the model's own forward alone
-            states = backbone.base_model(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-            ).last_hidden_state[:, :-1]
-            logits = backbone.get_output_embeddings()(states[trained])
-        loss = functional.cross_entropy(logits.float(), labels[trained], reduction="sum")
-        return loss / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
+        with self.accelerator.autocast():  # outside `train` accelerate has put none around the model
+            loss = model(**inputs, trained_loss=True)
+        if num_items_in_batch is None:
+            return loss / (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
+        # The count is of all processes, whose gradients DDP averages.
+        shares = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return loss * shares / num_items_in_batch
 
     @property
-    def plain_head(self) -> bool:
-        """Whether the student's logits are its head times its last state, nothing more."""
-        config = self.accelerator.unwrap_model(self.model).config.get_text_config()
-        scales = (
-            "final_logit_softcapping",
-            "logit_scale",
-            "output_multiplier",
-            "lm_head_multiplier",
-            "logits_scaling",
-        )
-        alone = (
-            self.accelerator.num_processes == 1
-            and self.args.loss_type == "nll"
-            and not self.args.label_smoothing_factor
-        )
-        return alone and not self.aux_loss_enabled and all(getattr(config, s, None) in (None, 1) for s in scales)
+    def head(self) -> str | None:
+        """Why TRL's own head makes the loss; None where ours does."""
+        if self.accelerator.device.type not in ("cpu", "mps"):
+            return "its kernel looks at trained tokens alone too"
+        if str(self.accelerator.distributed_type.value) not in ("NO", "MULTI_CPU"):
+            return "the weights are spread"
+        if self.args.loss_type != "nll" or self.args.label_smoothing_factor:
+            return "another loss was asked for"
+        if self.aux_loss_enabled:
+            return "the routers have a loss of their own"
+        return beyond_the_head(self.accelerator.unwrap_model(self.model).config)
+
+    @property
+    def manner(self) -> str:
+        """How rows and loss go through the student, in words."""
+        if not self.attention:
+            rows = "padded"
+        else:
+            how = "row by row" if self.attention == ROWS else f"by {self.attention}"
+            rows = f"{'packed' if isinstance(self.steps, Packed) else 'not padded'}, attention {how}"
+        return f"rows {rows}; loss of trained tokens " + (f"by TRL's head ({self.head})" if self.head else "in chunks")
 
     def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
         # Past TRL's own, which writes a model card with every checkpoint.
         Trainer._save_checkpoint(self, model, trial)
+        output = Path(self.args.output_dir)
+        self.world.wait()  # until each process has written its part: only then may an older one go
+        if self.world.is_first:
+            mark(output / f"checkpoint-{self.state.global_step}", self.strategy, self.world.size)
+            if self.kept is not None:
+                rotate(output, self.kept)
 
 
 def training_config(
@@ -115,9 +143,17 @@ def training_config(
         further.pop(key)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     per_step = recipe.train.traces_per_step
-    longest = max(map(len, examples.examples))
+    lengths = list(map(len, examples.examples))
+    longest = max(lengths)
     micro = further.pop("per_device_train_batch_size", None)
-    if micro is None:
+    for key in PACKING:
+        further.pop(key, None)
+    if recipe.train.packs:
+        micro, room = 1, MICRO_TOKENS[device]
+        accumulated = packs_a_step(
+            lengths, per_step, recipe.train.seed, math.ceil(recipe.train.epochs), room, processes
+        )
+    elif micro is None:
         micro, accumulated = divided(per_step, MICRO_TOKENS[device] // longest, processes)
     elif micro < 1 or per_step % (micro * processes):
         raise ConfigError(
@@ -170,17 +206,16 @@ def build_trainer(
     tokenizer: Tokenizer,
     model: PreTrainedModel,
     config: SFTConfig,
-    world: tuple[int, int] = (1, 0),
+    world: World = World(),  # noqa: B008  frozen
 ) -> WinnowTrainer:
-    """The trainer, and the proof that the rows it holds are the rows that were rendered.
-
-    `world`: in how many processes of other rows, and which of them this is.
-    """
+    """The trainer of one of the processes, and the proof that the rows it holds are the rows that were rendered."""
     ids, labels = [list(e.ids) for e in examples.examples], [e.labels for e in examples.examples]
-    if world[0] > 1:  # what a process reads while others have the last rows of an epoch; nothing is learnt from it
+    if world.readers > 1:  # what a process reads while others have the last rows of an epoch; nothing is learnt from it
         ids.append([end_token(tokenizer)] * 2)
         labels.append([-100] * 2)
     rows = Dataset.from_dict({"input_ids": ids, "labels": labels})
+    if config.ddp_find_unused_parameters is None:  # looked for in every step otherwise; only experts can be left out
+        config.ddp_find_unused_parameters = hasattr(model.config.get_text_config(), "output_router_logits")
     try:
         lora = None
         if recipe.method == "lora":
@@ -190,10 +225,16 @@ def build_trainer(
             model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora
         )
         trainer.get_optimizer_cls_and_kwargs(config, model)
+        if recipe.train.packs or recipe.train.further.get("padding_free"):
+            trainer.pack()
     except REFUSALS as e:
         raise ConfigError(_refused(e)) from None
-    split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, *world)
-    trainer.steps = Steps(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)
+    split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, world.readers, world.reader)
+    rows_of = Packed if recipe.train.packs else Steps
+    trainer.steps = rows_of(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)
+    trainer.world, trainer.strategy = world, recipe.launch.strategy
+    # transformers would remove the older checkpoint before the other processes have written their part of the newer.
+    trainer.kept, trainer.args.save_total_limit = config.save_total_limit, None
     held = trainer.train_dataset
     assert len(held) == len(labels)
     assert all(row["labels"] == of for row, of in zip(held, labels, strict=True))

@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from harvest.curve import sparkline, thinned
 from harvest.evaluation import (
     against_teacher,
     evaluation_entry,
@@ -27,7 +28,9 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     """report.json. `live`: some process is writing to the store now, so an open session is running, not broken."""
     run = figures["run"]
     money = _money(figures)
-    trainings = list(figures["training"])
+    trainings = [
+        {**t, "curve": thinned(points)} for t, points in zip(figures["training"], figures["curves"], strict=True)
+    ]
     evaluations = [evaluation_entry(e["settings"], e["answers"]) for e in figures["evaluation"] if e["answers"]]
     more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
@@ -242,6 +245,10 @@ def _after(r: Mapping[str, Any]) -> Iterator[str]:
                 f"| {plain(t['student'])} | {t['method']} | {t['rows']:,} | {t['tokens']:,} | {t['wall_s'] / 60:.1f}"
                 f" | {loss} | {t['cost_usd'] or 'unknown'} |"
             )
+        for t in r["training"]:
+            if losses := [p["loss"] for p in t["curve"] if p["loss"] is not None]:
+                yield ""
+                yield f"Loss of {plain(t['student'])}, step 1 to {t['curve'][-1]['step']}: `{sparkline(losses)}`"
     yield from markdown_lines(r)
     yield ""
     left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""

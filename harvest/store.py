@@ -28,6 +28,7 @@ import zstandard
 
 from harvest.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.money import Usage
+from harvest.passes import SELECTION, Passes
 from harvest.ruling import Ruling
 from harvest.trace import Ask, Attempt, Question, Reply, Verdict
 from harvest.untrusted import clean
@@ -123,7 +124,14 @@ SEVERAL_TEACHERS = """
     CREATE INDEX question_turn ON question (run_id, turn, stratum, id) WHERE status = 'open';
 """
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS)
+CURVE = """
+    CREATE TABLE training_point (
+      run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, step INTEGER NOT NULL, point TEXT NOT NULL,
+      PRIMARY KEY (run_id, key, step)
+    ) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION)
 """Migration n brings a store of version n to n + 1. Add at the end; never change one that has been released."""
 
 
@@ -196,7 +204,7 @@ def sqlite_path(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
-class Store:
+class Store(Passes):
     """One connection. Its methods are transactions of their own unless a `transaction` is open."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
@@ -350,7 +358,8 @@ class Store:
         ).fetchone()
         spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
         total = sum(by_status.values())
-        return {"questions": total, "ended": total - by_status.get("open", 0), "spent": spent, **dict(row)}
+        ended, by_student = total - by_status.get("open", 0), by_status.get("student_solved", 0)
+        return {"questions": total, "ended": ended, "by_student": by_student, "spent": spent, **dict(row)}
 
     def reopen(self, run_id: int) -> int:
         """Questions given up for a failure that may have passed are asked again by a new start."""
@@ -926,6 +935,7 @@ class Store:
                 run_id,
             )[0],
             "training": self._trainings(run_id),
+            "curves": self._curves(run_id),
             "evaluation": self._evaluations(run_id),
         }  # fmt: skip
 
@@ -1011,6 +1021,18 @@ class Store:
         rows = self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)
         return [json.loads(r["block"]) for r in rows]
 
+    def _curves(self, run_id: int) -> list[list[dict[str, Any]]]:
+        """The points of each training, in the order of `_trainings`."""
+        rows = self._all(
+            "SELECT training.id, point FROM training LEFT JOIN training_point AS p ON p.run_id = training.run_id"
+            " AND p.key = training.key WHERE training.run_id = ? ORDER BY training.id, step",
+            run_id,
+        )
+        found: dict[int, list[dict[str, Any]]] = {}
+        for r in rows:
+            found.setdefault(r["id"], []).extend([json.loads(r["point"])] if r["point"] else [])
+        return list(found.values())
+
     def _evaluations(self, run_id: int) -> list[dict[str, Any]]:
         found = []
         for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id):
@@ -1032,7 +1054,8 @@ class Store:
         return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
-        """Attempts that got a whole reply, for exports: `all` of them, or the `accepted`; read as it goes."""
+        """Attempts that got a whole reply, for exports: `all` of them, the `accepted`, or the `selected`; read as it
+        goes."""
         with closing(
             self.db.execute(
                 "SELECT attempt.id AS attempt_id, attempt.teacher, attempt.sample, attempt.max_tokens,"
@@ -1040,9 +1063,14 @@ class Store:
                 " question.body AS question_body, attempt.answer_try, attempt.key, try.*, reply.body"
                 " FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-                " WHERE attempt.run_id = ? AND judges = 0 AND (? OR attempt.accepted = 1)"
-                " ORDER BY question.id, attempt.teacher, attempt.sample, attempt.id",
-                (run_id, which == "all"),
+                " WHERE attempt.run_id = :run AND judges = 0 AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted'"
+                " THEN attempt.accepted = 1 ELSE CASE WHEN EXISTS (SELECT 1 FROM selection WHERE run_id = :run)"
+                " THEN EXISTS (SELECT 1 FROM selection_outcome WHERE attempt_id = attempt.id AND reason IS NULL"
+                "  AND selection_id = (SELECT max(id) FROM selection WHERE run_id = :run))"
+                " ELSE attempt.accepted = 1 END END"
+                # the order of the table's own index: to sort would be to copy every reply
+                " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
+                {"run": run_id, "which": which},
             )
         ) as rows:
             for r in rows:
@@ -1054,6 +1082,21 @@ class Store:
                 row = dict(r)
                 del row["body"]
                 yield row | {"reply": _reply_of(r, self._unpacker), "verdicts": verdicts}
+
+    def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, str, Reply]]:
+        """(attempt, sample, its question's body, its answer) of each, read as it goes."""
+        with closing(
+            self.db.execute(
+                "SELECT attempt.id AS attempt_id, attempt.sample, question.body AS question_body, reply.body,"
+                " finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
+                " cached_input_tokens, output_tokens, reasoning_tokens, cost FROM attempt JOIN question"
+                " ON question.id = question_id JOIN try ON try.id = answer_try JOIN reply ON reply.try_id = try.id"
+                " WHERE attempt.id IN (SELECT value FROM json_each(?)) ORDER BY attempt.id",
+                (json.dumps(list(attempt_ids)),),
+            )
+        ) as rows:
+            for r in rows:
+                yield r["attempt_id"], r["sample"], r["question_body"], _reply_of(r, self._unpacker)
 
     def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
         """One question with all its attempts, tries and verdicts, for `harvest why`."""
@@ -1091,6 +1134,22 @@ class Store:
                 "INSERT INTO training (run_id, key, block) VALUES (?, ?, ?)"
                 " ON CONFLICT (run_id, key) DO UPDATE SET block = excluded.block",
                 (self.run_id(run_name), key, json.dumps(block, ensure_ascii=False)),
+            )
+
+    def put_training_points(
+        self, run_name: str, key: str, points: Iterable[dict[str, Any]], since: int | None = None
+    ) -> None:
+        """Logged steps of a training, each with its `step`; a step that is there already takes the new values. With
+        `since` later ones that are there are removed before: the training goes on from that step."""
+        with self.transaction():
+            run_id = self.run_id(run_name)
+            if since is not None:
+                self.db.execute(
+                    "DELETE FROM training_point WHERE run_id = ? AND key = ? AND step > ?", (run_id, key, since)
+                )
+            self.db.executemany(
+                "INSERT OR REPLACE INTO training_point VALUES (?, ?, ?, ?)",
+                [(run_id, key, p["step"], json.dumps(p)) for p in points],
             )
 
     def put_evaluation(self, run_name: str, key: str, settings: dict[str, Any]) -> None:

@@ -1,0 +1,101 @@
+"""The loss of the trained tokens: their logits in chunks, each made once and gone before the next."""
+
+import types
+from functools import wraps
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel
+
+CHUNK_BYTES = 128 * 2**20
+"""Of one chunk's logits in float32: 682 tokens over a vocabulary of 49,152, 220 over one of 152,064."""
+SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+"""What a configuration may do to the logits behind the head. Source: TRL's `add_fused_lm_head`."""
+
+
+class ChunkedLoss(torch.autograd.Function):
+    """Sum of the negative log-likelihoods of `targets` [N] under softmax(`states` [N, H] · `weight` [V, H]ᵀ + `bias`).
+
+    The gradients are made with the loss, from the logits that are there: three products a chunk, where doing it
+    again in the backward pass takes four. Sums are float32, products in the precision of autocast.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    ) -> torch.Tensor:
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        of_states, of_weight, of_bias = ctx.needs_input_grad[:3]
+        w, b = weight.to(dtype), None if bias is None else bias.to(dtype)
+        loss = torch.zeros((), dtype=torch.float32, device=states.device)
+        d_states = torch.empty_like(states) if of_states else None
+        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if of_weight else None
+        d_bias = torch.zeros(weight.shape[0], dtype=torch.float32, device=weight.device) if of_bias else None
+        size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+        with torch.autocast(device, enabled=False):
+            for at in range(0, len(targets), size):
+                h, wanted = states[at : at + size].to(dtype), targets[at : at + size, None]
+                logits = functional.linear(h, w, b).float()
+                total = logits.logsumexp(-1, keepdim=True)
+                loss += (total - logits.gather(-1, wanted)).sum()
+                if not any(ctx.needs_input_grad):
+                    continue
+                d_logits = logits.sub_(total).exp_()  # softmax, less one at the target
+                d_logits.scatter_add_(-1, wanted, d_logits.new_full((), -1.0).expand_as(wanted))
+                if d_bias is not None:
+                    d_bias += d_logits.sum(0)
+                d_logits = d_logits.to(dtype)
+                if d_states is not None:
+                    d_states[at : at + size] = d_logits @ w
+                if d_weight is None:
+                    continue
+                if dtype == torch.float32:
+                    d_weight.addmm_(d_logits.T, h)
+                else:
+                    d_weight += d_logits.T @ h
+        ctx.save_for_backward(d_states, d_weight, d_bias)
+        ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        d_states, d_weight, d_bias = ctx.saved_tensors
+        weight, bias = ctx.dtypes
+        return (
+            None if d_states is None else d_states * d_loss.to(d_states.dtype),
+            None if d_weight is None else d_weight.mul_(d_loss).to(weight),
+            None if d_bias is None else d_bias.mul_(d_loss).to(bias),
+            None,
+        )
+
+
+def add_loss(model: PreTrainedModel) -> None:
+    """Teaches `model(…, labels=…, trained_loss=True)` to return that sum over its trained tokens, and nothing else.
+
+    Inside the model's own forward, so that what wraps it (DDP, adapters, autocast) sees an ordinary one.
+    """
+    forward = model.forward
+
+    @wraps(forward)
+    def with_loss(
+        self: PreTrainedModel, *args: Any, trained_loss: bool = False, labels: torch.Tensor | None = None, **more: Any
+    ) -> Any:
+        if not trained_loss or labels is None:
+            return forward(*args, **more) if labels is None else forward(*args, labels=labels, **more)
+        states = self.base_model(*args, use_cache=False, **more).last_hidden_state[:, :-1]
+        trained = labels[:, 1:] != -100
+        head = self.get_output_embeddings()
+        # Of no trained token the sum is a zero that has a gradient: DDP waits for one.
+        return ChunkedLoss.apply(states[trained], head.weight, head.bias, labels[:, 1:][trained])  # type: ignore[no-untyped-call]
+
+    model.forward = types.MethodType(with_loss, model)
+
+
+def beyond_the_head(config: PreTrainedConfig) -> str | None:
+    """What this student does to its logits behind the head, by its name; None where they are the head's own."""
+    text = config.get_text_config()
+    return next((s for s in SCALES if getattr(text, s, None) not in (None, 1)), None)
