@@ -186,21 +186,35 @@ def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     config, base = _settings(args, overrides)
 
     from harvest.errors import RunRefused, TeacherRefused
-    from harvest.session import doctor
+    from harvest.start import doctor
 
-    found, failure = doctor(config, base)
+    examined = doctor(config, base)
+    said = [
+        {
+            "answers": e.failure is None,
+            "failure": e.failure and {"class": e.failure.kind, "message": str(e.failure)},
+            **asdict(e.found),
+        }
+        for e in examined
+    ]
     if args.json:
-        answered = {"answers": failure is None, "failure": failure and {"class": failure.kind, "message": str(failure)}}
-        print(json.dumps(answered | asdict(found), ensure_ascii=False))
+        several = {"asked": [{"name": e.name, **s} for e, s in zip(examined, said, strict=True)]}
+        answers = {"answers": all(e.failure is None for e in examined)}
+        print(json.dumps(said[0] if len(said) == 1 else answers | several, ensure_ascii=False))
     else:
-        for f in found.findings:
-            print(f"{ {True: 'ok', False: '!!', None: '--'}[f.good] }  {f.name}: {f.words}")
-        if found.toml:
-            print("\nLines for RUN.toml:", *(f"  {t}" for t in found.toml), sep="\n")
-    if isinstance(failure, RunRefused):
-        raise TeacherRefused(f"the teacher refuses for good: {failure}")
-    if failure is not None:
-        raise InputError(f"no answer ({failure.kind}): {failure}")
+        for e in examined:
+            if len(examined) > 1:
+                print(f"# {e.name}")
+            for f in e.found.findings:
+                print(f"{ {True: 'ok', False: '!!', None: '--'}[f.good] }  {f.name}: {f.words}")
+            if e.found.toml:
+                print("\nLines for RUN.toml:", *(f"  {t}" for t in e.found.toml), sep="\n")
+    for e in sorted(examined, key=lambda e: not isinstance(e.failure, RunRefused)):
+        if isinstance(e.failure, RunRefused):
+            raise TeacherRefused(f"{e.name} refuses for good: {e.failure}")
+        if e.failure is not None:
+            of = f" from {e.name}" if len(examined) > 1 else ""
+            raise InputError(f"no answer{of} ({e.failure.kind}): {e.failure}")
     return 0
 
 

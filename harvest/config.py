@@ -305,6 +305,71 @@ class Rewrite(Section):
     versions are kept."""
 
 
+class Select(Section):
+    """Which accepted traces are trained on, after the filters: docs/selection.md has an example of each setting."""
+
+    preset: str | None = None
+    """recipes/select-<name>.toml of the package ("sky-t1", "s1", "openthoughts"), or a path to your own, relative to
+    the working directory. What is set beside it goes over it."""
+    pool: Literal["accepted", "all"] = "accepted"
+    """What is selected from: accepted answers, or all that ended by themselves, right or wrong."""
+    exact: bool = True
+    """Of the same answers to the same question, case and spaces apart, keeps one."""
+    near: bool = True
+    """Of answers that are nearly the same, to questions with the same numbers, keeps one."""
+    near_similarity: Annotated[Decimal, Field(ge=Decimal("0.4"), le=1, max_digits=18)] = Decimal("0.6")
+    """How much two traces share that are nearly the same: runs of three words in both, of all in either."""
+    near_questions: bool = False
+    """Of questions that ask the same in other words, another order or another frame, keeps the answers to the first.
+    Other numbers or another gold answer make another question."""
+    against: tuple[str, ...] = ()
+    """Evaluations that no trace may ask a question of: files or built-in sources, relative to RUN.toml."""
+    per_question: Count | None = None
+    """At most so many answers to a question; to one that stands there under several ids, so many in all."""
+    prefer: Literal["first", "shortest", "longest", "random"] = "first"
+    """Which of several duplicates, and of several answers to a question, stays."""
+    difficulty: tuple[str, ...] = ()
+    """Questions of these labels alone, as their field `difficulty` has them, in any case. Empty: all."""
+    min_failed: Annotated[Decimal, Field(ge=0, le=1, max_digits=18)] | None = None
+    """Questions alone of whose answers at least this share was wrong: the student's answers where it was asked, else
+    the teachers'. A question that nobody failed or tried is left out."""
+    balance: Literal["none", "domains"] = "none"
+    """With `traces` or `tokens`: draws a domain first, each as likely, then a trace in it."""
+    favour: Literal["random", "longer"] = "random"
+    """With `traces` or `tokens`: which trace is drawn in a domain (or of all): any, or with a chance that halves from
+    the longest to the next, and so on."""
+    traces: Count | None = None
+    """At most so many traces."""
+    tokens: Annotated[int, Field(ge=1, lt=2**62, strict=True)] | None = None
+    """Traces until their chains and answers fill so many tokens, by the endpoint's count, else about 3.8 characters
+    to one."""
+    seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
+    """Of all that is random. The same answers, settings and seed give the same selection."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_its_preset(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(name := data.get("preset"), str):
+            return data
+        return {**_preset(name), **data}
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """The settings of a preset. Raises ValueError where there is none."""
+    named = re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) is not None
+    path = package_folder("recipes") / f"select-{name}.toml" if named else Path(name)
+    try:
+        data = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError:
+        there = ", ".join(sorted(p.stem.removeprefix("select-") for p in path.parent.glob("select-*.toml")))
+        raise ValueError(f"preset {name!r}: there is none; there are {there or 'none here'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ValueError(f"preset {path}: not TOML: {e}") from None
+    if "preset" in data:
+        raise ValueError(f"preset {path}: names a preset itself")
+    return data
+
+
 class Export(Section):
     """How the dataset is written: by collect, import, verify, and by `harvest export` where no flag says otherwise."""
 
@@ -364,6 +429,7 @@ class RunConfig(Section):
     judge: JudgeModel | None = None
     filters: Filters = Filters()
     rewrite: Rewrite = Rewrite()
+    select: Select = Select()
     export: Export = Export()
 
     @model_validator(mode="before")

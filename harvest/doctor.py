@@ -47,8 +47,8 @@ class Diagnosis:
         self.findings.append(Finding(name, words, good))
 
 
-def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Diagnosis:
-    """What can be said without a request: the key, the price, the terms."""
+def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, section: str = "teacher") -> Diagnosis:
+    """What can be said without a request: the key, the price, the terms. `section` is where its settings stand."""
     d, teacher = Diagnosis(), config.teacher
     host = urlsplit(teacher.base_url or "")
     if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -56,16 +56,30 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Di
     elif has_key:
         d.add("key", f"taken from {teacher.api_key_env}", True)
     elif teacher.local is None:
-        d.add("key", "none is sent: teacher.api_key_env is not set")
+        d.add("key", f"none is sent: {section}.api_key_env is not set")
     if tariff is None:
         d.add("price", "unknown: neither RUN.toml nor genai-prices has it, so a cap in USD cannot be kept", False)
-        d.toml.append('[teacher] price_usd_per_mtok = { input = "…", output = "…" }  # as the provider\'s page says')
+        d.toml.append(
+            f'[{section}] price_usd_per_mtok = {{ input = "…", output = "…" }}  # as the provider\'s page says'
+        )
     elif tariff.source == "local":
         d.add("price", "none: a local teacher costs nothing", True)
     else:
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {tariff.source})", True)
+    if teacher.terms:
+        d.add("terms", teacher.terms, True)
+    else:
+        d.add(
+            "terms",
+            f"not recorded: read what the provider says of training with its answers, note it in {section}.terms",
+        )
+    return d
+
+
+def of_the_run(d: Diagnosis, config: RunConfig) -> None:
+    """Adds what can be said of all that is not a teacher: the judging model and the sandbox."""
     if (judging := judge_config(config)) is not None and config.judge is not None:
         priced = tariff_of(judging)
         words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
@@ -77,13 +91,6 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool) -> Di
         d.add("sandbox", f"code answers run in {isolation()}", True)
     except SandboxUnavailable as e:
         d.add("sandbox", f"none, so code answers are not run. {e}")
-    if teacher.terms:
-        d.add("terms", teacher.terms, True)
-    else:
-        d.add(
-            "terms", "not recorded: read what the provider says of training with its answers, note it in teacher.terms"
-        )
-    return d
 
 
 def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
@@ -138,8 +145,8 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
     d.add("limits", ", ".join(limits) or "none announced: they are found while running")
 
 
-async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> AttemptFailed | None:
-    """Sends the one request and adds what it shows; the failure where no answer came.
+async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis, place: int = 0) -> AttemptFailed | None:
+    """Sends the one request and adds what it shows; the failure where no answer came. `place`: who is asked.
 
     Raises CapReached where the cap has no room for it.
     """
@@ -151,7 +158,8 @@ async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis) -> 
     sent: Sent | Reused | None = Reused(0, Reply(""))
     while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
         body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
-        sent = await buyer.reserve(question_id, Ask(sample, limit), body, run.key(body, sample))
+        ask = Ask(sample, limit, place)
+        sent = await buyer.reserve(question_id, ask, body, run.key(body, sample), min(place, 0))
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")

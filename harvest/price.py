@@ -4,12 +4,12 @@ What the endpoint itself says a call cost stands above all of these, and is read
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
-from harvest.config import RunConfig
+from harvest.config import RunConfig, Student
 from harvest.money import FREE, Price
 
 DEEPSEEK_PEAKS = ((time(1), time(4)), (time(6), time(10)))
@@ -68,6 +68,8 @@ def tariff_of(config: RunConfig) -> Tariff | None:
     teacher = config.teacher
     if teacher.local is not None:
         return Fixed(FREE)
+    if isinstance(teacher, Student) and teacher.free:
+        return Fixed(replace(FREE, source="config"))
     if own := teacher.price_usd_per_mtok:
         cached = own.input if own.cached_input is None else own.cached_input
         return Fixed(Price(own.input, cached, own.output, "config"))

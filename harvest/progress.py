@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from harvest.collect import Tally
+from harvest.answerer import Tally
 from harvest.money import usd
 
 LINE_EVERY_S = 15.0
@@ -63,6 +63,12 @@ async def show(tally: Tally, name: str, cap_usd: str | None) -> None:
         await _lines(tally, cap_usd)
 
 
+def say(text: str) -> None:
+    """A line on stderr, where all but the result goes."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 def line(tally: Tally, cap_usd: str | None) -> str:
     """The state in one line."""
     money = f"${usd(tally.spent_pusd)}" + (f" of ${cap_usd}" if cap_usd else "")
@@ -70,6 +76,7 @@ def line(tally: Tally, cap_usd: str | None) -> str:
         f"{tally.ended}/{tally.questions} questions",
         f"{tally.accepted} accepted",
         f"{tally.rejected} rejected",
+        *([f"{tally.by_student} left to the student"] if tally.by_student else []),
         *([f"{tally.reused} reused"] if tally.reused else []),
         *([f"{tally.failed_tries} failed tries"] if tally.failed_tries else []),
         f"{tally.output_tokens:,} tokens",

@@ -17,7 +17,7 @@ answer is all there is) or `before_box` (what the answer says before its final b
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harvest.config import package_folder
@@ -45,10 +45,13 @@ class Prompt:
         text = text_of(question)
         return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
 
+    def without_examples(self) -> "Prompt":
+        """The same as the student is asked under it."""
+        return replace(self, parts=(*(p for p in self.parts if p[0] == "system"), self.parts[-1]))
+
     def student_messages(self, question: Question) -> list[dict[str, str]]:
         """What the student reads, in training and after: the same without the worked examples."""
-        asked = self.messages(question)
-        return [m for m in asked if m["role"] == "system"] + asked[-1:]
+        return self.without_examples().messages(question)
 
 
 def text_of(question: Question) -> str:

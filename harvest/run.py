@@ -12,27 +12,32 @@ from urllib.parse import urlsplit
 
 from harvest import prompt as prompts
 from harvest.checks.majority import Majority
-from harvest.config import RunConfig, Sampling, runs_folder
+from harvest.config import RunConfig, Sampling, Student, runs_folder
 from harvest.errors import ConfigError, InputError, QuestionError, StoreUnusable
+from harvest.ladder import configs, section_of, teachers_of
 from harvest.models import find
 from harvest.money import pusd
+from harvest.plan import rules_of
 from harvest.price import Tariff, tariff_of
 from harvest.prompt import Prompt
 from harvest.questions import SHOWN_FAULTS, fingerprint, read_rows
 from harvest.store import Store
-from harvest.trace import Question, content_hash
+from harvest.trace import STUDENT, Question, content_hash
 
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
 FREE_TO_CHANGE = {
-    "store", "budget", "checks", "judge", "filters", "rewrite", "export",
-    "teacher.max_concurrency", "teacher.timeout_s", "teacher.stream", "teacher.idle_timeout_s",
-    "teacher.stop_repeating", "teacher.price_usd_per_mtok", "teacher.terms",
-    "teacher.api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted",
-    "sampling.when_truncated", "sampling.raised_max_tokens", "questions",
+    "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
 }  # fmt: skip
 """Settings that a run may go on with when they changed: the teacher sees none of them. (A question that changed
 is caught by its content.)"""
+FREE_OF_ONE = {
+    "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
+    "api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted", "sampling.give_up_after",
+    "sampling.when_truncated", "sampling.raised_max_tokens", "samples", "solved_after", "keep_solved", "free",
+}  # fmt: skip
+"""The same of each teacher, and of the student."""
+OF_THE_ASKED = {"teacher", "teachers", "sampling", "endpoint", "student"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,9 @@ class Run:
 
     @property
     def is_free(self) -> bool:
-        return self.config.teacher.local is not None
+        """Whether an answer costs nothing, for sure."""
+        teacher = self.config.teacher
+        return teacher.local is not None or (isinstance(teacher, Student) and teacher.free)
 
     @property
     def is_routed(self) -> bool:
@@ -68,6 +75,21 @@ class Run:
 def now() -> str:
     """UTC, to the millisecond, as it is written everywhere."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def asked_alone(run: Run) -> dict[int, Run]:
+    """The same run under the same cap as each of those it may ask: the student, where there is one, and the teachers,
+    by their places. The student reads no worked examples, as in training."""
+    found = {}
+    for place, config in configs(run.config).items():
+        model, endpoint = answerer_of(config)
+        prompt = run.prompt.without_examples() if place == STUDENT else run.prompt
+        if isinstance(config.teacher, Student) and config.teacher.local is None and not config.teacher.revision:
+            # Its weights change under one address and one name: what an earlier student said is not its answer.
+            endpoint = f"{endpoint} as the student of run {config.name}"
+        tariff = tariff_of(config)
+        found[place] = replace(run, config=config, prompt=prompt, tariff=tariff, model=model, endpoint=endpoint)
+    return found
 
 
 def judge_config(config: RunConfig) -> RunConfig | None:
@@ -88,12 +110,16 @@ def as_judge(run: Run) -> Run | None:
     return replace(run, config=config, prompt=prompt, tariff=tariff_of(config), model=model, endpoint=endpoint)
 
 
-def take_judge_key(config: RunConfig, teachers: str | None) -> str | None:
-    """The judging model's key; the teacher's, taken before, where both name one variable."""
+def take_keys(config: RunConfig) -> dict[str, str]:
+    """The keys of all who may be asked, by the names of their variables. Raises ConfigError where one is missing."""
+    keys: dict[str, str] = {}
+    asked = [(section_of(config, place), one) for place, one in configs(config).items()]
     judging = judge_config(config)
-    if judging is None or judging.teacher.api_key_env == config.teacher.api_key_env:
-        return teachers if judging else None
-    return take_key(judging, "judge")
+    for name, one in [*asked, *([("judge", judging)] if judging is not None else [])]:
+        variable = one.teacher.api_key_env
+        if variable is not None and variable not in keys and (key := take_key(one, name)) is not None:
+            keys[variable] = key
+    return keys
 
 
 def take_key(config: RunConfig, section: str = "teacher") -> str | None:
@@ -125,8 +151,12 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
             ' e.g. usd = "5.00"'
         )
     if tariff is None and cap is not None:
+        own = isinstance(config.teacher, Student)
         raise ConfigError(
-            f"{section}.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
+            f"{section}.free: nobody knows what {config.teacher.model!r} at {config.teacher.base_url} costs, so a cap"
+            " cannot be kept: --student.free true where it is a machine of yours, else set student.price_usd_per_mtok"
+            if own
+            else f"{section}.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
             f" {config.teacher.base_url}, so a cap cannot be kept: set its price, or take out budget.usd"
         )
     return tariff
@@ -156,8 +186,10 @@ def prepare(
     """
     if (judging := judge_config(config)) is not None:
         checked_tariff(judging, "judge")
+    for place, one in configs(config).items():
+        checked_tariff(one, section_of(config, place))
     with store.transaction():
-        run, settings = put_run(config, base, store, checked_tariff(config), may_change=False)
+        run, settings = put_run(config, base, store, may_change=False)
         sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold
         read = {"sha256": sha256, "without_gold": without_gold}
         if sha256 is None or read not in store.events(run.id, QUESTIONS_READ)[-1:]:
@@ -173,12 +205,12 @@ def prepare(
     return run
 
 
-def put_run(
-    config: RunConfig, base: Path, store: Store, tariff: Tariff | None, *, may_change: bool
-) -> tuple[Run, dict[str, Any]]:
+def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) -> tuple[Run, dict[str, Any]]:
     """(the run, its settings as they are stored). Raises ConfigError where a run of that name asked otherwise."""
     prompt = prompts.load(config.prompt, base)
-    model, endpoint = answerer_of(config)
+    first = configs(config)[0]
+    model, endpoint = answerer_of(first)
+    tariff = tariff_of(first)
     settings = config.model_dump(mode="json") | {
         "prompt_sha256": prompt.sha256,
         "prompt_text": prompt.text,
@@ -186,6 +218,11 @@ def put_run(
         "base": str(base.absolute()),
         "price_source": tariff.source if tariff else "none",
     }
+    for place, one in configs(config).items():
+        if place == STUDENT:
+            settings["student"]["endpoint"] = answerer_of(one)[1]
+        elif config.teachers:
+            settings["teachers"][place]["endpoint"] = answerer_of(one)[1]
     before = store.config_of(config.name)
     if before is not None and before.get("imported"):
         raise ConfigError(
@@ -193,7 +230,7 @@ def put_run(
         )
     if before is not None and not may_change:
         _refuse_changes(config.name, before, settings)
-        if before["sampling"] != settings["sampling"]:
+        if rules_of(before) != rules_of(settings):
             store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
     run_id = store.put_run(config.name, settings, cap, now())
@@ -262,27 +299,45 @@ def _put_questions(
 
 def _refuse_lonely(config: RunConfig, store: Store, run_id: int) -> None:
     """Raises ConfigError where a question is judged by a majority of one."""
-    if config.sampling.samples < 2 and (name := store.question_judged_by(run_id, Majority.name)) is not None:
+    most = sum(sampling.samples for sampling in rules_of(config).teachers)
+    if most < 2 and (name := store.question_judged_by(run_id, Majority.name)) is not None:
         raise ConfigError(
-            f"sampling.samples: {config.sampling.samples}, and question {name!r} has no gold answer and is judged by"
+            f"sampling.samples: {most}, and question {name!r} has no gold answer and is judged by"
             " what most of its answers agree on: ask 2 samples at least, better 4 or more"
         )
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Raises ConfigError that names each setting which the teacher would see changed."""
+    """Raises ConfigError that names each setting which a teacher, or the student, would see changed.
+
+    Teachers may come after those that are there: they see nothing of what was asked before. Where one is taken out,
+    the answers that it gave would have nobody who gave them. A student may come, and may go.
+    """
     changes = [
-        f"{key}: {_short(old)} before, {_short(new)} now"
+        (key, old, new)
         for key, old, new in _differences(before, after)
-        if key not in FREE_TO_CHANGE
-        and key.split(".")[0] not in FREE_TO_CHANGE
-        and key not in ("base", "price_source", "prompt_text")
+        if key.split(".")[0] not in FREE_TO_CHANGE | OF_THE_ASKED | {"base", "price_source", "prompt_text"}
     ]
+    were, are = teachers_of(before), teachers_of(after)
+    alone = len(were) == len(are) == 1
+    for n, (old, new) in enumerate(zip(were, are, strict=False)):
+        prefix = "teacher." if alone else f"teachers.{n}."
+        for key, was, is_now in _seen_by_one(old, new):
+            changes.append((key if alone and key.startswith("sampling.") else prefix + key, was, is_now))
+    if len(are) < len(were):
+        changes.append(("teachers", len(were), len(are)))
+    if before.get("student") and after.get("student"):
+        changes += [(f"student.{key}", *rest) for key, *rest in _seen_by_one(before["student"], after["student"])]
     if changes:
+        lines = [f"{key}: {_short(old)} before, {_short(new)} now" for key, old, new in changes]
         raise ConfigError(
             f"run {name!r} is there already and asked something else; give this one another name, or change back:\n  "
-            + "\n  ".join(changes)
+            + "\n  ".join(lines)
         )
+
+
+def _seen_by_one(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [d for d in _differences(before, after) if d[0] not in FREE_OF_ONE and d[0].split(".")[0] not in FREE_OF_ONE]
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
