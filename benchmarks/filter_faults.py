@@ -265,7 +265,7 @@ def _break(dice: random.Random, text: str) -> int:
 def _insert(dice: random.Random, trace: Candidate, words: str) -> Candidate:
     chain = trace.reasoning or ""
     at = _break(dice, chain)
-    return replace(trace, reasoning=f"{chain[:at]}{words} {chain[at:]}")
+    return replace(trace, reasoning=f"{chain[:at]}{'' if chain[:at][-1:].isspace() else ' '}{words} {chain[at:]}")
 
 
 def wholly(languages: dict[str, list[str]]) -> Plant:

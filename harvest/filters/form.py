@@ -23,7 +23,6 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 """Of a layout: a fault outside programs, unless what was asked speaks of it."""
-_FIRST = re.compile(r"<|\[|◁")
 _ASKS_FOR_BOX = re.compile(r"\\+boxed\b")
 _ASKS_FOR_BLOCK = re.compile(r"fenced (?:code )?block|```|code block|triple backticks", re.IGNORECASE)
 _FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
@@ -50,13 +49,19 @@ def form(reading: Reading, _: object) -> str | None:
 
 
 def _stray(reading: Reading, where: str, text: str, prose: str) -> str | None:
-    if not _FIRST.search(text):
-        return None
-    for pattern, within in ((_SPECIAL, text), (_TAG, prose)):
-        for found in pattern.finditer(within):
-            if found[0] not in reading.question.question and not (pattern is _TAG and found[0] in reading.asked):
-                return f"the {where} holds the tag {found[0]}: “{around(within, found.start(), len(found[0]), 20)}”"
+    for opening in "<[◁":
+        for pattern, within in ((_SPECIAL, text), (_TAG, prose)):
+            at = within.find(opening)
+            while at >= 0:
+                if (found := pattern.match(within, at)) and not _is_asked_for(reading, found[0], pattern is _TAG):
+                    return f"the {where} holds the tag {found[0]}: “{around(within, at, len(found[0]), 20)}”"
+                at = within.find(opening, at + 1)
     return None
+
+
+def _is_asked_for(reading: Reading, tag: str, of_a_layout: bool) -> bool:
+    """Whether the question speaks of it, or the prompt asks for it."""
+    return tag in reading.question.question or (of_a_layout and tag in reading.asked)
 
 
 def _unlike_asked(reading: Reading) -> str | None:

@@ -8,7 +8,7 @@ language needs, passes.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from harvest.config import Filters
@@ -22,6 +22,8 @@ as of its own: a sentence, and a paragraph of a language that does with few such
 OWN_SHARE, OWN_DIFFERENT = 0.08, 3
 """What makes a text be in a language: of its words, and how many different ones."""
 
+MUCH = 8_000
+"""Characters that tell what language a text is in."""
 LEAST_DIFFERENT = 4
 """Of a whole text: with fewer of other languages' words there is nothing to look for."""
 
@@ -48,11 +50,14 @@ _ALLOWED = {"ja": {"han", "kana"}, "ko": {"hangul", "han"}} | {
 }
 _RUNS = {script: re.compile(f"[{letters}]+(?:[ \u00b7\u30fb]?[{letters}]+)*") for script, letters in _SCRIPTS.items()}
 _ANY = re.compile("[" + "".join(letters for script, letters in _SCRIPTS.items() if script != "greek") + "]")
+_GREEK = re.compile("[" + _SCRIPTS["greek"] + "]{4}")
+_ASCII = bytes(range(128))
 _GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{4,}")
 _LEAST_RUN = {"han": 2, "kana": 2, "hangul": 2, "thai": 4, "greek": 4}
 _LEAST_LETTERS = 3
 _QUOTED = re.compile(
-    "[\"“”‘’'«»「」『』(（\\[*`_][^\"“”‘’'«»「」『』()（）\\[\\]*`\n]{1,120}[\"“”‘’'«»「」『』)）\\]*`_]"
+    "[\"“„«「『][^\"“”„«»「」『』\n]{1,120}[\"”“»」』]|(?<!\\w)['‘‚][^'‘’‚\n]{1,120}['’](?!\\w)"
+    "|[(（][^()（）\n]{1,120}[)）]|`[^`\n]{1,120}`"
 )
 _ABOUT_LANGUAGE = re.compile(
     r"\b(?:translat\w*|languages?|linguistic\w*|vocabulary|alphabet|kanji|hiragana|katakana|pinyin|hanzi|cyrillic|idiom"
@@ -61,6 +66,10 @@ _ABOUT_LANGUAGE = re.compile(
     + r")\b",
     re.IGNORECASE,
 )
+_CODES: dict[str, list[str]] = {}
+for _code, _words in WORDS.items():
+    for _word in _words:
+        _CODES.setdefault(_word, []).append(_code)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
@@ -68,16 +77,20 @@ def language(reading: Reading, settings: Filters) -> str | None:
     question = reading.question.question
     wanted = settings.language if settings.language != "question" else None
     own = wanted or language_of(question) or language_of(reading.asked) or by_words(reading.chain)
+    if (found := _fault(reading, own, set(_scripts(question)), about=False)) is None:
+        return None
     about = bool(_ABOUT_LANGUAGE.search(question)) or _is_about_foreign(reading.question_plain, own)
-    asked_scripts = set(_scripts(question))
+    return _fault(reading, own, set(_scripts(question)), about=True) if about else found
+
+
+def _fault(reading: Reading, own: str | None, asked: set[str], *, about: bool) -> str | None:
     for where, text, low, words in (
-        ("chain", reading.chain_prose, reading.chain_plain, reading.chain_words),
+        ("chain", reading.chain_prose, reading.chain_plain, reading.chain_vocabulary),
         ("answer", reading.answer_prose, reading.answer_plain, reading.answer_words),
     ):
         if about and where == "answer":
             continue
-        found = _other_script(text, own, asked_scripts, about) or _other_words(words, low, own, about)
-        if found:
+        if found := _other_script(text, own, asked, about) or _other_words(words, low, own, about):
             return f"the {where} {found}"
     return None
 
@@ -91,7 +104,7 @@ def language_of(text: str) -> str | None:
     """The language that most of a text is in, as a two-letter code; None where its words do not tell."""
     letters = _letters(text)
     script, most = letters.most_common(1)[0] if letters else ("", 0)
-    latin = sum(map(str.isalpha, text[:20_000])) - letters.total()
+    latin = sum(map(str.isalpha, text[:MUCH])) - letters.total()
     if script == "han" and letters["kana"] > most / 10:
         return "ja"
     if script and most > (0.15 if script in ("han", "kana") else 0.4) * (most + latin):
@@ -101,24 +114,26 @@ def language_of(text: str) -> str | None:
 
 def by_words(text: str) -> str | None:
     """The language of Latin letters whose commonest words a text has most of, or None."""
-    words = _WORD.findall(plain(text[:20_000]))
-    if not words:
-        return None
-    counts = {code: [w for w in words if w in known] for code, known in WORDS.items()}
-    code = max(counts, key=lambda c: len(counts[c]))
-    found = counts[code]
-    return code if len(set(found)) >= OWN_DIFFERENT and len(found) >= OWN_SHARE * len(words) else None
+    words = _WORD.findall(plain(text[:MUCH]))
+    found = [word for word in words if word in _CODES]
+    code, times = max(Counter(c for word in found for c in _CODES[word]).items(), key=lambda n: n[1], default=("", 0))
+    different = len({word for word in found if code in _CODES[word]})
+    return code if different >= OWN_DIFFERENT and times >= OWN_SHARE * len(words) else None
 
 
 def _letters(text: str) -> Counter[str]:
     if text.isascii():
         return Counter()
-    return Counter({s: sum(map(len, _RUNS[s].findall(text[:20_000]))) for s in _scripts(text)})
+    return Counter({s: sum(map(len, _RUNS[s].findall(text[:MUCH]))) for s in _scripts(text)})
 
 
 def _scripts(text: str) -> Iterator[str]:
-    if not text.isascii() and (_ANY.search(text) or _GREEK_WORD.search(text)):
-        yield from (script for script, run in _RUNS.items() if run.search(text))
+    """Other scripts than Latin that a text has letters of; Greek as words alone."""
+    if text.isascii():
+        return
+    rest = text.encode("utf-8", "replace").translate(None, _ASCII).decode("utf-8", "replace")
+    if _ANY.search(rest) or (_GREEK.search(rest) and _GREEK_WORD.search(text)):
+        yield from (script for script, run in _RUNS.items() if run.search(rest))
 
 
 def _other_script(text: str, own: str | None, asked: set[str], about: bool) -> str | None:
@@ -149,10 +164,10 @@ def _no_kana(text: str) -> str | None:
     return "is in Chinese, and the question in Japanese" if han >= 60 and not _RUNS["kana"].search(text) else None
 
 
-def _other_words(words: Sequence[str], text: str, own: str | None, about: bool) -> str | None:
+def _other_words(vocabulary: Iterable[str], text: str, own: str | None, about: bool) -> str | None:
     """A passage in another language of Latin letters; where the question is about languages, most of the text."""
     foreign = _foreign_to(own)
-    if own is None or len(foreign.intersection(words)) < LEAST_DIFFERENT:
+    if own is None or len(foreign.intersection(vocabulary)) < LEAST_DIFFERENT:
         return None
     words = _WORD.findall(text)
     mine = WORDS.get(own, frozenset())
@@ -177,9 +192,9 @@ def _is_foreign(
 
 
 def _passages(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Every `size` words in a row, half of them shared with the next; all of a shorter text."""
+    """`size` words in a row, from every fourth part of it; all of a shorter text."""
     yield words[:size]
-    for start in range(size // 2, len(words) - size // 2, size // 2):
+    for start in range(size // 2, len(words) - size // 2, size // 4):
         yield words[start : start + size]
 
 

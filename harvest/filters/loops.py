@@ -3,7 +3,7 @@
 `harvest/repetition.py` finds what a stream ends in while it is still paid for; here all of a finished text is read, so
 less is enough. Three looks, each linear:
 
-1. probes of 32 characters every 128, with digits read as one: where one stands again within 4,000 characters, the
+1. probes of 32 characters every 128, with digits read as one: where one stands again within 2,000 characters, the
    distance is a period, and a comparison says how far it holds;
 2. eight words in a row that stood before: their share of the whole;
 3. different words among 300 in a row, of a text that packs well.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading
 
-PROBE, STEP, REACH = 32, 128, 4_000
+PROBE, STEP, REACH = 32, 128, 2_000
 TIMES, CHARS = 4, 240
 """A block of three words or more, so many times in a row, over so many characters."""
 SHORT_TIMES, SHORT_CHARS = 20, 400
@@ -32,6 +32,8 @@ COUNTED_TIMES, COUNTED_LETTERS = 6, 25
 """Lines that are equal but for one number which counts on: so many, with so many letters each."""
 GRAM, GRAMS_AGAIN, LEAST_GRAMS = 8, 0.45, 60
 WINDOW, DISTINCT = 300, 50
+FEWEST_OF_A_SENTENCE = 6
+"""Different words of letters in such a window; a truth table has fewer."""
 PACKED = 3.9
 """Plain deflate makes that much of a text that the second and third look would refuse."""
 LONG = 400
@@ -121,7 +123,8 @@ def _is_loop(raw: bytes, stretch: Stretch, asked: str) -> str | None:
         raw[at : at + stretch.period]
         for at in range(stretch.start, stretch.start + stretch.period * min(times, _ROWS), stretch.period)
     ]
-    exact = all(row == rows[0] for row in rows)
+    rows = rows[1:] if len(rows) > TIMES else rows  # the first may begin with another digit
+    exact = all(row == rows[-1] for row in rows)
     if exact:
         if len(words) >= 3 and letters >= 12:
             wanted = times >= TIMES and chars >= CHARS
@@ -156,20 +159,23 @@ def _was_asked(block: str, asked: str) -> bool:
 def _again(text: str, words: list[str], asked: str) -> str | None:
     if len(words) - GRAM < LEAST_GRAMS:
         return None
+    for start in range(0, len(words) - WINDOW + 1, WINDOW * 2 // 3):
+        few = set(words[start : start + WINDOW])
+        if len(few) < DISTINCT and _says(few) and " ".join(words[start : start + GRAM]) not in asked:
+            return f"has {len(few)} different words in {WINDOW}: “{' '.join(words[start : start + 24])}”"
     if len(words) > LONG and len(text) < PACKED * len(zlib.compress(text.encode("utf-8", "replace"), 1)):
         return None
     words = [word for word in words if any(map(str.isalnum, word))]
     grams = list(zip(*(words[i:] for i in range(GRAM)), strict=False))
-    if len(grams) < LEAST_GRAMS:
-        return None
     again = len(grams) - len(set(grams))
-    if again > GRAMS_AGAIN * len(grams):
-        usual = " ".join(Counter(grams).most_common(1)[0][0])
-        if usual in " ".join(asked.split()):
-            return None
-        return f"says {again / len(grams):.0%} of its words again in the same order: “{usual}”"
-    for start in range(0, len(words) - WINDOW + 1, WINDOW // 2):
-        few = set(words[start : start + WINDOW])
-        if len(few) < DISTINCT:
-            return f"has {len(few)} different words in {WINDOW}: “{' '.join(words[start : start + 24])}”"
-    return None
+    if len(grams) < LEAST_GRAMS or again <= GRAMS_AGAIN * len(grams):
+        return None
+    usual = " ".join(Counter(grams).most_common(1)[0][0])
+    if usual in " ".join(asked.split()):
+        return None
+    return f"says {again / len(grams):.0%} of its words again in the same order: “{usual}”"
+
+
+def _says(words: set[str]) -> bool:
+    """Whether there are sentences in it, and not the cells of a table."""
+    return sum(len(word) > 1 and word.strip(".,;:!?").isalpha() for word in words) >= FEWEST_OF_A_SENTENCE

@@ -5,9 +5,7 @@ speaks of is no such talk, and neither is what everybody says of a puzzle: "the 
 asks for a last line", "the problem says that the answer should be an integer".
 """
 
-from itertools import chain
-
-from harvest.filters.phrases import around, matches, phrases
+from harvest.filters.phrases import around, bare, matches, phrases
 from harvest.filters.reading import Reading
 
 _GIVEN = r"(?:given|provided|supplied|listed|stated|specified|quoted|marked|recorded)"
@@ -20,152 +18,160 @@ _MINE = r"(?:the|this|your|their|its|the user's|that)"
 _I_AM = r"(?: was|'ve been| have been| am|'m)"
 _MAKERS = r"(?:openai|anthropic|google|deepseek|alibaba|meta|mistral|microsoft|zhipu|moonshot|xai)"
 _MODELS = r"(?:chatgpt|gpt-?\d|deepseek|qwen|claude|gemini|llama|grok|kimi)"
-_PHRASES = tuple(
-    chain.from_iterable(
-        phrases(*row)
-        for row in (
-            # what somebody else found
-            (
-                "reference answer|reference solution|reference result|reference output",
-                r"\breference (?:answer|solution|result|output)s?\b",
-                "reference answer|reference solution",
-            ),
-            ("gold", r"\bgold(?:en)?[- ](?:answer|label|solution)\b", "gold answer|golden answer|gold label"),
-            (
-                "ground truth|ground-truth",
-                r"\bground[- ]truth (?:answer|label|solution|value|is|says|given|provided)\b",
-                "ground truth|ground-truth",
-            ),
-            (
-                "expected answer|expected final|expected solution|expected output|expected result",
-                rf"\bexpected (?:final )?(?:answer|output|result|solution) (?:is |was |has been )?{_GIVEN}"
-                r"(?: (?:as|in|by|to|here|above|at)\b|[.,;:])",
-                "expected answer|expected output",
-            ),
-            (
-                "expected answer|expected final|expected solution",
-                rf"\b(?:{_GIVEN}|the prompt's|the user's|their|the dataset's|official) expected (?:final )?(?:answer"
-                r"|solution)\b",
-                "expected answer",
-            ),
-            (
-                "expected answer|expected final|expected solution|expected output",
-                rf"\b(?:{_BY}|compared? (?:to|with)|same as|in line with) {_MINE} expected (?:final )?(?:answer"
-                r"|solution|output)\b",
-                "expected answer|expected output",
-            ),
-            ("answer key", rf"\banswer key (?:{_SAYS}|provided|given)", "answer key"),
-            (
-                "answer key",
-                rf"\b(?:{_BY}|in|from|check(?:ing|ed)?(?: against)?) {_MINE} (?:{_GIVEN} |official )?answer key\b",
-                "answer key",
-            ),
-            (
-                "according to|as per|matches the|matching the|consistent with|agrees with|agree with|based on the"
-                "|per the|following the",
-                rf"\b{_BY} (?:{_MINE}|an?) (?:{_GIVEN}|official|reference|model|sample) (?:final |correct )?(?:solution"
-                r"|answer|result)\b",
-                "solution|provided answer|given answer|official answer",
-            ),
-            (
-                "according to|as per|matches the|matching the|consistent with|agrees with",
-                rf"\b{_BY} the (?:solution|answer|result) (?:that (?:was|is|has been) )?{_GIVEN}\b",
-                "solution",
-            ),
-            (
-                "the provided|the official|the supplied|the model solution|the model answer",
-                rf"\bthe (?:provided|official|supplied|model) (?:final |correct )?(?:solution|answer),? {_SAYS}",
-                "solution|provided answer|'s answer",
-            ),
-            (
-                "answer is given|answer is provided|answer was given|answer was provided|answer is listed"
-                "|answer is stated|answer is specified|answer has been|answer is supplied",
-                rf"\b(?:correct|final|right|true|actual) answer (?:is|was|has been) {_GIVEN} (?:to (?:me|us)|in the"
-                r" (?:prompt|system|hint|metadata|context|instructions?)|above|beforehand|already"
-                r"|as (?!an?\b|the\b|in\b|such|follows?|part|one\b))",
-                "answer is given|answer was given|answer given",
-            ),
-            (
-                "told|given the|provided with|shown the|informed of",
-                rf"\bi{_I_AM} (?:already )?(?:told|given|provided with|shown|informed of) (?:that )?(?:the )?(?:correct"
-                r" |final |right |reference |expected )?answer\b",
-            ),
-            (
-                "backward|reverse-engineer|reverse engineer",
-                r"\b(?:work(?:ing)? backwards?|reverse[- ]engineer(?:ing)?) (?:from )?(?:the )?"
-                rf"(?:{_GIVEN}|known|expected) (?:final |correct )?(?:answer|solution)\b",
-                "answer|backward",
-            ),
-            # a hint that nobody gave
-            ("hint", rf"\b(?:{_MINE}|user's|provided|given) hint,? (?:{_SAYS}|{_GIVEN}|that\b)", "hint"),
-            ("hint", rf"\b(?:{_BY}|given|using|from|trust(?:ing)?|with) {_MINE} (?:{_GIVEN} |user's )?hint\b", "hint"),
-            (
-                "hint",
-                r"\bhint(?:s|ed)? (?:\w+ ){0,3}?(?:that )?(?:the|our|my) (?:final |correct |right )?(?:answer|result)"
-                r" (?:is|should be|must be|equals|would be)\b",
-            ),
-            ("user's hint", r"\buser's hint\b"),
-            # being a machine
-            ("as an ai", r"\bas an ai\b(?! (?:researcher|engineer|student|expert|start))"),
-            (
-                "language model",
-                r"\b(?:as|i'm|i am|being|just|only) (?:just |only )?an? (?:ai |large )*language model\b",
-                "language model",
-            ),
-            ("i am an ai|i'm an ai", r"\bi(?: am|'m) an ai\b", "i am an ai|i'm an ai"),
-            (
-                "my training|my pretraining|my pre-training",
-                r"\bmy (?:pre-?)?training\b(?! (?:plan|run|schedule|session|partner|pace|shoes|day|time|program))",
-                "my training",
-            ),
-            ("cutoff|cut-off", r"\bmy (?:knowledge|training)(?: data)? cut-?off\b"),
-            ("ed by|made by|built by", rf"\bi{_I_AM} (?:created|trained|developed|made|built) by {_MAKERS}\b"),
-            ("i am |i'm ", rf"\bi(?: am|'m) {_MODELS}\b"),
-            # orders and marks
-            ("system prompt", r"\bsystem prompt\b", "system prompt"),
-            ("system message", r"\bsystem message\b", "system message"),
-            ("system instruction", r"\bsystem instructions?\b", "system instruction"),
-            ("developer message", r"\bdeveloper message\b", "developer message"),
-            (
-                "instructions",
-                r"\bmy (?:\w+ )?instructions (?:say|state|are|tell|require|forbid|were|do not|don't|only)\b",
-                "my instructions",
-            ),
-            ("my guidelines", r"\bmy guidelines\b", "my guidelines"),
-            ("prompt", r"\bmy (?:initial |hidden )?prompt (?:says|tells|asks|states|is)\b", "my prompt"),
-            (
-                "instructed|prompted|programmed|configured",
-                rf"\bi{_I_AM} (?:instructed|prompted|programmed|configured) (?:to|not to|by|that)\b",
-                "instructed|programmed",
-            ),
-            ("grader", r"\bthe (?:auto-?|automatic |automated )?grader\b", "grader"),
-            ("graded", r"\b(?:will|would|might|could|may|to|is going to) be graded\b", "grade"),
-            (
-                "grading",
-                r"\b(?:the|for|my|this|automat\w+) grading (?:script|rubric|criteria|system|scheme)\b",
-                "grading",
-            ),
-            ("rubric", r"\bthe (?:\w+ )?rubric\b", "rubric"),
-            (
-                "reward",
-                r"\b(?:get|receive|earn|maximi[sz]e) (?:the|a|my|full|maximum) (?:full |maximum )?reward\b",
-                "reward",
-            ),
-            (
-                "evaluator|verifier",
-                r"\bthe (?:automat\w+ )?(?:evaluator|verifier) (?:will|wants?|expects?|checks?|may|might|would)\b",
-                "evaluator|verifier",
-            ),
-            ("answer checker", r"\bthe (?:automat\w+ )?answer checker\b", "checker"),
-        )
+_PHRASES = phrases(
+    (
+        # what somebody else found
+        (
+            "reference",
+            r"\breference (?:answer|solution|result|output)s?\b",
+            "reference answer|reference solution",
+        ),
+        (
+            "gold|golden|gold-answer",
+            r"\bgold(?:en)?[- ](?:answer|label|solution)\b",
+            "gold answer|golden answer|gold label",
+        ),
+        (
+            "ground|ground-truth",
+            r"\bground[- ]truth (?:answer|label|solution|value|is|says|given|provided)\b",
+            "ground truth|ground-truth",
+        ),
+        (
+            "expected ",
+            rf"\bexpected (?:final )?(?:answer|output|result|solution) (?:is |was |has been )?{_GIVEN}"
+            r"(?: (?:as|in|by|to|here|above|at)\b|[.,;:])",
+            "expected answer|expected output",
+        ),
+        (
+            "expected ",
+            rf"\b(?:{_GIVEN}|the prompt's|the user's|their|the dataset's|official) expected (?:final )?(?:answer"
+            r"|solution)\b",
+            "expected answer",
+        ),
+        (
+            "expected ",
+            rf"\b(?:{_BY}|compared? (?:to|with)|same as|in line with) {_MINE} expected (?:final )?(?:answer"
+            r"|solution|output)\b",
+            "expected answer|expected output",
+        ),
+        ("answer key", rf"\banswer key (?:{_SAYS}|provided|given)", "answer key"),
+        (
+            "answer key",
+            rf"\b(?:{_BY}|in|from|check(?:ing|ed)?(?: against)?) {_MINE} (?:{_GIVEN} |official )?answer key\b",
+            "answer key",
+        ),
+        (
+            "provided|official|supplied|reference|model|sample|given solution|given answer|given final|given correct",
+            rf"\b{_BY} (?:{_MINE}|an?) (?:{_GIVEN}|official|reference|model|sample) (?:final |correct )?(?:solution"
+            r"|answer|result)\b",
+            "solution|provided answer|given answer|official answer",
+        ),
+        (
+            "solution provided|solution given|solution that|solution supplied|answer provided|answer given|answer that"
+            "|answer supplied|answer listed",
+            rf"\b{_BY} the (?:solution|answer|result) (?:that (?:was|is|has been) )?{_GIVEN}\b",
+            "solution",
+        ),
+        (
+            "provided|official|supplied|model",
+            rf"\bthe (?:provided|official|supplied|model) (?:final |correct )?(?:solution|answer),? {_SAYS}",
+            "solution|provided answer|'s answer",
+        ),
+        (
+            "answer is given|answer was given|provided|listed|stated|specified|answer has been|supplied",
+            rf"\b(?:correct|final|right|true|actual) answer (?:is|was|has been) {_GIVEN} (?:to (?:me|us)|in the"
+            r" (?:prompt|system|hint|metadata|context|instructions?)|above|beforehand|already"
+            r"|as (?!an?\b|the\b|in\b|such|follows?|part|one\b))",
+            "answer is given|answer was given|answer given",
+        ),
+        (
+            "told|given the|provided|shown|informed",
+            rf"\bi{_I_AM} (?:already )?(?:told|given|provided with|shown|informed of) (?:that )?(?:the )?(?:correct"
+            r" |final |right |reference |expected )?answer\b",
+        ),
+        (
+            "backward|backwards|reverse-engineer|reverse-engineering|reverse engineer|reverse engineering",
+            r"\b(?:work(?:ing)? backwards?|reverse[- ]engineer(?:ing)?) (?:from )?(?:the )?"
+            rf"(?:{_GIVEN}|known|expected) (?:final |correct )?(?:answer|solution)\b",
+            "answer|backward",
+        ),
+        # a hint that nobody gave
+        ("hint", rf"\b(?:{_MINE}|user's|provided|given) hint,? (?:{_SAYS}|{_GIVEN}|that\b)", "hint"),
+        ("hint", rf"\b(?:{_BY}|given|using|from|trust(?:ing)?|with) {_MINE} (?:{_GIVEN} |user's )?hint\b", "hint"),
+        (
+            "hint",
+            r"\bhint(?:s|ed)? (?:\w+ ){0,3}?(?:that )?(?:the|our|my) (?:final |correct |right )?(?:answer|result)"
+            r" (?:is|should be|must be|equals|would be)\b",
+        ),
+        ("hint", r"\buser's hint\b"),
+        # being a machine
+        ("as an ai", r"\bas an ai\b(?! (?:researcher|engineer|student|expert|start))"),
+        (
+            "language model",
+            r"\b(?:as|i'm|i am|being|just|only) (?:just |only )?an? (?:ai |large )*language model\b",
+            "language model",
+        ),
+        ("i am an ai|i'm an ai", r"\bi(?: am|'m) an ai\b", "i am an ai|i'm an ai"),
+        (
+            "my training|my pretraining|my pre-training",
+            r"\bmy (?:pre-?)?training\b(?! (?:plan|run|schedule|session|partner|pace|shoes|day|time|program))",
+            "my training",
+        ),
+        ("cutoff|cut-off", r"\bmy (?:knowledge|training)(?: data)? cut-?off\b"),
+        (
+            "trained by|created by|developed by|made by|built by",
+            rf"\bi{_I_AM} (?:created|trained|developed|made|built) by {_MAKERS}\b",
+        ),
+        (
+            "i am chatgpt|deepseek|qwen|claude|gemini|llama|grok|kimi|gpt-4|gpt-5|chatgpt|gpt",
+            rf"\bi(?: am|'m) {_MODELS}\b",
+        ),
+        # orders and marks
+        ("system prompt|system prompts", r"\bsystem prompts?\b", "system prompt"),
+        ("system message", r"\bsystem message\b", "system message"),
+        ("system instruction|system instructions", r"\bsystem instructions?\b", "system instruction"),
+        ("developer message", r"\bdeveloper message\b", "developer message"),
+        (
+            "instructions",
+            r"\bmy (?:\w+ )?instructions (?:say|state|are|tell|require|forbid|were|do not|don't|only)\b",
+            "my instructions",
+        ),
+        ("my guidelines", r"\bmy guidelines\b", "my guidelines"),
+        ("prompt", r"\bmy (?:initial |hidden )?prompt (?:says|tells|asks|states|is)\b", "my prompt"),
+        (
+            "instructed|prompted|programmed|configured",
+            rf"\bi{_I_AM} (?:instructed|prompted|programmed|configured) (?:to|not to|by|that)\b",
+            "instructed|programmed",
+        ),
+        ("grader", r"\bthe (?:auto-?|automatic |automated )?grader\b", "grader"),
+        ("graded", r"\b(?:will|would|might|could|may|to|is going to) be graded\b", "grade"),
+        (
+            "grading",
+            r"\b(?:the|for|my|this|automat\w+) grading (?:script|rubric|criteria|system|scheme)\b",
+            "grading",
+        ),
+        ("rubric", r"\bthe (?:\w+ )?rubric\b", "rubric"),
+        (
+            "reward",
+            r"\b(?:get|receive|earn|maximi[sz]e) (?:the|a|my|full|maximum) (?:full |maximum )?reward\b",
+            "reward",
+        ),
+        (
+            "evaluator|verifier",
+            r"\bthe (?:automat\w+ )?(?:evaluator|verifier) (?:will|wants?|expects?|checks?|may|might|would)\b",
+            "evaluator|verifier",
+        ),
+        ("answer checker", r"\bthe (?:automat\w+ )?answer checker\b", "checker"),
     )
 )
-"""Anchors, pattern, words that excuse it where the question has one of them."""
 
 
 def meta(reading: Reading, _: object) -> str | None:
     asked = reading.question_plain
-    for where, text in (("chain", reading.chain_plain), ("answer", reading.answer_plain)):
-        for at, words in matches(_PHRASES, text, asked):
-            return f"the {where} says “{around(text, at, len(words))}”"
+    for where, text, words in (
+        ("chain", reading.chain_plain, reading.chain_vocabulary),
+        ("answer", reading.answer_plain, reading.answer_words),
+    ):
+        for at, said in matches(_PHRASES, text, bare(words), asked):
+            return f"the {where} says “{around(text, at, len(said))}”"
     return None

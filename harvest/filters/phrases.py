@@ -1,60 +1,77 @@
-"""Phrases sought in long texts: a plain search for a rare word first, a pattern only where it stands.
+"""Phrases sought in long texts: first whether a text has their rare word at all, then a pattern where it stands.
 
-A search for a word runs at the speed of memory; a pattern sees at most 240 characters around it, so that the time
-is linear whatever the text holds.
+The words of a text are a set that all filters share, so what it lacks costs nothing; a pattern sees at most 240
+characters around its anchor, so that the time is linear whatever the text holds.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 BEFORE, AFTER = 120, 120
+MARKS = ".,;:!?\"'()[]{}*_`~-–—…#>|/\\$“”。，！？：；"
 MOST_HITS = 20_000
 """Of one word in one text; a real one has a few hundred."""
 
 
+Row = tuple[str, str] | tuple[str, str, str]
+"""Anchors parted by a bar, the pattern, and words, parted likewise, that make it no fault where the question holds one.
+An anchor is words in lower case that the match holds; its longest word is looked up first, as it stands in a text
+between spaces and marks, unless it is of another script."""
+
+
 @dataclass(frozen=True, slots=True)
-class Phrase:
-    """`anchor` is a word in lower case that every match of `pattern` holds. `unless_asked`: words that make it no fault
-    where the question holds one of them."""
-
-    anchor: str
-    pattern: re.Pattern[str]
-    unless_asked: tuple[str, ...] = ()
+class Anchor:
+    text: str
+    word: str
+    """Its longest word; empty where every text is searched."""
+    patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
 
 
-def phrases(anchors: str, pattern: str, unless_asked: str = "") -> Iterator[Phrase]:
-    """One for each anchor; anchors, and words that excuse it in a question, are parted by a bar. The rarer the anchor,
-    the faster."""
-    compiled, excuses = re.compile(pattern), tuple(filter(None, unless_asked.split("|")))
-    for anchor in anchors.split("|"):
-        yield Phrase(anchor, compiled, excuses)
+def phrases(rows: Iterable[Row]) -> tuple[Anchor, ...]:
+    """By anchor, so that each is sought once."""
+    found: dict[str, list[tuple[re.Pattern[str], tuple[str, ...]]]] = {}
+    for anchors, pattern, *excuses in rows:
+        compiled = re.compile(pattern)
+        for anchor in anchors.split("|"):
+            found.setdefault(anchor, []).append((compiled, tuple(filter(None, "|".join(excuses).split("|")))))
+    return tuple(
+        Anchor(text, max(text.split(), key=len) if text.isascii() else "", tuple(patterns))
+        for text, patterns in found.items()
+    )
 
 
-def matches(phrases: Sequence[Phrase], text: str, asked: str) -> Iterator[tuple[int, str]]:
-    """(place, words) of each phrase in a text of lower case that is neither quoted there nor in what was asked."""
-    for each in phrases:
-        at, hits = text.find(each.anchor), 0
-        if at < 0 or any(word in asked for word in each.unless_asked):
+def matches(of: Sequence[Anchor], text: str, words: Container[str], asked: str) -> Iterator[tuple[int, str]]:
+    """(place, words) of each phrase in a text of lower case that is neither quoted there nor in what was asked. `words`
+    are the text's own, without the marks around them."""
+    for anchor in of:
+        if anchor.word and anchor.word not in words:
             continue
-        beyond = 0  # matches before it were looked at
+        at = text.find(anchor.text)
+        if at < 0:
+            continue
+        meant = [pattern for pattern, excuses in anchor.patterns if not any(word in asked for word in excuses)]
+        hits = 0
         while at >= 0 and hits < MOST_HITS:
             hits += 1
-            start = max(0, at - BEFORE)
-            for found in each.pattern.finditer(text, start, at + len(each.anchor) + AFTER):
-                place = found.start()
-                if place < beyond or not found.start() <= at < found.end():
-                    continue
-                beyond = found.end()
-                if found[0] not in asked and not is_quoted(text, place):
-                    yield place, found[0]
-            at = text.find(each.anchor, at + len(each.anchor))
+            start, end = max(0, at - BEFORE), at + len(anchor.text) + AFTER
+            for pattern in meant:
+                for found in pattern.finditer(text, start, end):
+                    held = found.start() <= at < found.end()
+                    if held and found[0] not in asked and not is_quoted(text, found.start()):
+                        yield found.start(), found[0]
+            at = text.find(anchor.text, at + len(anchor.text))
+
+
+def bare(words: Iterable[str]) -> frozenset[str]:
+    """Words without the marks around them."""
+    return frozenset([word.strip(MARKS) for word in words])
 
 
 def is_quoted(text: str, at: int) -> bool:
-    """Whether a quotation was opened before this place on its line, and not closed."""
+    """Whether a quotation was opened before this place on its line, and is closed after it."""
     line = text[max(text.rfind("\n", 0, at), at - 300) + 1 : at]
-    return line.count('"') % 2 == 1
+    return line.count('"') % 2 == 1 and '"' in text[at : at + 300].partition("\n")[0]
 
 
 def around(text: str, at: int, length: int, margin: int = 30) -> str:

@@ -19,7 +19,8 @@ def plain(text: str) -> str:
     low = text.lower()
     if not low.isascii():
         for curly, straight in _STRAIGHT:
-            low = low.replace(curly, straight)
+            if curly in low:
+                low = low.replace(curly, straight)
     return low
 
 
@@ -61,6 +62,11 @@ class Reading:
     def chain_words(self) -> list[str]:
         """What stands between spaces."""
         return self.chain_plain.split()
+
+    @cached_property
+    def chain_vocabulary(self) -> frozenset[str]:
+        """Its different words, as they stand between spaces."""
+        return frozenset(self.chain_words)
 
     @cached_property
     def answer_plain(self) -> str:
