@@ -18,8 +18,9 @@ def conversation(row: Row, layout: Layout) -> list[Message]:
 
     Raises RowFault with what is wrong.
     """
-    messages = [_message(k, m) for k, m in enumerate(_given(row))]
+    messages = [_message(k, m, layout) for k, m in enumerate(_given(row))]
     _check_roles([m["role"] for m in messages])
+    messages[-1] = _cut_as_it_was_written(row, messages[-1], layout)
     for k, m in enumerate(messages):
         if not m["content"].strip() and m["role"] != "system":
             raise RowFault("empty", f"message {k} ({m['role']}) is empty")
@@ -36,6 +37,16 @@ def conversation(row: Row, layout: Layout) -> list[Message]:
     if row.get("finish_reason") in ("length", "max_tokens"):
         raise RowFault("cut", "its answer was cut short (finish_reason is length)")
     return messages
+
+
+def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
+    """The last answer in the recipe's marks, where the row's own columns say what is chain and what is answer: text
+    that quotes marks would be cut in the wrong place by reading."""
+    reasoning, answer = row.get("reasoning"), row.get("answer")
+    if not isinstance(reasoning, str) or not isinstance(answer, str):
+        return last
+    written = any(known.write(reasoning, answer) == last["content"] for known in LAYOUTS.values())
+    return {**last, "content": layout.write(reasoning, answer)} if written else last
 
 
 def has_chain(messages: Sequence[Message], layout: Layout) -> bool:
@@ -117,7 +128,7 @@ def _as_messages(value: Any, role: str) -> Sequence[Any]:
 # ---- one message
 
 
-def _message(k: int, value: Any) -> Message:
+def _message(k: int, value: Any, layout: Layout) -> Message:
     if not isinstance(value, Mapping):
         raise RowFault("layout", f"message {k} is no table of role and content")
     role, content = value.get("role"), value.get("content")
@@ -133,7 +144,7 @@ def _message(k: int, value: Any) -> Message:
     if chain is not None and role == "assistant":
         if not content.strip():
             raise RowFault("answer", f"message {k} (assistant): no answer after the chain")
-        content = LAYOUTS["think"].write(chain, content)
+        content = layout.write(chain, content)
     if lone := re.search("[\ud800-\udfff]", content):
         raise RowFault("characters", f"message {k} ({role}): half a character ({lone.group()!r}, a lone surrogate)")
     return {"role": role, "content": content}

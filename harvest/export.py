@@ -92,17 +92,23 @@ def _renamed(known: Mapping[str, Any], settings: Export) -> dict[str, Any]:
     return {to if name == "prompt" else name: value for name, value in known.items()}
 
 
-def _asked_under(config: Mapping[str, Any], reply: Reply) -> list[dict[str, str]]:
+def asked_under(config: Mapping[str, Any], reply: Reply) -> list[dict[str, str]]:
     """The system message that an imported answer was asked under; a collected run has its prompt's own."""
     system = reply.extra.get("system") if config.get("imported") else None
     return [{"role": "system", "content": system}] if isinstance(system, str) else []
+
+
+def _asked_of(config: Mapping[str, Any], place: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The settings of the teacher at a place in the run's list, and of its sampling."""
+    several = config.get("teachers")
+    return (several[place], several[place]["sampling"]) if several else (config["teacher"], config["sampling"])
 
 
 def _known(
     r: Mapping[str, Any], question: Question, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str]
 ) -> dict[str, Any]:
     """What is known of one attempt, in the columns of PROVENANCE."""
-    teacher, sampling, reply = config["teacher"], config["sampling"], r["reply"]
+    (teacher, sampling), reply = _asked_of(config, r["teacher"]), r["reply"]
     return {
         "id": content_hash([r["key"], question.id]).removeprefix("sha256:")[:32],
         "question_id": question.id,
@@ -163,7 +169,7 @@ def rows(
             body, question = r["question_body"], Question.model_validate_json(r["question_body"])
         reasoning, answer = parts_of(r["reply"], prompt.reasoning)
         known = _known(r, question, config, prompt, (reasoning, answer))
-        asked = [*_asked_under(config, r["reply"]), *prompt.student_messages(question)]
+        asked = [*asked_under(config, r["reply"]), *prompt.student_messages(question)]
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
         row = training_part(asked, reasoning, answer, settings)
         if settings.columns == "all":

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +12,7 @@ from harvest.untrusted import plain
 ROWS_A_GROUP = 1000
 CHARACTERS_A_GROUP = 4_000_000
 """A group of Parquet's rows is written when it has one of the two."""
-SEPARATORS = re.compile("[\x85\u2028\u2029]")
+SEPARATORS = {c: f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """Line breaks to Python's `splitlines` and to JavaScript, though not to JSON."""
 Row = Mapping[str, Any]
 
@@ -69,8 +68,9 @@ def line_of(row: Row) -> bytes:
     """One JSON object and a line feed; no other line break in it, whoever counts lines. Half characters, which no file
     of text can hold, become U+FFFD."""
     text = json.dumps(row, ensure_ascii=False)
-    if SEPARATORS.search(text):
-        text = SEPARATORS.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+    for separator, escaped in SEPARATORS.items():
+        if separator in text:
+            text = text.replace(separator, escaped)
     try:
         return (text + "\n").encode()
     except UnicodeEncodeError:
@@ -106,7 +106,8 @@ class _Groups:
         self.written_bytes = self._file.tell()
 
     def close(self) -> None:
-        self._flush()
+        if self._group:  # a group of no rows is one that `datasets` cannot read
+            self._flush()
         self._writer.close()
         _end(self._file)
 
