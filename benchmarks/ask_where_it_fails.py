@@ -165,40 +165,29 @@ def train(seed: Seed, name: str, traces: Sequence[Row]) -> Path:
 
 
 def answers(seed: Seed, student: Path, questions: str) -> list[Row]:
-    """The student's greedy answer to each: question, stratum, outcome, tokens. Kept beside the questions."""
+    """The student's greedy answer to each: question, stratum, outcome, tokens, and seconds for all of them."""
     kept = seed.file(f"{student.name}-{questions}")
     if not kept.exists():
-        write_rows(kept, list(_answers(student, seed.file(questions), seed.file("sums.md"))))
+        details = kept.with_suffix(".details.jsonl")
+        asked = ["--questions", str(seed.file(questions)), "--prompt", str(seed.file("sums.md"))]
+        began = time.monotonic()
+        seed.run(
+            "finetune", "eval", str(student), *asked, "--max-tokens", str(STUDENT_TOKENS), "--details", str(details)
+        )
+        seconds = round(time.monotonic() - began)
+        strata = {q["id"]: q["difficulty"] for q in read_rows(seed.file(questions))}
+        found = [
+            {
+                "question": row["question_id"],
+                "stratum": strata[row["question_id"]],
+                "outcome": row["outcome"],
+                "output_tokens": row["output_tokens"],
+                "seconds": seconds,
+            }
+            for row in read_rows(details)
+        ]
+        write_rows(kept, found)
     return read_rows(kept)
-
-
-def _answers(student: Path, questions: Path, prompt_file: Path) -> Iterator[Row]:
-    from finetune.evaluate import Asked, Sampling, judged
-    from finetune.generate import TransformersEngine
-    from finetune.run import layout_of
-    from finetune.sft import quiet
-    from finetune.student import find
-    from harvest import prompt as prompts
-    from harvest.checks import Judge
-    from harvest.questions import read_questions
-
-    quiet()
-    prompt = prompts.load(str(prompt_file))
-    asked = [Asked(q, 0, prompt.student_messages(q)) for q in read_questions(str(questions), Path())]
-    engine, layout = TransformersEngine(find(str(student))), layout_of(student)
-    say(f"{student}: {len(asked)} of {questions.name}")
-    began = time.monotonic()
-    with Judge() as judge:
-        for batch in engine.answers(asked, Sampling(max_tokens=STUDENT_TOKENS)):
-            for a, generated in batch:
-                row = judged(judge, a, generated, layout)
-                yield {
-                    "question": a.question.id,
-                    "stratum": a.question.difficulty,
-                    "outcome": row["outcome"],
-                    "output_tokens": row["output_tokens"],
-                    "seconds": round(time.monotonic() - began, 1),
-                }
 
 
 def choose_by_collect(seed: Seed, first: Path) -> tuple[list[Row], Row]:

@@ -19,8 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from finetune.evaluate import Asked, Generated, Sampling
+from finetune.evaluate import Asked, Generated
 from finetune.generate import TransformersEngine
+from finetune.sampling import Sampling
 from finetune.sft import quiet
 from finetune.student import find
 from harvest.trace import Question
