@@ -122,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--page", metavar="FILE", help="as an HTML page instead, of that row and those after it")
     p.add_argument("--rows", type=_count, default=20, metavar="N", help="how many rows the page has")
 
+    p = command("curve", _curve, "the loss curve of a training, while it runs and after")
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained")
+
     p = command("merge", _merge, "the adapter into its model, and the lines that serve it")
     p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
     p.add_argument("--to", metavar="DIR", help="without it: OUTPUT-merged")
@@ -297,7 +300,7 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
             progress.say(f"left out: {line}")
         if len(rows.dropped) > 20:
             progress.say(f"left out: {len(rows.dropped) - 20} more")
-        block = sft(recipe, rows, tokenizer, student, progress, world)
+        block = sft(recipe, rows, tokenizer, student, progress, world, run)
         return _trained(recipe, block, run, args.json) if world.is_first else 0
 
 
@@ -322,11 +325,11 @@ def _preflight(
     recipe: "Recipe", student: "Student", tokenizer: Any, args: argparse.Namespace, *, settings: bool
 ) -> int:
     """Says what was found, then stops with the rows that cannot be trained; `settings`: with what sft refuses too."""
-    from finetune.overlap import Evaluation
+    from harvest.alike import Evaluation
     from finetune.preflight import in_words, preflight
     from harvest.questions import read_questions
 
-    evaluations = [Evaluation(f, ((q.id, q.question) for q in read_questions(f, Path()))) for f in args.evaluations]
+    evaluations = [Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations]
     found, findings, made = preflight(recipe, tokenizer, evaluations)
     found["estimate"] = _expected(recipe, [len(e) for e in made.examples])
     if args.json:
@@ -347,12 +350,13 @@ def _preflight(
 def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json: bool) -> int:
     """Into the run's report, and said."""
     if run is not None:
+        from finetune.curve import read_curve
         from finetune.output import attach_run, training_key
         from harvest.session import write_report
 
         output = Path(recipe.output)
         try:
-            run.put_training(training_key(output), block)
+            run.put_training(training_key(output), block, read_curve(output))
             write_report(run.name, run.url)
         except StoreUnusable as e:
             raise StoreUnusable(
@@ -425,6 +429,14 @@ def _write_card(folder: Path) -> None:
     note = note_of(folder)
     run = note.get("run")
     write_card(folder, note, report_of(run["name"], run["store"]) if run else None)
+
+
+def _curve(args: argparse.Namespace, _: Overrides) -> int:
+    from finetune.curve import curve_of, in_words
+
+    points = curve_of(Path(args.output))
+    print(json.dumps({"output": args.output, "points": points}) if args.json else in_words(points))
+    return 0
 
 
 def _merge(args: argparse.Namespace, _: Overrides) -> int:

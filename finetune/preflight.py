@@ -13,8 +13,8 @@ from finetune.config import Recipe
 from finetune.conversation import has_chain
 from finetune.dataset import Examples, survey
 from finetune.faults import Findings
-from finetune.overlap import Evaluation
 from finetune.render import Example, Layout, Tokenizer, end_token, quotes_special, turn
+from harvest.alike import Evaluation
 from harvest.repetition import loop_at_end
 from harvest.trace import Message
 

@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "collect", _collect, "the main job: ask, check, store, report, export; started again it goes on", overrides=True
     )
     p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe on the embedded teacher")
+    p.add_argument(
+        "--student", metavar="URL",
+        help="asked first, and the teachers only what it cannot do: its endpoint (with --student.model NAME), or the name"
+        " of an embedded model; docs/asking.md",
+    )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
     p.add_argument("--json", action="store_true", help="print the report as JSON")
     p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
@@ -133,6 +138,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
     p.add_argument("--json", action="store_true", help="print what changed as JSON")
 
+    p = command(
+        "select", _select, "which accepted traces are trained on: filters, duplicates, evaluations, difficulty, number",
+        overrides=True,
+    )  # fmt: skip
+    p.add_argument("name", metavar="RUN", help="a run's name or its folder")
+    p.add_argument("--preset", metavar="NAME", help="sky-t1, s1, openthoughts, or a path to a TOML of your own")
+    p.add_argument("--dry-run", action="store_true", help="say what would be selected and change nothing")
+    p.add_argument("--json", action="store_true", help="print what was selected as JSON")
+    p.epilog = "Any setting of [select] and [filters]: --select.traces 1000. The run keeps them. All: docs/selection.md"
+
     p = command("sandbox", _sandbox, "run the corpus of attacks against this machine's sandbox; 1 if any gets through")
     p.add_argument("--cold", action="store_true", help="a jail for each program, in place of one that forks")
     p.add_argument("--limit", type=float, default=1.0, metavar="S", help="seconds that each program may take")
@@ -175,11 +190,25 @@ def _settings(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tup
 
 
 def _collect(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    if args.student is not None:
+        overrides = [*overrides, *_student(args.student)]
     config, base = _settings(args, overrides)
 
     from harvest.session import collect
 
     return collect(config, base, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
+
+
+def _student(given: str) -> list[tuple[str, str]]:
+    """`--student` as the setting that it means. Raises ConfigError for a folder, which must be served first."""
+    if given.startswith(("http://", "https://")):
+        return [("student.base_url", given)]
+    if Path(given).is_dir():
+        raise ConfigError(
+            f"--student {given}: a student is asked over HTTP. Serve the folder (`python -m finetune merge {given}`"
+            " prints the lines), then --student http://127.0.0.1:8000/v1 --student.model NAME"
+        )
+    return [("student.local", given)]
 
 
 def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
@@ -279,6 +308,18 @@ def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
     name, url = _known_run(args)
     said = verify(name, url, again=args.again, unsafe_code=args.unsafe_code)
     print(json.dumps(said, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
+    return 0
+
+
+def _select(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
+    from harvest.selecting import in_words
+    from harvest.session import select
+
+    name, url = _known_run(args)
+    said = select(name, url, overrides, preset=args.preset, dry_run=args.dry_run)
+    print(json.dumps(said, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
+    if not args.json and not said["new"]:
+        print("Nothing has changed since the newest selection.", file=sys.stderr)
     return 0
 
 

@@ -371,18 +371,11 @@ def _loading(settings: Export, written: Written) -> Iterator[str]:
 
 
 def cell(text: str, most: int = 200) -> str:
-    """Text of others as one line in which nothing is markup, a link, or HTML."""
+    """Text of others as one line in which nothing is markup or HTML. (An address stays one, and shows where it goes.)"""
     return "".join(_ESCAPED.get(c, c) for c in one_line(text, most))
 
 
-_ESCAPED = {c: f"\\{c}" for c in "\\`*_{}[]()#!|~$^"} | {
-    "<": "&lt;",
-    ">": "&gt;",
-    "&": "&amp;",
-    ":": "&#58;",
-    "@": "&#64;",
-}
-"""A colon and an at sign too: `https://…` and `@name` become links by themselves."""
+_ESCAPED = {c: f"\\{c}" for c in "\\`*_{}[]()#!|~$^"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def fenced(text: str, language: str = "") -> Iterator[str]:

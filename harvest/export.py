@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from harvest.config import Export, faults
 from harvest.errors import ConfigError, InputError
 from harvest.money import usd
 from harvest.prompt import Prompt
+from harvest.rewrite import rewritten
 from harvest.run import write_whole
 from harvest.shards import Shards
 from harvest.store import Store
-from harvest.trace import Question, Reply, content_hash
+from harvest.trace import Candidate, Question, Reply, content_hash
 from harvest.training_layouts import (
     LAYOUTS,
     B,
@@ -98,6 +100,18 @@ def asked_under(config: Mapping[str, Any], reply: Reply) -> list[dict[str, str]]
     return [{"role": "system", "content": system}] if isinstance(system, str) else []
 
 
+def candidate_of(
+    attempt_id: int, sample: int, question: Question, reply: Reply, config: Mapping[str, Any], prompt: Prompt
+) -> Candidate:
+    """An answer as filters, rewriting and selection see it."""
+    reasoning, answer = parts_of(reply, prompt.reasoning)
+    asked = (*asked_under(config, reply), *prompt.messages(question))
+    usage = reply.usage
+    return Candidate(
+        attempt_id, sample, question, asked, reasoning, answer, usage.reasoning_tokens, usage.output_tokens
+    )
+
+
 def _asked_of(config: Mapping[str, Any], place: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The settings of the teacher at a place in the run's list, and of its sampling."""
     several = config.get("teachers")
@@ -105,8 +119,9 @@ def _asked_of(config: Mapping[str, Any], place: int) -> tuple[Mapping[str, Any],
 
 
 def _known(
-    r: Mapping[str, Any], question: Question, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str]
-) -> dict[str, Any]:
+    r: Mapping[str, Any], question: Question, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str],
+    original: tuple[str | None, str] | None,
+) -> dict[str, Any]:  # fmt: skip
     """What is known of one attempt, in the columns of PROVENANCE."""
     (teacher, sampling), reply = _asked_of(config, r["teacher"]), r["reply"]
     return {
@@ -118,7 +133,7 @@ def _known(
         "gold": question.answer,
         "domain": question.domain,
         "difficulty": question.difficulty,
-        "original": None,
+        "original": None if original is None else {"reasoning": original[0], "answer": original[1]},
         "teacher": {
             "model": teacher["model"] or teacher["local"] or reply.served_model,
             "base_url": teacher["base_url"] or ("local" if teacher["local"] else None),
@@ -167,8 +182,12 @@ def rows(
     for r in store.answered_attempts(run_id, settings.which):
         if question is None or r["question_body"] != body:
             body, question = r["question_body"], Question.model_validate_json(r["question_body"])
-        reasoning, answer = parts_of(r["reply"], prompt.reasoning)
-        known = _known(r, question, config, prompt, (reasoning, answer))
+        candidate, original = candidate_of(r["attempt_id"], r["sample"], question, r["reply"], config, prompt), None
+        if r["rewritten"] and (again := rewritten(candidate)) is not None:
+            original = (candidate.reasoning, candidate.answer)
+            candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
+        reasoning, answer = candidate.reasoning, candidate.answer
+        known = _known(r, question, config, prompt, (reasoning, answer), original)
         asked = [*asked_under(config, r["reply"]), *prompt.student_messages(question)]
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
         row = training_part(asked, reasoning, answer, settings)

@@ -17,11 +17,11 @@ SELECTION = """
     CREATE INDEX selection_run ON selection (run_id, id);
     CREATE TABLE selection_outcome (
       selection_id INTEGER NOT NULL REFERENCES selection, attempt_id INTEGER NOT NULL REFERENCES attempt,
-      reason TEXT, instead INTEGER, detail TEXT, PRIMARY KEY (selection_id, attempt_id)
+      reason TEXT, instead INTEGER, detail TEXT, rewritten INTEGER NOT NULL, PRIMARY KEY (selection_id, attempt_id)
     ) STRICT, WITHOUT ROWID;
 """
 """`key` names all that a pass was made of. Of an outcome, `reason` is NULL where it is selected; `instead` is the
-attempt that has its place."""
+attempt that has its place; `rewritten`, whether its row has the rewritten text (harvest/rewrite.py)."""
 
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority")
 """Why a whole answer may be rejected: all but what broke off."""
@@ -80,15 +80,17 @@ class Passes:
 
     def put_pass(
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
-        outcomes: Iterable[tuple[int, str | None, int | None, str | None]], now: str,
+        outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
-        """A pass as a whole. `outcomes` are (attempt, reason, the attempt in its place, detail) of each candidate."""
+        """A pass as a whole. `outcomes` are (attempt, reason, the attempt in its place, detail, is it rewritten) of each
+        candidate."""
         pass_id = self.db.execute(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
             (run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False)),
         ).lastrowid
         self.db.executemany(
-            "INSERT INTO selection_outcome (selection_id, attempt_id, reason, instead, detail) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO selection_outcome (selection_id, attempt_id, reason, instead, detail, rewritten)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             ((pass_id, *outcome) for outcome in outcomes),
         )
 
@@ -121,7 +123,7 @@ class Passes:
     def outcome_of(self, run_id: int, attempt_id: int) -> dict[str, Any] | None:
         """What the newest pass said of one attempt, with the question and sample of what has its place."""
         row = self.db.execute(
-            "SELECT selection_outcome.reason, instead, detail, question.name AS instead_question,"
+            "SELECT selection_outcome.reason, instead, detail, rewritten, question.name AS instead_question,"
             " attempt.sample AS instead_sample FROM selection_outcome LEFT JOIN attempt ON attempt.id = instead"
             " LEFT JOIN question ON question.id = attempt.question_id WHERE attempt_id = :attempt AND selection_id ="
             " (SELECT max(id) FROM selection WHERE run_id = :run)",

@@ -17,6 +17,7 @@ from harvest.evaluation import (
     warnings,
 )
 from harvest.forecast import forecast
+from harvest.ladder import teachers_of
 from harvest.money import pusd, usd
 
 SCHEMA = 1
@@ -45,6 +46,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
             "solved": questions.get("solved", 0),
             "given_up": questions.get("given_up", 0),
             "open": questions.get("open", 0),
+            "by_student": questions.get("student_solved", 0),
         },
         "attempts": {
             "sent": figures["sent"],
@@ -55,12 +57,15 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         },
         "tokens": dict(figures["tokens"]),
         "judging": _judging(figures["judging"]),
+        "teachers": _teachers(figures),
+        "student": _student(figures),
         "money": money,
         "traces": {
             "accepted": figures["accepted"],
-            "selected": figures["accepted"],
+            "selected": figures["accepted"] if figures["selection"]["selected"] is None
+            else figures["selection"]["selected"],
             "rejected": dict(figures["rejected"]),
-            "unselected": {},
+            "unselected": figures["selection"]["unselected"],
             "mean_reasoning_tokens": _rounded(figures["mean_reasoning_tokens"]),
             "mean_output_tokens": _rounded(figures["mean_output_tokens"]),
         },
@@ -118,9 +123,58 @@ def _money(figures: Figures) -> dict[str, Any]:
         "price_source": sources[0][0] if sources else "none",
         "price_sources": dict(sources),
         "spent_on": {
-            f"{part}_usd": usd(on.get(part, 0)) for part in ("accepted", "rejected", "truncated", "failed", "judging")
+            f"{part}_usd": usd(on.get(part, 0))
+            for part in (
+                "accepted",
+                "rejected",
+                "truncated",
+                "failed",
+                "judging",
+                *(["student"] if "student" in on else []),
+            )
         },
         "usd_per_accepted_trace": per_trace,
+    }
+
+
+def _teachers(figures: Figures) -> list[dict[str, Any]]:
+    """What each teacher was asked and what came of it, in the order written. None: nobody knows."""
+    of_each = {t["teacher"]: t for t in figures["teachers"]}
+    settings = teachers_of(json.loads(figures["run"]["config"]))
+    found = []
+    for place, teacher in enumerate(settings):
+        asked = of_each.get(place, dict.fromkeys(("sent", "answered", "accepted", "questions", "spent", "in_doubt"), 0))
+        unpriced, accepted = asked.get("unpriced", 0), asked["accepted"]
+        found.append(
+            {
+                "model": teacher["model"] or teacher["local"],
+                "base_url": teacher["base_url"],
+                "questions": asked["questions"],
+                "sent": asked["sent"],
+                "answered": asked["answered"],
+                "accepted": accepted,
+                "spent_usd": usd(asked["spent"]),
+                "in_doubt_usd": usd(asked["in_doubt"]),
+                "unpriced_calls": unpriced,
+                "usd_per_accepted_trace": usd(-(-asked["spent"] // accepted)) if accepted and not unpriced else None,
+            }
+        )
+    return found
+
+
+def _student(figures: Figures) -> dict[str, Any] | None:
+    """What the student was asked before the teachers; None where there is none. Its tries are in no other count."""
+    asked, settings = figures["student"], json.loads(figures["run"]["config"]).get("student")
+    if not settings and not asked["sent"] and not asked["reused"]:
+        return None
+    kept = ("sent", "answered", "in_doubt", "reused", "failed", "tokens")
+    return {
+        "model": (settings["model"] or settings["local"]) if settings else None,
+        "asked": asked["questions"],
+        "solved": figures["questions"].get("student_solved", 0),
+        "left_to_teachers": asked["left_to_teachers"],
+        **{name: asked[name] for name in kept},
+        "cost_usd": None if asked["unpriced"] else usd(asked["spent"]),
     }
 
 
@@ -196,6 +250,8 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     yield "| --- | ---: |"
     for key in ("total", "asked", "solved", "given_up", "open"):
         yield f"| {key.replace('_', ' ')} | {questions[key]:,} |"
+    if r["student"]:
+        yield f"| done by the student | {questions['by_student']:,} |"
     yield ""
     yield "| requests | |"
     yield "| --- | ---: |"
@@ -223,6 +279,7 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     t = r["tokens"]
     tokens_in, tokens_out = f"{t['input']:,} in ({t['cached_input']:,} cached)", f"{t['output']:,} out"
     yield f"Tokens: {tokens_in}, {tokens_out} ({t['reasoning']:,} reasoning)."
+    yield from _by_teacher(r)
     if j := r["judging"]:
         said = ", ".join(f"{n:,} {outcome.replace('_', ' ')}" for outcome, n in j["verdicts"].items())
         yield (
@@ -232,6 +289,26 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     if r["pace"]["limited_by"]:
         yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
     yield from _after(r)
+
+
+def _by_teacher(r: Mapping[str, Any]) -> Iterator[str]:
+    """Who of several brought what, and what the student spared them."""
+    if len(r["teachers"]) > 1:
+        yield ""
+        yield "| teacher | questions | sent | answered | accepted | USD | USD an accepted trace |"
+        yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+        for t in r["teachers"]:
+            yield (
+                f"| {plain(t['model'] or 'unknown')} | {t['questions']:,} | {t['sent']:,} | {t['answered']:,}"
+                f" | {t['accepted']:,} | {t['spent_usd']} | {t['usd_per_accepted_trace'] or 'unknown'} |"
+            )
+        yield ""
+    if s := r["student"]:
+        cost = "at a cost that nobody told" if s["cost_usd"] is None else f"for {s['cost_usd']} USD"
+        yield (
+            f"The student ({plain(s['model'] or 'taken out since')}) was asked {s['asked']:,} questions first, {cost}:"
+            f" it could do {s['solved']:,} of them, and {s['left_to_teachers']:,} went to a teacher."
+        )
 
 
 def _after(r: Mapping[str, Any]) -> Iterator[str]:

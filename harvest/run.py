@@ -17,6 +17,7 @@ from harvest.errors import ConfigError, InputError, QuestionError, StoreUnusable
 from harvest.ladder import configs, section_of, teachers_of
 from harvest.models import find
 from harvest.money import pusd
+from harvest.order import Strata
 from harvest.plan import rules_of
 from harvest.price import Tariff, tariff_of
 from harvest.prompt import Prompt
@@ -264,6 +265,7 @@ def _put_questions(
         if skip_bad_rows is not None:
             skip_bad_rows(fault)
 
+    strata = Strata(store.strata(run_id))
     rows = read_rows(
         config.questions,
         base,
@@ -275,7 +277,7 @@ def _put_questions(
         wrong = {q.id: fault for q, fault in zip(new, gold_problems(new), strict=True) if fault}
         for where, question in page:
             if question.id not in wrong:
-                store.put_question(run_id, question)
+                store.put_question(run_id, question, strata.of(question))
                 total += 1
                 continue
             line = f"{where}: answer: {wrong[question.id]}"

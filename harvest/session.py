@@ -8,7 +8,7 @@ from typing import Any
 
 from harvest import prompt as prompts
 from harvest.checks import Judge, gold_problems
-from harvest.config import RUN_NAME, Export, RunConfig, runs_folder
+from harvest.config import RUN_NAME, Export, RunConfig, Select, runs_folder
 from harvest.errors import InputError, StoreUnusable
 from harvest.export import export, export_settings
 from harvest.importing import (
@@ -37,6 +37,10 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     """The exit code. Raises an InputError before anything was asked; afterwards all that came is stored."""
     skipped: list[str] = []
     keys = take_keys(config)
+    if config.select.against:
+        from harvest.sketching import evaluations_of
+
+        evaluations_of(config.select.against, base)  # before anything is asked, not after
     with Store.open(config.store) as store, Judge(unsafe_code=config.checks.unsafe_code) as judge:
         with steps("questions") as told:
             seen = 0
@@ -57,15 +61,21 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
         if ending.exit_code == StoreUnusable.exit_code:
             return ending.exit_code
+        code = ending.exit_code
+        try:
+            _select(store, config.name)
+        except InputError as e:
+            say(f"error: nothing new is selected: {e}")
+            code = code or e.exit_code
         try:
             report = _write_report(store, config.name, live=False)
             to, _ = _write_export(store, config.name, report)
         except OSError as e:
             say(f"error: {run.folder} cannot be written: {e.strerror}. The store has all of it: `harvest report` later")
-            return ending.exit_code or InputError.exit_code
+            return code or InputError.exit_code
     print(json.dumps(report, ensure_ascii=False) if as_json else markdown(report), end="\n" if as_json else "")
     say(f"report: {run.folder / 'report.md'} · dataset: {to}")
-    return ending.exit_code
+    return code
 
 
 # ---- answers paid for elsewhere, and judging again
@@ -111,6 +121,7 @@ def import_answers(
         for torn in intake.torn:
             say(f"warning: {torn}; whoever writes the file has not finished it: import it again then")
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
+        _select(store, name)
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
             to, _ = _write_export(store, name, report)
@@ -126,9 +137,10 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
         _judge(store, run_id, judge, judged, warn, of)
         said = changes_of(store, run_id, of, judged)
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
+        selected = _select(store, name)
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
-            if said["judged"] and (runs_folder() / name / "dataset").is_dir():
+            if (said["judged"] or selected["new"]) and (runs_folder() / name / "dataset").is_dir():
                 _write_export(store, name, report)
         end_pass(store, run_id, said)
     return {"run": name, **said}
@@ -141,6 +153,39 @@ def _judge(store: Store, run_id: int, judge: Judge, judged: Judged, warn: "_Warn
             store, run_id, judge, judged, warn,
             lambda: told(judged.seen, judged.total, words(judged.seen, judged.total)), of,
         )  # fmt: skip
+
+
+def _select(store: Store, name: str, *, dry_run: bool = False) -> dict[str, Any]:
+    """A pass of selection as the run's settings say; where nothing has changed, what the newest one said."""
+    from harvest.selecting import select_run
+
+    run_id = store.run_id(name)
+    settings = Select.model_validate(store.config_of_id(run_id).get("select") or {})
+    with steps("selecting") as told:
+        return select_run(store, run_id, settings, told, dry_run=dry_run)
+
+
+def select(
+    name: str, url: str, overrides: Sequence[tuple[str, str]], *, preset: str | None, dry_run: bool
+) -> dict[str, Any]:
+    """A pass with other settings, which the run keeps, with its report and its dataset where there is one."""
+    from harvest.selecting import select_run, settings_of
+
+    with Store.open(url) as store:
+        run_id = store.run_id(name)
+        config = settings_of(store.config_of_id(run_id), overrides, preset)
+        with steps("selecting") as told:
+            settings = Select.model_validate(config["select"])
+            said = select_run(store, run_id, settings, told, config=config, dry_run=dry_run)
+        if not dry_run:
+            with _writing(runs_folder() / name):
+                report = _write_report(store, name, live=False)
+                write_whole(
+                    runs_folder() / name / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+                )
+                if (runs_folder() / name / "dataset").is_dir():
+                    _write_export(store, name, report)
+    return {"run": name, "dry_run": dry_run, **said}
 
 
 def _of(records: Records, intake: Intake) -> str:

@@ -207,6 +207,8 @@ def sqlite_path(url: str) -> Path:
 class Store(Passes):
     """One connection. Its methods are transactions of their own unless a `transaction` is open."""
 
+    db: sqlite3.Connection
+
     def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
         self.db, self.path, self._lock = db, path, lock
         self._packer, self._unpacker = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
@@ -909,6 +911,7 @@ class Store(Passes):
                 " WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
                 run_id,
             ),
+            "selection": self.unselected(run_id),
             "accepted": self._one(
                 "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND judges = 0", run_id
             ),
@@ -1060,7 +1063,9 @@ class Store(Passes):
             self.db.execute(
                 "SELECT attempt.id AS attempt_id, attempt.teacher, attempt.sample, attempt.max_tokens,"
                 " attempt.accepted, attempt.reason, attempt.reused, question.name AS question_name,"
-                " question.body AS question_body, attempt.answer_try, attempt.key, try.*, reply.body"
+                " question.body AS question_body, attempt.answer_try, attempt.key, coalesce((SELECT rewritten FROM"
+                " selection_outcome WHERE attempt_id = attempt.id AND selection_id = (SELECT max(id) FROM selection"
+                " WHERE run_id = :run)), 0) AS rewritten, try.*, reply.body"
                 " FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
                 " WHERE attempt.run_id = :run AND judges = 0 AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted'"
@@ -1119,7 +1124,9 @@ class Store(Passes):
             )
             a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])
             a["reply"] = self.reply(a["answer_try"]) if a["answer_try"] else None
-        return {**dict(q), "question": Question.model_validate_json(q["body"]), "attempts": attempts}
+            a["selection"] = self.outcome_of(run_id, a["id"])
+        question, settings = Question.model_validate_json(q["body"]), self.config_of_id(run_id)
+        return {**dict(q), "question": question, "attempts": attempts, "settings": settings}
 
     def some_question_names(self, run_id: int, limit: int) -> list[str]:
         rows = self.db.execute("SELECT name FROM question WHERE run_id = ? ORDER BY id LIMIT ?", (run_id, limit))

@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.text import Text
 
 from harvest.checks import CHECKS
+from harvest.ladder import teachers_of
 from harvest.money import usd
 from harvest.ruling import JUDGE, JUDGE_VERSION
-from harvest.trace import Reply
+from harvest.trace import STUDENT, Reply
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """What is shown of a longer text: a chain's end is where it says what it found."""
 
 STATUS = {
     "solved": "solved",
+    "student_solved": "done by the student: no teacher is asked",
     "given_up": "given up: nothing more is asked",
     "open": "open: the next `harvest collect` asks it",
 }
@@ -63,6 +65,7 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
         "cost_usd": usd(sum(_costs(story["attempts"]))),
         "attempts": [
             {
+                "asked_of": who_of(story, a["teacher"]),
                 "sample": a["sample"],
                 "max_tokens": a["max_tokens"] or None,
                 "state": a["state"],
@@ -123,7 +126,7 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
     yield _row("money", _money(attempts))
     for n, attempt in enumerate(attempts, 1):
         yield Text("")
-        yield _headline(n, len(attempts), attempt)
+        yield _headline(n, len(attempts), attempt, _of(story, attempt["teacher"]))
         for k, t in enumerate(attempt["tries"], 1):
             yield _row(f"try {k}" if len(attempt["tries"]) > 1 else "bought", _of_try(t, attempt["max_tokens"]))
             if (partial := t["partial"]) is not None and (partial.reasoning or partial.answer):
@@ -135,7 +138,25 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
         yield from _reply(attempt["reply"], full)
 
 
-def _headline(n: int, of: int, a: Mapping[str, Any]) -> Text:
+def who_of(story: Mapping[str, Any], place: int) -> str | None:
+    """The model's name of who was asked; None where the run's settings do not have it."""
+    settings = story.get("settings") or {}
+    if place == STUDENT:
+        who = settings.get("student") or {}
+    else:
+        who = dict(enumerate(teachers_of(settings))).get(place, {}) if settings else {}
+    name = who.get("model") or who.get("local")
+    return None if name is None else str(name)
+
+
+def _of(story: Mapping[str, Any], place: int) -> str:
+    name = _safe(who_of(story, place) or "unknown")
+    if place == STUDENT:
+        return f", by the student {name}"
+    return f", by {name}" if len((story.get("settings") or {}).get("teachers") or ()) > 1 else ""
+
+
+def _headline(n: int, of: int, a: Mapping[str, Any], who: str = "") -> Text:
     reused = " (from the store: another attempt had bought it)" if a["reused"] else ""
     reason = str(a["reason"])
     if a["state"] == "failed":
@@ -143,10 +164,10 @@ def _headline(n: int, of: int, a: Mapping[str, Any]) -> Text:
     elif a["accepted"] is None:
         words, style = ("answered, not judged yet" if a["state"] == "answered" else "no answer yet"), ""
     elif a["accepted"]:
-        words, style = "accepted", "green"
+        words, style = ("right" if a["teacher"] == STUDENT else "accepted"), "green"
     else:
         words, style = f"rejected: {_why(reason)}", "red"
-    return Text(f"Attempt {n} of {of}: {words}{reused}", style)
+    return Text(f"Attempt {n} of {of}{who}: {words}{reused}", style)
 
 
 def _why(reason: str) -> str:

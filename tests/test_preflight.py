@@ -13,8 +13,8 @@ from students import SMOL, chat, smol_tokenizer, sums
 from finetune.__main__ import main
 from finetune.config import Recipe
 from finetune.faults import KINDS, Findings
-from finetune.overlap import Evaluation
 from finetune.preflight import in_words, preflight
+from harvest.alike import Evaluation
 from harvest.errors import DatasetError
 
 CHAIN = "<think>\n3 + 3 = 6\n</think>\n\n6"
