@@ -82,8 +82,8 @@ class Passes:
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
         outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
-        """A pass as a whole. `outcomes` are (attempt, reason, the attempt in its place, detail, is it rewritten) of each
-        candidate."""
+        """A pass as a whole. `outcomes` are, of each candidate, its attempt, the reason, the attempt in its place, the
+        detail, and whether it is rewritten."""
         pass_id = self.db.execute(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
             (run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False)),
