@@ -69,6 +69,8 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
             "mean_reasoning_tokens": _rounded(figures["mean_reasoning_tokens"]),
             "mean_output_tokens": _rounded(figures["mean_output_tokens"]),
         },
+        "selection": None if figures["selection"]["said"] is None
+        else {"at": figures["selection"]["at"], **figures["selection"]["said"]},
         "pace": _pace(figures["sessions"]),
         "forecast": forecast(figures["per_question"], questions.get("open", 0)),
         "training": trainings,
@@ -263,6 +265,10 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
         yield f"| failed: {kind} | {n:,} |"
     for reason, n in traces["rejected"].items():
         yield f"| rejected: {reason.replace('_', ' ')} | {n:,} |"
+    if r["selection"]:
+        for reason, n in traces["unselected"].items():
+            yield f"| not selected: {reason.replace('_', ' ')} | {n:,} |"
+        yield f"| **selected** | **{traces['selected']:,}** |"
     yield ""
     yield "| money (USD) | |"
     yield "| --- | ---: |"

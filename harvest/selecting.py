@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from harvest import alike, minhash, select
-from harvest.config import Filters, Rewrite, Select, faults, parse_value
+from harvest.config import Filters, Rewrite, Section, Select, faults, parse_value
 from harvest.errors import ConfigError, InputError
+from harvest.filters import FILTERS
 from harvest.filters import versions as filter_versions
 from harvest.questions import GYM
 from harvest.rewrite import VERSION as REWRITE_VERSION
@@ -53,6 +54,14 @@ PAIRS_AT_ONCE = 4096
 SHOWN_GROUPS = 30
 DECIMALS = ("near_similarity", "min_failed")
 Told = Callable[[float, float | None, str], None]
+
+
+class Sections(Section):
+    """What of a run's settings selection goes by, and may change."""
+
+    select: Select = Select()
+    filters: Filters = Filters()
+    rewrite: Rewrite = Rewrite()
 
 
 @dataclass(slots=True)
@@ -100,7 +109,7 @@ def select_run(
     outcome = select.select(
         candidates, known, settings, _same(store, known), lambda words: told(0, None, words)
     )  # fmt: skip
-    said = _said(of, candidates, known, outcome, more) | _rewritten(faults)
+    said = _said(of, candidates, known, outcome, faults) | _rewritten(faults)
     if not dry_run:
         told(0, None, "writing")
         with store.transaction():
@@ -141,16 +150,15 @@ def _input(store: Store, run_id: int, settings: Select, config: dict[str, Any]) 
 
 
 def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None) -> dict[str, Any]:
-    """A run's settings with `--select.key value` and `--filters.key value` put over them; under a preset those of
-    [select] are the preset's own. Raises ConfigError with a line for each fault."""
-    sections: dict[str, dict[str, Any]] = {
-        "select": dict(config.get("select") or {}) if preset is None else {"preset": preset},
-        "filters": dict(config.get("filters") or {}),
-    }
+    """A run's settings with `--select.key value` (and of [filters] and [rewrite]) put over them; under a preset those
+    of [select] are the preset's own. Raises ConfigError with a line for each fault."""
+    sections: dict[str, dict[str, Any]] = {name: dict(config.get(name) or {}) for name in Sections.model_fields}
+    if preset is not None:
+        sections["select"] = {"preset": preset}
     for key, text in overrides:
         section, _, name = key.partition(".")
         if section not in sections:
-            raise ConfigError(f"--{key}: select takes settings of [select] and [filters] alone")
+            raise ConfigError(f"--{key}: select takes settings of [select], [filters] and [rewrite] alone")
         value = parse_value(text)
         if name == "preset":
             sections["select"] = {"preset": value}
@@ -163,13 +171,10 @@ def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]],
             sections[section][name] = [text]
         else:
             sections[section][name] = text if name in DECIMALS else value
-    found = {}
-    for section, model in (("select", Select), ("filters", Filters)):
-        try:
-            found[section] = model.model_validate(sections[section]).model_dump(mode="json")
-        except ValidationError as e:
-            raise ConfigError("\n".join(f"{section}: {line}" for line in faults(e))) from None
-    return {**config, **found}
+    try:
+        return {**config, **Sections.model_validate(sections).model_dump(mode="json")}
+    except ValidationError as e:
+        raise ConfigError("\n".join(faults(e))) from None
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:
@@ -178,8 +183,7 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
     yield "| stage | traces | |"
     yield "| --- | ---: | ---: |"
     yield f"| candidates ({said['settings']['pool']}) | {n:,} | |"
-    for reason in sorted(said["unselected"], key=select.STAGES.index):
-        out = said["unselected"][reason]
+    for reason, out in said["unselected"].items():
         left -= out
         yield f"| {reason.replace('_', ' ')} | −{out:,} | {left:,} |"
     yield f"| **selected** | **{said['selected']:,}** | {said['questions']:,} questions |"
@@ -402,15 +406,19 @@ def _outcomes(
 
 
 def _said(
-    of: Input, candidates: Candidates, known: Questions, outcome: Outcome, more: Mapping[str, Any]
+    of: Input, candidates: Candidates, known: Questions, outcome: Outcome, faults: Mapping[str, Any]
 ) -> dict[str, Any]:
     kept = outcome.reason == KEPT
     estimated = of.tokens < 0
     names, counts = np.unique(outcome.reason[~kept], return_counts=True)
+    by_stage = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    refused = Counter(faults["faults"][str(i)][0] for i in of.attempt[outcome.reason == select.FILTERED].tolist())
+    unselected = {name: refused[name] for name in (f.name for f in FILTERS) if refused[name]}
+    unselected |= {stage: by_stage[stage] for stage in select.STAGES if stage in by_stage and stage != select.FILTERED}
     return {
         "candidates": len(of.attempt),
         "selected": int(kept.sum()),
-        "unselected": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+        "unselected": unselected,
         "questions": len(np.unique(candidates.question[kept])),
         "tokens": int(candidates.tokens[kept].sum()),
         "tokens_estimated_for": int((kept & estimated).sum()),

@@ -50,6 +50,16 @@ REASONS = {
     "run": "the endpoint refuses this run",
 }
 """Why an attempt is rejected, or failed."""
+UNSELECTED = {
+    "exact_duplicate": "the same answer to the same question",
+    "near_duplicate": "nearly the same answer",
+    "near_duplicate_question": "another question asks the same",
+    "contaminated": "its question is asked in an evaluation",
+    "difficulty": "its question is not of the difficulty that is wanted",
+    "answers_per_question": "its question has answers enough",
+    "not_chosen": "others were drawn",
+}
+"""Why an accepted attempt is not selected; all else are filters."""
 
 
 def story_json(story: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +88,7 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
                     {k: v[k] for k in ("check_name", "version", "outcome", "detail", "share", "at")}
                     for v in a["verdicts"]
                 ],
+                "selection": a["selection"],
                 "reasoning": a["reply"].reasoning if a["reply"] else None,
                 "answer": a["reply"].answer if a["reply"] else None,
                 "finish_reason": a["reply"].finish_reason if a["reply"] else None,
@@ -135,6 +146,8 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
         for t in attempt["judging"]:
             yield _row("asked a judge", _of_try(t, t["max_tokens"]))
         yield from _verdicts(attempt["verdicts"])
+        if (said := attempt["selection"]) is not None:
+            yield _row("selected" if said["reason"] is None else "not selected", _selection(said))
         yield from _reply(attempt["reply"], full)
 
 
@@ -168,6 +181,19 @@ def _headline(n: int, of: int, a: Mapping[str, Any], who: str = "") -> Text:
     else:
         words, style = f"rejected: {_why(reason)}", "red"
     return Text(f"Attempt {n} of {of}{who}: {words}{reused}", style)
+
+
+def _selection(said: Mapping[str, Any]) -> str:
+    """What the newest pass of selection said of an attempt."""
+    rewritten = ", rewritten" if said["rewritten"] else ""
+    if said["reason"] is None:
+        return f"it is trained on{rewritten}"
+    words = [UNSELECTED.get(said["reason"], f"the filter {_safe(said['reason']).replace('_', ' ')} refuses it")]
+    if said["instead_question"] is not None:
+        words.append(f"sample {said['instead_sample']} of {_safe(said['instead_question'])} has its place")
+    if said["detail"]:
+        words.append(_safe(said["detail"]))
+    return ": ".join(words)
 
 
 def _why(reason: str) -> str:
