@@ -371,7 +371,7 @@ def _loading(settings: Export, written: Written) -> Iterator[str]:
 
 
 def cell(text: str, most: int = 200) -> str:
-    """Text of others as one line in which nothing is markup or HTML. (An address stays one, and shows where it goes.)"""
+    """Text of others as one line in which nothing is markup or HTML. An address stays one: it shows where it goes."""
     return "".join(_ESCAPED.get(c, c) for c in one_line(text, most))
 
 
