@@ -159,7 +159,18 @@ def _toml(settings: dict[str, Any]) -> str:
             return "[" + ", ".join(map(value, v)) + "]"
         return json.dumps(v)
 
-    plain = "".join(f"{k} = {value(v)}\n" for k, v in settings.items() if not isinstance(v, dict))
+    def of_sections(v: Any) -> bool:
+        return isinstance(v, list) and bool(v) and all(isinstance(x, dict) for x in v)
+
+    plain = "".join(
+        f"{k} = {value(v)}\n" for k, v in settings.items() if not isinstance(v, dict) and not of_sections(v)
+    )
+    plain += "".join(
+        f"\n[[{k}]]\n" + "".join(f"{name} = {value(x)}\n" for name, x in one.items())
+        for k, v in settings.items()
+        if of_sections(v)
+        for one in v
+    )
     return plain + "".join(
         f"\n[{name}]\n" + "".join(f"{k} = {value(v)}\n" for k, v in section.items())
         for name, section in settings.items()

@@ -13,7 +13,7 @@ from harvest.config import describe
 
 PURE = {
     "plan", "pace", "limits", "money", "reply", "refusal", "response", "stream", "repetition", "untrusted", "stats",
-    "forecast", "report", "evaluation",
+    "forecast", "report", "order", "ladder", "evaluation",
 }  # fmt: skip
 EDGES = {"store", "teacher", "local", "collect", "session", "ledger", "buy", "run", "questions"}
 OUTSIDE = {"aiohttp", "httpx", "sqlite3", "subprocess", "socket", "asyncio", "time", "os", "pathlib", "random"}
