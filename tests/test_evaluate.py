@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,14 +14,17 @@ from typing import Any, ClassVar
 import pytest
 from students import smol_tokenizer, tiny_student
 
-from finetune.answers import in_words
+from finetune.answers import compare, compared_in_words, in_words, write_details
 from finetune.evaluate import Asked, Generated, Measured, Memory, after_chain, evaluate
 from finetune.progress import Progress
 from finetune.render import Layout
 from finetune.run import Run, label_of
-from finetune.sampling import Sampling
+from finetune.sampling import Sampling, sampling_of
 from harvest import prompt as prompts
-from harvest.errors import ConfigError, StoreUnusable
+from harvest.config import RunConfig, Teacher
+from harvest.errors import ConfigError, InputError, StoreUnusable
+from harvest.evaluation import gains, newest, warnings
+from harvest.questions import read_questions
 from harvest.store import Store
 from harvest.trace import Question
 
@@ -288,11 +293,17 @@ def test_another_chat_template_is_another_student(tmp_path: Path, engine: Any) -
     assert other["tokenizer"] != engine.about["tokenizer"]
 
 
+def started(folder: Path, student: Path, *more: str) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-m", "finetune", "eval", str(student), "--questions", str(folder / "q.jsonl"), "--json"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "WINNOW_RUNS": str(folder / "runs")}
+    root, pipe = Path(__file__).parents[1], subprocess.PIPE
+    return subprocess.Popen([*words, *more], cwd=root, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
 def command(folder: Path, student: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-m", "finetune", "eval", str(student), "--questions", str(folder / "q.jsonl")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words += ["--max-tokens", "8", "--json", *more]
-    return subprocess.run(words, cwd=Path(__file__).parents[1], env=env, capture_output=True, text=True)
+    process = started(folder, student, *(() if "--max-tokens" in more else ("--max-tokens", "8")), *more)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_the_command_says_what_it_found(tmp_path: Path) -> None:
@@ -327,3 +338,295 @@ def test_a_question_without_a_gold_answer_measures_no_student(tmp_path: Path) ->
     done = command(tmp_path, tmp_path / "s")
     assert done.returncode == 2
     assert "question 'a' has no gold answer" in done.stderr
+
+
+# ---- several samples
+
+
+def wrong(n: int) -> Generated:
+    return Generated(f"\\boxed{{{n}}}", True, 10)
+
+
+class Sampled(Scripted):
+    """Answers by question and sample."""
+
+    def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
+        yield [(a, self.table[f"{a.question.id}/{a.sample}"]) for a in asked]
+
+
+def test_several_samples_give_pass_at_k_and_a_majority() -> None:
+    table = {f"q0/{s}": g for s, g in enumerate([right(0), right(0), wrong(5), wrong(7)])}  # 1 wins
+    table |= {f"q1/{s}": g for s, g in enumerate([right(1), wrong(5), wrong(5), wrong(5)])}  # 5 wins
+    table |= {f"q2/{s}": g for s, g in enumerate([right(2), right(2), wrong(9), wrong(9)])}  # a tie
+    table |= {f"q3/{s}": Generated("\\boxed{4} and", False, 10) for s in range(4)}  # nothing was said
+    found = measured(Sampled(table), 4, samples=4)
+    assert found["accuracy"] == pytest.approx(5 / 16, abs=1e-4)
+    assert found["pass_at_k"] == {"1": 0.3125, "2": pytest.approx((5 / 6 + 1 / 2 + 5 / 6) / 4, abs=1e-4), "4": 0.75}
+    assert found["majority"]["accuracy"] == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert found["majority"]["low"] < 0.375 < found["majority"]["high"]
+    assert found["outcomes"] == {
+        "right": 5, "wrong": 7, "no_answer": 0, "unfinished": 4, "looping": 0, "timeout": 0, "error": 0
+    }  # fmt: skip
+    assert "pass@2 54.2%, pass@4 75.0%, majority 37.5%" in in_words(found)
+    assert "majority" not in found["settings"]
+
+
+def test_a_majority_counts_what_is_equal_and_not_what_is_written_alike() -> None:
+    said = [r"\boxed{0.5}", r"\boxed{\frac12}", r"\boxed{1/2}", r"\boxed{7}", r"\boxed{7}"]
+    question = Question(id="q", question="Half of one?", answer="1/2", check="math")
+    table = {f"q/{s}": Generated(text, True, 5) for s, text in enumerate(said)}
+    found = evaluate(
+        Sampled(table), [question], "q", PROMPT, Sampling(samples=5), Memory(), Progress("eval")
+    ).entry  # fmt: skip
+    assert found["majority"]["accuracy"] == 1
+
+
+# ---- how answers end
+
+
+def test_loops_are_told_from_answers_that_were_cut_and_from_wrong_ones() -> None:
+    table = {f"q{i}": right(i) for i in range(5)}
+    table["q1"] = Generated("<think>\n" + "wait, let me see. " * 100, False, 500)
+    table["q2"] = Generated("<think>\n" + " ".join(map(str, range(500))), False, 500)
+    table["q3"] = Generated("I do not know.", True, 5)
+    table["q4"] = Generated("<think>\nso", False, 5, is_looping=True)  # as an endpoint's stream ended
+    run = evaluated(Scripted(table), 5, label="after")
+    assert run.entry["outcomes"] == {
+        "right": 1, "wrong": 0, "no_answer": 1, "unfinished": 1, "looping": 2, "timeout": 0, "error": 0
+    }  # fmt: skip
+    assert (run.entry["unfinished"], run.entry["looping"], run.entry["no_answer"]) == (0.6, 0.4, 0.2)
+    said = [w for _, w in warnings([as_stored(run)], None)]
+    assert any("60.0% of the answers have no end, 40.0% of all in a loop" in w for w in said)
+    assert any("20.0% of the answers ended without an answer in the form" in w for w in said)
+
+
+def as_stored(run: Measured) -> dict[str, Any]:
+    return {"key": run.key, "settings": run.settings, "answers": run.answers}
+
+
+def warned(before: dict[str, Generated], after: dict[str, Generated], n: int = 40, **more: Any) -> list[str]:
+    runs = [evaluated(Scripted(t), n, label=lb) for lb, t in (("before", before), ("after", after))]
+    runs[1] = Measured("other", runs[1].settings | more, runs[1].answers)
+    found = warnings([as_stored(r) for r in runs], 10.0)
+    assert {key for key, _ in found} <= {"other"}, "what it did before is no fault of the training"
+    return [w for _, w in found]
+
+
+def test_a_student_that_got_worse_or_never_stops_is_a_warning() -> None:
+    good, bad = {f"q{i}": right(i) for i in range(40)}, {f"q{i}": wrong(99) for i in range(40)}
+    endless = {f"q{i}": right(i) if i < 36 else Generated("on and on", False, 10) for i in range(40)}
+    assert warned(bad, good) == []
+    assert warned(good, good) == []
+    assert any("worse than before, by 100.0 points" in w for w in warned(good, bad))
+    told = warned(good, endless)
+    assert any("10.0% of the answers have no end" in w for w in told)
+    assert any("worse than before" in w for w in told)
+    few = {f"q{i}": good[f"q{i}"] if i else wrong(99) for i in range(40)}
+    assert warned(good, few) == []  # one of forty proves nothing
+
+
+def test_answers_much_longer_than_what_was_taught_are_a_warning() -> None:
+    short, long = ({f"q{i}": right(i, tokens) for i in range(40)} for tokens in (15, 45))
+    assert warned(short, short) == []
+    assert any("45 tokens, 4.5 times those of the traces of the run (10)" in w for w in warned(short, long))
+
+
+def test_before_and_after_by_different_engines_are_a_warning() -> None:
+    table = {f"q{i}": right(i) for i in range(40)}
+    told = warned(table, table, engine={"weights": "sha256:1", "precision": "bfloat16"})
+    assert any("different engines" in w for w in told)
+
+
+def test_the_gain_in_the_report_is_that_of_the_latest_student() -> None:
+    good, bad = {f"q{i}": right(i) for i in range(9)}, {f"q{i}": wrong(99) for i in range(9)}
+    before = as_stored(evaluated(Scripted(bad), 9))
+    first, second = (
+        as_stored(evaluated(Scripted(t), 9, label="after")) | {"key": k} for k, t in (("1", bad), ("2", good))
+    )
+    found = newest(gains([before, first, second]))
+    assert found is not None
+    assert (found["key"], found["points"], found["gained"], found["lost"], found["n"]) == ("2", 100, 9, 0, 9)
+
+
+# ---- gpt-oss
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<|channel|>final<|message|>so", "so"),
+        ("<|channel|>analysis<|message|>why<|end|><|start|>assistant<|channel|>final<|message|>so", "so"),
+        ("<|channel|>analysis<|message|>why it is \\boxed{3}", None),
+        ("<|channel|>final<|message|><think>\nwhy\n</think>\n\nso", "so"),
+        ("the token <|channel|> stands in this one", "the token <|channel|> stands in this one"),
+    ],
+)
+def test_the_answer_of_gpt_oss_is_its_final_channel(text: str, answer: str | None) -> None:
+    assert after_chain(text) == answer
+
+
+# ---- files of answers
+
+
+def test_details_hold_every_answer_and_two_files_are_compared(tmp_path: Path) -> None:
+    table = {f"q{i}": right(i) if i % 2 else wrong(99) for i in range(6)}
+    one = evaluated(Scripted(table), 6)
+    other = evaluated(Scripted({f"q{i}": right(i) for i in range(6)}), 6)
+    for name, run in (("a", one), ("b", other)):
+        write_details(tmp_path / f"{name}.jsonl", run, questions(6))
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [r["question_id"] for r in rows] == [f"q{i}" for i in range(6)]
+    assert rows[1] == {
+        "question_id": "q1", "sample": 0, "outcome": "right", "finish_reason": "stop", "output_tokens": 10,
+        "cost_usd": None, "question": "What is 1 + 1?", "gold": "2", "text": right(1).text, "model": "scripted",
+    }  # fmt: skip
+    found = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert (found["points"], found["n"], found["gained"], found["lost"], found["only_in_one"]) == (50, 6, 3, 0, 0)
+    (tmp_path / "c.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows[:3]) + '{"question_id": "q9"')
+    with pytest.raises(InputError, match=r"c\.jsonl: line 4 is no answer"):
+        compare(tmp_path / "a.jsonl", tmp_path / "c.jsonl")
+    (tmp_path / "c.jsonl").write_text(json.dumps(rows[0] | {"question": "What else?"}))
+    found = compare(tmp_path / "c.jsonl", tmp_path / "b.jsonl")
+    assert (found["n"], found["only_in_one"], found["asked_otherwise"]) == (1, 5, 1)
+    assert "1 questions have the same id and another text" in compared_in_words(found)
+    (tmp_path / "c.jsonl").write_text(json.dumps(rows[0] | {"question_id": "elsewhere"}))
+    with pytest.raises(InputError, match="not one question_id stands in both"):
+        compare(tmp_path / "c.jsonl", tmp_path / "b.jsonl")
+
+
+# ---- settings of the field
+
+
+def test_what_is_given_goes_over_the_preset_and_that_over_the_runs_own() -> None:
+    found = sampling_of("qwen3-thinking", {"temperature": 0.9, "top_p": None, "max_tokens": 50, "samples": 4})
+    assert found == Sampling(max_tokens=50, temperature=0.9, samples=4, top_p=0.95, top_k=20, min_p=0.0)
+    assert sampling_of(None, {}, {"temperature": 0.7, "top_k": 5}) == Sampling(temperature=0.7, top_k=5)
+    with pytest.raises(InputError, match="--samples 2: at temperature 0"):
+        sampling_of(None, {"samples": 2})
+
+
+def test_another_top_k_is_another_evaluation_and_more_samples_are_not() -> None:
+    table = {f"q0/{s}": right(0) for s in range(3)}
+    one, more, other = (evaluated(Sampled(table), 1, **s) for s in ({}, {"samples": 3}, {"top_k": 5}))
+    assert one.key == more.key != other.key
+
+
+def test_the_filters_keep_what_those_of_transformers_keep(engine: Any) -> None:
+    import torch
+    from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    from finetune.generate import kept_shares
+
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(20, 200)).double()
+    for top_k, top_p, min_p in [(None, 0.9, None), (20, None, None), (None, None, 0.1), (30, 0.8, 0.05), (1, 0.5, 0.9)]:
+        scores = TemperatureLogitsWarper(0.6)(None, logits)
+        for warper in (
+            top_k and TopKLogitsWarper(top_k),
+            top_p and TopPLogitsWarper(top_p),
+            min_p and MinPLogitsWarper(min_p),
+        ):
+            scores = warper(None, scores) if warper else scores
+        sampling = Sampling(temperature=0.6, top_k=top_k, top_p=top_p, min_p=min_p)
+        share, tokens = kept_shares(logits / 0.6, sampling)
+        ours = torch.zeros_like(logits).scatter(1, tokens, share / share.sum(-1, keepdim=True))
+        assert torch.allclose(ours, scores.softmax(-1), atol=1e-9)
+
+
+def test_draws_follow_the_shares_that_the_filters_leave(engine: Any) -> None:
+    import torch
+
+    from finetune.generate import draw
+
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    stream = torch.Generator().manual_seed(1)
+    sampling = Sampling(temperature=1.0, top_k=3, top_p=0.75)
+    drawn = [int(draw(logits, sampling, [stream])) for _ in range(2000)]
+    assert set(drawn) == {0, 1}
+    assert drawn.count(0) / 2000 == pytest.approx(0.625, abs=0.035)
+
+
+def test_an_answer_with_filters_does_not_depend_on_what_is_asked_beside_it(engine: Any) -> None:
+    settings: dict[str, Any] = {
+        "max_tokens": 24,
+        "temperature": 1.0,
+        "top_p": 0.9,
+        "top_k": 50,
+        "min_p": 0.01,
+        "seed": 3,
+    }
+    together = texts(engine, asked(9), **settings)
+    alone = {q: t for a in asked(9)[::4] for q, t in texts(engine, [a], **settings).items()}
+    assert alone == {q: together[q] for q in alone}
+
+
+def test_a_batch_that_is_too_large_is_halved_and_no_answer_is_lost(engine: Any) -> None:
+    import torch
+
+    from finetune.generate import TransformersEngine
+
+    class Small(TransformersEngine):
+        """Has memory for three rows."""
+
+        def __init__(self) -> None:
+            self.__dict__.update(engine.__dict__)
+            self.most_rows, self.sizes = 0, list[int]()
+
+        def _batch(self, batch: Any, sampling: Any) -> Any:
+            self.sizes.append(len(batch))
+            if len(batch) > 3:
+                raise torch.OutOfMemoryError
+            return super()._batch(batch, sampling)
+
+    small = Small()
+    assert texts(small, asked(9), max_tokens=8) == texts(engine, asked(9), max_tokens=8)
+    assert small.sizes == [9, 4, 2, 2, 2, 2, 1]
+
+
+# ---- real processes
+
+
+def long_questions(folder: Path, n: int) -> Path:
+    rows = ({"id": f"q{i}", "question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(n))
+    (folder / "q.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder
+
+
+def test_stopped_and_killed_it_answers_only_what_is_missing_and_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from finetune.generate import TransformersEngine
+    from finetune.student import find
+
+    student, here = tiny_student(tmp_path / "s"), long_questions(tmp_path, 12)
+    stopped = Run("stopped", f"sqlite:///{tmp_path}/w.db")
+    config = RunConfig(questions="q", teacher=Teacher(base_url="http://127.0.0.1:1/v1", model="m"))
+    with Store.open(stopped.url) as store:
+        store.put_run("stopped", config.model_dump(mode="json"), None, "2026-01-01T00:00:00+00:00")
+    words = ("--temperature", "1", "--max-tokens", "120", "--samples", "2", "--store", stopped.url, "--run", "stopped")
+
+    def answers() -> int:
+        return sum(len(e["answers"]) for e in stopped.evaluations())
+
+    for end in (signal.SIGINT, signal.SIGKILL):
+        kept = answers()
+        victim = started(here, student, *words, "--batch-size", "2")
+        until = time.monotonic() + 90
+        while answers() < kept + 2 and time.monotonic() < until and victim.poll() is None:
+            time.sleep(0.02)
+        victim.send_signal(end)
+        _, err = victim.communicate(timeout=60)
+        assert victim.returncode == (130 if end == signal.SIGINT else -end), err
+        assert "Traceback" not in err
+        assert kept < answers() < 24
+    kept = answers()
+    finished = command(here, student, *words)
+    assert finished.returncode == 0, finished.stderr
+    assert f"% of {24 - kept} right" in finished.stderr
+    one = {(r["question_id"], r["sample"]): r["text"] for r in stopped.answers(stopped.evaluations()[0]["key"])}
+    prompt = prompts.load("boxed")
+    wanted = [
+        Asked(q, s, prompt.student_messages(q)) for q in read_questions(str(here / "q.jsonl"), Path()) for s in (0, 1)
+    ]
+    at_once = TransformersEngine(find(str(student))).answers(wanted, Sampling(max_tokens=120, temperature=1.0))
+    assert one == {(a.question.id, a.sample): g.text for batch in at_once for a, g in batch}
+    assert len(one) == 24

@@ -15,6 +15,7 @@ from conftest import ROOT, Place
 from endpoint import Asked, Endpoint, Say
 
 from finetune.__main__ import main
+from harvest.config import RunConfig
 from harvest.store import Store
 
 Places = Callable[..., Place]
@@ -42,7 +43,8 @@ def a_run(place: Places, n: int) -> Place:
     """A run of that many questions whose report can have evaluations; nothing of it was asked."""
     here = place("http://127.0.0.1:1/v1", n)
     with Store.open(here.url) as store:
-        store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+        config = RunConfig.model_validate(here.settings)
+        store.put_run("r", config.model_dump(mode="json"), None, "2026-01-01T00:00:00+00:00")
     return here
 
 

@@ -1,12 +1,13 @@
 """Intervals against figures known from elsewhere, and against many simulated measurements."""
 
 import random
+from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.stats import accuracy_interval, paired_gain, student_quantile
+from harvest.stats import accuracy_interval, paired_gain, pass_at_k, student_quantile
 
 SHARES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60)
 
@@ -107,3 +108,40 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         held_gain += low <= 100 * (0.8 * 0.6 + 0.2 * 0.9 - 0.2) <= high  # type: ignore[operator]
     assert 0.93 < held_accuracy / trials < 0.975
     assert 0.93 < held_gain / trials < 0.985
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
+def test_pass_at_k_is_the_share_of_all_choices_of_k_that_hold_a_right_one(
+    right: list[bool], data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, len(right)))
+    chosen = [any(c) for c in combinations(right, k)]
+    assert pass_at_k(len(right), sum(right), k) == pytest.approx(sum(chosen) / len(chosen))
+
+
+def test_pass_at_k_of_few_samples_is_right_on_average() -> None:
+    rng, skill, n, k = random.Random(5), 0.3, 6, 3
+    found = [pass_at_k(n, sum(rng.random() < skill for _ in range(n)), k) for _ in range(20_000)]
+    assert sum(found) / len(found) == pytest.approx(1 - (1 - skill) ** k, abs=0.008)
+
+
+@pytest.mark.parametrize(("n", "k", "change"), [(20, 8, 0.0), (40, 4, 0.15), (100, 4, -0.1)])
+def test_gains_of_several_samples_hold_the_truth_as_often_as_they_say(n: int, k: int, change: float) -> None:
+    """Questions differ in how hard they are and in what training does to them; both sides are sampled."""
+    rng, held, trials = random.Random(n), 0, 1200
+    for _ in range(trials):
+        before, after, truth = dict[str, float](), dict[str, float](), 0.0
+        for i in range(n):
+            was = 0.2 + 0.6 * rng.random()
+            now = min(1.0, max(0.0, was + change + rng.uniform(-0.15, 0.15)))
+            before[str(i)] = sum(rng.random() < was for _ in range(k)) / k
+            after[str(i)] = sum(rng.random() < now for _ in range(k)) / k
+            truth += change
+        _, low, high = paired_gain(before, after)
+        held += low <= 100 * truth / n <= high  # type: ignore[operator]
+    assert held / trials >= 0.94
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60), st.integers(1, 64))
+def test_samples_that_agree_within_their_question_make_it_no_surer(right: list[float], samples: int) -> None:
+    assert accuracy_interval(right, samples * len(right)) == accuracy_interval(right)
