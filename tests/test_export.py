@@ -56,7 +56,7 @@ def bought(imports: Imports, n: int = 6, reasoning: str = "One\u2028and the next
 
 def exported(imports: Imports, to: str = "out", **given: Any) -> int:
     """How many rows; in this process, which saves starting Python for each."""
-    _, n, _ = write_export("r", f"sqlite:///{imports.store}", to=imports.folder / to, given=given)
+    _, n, _ = write_export("r", f"sqlite:///{imports.store}", to=imports.folder / to, given={"which": "accepted"} | given)
     return n
 
 

@@ -90,7 +90,7 @@ def test_nothing_that_others_wrote_is_markup(words: list[str]) -> None:
              "served_by": served}, verdicts=[{"check": domain, "version": licence, "passed": True}])],
         config={"prompt_text": prompt, "name": model, "prompt": folder,
                 "teacher": {"base_url": place, "local": None, "model": model}},
-        folder=folder, selection={"filters": {domain: licence}, "seed": 1},
+        folder=folder, chosen={"filters": {domain: licence}, "seed": 1},
     )  # fmt: skip
     data = header(text)
     assert set(data) == set(header(card_of([row()]))) | {k for k in data if k in ("license_name", "license_link")}
@@ -129,7 +129,7 @@ def test_every_count_of_the_report_and_of_the_rows_is_in_it() -> None:
     rows = [row(usage={"reasoning_tokens": n}, cost_usd="0.02", difficulty="hard") for n in (10, 20, 90)]
     rows += [row(usage={"reasoning_tokens": None}, cost_usd=None, licence=None, teacher_terms="no training")]
     rows[0]["verdicts"] = [{"check": "math", "version": "3", "passed": True}]
-    text = card_of(rows, selection={"seed": 7, "versions": {"filters": {"loops": 2}}})
+    text = card_of(rows, chosen={"seed": 7, "versions": {"filters": {"loops": 2}}})
     for line_ in (
         "| questions | 9 |", "| asked | 8 |", "| answered whole | 7 |", "| reused from earlier runs | 1 |",
         "| rejected: wrong | 3 |", "| accepted | 4 |", "| not selected: near duplicate | 1 |", "| selected | 3 |",
@@ -194,7 +194,7 @@ def test_the_card_of_a_run_is_one_that_the_hub_takes(endpoint: Endpoints, place:
 
 def test_what_was_imported_has_a_card_too(imports: Imports) -> None:
     imports.take(imports.file("a.jsonl", [line(1, completion("\\boxed{3}", reasoning="a </think> b"))]))
-    assert exported(imports) == 1
+    assert exported(imports, which="accepted") == 1
     text = (imports.folder / "out/README.md").read_text()
     assert "**1 rows quote the marks" in text
     assert "bought elsewhere" in text
