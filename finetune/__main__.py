@@ -296,6 +296,8 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
         progress = Progress("sft", mute=not world.is_first)
         with world.together():
             rows = examples(recipe, tokenizer)
+        for line in rows.notes:
+            progress.say(f"warning: {line}")
         for line in rows.dropped[:20]:
             progress.say(f"left out: {line}")
         if len(rows.dropped) > 20:

@@ -15,6 +15,7 @@ from typing import Any
 from finetune.config import Recipe
 from finetune.conversation import conversation
 from finetune.faults import Findings, RowFault
+from finetune.progress import Counted
 from finetune.render import Example, Tokenizer, render
 from harvest.config import runs_folder
 from harvest.errors import DatasetError, TooLong
@@ -31,6 +32,8 @@ class Examples:
     rows: tuple[int, ...]
     dropped: tuple[str, ...]
     """One line for each row left out because it is too long."""
+    notes: tuple[str, ...] = ()
+    """What is to be told of the set as a whole: fewer rows mixed in than were asked for."""
 
     @property
     def digest(self) -> str:
@@ -85,7 +88,10 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
     kept: list[Example] = []
     rows: list[int] = []
     dropped: list[str] = []
-    for row, where, value in recipe_rows(recipe):
+    notes: list[str] = []
+    counted = Counted("rows")
+    for row, where, value in recipe_rows(recipe, notes.append):
+        counted.step(row + 1)
         try:
             messages, example = _example(value, recipe, tokenizer)
         except TooLong as e:
@@ -102,7 +108,7 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
             look(row, where, value, messages, example)
         kept.append(example)
         rows.append(row)
-    return Examples(tuple(kept), tuple(rows), tuple(dropped))
+    return Examples(tuple(kept), tuple(rows), tuple(dropped), tuple(notes))
 
 
 def some_examples(
@@ -157,8 +163,12 @@ class BadRow(RowFault):
 # ---- a name → rows
 
 
-def recipe_rows(recipe: Recipe) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
+def recipe_rows(
+    recipe: Recipe, note: Callable[[str], None] | None = None
+) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
     """`read_rows` of the recipe's data, and after it what is mixed in, numbered on; the trainer shuffles them.
+
+    `note` is told where there are fewer rows to mix in than were asked for.
 
     Raises DatasetError where there is no such dataset.
     """
@@ -169,7 +179,11 @@ def recipe_rows(recipe: Recipe) -> Iterator[tuple[int, str, "Mapping[str, Any] |
     for mixed in recipe.mix:
         there = sum(1 for _ in read_rows(mixed.data))
         draw = random.Random(f"{recipe.train.seed}/{mixed.data}")
-        chosen = set(draw.sample(range(there), min(there, round(rows * mixed.per_row))))
+        wanted = round(rows * mixed.per_row)
+        if there < wanted and note is not None:
+            share = f"per_row = {mixed.per_row:g} of {rows:,} rows"
+            note(f"mix: {mixed.data} has {there:,} rows, {wanted:,} were asked for ({share}): all of it is taken, once")
+        chosen = set(draw.sample(range(there), min(there, wanted)))
         for n, where, value in read_rows(mixed.data):
             if n in chosen:
                 row += 1

@@ -13,7 +13,7 @@ from finetune.config import Recipe
 from finetune.conversation import has_chain
 from finetune.dataset import Examples, survey
 from finetune.faults import Findings
-from finetune.render import Example, Layout, Tokenizer, end_token, quotes_special, turn
+from finetune.render import Example, Layout, Tokenizer, end_token, opened_otherwise, quotes_special, turn
 from harvest.alike import Evaluation
 from harvest.repetition import loop_at_end
 from harvest.trace import Message
@@ -85,6 +85,13 @@ def preflight(
         rows.findings.of |= rows.chainless.of
         rows.findings.counts |= rows.chainless.counts
     steps = ceil(len(made.examples) / recipe.train.traces_per_step)
+    warnings = list(made.notes)
+    if (mark := opened_otherwise(tokenizer, rows.layout)) is not None:
+        warnings.append(
+            f"the student's chat template writes {mark} itself, and render.reasoning has {rows.layout.open.strip()!r}"
+            f" after it: the chain would stand in both, and {mark} never be closed. Take render.reasoning ="
+            ' "think", or a student whose template opens none'
+        )
     found = {
         "data": recipe.data,
         "student": recipe.student,
@@ -101,6 +108,7 @@ def preflight(
         "evaluations": [
             {"questions": e.name, "n": len(e.questions), "rows": rows.overlaps[e.name]} for e in evaluations
         ],
+        "warnings": warnings,
         "findings": [
             {
                 "kind": kind,
@@ -152,6 +160,9 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
     elif lengths:
         line("hours", "name launch.gpu for hours and memory: --launch.gpu H100 --launch.gpus 8")
     text.append("\n")
+    for warning in found["warnings"]:
+        text.append("! ", "bold yellow")
+        text.append(f"{warning}\n")
     if not found["findings"]:
         text.append("✓ nothing odd about any row\n", "green")
     for finding in found["findings"]:

@@ -60,6 +60,21 @@ class Progress:
             self.bar = None
 
 
+class Counted:
+    """For reading whose end nobody knows: a line now and then, none where it is quick."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.started = self.told = time.monotonic()
+
+    def step(self, done: int) -> None:
+        if done % 64 or (now := time.monotonic()) - self.told < LINE_EVERY_S:
+            return
+        self.told = now
+        sys.stderr.write(f"{self.what} · {done:,} read · {done / (now - self.started):,.0f} a second\n")
+        sys.stderr.flush()
+
+
 def _duration(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"

@@ -203,6 +203,13 @@ def opens_chain(before: str, layout: Layout) -> bool:
     return before.rstrip("\n").endswith(layout.open.strip() or "\0")
 
 
+def opened_otherwise(tokenizer: Tokenizer, layout: Layout) -> str | None:
+    """The opening mark of another layout that the template writes itself before the student's own, else None."""
+    before = _frame(("user", "assistant"), tokenizer).before[1]
+    others = (known for known in LAYOUTS.values() if known.open.strip() != layout.open.strip())
+    return next((known.open.strip() for known in others if opens_chain(before, known)), None)
+
+
 @lru_cache(maxsize=16)
 def template_layout(tokenizer: Tokenizer) -> Layout:
     """The marks that the student's own chat template writes around a chain that is given apart from the answer.

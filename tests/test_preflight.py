@@ -116,6 +116,15 @@ def test_a_template_that_opens_a_chain_makes_a_row_without_one_a_fault(recipe: A
     assert findings.counts == {"no chain": 1}
 
 
+def test_tags_after_a_chain_that_the_template_opens_itself_are_told(recipe: Any) -> None:
+    for family in ("Qwen3.6", "R1-distill"):
+        for reasoning, said_so in (("sky-t1", True), ("think", False)):
+            found, _, made = preflight(recipe(good(6), reasoning=reasoning), tokenizer_of(family))
+            assert any("writes <think> itself" in w for w in found["warnings"]) == said_so
+            assert ("writes <think> itself" in in_words(found, [len(e) for e in made.examples]).plain) == said_so
+    assert preflight(recipe(good(6), reasoning="sky-t1"), tokenizer_of("Qwen2.5"))[0]["warnings"] == []
+
+
 def test_good_rows_pass_and_their_figures_are_those_of_the_rows(recipe: Any) -> None:
     found, findings = looked(recipe(good(40)))
     assert not findings.counts

@@ -14,6 +14,7 @@ from students import chat, smol_tokenizer
 from finetune.__main__ import main
 from finetune.config import Recipe, read_recipe
 from finetune.dataset import Examples, examples, one_example, recipe_rows
+from finetune.launch import launch_line
 from finetune.quote import Figures, quote
 from finetune.render import Example, render
 from harvest.errors import ConfigError, DatasetError
@@ -52,7 +53,11 @@ def test_a_recipe_is_read_by_this_winnow_and_its_settings_by_this_trl(path: Path
 def test_a_recipe_says_its_source_its_launch_and_what_to_expect_as_estimate_has_it(path: Path) -> None:
     text, recipe = path.read_text("utf-8"), read_recipe(path)
     assert re.search(r"^# Source: .{20}", text, re.M)
-    assert f"\n# Launch: python -m finetune sft recipes/{path.name}\n" in text
+    strategy, gpus = recipe.launch.strategy, recipe.launch.gpus
+    line = launch_line(strategy, gpus, f"recipes/{path.name}")
+    if gpus > 8:
+        line = f"NODES={gpus // 8} NODE=0 FIRST=address sh recipes/launch/nodes.sh {strategy} recipes/{path.name}"
+    assert f"\n# Launch: {line}\n" in text
     expect = EXPECT.search(text)
     assert expect
     figures = Figures(float(Decimal(expect["b"]) * 10**9), int(expect["rows"]), float(expect["mean"]))
@@ -62,8 +67,8 @@ def test_a_recipe_says_its_source_its_launch_and_what_to_expect_as_estimate_has_
     assert found["fits"]
     if published := PUBLISHED_HOURS.get(path.stem):
         assert hours["low"] < published < hours["high"]
-    if recipe.launch.strategy != "single":
-        assert "`sft` refuses launches on several GPUs" in text
+    if strategy != "single":
+        assert "Not trained here, for want of GPUs" in text
 
 
 def test_sky_t1s_recipes_have_the_published_settings() -> None:
@@ -114,6 +119,12 @@ def test_rows_of_another_dataset_are_mixed_in_by_the_share_that_was_asked_for(mi
     assert len(set(found)) == 25
     assert asked(mixed(20, 50, 0.25)) == found != asked(mixed(20, 50, 0.25, seed=1))
     assert len(asked(mixed(20, 3, 0.25))) == 23  # there are no more
+
+
+def test_fewer_rows_to_mix_in_than_were_asked_for_are_told(mixed: Any) -> None:
+    assert examples(mixed(20, 5, 0.25), smol_tokenizer()).notes == ()
+    (note,) = examples(mixed(20, 3, 0.25), smol_tokenizer()).notes
+    assert "long.jsonl has 3 rows, 5 were asked for (per_row = 0.25 of 20 rows)" in note
 
 
 def test_a_fault_in_a_mixed_row_is_named_with_its_own_place(mixed: Any, tmp_path: Path) -> None:
