@@ -95,7 +95,7 @@ def sft(
             model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
             checkpoint = _resumed(recipe, model, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, examples, tokenizer, model, config, world)
-            progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}")
+            progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)

@@ -1,5 +1,6 @@
 """TRL's trainer as a recipe sets it up: its settings, which rows share a step, and the loss."""
 
+import importlib.util
 import math
 import os
 import time
@@ -191,9 +192,21 @@ def training_config(
         )
     except REFUSALS as e:
         raise ConfigError(_refused(e)) from None
+    check_trackers(config)
     if config.n_gpu > 1:  # else transformers spreads each batch over all of them, whatever `launch.strategy` says
         config._n_gpu = 1
     return config
+
+
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""For train.report_to: which packages can do it, the first of them named where none is installed."""
+
+
+def check_trackers(config: SFTConfig) -> None:
+    """Raises ConfigError for a tracker that is not installed, with the command that does it."""
+    for name in config.report_to:
+        if (packages := TRACKERS.get(name)) and not any(map(importlib.util.find_spec, packages)):
+            raise ConfigError(f'train.report_to: "{name}" is not installed: pip install {packages[0]}')
 
 
 def _refused(e: Exception) -> str:
