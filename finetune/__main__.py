@@ -265,7 +265,7 @@ def _recipe_path(args: argparse.Namespace) -> Path:
 
 
 def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.config import read_recipe, refuse_later
+    from finetune.config import check_method, read_recipe
     from finetune.dataset import examples, run_folder
     from finetune.launch import check_started, devices, joined
     from finetune.output import unrecorded
@@ -274,27 +274,34 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.student import find, load_tokenizer
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
-    refuse_later(recipe)
+    check_method(recipe)
     gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
     if not args.dry_run:
         check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(_recipe_path(args)))
+    quiet()
     run = None
     if (name := args.run_name or run_folder(recipe.data)) is not None:
         from finetune.run import find_run
 
         run = find_run(name, args.store)
-        run.check()
-    student = find(recipe.student)
-    quiet()
-    if run is not None and not args.dry_run and (block := unrecorded(recipe, student)) is not None:
-        print(f"{recipe.output}: finished already, and not in the report yet", file=sys.stderr)
-        return _trained(recipe, block, run, args.json)
-    tokenizer = load_tokenizer(student)
     if args.dry_run:
-        return _preflight(recipe, student, tokenizer, args, settings=True)
+        if run is not None:
+            run.check()
+        student = find(recipe.student)
+        return _preflight(recipe, student, load_tokenizer(student), args, settings=True)
     with joined(os.environ) as world:
         progress = Progress("sft", mute=not world.is_first)
+        block = None
         with world.together():
+            student = find(recipe.student)
+            if run is not None and world.is_first:
+                run.check()
+                block = unrecorded(recipe, student)
+        if (block := world.hear(block)) is not None:
+            progress.say(f"{recipe.output}: finished already, and not in the report yet")
+            return _trained(recipe, block, run, args.json) if world.is_first else 0
+        with world.together():
+            tokenizer = load_tokenizer(student)
             rows = examples(recipe, tokenizer)
         for line in rows.notes:
             progress.say(f"warning: {line}")
@@ -327,11 +334,13 @@ def _preflight(
     recipe: "Recipe", student: "Student", tokenizer: Any, args: argparse.Namespace, *, settings: bool
 ) -> int:
     """Says what was found, then stops with the rows that cannot be trained; `settings`: with what sft refuses too."""
-    from harvest.alike import Evaluation
     from finetune.preflight import in_words, preflight
+    from harvest.alike import Evaluation
     from harvest.questions import read_questions
 
-    evaluations = [Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations]
+    evaluations = [
+        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations
+    ]
     found, findings, made = preflight(recipe, tokenizer, evaluations)
     found["estimate"] = _expected(recipe, [len(e) for e in made.examples])
     if args.json:
@@ -402,13 +411,13 @@ def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _calibrated(recipe: "Recipe") -> "tuple[Measured, list[int]]":
-    from finetune.config import refuse_later
+    from finetune.config import check_method
     from finetune.dataset import examples
     from finetune.progress import Progress
     from finetune.sft import calibrate, quiet
     from finetune.student import find, load_tokenizer
 
-    refuse_later(recipe)
+    check_method(recipe)
     quiet()
     student = find(recipe.student)
     tokenizer = load_tokenizer(student)

@@ -1,11 +1,12 @@
 """RECIPE.toml as frozen models: student, data, rendering, training, launch. One line for each fault of it.
 
 In [train], `epochs` and `traces_per_step` are ours; every other name is one of TRL's SFTConfig, or with
-`method = "lora"` of PEFT's LoraConfig, and is held against the installed version.
+adapters of PEFT's LoraConfig, and is held against the installed version.
 """
 
 import dataclasses
 import difflib
+import importlib.util
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from finetune.render import LAYOUTS, Layout, Tokenizer, template_layout
-from harvest.errors import ConfigError
+from harvest.errors import ConfigError, MissingExtra
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -112,7 +113,7 @@ class Recipe(Section):
     output: Annotated[str, Field(min_length=1)]
     """The folder of the trained student, relative to the working directory."""
     method: Literal["full", "lora", "qlora"] = "full"
-    """Which weights are trained: all, or low-rank adapters."""
+    """Which weights are trained: all, low-rank adapters, or adapters over weights held in four bits ("qlora")."""
     mix: tuple[Mixed, ...] = ()
     """[[mix]]: rows of other datasets beside those of `data`, e.g. long chains among short ones."""
     render: Render = Render()
@@ -204,13 +205,17 @@ def recipe_of(
     return recipe
 
 
-def refuse_later(recipe: Recipe) -> None:
-    """Raises ConfigError for what a recipe may say and `sft` cannot do yet: nothing is quietly done otherwise."""
-    faults = []
-    if recipe.method == "qlora":
-        faults.append('method: "qlora" is not there yet: take "lora" (the same adapter over unquantised weights)')
-    if faults:
-        raise ConfigError("\n".join(faults))
+def check_method(recipe: Recipe) -> None:
+    """Raises MissingExtra or ConfigError for a method that this machine or this launch cannot carry out."""
+    if recipe.method != "qlora":
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtra('method = "qlora"', "qlora")
+    if recipe.launch.strategy not in ("single", "ddp"):
+        raise ConfigError(
+            f'method: "qlora" is for launch.strategy = "single" or "ddp", not "{recipe.launch.strategy}": '
+            'take "lora" there'
+        )
 
 
 def lora_keys(further: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def train_faults(further: Mapping[str, Any], method: str) -> Iterator[str]:
     from trl import SFTConfig
 
     sft, lora = _hints(SFTConfig), _hints(LoraConfig)
-    known = sft | lora if method == "lora" else sft
+    known = sft if method == "full" else sft | lora
     for key, value in further.items():
         if why := OURS.get(key) or GONE.get(key) or GONE.get(f"{key}={value}"):
             yield f"train.{key}: {why}"

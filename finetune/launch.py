@@ -4,6 +4,7 @@ the processes that were started together: what one of them knows, decides or fai
 
 import importlib.util
 import shlex
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def running(trainer: Any, strategy: str = "single") -> str:
     if of != strategy:
         raise ConfigError(f'launch.strategy: "{strategy}", but {processes} processes of {kind} would run')
     weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
+    weights = "4-bit" if getattr(trainer.model, "is_loaded_in_4bit", False) else weights
     products = {"bf16": "bfloat16", "fp16": "float16"}.get(str(accelerator.mixed_precision), weights)
     device = accelerator.device if processes == 1 else accelerator.device.type
     how = "one process" if strategy == "single" else f"{processes} processes of {strategy}"
@@ -261,6 +263,8 @@ def joined(environ: Mapping[str, str]) -> Iterator[World]:
     try:
         yield world
     finally:
+        # A launcher that sees one end tells the others to; this one is at its end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if dist.is_initialized():
             dist.destroy_process_group()
 

@@ -290,7 +290,7 @@ def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
     """Raises InputError where checkpoints and student will not fit. One checkpoint more than are kept is on
     disk for a moment; each has the trained weights and two moments of Adam, four bytes apiece."""
     trained = parameters * 4
-    if method == "lora":
+    if method != "full":
         trained //= 10  # a generous adapter
     one = 3 * trained
     there = sum(f.stat().st_size for c in checkpoints(output) for f in c.rglob("*") if f.is_file())

@@ -45,8 +45,15 @@ from finetune.output import (
 from finetune.progress import Progress
 from finetune.render import Tokenizer
 from finetune.run import Run
-from finetune.student import Student, load_model
-from finetune.trainer import WinnowTrainer, build_trainer, is_bf16_faster, student_parameters, training_config
+from finetune.student import Student
+from finetune.trainer import (
+    WinnowTrainer,
+    build_trainer,
+    is_bf16_faster,
+    load_student,
+    student_parameters,
+    training_config,
+)
 from harvest.errors import ConfigError, InputError
 from harvest.money import pusd, usd
 
@@ -81,18 +88,17 @@ def sft(
         state = world.hear(state)
         if state.get("training"):
             return dict(state["training"])
-        if (parallel := recipe.launch.strategy == "fsdp2-cp") and recipe.train.further.get("packing"):
-            raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
+        refuse_packed_parts(recipe)
         with world.together():
             if not output.is_dir():
                 raise InputError(f"output {output}: not there on every machine: name a folder that all of them share")
             config = training_config(
                 recipe, examples, student_parameters(student), bf16=state["bf16"], processes=world.readers
             )
-            if parallel:  # each of two processes takes two pieces of a row
+            if world.sharers > 1:  # each of those who share a row takes two pieces of it
                 config.pad_to_multiple_of = 2 * world.sharers
             torch.manual_seed(recipe.train.seed)
-            model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
+            model = load_student(recipe, student, config)
             checkpoint = _resumed(recipe, model, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, examples, tokenizer, model, config, world)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
@@ -147,11 +153,20 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
     Writes nothing. Raises ConfigError, InputError.
     """
     output = Path(recipe.output)
+    refuse_packed_parts(recipe)
     state = read_state(output, identity_of(recipe, examples, student))
     parameters = student_parameters(student)
-    config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False))
+    processes = 1 if recipe.launch.strategy == "single" else recipe.launch.gpus
+    config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False), processes=processes)
     if not state.get("training"):
         check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+
+
+def refuse_packed_parts(recipe: Recipe) -> None:
+    """Raises ConfigError for packs whose tokens would be spread over GPUs: context parallelism drops the mask that
+    keeps the rows of a pack apart (TRL 1.16, SFTTrainer)."""
+    if recipe.launch.strategy == "fsdp2-cp" and (recipe.train.packs or recipe.train.further.get("padding_free")):
+        raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]
@@ -178,13 +193,18 @@ def calibrate(
 ) -> Measured:
     """How fast `steps` real steps are on this machine. Nothing is kept of what they learn.
 
-    Raises ConfigError for settings that don't go together.
+    Raises ConfigError for settings that don't go together, and for a launch of several processes: this is one.
     """
+    if recipe.launch.strategy != "single":
+        raise ConfigError(
+            f'--calibrate is one process on this machine, and launch.strategy is "{recipe.launch.strategy}": '
+            "add --launch.strategy single"
+        )
     with tempfile.TemporaryDirectory(prefix="winnow-calibrate-") as nowhere:
         there = recipe.model_copy(update={"output": nowhere})
         config = training_config(there, examples, student_parameters(student), bf16=is_bf16_faster())
         config.max_steps, config.save_strategy = steps + WARM_UP_STEPS, SaveStrategy.NO
-        model = load_model(student, torch.bfloat16 if recipe.method == "lora" and config.bf16 else torch.float32)
+        model = load_student(recipe, student, config)
         trainer = build_trainer(there, examples, tokenizer, model, config)
         clock = StepClock(trainer, progress)
         trainer.add_callback(clock)
@@ -319,6 +339,7 @@ def training_block(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, w
     tokens = round(sum(map(len, examples.examples)) * recipe.train.epochs)
     mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
     held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
+    held = "4-bit NF4" if recipe.method == "qlora" else held
     gpu_hours = wall_s / 3600 * gpus
     price = recipe.launch.price_usd_per_gpu_hour
     return {

@@ -127,16 +127,28 @@ def sizes(student: Student) -> dict[str, Any]:
     return dict(config.to_dict())
 
 
-def load_model(student: Student, dtype: Any) -> Any:
-    """Its weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded."""
-    from transformers import AutoModelForCausalLM
+def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
+    """Its weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded.
 
+    `four_bit`: linear layers but the head in NF4 with its scales quantised too, multiplied in `dtype`, as QLoRA's
+    paper has it (arXiv 2305.14314). They can carry adapters and not be trained themselves.
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quantised = None
+    if four_bit:
+        quantised = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
     place = student.place
     if student.gguf is not None:
         place = str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
     return _hub(
         Student(student.name, place, student.is_hub),
-        lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=dtype),
+        lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=dtype, quantization_config=quantised),
     )
 
 

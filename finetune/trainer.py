@@ -27,7 +27,7 @@ from finetune.output import CHECKPOINTS_KEPT, mark, rotate, tensors_of
 from finetune.packing import ROWS, Packed, attend_by_rows, flattened, packs_a_step, refuse_leaks
 from finetune.render import Tokenizer, end_token
 from finetune.steps import Split, Steps, divided
-from finetune.student import Student
+from finetune.student import Student, load_model
 from harvest.errors import ConfigError
 
 REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
@@ -213,6 +213,13 @@ def _refused(e: Exception) -> str:
     return f"[train]: {(str(e).strip().splitlines() or [type(e).__name__])[0]}"
 
 
+def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrainedModel:
+    """Its weights as the method trains them: float32 where they are trained, else what multiplies fastest."""
+    dtype = torch.bfloat16 if recipe.method != "full" and config.bf16 else torch.float32
+    model: PreTrainedModel = load_model(student, dtype, four_bit=recipe.method == "qlora")
+    return model
+
+
 def build_trainer(
     recipe: Recipe,
     examples: Examples,
@@ -231,7 +238,7 @@ def build_trainer(
         config.ddp_find_unused_parameters = hasattr(model.config.get_text_config(), "output_router_logits")
     try:
         lora = None
-        if recipe.method == "lora":
+        if recipe.method != "full":
             given = {"target_modules": "all-linear", **lora_keys(recipe.train.further)}
             lora = LoraConfig(task_type="CAUSAL_LM", **given)
         trainer = WinnowTrainer(

@@ -1,13 +1,14 @@
 """RECIPE.toml: what is known, what is not, and all that is wrong at once."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finetune.__main__ import _take_overrides, main
-from finetune.config import OURS, describe, read_recipe, refuse_later
-from harvest.errors import ConfigError
+from finetune.config import OURS, check_method, describe, read_recipe
+from harvest.errors import ConfigError, MissingExtra
 
 BASE = 'student = "s"\ndata = "d"\noutput = "o"\n'
 
@@ -106,7 +107,7 @@ def test_overrides_are_toml_or_text(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_winnow_decides_says_where(tmp_path: Path) -> None:
-    told = faults(recipe(tmp_path, BASE + "[train]\nmax_length = 1024\nnum_train_epochs = 3\npacking = true\n"))
+    told = faults(recipe(tmp_path, BASE + "[train]\nmax_length = 1024\nnum_train_epochs = 3\neval_packing = true\n"))
     assert told[0] == "train.max_length: it is `render.max_tokens`"
     assert len(told) == 3
 
@@ -122,10 +123,12 @@ def test_settings_of_lora_need_lora(tmp_path: Path) -> None:
     assert read_recipe(path, [("method", "lora")], train=True).train.further == {"r": 64, "lora_alpha": 128}
 
 
-def test_what_comes_later_is_refused_not_ignored(tmp_path: Path) -> None:
-    path = recipe(tmp_path, BASE + 'method = "qlora"\n')
-    with pytest.raises(ConfigError, match='"qlora" is not there yet'):
-        refuse_later(read_recipe(path))
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is here")
+def test_qlora_without_its_extra_is_one_line_that_installs_it(tmp_path: Path) -> None:
+    path = recipe(tmp_path, BASE + 'method = "qlora"\ntrain.r = 64\n')
+    with pytest.raises(MissingExtra, match=r"pip install 'winnow\[qlora\]'"):
+        check_method(read_recipe(path, train=True))
+    check_method(read_recipe(path, [("method", "lora")]))
 
 
 def test_every_setting_of_ours_is_explained() -> None:

@@ -125,10 +125,10 @@ def test_generation_stops_where_the_turns_end_whatever_the_tokenizer_calls_its_e
 @pytest.mark.parametrize(
     ("setting", "why"),
     [
-        ("packing = true", "not yet"),
-        ('packing_strategy = "wrapped"', "not yet"),
-        ('packing_strategy = "bfd"', "not yet"),
-        ("padding_free = true", "not yet"),
+        ('packing_strategy = "wrapped"', "rows would be cut and see each other"),
+        ('packing_strategy = "bfd_split"', "rows would be cut"),
+        ("padding_free = false\npacking = true", "packs are never padded"),
+        ("per_device_train_batch_size = 2\npacking = true", "a pack goes through at a time"),
         ("max_length = 1024", "it is `render.max_tokens`"),
         ("assistant_only_loss = true", "exactly the assistant's turns are trained"),
         ("completion_only_loss = false", "exactly the assistant's turns are trained"),
