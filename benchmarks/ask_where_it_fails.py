@@ -61,6 +61,8 @@ class Size:
     asked: int = 160
     """How many of the pool arm `all` asks: what they cost is what both arms may spend."""
     held_out: int = 200
+    first_epochs: int = 4
+    """Longer than the others, so that the first student can do a good part of the pool: it is what chooses."""
     epochs: int = 2
     traces_per_step: int = 8
     learning_rate: float = 2e-4
@@ -146,13 +148,13 @@ def collect(seed: Seed, name: str, questions: str, student: str = "") -> list[Ro
     return sorted(rows, key=lambda r: order.get(r["question_id"], 0))
 
 
-def train(seed: Seed, name: str, traces: Sequence[Row]) -> Path:
+def train(seed: Seed, name: str, traces: Sequence[Row], epochs: float) -> Path:
     """A student trained from the base model on these traces."""
     data, output, recipe = seed.file(f"data-{name}"), seed.file(f"student-{name}"), seed.file(f"{name}-student.toml")
     write_rows(data / "train.jsonl", [{"messages": t["messages"]} for t in traces])
     recipe.write_text(
         f'student = "{STUDENT}"\ndata = "{data}"\noutput = "{output}"\n[render]\nmax_tokens = 512\n'
-        f"[train]\nepochs = {seed.size.epochs}\ntraces_per_step = {seed.size.traces_per_step}\n"
+        f"[train]\nepochs = {epochs}\ntraces_per_step = {seed.size.traces_per_step}\n"
         f"learning_rate = {seed.size.learning_rate}\nseed = {seed.number}\n",
         "utf-8",
     )
@@ -200,7 +202,7 @@ def choose_by_collect(seed: Seed, first: Path) -> tuple[list[Row], Row]:
         f"max_concurrency = 64\n[student.sampling]\nmax_tokens = {STUDENT_TOKENS}\ntemperature = 0\n"
     )
     with served(str(first), seed.port):
-        rows = collect(seed, "failed", "pool.jsonl", section)
+        rows = collect(seed, "by-collect", "pool.jsonl", section)
     return rows, {"attempts": seed.size.pool, "seconds_with_teacher": round(time.monotonic() - began)}
 
 
@@ -216,7 +218,7 @@ def choose_by_eval(seed: Seed, first: Path) -> tuple[list[Row], Row]:
         "output_tokens": sum(r["output_tokens"] for r in found),
         "seconds": found[-1]["seconds"],
     }
-    return collect(seed, "failed", "failed.jsonl"), about
+    return collect(seed, "by-eval", "failed.jsonl"), about
 
 
 def within(rows: Sequence[Row], tokens: int) -> list[Row]:
@@ -239,7 +241,7 @@ def one_seed(seed: Seed, choose: str) -> Row:
     if not seed.file("sums.md").exists():
         write_questions(seed)
     began = [r for r in collect(seed, "first", "first.jsonl") if r["accepted"]]
-    first = train(seed, "first", began)
+    first = train(seed, "first", began, seed.size.first_epochs)
     everything = collect(seed, "all", "asked.jsonl")
     failed, asking = (choose_by_collect if choose == "collect" else choose_by_eval)(seed, first)
     budget = min(spent(everything), spent(failed))
@@ -249,7 +251,7 @@ def one_seed(seed: Seed, choose: str) -> Row:
     for arm, rows in (("all", everything), ("failed", failed)):
         bought = within(rows, budget)
         traces = began + [r for r in bought if r["accepted"]]
-        student = train(seed, arm, traces)
+        student = train(seed, arm, traces, seed.size.epochs)
         found["arms"][arm] = {
             "answers": len(bought),
             "output_tokens": spent(bought),

@@ -206,7 +206,20 @@ OTHER: dict[str, list[str]] = {
         "Άρα πρέπει να πολλαπλασιάσουμε τον πρώτο αριθμό με τον δεύτερο.", "Επομένως η απάντηση είναι {a}.",
     ],
 }  # fmt: skip
-STRAY = ["然后", "所以答案", "因为", "但是", "可能", "итак", "следовательно", "つまり", "그래서", "因此", "其中", "也就是说"]
+STRAY = [
+    "然后",
+    "所以答案",
+    "因为",
+    "但是",
+    "可能",
+    "итак",
+    "следовательно",
+    "つまり",
+    "그래서",
+    "因此",
+    "其中",
+    "也就是说",
+]
 
 REFUSALS = [
     "I'm sorry, but I can't help with that.", "I’m sorry, but I can’t assist with that request.",
@@ -271,7 +284,10 @@ def _insert(dice: random.Random, trace: Candidate, words: str) -> Candidate:
 def wholly(languages: dict[str, list[str]]) -> Plant:
     def plant(dice: random.Random, trace: Candidate) -> Candidate:
         sentences = dice.choice(list(languages.values()))
-        return replace(trace, reasoning=_foreign(dice, sentences, dice.randrange(4, len(sentences) + 1) if len(sentences) > 4 else 4))
+        return replace(
+            trace,
+            reasoning=_foreign(dice, sentences, dice.randrange(4, len(sentences) + 1) if len(sentences) > 4 else 4),
+        )
 
     return plant
 
@@ -291,7 +307,11 @@ def passage(languages: dict[str, list[str]], count: int) -> Plant:
 
 
 def _sentence(dice: random.Random, trace: Candidate) -> str:
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+", trace.reasoning or "") if 20 < len(s) < 200 and sum(map(str.isalpha, s)) > 15]
+    sentences = [
+        s
+        for s in re.split(r"(?<=[.!?])\s+", trace.reasoning or "")
+        if 20 < len(s) < 200 and sum(map(str.isalpha, s)) > 15
+    ]
     return dice.choice(sentences) if sentences else "So the answer is the one above. "
 
 
@@ -330,11 +350,18 @@ def counted(dice: random.Random, trace: Candidate) -> Candidate:
 def paraphrased(dice: random.Random, trace: Candidate) -> Candidate:
     x = dice.choice(["the first group", "the number of items", "the last step", "the second condition"])
     forms = dice.choice(PARAPHRASES)
-    return replace(trace, reasoning=(trace.reasoning or "") + "\n" + "".join(dice.choice(forms).format(x=x) for _ in range(dice.randrange(80, 200))))
+    return replace(
+        trace,
+        reasoning=(trace.reasoning or "")
+        + "\n"
+        + "".join(dice.choice(forms).format(x=x) for _ in range(dice.randrange(80, 200))),
+    )
 
 
 def refuses(dice: random.Random, trace: Candidate) -> Candidate:
-    return replace(trace, answer=dice.choice(REFUSALS), reasoning=dice.choice([trace.reasoning, None, dice.choice(REFUSALS)]))
+    return replace(
+        trace, answer=dice.choice(REFUSALS), reasoning=dice.choice([trace.reasoning, None, dice.choice(REFUSALS)])
+    )
 
 
 def refuses_beside(dice: random.Random, trace: Candidate) -> Candidate:
@@ -355,9 +382,29 @@ def leaks(dice: random.Random, trace: Candidate) -> Candidate:
 
 
 def stray_tag(dice: random.Random, trace: Candidate) -> Candidate:
-    tag = dice.choice(["</think>", "<think>", "<|im_end|>", "<|im_start|>assistant", "<|endoftext|>", "<|begin_of_thought|>",
-                       "<｜end▁of▁sentence｜>", "[/INST]", "<|eot_id|>", "<end_of_turn>", "<reasoning>", "</s>"])
-    return dice.choice([_insert(dice, trace, tag), replace(trace, answer=f"{trace.answer}\n{tag}"), replace(trace, answer=f"{tag}\n{trace.answer}")])
+    tag = dice.choice(
+        [
+            "</think>",
+            "<think>",
+            "<|im_end|>",
+            "<|im_start|>assistant",
+            "<|endoftext|>",
+            "<|begin_of_thought|>",
+            "<｜end▁of▁sentence｜>",
+            "[/INST]",
+            "<|eot_id|>",
+            "<end_of_turn>",
+            "<reasoning>",
+            "</s>",
+        ]
+    )
+    return dice.choice(
+        [
+            _insert(dice, trace, tag),
+            replace(trace, answer=f"{trace.answer}\n{tag}"),
+            replace(trace, answer=f"{tag}\n{trace.answer}"),
+        ]
+    )
 
 
 def no_answer(dice: random.Random, trace: Candidate) -> Candidate:
@@ -407,7 +454,9 @@ HOSTILE = {
     "curly quotes": "“a" * (_M // 4),
     "random digits": "".join(random.Random(0).choices("0123456789 ", k=_M)),
     "Fibonacci's word": "",
-    "almost the same line": "".join(f"the {'x' * (n % 97)} of the hens is not the one that we want\n" for n in range(_M // 90)),
+    "almost the same line": "".join(
+        f"the {'x' * (n % 97)} of the hens is not the one that we want\n" for n in range(_M // 90)
+    ),
 }
 
 

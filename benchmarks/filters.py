@@ -1,5 +1,5 @@
-"""How good and how fast the filters are: faults planted by rule into real traces, hand-written hard cases, and what they
-refuse of real traces.
+"""How good and how fast the filters are: faults planted by rule into real traces, hand-written hard cases, and what
+they refuse of real traces.
 
     python benchmarks/filters.py --shared ../shared                 # planted, hand-written (first half), real, speed
     python benchmarks/filters.py --shared ../shared --held-out      # the other half of the hand-written ones
@@ -17,7 +17,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,19 @@ def candidate(
 def real(shared: Path) -> Iterator[tuple[str, Candidate]]:
     """(name, trace) of each recorded answer that ended by itself; those cut at their limit are never accepted."""
     for name in ("qwen3", "misguided_attention"):
-        for line in (shared / f"data/traces/{name}.jsonl").open():
+        for line in (shared / f"data/traces/{name}.jsonl").read_text().split("\n")[:-1]:
             row = json.loads(line)
             if row["finish_reason"] != "length" and row["answer"].strip():
                 tokens = row["completion_tokens"]
-                yield row["id"], candidate(row["question"], row["reasoning"], row["answer"], gold=row["gold"], tokens=tokens)
+                yield (
+                    row["id"],
+                    candidate(row["question"], row["reasoning"], row["answer"], gold=row["gold"], tokens=tokens),
+                )
 
 
 def worked(shared: Path, most: int) -> Iterator[tuple[str, Candidate]]:
     """GSM8K's worked solutions, as a plain teacher would have answered under the prompt `boxed`."""
-    for n, line in enumerate((shared / "data/gsm8k/train.jsonl").open()):
-        if n == most:
-            return
+    for n, line in enumerate((shared / "data/gsm8k/train.jsonl").read_text().split("\n")[:-1][:most]):
         row = json.loads(line)
         steps, gold = row["answer"].rsplit("#### ", 1)
         yield f"gsm8k-{n}", candidate(row["question"], steps.strip(), f"\\boxed{{{gold}}}", gold=gold, system=BOX)
@@ -131,12 +132,16 @@ def planted(traces: list[Candidate], seed: int, each: int) -> Iterator[Planted]:
 # ---- figures
 
 
-def judge_planted(traces: list[Candidate], seed: int, each: int, settings: Filters, misses: int) -> Counter[tuple[str, str, str]]:
+def judge_planted(
+    traces: list[Candidate], seed: int, each: int, settings: Filters, misses: int
+) -> Counter[tuple[str, str, str]]:
     counts: Counter[tuple[str, str, str]] = Counter()
     for name, kind, bad in planted(traces, seed, each):
         fault = first_fault(bad, settings)
         if fault is None and counts[name, kind, "n"] - counts[name, kind, "found"] < misses:
-            print(f"  missed, {name}, {kind}: …{(bad.reasoning or '')[-160:]!r} {bad.answer[:100]!r} {bad.answer[-100:]!r}")
+            print(
+                f"  missed, {name}, {kind}: …{(bad.reasoning or '')[-160:]!r} {bad.answer[:100]!r} {bad.answer[-100:]!r}"
+            )
         counts[name, kind, "n"] += 1
         counts[name, kind, "found"] += fault is not None
         counts[name, kind, "named"] += fault is not None and fault.filter == name
@@ -147,7 +152,9 @@ def print_planted(counts: Counter[tuple[str, str, str]]) -> None:
     print("\n| filter | fault | planted | found | named |\n| --- | --- | ---: | ---: | ---: |")
     for name, kind in dict.fromkeys((n, k) for n, k, _ in counts):
         n = counts[name, kind, "n"]
-        print(f"| {name} | {kind} | {n} | {counts[name, kind, 'found'] / n:.1%} | {counts[name, kind, 'named'] / n:.1%} |")
+        print(
+            f"| {name} | {kind} | {n} | {counts[name, kind, 'found'] / n:.1%} | {counts[name, kind, 'named'] / n:.1%} |"
+        )
     n = sum(v for (*_, what), v in counts.items() if what == "n")
     found = sum(v for (*_, what), v in counts.items() if what == "found")
     print(f"| all | | {n} | {found / n:.2%} | |")
@@ -165,12 +172,16 @@ def print_hand_written(held_out: bool) -> None:
             right[name, bad] += 1
         else:
             said = f"refused: {fault.detail}" if fault else "kept"
-            print(f"  wrong, {name} {'should refuse' if bad else 'should keep'}: {(each.reasoning or '')[:90]!r} {each.answer[:80]!r} {said}")
+            print(
+                f"  wrong, {name} {'should refuse' if bad else 'should keep'}: {(each.reasoning or '')[:90]!r} {each.answer[:80]!r} {said}"
+            )
     print(f"\n| filter | to refuse | refused | to keep | kept |\n| --- | ---: | ---: | ---: | ---: |")
     for name in dict.fromkeys(n for n, _ in total):
         print(f"| {name} | {total[name, True]} | {right[name, True]} | {total[name, False]} | {right[name, False]} |")
-    print(f"| all | {sum(v for (_, b), v in total.items() if b)} | {sum(v for (_, b), v in right.items() if b)}"
-          f" | {sum(v for (_, b), v in total.items() if not b)} | {sum(v for (_, b), v in right.items() if not b)} |")
+    print(
+        f"| all | {sum(v for (_, b), v in total.items() if b)} | {sum(v for (_, b), v in right.items() if b)}"
+        f" | {sum(v for (_, b), v in total.items() if not b)} | {sum(v for (_, b), v in right.items() if not b)} |"
+    )
 
 
 def _only(name: str, settings: Filters) -> Filters:
@@ -191,8 +202,12 @@ def print_real(named: list[tuple[str, Candidate]], settings: Filters, title: str
 
 def print_speed(traces: list[Candidate]) -> None:
     """Traces of about 8 KB each a second of one core, all filters on."""
-    sized = [replace(t, reasoning=((t.reasoning or "") * 8)[:8000]) if len(t.reasoning or "") < 4000 else
-             replace(t, reasoning=(t.reasoning or "")[:8000]) for t in traces]
+    sized = [
+        replace(t, reasoning=((t.reasoning or "") * 8)[:8000])
+        if len(t.reasoning or "") < 4000
+        else replace(t, reasoning=(t.reasoning or "")[:8000])
+        for t in traces
+    ]
     sized = [t for t in sized if len(t.reasoning or "") > 7000 and t.reasoning.count(t.reasoning[:200]) == 1]
     settings = Filters(no_chain=True, short_chain=1, long_chain=10**8)
     started = time.process_time()

@@ -184,7 +184,7 @@ class Asked:
                 if 2 * sum(lengths[kept]) <= total:
                     continue
                 numbers = sum(self.by_sentence[kept], Counter())
-                if all(numbers != n for _, _, n in found):
+                if (numbers or not self.numbers) and all(numbers != n for _, _, n in found):
                     found.append((first > 0, last > 0, numbers))
         return found
 
@@ -209,6 +209,13 @@ def same_question(a: Asked, b: Asked) -> bool:
     if not _may_agree(a, b):
         return False
     return (a.numbers == b.numbers or _alike_but_for_frames(a, b)) and _says_the_same(a, b)
+
+
+def same_task(a: Asked, b: Asked) -> bool:
+    """Whether two questions with nearly the same answer may be one: in any words, if they reckon with anything."""
+    if not a.numbers or not b.numbers:
+        return same_question(a, b)
+    return a.whole == b.whole or (_may_agree(a, b) and (a.numbers == b.numbers or _alike_but_for_frames(a, b)))
 
 
 def _alike_but_for_frames(a: Asked, b: Asked) -> bool:

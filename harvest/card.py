@@ -110,11 +110,11 @@ def card(
     settings: Export,
     census: Census,
     written: Written,
+    chosen: Mapping[str, Any] | None = None,
     *,
     version: str,
-    selection: Mapping[str, Any] | None = None,
 ) -> str:
-    """README.md of an export. `selection` is the newest pass: its settings, versions and seed, None without one."""
+    """README.md of an export. `chosen` says what the newest selection was made of, by name; None without one."""
     lines = [
         "---",
         *_header(config, census, written),
@@ -142,7 +142,7 @@ def card(
         "",
         "## How they were checked and chosen",
         "",
-        *_table(("", ""), _judged(config, settings, census, selection)),
+        *_table(("", ""), _judged(config, settings, census, chosen)),
         "",
         "## How they were asked for",
         "",
@@ -301,6 +301,16 @@ def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
     doubt = f", and {money['in_doubt_usd']} USD in doubt" if Decimal(money["in_doubt_usd"]) else ""
     yield "spent in all", f"{money['spent_usd']} USD{doubt} (price from: {cell(money['price_source'])})"
     yield "an accepted trace", _usd(money["usd_per_accepted_trace"])
+    if len(several := report.get("teachers", ())) > 1:
+        for t in several:
+            name = f"{cell(t['model'] or 'a teacher')}, at {cell(t['base_url'] or 'this machine')}"
+            yield (
+                name,
+                (
+                    f"{t['spent_usd']} USD, {t['answered']:,} answers, {t['accepted']:,} accepted,"
+                    f" {_usd(t['usd_per_accepted_trace'])} each"
+                ),
+            )
     unknown = f", without {census.without_cost:,} whose cost is not known" if census.without_cost else ""
     counted = census.rows - census.without_cost
     yield "these rows themselves", f"{usd(census.cost_pusd)} USD{unknown}" if counted else "unknown"
@@ -309,7 +319,7 @@ def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
 
 
 def _judged(
-    config: Mapping[str, Any], settings: Export, census: Census, selection: Mapping[str, Any] | None
+    config: Mapping[str, Any], settings: Export, census: Census, chosen: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, str]]:
     checks = sorted({(check, version) for check, version, _ in census.checks})
     words = "; ".join(
@@ -323,10 +333,10 @@ def _judged(
         yield "reasons of those not accepted", _kinds(census, "reason", "none")
     if settings.which != "selected":
         yield "filters and selection", "not applied"
-    elif selection is None:
+    elif chosen is None:
         yield "filters and selection", "none was run: selected is what was accepted"
     else:
-        yield from ((cell(name), cell(_plainly(value), 1000)) for name, value in selection.items())
+        yield from ((cell(name), cell(_plainly(value), 1000)) for name, value in chosen.items())
 
 
 def _prompt(config: Mapping[str, Any]) -> Iterator[str]:
@@ -364,7 +374,7 @@ def _loading(settings: Export, written: Written) -> Iterator[str]:
         yield ""
         yield f"In LLaMA-Factory, with `dataset_dir` this folder and `dataset: {DATASET_NAME}`; `dataset_info.json` is:"
         yield ""
-        yield from fenced(json.dumps(dataset_info(written.files), indent=2), "json")
+        yield from fenced(json.dumps(dataset_info(), indent=2), "json")
 
 
 # ---- small forms

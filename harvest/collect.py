@@ -13,14 +13,16 @@ from harvest.answerer import Answerer, Purse, Tally, overbilled
 from harvest.buy import Settled
 from harvest.checks import judged_together
 from harvest.errors import CapReached, Overbilled, TeacherRefused, WinnowError
+from harvest.export import candidate_of
 from harvest.feed import Feed
+from harvest.filters.required import required_by
 from harvest.gate import ByKey, Stopped
 from harvest.ladder import called
 from harvest.ledger import Ledger
 from harvest.pace import Pace
 from harvest.plan import BY_STUDENT, next_step, rules_of
 from harvest.reply import cut_short
-from harvest.ruling import JudgesTogether, Ruling, rule, rule_together
+from harvest.ruling import JudgesTogether, Ruling, rule, rule_together, with_required
 from harvest.run import Run, now
 from harvest.second import Second
 from harvest.store import OpenQuestion, Store
@@ -48,6 +50,7 @@ class Collection:
         """`asked`: who may be asked, by place; `second` the model that is asked about what the checks refuse, if there
         is one."""
         self.run, self.ledger, self.judge, self.tally = run, ledger, judge, tally
+        self._required = required_by(run.config.model_dump())
         self.reason: WinnowError | None = None
         self.interrupted = False
         self._rules = rules_of(run.config)
@@ -223,7 +226,7 @@ class Collection:
             if theirs and self.second is not None and self.second.is_asked(question, verdicts[0]):
                 opinion = await self.second.opinion(question_id, question, attempt, reply.answer)
                 verdicts += [] if opinion is None else [opinion]
-            ruling = rule(attempt.id, verdicts)
+            ruling = self._after_filters(rule(attempt.id, verdicts), attempt, question, reply)
         self.ledger.post(Store.put_rulings, [ruling], now())
         if attempt.teacher != STUDENT:
             self.tally.accepted += ruling.accepted
@@ -234,13 +237,25 @@ class Collection:
         """Judges all answers to a question, writes down what the check says, and brings the attempts up to it."""
         answers = await self.ledger.do(lambda store: list(store.answers_of(question.id)))
         share = self.run.config.checks.majority
-        rulings = await asyncio.to_thread(rule_together, question.question, answers, self.judge, share)
+        ruled = await asyncio.to_thread(rule_together, question.question, answers, self.judge, share)
+        replies = dict(answers)
+        rulings = [
+            self._after_filters(r, attempts[r.attempt_id], question.question, replies[r.attempt_id]) for r in ruled
+        ]
         self.ledger.post(Store.put_rulings, rulings, now())
         for r in rulings:
             before = attempts[r.attempt_id]
             self.tally.accepted += r.accepted - (before.accepted is True)
             self.tally.rejected += (not r.accepted) - (before.accepted is False)
             attempts[r.attempt_id] = replace(before, accepted=r.accepted, reason=r.reason)
+
+    def _after_filters(self, ruling: Ruling, attempt: Attempt, question: Question, reply: Reply) -> Ruling:
+        """A teacher's accepted attempt, after the filters that it must pass too."""
+        if not self._required or not ruling.accepted or attempt.teacher == STUDENT:
+            return ruling
+        prompt = self.answerers[attempt.teacher].run.prompt
+        candidate = candidate_of(attempt.id, attempt.sample, question, reply, {}, prompt)
+        return with_required(ruling, self._required.verdicts(candidate))
 
     def _told_of_opinion(self, settled: Settled) -> None:
         self.tally.spent_pusd += settled.cost_pusd or 0

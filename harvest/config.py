@@ -246,14 +246,23 @@ class Budget(Section):
 class Checks(Section):
     """What makes an attempt accepted."""
 
-    require: tuple[Literal["correct"], ...] = ("correct",)
-    """The verdicts that an attempt needs."""
+    require: tuple[
+        Literal["correct", "format", "refusal", "language", "repetition", "meta", "leaked_gold", "no_chain"], ...
+    ] = ("correct",)
+    """The verdicts that an attempt needs: "correct", which stands first, and filters by name. What a filter that is
+    named here refuses is rejected, and another sample may be asked; under [filters] alone it is only not trained on."""
     without_gold: Literal["refuse", "majority"] = "refuse"
     """Rows without a gold answer: bad rows, or judged by what most of their `sampling.samples` answers agree on."""
     majority: Annotated[Decimal, Field(ge=Decimal("0.5"), lt=1, allow_inf_nan=False, max_digits=18)] = Decimal("0.5")
     """Of a majority: more than this share of the finished answers must agree, as a decimal string."""
     unsafe_code: bool = False
     """Runs programs that the teacher wrote without isolation, as you, with your files. Each verdict says so."""
+
+    @model_validator(mode="after")
+    def _correct_first(self) -> "Checks":
+        if self.require[:1] != ("correct",) or len(set(self.require)) < len(self.require):
+            raise ValueError('require begins with "correct" and names each once (all answers: export --which all)')
+        return self
 
 
 class JudgeModel(Teacher):
@@ -273,8 +282,37 @@ class Filters(Section):
     final box or fenced program where one was asked for, two answers in boxes apart."""
     refusal: bool = True
     """Refuses answers that refuse ("I can't help with that")."""
-    language: Literal[False, "question", "ar", "cs", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "hu", "id",
-                      "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "vi", "zh"] = "question"
+    language: Literal[
+        False,
+        "question",
+        "ar",
+        "cs",
+        "da",
+        "de",
+        "el",
+        "en",
+        "es",
+        "fi",
+        "fr",
+        "he",
+        "hi",
+        "hu",
+        "id",
+        "it",
+        "ja",
+        "ko",
+        "nl",
+        "no",
+        "pl",
+        "pt",
+        "ro",
+        "ru",
+        "sv",
+        "th",
+        "tr",
+        "vi",
+        "zh",
+    ] = "question"
     """Refuses chains and answers that are in another language than the question ("question"), or than the one named
     here, or that slip into another. false turns it off."""
     repetition: bool = True

@@ -183,7 +183,7 @@ def rows(
         if question is None or r["question_body"] != body:
             body, question = r["question_body"], Question.model_validate_json(r["question_body"])
         candidate, original = candidate_of(r["attempt_id"], r["sample"], question, r["reply"], config, prompt), None
-        if r["rewritten"] and (again := rewritten(candidate)) is not None:
+        if settings.which == "selected" and r["rewritten"] and (again := rewritten(candidate)) is not None:
             original = (candidate.reasoning, candidate.answer)
             candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
         reasoning, answer = candidate.reasoning, candidate.answer
@@ -225,15 +225,33 @@ def export(
             if census.rows % ROWS_A_WORD == 0:
                 told(census.rows)
         files = shards.close()
-        for name, text in files_beside(settings, files).items():
+        for name, text in files_beside(settings).items():
             write_whole(part / name, text)
         size = sum((part / name).stat().st_size for name in files)
         written = Written(to.name, files, size, columns)
-        write_whole(part / "README.md", card(config, report, settings, census, written, version=_version()))
+        chosen = _chosen(store, run_id, config)
+        write_whole(part / "README.md", card(config, report, settings, census, written, chosen, version=_version()))
         _put_in_place(part, to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return census
+
+
+def _chosen(store: Store, run_id: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the newest pass of selection was made of, for the card; None before the first."""
+    newest = store.newest_pass(run_id)
+    if newest is None:
+        return None
+    made_of = {name: value for name, value in newest.settings.items() if value or value is not False and value == 0}
+    filters = {name: value for name, value in config.get("filters", {}).items() if value not in (False, 0)}
+    again = newest.said.get("rewritten", {})
+    return {
+        "selection made at": newest.at,
+        **{f"selection: {name.replace('_', ' ')}": value for name, value in made_of.items() if name != "versions"},
+        "versions of selection and filters": made_of.get("versions"),
+        "filters": filters or "off",
+        "rewriting": again if config.get("rewrite", {}).get("on") else "off",
+    }
 
 
 def export_settings(config: Mapping[str, Any], given: Mapping[str, Any]) -> Export:

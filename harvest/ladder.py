@@ -43,4 +43,6 @@ def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of a run's settings as they are stored: each teacher by its place, with its own `sampling` and `endpoint`."""
     if several := settings.get("teachers"):
         return list(several)
+    if "teacher" not in settings:  # a run that nothing was asked for
+        return []
     return [settings["teacher"] | {"sampling": settings["sampling"], "endpoint": settings.get("endpoint")}]

@@ -141,7 +141,7 @@ class Promise:
         parent, seen = self._parent(stratum), self._of(stratum)
         alike = (parent.accepted + WEIGHT * guess) / (parent.answers + WEIGHT)
         n = seen.answers + seen.out / 2 + WEIGHT
-        return (seen.accepted + WEIGHT * alike) / n + DOUBT / n**0.5
+        return (seen.accepted + WEIGHT * alike) / n + DOUBT / float(n**0.5)
 
     def cost(self, stratum: str) -> float:
         """What an answer is expected to cost, in the unit of the news."""

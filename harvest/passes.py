@@ -23,7 +23,10 @@ SELECTION = """
 """`key` names all that a pass was made of. Of an outcome, `reason` is NULL where it is selected; `instead` is the
 attempt that has its place; `rewritten`, whether its row has the rewritten text (harvest/rewrite.py)."""
 
-JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority")
+JUDGED_WHOLE = (
+    "wrong", "no_answer", "timeout", "error", "no_gold", "no_majority",
+    "format", "refusal", "language", "meta", "leaked_gold", "no_chain",
+)  # fmt: skip
 """Why a whole answer may be rejected: all but what broke off."""
 
 

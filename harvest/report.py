@@ -62,14 +62,16 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         "money": money,
         "traces": {
             "accepted": figures["accepted"],
-            "selected": figures["accepted"] if figures["selection"]["selected"] is None
+            "selected": figures["accepted"]
+            if figures["selection"]["selected"] is None
             else figures["selection"]["selected"],
             "rejected": dict(figures["rejected"]),
             "unselected": figures["selection"]["unselected"],
             "mean_reasoning_tokens": _rounded(figures["mean_reasoning_tokens"]),
             "mean_output_tokens": _rounded(figures["mean_output_tokens"]),
         },
-        "selection": None if figures["selection"]["said"] is None
+        "selection": None
+        if figures["selection"]["said"] is None
         else {"at": figures["selection"]["at"], **figures["selection"]["said"]},
         "pace": _pace(figures["sessions"]),
         "forecast": forecast(figures["per_question"], questions.get("open", 0)),

@@ -47,6 +47,13 @@ def rule(attempt_id: int, verdicts: Sequence[Verdict]) -> Ruling:
     return Ruling(attempt_id, verdicts, None if passed else verdicts[0].outcome.value)
 
 
+def with_required(ruling: Ruling, required: Sequence[Verdict]) -> Ruling:
+    """An accepted attempt after the filters that `checks.require` names. Their verdicts are written first: the newest
+    is the check's own, as a judging model's opinion is held against it."""
+    failed = next((v.check for v in required if not v.passed), None)
+    return Ruling(ruling.attempt_id, (*required, *ruling.verdicts), failed)
+
+
 def rule_together(
     question: Question, answers: Iterable[tuple[int, Reply]], judge: JudgesTogether, share: Decimal
 ) -> list[Ruling]:

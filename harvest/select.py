@@ -85,11 +85,11 @@ class Outcome:
 
 
 Told = Callable[[str], None]
-SameQuestion = Callable[[I64], Iterator[bool]]
-"""Whether two questions are the same one, of pairs [m, 2] of places."""
+Same = Callable[[I64, bool], Iterator[bool]]
+"""Whether two questions are the same one, of pairs [m, 2] of places; `answered_alike`: their answers nearly are."""
 
 
-def select(of: Candidates, questions: Questions, settings: Select, same: SameQuestion, told: Told) -> Outcome:
+def select(of: Candidates, questions: Questions, settings: Select, same: Same, told: Told) -> Outcome:
     """Goes through the stages in order; what an earlier one took out is not looked at again."""
     n = len(of.attempt)
     outcome = Outcome(np.full(n, KEPT, "U24"), np.zeros(n, np.int64))
@@ -112,7 +112,7 @@ def select(of: Candidates, questions: Questions, settings: Select, same: SameQue
         drop(*_near_questions(of, questions, rank, alive, same))
     if settings.near:
         told("traces that are nearly the same")
-        drop(*_near(of, questions, rank, alive, float(settings.near_similarity)))
+        drop(*_near(of, questions, rank, alive, same, float(settings.near_similarity)))
     drop(np.flatnonzero(alive & questions.contaminated[of.question]), CONTAMINATED)
     drop(np.flatnonzero(alive & ~_hard_enough(of, questions, settings)), DIFFICULTY)
     if settings.per_question is not None:
@@ -159,7 +159,7 @@ def _exact(of: Candidates, questions: Questions, rank: I64, alive: BOOL) -> Drop
     return at[~starts], EXACT, first[~starts]
 
 
-def _near(of: Candidates, questions: Questions, rank: I64, alive: BOOL, least: float) -> Dropped:
+def _near(of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: Same, least: float) -> Dropped:
     """Nearly the same text, under questions that reckon with the same and do not have different gold answers."""
     at = np.flatnonzero(alive)
     numbers, gold = questions.numbers[of.question], questions.gold[of.question]
@@ -171,11 +171,16 @@ def _near(of: Candidates, questions: Questions, rank: I64, alive: BOOL, least: f
             alike = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
             a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
             found.append(pairs[alike & ((a == b) | (a == 0) | (b == 0))])
-    dropped, instead = _greedy(_unique(found), rank)
+    pairs = _unique(found)
+    asked = of.question[pairs]
+    other = questions.text[asked[:, 0]] != questions.text[asked[:, 1]]
+    alike = ~other
+    alike[other] = np.fromiter(same(asked[other], True), bool, int(other.sum()))
+    dropped, instead = _greedy(pairs[alike], rank)
     return dropped, NEAR, instead
 
 
-def _near_questions(of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: SameQuestion) -> Dropped:
+def _near_questions(of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: Same) -> Dropped:
     """All answers to a question that an earlier one asks already; the first by rank of the earlier stands for them."""
     at = np.unique(of.question[alive])
     order = np.arange(len(questions.row))
@@ -183,7 +188,7 @@ def _near_questions(of: Candidates, questions: Questions, rank: I64, alive: BOOL
     pairs = _unique(found)
     gold = questions.gold[pairs]
     pairs = pairs[(gold[:, 0] == gold[:, 1]) | (gold == 0).any(axis=1)]
-    dropped, instead = _greedy(pairs[np.fromiter(same(pairs), bool, len(pairs))], order)
+    dropped, instead = _greedy(pairs[np.fromiter(same(pairs, False), bool, len(pairs))], order)
     stands_for = np.full(len(questions.row), -1, np.int64)
     stands_for[dropped] = instead
     best = np.full(len(questions.row), -1, np.int64)

@@ -373,17 +373,18 @@ def _questions(of: Input, sketches: Sketches, more: Mapping[str, Any]) -> Questi
     )  # fmt: skip
 
 
-def _same(store: Store, known: Questions) -> select.SameQuestion:
+def _same(store: Store, known: Questions) -> select.Same:
     @lru_cache(maxsize=50_000)
     def asked(body: str) -> alike.Asked:
         return question_of_body(body)
 
-    def same(pairs: NDArray[np.int64]) -> Iterator[bool]:
+    def same(pairs: NDArray[np.int64], answered_alike: bool) -> Iterator[bool]:
+        rule = alike.same_task if answered_alike else alike.same_question
         rest = iter(pairs.tolist())
         while page := list(islice(rest, PAIRS_AT_ONCE)):
             bodies = dict(store.question_bodies(known.row[np.unique(page)].tolist()))
             for a, b in page:
-                yield alike.same_question(asked(bodies[int(known.row[a])]), asked(bodies[int(known.row[b])]))
+                yield rule(asked(bodies[int(known.row[a])]), asked(bodies[int(known.row[b])]))
 
     return same
 

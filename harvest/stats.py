@@ -64,8 +64,9 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
     """(points, low, high): how many percentage points more of the same questions are right after; 95%.
 
     Both map a question to its share of right samples; questions that only one has are left out. The interval
-    is over the differences by question, with one pseudo-question gained and one lost, so that it has a width
-    where no question changed. With one sample a question it is Bonett and Price's adjusted interval.
+    is over the differences by question, with one pseudo-question gained and one lost, each as far as the question
+    that changed most, so that it has a width where no question changed. With one sample a question it is Bonett and
+    Price's adjusted interval; with several the quantile is Student's.
     Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by question as in
     Miller 2024, arXiv 2411.00640.
 
@@ -76,11 +77,13 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
     n = len(differences)
     if not n:
         return None, None, None
+    most = max(map(abs, differences)) or 1.0
+    quantile = student_quantile(n - 1) if n > 2 and any(0 < abs(d) < 1 for d in differences) else Z95
     centre = sum(differences) / (n + 2)
-    variance = (sum(d * d for d in differences) + 2) / (n + 2) - centre**2
-    half = Z95 * sqrt(variance / (n + 2))
+    variance = (sum(d * d for d in differences) + 2 * most**2) / (n + 2) - centre**2
+    half = quantile * sqrt(variance / (n + 2))
     points = sum(differences) / n
-    return 100 * points, 100 * max(-1.0, centre - half), 100 * min(1.0, centre + half)
+    return 100 * points, 100 * max(-1.0, min(points, centre - half)), 100 * min(1.0, max(points, centre + half))
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:

@@ -138,25 +138,26 @@ def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
 # ---- what a program wants beside the data
 
 
-def files_beside(settings: Export, data_files: Sequence[str]) -> dict[str, str]:
+def files_beside(settings: Export) -> dict[str, str]:
     """Names and texts of the files that the layout's program reads."""
     if settings.layout == "llama-factory":
-        return {"dataset_info.json": json.dumps(dataset_info(data_files), indent=2) + "\n"}
+        return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
     if settings.layout == "axolotl":
         return {"axolotl.yaml": axolotl_lines(settings, ".") + "\n"}
     return {}
 
 
-def dataset_info(data_files: Sequence[str]) -> dict[str, Any]:
-    """LLaMA-Factory's entry. One file is named; several are loaded as a folder, by the types of its card.
+def dataset_info() -> dict[str, Any]:
+    """LLaMA-Factory's entry, for a `dataset_dir` that is the export's folder.
 
-    `formatting` stays "sharegpt": its "openai" adds "detailed thinking off" to every system message.
+    `script_url` loads the folder by its card. `file_name` would guess each column's type from the first 10 MB, and fail
+    where a column is empty there and filled later. `formatting` stays "sharegpt": its "openai" adds "detailed thinking
+    off" to every system message.
     Source: LLaMA-Factory, src/llamafactory/data/loader.py and converter.py.
     """
-    place = {"file_name": data_files[0]} if len(data_files) == 1 else {"script_url": "."}
     return {
         DATASET_NAME: {
-            **place,
+            "script_url": ".",
             "formatting": "sharegpt",
             "columns": {"messages": "conversations", "system": "system"},
         }

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from harvest import prompt as prompts
 from harvest.checks import CHECKS, Judge, gold_problems, judged_together
 from harvest.config import Checks
+from harvest.export import candidate_of
+from harvest.filters.required import required_by
 from harvest.plan import Step, next_step, rules_of
 from harvest.questions import has_gold
-from harvest.ruling import Ruling, rule_together, unfinished
+from harvest.ruling import Ruling, rule_together, unfinished, with_required
 from harvest.run import now
 from harvest.store import Store, StoredAnswer
-from harvest.trace import STUDENT, Outcome, Question, Verdict
+from harvest.trace import STUDENT, Attempt, Outcome, Question, Reply, Verdict
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
@@ -216,6 +219,7 @@ def _write(
     together = [answer for answer, _ in page if _waits_for_others(answer)]
     rulings = _rule_together(store, config, together, judge, judged)
     opinions = store.opinions(answer.attempt.id for answer, _ in alone)
+    filters = _filters_of(config)
     at = now()
     changed: dict[int, StoredAnswer] = {}
     judged.seen += len(page)
@@ -228,12 +232,14 @@ def _write(
                 judged.no_check += 1
                 continue
             reason = _reason(answer, verdict, opinions.get(answer.attempt.id))
+            also = filters(answer.attempt, answer.question, answer.reply) if reason is None else []
+            reason = next((v.check for v in also if not v.passed), reason)
             judged.set_aside += verdict is None
             judged.judged += verdict is not None
             judged.no_gold += reason == NO_GOLD
             before = (answer.attempt.accepted, answer.attempt.reason)
             if verdict is not None or before != (False, reason):
-                verdicts = [] if verdict is None else [verdict]
+                verdicts = [*also, *([] if verdict is None else [verdict])]
                 store.put_verdicts(answer.attempt.id, verdicts, reason is None, reason, at)
             if answer.attempt.accepted is not (reason is None):
                 changed[answer.question_id] = answer
@@ -252,7 +258,7 @@ def _rule_together(
     store: Store, config: Mapping[str, Any], answers: list[StoredAnswer], judge: Judge, judged: Judged
 ) -> list[tuple[StoredAnswer, list[Ruling]]]:
     """An answer of each question that is judged as a whole now, with the rulings on all of its answers."""
-    share = Checks.model_validate(config["checks"]).majority
+    share, filters = Checks.model_validate(config["checks"]).majority, _filters_of(config)
     found = []
     for question_id, of_one in groupby(answers, key=lambda answer: answer.question_id):
         first, *rest = of_one
@@ -262,8 +268,27 @@ def _rule_together(
         judged.judged += 1 + len(rest)
         if question_id > judged.together_to:
             judged.together_to = question_id
-            found.append((first, rule_together(first.question, store.answers_of(question_id), judge, share)))
+            said = rule_together(first.question, store.answers_of(question_id), judge, share)
+            ruled = {r.attempt_id: r for r in said}
+            attempts = {a.id: a for a in store.attempts_of(question_id)}
+            for attempt_id, reply in store.answers_of(question_id):
+                if also := ruled[attempt_id].accepted and filters(attempts[attempt_id], first.question, reply):
+                    ruled[attempt_id] = with_required(ruled[attempt_id], also)
+            found.append((first, list(ruled.values())))
     return found
+
+
+def _filters_of(config: Mapping[str, Any]) -> Callable[[Attempt, Question, Reply], list[Verdict]]:
+    """What the filters that the run requires say of an accepted attempt; nothing where it requires none."""
+    required = required_by(config)
+    prompt = prompts.parse(config["prompt_text"], "", "the run's prompt") if required else None
+
+    def verdicts(attempt: Attempt, question: Question, reply: Reply) -> list[Verdict]:
+        if prompt is None or attempt.teacher == STUDENT:
+            return []
+        return required.verdicts(candidate_of(attempt.id, attempt.sample, question, reply, config, prompt))
+
+    return verdicts
 
 
 def _reason(answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None) -> str | None:

@@ -22,6 +22,7 @@ from harvest.config import Export, load
 from harvest.errors import ConfigError
 from harvest.session import write_export
 from harvest.shards import Shards
+from harvest.store import Store
 from harvest.training_layouts import LAYOUTS, MARKS, training_columns, training_part
 from harvest.untrusted import clean
 
@@ -55,8 +56,10 @@ def bought(imports: Imports, n: int = 6, reasoning: str = "One\u2028and the next
 
 
 def exported(imports: Imports, to: str = "out", **given: Any) -> int:
-    """How many rows; in this process, which saves starting Python for each."""
-    _, n, _ = write_export("r", f"sqlite:///{imports.store}", to=imports.folder / to, given={"which": "accepted"} | given)
+    """How many rows, of all that was accepted (the filters refuse odd texts); in this process, which saves starting
+    Python for each."""
+    url, given = f"sqlite:///{imports.store}", {"which": "accepted"} | given
+    _, n, _ = write_export("r", url, to=imports.folder / to, given=given)
     return n
 
 
@@ -224,21 +227,22 @@ def test_an_export_without_a_row_is_whole(imports: Imports) -> None:
 # ---- settings
 
 
-DO_NOT_FIT = (
-    (("--layout", "sharegpt", "--reasoning", "apart"), "would drop it"),
-    (("--marks", "sky-t1", "--reasoning", "none"), "no marks are written"),
-    (("--reasoning-field", "thinking"), 'under reasoning = "apart" alone'),
-    (("--shard-mb", "0"), "shard_mb"),
+DO_NOT_FIT: tuple[tuple[dict[str, str], str], ...] = (
+    ({"layout": "sharegpt", "reasoning": "apart"}, "would drop it"),
+    ({"marks": "sky-t1", "reasoning": "none"}, "no marks are written"),
+    ({"reasoning_field": "thinking"}, 'under reasoning = "apart" alone'),
 )
 
 
 def test_settings_that_do_not_fit_are_one_line(imports: Imports) -> None:
     imports.take(imports.file("a.jsonl", [line(1)]))
     for words, said in DO_NOT_FIT:
-        _, err = imports.run("export", "r", "--to", imports.folder / "out", *words, code=2)
-        assert said in err
-        assert err.count("\n") == 1
-        assert not (imports.folder / "out").exists()
+        with pytest.raises(ConfigError, match=said):
+            exported(imports, **words)
+    _, err = imports.run("export", "r", "--to", imports.folder / "out", "--shard-mb", "0", code=2)
+    assert "shard_mb" in err
+    assert err.count("\n") == 1
+    assert not (imports.folder / "out").exists()
 
 
 def test_a_run_says_how_its_dataset_is_written(tmp_path: Path) -> None:
@@ -320,3 +324,40 @@ def test_somebody_elses_dataset_is_never_replaced(imports: Imports) -> None:
     (empty := imports.folder / "empty").mkdir()
     imports.run("export", "r", "--to", empty)
     assert (empty / "README.md").is_file()
+
+
+# ---- what is selected, and what the teacher wrote before rules brought it into form
+
+
+def test_the_selected_are_what_the_newest_selection_kept_and_a_rewritten_row_has_both_texts(imports: Imports) -> None:
+    """`accepted` has every text as it came; `selected` follows the selection."""
+    rows = [
+        line(
+            1,
+            "Sure! Here is the solution:\n\nOne and two together are three, as counting on fingers shows.\n\n"
+            "The final answer is \\boxed{3}.\n\nI hope this helps!",
+        ),
+        line(2, completion("\\boxed{5}", reasoning="loop " * 3000)),
+    ]
+    imports.take(imports.file("a.jsonl", rows))
+    with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
+        run_id = store.run_id("r")
+        store.put_settings(run_id, store.config_of_id(run_id) | {"rewrite": {"on": True}})
+    imports.run("select", "r")
+    assert exported(imports) == 2
+    assert exported(imports, to="chosen", which="selected") == 1
+    came = {v["question_id"]: v for v in read_back(imports.folder / "out")}
+    [kept] = read_back(imports.folder / "chosen")
+    assert kept["question_id"] == "q1"
+    assert came["q1"]["original"] is None
+    assert kept["original"] == {"reasoning": came["q1"]["reasoning"], "answer": came["q1"]["answer"]}
+    assert "hope" in came["q1"]["answer"]
+    content = kept["messages"][-1]["content"]
+    assert "hope" not in content
+    assert "Sure" not in content
+    assert "\\boxed{3}" in content
+    text = (imports.folder / "chosen/README.md").read_text()
+    assert "| not selected: repetition | 1 |" in text
+    assert "| rewritten by rules | 1 rows" in text
+    assert "| selection: seed | 0 |" in text
+    assert "| filters and selection | not applied |" in (imports.folder / "out/README.md").read_text()

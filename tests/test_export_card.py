@@ -12,7 +12,7 @@ import yaml
 from conftest import Place
 from endpoint import Asked, Say
 from huggingface_hub import DatasetCard
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from test_export import exported
@@ -79,6 +79,7 @@ def rendered(text: str) -> str:
     return html
 
 
+@settings(max_examples=30)
 @given(words=st.lists(hostile, min_size=8, max_size=8))
 @example(words=HOSTILE[:8])
 @example(words=HOSTILE[8:16])
@@ -194,10 +195,10 @@ def test_the_card_of_a_run_is_one_that_the_hub_takes(endpoint: Endpoints, place:
 
 def test_what_was_imported_has_a_card_too(imports: Imports) -> None:
     imports.take(imports.file("a.jsonl", [line(1, completion("\\boxed{3}", reasoning="a </think> b"))]))
-    assert exported(imports, which="accepted") == 1
+    assert exported(imports) == 1
     text = (imports.folder / "out/README.md").read_text()
     assert "**1 rows quote the marks" in text
     assert "bought elsewhere" in text
     assert "some-reasoner: 1" in text
-    _, err = imports.run("export", "r", "--to", imports.folder / "out")
+    _, err = imports.run("export", "r", "--to", imports.folder / "out", "--which", "accepted")
     assert "1 of 1 rows quote the marks" in err

@@ -23,6 +23,8 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 """Of a layout: a fault outside programs, unless what was asked speaks of it."""
+MOST_PLACES = 20_000
+"""Brackets of one kind that are looked at in one text."""
 _ASKS_FOR_BOX = re.compile(r"\\+boxed\b")
 _ASKS_FOR_BLOCK = re.compile(r"fenced (?:code )?block|```|code block|triple backticks", re.IGNORECASE)
 _FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
@@ -51,8 +53,9 @@ def form(reading: Reading, _: object) -> str | None:
 def _stray(reading: Reading, where: str, text: str, prose: str) -> str | None:
     for opening in "<[◁":
         for pattern, within in ((_SPECIAL, text), (_TAG, prose)):
-            at = within.find(opening)
-            while at >= 0:
+            at, places = within.find(opening), 0
+            while at >= 0 and places < MOST_PLACES:
+                places += 1
                 if (found := pattern.match(within, at)) and not _is_asked_for(reading, found[0], pattern is _TAG):
                     return f"the {where} holds the tag {found[0]}: “{around(within, at, len(found[0]), 20)}”"
                 at = within.find(opening, at + 1)

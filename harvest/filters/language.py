@@ -24,7 +24,9 @@ OWN_SHARE, OWN_DIFFERENT = 0.08, 3
 
 MUCH = 8_000
 """Characters that tell what language a text is in."""
-LEAST_DIFFERENT = 4
+SHORT = 12
+"""Words of a text of which three are enough."""
+LEAST_DIFFERENT = 3
 """Of a whole text: with fewer of other languages' words there is nothing to look for."""
 
 _SCRIPTS = {
@@ -61,11 +63,13 @@ _QUOTED = re.compile(
 )
 _ABOUT_LANGUAGE = re.compile(
     r"\b(?:translat\w*|languages?|linguistic\w*|vocabulary|alphabet|kanji|hiragana|katakana|pinyin|hanzi|cyrillic|idiom"
-    r"|etymology|palindromes?|romani[sz]\w*|transliterat\w*|pronounc\w*|words? (?:for|meaning)|unicode|characters?|"
-    + "|".join(NAMES.values())
-    + r")\b",
+    r"|etymology|palindromes?|romani[sz]\w*|transliterat\w*|pronounc\w*|words? (?:for|meaning)|unicode"
+    r"|spell(?:ed|ing|s)?)\b",
     re.IGNORECASE,
 )
+_BY_NAME = {name: code for code, name in NAMES.items() if code != "en"}
+_NAMED = re.compile(rf"\b(?:{'|'.join(_BY_NAME)})\b", re.IGNORECASE)
+_ALL = frozenset(NAMES)
 _CODES: dict[str, list[str]] = {}
 for _code, _words in WORDS.items():
     for _word in _words:
@@ -77,27 +81,32 @@ def language(reading: Reading, settings: Filters) -> str | None:
     question = reading.question.question
     wanted = settings.language if settings.language != "question" else None
     own = wanted or language_of(question) or language_of(reading.asked) or by_words(reading.chain)
-    if (found := _fault(reading, own, set(_scripts(question)), about=False)) is None:
+    if (found := _fault(reading, own, frozenset())) is None:
         return None
-    about = bool(_ABOUT_LANGUAGE.search(question)) or _is_about_foreign(reading.question_plain, own)
-    return _fault(reading, own, set(_scripts(question)), about=True) if about else found
+    about = _languages_in(question, reading.question_plain, own)
+    return _fault(reading, own, about) if about else found
 
 
-def _fault(reading: Reading, own: str | None, asked: set[str], *, about: bool) -> str | None:
-    for where, text, low, words in (
-        ("chain", reading.chain_prose, reading.chain_plain, reading.chain_vocabulary),
-        ("answer", reading.answer_prose, reading.answer_plain, reading.answer_words),
+def _fault(reading: Reading, own: str | None, about: frozenset[str]) -> str | None:
+    """`about` are languages that may be half of the chain, and all of the answer."""
+    for where, text, low, words, share in (
+        ("chain", reading.chain_prose, reading.chain_plain, reading.chain_vocabulary, 0.5),
+        ("answer", reading.answer_prose, reading.answer_plain, reading.answer_words, 1.0),
     ):
-        if about and where == "answer":
-            continue
-        if found := _other_script(text, own, asked, about) or _other_words(words, low, own, about):
+        if found := _other_script(text, own, about, share) or _other_words(words, low, own, about, share):
             return f"the {where} {found}"
     return None
 
 
-def _is_about_foreign(question: str, own: str | None) -> bool:
-    """Whether a question has words of another language in it: a title, a sentence to be explained."""
-    return own is not None and len(_foreign_to(own).intersection(question.split())) >= 2
+def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
+    """The languages that a question is about, as far as its words tell: those that it names ("a Turkish restaurant" is
+    Turkish too) or has letters of; all, where it speaks of translating or the like, or has foreign words itself."""
+    if _ABOUT_LANGUAGE.search(question):
+        return _ALL
+    if own is not None and len(_foreign_to(own).intersection(low.split())) >= 2:
+        return _ALL
+    named = frozenset(_BY_NAME[name.lower()] for name in _NAMED.findall(question))
+    return named | {_OF_SCRIPT[script] for script in _scripts(question)}
 
 
 def language_of(text: str) -> str | None:
@@ -136,23 +145,23 @@ def _scripts(text: str) -> Iterator[str]:
         yield from (script for script, run in _RUNS.items() if run.search(rest))
 
 
-def _other_script(text: str, own: str | None, asked: set[str], about: bool) -> str | None:
+def _other_script(text: str, own: str | None, about: frozenset[str], share: float) -> str | None:
     """Letters of a script that neither the language nor the question has, outside quotations."""
     if text.isascii():
         return None
-    allowed = _ALLOWED.get(own or "", set())
-    others = [s for s in _scripts(text) if s not in allowed]
+    others = [s for s in _scripts(text) if s not in _ALLOWED.get(own or "", ())]
     if not others:
         return _no_kana(text) if own == "ja" else None
     letters = sum(map(str.isalpha, text))
     bare = _QUOTED.sub(" ", text)
+    excused = {script for code in about for script in _ALLOWED.get(code, ())}
     for script in others:
         runs = [m for m in _RUNS[script].finditer(bare) if len(m[0]) >= _LEAST_RUN.get(script, _LEAST_LETTERS)]
         total = sum(len(m[0]) for m in _RUNS[script].finditer(text))
         if script == "greek" and sum(len(m[0]) for m in runs) < 12:
             continue
-        if script in asked or about:
-            if total > 0.5 * letters:
+        if script in excused:
+            if total > share * letters:
                 return f"is for the most part in {script} letters, which the question is not"
         elif runs:
             return f"slips into {script} letters: “{around(bare, runs[0].start(), len(runs[0][0]))}”"
@@ -164,19 +173,23 @@ def _no_kana(text: str) -> str | None:
     return "is in Chinese, and the question in Japanese" if han >= 60 and not _RUNS["kana"].search(text) else None
 
 
-def _other_words(vocabulary: Iterable[str], text: str, own: str | None, about: bool) -> str | None:
+def _other_words(
+    vocabulary: Iterable[str], text: str, own: str | None, about: frozenset[str], share: float
+) -> str | None:
     """A passage in another language of Latin letters; where the question is about languages, most of the text."""
     foreign = _foreign_to(own)
     if own is None or len(foreign.intersection(vocabulary)) < LEAST_DIFFERENT:
         return None
     words = _WORD.findall(text)
     mine = WORDS.get(own, frozenset())
-    for size, least, different, times in PASSAGES:
+    for size, least, different, times in PASSAGES if len(words) >= SHORT else ((SHORT, 3, 3, 9.0),):
         passages = list(_passages(words, size))
         others = [p for p in passages if _is_foreign(p, foreign, mine, least, different, times)]
-        if others and (not about or 2 * len(others) > len(passages)):
-            found = [w for passage in others for w in passage if w in foreign]
-            code = max(WORDS, key=lambda c: (c != own) * sum(w in WORDS[c] for w in found))
+        if not others:
+            continue
+        found = [w for passage in others for w in passage if w in foreign]
+        code = max(WORDS, key=lambda c: (c != own) * sum(w in WORDS[c] for w in found))
+        if code not in about or len(others) > share * len(passages):
             spoken = f"{NAMES[code].title()}, and should be in {NAMES[own].title()}"
             return f"has a passage in {spoken}: “{' '.join(others[0][:16])}”"
     return None

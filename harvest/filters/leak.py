@@ -6,6 +6,7 @@ no").
 """
 
 import re
+from itertools import islice
 
 from harvest.checks.boxes import find_boxes
 from harvest.checks.check import plain_words
@@ -19,7 +20,7 @@ _TELLS = re.compile(
         (?:answers?|solution|result|label|ground[ ]truth)\b
         (?:[ ](?:to|for)[ ](?:this|the)[ ](?:question|problem|task|exercise))?
         [ \t*_"')]*
-        (?:[:=]|\b(?:is|are|was|equals|should[ ]be|must[ ]be|will[ ]be)\b(?:[ ](?:known[ ]to[ ]be|actually|simply))?:?)
+        (?:[:=]|(?<!solution[ ])\b(?:is|are|was|equals|(?:should|must|will)[ ]be)\b(?:[ ](?:actually|simply))?:?)
       | \bhint\b[ \t*_]*:[ \t*_]*(?:it[ ]is|it's|the[ ]value[ ]is|think[ ]of|=)?
       | \#\#\#\#
       | \b(?:ans|a)[ \t]*[:=]
@@ -35,6 +36,8 @@ _ENDS = re.compile(
     r"[ \t*_\"'`)\]}$]*(?:$|\n|[.;!:](?=\s|$|[)\"'*])|[)\]]"
     r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
 )
+MOST_TELLS, MOST_ENDS = 64, 8
+"""Places that may tell a result, and ends of what each tells, that are looked at."""
 _MOST = 200
 _TAIL = 400
 
@@ -48,7 +51,7 @@ def leaked_gold(reading: Reading, _: object) -> str | None:
         if message["role"] == "assistant":
             continue
         text = message["content"]
-        for found in _TELLS.finditer(text):
+        for found in islice(_TELLS.finditer(text), MOST_TELLS):
             if _CONDITION.search(text, max(0, found.start() - 60), found.start()):
                 continue
             if _tells(text[found.end() : found.end() + _TAIL], wanted):
@@ -71,7 +74,7 @@ def _keys(value: str) -> set[str]:
 
 def _tells(rest: str, wanted: set[str]) -> bool:
     """Whether what follows is a gold answer and ends there: more than that, and it is a list of forms or a sentence."""
-    for end in _ENDS.finditer(rest):
+    for end in islice(_ENDS.finditer(rest), MOST_ENDS):
         value = rest[: end.start()]
         if "\n" in value:
             return False

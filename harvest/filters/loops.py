@@ -152,8 +152,8 @@ def _counts_on(rows: list[bytes]) -> bool:
 
 def _was_asked(block: str, asked: str) -> bool:
     """Whether what was asked has the block twice in a row, to be copied or gone on with."""
-    block = block.strip()
-    return bool(block) and asked.count(block) >= 2
+    twice = (2 * block).strip()
+    return bool(twice) and twice in asked
 
 
 def _again(text: str, words: list[str], asked: str) -> str | None:
@@ -161,7 +161,7 @@ def _again(text: str, words: list[str], asked: str) -> str | None:
         return None
     for start in range(0, len(words) - WINDOW + 1, WINDOW * 2 // 3):
         few = set(words[start : start + WINDOW])
-        if len(few) < DISTINCT and _says(few) and " ".join(words[start : start + GRAM]) not in asked:
+        if len(few) < DISTINCT and _says(few) and " ".join(words[start : start + GRAM // 2]) not in asked:
             return f"has {len(few)} different words in {WINDOW}: “{' '.join(words[start : start + 24])}”"
     if len(words) > LONG and len(text) < PACKED * len(zlib.compress(text.encode("utf-8", "replace"), 1)):
         return None
@@ -171,7 +171,7 @@ def _again(text: str, words: list[str], asked: str) -> str | None:
     if len(grams) < LEAST_GRAMS or again <= GRAMS_AGAIN * len(grams):
         return None
     usual = " ".join(Counter(grams).most_common(1)[0][0])
-    if usual in " ".join(asked.split()):
+    if " ".join(usual.split()[: GRAM // 2]) in " ".join(asked.split()):
         return None
     return f"says {again / len(grams):.0%} of its words again in the same order: “{usual}”"
 

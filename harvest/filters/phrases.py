@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 BEFORE, AFTER = 120, 120
 MARKS = ".,;:!?\"'()[]{}*_`~-–—…#>|/\\$“”。，！？：；"
-MOST_HITS = 20_000
+MOST_HITS = 2_000
 """Of one word in one text; a real one has a few hundred."""
 
 
