@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import warnings
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from harvest.errors import InputError, MissingExtra, StoreUnusable, WinnowError
+from harvest.overrides import take_overrides
 
 if TYPE_CHECKING:
     from finetune.config import Recipe
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harvest.trace import Question
 
 INTERRUPTED = 130
-OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
 TOP_LEVEL = ("student", "data", "output", "method")
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
 Overrides = list[tuple[str, str]]
@@ -34,7 +33,7 @@ Overrides = list[tuple[str, str]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
-    words, overrides = _take_overrides(sys.argv[1:] if argv is None else list(argv))
+    words, overrides = take_overrides(sys.argv[1:] if argv is None else argv, TOP_LEVEL)
     args = _parser().parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
@@ -235,27 +234,6 @@ def _share(text: str) -> float:
     if not 0 < x <= 1:
         raise argparse.ArgumentTypeError("above 0, at most 1")
     return x
-
-
-def _take_overrides(argv: list[str]) -> tuple[list[str], Overrides]:
-    """The words without `--section.key value` and `--section.key=value`, and those pairs.
-
-    Taken out before argparse looks: it would take the value for RECIPE.toml.
-    """
-    words: list[str] = []
-    found: Overrides = []
-    rest = iter(argv)
-    for word in rest:
-        key, eq, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not (key in TOP_LEVEL or OVERRIDE.fullmatch(key)):
-            words.append(word)
-        elif eq:
-            found.append((key, value))
-        elif (following := next(rest, None)) is not None:
-            found.append((key, following))
-        else:
-            words.append(word)
-    return words, found
 
 
 def _recipe_path(args: argparse.Namespace) -> Path:

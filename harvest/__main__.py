@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harvest.errors import ConfigError, InputError, WinnowError
+from harvest.overrides import take_overrides
 
 if TYPE_CHECKING:
     from harvest.config import RunConfig
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DEFAULT_RECIPE = "demo"
-OVERRIDE = re.compile(r"[a-z_]+(\.[A-Za-z_][\w-]*)+")
 UNSAFE = "run programs of answers without isolation, as you; each verdict says so"
 TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "checks")
 
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Errors of the user's are one line (or one a fault) on stderr."""
     os.umask(0o077)
     given = sys.argv[1:] if argv is None else list(argv)
-    words, overrides = (given, []) if given[:1] == ["import"] else _take_overrides(given)
+    words, overrides = (given, []) if given[:1] == ["import"] else take_overrides(given, TOP_LEVEL)
     args = _parser().parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
@@ -72,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe on the embedded teacher")
     p.add_argument(
         "--student", metavar="URL",
-        help="asked first, and the teachers only what it cannot do: its endpoint (with --student.model NAME), or the name"
-        " of an embedded model; docs/asking.md",
+        help="asked first, and the teachers only what it cannot do: its endpoint (with --student.model NAME), or the"
+        " name of an embedded model; docs/asking.md",
     )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
     p.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -159,27 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--full", action="store_true", help="chains and answers to their last character")
     p.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
-
-
-def _take_overrides(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words without `--section.key value` and `--section.key=value`, and those pairs.
-
-    Taken out before argparse looks: it would take the value for RUN.toml.
-    """
-    words: list[str] = []
-    found: list[tuple[str, str]] = []
-    rest = iter(argv)
-    for word in rest:
-        key, eq, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not (key in TOP_LEVEL or OVERRIDE.fullmatch(key)):
-            words.append(word)
-        elif eq:
-            found.append((key, value))
-        elif (following := next(rest, None)) is not None:
-            found.append((key, following))
-        else:
-            words.append(word)
-    return words, found
 
 
 def _settings(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple["RunConfig", Path]:

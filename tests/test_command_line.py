@@ -11,6 +11,7 @@ from conftest import ROOT, Place
 from endpoint import Endpoint
 
 from harvest.__main__ import main
+from harvest.overrides import take_overrides
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
@@ -23,6 +24,16 @@ def test_overrides_may_stand_anywhere(endpoint: Endpoints, place: Places) -> Non
     assert code == 0, err
     assert '"cap_usd": "0.50"' in out
     assert teacher.asked[0].body["temperature"] == 0.1
+
+
+def test_overrides_are_taken_out_wherever_they_stand() -> None:
+    pair = [("train.epochs", "1"), ("output", "o")]
+    for words in (["sft", "--train.epochs", "1", "--output=o"], ["sft", "r.toml", "--train.epochs=1", "--output", "o"]):
+        rest, found = take_overrides(words, ("output",))
+        assert found == pair
+        assert rest == [w for w in words if w in ("sft", "r.toml")]
+    assert take_overrides(["sft", "--run", "r", "--json"], ()) == (["sft", "--run", "r", "--json"], [])
+    assert take_overrides(["--teachers.0.max_concurrency", "4"], ()) == ([], [("teachers.0.max_concurrency", "4")])
 
 
 @pytest.mark.parametrize(

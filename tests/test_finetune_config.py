@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune.__main__ import _take_overrides, main
+from finetune.__main__ import main
 from finetune.config import OURS, check_method, describe, read_recipe
 from harvest.errors import ConfigError, MissingExtra
 
@@ -151,15 +151,6 @@ def test_what_is_said_of_trls_settings_names_settings_that_it_has() -> None:
 def test_a_number_that_cannot_be_counted_with_is_refused(tmp_path: Path, setting: str) -> None:
     told = faults(recipe(tmp_path, BASE + f"[train]\n{setting}\n"), train=False)
     assert [t.partition(":")[0] for t in told] == [f"train.{setting.partition(' ')[0]}"]
-
-
-def test_overrides_may_stand_anywhere_and_the_recipe_may_be_left_out() -> None:
-    pair = [("train.epochs", "1"), ("output", "o")]
-    for words in (["sft", "--train.epochs", "1", "--output=o"], ["sft", "r.toml", "--train.epochs=1", "--output", "o"]):
-        rest, found = _take_overrides(words)
-        assert found == pair
-        assert rest == [w for w in words if w in ("sft", "r.toml")]
-    assert _take_overrides(["sft", "--run", "r", "--json"]) == (["sft", "--run", "r", "--json"], [])
 
 
 @pytest.mark.parametrize("words", [["sft", "--train.epochs"], ["eval", "s", "--questions", "q", "--train.epochs", "1"]])
