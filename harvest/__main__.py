@@ -122,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
         "--majority", metavar="SHARE",
         help="a question without a gold answer is judged by what more than SHARE of its answers agree on, e.g. 0.5",
     )  # fmt: skip
+    p.add_argument(
+        "--require", metavar="NAMES",
+        help="verdicts that an answer needs: `correct`, and filters by name, e.g. correct,format,language",
+    )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip lines that cannot be read")
     p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
     p.add_argument("--json", action="store_true", help="print what was imported, and the report, as JSON")
@@ -262,6 +266,7 @@ def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
         questions=args.questions,
         skip_bad_rows=args.skip_bad_rows,
         majority=args.majority,
+        require=None if args.require is None else [name.strip() for name in args.require.split(",")],
         unsafe_code=args.unsafe_code,
     )
     if args.json:

@@ -58,13 +58,21 @@ class Gold:
 Told = Callable[[Records, Intake], None]
 
 
-def checks_of(store: Store, name: str, majority: str | None) -> Checks:
-    """How the run judges: by `majority` where there is no gold answer, else as an earlier import into it did. Raises
-    ConfigError."""
-    if majority is None:
-        return Checks.model_validate((store.config_of(name) or {}).get("checks", {}))
+def checks_of(store: Store, name: str, majority: str | None, require: Sequence[str] | None = None) -> Checks:
+    """How the run judges: by `majority` where there is no gold answer, and by the verdicts that `require` names; else
+    as an earlier import into it did. Raises ConfigError."""
+    checks = dict((store.config_of(name) or {}).get("checks", {}))
+    if require is not None:
+        checks["require"] = require
+        try:
+            Checks.model_validate({"require": require})
+        except ValidationError as e:
+            fault = e.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"--require {','.join(require)}: {fault}") from None
+    if majority is not None:
+        checks |= {"without_gold": "majority", "majority": majority}
     try:
-        return Checks.model_validate({"without_gold": "majority", "majority": majority})
+        return Checks.model_validate(checks)
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]["msg"]
         raise ConfigError(f"--majority {majority}: {fault}: a share such as 0.5") from None

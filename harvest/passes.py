@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from harvest.ruling import REFUSED_BY
+
 SELECTION = """
     CREATE TABLE selection (
       id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, key TEXT NOT NULL,
@@ -23,11 +25,10 @@ SELECTION = """
 """`key` names all that a pass was made of. Of an outcome, `reason` is NULL where it is selected; `instead` is the
 attempt that has its place; `rewritten`, whether its row has the rewritten text (harvest/rewrite.py)."""
 
-JUDGED_WHOLE = (
-    "wrong", "no_answer", "timeout", "error", "no_gold", "no_majority",
-    "format", "refusal", "language", "meta", "leaked_gold", "no_chain",
-)  # fmt: skip
+JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *REFUSED_BY.values())
 """Why a whole answer may be rejected: all but what broke off."""
+REJECTED_SINCE = "rejected_since"
+"""Of what a pass had selected and a later verdict rejects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +111,34 @@ class Passes:
     def run_began(self, run_id: int) -> str:
         return str(self.db.execute("SELECT created_at FROM run WHERE id = ?", (run_id,)).fetchone()[0])
 
+    def pass_in_words(self, run_id: int) -> dict[str, Any]:
+        """What a statement needs of the newest pass: its id, None before the first, and whether it chose from `any`
+        answer, rejected ones too."""
+        newest = self.newest_pass(run_id)
+        return {"pass": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
+
     def unselected(self, run_id: int) -> dict[str, Any]:
-        """Of the newest pass: how many were selected, why the others were not, and what it said. None before one."""
+        """Of the newest pass: how many are selected, why the others are not, in its order of stages, and what it said.
+        None before one. `newer` counts what was accepted after it."""
         newest = self.newest_pass(run_id)
         if newest is None:
-            return {"selected": None, "unselected": {}, "said": None, "at": None}
+            return {"selected": None, "unselected": {}, "newer": 0, "said": None, "at": None}
+        of = {"run": run_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id)
         counts = self.db.execute(
-            "SELECT coalesce(reason, ''), count(*) FROM selection_outcome WHERE selection_id = ? GROUP BY 1 ORDER BY 1",
-            (newest.id,),
+            "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN :any OR accepted = 1 THEN ''"
+            " ELSE :since END, count(*) FROM selection_outcome AS outcome JOIN attempt ON attempt.id = attempt_id"
+            " WHERE selection_id = :pass GROUP BY 1 ORDER BY 1",
+            of,
         ).fetchall()
+        newer = self.db.execute(
+            "SELECT count(*) FROM attempt WHERE run_id = :run AND judges = 0 AND accepted = 1 AND NOT EXISTS"
+            " (SELECT 1 FROM selection_outcome WHERE selection_id = :pass AND attempt_id = attempt.id)",
+            of,
+        ).fetchone()
         by = {r[0]: r[1] for r in counts}
-        selected = by.pop("", 0)
-        return {"selected": selected, "unselected": by, "said": newest.said, "at": newest.at}
+        selected, order = by.pop("", 0), [r for r in newest.said.get("unselected", {}) if r in by]
+        by = {reason: by[reason] for reason in [*order, *(r for r in by if r not in order)]}
+        return {"selected": selected, "unselected": by, "newer": newer[0], "said": newest.said, "at": newest.at}
 
     def outcome_of(self, run_id: int, attempt_id: int) -> dict[str, Any] | None:
         """What the newest pass said of one attempt, with the question and sample of what has its place."""

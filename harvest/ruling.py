@@ -12,6 +12,12 @@ from harvest.trace import Outcome, Question, Reply, Verdict
 
 JUDGE, JUDGE_VERSION = "judge", "1"
 """What a verdict of the judging model is called, and its version: of its prompt and of how its word is read."""
+REFUSED_BY = {
+    "format": "format", "refusal": "refusal", "language": "language", "repetition": "repeats", "meta": "meta",
+    "leaked_gold": "leaked_gold", "no_chain": "no_chain",
+}  # fmt: skip
+"""Why a right answer is rejected that a filter of `checks.require` refuses. `repetition` is what was broken off in a
+loop; an answer that ended by itself and repeats itself `repeats`, and another sample is worth asking."""
 NO_MAJORITY = "no_majority"
 """Why no answer to a question is accepted, where too few of them agree."""
 
@@ -50,8 +56,12 @@ def rule(attempt_id: int, verdicts: Sequence[Verdict]) -> Ruling:
 def with_required(ruling: Ruling, required: Sequence[Verdict]) -> Ruling:
     """An accepted attempt after the filters that `checks.require` names. Their verdicts are written first: the newest
     is the check's own, as a judging model's opinion is held against it."""
-    failed = next((v.check for v in required if not v.passed), None)
-    return Ruling(ruling.attempt_id, (*required, *ruling.verdicts), failed)
+    return Ruling(ruling.attempt_id, (*required, *ruling.verdicts), refused_by(required))
+
+
+def refused_by(required: Sequence[Verdict]) -> str | None:
+    """Why an answer is rejected that is right: by the first of the required filters that refuses it; None: by none."""
+    return next((REFUSED_BY[v.check] for v in required if not v.passed), None)
 
 
 def rule_together(

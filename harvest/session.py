@@ -11,6 +11,7 @@ from harvest.checks import Judge, gold_problems
 from harvest.config import RUN_NAME, Export, RunConfig, Select, runs_folder
 from harvest.errors import InputError, StoreUnusable
 from harvest.export import export, export_settings
+from harvest.filters.required import required_by
 from harvest.importing import (
     Gold,
     Intake,
@@ -51,11 +52,17 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
                 told(seen, None, f"{seen:,} read, their gold answers checked")
                 return gold_problems(page, judge)
 
+            before = store.config_of(config.name)
             run = prepare(config, base, store, gold, skipped.append if skip_bad_rows else None)
         for fault in skipped[:20]:
             say(f"skipped: {fault}")
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
+        if before is not None and required_by(before) != required_by(config.model_dump()):
+            say(
+                "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
+                f" until `harvest verify {config.name}` judges them by it"
+            )
         ending = start(run, store, judge, keys)
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
@@ -89,6 +96,7 @@ def import_answers(
     questions: Path | None,
     skip_bad_rows: bool,
     majority: str | None = None,
+    require: Sequence[str] | None = None,
     unsafe_code: bool = False,
 ) -> dict[str, Any]:
     """What became of the lines, with the report. Raises an InputError before anything was stored where a line is bad.
@@ -99,7 +107,7 @@ def import_answers(
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
-        checks = checks_of(store, name, majority)
+        checks = checks_of(store, name, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         intake, judged = Intake(), Judged()
         warn, skip = _Warnings(), _Warnings("skipped: ")

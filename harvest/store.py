@@ -178,7 +178,13 @@ STORED = (
     " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered' AND judges <= 0"
     " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
-    " WHERE attempt_id = attempt.id AND verdict.id > :newer_than) END"
+    " WHERE attempt_id = attempt.id AND verdict.id > :newer_than)"
+    # right, and a filter that is required has not said what it says today, or one that is not was why it is rejected
+    " OR judges = 0 AND (accepted = 1 OR attempt.reason IN (SELECT value FROM json_each(:by_filters)))"
+    " AND (EXISTS (SELECT 1 FROM json_each(:required) AS today WHERE NOT EXISTS (SELECT 1 FROM verdict"
+    "  WHERE attempt_id = attempt.id AND check_name = today.key AND version = today.value AND id > :newer_than))"
+    "  OR attempt.reason IN (SELECT value FROM json_each(:by_filters) AS f"
+    "   WHERE f.key NOT IN (SELECT key FROM json_each(:required)))) END"
 )
 """Answers that are to be judged."""
 
@@ -190,9 +196,25 @@ THEIRS = {
 """Whose attempts: in the words of the index on them."""
 
 
-def _stored(run_id: int, unless: Mapping[str, str] | None, newer_than: int) -> dict[str, Any]:
-    versions = None if unless is None else json.dumps(dict(unless))
-    return {"run": run_id, "unless": versions, "newer_than": newer_than}
+@dataclass(frozen=True, slots=True)
+class JudgedBy:
+    """What today judges answers by, to find those that it has not judged yet."""
+
+    checks: Mapping[str, str]
+    """Versions, by the checks' names; an answer has been judged where one of them has."""
+    required: Mapping[str, str]
+    """Versions of the filters that an answer which is right must have been judged by too."""
+    refused_by: Mapping[str, str]
+    """Of every filter that may be required, the reason with which it rejects."""
+    newer_than: int = 0
+    """Verdicts up to this id do not count."""
+
+
+def _stored(run_id: int, unless: JudgedBy | None) -> dict[str, Any]:
+    if unless is None:
+        return {"run": run_id, "unless": None, "newer_than": 0, "required": "{}", "by_filters": "{}"}
+    words = {"unless": unless.checks, "required": unless.required, "by_filters": unless.refused_by}
+    return {"run": run_id, "newer_than": unless.newer_than} | {k: json.dumps(dict(v)) for k, v in words.items()}
 
 
 def sqlite_path(url: str) -> Path:
@@ -810,12 +832,11 @@ class Store(Passes):
 
     def stored_answers(
         self, run_id: int, after: tuple[int, int, int, int], limit: int, most_bytes: int,
-        unless: Mapping[str, str] | None, newer_than: int = 0,
+        unless: JudgedBy | None,
     ) -> list[StoredAnswer]:  # fmt: skip
         """The next answers by question, teacher, sample and limit: `limit` of them, or as many as fill `most_bytes`.
 
-        `unless` leaves out those that a check has judged in its version there, by a verdict newer than the id
-        `newer_than`; None takes those alone that were never judged.
+        `unless` leaves out those that were judged by it; None takes those alone that were never judged.
         """
         found, size = [], 0
         with closing(
@@ -827,8 +848,7 @@ class Store(Passes):
                 f" {STORED} AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
                 " > (:question, :teacher, :sample, :limit)"
                 " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-                _stored(run_id, unless, newer_than)
-                | dict(zip(("question", "teacher", "sample", "limit"), after, strict=True)),
+                _stored(run_id, unless) | dict(zip(("question", "teacher", "sample", "limit"), after, strict=True)),
             )
         ) as rows:
             for r in rows:
@@ -844,10 +864,10 @@ class Store(Passes):
                     break
         return found
 
-    def count_stored_answers(self, run_id: int, unless: Mapping[str, str] | None, newer_than: int = 0) -> int:
+    def count_stored_answers(self, run_id: int, unless: JudgedBy | None) -> int:
         """How many `stored_answers` there are in all."""
         statement = f"SELECT count(*) {STORED}"
-        return int(self.db.execute(statement, _stored(run_id, unless, newer_than)).fetchone()[0])
+        return int(self.db.execute(statement, _stored(run_id, unless)).fetchone()[0])
 
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
         return tuple(self._attempts(question_id))
@@ -899,6 +919,12 @@ class Store(Passes):
             "judging": self._tries(run_id, "judge") | self._opinions(run_id),
             "student": self._tries(run_id, "student") | self._of_student(run_id),
             "teachers": self._of_teachers(run_id),
+            "served_of": self._all(
+                "SELECT teacher, served_model, served_by, system_fingerprint FROM try JOIN attempt"
+                " ON attempt.id = attempt_id WHERE try.run_id = ? AND judges = 0 AND try.state = 'answered'"
+                " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+                run_id,
+            ),
             "unpriced": self._one(
                 "SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered' AND cost IS NULL AND doubt IS NULL",
                 run_id,
@@ -912,6 +938,9 @@ class Store(Passes):
                 run_id,
             ),
             "selection": self.unselected(run_id),
+            "answers": self._one(
+                "SELECT count(*) FROM attempt WHERE run_id = ? AND answer_try IS NOT NULL AND judges = 0", run_id
+            ),
             "accepted": self._one(
                 "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND judges = 0", run_id
             ),
@@ -1057,25 +1086,29 @@ class Store(Passes):
         return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
-        """Attempts that got a whole reply, for exports: `all` of them, the `accepted`, or the `selected`; read as it
-        goes."""
+        """Attempts that got a whole reply, for exports: `all` of them, the `accepted`, or the `selected`, which are
+        those of the newest pass (before the first, the accepted); read as it goes.
+
+        `selected` is 1 or 0, `unselected` the pass's reason, `rewritten` 1 where the pass kept its rewritten text. What
+        was rejected after the pass is not selected, unless the pass chose from rejected answers too.
+        """
         with closing(
             self.db.execute(
                 "SELECT attempt.id AS attempt_id, attempt.teacher, attempt.sample, attempt.max_tokens,"
                 " attempt.accepted, attempt.reason, attempt.reused, question.name AS question_name,"
-                " question.body AS question_body, attempt.answer_try, attempt.key, coalesce((SELECT rewritten FROM"
-                " selection_outcome WHERE attempt_id = attempt.id AND selection_id = (SELECT max(id) FROM selection"
-                " WHERE run_id = :run)), 0) AS rewritten, try.*, reply.body"
+                " question.body AS question_body, attempt.answer_try, attempt.key, outcome.reason AS unselected,"
+                " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :pass IS NULL THEN attempt.accepted = 1"
+                " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
+                " END AS selected, try.*, reply.body"
                 " FROM attempt JOIN question ON question.id = attempt.question_id"
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
+                " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :pass"
+                "  AND outcome.attempt_id = attempt.id"
                 " WHERE attempt.run_id = :run AND judges = 0 AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted'"
-                " THEN attempt.accepted = 1 ELSE CASE WHEN EXISTS (SELECT 1 FROM selection WHERE run_id = :run)"
-                " THEN EXISTS (SELECT 1 FROM selection_outcome WHERE attempt_id = attempt.id AND reason IS NULL"
-                "  AND selection_id = (SELECT max(id) FROM selection WHERE run_id = :run))"
-                " ELSE attempt.accepted = 1 END END"
+                " THEN attempt.accepted = 1 ELSE selected END"
                 # the order of the table's own index: to sort would be to copy every reply
                 " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-                {"run": run_id, "which": which},
+                {"run": run_id, "which": which} | self.pass_in_words(run_id),
             )
         ) as rows:
             for r in rows:

@@ -17,9 +17,9 @@ from harvest.export import candidate_of
 from harvest.filters.required import required_by
 from harvest.plan import Step, next_step, rules_of
 from harvest.questions import has_gold
-from harvest.ruling import Ruling, rule_together, unfinished, with_required
+from harvest.ruling import REFUSED_BY, Ruling, refused_by, rule_together, unfinished, with_required
 from harvest.run import now
-from harvest.store import Store, StoredAnswer
+from harvest.store import JudgedBy, Store, StoredAnswer
 from harvest.trace import STUDENT, Attempt, Outcome, Question, Reply, Verdict
 
 PAGE = 256
@@ -63,6 +63,9 @@ class Pass:
     """One judging of all of a run, in one start or several."""
 
     versions: Mapping[str, str]
+    """Of the checks."""
+    required: Mapping[str, str]
+    """Of the filters that the run requires."""
     since: int
     """Verdicts of this pass have larger ids."""
     again: bool
@@ -81,18 +84,18 @@ def versions_today() -> dict[str, str]:
 
 def begin_pass(store: Store, run_id: int, *, again: bool) -> Pass:
     """The pass that was not finished, where today's checks are still its own; else a new one."""
-    versions = versions_today()
+    versions, required = versions_today(), required_by(store.config_of_id(run_id)).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):
         last = begun[-1]
-        if last["versions"] == versions and last["again"] == again:
-            return Pass(versions, last["since"], again, last["before"])
+        if (last["versions"], last.get("required", {}), last["again"]) == (versions, required, again):
+            return Pass(versions, required, last["since"], again, last["before"])
         with store.transaction():
             store.add_event(run_id, ENDED, {"abandoned": True}, now())
     before = _standing(store, run_id)
-    fresh = Pass(versions, store.newest_verdict(), again, before)
+    fresh = Pass(versions, required, store.newest_verdict(), again, before)
     with store.transaction():
-        data = {"versions": versions, "since": fresh.since, "again": again, "before": before}
+        data = {"versions": versions, "required": required, "since": fresh.since, "again": again, "before": before}
         store.add_event(run_id, BEGUN, data, now())
     return fresh
 
@@ -101,18 +104,20 @@ def changes_of(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str,
     """What the pass changed, as `harvest verify --json` prints it."""
     changes: Counter[tuple[str, str | None, str | None, str, str]] = Counter()
     names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
-    alike = 0
+    alike = otherwise = 0
     for check, version, outcome, old_version, old_outcome, name in store.rejudged(run_id, of.since):
+        by_filter = check in REFUSED_BY  # beside its check's own verdict: one answer is counted once
         if outcome == old_outcome:
-            alike += 1
+            alike += not by_filter
             continue
+        otherwise += not by_filter
         change = (check, old_version, old_outcome, version, outcome)
         changes[change] += 1
         if len(shown := names.setdefault(change, [])) < SHOWN_NAMES and name not in shown:
             shown.append(name)
     after = _standing(store, run_id)
     return {
-        "judged": alike + sum(changes.values()),
+        "judged": alike + otherwise,
         "unchanged": alike,
         "set_aside": judged.set_aside,
         "no_check": judged.no_check,
@@ -134,7 +139,7 @@ def changes_of(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str,
             status: {"before": of.before["questions"].get(status, 0), "now": after["questions"].get(status, 0)}
             for status in ("solved", "given_up", "open")
         },
-        "checks": dict(of.versions),
+        "checks": {**of.versions, **of.required},
     }
 
 
@@ -155,11 +160,11 @@ def judge_stored(
 ) -> None:  # fmt: skip
     """Judges what `of` has not judged yet, or without it all that was never judged; a page in a transaction."""
     config = store.config_of_id(run_id)
-    unless, newer_than = (None, 0) if of is None else (of.versions, of.newer_than)
-    judged.total = store.count_stored_answers(run_id, unless, newer_than)
+    judged_by = None if of is None else JudgedBy(of.versions, of.required, REFUSED_BY, of.newer_than)
+    judged.total = store.count_stored_answers(run_id, judged_by)
     gold: dict[int, str | None] = {}
     begun: deque[list[tuple[StoredAnswer, Waiting | None]]] = deque()
-    for page in _pages(store, run_id, unless, newer_than):
+    for page in _pages(store, run_id, judged_by):
         gold = _gold_of(page, gold, judge, warn)
         judged.bad_gold += sum(gold.get(answer.question_id) is not None for answer in page)
         begun.append([(answer, _begin(answer, gold, judge)) for answer in page])
@@ -171,11 +176,9 @@ def judge_stored(
         told()
 
 
-def _pages(
-    store: Store, run_id: int, unless: Mapping[str, str] | None, newer_than: int
-) -> Iterator[list[StoredAnswer]]:
+def _pages(store: Store, run_id: int, unless: JudgedBy | None) -> Iterator[list[StoredAnswer]]:
     after = (0, STUDENT, -1, -1)
-    while page := store.stored_answers(run_id, after, PAGE, PAGE_BYTES, unless, newer_than):
+    while page := store.stored_answers(run_id, after, PAGE, PAGE_BYTES, unless):
         last = page[-1]
         after = (last.question_id, last.attempt.teacher, last.attempt.sample, last.attempt.max_tokens)
         yield page
@@ -233,7 +236,7 @@ def _write(
                 continue
             reason = _reason(answer, verdict, opinions.get(answer.attempt.id))
             also = filters(answer.attempt, answer.question, answer.reply) if reason is None else []
-            reason = next((v.check for v in also if not v.passed), reason)
+            reason = reason or refused_by(also)
             judged.set_aside += verdict is None
             judged.judged += verdict is not None
             judged.no_gold += reason == NO_GOLD

@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from harvest.checks import CHECKS
+from harvest.filters.required import required_by
 from harvest.ladder import teachers_of
 from harvest.money import usd
-from harvest.ruling import JUDGE, JUDGE_VERSION
+from harvest.ruling import JUDGE, JUDGE_VERSION, REFUSED_BY
 from harvest.trace import STUDENT, Reply
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """What is shown of a longer text: a chain's end is where it says what it found."""
+NAME_WIDTH = len("asked a judge") + 1
 
 STATUS = {
     "solved": "solved",
@@ -35,11 +37,12 @@ REASONS = {
     "wrong": "its check found it wrong",
     "no_answer": "it states no answer",
     "truncated": "it was cut at its token limit, so there is no answer worth a check",
-    "repetition": "it repeats itself: broken off in a loop, or refused by `checks.require`",
+    "repetition": "it had run into a loop and was broken off, so there is no answer worth a check",
     "timeout": "its check ran out of time, which says nothing about the answer",
     "format": "it does not fit the training format, which `checks.require` asks for",
     "refusal": "it refuses, and `checks.require` asks for an answer",
     "language": "it is in another language, which `checks.require` rules out",
+    "repeats": "it repeats itself, which `checks.require` rules out",
     "meta": "it talks of what only the teacher could see, which `checks.require` rules out",
     "leaked_gold": "the gold answer stood in what was asked, which `checks.require` rules out",
     "no_chain": "it has no chain, which `checks.require` asks for",
@@ -151,7 +154,7 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
         for t in attempt["judging"]:
             yield _row("asked a judge", _of_try(t, t["max_tokens"]))
-        yield from _verdicts(attempt["verdicts"])
+        yield from _verdicts(attempt["verdicts"], required_by(story.get("settings") or {}).versions)
         if (said := attempt["selection"]) is not None:
             yield _row("selected" if said["reason"] is None else "not selected", _selection(said))
         yield from _reply(attempt["reply"], full)
@@ -263,16 +266,28 @@ def _took(sent_at: str, ended_at: str | None) -> str:
     return f" after {seconds:,.1f} s"
 
 
-def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
-    """The newest of each check first, and beside it what was said before."""
+def _verdicts(verdicts: Sequence[Mapping[str, Any]], required: Mapping[str, str]) -> Iterator[Text]:
+    """The newest of each check first, and beside it what was said before. `required` are filters that are verdicts
+    too, by their versions."""
     newest = {v["check_name"]: v["id"] for v in verdicts}
     for v in sorted(verdicts, key=lambda v: (v["check_name"], -v["id"])):
         now = newest[v["check_name"]] == v["id"]
-        today = _version_today(v["check_name"])
+        by_filter = v["check_name"] in REFUSED_BY
+        today = required.get(v["check_name"]) if by_filter else _version_today(v["check_name"])
+        if by_filter and today is None:
+            yield _row("before", f"{_words_of(v, by_filter)} – no longer required", dim=True)
+            continue
         stale = f" (today's is {today}: `harvest verify` judges again)" if now and v["version"] != today else ""
-        words = f"{_safe(v['check_name'])} {_safe(v['version'])}{stale}: {OUTCOMES.get(v['outcome'], v['outcome'])}"
-        detail = f": {_safe(v['detail'])}" if v["detail"] else ""
-        yield _row("verdict" if now else "before", f"{words}{detail}{'' if now else ' – ' + v['at'][:10]}", dim=not now)
+        words = _words_of(v, by_filter, stale)
+        yield _row("verdict" if now else "before", f"{words}{'' if now else ' – ' + v['at'][:10]}", dim=not now)
+
+
+def _words_of(v: Mapping[str, Any], by_filter: bool, stale: str = "") -> str:
+    said = OUTCOMES.get(v["outcome"], v["outcome"])
+    if by_filter:
+        said = "passed" if v["outcome"] == "right" else "refused"
+    detail = f": {_safe(v['detail'])}" if v["detail"] else ""
+    return f"{_safe(v['check_name']).replace('_', ' ')} {_safe(v['version'])}{stale}: {said}{detail}"
 
 
 def _version_today(check: str) -> str | None:
@@ -294,7 +309,7 @@ def _reply(reply: Reply | None, full: bool) -> Iterator[Text]:
 
 
 def _row(name: str, words: str, *, dim: bool = False) -> Text:
-    return Text(f"  {name:<12}", "dim") + Text(words, "dim" if dim else "")
+    return Text(f"  {name:<{NAME_WIDTH}}", "dim") + Text(words, "dim" if dim else "")
 
 
 def _text(name: str, text: str, full: bool) -> Iterator[Text]:
@@ -303,7 +318,7 @@ def _text(name: str, text: str, full: bool) -> Iterator[Text]:
         left_out = len(text) - HEAD_CHARS - TAIL_CHARS
         text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"
     for i, line in enumerate(text.split("\n")):
-        yield Text(f"  {'' if i else name:<12}", "dim") + Text("│ ", "dim") + Text(_safe(line))
+        yield Text(f"  {'' if i else name:<{NAME_WIDTH}}", "dim") + Text("│ ", "dim") + Text(_safe(line))
 
 
 def _safe(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from harvest.config import load
+from harvest.config import Select, load
 from harvest.errors import ConfigError
 
 SMALLEST = 'questions = "q.jsonl"\n[teacher]\nbase_url = "https://api.example.com/v1"\nmodel = "m"\n'
@@ -75,9 +75,11 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: lis
     assert "user:pw" not in said
 
 
-def test_every_recipe_is_a_run_or_a_student() -> None:
+def test_every_recipe_is_a_run_or_a_student_or_a_selection() -> None:
     for path in (ROOT / "recipes").glob("*.toml"):
-        if "student =" in path.read_text():
+        if path.name.startswith("select-"):
+            assert Select.model_validate({"preset": path.stem.removeprefix("select-")}).preset
+        elif "student =" in path.read_text():
             from finetune.config import read_recipe
 
             read_recipe(path)

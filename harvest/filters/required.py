@@ -1,12 +1,13 @@
 """Filters as verdicts: what `checks.require` names beside "correct" an attempt must pass, or another one is asked."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harvest.config import Checks, Filters, Rewrite
 from harvest.filters.reading import Reading
 from harvest.filters.table import FILTERS
+from harvest.rewrite import VERSION as REWRITES
 from harvest.rewrite import rewritten
 from harvest.trace import Candidate, Outcome, Verdict
 
@@ -15,25 +16,33 @@ from harvest.trace import Candidate, Outcome, Verdict
 class Required:
     """Which filters an accepted attempt must pass, as a run's settings say."""
 
-    names: Sequence[str]
-    filters: Filters
+    versions: Mapping[str, str]
+    """Of each filter, with what of the settings changes what it says: verdicts of another version are out of date."""
+    filters: Filters = field(compare=False)
     rewrites: bool
 
     def __bool__(self) -> bool:
-        return bool(self.names)
+        return bool(self.versions)
 
     def verdicts(self, candidate: Candidate) -> list[Verdict]:
-        """Of each, on the answer as it would be trained."""
+        """Of each, on the answer as it would be trained. (Whether a rewritten answer still passes its check is found
+        when traces are selected.)"""
         if self.rewrites and (found := rewritten(candidate)) is not None:
             candidate = replace(candidate, reasoning=found.reasoning, answer=found.answer)
         reading = Reading(candidate)
-        said = ((f, f.fault(reading, self.filters)) for f in FILTERS if f.name in self.names)
-        return [Verdict(f.name, f.version, Outcome.WRONG if fault else Outcome.RIGHT, fault or "") for f, fault in said]
+        said = ((f.name, f.fault(reading, self.filters)) for f in FILTERS if f.name in self.versions)
+        return [
+            Verdict(name, self.versions[name], Outcome.WRONG if fault else Outcome.RIGHT, fault or "")
+            for name, fault in said
+        ]
 
 
 def required_by(config: Mapping[str, Any]) -> Required:
     """`config` is a run's, as it is stored."""
     checks = Checks.model_validate(config.get("checks", {}))
     filters = Filters.model_validate(config.get("filters", {}))
-    names = [name for name in checks.require if name != "correct"]
-    return Required(names, filters, Rewrite.model_validate(config.get("rewrite", {})).on)
+    rewrites = Rewrite.model_validate(config.get("rewrite", {})).on
+    beside = {"language": f" {filters.language}"} if filters.language not in (False, "question") else {}
+    rewritten_by = f", rewritten by {REWRITES}" if rewrites else ""
+    required = [f for f in FILTERS if f.name in checks.require]
+    return Required({f.name: f"{f.version}{beside.get(f.name, '')}{rewritten_by}" for f in required}, filters, rewrites)
