@@ -1,29 +1,34 @@
-"""How good and how fast the filters are: faults planted by rule into real traces, hand-written hard cases, and what
-they refuse of real traces.
+"""How good and how fast the filters are.
 
-    python benchmarks/filters.py --shared ../shared                 # planted, hand-written (first half), real, speed
-    python benchmarks/filters.py --shared ../shared --held-out      # the other half of the hand-written ones
-    python benchmarks/filters.py --shared ../shared --read          # every real trace that is refused, with why
+    python benchmarks/filters.py --shared ../shared                    # all tables
+    python benchmarks/filters.py --show planted recorded unseen        # what was wrong, on what may be looked at
+    python benchmarks/filters.py --outside FOLDER                      # other people's files too (filter_outside.py)
 
-Planted: a seed picks a real trace and a fault. What each filter is on by default for is counted by any filter's
-refusal ("found") and by the one that is meant ("named"). Clean: the same traces with nothing planted, and GSM8K's worked
-solutions. `--read` is for eyes: what a real trace is refused for may be a true fault of it.
+Hand-written: filter_cases.toml, every second case of each filter and side held out, and filter_unseen.toml, written later.
+Planted: a seed picks a real trace that no filter refuses, and a fault with words of filter_texts.toml. "found": any filter
+refuses it; "named": the one that is meant. Recorded: real traces with nothing planted; those of KNOWN were read and have a true
+fault, any other that is refused is a clean one lost.
+Traces are halved by their question; each half is planted with its own half of the words. `--show` never shows the held-out half.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filter_faults
+import filter_outside
+
 from harvest.config import Filters
-from harvest.filters import FILTERS, first_fault
+from harvest.filters import FILTERS, fault_of, first_fault
 from harvest.trace import Candidate, Question
 
 HERE = Path(__file__).parent
@@ -34,6 +39,12 @@ CHAIN = (
 )
 BOX = "Reason step by step, then give the final answer in \\boxed{}."
 BLOCK = "Solve it in Python and give the whole program in one fenced block that begins with ```python."
+EVERY = Filters(
+    no_chain=True, short_chain=filter_faults.SHORT_TOKENS, long_chain=filter_faults.LONG_TOKENS
+)  # fmt: skip
+"""Every filter on, as the planted faults are judged."""
+
+Named = tuple[str, Candidate]
 
 
 # ---- candidates
@@ -48,8 +59,8 @@ def candidate(
     return Candidate(0, 0, row, tuple(asked), reasoning, answer, None, tokens)
 
 
-def real(shared: Path) -> Iterator[tuple[str, Candidate]]:
-    """(name, trace) of each recorded answer that ended by itself; those cut at their limit are never accepted."""
+def real(shared: Path) -> Iterator[Named]:
+    """Each recorded answer that ended by itself; those cut at their limit are never accepted."""
     for name in ("qwen3", "misguided_attention"):
         for line in (shared / f"data/traces/{name}.jsonl").read_text().split("\n")[:-1]:
             row = json.loads(line)
@@ -61,12 +72,23 @@ def real(shared: Path) -> Iterator[tuple[str, Candidate]]:
                 )
 
 
-def worked(shared: Path, most: int) -> Iterator[tuple[str, Candidate]]:
+def worked(shared: Path, most: int) -> Iterator[Named]:
     """GSM8K's worked solutions, as a plain teacher would have answered under the prompt `boxed`."""
     for n, line in enumerate((shared / "data/gsm8k/train.jsonl").read_text().split("\n")[:-1][:most]):
         row = json.loads(line)
         steps, gold = row["answer"].rsplit("#### ", 1)
         yield f"gsm8k-{n}", candidate(row["question"], steps.strip(), f"\\boxed{{{gold}}}", gold=gold, system=BOX)
+
+
+def half_of(trace: Candidate) -> str:
+    """By the question, so that no two samples of one stand on both sides."""
+    return filter_faults.HALVES[hashlib.sha256(trace.question.question.encode()).digest()[0] % 2]
+
+
+def known() -> dict[str, str]:
+    """Recorded traces that were read and have a true fault: id → what."""
+    stored: dict[str, str] = tomllib.loads((HERE / "filter_known.toml").read_text())["known"]
+    return stored
 
 
 # ---- hand-written
@@ -75,11 +97,19 @@ def worked(shared: Path, most: int) -> Iterator[tuple[str, Candidate]]:
 def hand_written(held_out: bool) -> Iterator[tuple[str, bool, Candidate]]:
     """(filter, whether it should refuse, candidate): every second case of each filter and side."""
     seen: Counter[tuple[str, bool]] = Counter()
-    for case in tomllib.loads((HERE / "filter_cases.toml").read_text())["case"]:
-        name, bad = case.get("refuses") or case["keeps"], "refuses" in case
+    for name, bad, each in _cases("filter_cases.toml"):
         seen[name, bad] += 1
         if (seen[name, bad] % 2 == 0) == held_out:
-            yield name, bad, from_case(case)
+            yield name, bad, each
+
+
+def unseen() -> Iterator[tuple[str, bool, Candidate]]:
+    yield from _cases("filter_unseen.toml")
+
+
+def _cases(name: str) -> Iterator[tuple[str, bool, Candidate]]:
+    for case in tomllib.loads((HERE / name).read_text())["case"]:
+        yield case.get("refuses") or case["keeps"], "refuses" in case, from_case(case)
 
 
 def from_case(case: dict[str, Any]) -> Candidate:
@@ -94,171 +124,206 @@ def from_case(case: dict[str, Any]) -> Candidate:
 
 
 def _made(case: dict[str, Any]) -> str:
-    if "repeat" in case:
-        return case["repeat"][0] * case["repeat"][1]
-    if "counted" in case:
-        return "".join(case["counted"][0].format(n=n) for n in range(1, case["counted"][1] + 1))
-    if "cycle" in case:
-        return "".join(case["cycle"][0]) * case["cycle"][1]
-    if "shuffled" in case:
-        dice = random.Random(0)
-        return "".join(dice.choice(case["shuffled"][0]) for _ in range(case["shuffled"][1]))
-    if "table" in case:
-        dice = random.Random(0)
-        return "".join(
-            case["table"][0].format(a=n, b=n * 7, c=dice.randrange(7)) for n in range(1, case["table"][1] + 1)
-        )
+    dice = random.Random(0)
+    match next(((k, case[k]) for k in ("repeat", "counted", "cycle", "shuffled", "table") if k in case), None):
+        case "repeat", (text, times):
+            return str(text) * int(times)
+        case "counted", (form, times):
+            return "".join(form.format(n=n) for n in range(1, times + 1))
+        case "cycle", (texts, times):
+            return "".join(texts) * int(times)
+        case "shuffled", (texts, times):
+            return "".join(dice.choice(texts) for _ in range(times))
+        case "table", (form, times):
+            return "".join(form.format(a=n, b=n * 7, c=dice.randrange(7)) for n in range(1, times + 1))
     return ""
+
+
+def print_cases(title: str, cases: Iterable[tuple[str, bool, Candidate]], show: bool) -> None:
+    right: Counter[tuple[str, bool]] = Counter()
+    total: Counter[tuple[str, bool]] = Counter()
+    for name, bad, each in cases:
+        fault = fault_of(name, each, EVERY) if bad else first_fault(each, Filters(no_chain=True))
+        total[name, bad] += 1
+        right[name, bad] += (fault is not None) == bad
+        if show and (fault is not None) != bad:
+            said = f"refused: {fault.filter}: {fault.detail}" if fault else "kept"
+            print(f"  {name}, should {'refuse' if bad else 'keep'}: {shown(each)} {said}")
+    print(f"\n{title}\n\n| filter | to refuse | refused | to keep | kept |\n| --- | ---: | ---: | ---: | ---: |")
+    for name in dict.fromkeys(n for n, _ in total):
+        print(f"| {name} | {total[name, True]} | {right[name, True]} | {total[name, False]} | {right[name, False]} |")
+    sums = [sum(v for (_, b), v in each.items() if b == bad) for bad in (True, False) for each in (total, right)]
+    print(f"| all | {' | '.join(map(str, sums))} |")
+
+
+def shown(each: Candidate) -> str:
+    chain = each.reasoning or ""
+    return f"{each.question.question[-60:]!r} {chain[:90]!r}…{chain[-60:]!r} {each.answer[:90]!r}"
 
 
 # ---- planted
 
 
-Planted = tuple[str, str, Candidate]
-"""Filter that is meant, kind, candidate."""
-
-
-def planted(traces: list[Candidate], seed: int, each: int) -> Iterator[Planted]:
-    from filter_faults import FAULTS
-
-    for filter_name, kinds in FAULTS.items():
+def planted(traces: Sequence[Candidate], half: str, seed: int, each: int) -> Iterator[tuple[str, str, Candidate]]:
+    """(filter that is meant, kind, candidate)."""
+    for name, kinds in filter_faults.FAULTS.items():
         for kind, plant in kinds.items():
-            dice = random.Random(f"{seed} {filter_name} {kind}")
+            dice = random.Random(f"{seed} {name} {kind}")
             for _ in range(each):
-                trace = dice.choice(traces)
-                yield filter_name, kind, plant(dice, trace)
-
-
-# ---- figures
+                yield (
+                    name,
+                    kind,
+                    plant(filter_faults.Soil(dice, dice.choice(traces), traces, filter_faults.texts(half))),
+                )
 
 
 def judge_planted(
-    traces: list[Candidate], seed: int, each: int, settings: Filters, misses: int
+    traces: Sequence[Candidate], half: str, seed: int, each: int, show: bool = False
 ) -> Counter[tuple[str, str, str]]:
+    """(filter, kind, "n", "found" or "named") → how many."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    for name, kind, bad in planted(traces, seed, each):
-        fault = first_fault(bad, settings)
-        if fault is None and counts[name, kind, "n"] - counts[name, kind, "found"] < misses:
-            print(
-                f"  missed, {name}, {kind}: …{(bad.reasoning or '')[-160:]!r} {bad.answer[:100]!r} {bad.answer[-100:]!r}"
-            )
+    for name, kind, bad in planted(traces, half, seed, each):
+        fault = first_fault(bad, EVERY)
+        if show and fault is None:
+            print(f"  missed, {name}, {kind}: {shown(bad)} {bad.answer[-100:]!r}")
         counts[name, kind, "n"] += 1
         counts[name, kind, "found"] += fault is not None
-        counts[name, kind, "named"] += fault is not None and fault.filter == name
+        counts[name, kind, "named"] += fault is not None and fault_of(name, bad, EVERY) is not None
     return counts
 
 
-def print_planted(counts: Counter[tuple[str, str, str]]) -> None:
-    print("\n| filter | fault | planted | found | named |\n| --- | --- | ---: | ---: | ---: |")
-    for name, kind in dict.fromkeys((n, k) for n, k, _ in counts):
-        n = counts[name, kind, "n"]
+def print_planted(halves: dict[str, Counter[tuple[str, str, str]]]) -> None:
+    print("\n| filter | fault |" + "".join(f" {h}: planted | found | named |" for h in halves))
+    print("| --- | --- |" + " ---: | ---: | ---: |" * len(halves))
+    for name, kinds in filter_faults.FAULTS.items():
+        for kind in kinds:
+            cells = [str(c[name, kind, what]) for c in halves.values() for what in ("n", "found", "named")]
+            print(f"| {name} | {kind} | {' | '.join(cells)} |")
+    sums = [
+        [sum(v for (*_, w), v in c.items() if w == what) for what in ("n", "found", "named")] for c in halves.values()
+    ]
+    print("| all | | " + " | ".join(f"{n} | {found} ({found / n:.2%}) | {named}" for n, found, named in sums) + " |")
+
+
+# ---- clean
+
+
+def print_real(title: str, named: Sequence[Named], at_fault: dict[str, str], show: bool) -> None:
+    for half in filter_faults.HALVES:
+        mine = [(n, t) for n, t in named if half_of(t) == half]
+        faults = [(n, f) for n, t in mine if (f := first_fault(t, Filters())) is not None]
+        lost = [(n, f) for n, f in faults if n not in at_fault]
+        if show and half == "first":
+            for n, f in lost:
+                print(f"  {n}: {f.filter}: {f.detail}")
+        words = ", ".join(f"{k} {v}" for k, v in Counter(f.filter for _, f in lost).most_common()) or "none"
         print(
-            f"| {name} | {kind} | {n} | {counts[name, kind, 'found'] / n:.1%} | {counts[name, kind, 'named'] / n:.1%} |"
+            f"{title}, {half}: {len(mine)} traces, {len(faults)} refused, {len(faults) - len(lost)} of them truly at"
+            f" fault; clean lost {len(lost)} ({len(lost) / len(mine):.2%}): {words}"
         )
-    n = sum(v for (*_, what), v in counts.items() if what == "n")
-    found = sum(v for (*_, what), v in counts.items() if what == "found")
-    print(f"| all | | {n} | {found / n:.2%} | |")
 
 
-def print_hand_written(held_out: bool) -> None:
-    every = Filters(no_chain=True)
-    right: Counter[tuple[str, bool]] = Counter()
-    total: Counter[tuple[str, bool]] = Counter()
-    for name, bad, each in hand_written(held_out):
-        alone = Filters(**{f.name: False for f in FILTERS}) if False else _only(name, every)
-        fault = first_fault(each, alone)
-        total[name, bad] += 1
-        if (fault is not None) == bad:
-            right[name, bad] += 1
-        else:
-            said = f"refused: {fault.detail}" if fault else "kept"
-            print(
-                f"  wrong, {name} {'should refuse' if bad else 'should keep'}: {(each.reasoning or '')[:90]!r} {each.answer[:80]!r} {said}"
-            )
-    print(f"\n| filter | to refuse | refused | to keep | kept |\n| --- | ---: | ---: | ---: | ---: |")
-    for name in dict.fromkeys(n for n, _ in total):
-        print(f"| {name} | {total[name, True]} | {right[name, True]} | {total[name, False]} | {right[name, False]} |")
+def print_outside(folder: Path, show: bool) -> None:
+    counts: Counter[tuple[str, bool, str, str]] = Counter()
+    kinds: dict[tuple[str, bool], None] = {}
+    at_fault = known()
+    for case in filter_outside.cases(folder):
+        only = case.filter
+        fault = fault_of(only, case.candidate, Filters()) if only else first_fault(case.candidate, Filters())
+        kinds[case.kind, case.bad] = None
+        if case.name in at_fault:
+            counts[case.kind, case.bad, case.half, "known"] += 1
+            continue
+        counts[case.kind, case.bad, case.half, "n"] += 1
+        counts[case.kind, case.bad, case.half, "refused"] += fault is not None
+        if show and case.half == "first" and (fault is not None) != case.bad:
+            print(f"  {case.name}: {fault.filter + ': ' + fault.detail if fault else 'kept ' + shown(case.candidate)}")
     print(
-        f"| all | {sum(v for (_, b), v in total.items() if b)} | {sum(v for (_, b), v in right.items() if b)}"
-        f" | {sum(v for (_, b), v in total.items() if not b)} | {sum(v for (_, b), v in right.items() if not b)} |"
+        "\n| file | should be | first: rows | refused | held out: rows | refused |\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
+    for kind, bad in kinds:
+        cells = []
+        for half in filter_faults.HALVES:
+            n, refused = (counts[kind, bad, half, what] for what in ("n", "refused"))
+            cells.append(f"{n} | {refused} ({refused / max(n, 1):.1%})")
+        print(f"| {kind} | {'refused' if bad else 'kept'} | {' | '.join(cells)} |")
 
 
-def _only(name: str, settings: Filters) -> Filters:
-    off = {f.name: (0 if f.name.endswith("_chain") and f.name != "no_chain" else False) for f in FILTERS}
-    return Filters(**(off | {name: getattr(settings, name)}))
-
-
-def print_real(named: list[tuple[str, Candidate]], settings: Filters, title: str, read: bool) -> None:
-    refused: Counter[str] = Counter()
-    for name, trace in named:
-        if fault := first_fault(trace, settings):
-            refused[fault.filter] += 1
-            if read:
-                print(f"  {name}: {fault.filter}: {fault.detail}")
-    words = ", ".join(f"{k} {v}" for k, v in refused.most_common()) or "none"
-    print(f"{title}: {len(named)} traces, refused {refused.total()} ({refused.total() / len(named):.2%}): {words}")
+# ---- speed
 
 
 def print_speed(traces: list[Candidate]) -> None:
     """Traces of about 8 KB each a second of one core, all filters on."""
-    sized = [
-        replace(t, reasoning=((t.reasoning or "") * 8)[:8000])
-        if len(t.reasoning or "") < 4000
-        else replace(t, reasoning=(t.reasoning or "")[:8000])
-        for t in traces
-    ]
-    sized = [t for t in sized if len(t.reasoning or "") > 7000 and t.reasoning.count(t.reasoning[:200]) == 1]
-    settings = Filters(no_chain=True, short_chain=1, long_chain=10**8)
-    started = time.process_time()
-    for t in sized:
-        first_fault(t, settings)
-    took = time.process_time() - started
+    sized = [replace(t, reasoning=(t.reasoning or "")[:8000]) for t in traces if len(t.reasoning or "") > 7000]
+    took = _seconds(sized, EVERY)
     size = sum(len(t.reasoning or "") + len(t.answer) for t in sized) / len(sized)
-    print(f"speed: {len(sized) / took:,.0f} traces of {size / 1000:.1f} KB a second of one core, all filters on")
+    print(f"\nspeed: {len(sized) / took:,.0f} traces of {size / 1000:.1f} KB a second of one core, all filters on")
     for f in FILTERS:
+        took = _seconds(sized, _only(f.name, EVERY))
+        print(f"  {f.name}: {took / len(sized) * 1e6:.0f} µs a trace")
+
+
+def _seconds(traces: list[Candidate], settings: Filters) -> float:
+    """The best of three, in seconds of this process."""
+    best = float("inf")
+    for _ in range(3):
         started = time.process_time()
-        for t in sized:
-            first_fault(t, _only(f.name, settings))
-        print(f"  {f.name}: {(time.process_time() - started) / len(sized) * 1e6:.0f} µs a trace")
+        for t in traces:
+            first_fault(t, settings)
+        best = min(best, time.process_time() - started)
+    return best
+
+
+def _only(name: str, settings: Filters) -> Filters:
+    off = {f.name: (0 if f.name in ("short_chain", "long_chain") else False) for f in FILTERS}
+    return Filters.model_validate(off | {name: getattr(settings, name)})
 
 
 def print_hostile() -> None:
-    """Seconds for texts of a megabyte made to be slow, beside an ordinary one of that size."""
-    from filter_faults import HOSTILE
-
+    """Seconds for texts of a megabyte made to be slow: as chain and answer both, all filters on."""
     print("\n| a megabyte of | s |\n| --- | ---: |")
-    for name, text in HOSTILE.items():
+    for name, text in filter_faults.HOSTILE.items():
         started = time.process_time()
-        first_fault(candidate(QUESTION, text, text + " \\boxed{24}", gold="24", system=BOX), Filters(no_chain=True))
+        for f in FILTERS:
+            fault_of(f.name, candidate(QUESTION, text, f"{text} \\boxed{{24}}", gold="24", system=BOX), EVERY)
         print(f"| {name} | {time.process_time() - started:.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--held-out", action="store_true")
-    parser.add_argument("--read", action="store_true")
+    parser.add_argument("--outside", type=Path, default=None)
+    parser.add_argument("--show", nargs="+", default=[], choices=["cases", "unseen", "planted", "recorded", "outside"])
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=["cases", "unseen", "planted", "recorded", "outside", "speed"]
+    )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--each", type=int, default=100)
-    parser.add_argument("--misses", type=int, default=0, help="show so many of each kind")
+    parser.add_argument("--each", type=int, default=200)
     args = parser.parse_args()
-    print_hand_written(args.held_out)
-    if args.held_out:
-        return
-    settings = Filters()
-    recorded = list(real(args.shared))
-    print_real(recorded, settings, "recorded", args.read)
-    gsm = list(worked(args.shared, 7473))
-    print_real(gsm, settings, "gsm8k worked", args.read)
-    if args.read:
-        return
-    clean = [t for _, t in recorded + gsm[:1200] if first_fault(t, settings) is None]
-    print_planted(judge_planted(clean, args.seed, args.each, settings, args.misses))
-    print_speed([t for _, t in recorded])
-    print_hostile()
+    wanted = args.only or ["cases", "unseen", "planted", "recorded", "speed", *(["outside"] if args.outside else [])]
+    if "cases" in wanted:
+        print_cases("filter_cases.toml, first half", hand_written(False), "cases" in args.show)
+        print_cases("filter_cases.toml, held out", hand_written(True), False)
+    if "unseen" in wanted:
+        print_cases("filter_unseen.toml", unseen(), "unseen" in args.show)
+    recorded, gsm = list(real(args.shared)), list(worked(args.shared, 7473))
+    if "recorded" in wanted:
+        print()
+        print_real("recorded", recorded, known(), "recorded" in args.show)
+        print_real("GSM8K's worked solutions", gsm, {}, "recorded" in args.show)
+    if "planted" in wanted:
+        clean = [t for _, t in recorded + gsm[:1200] if first_fault(t, Filters()) is None]
+        halves = {h: [t for t in clean if half_of(t) == h] for h in filter_faults.HALVES}
+        show = "planted" in args.show
+        print_planted(
+            {h: judge_planted(ts, h, args.seed, args.each, show and h == "first") for h, ts in halves.items()}
+        )
+    if "outside" in wanted:
+        print_outside(args.outside, "outside" in args.show)
+    if "speed" in wanted:
+        print_speed([t for _, t in recorded])
+        print_hostile()
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
-    main()
+    sys.exit(main())
