@@ -65,8 +65,9 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
 
     Both map a question to its share of right samples; questions that only one has are left out. The interval
     is over the differences by question, with one pseudo-question gained and one lost, each as far as the question
-    that changed most, so that it has a width where no question changed. With one sample a question it is Bonett and
-    Price's adjusted interval; with several the quantile is Student's.
+    that changed most and at least by 0.71 (together one question changed for good), so that it has a width where no
+    question changed. With one sample a question it is Bonett and Price's adjusted interval; with several the
+    quantile is Student's.
     Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by question as in
     Miller 2024, arXiv 2411.00640.
 
@@ -78,9 +79,10 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
     if not n:
         return None, None, None
     most = max(map(abs, differences)) or 1.0
+    added = max(2 * most**2, 1.0)  # less hides few questions that changed much among many that changed little
     quantile = student_quantile(n - 1) if n > 2 and any(0 < abs(d) < 1 for d in differences) else Z95
     centre = sum(differences) / (n + 2)
-    variance = (sum(d * d for d in differences) + 2 * most**2) / (n + 2) - centre**2
+    variance = (sum(d * d for d in differences) + added) / (n + 2) - centre**2
     half = quantile * sqrt(variance / (n + 2))
     points = sum(differences) / n
     return 100 * points, 100 * max(-1.0, min(points, centre - half)), 100 * min(1.0, max(points, centre + half))

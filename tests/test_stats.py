@@ -1,7 +1,9 @@
 """Intervals against figures known from elsewhere, and against many simulated measurements."""
 
 import random
+from collections.abc import Callable
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -140,6 +142,34 @@ def test_gains_of_several_samples_hold_the_truth_as_often_as_they_say(n: int, k:
         _, low, high = paired_gain(before, after)
         held += low <= 100 * truth / n <= high  # type: ignore[operator]
     assert held / trials >= 0.94
+
+
+def noisy(n: int, k: int, skills: Callable[[random.Random], tuple[float, float]], rng: random.Random) -> Any:
+    """The gain of one measurement of n questions, k samples each, as paired_gain has it."""
+    pairs = [skills(rng) for _ in range(n)]
+    before, after = (
+        {str(i): sum(rng.random() < p[side] for _ in range(k)) / k for i, p in enumerate(pairs)} for side in (0, 1)
+    )
+    return paired_gain(before, after)
+
+
+def test_few_questions_that_changed_for_good_are_not_hidden_by_many_that_did_not() -> None:
+    def skills(rng: random.Random) -> tuple[float, float]:
+        skill = rng.random() * 0.2
+        return (0.0, 1.0) if rng.random() < 0.05 else (skill, skill)
+
+    rng = random.Random(3)
+    intervals = [noisy(30, 16, skills, rng) for _ in range(800)]
+    assert sum(low <= 5 <= high for _, low, high in intervals) / 800 >= 0.95
+
+
+def test_a_student_that_got_ten_points_worse_is_seen_in_half_of_the_measurements_of_thirty_questions() -> None:
+    def skills(rng: random.Random) -> tuple[float, float]:
+        skill = rng.random() * 0.5 + 0.3
+        return skill, skill - 0.1 + rng.uniform(-0.1, 0.1)
+
+    rng = random.Random(4)
+    assert sum(noisy(30, 16, skills, rng)[2] < 0 for _ in range(600)) / 600 > 0.48
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60), st.integers(1, 64))
