@@ -3,8 +3,9 @@
 Makes a run of N answers of 8 KB each in a store of its own (real sentences in random order, so that texts overlap as
 texts do; one in ten is a copy of another with a word in forty changed, one in fifty asks an evaluation's question) and
 selects from it by the real command: once through, and with --kills K killed K times at moments spread over the first
-run's time, then finished. Prints seconds, the largest resident memory of all processes together, the size on the disk,
-and whether the selection after the kills is the same.
+run's time, then finished. With --kill-after S the first starts are killed after so many seconds each and the last one
+goes on to the end, which at full size saves a second reading. Prints seconds, the largest resident memory of all
+processes together, how much was read at each end, the size on the disk, and with --kills whether the selection is the same.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import zstandard
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from harvest import prompt as prompts  # noqa: E402
+from harvest.selecting import SHARD  # noqa: E402
 from harvest.store import Store  # noqa: E402
 
 CHARS = 8_000
@@ -38,11 +40,10 @@ def sentences(shared: Path) -> list[str]:
 
 
 def text(pool: list[str], r: random.Random) -> str:
-    said, n = [], 0
-    while n < CHARS:
-        said.append(r.choice(pool))
-        n += len(said[-1]) + 1
-    return " ".join(said)
+    said = ""
+    while len(said) < CHARS:
+        said += " ".join(r.choices(pool, k=100)) + " "
+    return said[:CHARS]
 
 
 def edited(chain: str, r: random.Random) -> str:
@@ -57,12 +58,13 @@ def make(folder: Path, n: int, shared: Path) -> None:
     pool, r, packer = sentences(shared), random.Random(7), zstandard.ZstdCompressor(level=3)
     asked = [json.loads(line)["question"] for line in (shared / "gsm8k/test.jsonl").open()]
     prompt = prompts.load("boxed")
-    config = {"name": "big", "imported": True, "prompt": "boxed", "prompt_sha256": prompt.sha256, "teacher": {},
-              "prompt_text": prompt.text, "base": str(folder), "questions": [], "store": f"sqlite:///{folder}/store.db",
-              "sampling": {}, "checks": {}, "budget": {"usd": None}}  # fmt: skip
-    with Store.open(f"sqlite:///{folder}/store.db") as store:
-        with store.transaction():
-            run = store.put_run("big", config, None, "2026-11-25T00:00:00.000Z")
+    config = {
+        "name": "big", "imported": True, "questions": [], "store": f"sqlite:///{folder}/store.db", "base": str(folder),
+        "prompt": "boxed", "prompt_sha256": prompt.sha256, "prompt_text": prompt.text, "sampling": {}, "checks": {},
+        "teacher": dict.fromkeys(("model", "local", "base_url", "revision", "terms")), "budget": {"usd": None},
+    }  # fmt: skip
+    with Store.open(f"sqlite:///{folder}/store.db") as store, store.transaction():
+        run = store.put_run("big", config, None, "2026-11-25T00:00:00.000Z")
     db = sqlite3.connect(folder / "store.db", isolation_level=None)
     db.execute("PRAGMA synchronous = OFF")
     recent: list[tuple[str, str]] = []
@@ -139,6 +141,17 @@ def select(folder: Path, shared: Path, cores: int, kill_after_s: float | None = 
     return time.monotonic() - began, most, digest.hexdigest()[:16]
 
 
+def read(folder: Path) -> str:
+    """How much of the run lies in sketches that are whole."""
+    files = [p for p in (folder / "store.db.sketches").rglob("*.sketch") if not p.name.startswith(".")]
+    rows = {kind: SHARD * sum(f"-{kind}" in p.parent.name for p in files) for kind in ("a", "q")}
+    return f"up to {rows['a']:,} answers and {rows['q']:,} questions"
+
+
+def sketches_mb(folder: Path) -> float:
+    return sum(p.stat().st_size for p in (folder / "store.db.sketches").rglob("*.sketch")) / 2**20
+
+
 def forget(folder: Path) -> None:
     """As if nothing had ever been selected."""
     import shutil
@@ -155,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("n", nargs="?", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--kill-after", type=float, nargs="*", default=[], metavar="S")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--keep", type=Path, help="make the run here, or take the one that is here")
@@ -167,21 +181,23 @@ def main() -> None:
             (folder / "made").touch()
         print(f"{args.n:,} answers of {CHARS:,} characters, {args.cores} of {os.cpu_count()} cores,"
               f" {platform.machine()}, Python {platform.python_version()}\n")  # fmt: skip
-        print("| | seconds | MB at most | selection |\n| --- | ---: | ---: | --- |", flush=True)
-        seconds, most, digest = select(folder, args.shared.absolute(), args.cores)
-        size = sum(p.stat().st_size for p in (folder / "store.db.sketches").rglob("*.sketch")) / 2**20
-        print(f"| once through | {seconds:,.0f} | {most:,.0f} | {digest} |", flush=True)
-        again, most, _ = select(folder, args.shared.absolute(), args.cores)
-        print(f"| again, nothing changed | {again:,.1f} | {most:,.0f} | |", flush=True)
+        print("| | seconds | MB at most | read at its end | selection |\n| --- | ---: | ---: | --- | --- |", flush=True)
+
+        def row(name: str, kill_after_s: float | None = None) -> tuple[float, str]:
+            seconds, most, digest = select(folder, args.shared.absolute(), args.cores, kill_after_s)
+            print(f"| {name} | {seconds:,.1f} | {most:,.0f} | {read(folder)} | {digest} |", flush=True)
+            return seconds, digest
+
+        for at in args.kill_after:
+            row(f"killed after {at:,.0f} s", at)
+        seconds, digest = row("gone on to the end" if args.kill_after else "once through")
+        size = sketches_mb(folder)
+        row("again, nothing changed")
         if args.kills:
             forget(folder)
             for k in range(args.kills):
-                took, most, ended = select(
-                    folder, args.shared.absolute(), args.cores, seconds * (k + 0.5) / args.kills / 2
-                )
-                print(f"| killed | {took:,.0f} | {most:,.0f} | {ended} |", flush=True)
-            took, most, after = select(folder, args.shared.absolute(), args.cores)
-            print(f"| finished after {args.kills} kills | {took:,.0f} | {most:,.0f} | {after} |", flush=True)
+                row("killed", seconds * (k + 0.5) / args.kills / 2)
+            _, after = row(f"finished after {args.kills} kills")
             if after != digest:
                 raise SystemExit("the selection after the kills is another one")
         store = (folder / "store.db").stat().st_size / 2**20

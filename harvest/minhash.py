@@ -1,8 +1,8 @@
 """How much two texts share, from 128 small numbers each. Pure; the same on every machine and under every numpy.
 
 A MinHash of runs of three words: an edit of one word in forty leaves about 0.85 of them, all sentences in another order
-about 0.75, and two answers of one teacher to the same question share 0.05 to 0.3. The low 16 bits of each minimum are
-kept: two that differ look alike once in 65,536.
+about 0.75, and two answers of one teacher to the same question share 0.05 to 0.3. 16 bits of each minimum are kept:
+two that differ look alike once in 65,536.
 """
 
 import re
@@ -12,11 +12,13 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = "1"
+VERSION = "2"
 PERMUTATIONS = 128
 WORDS_IN_A_ROW = 3
 KNOWN_WORDS = 200_000
 """Words whose hash is kept; a text may hold any number of different ones."""
+AT_ONCE = 1024
+"""Hashes that are multiplied at once: 128 times as many fit in a core's cache."""
 U64 = NDArray[np.uint64]
 U16 = NDArray[np.uint16]
 
@@ -26,7 +28,6 @@ _LAYOUT = frozenset(
 )
 """Words of LaTeX that say nothing."""
 _RESPELLED = {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "cdot": "*", "times": "*", "×": "*", "÷": "/"}
-_hashes: dict[str, int] = {}
 
 
 def _stream(seed: int) -> Iterator[int]:
@@ -39,12 +40,24 @@ def _stream(seed: int) -> Iterator[int]:
 
 
 _constants = _stream(20261125)
-_FACTORS = np.array([next(_constants) | 1 for _ in range(PERMUTATIONS)], np.uint64)[:, None]
-_SUMMANDS = np.array([next(_constants) for _ in range(PERMUTATIONS)], np.uint64)[:, None]
+_FACTORS = np.array([next(_constants) >> 32 | 1 for _ in range(PERMUTATIONS)], np.uint32)[:, None]
+_SUMMANDS = np.array([next(_constants) >> 32 for _ in range(PERMUTATIONS)], np.uint32)[:, None]
+"""Of 32 bits, which processors multiply eight or more at a time: 0.09 ms a text of 8 KB, and 1.2 ms with 64."""
 
 
 def hash64(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class _Hashes(dict[str, int]):
+    """Of words; 0 for one that says nothing."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = value = 0 if word in _LAYOUT else hash64(_RESPELLED.get(word, word)) or 1
+        return value
+
+
+_hashes = _Hashes()
 
 
 def mixed(values: U64) -> U64:
@@ -61,15 +74,8 @@ def words(text: str) -> list[str]:
 def word_hashes(found: Iterable[str]) -> U64:
     if len(_hashes) > KNOWN_WORDS:
         _hashes.clear()
-    values = []
-    for word in found:
-        value = _hashes.get(word)
-        if value is None:
-            value = 0 if word in _LAYOUT else hash64(_RESPELLED.get(word, word)) or 1
-            _hashes[word] = value
-        if value:
-            values.append(value)
-    return np.array(values, np.uint64)
+    values = np.fromiter(map(_hashes.__getitem__, found), np.uint64)
+    return values[values != 0]
 
 
 def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
@@ -86,12 +92,14 @@ def signature(rows: U64) -> U16:
     """[128], from hashes of what is in a text; zeros for an empty one."""
     if not len(rows):
         return np.zeros(PERMUTATIONS, np.uint16)
-    rows = np.unique(rows)
-    lowest = np.full(PERMUTATIONS, np.iinfo(np.uint64).max, np.uint64)
-    for at in range(0, len(rows), 4096):  # bounds the memory of a huge text
-        lowest = np.minimum(lowest, (rows[None, at : at + 4096] * _FACTORS + _SUMMANDS).min(axis=1))
-    # The low bits of a smallest product are as good as random only after mixing.
-    return (mixed(lowest) & np.uint64(0xFFFF)).astype(np.uint16)
+    short = (rows >> np.uint64(32)).astype(np.uint32)
+    lowest = np.full(PERMUTATIONS, np.iinfo(np.uint32).max, np.uint32)
+    for at in range(0, len(short), AT_ONCE):
+        products = short[None, at : at + AT_ONCE] * _FACTORS
+        products += _SUMMANDS
+        np.minimum(lowest, products.min(axis=1), out=lowest)
+    # A smallest product's bits are as good as random only after mixing.
+    return (mixed(lowest.astype(np.uint64)) & np.uint64(0xFFFF)).astype(np.uint16)
 
 
 def of_text(*texts: str) -> U16:
