@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harvest.buy import Buyer, Settled
+from harvest.config import Student
 from harvest.errors import AttemptFailed, CapReached, Overbilled, RunRefused, TeacherRefused, Throttled, WinnowError
 from harvest.gate import Gate, Pass, Stopped
 from harvest.ledger import Ledger
@@ -93,6 +94,8 @@ class Answerer:
         self._served: set[tuple[str | None, str | None]] = set()
         self._buyer = Buyer(run, ledger, teacher, self._told)
         self._any_answer, self._fruitless = False, 0
+        self._last_failure: AttemptFailed | None = None
+        self._is_student = isinstance(run.config.teacher, Student)
         self._last_good_s = self._loop.time()
 
     @property
@@ -194,6 +197,17 @@ class Answerer:
             self._heard(arriving, let_in)
         return outcome
 
+    def silence(self) -> str | None:
+        """What to tell the user where it answered nobody, or nobody any more, and that did not end its part."""
+        if self.reason is not None or self._last_failure is None:
+            return None
+        if not self._fruitless or (self._any_answer and self._fruitless < GIVE_UP_AFTER):
+            return None
+        more = " any more" if self._any_answer else ""
+        tries = "its last try" if self._fruitless == 1 else f"the last {self._fruitless} tries"
+        waits = ", and what it is to answer waits for the next start" if self._last_failure.again else ""
+        return f"{self.name} answers nobody{more}{waits}: {tries} brought nothing: {self._last_failure}"
+
     def _heard(self, arriving: Arriving, let_in: Pass) -> None:
         self.pace.heard(announced(arriving.headers, time.time()), let_in.sent_s, self._loop.time())
 
@@ -207,7 +221,7 @@ class Answerer:
                 self._end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
         else:
             self.pace.answered(outcome.usage.output_tokens)
-            self._any_answer, self._last_good_s = True, self._loop.time()
+            self._any_answer, self._fruitless, self._last_good_s = True, 0, self._loop.time()
             self.tally.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who(outcome)
         if settled.over:
@@ -234,9 +248,11 @@ class Answerer:
             if at - self._last_good_s > REFUSED_TOO_LONG_S:
                 minutes = REFUSED_TOO_LONG_S / 60
                 self._end(TeacherRefused(f"every request{of} was refused for {minutes:.0f} minutes: {failure}"))
-        elif failure.again and not self._any_answer:
+        # A row's own refusal is no fault of a teacher's; of a student, all its questions would go to a teacher.
+        elif failure.again or self._is_student:
             self._fruitless += 1
-            if self._fruitless >= GIVE_UP_AFTER:
+            self._last_failure = failure
+            if self._fruitless >= GIVE_UP_AFTER and not self._any_answer:
                 self._end(TeacherRefused(f"the first {GIVE_UP_AFTER} tries{of} brought nothing: {failure}"))
 
 

@@ -184,6 +184,12 @@ class Sampling(Section):
         return self
 
 
+SEEN_BY_NOBODY = {
+    "samples", "tries", "stop_after_accepted", "give_up_after", "when_truncated", "raised_max_tokens",
+}  # fmt: skip
+"""Settings of [sampling] that are in no request."""
+
+
 class OneTeacher(Teacher):
     """One of several, each with its own price, key and limits."""
 
@@ -496,12 +502,32 @@ class RunConfig(Section):
         return filled
 
     @model_validator(mode="after")
+    def _each_asks_otherwise(self) -> "RunConfig":
+        asked: dict[str, int] = {}
+        for n, teacher in enumerate(self.teachers):
+            first = asked.setdefault(_what_it_sees(teacher), n)
+            if first != n:
+                raise ValueError(
+                    f"teachers.{n}: asks the same as teachers.{first} (endpoint, model, revision and what is"
+                    " sampled), so its answers would be the ones that are there: change one of them, or ask the first"
+                    " for more samples"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _name(self) -> "RunConfig":
         if self.name and not RUN_NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)"
             )
         return self
+
+
+def _what_it_sees(teacher: OneTeacher) -> str:
+    """All that makes two attempts at one question the same attempt, but for the sample's number."""
+    sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY)
+    address = urlsplit((teacher.base_url or "").rstrip("/"))
+    return json.dumps([teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, sampled])
 
 
 def _over(base: Any, section: Mapping[str, Any]) -> Any:

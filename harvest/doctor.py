@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from harvest.buy import Buyer
-from harvest.config import RunConfig
+from harvest.config import RunConfig, Student
 from harvest.errors import AttemptFailed, CapReached, SandboxUnavailable
 from harvest.ledger import Ledger
 from harvest.money import cost_of, usd
@@ -59,8 +59,10 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, secti
         d.add("key", f"none is sent: {section}.api_key_env is not set")
     if tariff is None:
         d.add("price", "unknown: neither RUN.toml nor genai-prices has it, so a cap in USD cannot be kept", False)
+        free = "free = true  # where it is a machine of yours; else " if isinstance(teacher, Student) else ""
         d.toml.append(
-            f'[{section}] price_usd_per_mtok = {{ input = "…", output = "…" }}  # as the provider\'s page says'
+            f'{_heading(section)} {free}price_usd_per_mtok = {{ input = "…", output = "…" }}'
+            "  # as the provider's page says"
         )
     elif tariff.source == "local":
         d.add("price", "none: a local teacher costs nothing", True)
@@ -68,7 +70,9 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, secti
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {tariff.source})", True)
-    if teacher.terms:
+    if isinstance(teacher, Student):
+        pass  # nothing is trained on its answers
+    elif teacher.terms:
         d.add("terms", teacher.terms, True)
     else:
         d.add(
@@ -76,6 +80,12 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, secti
             f"not recorded: read what the provider says of training with its answers, note it in {section}.terms",
         )
     return d
+
+
+def _heading(section: str) -> str:
+    """Of a section in RUN.toml: of several teachers, with which one."""
+    name, _, place = section.partition(".")
+    return f"[[{name}]] (number {int(place) + 1} of them):" if place else f"[{name}]"
 
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:

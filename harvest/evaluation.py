@@ -304,7 +304,11 @@ def _percent(share: float) -> str:
 
 def plain(text: str) -> str:
     """Text that came from outside, without what Markdown or HTML would make of it."""
-    return "".join("\\" + c if c in "\\`*_[]#|" else {"<": "&lt;", ">": "&gt;", "\n": " "}.get(c, c) for c in text)
+    return "".join("\\" + c if c in "\\`*_[]#|" else _shown(c) for c in text)
+
+
+def _shown(c: str) -> str:
+    return {"<": "&lt;", ">": "&gt;"}.get(c, c) if c.isprintable() else " "
 
 
 def _rounded(value: float | None, places: int = 4) -> float | None:

@@ -10,6 +10,8 @@ from typing import Any
 from harvest.config import RunConfig
 from harvest.trace import STUDENT
 
+LONGEST_NAME = 100
+
 
 def configs(config: RunConfig) -> dict[int, RunConfig]:
     """Of each place, the lowest first: STUDENT, where there is one, then 0, 1, … in the order written."""
@@ -30,13 +32,18 @@ def section_of(config: RunConfig, place: int) -> str:
 
 
 def called(config: RunConfig, place: int) -> str:
-    """Who stands there, in words for people."""
+    """Who stands there, in words for people: one line, whatever its name holds."""
     if place == STUDENT and config.student is not None:
-        return f"the student ({config.student.local or config.student.model})"
+        return f"the student ({_shown(config.student.local or config.student.model)})"
     if not config.teachers:
         return "the teacher"
     teacher = config.teachers[place]
-    return f"teacher {place + 1} of {len(config.teachers)} ({teacher.local or teacher.model})"
+    return f"teacher {place + 1} of {len(config.teachers)} ({_shown(teacher.local or teacher.model)})"
+
+
+def _shown(name: str | None) -> str:
+    text = "".join(c if c.isprintable() else " " for c in name or "")
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from harvest.evaluation import (
 from harvest.forecast import forecast
 from harvest.ladder import teachers_of
 from harvest.money import pusd, usd
+from harvest.passes import REJECTED_SINCE
 
 SCHEMA = 1
 Figures = Mapping[str, Any]
@@ -35,7 +36,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     evaluations = [evaluation_entry(e["settings"], e["answers"]) for e in figures["evaluation"] if e["answers"]]
     more = [*(t.get("cost_usd") for t in trainings), *(e["cost_usd"] for e in evaluations)]
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
-    questions = figures["questions"]
+    questions, student = figures["questions"], _student(figures)
     gained, against = gains(figures["evaluation"]), against_teacher(figures["evaluation"])
     return {
         "schema": SCHEMA,
@@ -46,7 +47,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
             "solved": questions.get("solved", 0),
             "given_up": questions.get("given_up", 0),
             "open": questions.get("open", 0),
-            "by_student": questions.get("student_solved", 0),
+            **({} if student is None else {"by_student": questions.get("student_solved", 0)}),
         },
         "attempts": {
             "sent": figures["sent"],
@@ -58,13 +59,12 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         "tokens": dict(figures["tokens"]),
         "judging": _judging(figures["judging"]),
         "teachers": _teachers(figures),
-        "student": _student(figures),
+        "student": student,
         "money": money,
         "traces": {
+            "answers": figures["answers"],
             "accepted": figures["accepted"],
-            "selected": figures["accepted"]
-            if figures["selection"]["selected"] is None
-            else figures["selection"]["selected"],
+            "selected": _selected(figures),
             "rejected": dict(figures["rejected"]),
             "unselected": figures["selection"]["unselected"],
             "mean_reasoning_tokens": _rounded(figures["mean_reasoning_tokens"]),
@@ -85,6 +85,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         "total_leaves_out": _unknown_costs(trainings, evaluations, money),
         "warnings": [
             *_warnings(figures, run),
+            *_stale_selection(figures, live),
             *(words for _, words in warnings(figures["evaluation"], figures["mean_output_tokens"])),
         ],
     }
@@ -112,7 +113,7 @@ def _seconds(start: str, end: str) -> float:
 def _money(figures: Figures) -> dict[str, Any]:
     run, on = figures["run"], figures["spent_on"]
     cap, spent, doubt = run["cap"], run["spent"], run["in_doubt"]
-    accepted, unpriced = figures["accepted"], figures["unpriced"]
+    accepted, selected, unpriced = figures["accepted"], _selected(figures), figures["unpriced"]
     sources = sorted(figures["cost_sources"].items(), key=lambda s: (-s[1], s[0]))
     per_trace = None
     if accepted and not unpriced:  # else what is known is a part, and would pass for the whole
@@ -138,7 +139,14 @@ def _money(figures: Figures) -> dict[str, Any]:
             )
         },
         "usd_per_accepted_trace": per_trace,
+        "usd_per_selected_trace": usd(-(-spent // selected)) if selected and not unpriced else None,
     }
+
+
+def _selected(figures: Figures) -> int:
+    """By the newest pass; before the first, what is accepted."""
+    by_pass = figures["selection"]["selected"]
+    return int(figures["accepted"] if by_pass is None else by_pass)
 
 
 def _teachers(figures: Figures) -> list[dict[str, Any]]:
@@ -213,17 +221,34 @@ def _unknown_costs(
 
 def _warnings(figures: Figures, run: Mapping[str, Any]) -> list[str]:
     found = []
-    for name, words in (("served_model", "model"), ("served_by", "provider"), ("system_fingerprint", "fingerprint")):
-        values = sorted({s[name] for s in figures["served"] if s[name] is not None})
-        if len(values) > 1:
-            shown = ", ".join(repr(v[:60]) for v in values[:WARNED_FINGERPRINTS])
-            found.append(f"more than one {words} answered within this run: {shown}")
+    teachers = teachers_of(json.loads(run["config"]))
+    names = (("served_model", "model"), ("served_by", "provider"), ("system_fingerprint", "fingerprint"))
+    for place in sorted({s["teacher"] for s in figures["served_of"]}):
+        served = [s for s in figures["served_of"] if s["teacher"] == place]
+        whose = f" in the name of {teachers[place]['model']}" if len(teachers) > 1 and place < len(teachers) else ""
+        for name, words in names:
+            values = sorted({s[name] for s in served if s[name] is not None})
+            if len(values) > 1:
+                shown = ", ".join(repr(v[:60]) for v in values[:WARNED_FINGERPRINTS])
+                found.append(f"more than one {words} answered{whose} within this run: {shown}")
     if run["cap"] is not None and run["spent"] + run["in_doubt"] > run["cap"]:
         over = usd(run["spent"] + run["in_doubt"] - run["cap"])
         found.append(f"the endpoint billed {over} USD beyond the cap: it charged more than had been reserved")
     if figures["tokens"]["calls_without_usage"]:
         found.append(f"{figures['tokens']['calls_without_usage']} replies came without usage: their cost is not known")
     return found
+
+
+def _stale_selection(figures: Figures, live: bool) -> list[str]:
+    """What has come or gone since the newest selection; nothing while a run goes on, whose end makes a new one."""
+    of = figures["selection"]
+    gone = of["unselected"].get(REJECTED_SINCE, 0)
+    if live or not (of["newer"] or gone):
+        return []
+    name = figures["run"]["name"]
+    came = f"accepted after the newest selection: {of['newer']:,}" if of["newer"] else ""
+    went = f"selected by it and rejected since: {gone:,}" if gone else ""
+    return [f"{'; '.join(filter(None, (came, went)))}. `python -m harvest select {name}` selects anew"]
 
 
 def _rounded(value: float | None, places: int = 2) -> float | None:
@@ -267,7 +292,11 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
         yield f"| failed: {kind} | {n:,} |"
     for reason, n in traces["rejected"].items():
         yield f"| rejected: {reason.replace('_', ' ')} | {n:,} |"
+    yield f"| accepted | {traces['accepted']:,} |"
     if r["selection"]:
+        if r["selection"]["settings"]["pool"] == "all":
+            all_of = traces["selected"] + sum(traces["unselected"].values())
+            yield f"| to select from: all that ended by themselves | {all_of:,} |"
         for reason, n in traces["unselected"].items():
             yield f"| not selected: {reason.replace('_', ' ')} | {n:,} |"
         yield f"| **selected** | **{traces['selected']:,}** |"
@@ -280,6 +309,8 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     for part, amount in money["spent_on"].items():
         yield f"| spent on {part.removesuffix('_usd')} | {amount} |"
     yield f"| **an accepted trace** | {money['usd_per_accepted_trace'] or 'unknown'} |"
+    if r["selection"]:
+        yield f"| a selected trace | {money['usd_per_selected_trace'] or 'unknown'} |"
     yield f"| price from | {money['price_source']} |"
     if money["unpriced_calls"]:
         yield f"| calls without a known price | {money['unpriced_calls']:,} |"

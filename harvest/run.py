@@ -85,9 +85,11 @@ def asked_alone(run: Run) -> dict[int, Run]:
     for place, config in configs(run.config).items():
         model, endpoint = answerer_of(config)
         prompt = run.prompt.without_examples() if place == STUDENT else run.prompt
-        if isinstance(config.teacher, Student) and config.teacher.local is None and not config.teacher.revision:
-            # Its weights change under one address and one name: what an earlier student said is not its answer.
-            endpoint = f"{endpoint} as the student of run {config.name}"
+        if isinstance(config.teacher, Student):
+            # Where a teacher is the same model, neither's answers are the other's. And weights change under one
+            # address and one name: what an earlier student said is not this one's answer, unless weights are named.
+            known = config.teacher.local is not None or config.teacher.revision
+            endpoint = f"{endpoint} as {'a student' if known else f'the student of run {config.name}'}"
         tariff = tariff_of(config)
         found[place] = replace(run, config=config, prompt=prompt, tariff=tariff, model=model, endpoint=endpoint)
     return found

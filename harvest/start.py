@@ -215,6 +215,7 @@ async def _watched(collection: Collection, run: Run, tally: Tally) -> None:
             what = "what the checks refused stays refused"
             tally.warnings.append(f"the judging model answers nobody, {what}: {collection.second.refused}")
     finally:
+        tally.warnings += [words for a in collection.answerers.values() if (words := a.silence()) is not None]
         shown.cancel()
         with suppress(asyncio.CancelledError):
             await shown
