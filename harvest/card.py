@@ -5,103 +5,23 @@ is one printable line in it, and no markup.
 """
 
 import json
-import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 
+from harvest.card_header import Written, header
+from harvest.census import Census
 from harvest.config import Export
+from harvest.markup import cell, fenced, table
 from harvest.money import pusd, usd
-from harvest.training_layouts import DATASET_NAME, Columns, axolotl_lines, dataset_info
+from harvest.training_layouts import DATASET_NAME, axolotl_lines, dataset_info
 from harvest.untrusted import one_line
 
-MOST_KINDS = 10_000
-"""So many different values of a column are counted by name; what else comes is counted as one."""
 SHOWN_KINDS = 20
 MOST_PROMPT_CHARACTERS = 20_000
-OTHERS = "others"
-COUNTED = ("domain", "difficulty", "source", "licence", "teacher_terms")
-"""Columns whose values the card counts."""
-HUB_LICENCES = (
-    "apache-2.0 mit cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0"
-    " cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 bsd"
-    " bsd-2-clause bsd-3-clause bsl-1.0 gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 agpl-3.0 mpl-2.0 unlicense wtfpl isc"
-    " odbl odc-by pddl cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 afl-3.0 artistic-2.0 epl-2.0 eupl-1.1"
-    " gfdl ms-pl ncsa ofl-1.1 osl-3.0 postgresql zlib openrail"
-)
-"""Of the hub's list of licence identifiers, those that data comes under."""
-SIZES = (
-    (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
-    (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
-)  # fmt: skip
 Report = Mapping[str, Any]
-
-
-@dataclass(slots=True)
-class Census:
-    """What the rows of an export hold, counted as they are written. Memory is flat but for 8 bytes a row."""
-
-    rows: int = 0
-    chain_tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """Where the endpoint said how many."""
-    chain_characters: "array[int]" = field(default_factory=lambda: array("I"))
-    without_chain: int = 0
-    quoting_marks: int = 0
-    """Rows whose text holds the marks that are written around the chain."""
-    rewritten: int = 0
-    cost_pusd: int = 0
-    without_cost: int = 0
-    kinds: dict[str, Counter[str]] = field(default_factory=dict)
-    checks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
-    """(check, version, whether it passed)"""
-
-    def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
-        """`row` with all its columns, whichever of them are written."""
-        self.rows += 1
-        self.quoting_marks += quotes
-        self.rewritten += row["original"] is not None
-        if reasoning is None:
-            self.without_chain += 1
-        else:
-            self.chain_characters.append(len(reasoning))
-            if (tokens := row["usage"]["reasoning_tokens"]) is not None:
-                self.chain_tokens.append(tokens)
-        if row["cost_usd"] is None:
-            self.without_cost += 1
-        else:
-            self.cost_pusd += pusd(Decimal(row["cost_usd"]))
-        for name in COUNTED:
-            self._one_more(name, row[name])
-        for name in ("model", "served_model", "served_by"):
-            self._one_more(name, row["teacher"][name])
-        self._one_more("reason", row["reason"])
-        for v in row["verdicts"]:
-            key = (v["check"], v["version"], v["passed"])
-            if key in self.checks or len(self.checks) < MOST_KINDS:
-                self.checks[key] += 1
-
-    def _one_more(self, name: str, value: str | None) -> None:
-        kinds = self.kinds.setdefault(name, Counter())
-        key = one_line(value, 200) if value is not None else ""
-        kinds[key if key in kinds or len(kinds) < MOST_KINDS else OTHERS] += 1
-
-    def known(self, name: str) -> Counter[str]:
-        """The values of a column, without the rows that have none."""
-        return Counter({k: n for k, n in self.kinds.get(name, Counter()).items() if k})
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What lies in the folder: names of the files, their size, and the columns of a row."""
-
-    folder: str
-    """The folder's own name, for the lines that load it."""
-    files: Sequence[str]
-    size_bytes: int
-    columns: Columns
 
 
 def card(
@@ -114,10 +34,11 @@ def card(
     *,
     version: str,
 ) -> str:
-    """README.md of an export. `chosen` says what the newest selection was made of, by name; None without one."""
+    """README.md of an export. `chosen` is the newest selection: `at`, its `settings`, and what it `said`; None without
+    one."""
     lines = [
         "---",
-        *_header(config, census, written),
+        *header(str(config["name"]), census, written),
         "---",
         "",
         f"# {cell(config['name'])}",
@@ -126,23 +47,24 @@ def card(
         "",
         "## How many",
         "",
-        *_table(("stage", "count"), _stages(report, census)),
+        *table(("stage", "out", "left"), _stages(config, report, settings, census, chosen)),
         "",
         "## What is in the rows",
         "",
-        *_table(("", ""), _contents(settings, census)),
+        *table(("", ""), _contents(settings, census)),
         "",
         "## Where they come from",
         "",
-        *_table(("", ""), _origins(config, census)),
+        *table(("", ""), _origins(config, census)),
         "",
         "## What they cost",
         "",
-        *_table(("", ""), _costs(report, census)),
+        *table(("", ""), _costs(report, census)),
         "",
         "## How they were checked and chosen",
         "",
-        *_table(("", ""), _judged(config, settings, census, chosen)),
+        *table(("", ""), _judged(config, settings, census, chosen)),
+        *_settings_of_choice(settings, chosen),
         "",
         "## How they were asked for",
         "",
@@ -156,75 +78,6 @@ def card(
         "",
     ]
     return "\n".join(lines)
-
-
-# ---- the header
-
-
-def _header(config: Mapping[str, Any], census: Census, written: Written) -> Iterator[str]:
-    yield f"pretty_name: {_yaml(config['name'])}"
-    yield from _licence(census)
-    yield "task_categories: [text-generation]"
-    yield "tags: [reasoning, distillation, winnow]"
-    yield f"size_categories: [{_yaml(_size(census.rows))}]"
-    yield "configs:"
-    yield "- config_name: default"
-    yield "  data_files:"
-    yield "  - split: train"
-    if len(written.files) == 1:
-        yield f"    path: {written.files[0]}"
-    else:
-        yield "    path:"
-        yield from (f"    - {name}" for name in written.files)
-    yield "dataset_info:"
-    yield "  features:"
-    yield from _features(written.columns, "  ")
-    yield "  splits:"
-    yield "  - name: train"
-    yield f"    num_bytes: {written.size_bytes}"
-    yield f"    num_examples: {census.rows}"
-    yield f"  download_size: {written.size_bytes}"
-    yield f"  dataset_size: {written.size_bytes}"
-
-
-def _licence(census: Census) -> Iterator[str]:
-    """One known licence on every row is the data set's; else `other` or `unknown`, and the table below says more."""
-    found = census.kinds.get("licence", Counter())
-    names = {_hub_licence(name) for name in found}
-    if len(names) == 1 and (only := names.pop()) is not None:
-        yield f"license: {only}"
-    elif any(found):
-        yield "license: other"
-        yield "license_name: licences-of-the-questions"
-        yield "license_link: README.md"
-    else:
-        yield "license: unknown"
-
-
-def _hub_licence(name: str) -> str | None:
-    """A licence as the hub names it, None where it knows none of that name."""
-    key = re.sub(r"[\s_]+", "-", name.strip().casefold())
-    key = {"apache-license-2.0": "apache-2.0", "mit-license": "mit", "cc0": "cc0-1.0"}.get(key, key)
-    return key if key in HUB_LICENCES.split() else None
-
-
-def _size(rows: int) -> str:
-    return next((name for most, name in SIZES if rows < most), "n>1B")
-
-
-def _features(columns: Columns, indent: str) -> Iterator[str]:
-    for name, c in columns.items():
-        yield f"{indent}- name: {name}"
-        if isinstance(c, str):
-            yield f"{indent}  dtype: {c}"
-        else:
-            yield f"{indent}  {'list' if isinstance(c, list) else 'struct'}:"
-            yield from _features(c[0] if isinstance(c, list) else c, indent + "  ")
-
-
-def _yaml(text: str) -> str:
-    """A text as YAML in double quotes; printable, so that JSON's form of it is YAML's too."""
-    return json.dumps(one_line(text, 200), ensure_ascii=False)
 
 
 # ---- the words
@@ -241,27 +94,68 @@ def _first_words(settings: Export, census: Census) -> Iterator[str]:
             "Rejected answers are among them, so that training on all can be compared with training on what was"
             " accepted: `accepted` and `reason` say which is which."
         )
-    if census.quoting_marks:
+    if settings.which == "selected" and census.accepted < census.rows:
         yield ""
         yield (
-            f"**{census.quoting_marks:,} rows quote the marks around a chain in their text**; a reader may cut them"
-            ' there. `reasoning = "apart"` keeps chain and answer in fields of their own.'
+            f"**{census.rows - census.accepted:,} of them were not accepted**: they were selected from all answers that"
+            ' ended by themselves (`pool = "all"`). `accepted` and `reason` say which they are.'
+        )
+    if n := census.quoting_marks:
+        yield ""
+        yield (
+            f"**{n:,} {'row quotes' if n == 1 else 'rows quote'} the marks around a chain in their text**; a reader may"
+            ' cut them there. `reasoning = "apart"` keeps chain and answer in fields of their own.'
         )
 
 
-def _stages(report: Report, census: Census) -> Iterator[tuple[str, str]]:
+def _stages(
+    config: Mapping[str, Any], report: Report, settings: Export, census: Census, chosen: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, str]]:
+    """From the questions to the rows: what each stage takes out, and what it leaves."""
     questions, attempts, traces = report["questions"], report["attempts"], report["traces"]
-    yield "questions", f"{questions['total']:,}"
-    yield "asked", f"{questions['asked']:,}"
-    yield "answered whole", f"{attempts['answered']:,}"
-    yield "reused from earlier runs", f"{attempts['reused']:,}"
+    by_student, asked = questions.get("by_student", 0), questions["asked"]
+    yield "questions", "", f"{questions['total']:,}"
+    if by_student:
+        yield _out("done by the student, so no teacher is asked", by_student, questions["total"] - by_student)
+    if unasked := questions["total"] - by_student - asked:
+        yield _out("not asked", unasked, asked)
+    yield "questions asked", "", f"{asked:,}"
+    if not config.get("imported"):
+        yield "requests sent", "", f"{attempts['sent']:,}"
+    reused = f" ({attempts['reused']:,} of them bought by an earlier run)" if attempts["reused"] else ""
+    yield f"whole answers{reused}", "", f"{traces['answers']:,}"
+    if settings.which != "all":
+        yield from _accepted(traces)
+    if settings.which == "selected" and chosen is not None:
+        yield from _selected(traces, chosen)
+    yield "**in this data set**", "", f"**{census.rows:,}**"
+
+
+def _accepted(traces: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    left = traces["answers"]
+    if waiting := left - traces["accepted"] - sum(traces["rejected"].values()):
+        left -= waiting
+        yield _out("not judged yet", waiting, left)
     for reason, n in traces["rejected"].items():
-        yield f"rejected: {cell(_spaced(reason))}", f"{n:,}"
-    yield "accepted", f"{traces['accepted']:,}"
+        left -= n
+        yield _out(f"rejected: {cell(_spaced(reason))}", n, left)
+    yield "accepted", "", f"{traces['accepted']:,}"
+
+
+def _selected(traces: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    left = traces["selected"] + sum(traces["unselected"].values())
+    if chosen["settings"].get("pool") == "all":
+        yield "answers that ended by themselves, right or wrong", "", f"{left:,}"
+    elif newer := traces["accepted"] - left:
+        yield _out("newer than the selection", newer, left)
     for reason, n in traces["unselected"].items():
-        yield f"not selected: {cell(_spaced(reason))}", f"{n:,}"
-    yield "selected", f"{traces['selected']:,}"
-    yield "**in this data set**", f"**{census.rows:,}**"
+        left -= n
+        yield _out(f"not selected: {cell(_spaced(reason))}", n, left)
+    yield "selected", "", f"{traces['selected']:,}"
+
+
+def _out(name: str, out: int, left: int) -> tuple[str, str, str]:
+    return name, f"{out:,}", f"{left:,}"
 
 
 def _contents(settings: Export, census: Census) -> Iterator[tuple[str, str]]:
@@ -296,11 +190,29 @@ def _place_of(config: Mapping[str, Any]) -> str:
     return f", at {cell(place)}" if place else ""
 
 
+PARTS_OF_COST = {
+    "accepted_usd": "on accepted answers",
+    "rejected_usd": "on rejected answers",
+    "truncated_usd": "on answers that were cut short",
+    "failed_usd": "on tries that brought no answer",
+    "judging_usd": "on the model that judges",
+    "student_usd": "on the student that tried first",
+}
+
+
 def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
     money = report["money"]
     doubt = f", and {money['in_doubt_usd']} USD in doubt" if Decimal(money["in_doubt_usd"]) else ""
+    unpriced = money["unpriced_calls"]
+    doubt += f", without {unpriced:,} calls whose cost nobody knows" if unpriced else ""
     yield "spent in all", f"{money['spent_usd']} USD{doubt} (price from: {cell(money['price_source'])})"
-    yield "an accepted trace", _usd(money["usd_per_accepted_trace"])
+    for part, amount in money["spent_on"].items():
+        if Decimal(amount):
+            yield PARTS_OF_COST.get(part, cell(_spaced(part))), f"{amount} USD"
+    yield "an accepted trace, with all that was spent", _usd(money["usd_per_accepted_trace"])
+    if census.rows and not unpriced:
+        spent = pusd(Decimal(money["spent_usd"]))
+        yield "a row of this data set, with all that was spent", _usd(usd(-(-spent // census.rows)))
     if len(several := report.get("teachers", ())) > 1:
         for t in several:
             name = f"{cell(t['model'] or 'a teacher')}, at {cell(t['base_url'] or 'this machine')}"
@@ -313,9 +225,7 @@ def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
             )
     unknown = f", without {census.without_cost:,} whose cost is not known" if census.without_cost else ""
     counted = census.rows - census.without_cost
-    yield "these rows themselves", f"{usd(census.cost_pusd)} USD{unknown}" if counted else "unknown"
-    if counted:
-        yield "one of these rows", f"{usd(-(-census.cost_pusd // counted))} USD{unknown and ', of the others'}"
+    yield "the answers in these rows alone", f"{usd(census.cost_pusd)} USD{unknown}" if counted else "unknown"
 
 
 def _judged(
@@ -331,12 +241,68 @@ def _judged(
     yield "required", ", ".join(map(cell, config.get("checks", {}).get("require", ("correct",))))
     if settings.which == "all":
         yield "reasons of those not accepted", _kinds(census, "reason", "none")
-    if settings.which != "selected":
-        yield "filters and selection", "not applied"
-    elif chosen is None:
-        yield "filters and selection", "none was run: selected is what was accepted"
+    if chosen is None:
+        none = "none was run: selected is what was accepted"
+        yield "filters and selection", none if settings.which == "selected" else "none was run"
+    elif settings.which != "selected":
+        kept = f"`selected` and `unselected` say what that of {cell(chosen['at'])} would keep"
+        yield "filters and selection", f"not applied; {kept}"
     else:
-        yield from ((cell(name), cell(_plainly(value), 1000)) for name, value in chosen.items())
+        yield from _chosen_by(chosen)
+
+
+def _chosen_by(chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    made, said = chosen["settings"], chosen["said"]
+    versions = made.get("versions") or {}
+    yield "selected at", cell(chosen["at"])
+    held = "; ".join(f"{cell(_file_name(name))}: {n:,} questions" for name, n in said.get("against", {}).items())
+    yield "held against evaluations", held or "none was named"
+    yield "filters, with their versions", _versions(versions.get("filters") or {}) or "off"
+    again, rewrite = said.get("rewritten") or {}, made.get("rewrite")
+    if rewrite is None:
+        yield "rewriting", "not recorded"
+    elif rewrite["on"]:
+        stay = again.get("refused_by_check", 0)
+        words = f"rules of version {cell(str(rewrite['version']))}: {again.get('kept', 0):,} answers rewritten"
+        yield "rewriting", f"{words}, {stay:,} left as they came, since the check did not pass them again"
+    else:
+        yield "rewriting", "off"
+    yield "selection, with the versions of its parts", _versions({k: v for k, v in versions.items() if k != "filters"})
+    yield "seed", cell(str(said.get("seed", made.get("seed"))))
+
+
+def _versions(of: Mapping[str, Any]) -> str:
+    return ", ".join(f"{cell(_spaced(name))} {cell(str(version))}" for name, version in of.items())
+
+
+def _file_name(name: str) -> str:
+    """An evaluation without the folders above it: they are nobody else's business. A built-in source stays."""
+    return PurePath(name).name if PurePath(name).is_absolute() else name
+
+
+def _settings_of_choice(settings: Export, chosen: Mapping[str, Any] | None) -> Iterator[str]:
+    """The selection as lines of RUN.toml, which would make it again."""
+    if settings.which != "selected" or chosen is None:
+        return
+    made = chosen["settings"]
+    select = {k: v for k, v in made.items() if k not in ("versions", "filters", "rewrite")}
+    select["against"] = [_file_name(str(name)) for name in select.get("against") or ()]
+    rewrite = None if made.get("rewrite") is None else {"on": made["rewrite"]["on"]}
+    sections = {"select": select, "filters": made.get("filters"), "rewrite": rewrite}
+    lines = []
+    for section, values in sections.items():
+        if values is not None:
+            lines += [f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in values.items() if v not in (None, [])), ""]
+    yield ""
+    yield "The same in a RUN.toml:"
+    yield ""
+    yield from fenced("\n".join(lines).rstrip(), "toml")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(one_line(value), ensure_ascii=False)
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 def _prompt(config: Mapping[str, Any]) -> Iterator[str]:
@@ -380,28 +346,6 @@ def _loading(settings: Export, written: Written) -> Iterator[str]:
 # ---- small forms
 
 
-def cell(text: str, most: int = 200) -> str:
-    """Text of others as one line in which nothing is markup or HTML. An address stays one: it shows where it goes."""
-    return "".join(_ESCAPED.get(c, c) for c in one_line(text, most))
-
-
-_ESCAPED = {c: f"\\{c}" for c in "\\`*_{}[]()#!|~$^"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-
-
-def fenced(text: str, language: str = "") -> Iterator[str]:
-    """A block in a fence longer than any in the text, which so cannot end it."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    yield fence + language
-    yield from ("".join(c for c in line if c.isprintable() or c == "\t") for line in re.split(r"\r\n|\r|\n", text))
-    yield fence
-
-
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> list[str]:
-    align = "---:" if head[1] == "count" else "---"
-    return [f"| {head[0]} | {head[1]} |", f"| --- | {align} |", *(f"| {name} | {value} |" for name, value in rows)]
-
-
 def _kinds(census: Census, name: str, nothing: str = "not recorded") -> str:
     """A column's values, the commonest first, each with its rows."""
     known, of = census.known(name), census.kinds.get(name, Counter())
@@ -422,10 +366,6 @@ def _spread(values: Sequence[int]) -> str:
     ordered = sorted(values)
     at = [ordered[min(len(ordered) - 1, int(len(ordered) * q))] for q in (0.5, 0.95)]
     return f"mean {sum(ordered) / len(ordered):,.0f}, median {at[0]:,}, 95% up to {at[1]:,}"
-
-
-def _plainly(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _spaced(reason: str) -> str:

@@ -18,12 +18,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harvest.card import Census, Written, card
+from harvest.card import card
+from harvest.card_header import Written
+from harvest.census import Census
 from harvest.checks import split_at_final_box
 from harvest.config import Export, faults
 from harvest.errors import ConfigError, InputError
 from harvest.money import usd
+from harvest.passes import NewestPass
 from harvest.prompt import Prompt
+from harvest.rewrite import VERSION as REWRITE_VERSION
 from harvest.rewrite import rewritten
 from harvest.run import write_whole
 from harvest.shards import Shards
@@ -66,9 +70,11 @@ PROVENANCE: Columns = {
     "usage": {"input_tokens": N, "cached_input_tokens": N, "output_tokens": N, "reasoning_tokens": N},
     "cost_usd": T,
     "verdicts": [{"check": T, "version": T, "passed": B, "detail": T, "share": F}],
-    "accepted": B, "reason": T, "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
+    "accepted": B, "reason": T, "selected": B, "unselected": T,
+    "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
-"""What is known of a trace, after its training part. `original`: what the teacher wrote, where the row is rewritten."""
+"""What is known of a trace, after its training part. `original`: what the teacher wrote, where the row is rewritten.
+`selected` and `unselected`: what the newest selection says of it and why, in every export."""
 
 
 def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
@@ -167,6 +173,8 @@ def _known(
         ],
         "accepted": bool(r["accepted"]),
         "reason": r["reason"] or (None if r["accepted"] else NOT_JUDGED),
+        "selected": bool(r["selected"]),
+        "unselected": r["unselected"],
         "source": question.source,
         "licence": question.licence,
         "teacher_terms": teacher["terms"],
@@ -177,8 +185,13 @@ def _known(
 def rows(
     store: Store, run_id: int, config: Mapping[str, Any], prompt: Prompt, settings: Export, census: Census
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """(a row, its characters about) for each attempt of `settings.which`; `census` counts them as they pass."""
+    """(a row, its characters about) for each attempt of `settings.which`; `census` counts them as they pass.
+
+    Raises InputError where a text was rewritten by other rules than today's: it would not be the one that was checked.
+    """
     body, question = None, None
+    if settings.which == "selected":
+        _refuse_other_rules(store.newest_pass(run_id), config["name"])
     for r in store.answered_attempts(run_id, settings.which):
         if question is None or r["question_body"] != body:
             body, question = r["question_body"], Question.model_validate_json(r["question_body"])
@@ -195,6 +208,15 @@ def rows(
             # A chain that is left out of the messages on purpose must not look as if it had been lost.
             row |= _renamed(known | {"reasoning": None} if settings.reasoning == "none" else known, settings)
         yield row, 2 * (len(reasoning or "") + len(answer) + len(question.question))
+
+
+def _refuse_other_rules(newest: NewestPass | None, name: str) -> None:
+    by = (newest.settings.get("rewrite") or {}).get("version") if newest is not None else None
+    if by is not None and by != REWRITE_VERSION:
+        raise InputError(
+            f"run {name!r}: its selection was rewritten by rules of version {by}, and today's are {REWRITE_VERSION}, so"
+            f" the texts would not be those that were checked: `python -m harvest select {name}` makes it anew"
+        )
 
 
 def export(
@@ -229,7 +251,7 @@ def export(
             write_whole(part / name, text)
         size = sum((part / name).stat().st_size for name in files)
         written = Written(to.name, files, size, columns)
-        chosen = _chosen(store, run_id, config)
+        chosen = _chosen(store, run_id)
         write_whole(part / "README.md", card(config, report, settings, census, written, chosen, version=_version()))
         _put_in_place(part, to)
     finally:
@@ -237,21 +259,10 @@ def export(
     return census
 
 
-def _chosen(store: Store, run_id: int, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the newest pass of selection was made of, for the card; None before the first."""
+def _chosen(store: Store, run_id: int) -> dict[str, Any] | None:
+    """What the newest pass of selection was made of and what it said, for the card; None before the first."""
     newest = store.newest_pass(run_id)
-    if newest is None:
-        return None
-    made_of = {name: value for name, value in newest.settings.items() if value or value is not False and value == 0}
-    filters = {name: value for name, value in config.get("filters", {}).items() if value not in (False, 0)}
-    again = newest.said.get("rewritten", {})
-    return {
-        "selection made at": newest.at,
-        **{f"selection: {name.replace('_', ' ')}": value for name, value in made_of.items() if name != "versions"},
-        "versions of selection and filters": made_of.get("versions"),
-        "filters": filters or "off",
-        "rewriting": again if config.get("rewrite", {}).get("on") else "off",
-    }
+    return None if newest is None else {"at": newest.at, "settings": newest.settings, "said": newest.said}
 
 
 def export_settings(config: Mapping[str, Any], given: Mapping[str, Any]) -> Export:

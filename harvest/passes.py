@@ -143,10 +143,12 @@ class Passes:
     def outcome_of(self, run_id: int, attempt_id: int) -> dict[str, Any] | None:
         """What the newest pass said of one attempt, with the question and sample of what has its place."""
         row = self.db.execute(
-            "SELECT selection_outcome.reason, instead, detail, rewritten, question.name AS instead_question,"
-            " attempt.sample AS instead_sample FROM selection_outcome LEFT JOIN attempt ON attempt.id = instead"
-            " LEFT JOIN question ON question.id = attempt.question_id WHERE attempt_id = :attempt AND selection_id ="
-            " (SELECT max(id) FROM selection WHERE run_id = :run)",
-            {"run": run_id, "attempt": attempt_id},
+            "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN NOT (:any OR of.accepted = 1)"
+            " THEN :since END AS reason, instead, detail, rewritten, question.name AS instead_question,"
+            " attempt.sample AS instead_sample FROM selection_outcome AS outcome JOIN attempt AS of"
+            " ON of.id = outcome.attempt_id LEFT JOIN attempt ON attempt.id = instead"
+            " LEFT JOIN question ON question.id = attempt.question_id"
+            " WHERE outcome.attempt_id = :attempt AND selection_id = :pass",
+            {"attempt": attempt_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id),
         ).fetchone()
         return None if row is None else dict(row)

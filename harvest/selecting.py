@@ -113,12 +113,23 @@ def select_run(
     if not dry_run:
         told(0, None, "writing")
         with store.transaction():
-            kept = of.settings.model_dump(mode="json") | {"versions": of.versions}
+            kept = of.settings.model_dump(mode="json") | {"versions": of.versions} | made_with(of.config)
             if config is not None:
                 store.put_settings(run_id, config)
             store.put_pass(run_id, of.key, kept, said, _outcomes(candidates, outcome, faults, more, rows), now())
         _tidy(folder, run_id, {of.attempts_key, of.questions_key})
     return said | {"new": True}
+
+
+def made_with(config: Mapping[str, Any]) -> dict[str, Any]:
+    """[filters] and [rewrite] as a pass goes by them, and the version of the rules of rewriting, for who reads it
+    later."""
+    filters = Filters.model_validate(config.get("filters", {}))
+    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
+    return {
+        "filters": filters.model_dump(mode="json"),
+        "rewrite": rewrite.model_dump(mode="json") | {"version": REWRITE_VERSION if rewrite.on else None},
+    }
 
 
 def _input(store: Store, run_id: int, settings: Select, config: dict[str, Any]) -> Input:
@@ -151,17 +162,18 @@ def _input(store: Store, run_id: int, settings: Select, config: dict[str, Any]) 
 
 def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None) -> dict[str, Any]:
     """A run's settings with `--select.key value` (and of [filters] and [rewrite]) put over them; under a preset those
-    of [select] are the preset's own. Raises ConfigError with a line for each fault."""
+    of [select] are the preset's own, and the evaluations that the run is held against stay. Raises ConfigError with a
+    line for each fault."""
     sections: dict[str, dict[str, Any]] = {name: dict(config.get(name) or {}) for name in Sections.model_fields}
     if preset is not None:
-        sections["select"] = {"preset": preset}
+        sections["select"] = _under_preset(preset, sections["select"])
     for key, text in overrides:
         section, _, name = key.partition(".")
         if section not in sections:
             raise ConfigError(f"--{key}: select takes settings of [select], [filters] and [rewrite] alone")
         value = parse_value(text)
         if name == "preset":
-            sections["select"] = {"preset": value}
+            sections["select"] = _under_preset(value, sections["select"])
         elif name == "against":
             listed = value if isinstance(value, list) else [value]
             sections[section][name] = [
@@ -175,6 +187,16 @@ def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]],
         return {**config, **Sections.model_validate(sections).model_dump(mode="json")}
     except ValidationError as e:
         raise ConfigError("\n".join(faults(e))) from None
+
+
+def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    """[select] of a preset alone, held against what it was before and what the preset names: to choose otherwise must
+    not let the questions of an evaluation in."""
+    try:
+        own = Select.model_validate({"preset": name}).against
+    except ValidationError:
+        return {"preset": name}  # refused with the rest
+    return {"preset": name, "against": list(dict.fromkeys((*before.get("against", ()), *own)))}
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:

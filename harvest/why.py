@@ -9,10 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from harvest import prompt as prompts
 from harvest.checks import CHECKS
+from harvest.export import candidate_of
 from harvest.filters.required import required_by
 from harvest.ladder import teachers_of
 from harvest.money import usd
+from harvest.rewrite import Rewritten, rewritten
 from harvest.ruling import JUDGE, JUDGE_VERSION, REFUSED_BY
 from harvest.trace import STUDENT, Reply
 
@@ -67,6 +70,7 @@ UNSELECTED = {
     "difficulty": "its question is not of the difficulty that is wanted",
     "answers_per_question": "its question has answers enough",
     "not_chosen": "others were drawn",
+    "rejected_since": "it was selected, and a later verdict rejects it",
 }
 """Why an accepted attempt is not selected; all else are filters."""
 
@@ -98,6 +102,9 @@ def story_json(story: dict[str, Any]) -> dict[str, Any]:
                     for v in a["verdicts"]
                 ],
                 "selection": a["selection"],
+                "rewritten": None
+                if (trained := as_trained(story, a)) is None
+                else {"reasoning": trained.reasoning, "answer": trained.answer},
                 "reasoning": a["reply"].reasoning if a["reply"] else None,
                 "answer": a["reply"].answer if a["reply"] else None,
                 "finish_reason": a["reply"].finish_reason if a["reply"] else None,
@@ -158,6 +165,20 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
         if (said := attempt["selection"]) is not None:
             yield _row("selected" if said["reason"] is None else "not selected", _selection(said))
         yield from _reply(attempt["reply"], full)
+        if (trained := as_trained(story, attempt)) is not None:
+            if trained.reasoning:
+                yield from _text("trained chain", trained.reasoning, full)
+            yield from _text("trained", trained.answer, full)
+
+
+def as_trained(story: Mapping[str, Any], attempt: Mapping[str, Any]) -> Rewritten | None:
+    """The text that rules made of an answer, where the newest selection keeps it in place of what came."""
+    if attempt["selection"] is None or not attempt["selection"]["rewritten"] or attempt["reply"] is None:
+        return None
+    settings = story["settings"]
+    prompt = prompts.parse(settings["prompt_text"], "prompt", "the run's prompt")
+    of = candidate_of(attempt["id"], attempt["sample"], story["question"], attempt["reply"], settings, prompt)
+    return rewritten(of)
 
 
 def who_of(story: Mapping[str, Any], place: int) -> str | None:
@@ -194,9 +215,9 @@ def _headline(n: int, of: int, a: Mapping[str, Any], who: str = "") -> Text:
 
 def _selection(said: Mapping[str, Any]) -> str:
     """What the newest pass of selection said of an attempt."""
-    rewritten = ", rewritten" if said["rewritten"] else ""
+    again = ", rewritten" if said["rewritten"] else ""
     if said["reason"] is None:
-        return f"it is trained on{rewritten}"
+        return f"it is trained on{again}"
     words = [UNSELECTED.get(said["reason"], f"the filter {_safe(said['reason']).replace('_', ' ')} refuses it")]
     if said["instead_question"] is not None:
         words.append(f"sample {said['instead_sample']} of {_safe(said['instead_question'])} has its place")

@@ -1,6 +1,7 @@
 """Exports as their readers see them: every layout, both formats, shards, hostile text, and a stop in the middle."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from finetune.faults import RowFault
 from finetune.render import LAYOUTS as MARKS_OF_FINETUNE
 from finetune.render import turn
 from harvest.config import Export, load
-from harvest.errors import ConfigError
+from harvest.errors import ConfigError, InputError
 from harvest.session import write_export
 from harvest.shards import Shards
 from harvest.store import Store
+from harvest.trace import Outcome, Verdict
 from harvest.training_layouts import LAYOUTS, MARKS, training_columns, training_part
 from harvest.untrusted import clean
 
@@ -357,7 +359,82 @@ def test_the_selected_are_what_the_newest_selection_kept_and_a_rewritten_row_has
     assert "Sure" not in content
     assert "\\boxed{3}" in content
     text = (imports.folder / "chosen/README.md").read_text()
-    assert "| not selected: repetition | 1 |" in text
+    assert "| not selected: repetition | 1 | 1 |" in text
     assert "| rewritten by rules | 1 rows" in text
-    assert "| selection: seed | 0 |" in text
-    assert "| filters and selection | not applied |" in (imports.folder / "out/README.md").read_text()
+    assert "| seed | 0 |" in text
+    assert "| filters and selection | not applied;" in (imports.folder / "out/README.md").read_text()
+    assert [came[q]["unselected"] for q in ("q1", "q2")] == [None, "repetition"]
+    told, _ = imports.run("why", "r", "q1")
+    assert "it is trained on, rewritten" in told
+    assert [line_.split("│")[1].strip() for line_ in told.splitlines() if " trained  " in line_]
+    story = json.loads(imports.run("why", "r", "q1", "--json")[0])
+    assert story["attempts"][0]["rewritten"] == {k: kept[k] for k in ("reasoning", "answer")}
+
+
+def test_what_a_later_verdict_rejects_is_not_selected_and_what_came_later_is_told(imports: Imports) -> None:
+    """Between a pass and the next one: the export is never wider than what is accepted."""
+    imports.take(imports.file("a.jsonl", [line(i) for i in range(3)]))
+    with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
+        run_id = store.run_id("r")
+        first, second = (r["attempt_id"] for r in list(store.answered_attempts(run_id, "selected"))[:2])
+        verdict = Verdict(check="math", version="9", outcome=Outcome.WRONG, detail="found out")
+        store.put_verdicts(first, [verdict], False, "wrong", "2026-01-01T00:00:00.000Z")
+        newest = store.newest_pass(run_id)
+        assert newest is not None
+    assert exported(imports, which="selected") == 2
+    report = json.loads(imports.run("report", "r", "--json")[0])
+    assert report["traces"]["selected"] == 2
+    assert report["traces"]["unselected"] == {"rejected_since": 1}
+    assert any("rejected since: 1. `python -m harvest select r`" in words for words in report["warnings"])
+    assert "| not selected: rejected since | 1 | 2 |" in (imports.folder / "out/README.md").read_text()
+    assert "it was selected, and a later verdict rejects it" in imports.run("why", "r", "q0")[0]
+    with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
+        store.put_pass(run_id, "k", newest.settings, newest.said, [(second, None, None, None, False)], newest.at)
+    assert exported(imports, which="selected") == 1
+    report = json.loads(imports.run("report", "r", "--json")[0])
+    assert any("accepted after the newest selection: 1. " in words for words in report["warnings"])
+    assert "| newer than the selection | 1 | 1 |" in (imports.folder / "out/README.md").read_text()
+    imports.run("select", "r")
+    report = json.loads(imports.run("report", "r", "--json")[0])
+    assert report["traces"]["selected"] == 2
+    assert not any("newest selection" in words for words in report["warnings"])
+
+
+def test_a_selection_from_all_answers_has_rejected_ones_and_says_so(imports: Imports) -> None:
+    imports.take(imports.file("a.jsonl", [line(1), line(2, "It is \\boxed{0}")]))
+    imports.run("select", "r", "--select.pool", "all")
+    assert exported(imports, which="selected") == 2
+    assert [(v["accepted"], v["selected"]) for v in read_back(imports.folder / "out")] == [(True, True), (False, True)]
+    assert "**1 of them were not accepted**" in (imports.folder / "out/README.md").read_text()
+
+
+def test_a_text_that_other_rules_had_rewritten_is_not_written_as_if_it_were_that_one(imports: Imports) -> None:
+    bought(imports, 1)
+    with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
+        run_id = store.run_id("r")
+        newest = store.newest_pass(run_id)
+        assert newest is not None
+        settings = newest.settings | {"rewrite": {"on": True, "version": "0"}}
+        store.put_pass(run_id, "other", settings, newest.said, [], "2026-01-01T00:00:00.000Z")
+    with pytest.raises(InputError, match="harvest select r"):
+        exported(imports, which="selected")
+    assert not list(imports.folder.glob("*out*"))
+    assert exported(imports) == 1, "what was accepted is as it came"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_full_disk_is_one_line_and_leaves_the_old_one_whole(imports: Imports, form: str) -> None:
+    bought(imports, 3)
+    exported(imports)
+    whole = {p.name: p.read_bytes() for p in (imports.folder / "out").iterdir()}
+    noise = {i: os.urandom(40_000).hex() for i in range(3, 12)}
+    imports.take(imports.file("b.jsonl", [line(i, f"{n} \\boxed{{{2 * i + 1}}}") for i, n in noise.items()]))
+    command = [sys.executable, "-m", "harvest", "export", "r", "--which", "accepted", "--format", form]
+    command += ["--store", f"sqlite:///{imports.store}", "--to", str(imports.folder / "out")]
+    limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *command]
+    done = subprocess.run(limited, env=imports.env, cwd=imports.folder, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written: File too large" in done.stderr
+    assert {p.name: p.read_bytes() for p in (imports.folder / "out").iterdir()} == whole
+    assert not list(imports.folder.glob(".out*"))

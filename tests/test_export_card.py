@@ -3,6 +3,7 @@ markup."""
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,30 @@ from huggingface_hub import DatasetCard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from test_export import exported
+from test_export import exported, loaded
 from test_import import Imports, completion, imports, line
 from test_report import Endpoints, Places
 
-from harvest.card import Census, Written, card, cell
+from harvest.card import card
+from harvest.card_header import Written
+from harvest.census import Census
 from harvest.config import Export
 from harvest.export import columns_of
+from harvest.markup import cell
+from harvest.store import Store
 
 __all__ = ["imports"]  # the fixture
 
 REPORT: dict[str, Any] = {
     "questions": {"total": 9, "asked": 8},
-    "attempts": {"answered": 7, "reused": 1},
-    "traces": {"accepted": 4, "selected": 3, "rejected": {"wrong": 3}, "unselected": {"near_duplicate": 1}},
+    "attempts": {"sent": 11, "reused": 1},
+    "traces": {
+        "answers": 8, "accepted": 4, "selected": 2, "rejected": {"wrong": 3},
+        "unselected": {"repetition": 1, "near_duplicate": 1},
+    },
     "money": {
         "spent_usd": "1.20", "in_doubt_usd": "0.30", "price_source": "config", "usd_per_accepted_trace": "0.30",
+        "unpriced_calls": 0, "spent_on": {"accepted_usd": "1.00", "rejected_usd": "0.20", "truncated_usd": "0.00"},
     },
 }  # fmt: skip
 CONFIG: dict[str, Any] = {
@@ -43,7 +52,7 @@ def row(**more: Any) -> dict[str, Any]:
     """The columns that a card counts."""
     return {
         "domain": "maths", "difficulty": None, "source": None, "licence": "MIT", "teacher_terms": None, "reason": None,
-        "original": None, "usage": {"reasoning_tokens": 10}, "cost_usd": "0.10", "verdicts": [],
+        "original": None, "accepted": True, "usage": {"reasoning_tokens": 10}, "cost_usd": "0.10", "verdicts": [],
         "teacher": {"model": "m", "served_model": "m-1", "served_by": None},
     } | more  # fmt: skip
 
@@ -91,7 +100,11 @@ def test_nothing_that_others_wrote_is_markup(words: list[str]) -> None:
              "served_by": served}, verdicts=[{"check": domain, "version": licence, "passed": True}])],
         config={"prompt_text": prompt, "name": model, "prompt": folder,
                 "teacher": {"base_url": place, "local": None, "model": model}},
-        folder=folder, chosen={"filters": {domain: licence}, "seed": 1},
+        folder=folder, chosen={
+            "at": prompt, "settings": {"preset": model, "against": [place], "versions": {"filters": {domain: licence}},
+            "filters": {"language": served}, "rewrite": {"on": True, "version": terms}},
+            "said": {"against": {place: 3}, "seed": 1, "rewritten": {}},
+        },
     )  # fmt: skip
     data = header(text)
     assert set(data) == set(header(card_of([row()]))) | {k for k in data if k in ("license_name", "license_link")}
@@ -101,6 +114,7 @@ def test_nothing_that_others_wrote_is_markup(words: list[str]) -> None:
     tags = set(re.findall(r"</?([a-zA-Z][a-zA-Z0-9]*)", outside_of_code))
     assert tags <= {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "strong", "pre"}, tags
     assert html.count("<h2>") == 7
+    assert html.count("<pre>") >= 5
     assert html.count("<table>") == 5
 
 
@@ -130,11 +144,19 @@ def test_every_count_of_the_report_and_of_the_rows_is_in_it() -> None:
     rows = [row(usage={"reasoning_tokens": n}, cost_usd="0.02", difficulty="hard") for n in (10, 20, 90)]
     rows += [row(usage={"reasoning_tokens": None}, cost_usd=None, licence=None, teacher_terms="no training")]
     rows[0]["verdicts"] = [{"check": "math", "version": "3", "passed": True}]
-    text = card_of(rows, chosen={"seed": 7, "versions": {"filters": {"loops": 2}}})
+    settings = {
+        "pool": "accepted", "seed": 7, "traces": None, "against": ["/home/me/secret/aime.jsonl"],
+        "versions": {"select": "1", "filters": {"leaked_gold": 2}}, "filters": {"meta": False, "language": "en"},
+        "rewrite": {"on": True, "version": "4"},
+    }  # fmt: skip
+    said = {"seed": 7, "against": {"/home/me/secret/aime.jsonl": 30}, "rewritten": {"kept": 5, "refused_by_check": 1}}
+    text = card_of(rows, chosen={"at": "2026-11-27", "settings": settings, "said": said})
+    assert "secret" not in text
     for line_ in (
-        "| questions | 9 |", "| asked | 8 |", "| answered whole | 7 |", "| reused from earlier runs | 1 |",
-        "| rejected: wrong | 3 |", "| accepted | 4 |", "| not selected: near duplicate | 1 |", "| selected | 3 |",
-        "| **in this data set** | **4** |",
+        "| questions |  | 9 |", "| not asked | 1 | 8 |", "| questions asked |  | 8 |", "| requests sent |  | 11 |",
+        "| whole answers (1 of them bought by an earlier run) |  | 8 |", "| not judged yet | 1 | 7 |",
+        "| rejected: wrong | 3 | 4 |", "| accepted |  | 4 |", "| not selected: repetition | 1 | 3 |",
+        "| not selected: near duplicate | 1 | 2 |", "| selected |  | 2 |", "| **in this data set** |  | **4** |",
         "| tokens of a chain | mean 40, median 20, 95% up to 90; the endpoint sent a count for 3 rows |",
         "| characters of a chain | mean 9, median 9, 95% up to 9 |",
         "| difficulty | hard: 3; not recorded: 1 |",
@@ -142,12 +164,36 @@ def test_every_count_of_the_report_and_of_the_rows_is_in_it() -> None:
         "| terms on training with the answers | no training: 1; not recorded: 3 |",
         "| providers that answered | not recorded |",
         "| spent in all | 1.20 USD, and 0.30 USD in doubt (price from: config) |",
-        "| an accepted trace | 0.30 USD |",
-        "| these rows themselves | 0.06 USD, without 1 whose cost is not known |",
+        "| on rejected answers | 0.20 USD |",
+        "| an accepted trace, with all that was spent | 0.30 USD |",
+        "| a row of this data set, with all that was spent | 0.30 USD |",
+        "| the answers in these rows alone | 0.06 USD, without 1 whose cost is not known |",
         "| checks, with their versions | math 3: 1 passed, 0 not |",
+        "| held against evaluations | aime.jsonl: 30 questions |",
+        "| filters, with their versions | leaked gold 2 |",
+        "| rewriting | rules of version 4: 5 answers rewritten, 1 left as they came, since the check did not pass them"
+        " again |",
         "| seed | 7 |",
+        '[select]\npool = "accepted"\nseed = 7\nagainst = ["aime.jsonl"]\n',
+        '[filters]\nmeta = false\nlanguage = "en"\n\n[rewrite]\non = true\n```',
     ):  # fmt: skip
         assert line_ in text, f"{line_}\n{text.partition('# r')[2]}"
+
+
+def test_what_was_not_done_is_said_plainly() -> None:
+    """An export of all, of what was accepted, and one of a selection from right and wrong answers."""
+    made = {"at": "then", "settings": {"pool": "all"}, "said": {}}
+    everything = card_of([row(accepted=False, reason="wrong")], Export(which="all"), chosen=made)
+    assert "| whole answers (1 of them bought by an earlier run) |  | 8 |\n| **in this data set** |" in everything
+    assert "not applied; `selected` and `unselected` say" in everything
+    assert "[select]" not in everything
+    accepted = card_of([row()], Export(which="accepted"))
+    assert "| accepted |  | 4 |\n| **in this data set** |" in accepted
+    assert "| filters and selection | none was run |" in accepted
+    chosen = card_of([row(accepted=False, reason="wrong"), row()], chosen=made)
+    assert "**1 of them were not accepted**" in chosen
+    assert "| answers that ended by themselves, right or wrong |  | 4 |" in chosen
+    assert "selected is what was accepted" in card_of([row()])
 
 
 def test_domains_without_end_are_counted_and_not_kept() -> None:
@@ -188,7 +234,7 @@ def test_the_card_of_a_run_is_one_that_the_hub_takes(endpoint: Endpoints, place:
     assert splits == [{"name": "train", "num_bytes": (folder / "train.jsonl").stat().st_size, "num_examples": 3}]
     features = datasets.Features._from_yaml_list(found.dataset_info["features"])
     assert set(features) == set(written[0])
-    for words in ("| rejected: wrong | 1 |", "allowed: 3", "sums: 3", "ours: 3", "Apache-2.0: 3"):
+    for words in ("| rejected: wrong | 1 | 3 |", "allowed: 3", "sums: 3", "ours: 3", "Apache-2.0: 3"):
         assert words in text
     assert "step by step" in text, "the prompt's own words"
 
@@ -197,8 +243,45 @@ def test_what_was_imported_has_a_card_too(imports: Imports) -> None:
     imports.take(imports.file("a.jsonl", [line(1, completion("\\boxed{3}", reasoning="a </think> b"))]))
     assert exported(imports) == 1
     text = (imports.folder / "out/README.md").read_text()
-    assert "**1 rows quote the marks" in text
+    assert "**1 row quotes the marks" in text
     assert "bought elsewhere" in text
     assert "some-reasoner: 1" in text
     _, err = imports.run("export", "r", "--to", imports.folder / "out", "--which", "accepted")
     assert "1 of 1 rows quote the marks" in err
+
+
+def test_the_counts_of_the_card_are_those_of_the_report_the_store_and_the_files(imports: Imports) -> None:
+    """Every stage takes something out here; each count is added up from the attempts themselves."""
+    held_out = imports.file("held-out.jsonl", [{"question": "What is 1 + 2?", "answer": "3"}])
+    loop = completion("\\boxed{21}", reasoning="The same thing again and again. " * 300)
+    rows = [
+        *(line(i, licence="MIT", difficulty="hard", domain=f"d{i % 2}") for i in range(8)),
+        line(3, " The sum is  \\boxed{7}", licence="MIT", difficulty="hard", domain="d1", custom_id="again"),
+        line(8, "It is \\boxed{0}", licence="MIT"), line(9, licence="MIT", difficulty="easy"), line(10, loop),
+    ]  # fmt: skip
+    imports.take(imports.file("a.jsonl", rows))
+    words = ["--select.against", str(held_out), "--select.difficulty", "hard", "--select.traces", "4", "--json"]
+    said = json.loads(imports.run("select", "r", *words, "--select.balance", "domains")[0])
+    assert exported(imports, which="selected") == 4
+    report = json.loads(imports.run("report", "r", "--json")[0])
+    with Store.open(f"sqlite:///{imports.store}") as store:
+        stored = list(store.answered_attempts(store.run_id("r"), "all"))
+    in_store: Counter[str] = Counter(r["unselected"] for r in stored if r["accepted"] and not r["selected"])
+    unselected = {"repetition": 1, "exact_duplicate": 1, "contaminated": 1, "difficulty": 1, "not_chosen": 3}
+    assert dict(in_store) == report["traces"]["unselected"] == said["unselected"] == unselected
+    text = (imports.folder / "out/README.md").read_text()
+    stages = [tuple(c.strip() for c in r.strip("|").split("|")) for r in text.splitlines() if r.count("|") == 4][2:]
+    assert stages == [
+        ("questions", "", "11"), ("questions asked", "", "11"), ("whole answers", "", f"{len(stored)}"),
+        ("rejected: wrong", "1", "11"), ("accepted", "", "11"), ("not selected: repetition", "1", "10"),
+        ("not selected: exact duplicate", "1", "9"), ("not selected: contaminated", "1", "8"),
+        ("not selected: difficulty", "1", "7"), ("not selected: not chosen", "3", "4"), ("selected", "", "4"),
+        ("**in this data set**", "", "**4**"),
+    ]  # fmt: skip
+    written = loaded(imports.folder / "out")
+    assert len(written) == report["traces"]["selected"] == sum(r["selected"] for r in stored)
+    assert all(r["accepted"] and r["selected"] and r["unselected"] is None for r in written)
+    assert "domains | d0: 2; d1: 2 |" in text
+    assert str(imports.folder) not in text, "where the evaluation lies is nobody else's business"
+    dry = json.loads(imports.run("select", "r", "--preset", "sky-t1", "--dry-run", "--json")[0])
+    assert dry["unselected"]["contaminated"] == 1, "another preset is held against the same evaluations"
