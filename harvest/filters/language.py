@@ -7,27 +7,28 @@ language needs, passes.
 """
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 
 from harvest.config import Filters
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading, plain
-from harvest.filters.words import NAMES, WORDS
+from harvest.filters.words import ENGLISH_ELSEWHERE, NAMES, WORDS
 
-PASSAGES = ((12, 5, 4, 5.0), (36, 8, 5, 2.0))
-"""Words in a row; how many of them are other languages' commonest, how many different ones, and how many times as many
-as of its own: a sentence, and a paragraph of a language that does with few such words."""
+RUNS = ((3, 3, 3, 0), (4, 6, 4, 0), (5, 12, 4, 1), (8, 36, 5, 4))
+"""Of words in a row that are another language's commonest: how many, within how many words, how many different ones,
+and at most how many of its own language's between them: a few words, a sentence, a paragraph."""
 OWN_SHARE, OWN_DIFFERENT = 0.08, 3
 """What makes a text be in a language: of its words, and how many different ones."""
 
 MUCH = 8_000
 """Characters that tell what language a text is in."""
-SHORT = 12
-"""Words of a text of which three are enough."""
 LEAST_DIFFERENT = 3
 """Of a whole text: with fewer of other languages' words there is nothing to look for."""
+ENGLISH_SHARE, ENGLISH_WORDS = 0.04, 20
+"""A chain of so many long words, of which fewer than that share is among the commonest of English, is not English."""
 
 _SCRIPTS = {
     "han": "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff",
@@ -56,10 +57,10 @@ _GREEK = re.compile("[" + _SCRIPTS["greek"] + "]{4}")
 _ASCII = bytes(range(128))
 _GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{4,}")
 _LEAST_RUN = {"han": 2, "kana": 2, "hangul": 2, "thai": 4, "greek": 4}
-_LEAST_LETTERS = 3
+_LEAST_LETTERS = 2
 _QUOTED = re.compile(
     "[\"“„«「『][^\"“”„«»「」『』\n]{1,120}[\"”“»」』]|(?<!\\w)['‘‚][^'‘’‚\n]{1,120}['’](?!\\w)"
-    "|[(（][^()（）\n]{1,120}[)）]|`[^`\n]{1,120}`"
+    "|[(（][^()（）\n]{1,20}[)）]|`[^`\n]{1,120}`"
 )
 _ABOUT_LANGUAGE = re.compile(
     r"\b(?:translat\w*|languages?|linguistic\w*|vocabulary|alphabet|kanji|hiragana|katakana|pinyin|hanzi|cyrillic|idiom"
@@ -68,6 +69,12 @@ _ABOUT_LANGUAGE = re.compile(
     re.IGNORECASE,
 )
 _BY_NAME = {name: code for code, name in NAMES.items() if code != "en"}
+_IN_ENGLISH = re.compile(
+    r"\b(?:in english|auf englisch|en anglais|en inglés|in inglese|em inglês|in het engels|på engelska|på engelsk"
+    r"|po angielsku|по-английски)\b|用英[语文語]|英語で|영어로",
+    re.IGNORECASE,
+)
+_TRANSLATES = re.compile(r"\btranslat\w*|\b(?:say|write|put|answer|reply|respond)\b[^.?!\n]{0,60}\bin\b", re.IGNORECASE)
 _NAMED = re.compile(rf"\b(?:{'|'.join(_BY_NAME)})\b", re.IGNORECASE)
 _ALL = frozenset(NAMES)
 _CODES: dict[str, list[str]] = {}
@@ -75,33 +82,39 @@ for _code, _words in WORDS.items():
     for _word in _words:
         _CODES.setdefault(_word, []).append(_code)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_WORD_OR_STOP = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|[.!?:;…|(\n]")
 
 
 def language(reading: Reading, settings: Filters) -> str | None:
     question = reading.question.question
     wanted = settings.language if settings.language != "question" else None
     own = wanted or language_of(question) or language_of(reading.asked) or by_words(reading.chain)
-    if (found := _fault(reading, own, frozenset())) is None:
+    if (found := _fault(reading, own, frozenset(), 0.5)) is None:
         return None
     about = _languages_in(question, reading.question_plain, own)
-    return _fault(reading, own, about) if about else found
+    most = 1.0 if _TRANSLATES.search(question) or _IN_ENGLISH.search(question) else 0.5
+    return _fault(reading, own, about, most) if about else found
 
 
-def _fault(reading: Reading, own: str | None, about: frozenset[str]) -> str | None:
-    """`about` are languages that may be half of the chain, and all of the answer."""
-    for where, text, low, words, share in (
-        ("chain", reading.chain_prose, reading.chain_plain, reading.chain_vocabulary, 0.5),
-        ("answer", reading.answer_prose, reading.answer_plain, reading.answer_words, 1.0),
+def _fault(reading: Reading, own: str | None, about: frozenset[str], share: float) -> str | None:
+    """`about` are languages that may be so much of the chain, and all of the answer."""
+    for where, prose, vocabulary, most in (
+        ("chain", reading.chain_prose, reading.chain_vocabulary, share),
+        ("answer", reading.answer_prose, reading.answer_vocabulary, 1.0),
     ):
-        if found := _other_script(text, own, about, share) or _other_words(words, low, own, about, share):
+        if found := _other_script(prose, own, about, most) or _other_words(vocabulary, prose, own, about, most):
             return f"the {where} {found}"
+    if own == "en" and about != _ALL and _is_not_english(reading):
+        return "the chain does not read as English"
     return None
 
 
 def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
     """The languages that a question is about, as far as its words tell: those that it names ("a Turkish restaurant" is
-    Turkish too) or has letters of; all, where it speaks of translating or the like, or has foreign words itself."""
-    if _ABOUT_LANGUAGE.search(question):
+    Turkish too), asks for or has letters of; all, where it speaks of translating or the like, or has foreign words
+    itself."""
+    asks_english = own != "en" and _IN_ENGLISH.search(question)
+    if _ABOUT_LANGUAGE.search(question) or asks_english:
         return _ALL
     if own is not None and len(_foreign_to(own).intersection(low.split())) >= 2:
         return _ALL
@@ -116,9 +129,18 @@ def language_of(text: str) -> str | None:
     latin = sum(map(str.isalpha, text[:MUCH])) - letters.total()
     if script == "han" and letters["kana"] > most / 10:
         return "ja"
+    if script in ("han", "kana") and latin >= 2 * most and _is_sentence(text, "en"):
+        return "en"
     if script and most > (0.15 if script in ("han", "kana") else 0.4) * (most + latin):
         return _OF_SCRIPT[script]
     return by_words(text)
+
+
+def _is_sentence(text: str, code: str) -> bool:
+    """Whether a short text with a foreign word in it ("What does 一期一会 mean?") is in this language."""
+    words = _WORD.findall(plain(text[:MUCH]))
+    found = [word for word in words if word in WORDS[code]]
+    return len(set(found)) >= 2 and len(found) >= 0.4 * len(words)
 
 
 def by_words(text: str) -> str | None:
@@ -174,41 +196,71 @@ def _no_kana(text: str) -> str | None:
 
 
 def _other_words(
-    vocabulary: Iterable[str], text: str, own: str | None, about: frozenset[str], share: float
+    vocabulary: Collection[str], prose: str, own: str | None, about: frozenset[str], share: float
 ) -> str | None:
-    """A passage in another language of Latin letters; where the question is about languages, most of the text."""
-    foreign = _foreign_to(own)
-    if own is None or len(foreign.intersection(vocabulary)) < LEAST_DIFFERENT:
+    """Words in a row of another language of Latin letters; where the question is about languages, most of the text."""
+    if own is None or len(_foreign_to(own).intersection(vocabulary)) < LEAST_DIFFERENT:
         return None
-    words = _WORD.findall(text)
-    mine = WORDS.get(own, frozenset())
-    for size, least, different, times in PASSAGES if len(words) >= SHORT else ((SHORT, 3, 3, 9.0),):
-        passages = list(_passages(words, size))
-        others = [p for p in passages if _is_foreign(p, foreign, mine, least, different, times)]
-        if not others:
-            continue
-        found = [w for passage in others for w in passage if w in foreign]
-        code = max(WORDS, key=lambda c: (c != own) * sum(w in WORDS[c] for w in found))
-        if code not in about or len(others) > share * len(passages):
+    words = _words_of(prose)
+    runs = list(_runs(words, own))
+    for code in dict.fromkeys(code for *_, code in runs):
+        covered = set[int]().union(*(range(start, end) for start, end, c in runs if c == code))
+        if code not in about or len(covered) > share * len(words):
+            start, end = next((start, end) for start, end, c in runs if c == code)
             spoken = f"{NAMES[code].title()}, and should be in {NAMES[own].title()}"
-            return f"has a passage in {spoken}: “{' '.join(others[0][:16])}”"
+            return f"has a passage in {spoken}: “{' '.join(words[max(0, start - 1) : max(end, start + 12)])}”"
     return None
 
 
-def _is_foreign(
-    passage: Sequence[str], foreign: frozenset[str], mine: frozenset[str], least: int, different: int, times: float
-) -> bool:
-    found = [w for w in passage if w in foreign]
-    return (
-        len(found) >= least and len(set(found)) >= different and len(found) >= times * sum(w in mine for w in passage)
-    )
+def _words_of(prose: str) -> list[str]:
+    """Words in lower case, but for those with a capital within a sentence, which are names and titles."""
+    if "’" in prose:
+        prose = prose.replace("’", "'")
+    words, first = [], True
+    for word in _WORD_OR_STOP.findall(prose):
+        if word[0].isalpha():
+            words.append(word.lower() if first else word)
+            first = False
+        else:
+            first = True
+    return words
 
 
-def _passages(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """`size` words in a row, from every fourth part of it; all of a shorter text."""
-    yield words[:size]
-    for start in range(size // 2, len(words) - size // 2, size // 4):
-        yield words[start : start + size]
+def _runs(words: Sequence[str], own: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, language): where so many words of one other language stand that RUNS calls it a passage."""
+    foreign, mine = _foreign_to(own), _told_by(own)
+    marks = [n for n, word in enumerate(words) if word in foreign or (own == "en" and _is_accented(word))]
+    before = [0]
+    for word in words if len(marks) >= LEAST_DIFFERENT else ():
+        before.append(before[-1] + (word in mine))
+    for least, within, different, most in RUNS:
+        for first, last in zip(marks, marks[least - 1 :], strict=False):
+            if last - first >= within or before[last] - before[first] > most:
+                continue
+            found = [words[n] for n in marks[bisect_left(marks, first) : bisect_left(marks, last) + 1]]
+            code, times = _spoken(found)
+            if len(set(found)) >= different and times >= least - 1 - (least > 5) and times >= 3:
+                yield first, last + 1, code
+
+
+def _spoken(words: Sequence[str]) -> tuple[str, int]:
+    """The language that most of the words are of, and how many."""
+    counts = Counter(code for word in words for code in _CODES.get(word, ()))
+    return counts.most_common(1)[0] if counts else ("", 0)
+
+
+def _is_accented(word: str) -> bool:
+    return not word.isascii() and len(word) > 2 and word.islower() and all(c < "\u0250" or c > "\u1dff" for c in word)
+
+
+def _is_not_english(reading: Reading) -> bool:
+    """A chain of many words of which hardly one is English: in a language that no list here has."""
+    english = WORDS["en"]
+    if len(english.intersection(reading.chain_vocabulary)) > 12:
+        return False
+    words = _WORD.findall(reading.chain_prose)
+    long = {word for word in words if len(word) > 2 and word.islower()}
+    return len(long) >= ENGLISH_WORDS and sum(word in english for word in words) < ENGLISH_SHARE * len(words)
 
 
 @cache
@@ -216,3 +268,10 @@ def _foreign_to(own: str | None) -> frozenset[str]:
     """The commonest words of all other languages that are none of this one."""
     mine = WORDS.get(own or "", frozenset())
     return frozenset(word for code, words in WORDS.items() if code != own for word in words) - mine
+
+
+@cache
+def _told_by(own: str) -> frozenset[str]:
+    """Words that this language alone has."""
+    others = frozenset(word for code, words in WORDS.items() if code != own for word in words)
+    return WORDS.get(own, frozenset()) - others - (ENGLISH_ELSEWHERE if own == "en" else frozenset())

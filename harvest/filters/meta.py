@@ -5,7 +5,7 @@ speaks of is no such talk, and neither is what everybody says of a puzzle: "the 
 asks for a last line", "the problem says that the answer should be an integer".
 """
 
-from harvest.filters.phrases import around, bare, matches, phrases
+from harvest.filters.phrases import around, matches, phrases
 from harvest.filters.reading import Reading
 
 _GIVEN = r"(?:given|provided|supplied|listed|stated|specified|quoted|marked|recorded)"
@@ -170,8 +170,8 @@ def meta(reading: Reading, _: object) -> str | None:
     asked = reading.question_plain
     for where, text, words in (
         ("chain", reading.chain_plain, reading.chain_vocabulary),
-        ("answer", reading.answer_plain, reading.answer_words),
+        ("answer", reading.answer_plain, reading.answer_vocabulary),
     ):
-        for at, said in matches(_PHRASES, text, bare(words), asked):
+        for at, said in matches(_PHRASES, text, words, asked):
             return f"the {where} says “{around(text, at, len(said))}”"
     return None

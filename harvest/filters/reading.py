@@ -3,6 +3,7 @@
 import re
 from functools import cached_property
 
+from harvest.filters.phrases import bare
 from harvest.trace import Candidate
 
 FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n(?:.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
@@ -65,8 +66,8 @@ class Reading:
 
     @cached_property
     def chain_vocabulary(self) -> frozenset[str]:
-        """Its different words, as they stand between spaces."""
-        return frozenset(self.chain_words)
+        """Its different words, without the marks around them."""
+        return bare(self.chain_words)
 
     @cached_property
     def answer_plain(self) -> str:
@@ -75,3 +76,7 @@ class Reading:
     @cached_property
     def answer_words(self) -> list[str]:
         return self.answer_plain.split()
+
+    @cached_property
+    def answer_vocabulary(self) -> frozenset[str]:
+        return bare(self.answer_words)
