@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,10 +15,11 @@ from typing import Any
 
 import pytest
 from books import audit_file
-from conftest import Place
+from conftest import ROOT, Place
 from dies import STEPS
 from endpoint import PRICE, Asked, Endpoint, Say
 
+from harvest.config import load
 from harvest.money import usd
 
 Endpoints = Callable[..., Endpoint]
@@ -385,6 +387,17 @@ def test_why_names_who_was_asked(endpoint: Endpoints, place: Places) -> None:
     ).stdout  # fmt: skip
     assert "by the student small: rejected" in why
     assert why.count(", by mock:") == 2
+
+
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/asking.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_example_of_the_page_is_a_run(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    plain = '[teacher]\nbase_url = "http://localhost/v1"\nmodel = "m"\n'
+    path.write_text('questions = "q.jsonl"\n' + ("" if "[teacher" in text else plain) + text)
+    assert load(path).questions == "q.jsonl"
 
 
 def test_the_doctor_asks_each(endpoint: Endpoints, place: Places) -> None:
