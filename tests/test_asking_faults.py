@@ -1,16 +1,21 @@
 """What goes wrong with several teachers and a student: each is one clear line, and nobody dearer is asked instead."""
 
 import os
+import random
 import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from conftest import ROOT, Place
-from endpoint import Endpoint, Say
+from books import audit_file
+from conftest import ROOT, Place, scaled
+from endpoint import Asked, Endpoint, Say, Script, mixed
 from test_asking import DEAR, WRONG, number, only, rows_of, teacher, two, with_student
 
 Endpoints = Callable[..., Endpoint]
@@ -138,6 +143,57 @@ def test_a_student_that_is_taken_out_leaves_its_questions_to_the_teacher(endpoin
     assert sorted(number(a) for a in e.asked) == [0, 1, 2]
     assert [r["question_id"] for r in rows_of(p)] == ["q0", "q1", "q2"]
     assert "| student |" not in (p.run_folder / "report.md").read_text()
+
+
+# ---- all of it at once
+
+
+def hostile(seed: int, right: float) -> Script:
+    """Right on that share of its whole answers, among faults of every class."""
+    chance = random.Random(seed)
+    faults = {"passing": 0.05, "throttled": 0.03, "half": 0.02, "no_usage": 0.01, "hollow": 0.01, "row": 0.01}
+    faulty = mixed(seed, 0.03, faults)
+
+    def script(asked: Asked) -> Say:
+        say = faulty(asked)
+        whole = say.status == 200 and say.delay_s > 0
+        return replace(say, text=None if chance.random() < right else "\\boxed{-1}") if whole else say
+
+    return script
+
+
+@pytest.mark.parametrize(("seed", "cap"), [(1, "5.00"), (2, "0.20")])
+def test_killed_at_random_moments_among_faults_the_bill_stays_under_the_cap(
+    seed: int, cap: str, endpoint: Endpoints, place: Places
+) -> None:
+    chance, n = random.Random(seed), scaled(60, 300)
+    student, cheap, dear = (endpoint(hostile(seed + k, right)) for k, right in ((10, 0.4), (20, 0.5), (30, 0.8)))
+    everybody = (student, cheap, dear)
+    p = two(place, cheap, dear, n, budget={"usd": cap}, sampling__samples=2, checks__require=["correct", "language"])
+    third = {"input": "0.10", "output": "1.00"}
+    p.settings["student"] = {"base_url": student.url, "model": "s", "price_usd_per_mtok": third}
+
+    def billed_pusd() -> int:
+        return cheap.billed_pusd + 10 * dear.billed_pusd + student.billed_pusd // 10
+
+    for _ in range(scaled(2, 10)):
+        enough = sum(len(e.asked) for e in everybody) + chance.randint(1, n // 3)
+        process = p.start()
+        while process.poll() is None and sum(len(e.asked) for e in everybody) < enough:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate(timeout=60)
+        books = audit_file(p.store)
+        assert billed_pusd() <= books["spent"] + books["in_doubt"] + books["reserved"] <= books["cap"]
+    code, _, err = p.collect()
+    assert code in (0, 3), err[-2000:]
+    books = audit_file(p.store)
+    assert billed_pusd() <= books["spent"] + books["in_doubt"] <= books["cap"]
+    assert sum(map(Decimal, p.report["money"]["spent_on"].values())) == p.money("spent")
+    before = [len(e.asked) for e in everybody]
+    assert p.collect()[0] == code
+    if code == 0 and not p.report["questions"]["given_up"]:
+        assert [len(e.asked) for e in everybody] == before
 
 
 # ---- teachers
