@@ -1,6 +1,7 @@
 """The command line: parse, call, turn errors into exit codes. Heavy imports stand inside the commands."""
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -50,14 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (e.name or "").partition(".")[0] not in TRAIN_EXTRA:
             raise
         return _tell(MissingExtra(f"finetune {args.command}", "train"))
-    except KeyboardInterrupt:
-        if _speaks():
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has closed it; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _tell(InputError(f"{e.filename or 'the disk'}: no space left: free some; the same command goes on"))
+    except KeyboardInterrupt:
+        if _speaks():
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _speaks() -> bool:
@@ -208,29 +213,39 @@ def _usd(text: str) -> Decimal:
     return amount
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
 def _count(text: str) -> int:
-    n = int(text)
+    try:
+        n = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if n < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return n
 
 
 def _positive(text: str) -> float:
-    x = float(text)
+    x = _number(text)
     if not 0 < x < 1e9:
         raise argparse.ArgumentTypeError("above 0")
     return x
 
 
 def _temperature(text: str) -> float:
-    t = float(text)
+    t = _number(text)
     if not 0 <= t <= 10:
         raise argparse.ArgumentTypeError("between 0 and 10")
     return t
 
 
 def _share(text: str) -> float:
-    x = float(text)
+    x = _number(text)
     if not 0 < x <= 1:
         raise argparse.ArgumentTypeError("above 0, at most 1")
     return x
@@ -364,8 +379,8 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
 
 def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe, recipe_of
-    from finetune.estimate import Evaluating, in_words
-    from finetune.quote import Figures, quote
+    from finetune.estimate import Evaluating, gpu_named, in_words
+    from finetune.quote import GPU, Figures, quote
 
     figures = Figures(args.params_b and args.params_b * 1e9, args.rows, args.mean_tokens)
     if is_free := args.recipe is None and bool(figures.parameters and figures.rows):
@@ -380,6 +395,7 @@ def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
     if args.calibrate:
         if figures.parameters or args.rows or args.mean_tokens:
             raise InputError("--calibrate trains the recipe's student on its data: leave the figures out")
+        gpu_named(recipe.launch.gpu or GPU)  # before the steps, not after them
         measured, lengths = _calibrated(recipe)
     else:
         measured, lengths = None, None if args.rows or args.mean_tokens else _lengths(recipe)

@@ -17,7 +17,7 @@ from finetune.config import Recipe
 from finetune.dataset import Examples
 from finetune.render import Tokenizer, thinking_template
 from finetune.student import Student, identity
-from harvest.errors import ConfigError, InputError
+from harvest.errors import ConfigError, InputError, WinnowError
 from harvest.run import write_whole
 from harvest.trace import content_hash
 
@@ -284,6 +284,51 @@ def tensors_of(safetensors: Path) -> dict[str, dict[str, Any]]:
         except ValueError:
             return {}
     return {name: t for name, t in header.items() if name != "__metadata__"}
+
+
+DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter")
+"""Words of what Python, Rust's libraries and torch raise where a disk takes no more."""
+
+
+SMALL_FILES = 2**20
+"""Room for what else is written beside: the state, the curve, the card."""
+
+
+def check_room(output: Path, need: int, what: str) -> None:
+    """Raises InputError where `what` of `need` bytes will not fit, before anything of it is written. Of a checkpoint
+    it is the size of the newest one that counts, where there is one."""
+    free = shutil.disk_usage(output).free
+    if free < need + SMALL_FILES:
+        raise InputError(
+            f"output {output}: {_size(free)} free, {_size(need)} needed for {what}, of which nothing was written: free "
+            f"some; {_goes_on(output)}"
+        )
+
+
+def checkpoint_bytes(output: Path) -> int | None:
+    """What the newest whole checkpoint takes on the disk."""
+    newest = next(filter(is_complete, checkpoints(output)), None)
+    return None if newest is None else sum(f.stat().st_size for f in newest.rglob("*") if f.is_file())
+
+
+@contextmanager
+def disk_watched(output: Path) -> Iterator[None]:
+    """Raises InputError, one line, where something inside fails since the disk is full."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, WinnowError) or not any(words in str(e) for words in DISK_FULL):
+            raise
+        raise InputError(f"output {output}: the disk is full: free some; {_goes_on(output)}") from None
+
+
+def _goes_on(output: Path) -> str:
+    newest = next(filter(is_complete, checkpoints(output)), None)
+    return f"the same command goes on from {newest.name}" if newest else "the same command begins again"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
 
 
 def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:

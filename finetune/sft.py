@@ -34,6 +34,8 @@ from finetune.output import (
     alone,
     check_disk,
     check_resumable,
+    check_room,
+    disk_watched,
     drop_checkpoints,
     identity_of,
     newest_checkpoint,
@@ -105,11 +107,14 @@ def sft(
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)
-        with Pace(output, state, progress, trainer, run) as pace, world.watched():
+        with disk_watched(output), Pace(output, state, progress, trainer, run) as pace, world.watched():
             trainer.add_callback(pace)
             trainer.train(resume_from_checkpoint=checkpoint)
             if trainer.state.global_step < trainer.state.max_steps:
                 raise KeyboardInterrupt
+            with world.together():
+                if world.is_first:
+                    check_room(output, trainer.weight_bytes, "the student")
             save_student(trainer, tokenizer, output, world.is_first)
         block: dict[str, Any] = {}
         if world.is_first:

@@ -23,7 +23,7 @@ from finetune.dataset import Examples
 from finetune.estimate import MICRO_TOKENS, SMALL_PARAMETERS
 from finetune.launch import World
 from finetune.loss import add_loss, beyond_the_head
-from finetune.output import CHECKPOINTS_KEPT, mark, rotate, tensors_of
+from finetune.output import CHECKPOINTS_KEPT, check_room, checkpoint_bytes, mark, rotate, tensors_of
 from finetune.packing import ROWS, Packed, attend_by_rows, flattened, packs_a_step, refuse_leaks
 from finetune.render import Tokenizer, end_token
 from finetune.steps import Split, Steps, divided
@@ -123,13 +123,29 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
             rows = f"{'packed' if isinstance(self.steps, Packed) else 'not padded'}, attention {how}"
         return f"rows {rows}; loss of trained tokens " + (f"by TRL's head ({self.head})" if self.head else "in chunks")
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights that are trained, in all processes."""
+        trained = (p for p in self.model.parameters() if p.requires_grad)
+        return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in trained)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Of what the optimizer remembers, as far as that can be seen: DeepSpeed's says nothing."""
+        held = (t for state in getattr(self.optimizer, "state", {}).values() for t in state.values())
+        return sum(t.numel() * t.element_size() for t in held if isinstance(t, torch.Tensor))
+
     def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+        output, step = Path(self.args.output_dir), self.state.global_step
+        with self.world.together():
+            if self.world.is_first:
+                need = checkpoint_bytes(output) or self.weight_bytes + self.optimizer_bytes
+                check_room(output, need, f"the checkpoint of step {step}")
         # Past TRL's own, which writes a model card with every checkpoint.
         Trainer._save_checkpoint(self, model, trial)
-        output = Path(self.args.output_dir)
         self.world.wait()  # until each process has written its part: only then may an older one go
         if self.world.is_first:
-            mark(output / f"checkpoint-{self.state.global_step}", self.strategy, self.world.size)
+            mark(output / f"checkpoint-{step}", self.strategy, self.world.size)
             if self.kept is not None:
                 rotate(output, self.kept)
 

@@ -1,8 +1,10 @@
 """Training, on a student of random weights: what is learnt, what is kept, and that no kill changes either."""
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -394,8 +396,12 @@ def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) 
     assert training_key(tmp_path) == training_key(tmp_path / "in" / "..")
 
 
-def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
-    whole, broken = make("whole", "save_steps = 2"), make("broken", "save_steps = 2")
+PACKED, PADDED = "packing = true\nsave_steps = 2", "save_steps = 2"
+
+
+@pytest.mark.parametrize("train", [PACKED, PADDED][: scaled(1, 2)], ids=["packed", "padded"][: scaled(1, 2)])
+def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(train: str, make: Make) -> None:
+    whole, broken = make("whole", train), make("broken", train)
     assert run(whole)[0] == 0
     output, rng, kills = broken.parent / "out", random.Random(5), 0
     for _ in range(scaled(3, 20)):
@@ -416,9 +422,10 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(make: 
     assert weights(output) == weights(whole.parent / "out")
 
 
-def test_killed_inside_a_save_it_ends_with_the_weights_of_an_unbroken_run(make: Make) -> None:
+@pytest.mark.parametrize("train", [PADDED, PACKED][: scaled(1, 2)], ids=["padded", "packed"][: scaled(1, 2)])
+def test_killed_inside_a_save_it_ends_with_the_weights_of_an_unbroken_run(train: str, make: Make) -> None:
     """Half of a file of each kind is on the disk; the next start goes on from the checkpoint before."""
-    whole, broken = make("whole", "save_steps = 2"), make("broken", "save_steps = 2")
+    whole, broken = make("whole", train), make("broken", train)
     assert run(whole)[0] == 0
     output = broken.parent / "out"
     files = ["optimizer.pt", "trainer_state.json", "model.safetensors", "rng_state.pth", "scheduler.pt"]
@@ -502,6 +509,55 @@ def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path,
     assert not is_complete(newest)
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
     assert not newest.exists()
+
+
+def test_a_disk_that_fills_up_is_one_line_before_anything_of_a_checkpoint_is_written(
+    make: Make, tmp_path: Path
+) -> None:
+    """On a disk of 34 MB, which holds two checkpoints of this student and not three."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    jail = ["bwrap", "--dev-bind", "/", "/", "--size", "34000000", "--tmpfs", str(disk)]
+    if not shutil.which("bwrap") or subprocess.run([*jail, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs bubblewrap, which makes the small disk: make system")
+    words = [sys.executable, "-m", "finetune", "sft", str(make(train="save_steps = 2")), "--output", f"{disk}/out"]
+    shell = f'"$@"; code=$?; ls {disk}/out; exit $code'
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*jail, "sh", "-c", shell, "sh", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        rf"error: output {disk}/out: \d\.\d MB free, 1\d\.\d MB needed for the checkpoint of step 6, of which nothing "
+        "was written: free some; the same command goes on from checkpoint-4",
+        told,
+    ), done.stderr
+    assert done.stdout.split() == ["checkpoint-2", "checkpoint-4", "curve.jsonl", "winnow.json"]
+
+
+def test_a_disk_that_fills_up_inside_a_save_is_one_line_and_other_failures_stay_what_they_are(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    from finetune.output import check_room, disk_watched
+
+    errors = (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        Exception("No space left on device (os error 28)"),  # tokenizers
+        RuntimeError("[enforce fail at inline_container.cc:668] . PytorchStreamWriter failed writing file data/1"),
+    )
+    for error in errors:
+        with pytest.raises(InputError, match=r"is full: free some; .* begins again$"), disk_watched(tmp_path):
+            raise error
+    shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    with pytest.raises(InputError, match=r"goes on from checkpoint-2$"), disk_watched(tmp_path):
+        raise errors[0]
+    with pytest.raises(InputError, match=r"GB needed for the student, .* goes on from checkpoint-2$"):
+        check_room(tmp_path, 10**15, "the student")
+    for error in (RuntimeError("out of memory"), InputError("No space left on device, as a user's file says")):
+        with pytest.raises(type(error), match=re.escape(str(error))), disk_watched(tmp_path):
+            raise error
 
 
 def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path) -> None:
