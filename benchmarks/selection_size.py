@@ -5,7 +5,7 @@ texts do; one in ten is a copy of another with a word in forty changed, one in f
 selects from it by the real command: once through, and with --kills K killed K times at moments spread over the first
 run's time, then finished. With --kill-after S the first starts are killed after so many seconds each and the last one
 goes on to the end, which at full size saves a second reading. Prints seconds, the largest resident memory of all
-processes together, how much was read at each end, the size on the disk, and with --kills whether the selection is the same.
+processes together, how much was read at each end, the disk, and with --kills whether the selection is the same.
 """
 
 import argparse

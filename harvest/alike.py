@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
-VERSION = "1"
+VERSION = "2"
 """Of the rules here: what was found by another is looked for anew."""
 
 _UNITS = (
@@ -50,6 +50,8 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'[^\W\d_]+)?|<=|>=|!=|[-+*/=^<>!(),]|[.?:;]+(?=\s|$)|\n(?=\s*\n)")
 _OPERATORS = frozenset(["+", "-", "*", "/", "=", "^", "<", ">", "<=", ">=", "!=", "!"])
 _JOINS = _OPERATORS | {","}
+_NUMBERED = frozenset(("problem", "question", "exercise", "example", "task", "puzzle", "item", "q", "no", "nr"))
+_POINTS = frozenset(("point", "points", "pt", "pts", "mark", "marks"))
 NESTED = 8
 """Braces in braces are followed so deep."""
 _REMARK = re.compile(r"(?<==)\s*(?=\(?[^\W\d]{2})|(?=\(\s*\d+\s+[^\W\d]{3})|(?<=\\\])")
@@ -97,8 +99,29 @@ def sentences(found: Iterable[str]) -> list[list[str]]:
     return [p for p in parts if any(t[0].isalnum() for t in p)]
 
 
+def unnumbered(found: list[list[str]]) -> list[list[str]]:
+    """Sentences without the number that a question has on its sheet, and without its points: `Problem 12.`, `7.`,
+    `(5 points)`."""
+    for at, is_frame in ((0, _is_number_of_a_sheet), (0, _are_points), (-1, _are_points)):
+        if len(found) > 1 and is_frame(found[at]):
+            found = found[1:] if at == 0 else found[:-1]
+    return found
+
+
+def _is_number_of_a_sheet(sentence: Sequence[str]) -> bool:
+    said = [t for t in sentence if t not in "()"]
+    return len(said) <= 2 and said[-1][0].isdigit() and (len(said) == 1 or said[0] in _NUMBERED)
+
+
+def _are_points(sentence: Sequence[str]) -> bool:
+    said = [t for t in sentence if t not in "()"]
+    return len(said) == 2 and said[0][0].isdigit() and said[1] in _POINTS
+
+
 def reckoned(sentence: Sequence[str]) -> Iterator[str]:
     """The numbers and formulas of a sentence: `98-93+77` is one, so that its order counts."""
+    if not any(t[0].isdigit() or t in _OPERATORS for t in sentence):
+        return
     run: list[str] = []
     for token, following in zip(sentence, [*sentence[1:], ""], strict=True):
         operand = token[0].isdigit() or (len(token) == 1 and token.isalpha())
@@ -151,7 +174,7 @@ class Asked:
     """A question, read once: what it reckons with, its words, and its gold answer where it is known."""
 
     def __init__(self, text: str, gold: str | None = None) -> None:
-        self.sentences = sentences(tokens(text))
+        self.sentences = unnumbered(sentences(tokens(text)))
         self.by_sentence = [Counter(reckoned(s)) for s in self.sentences]
         self.gold = _gold(gold)
 
@@ -176,15 +199,19 @@ class Asked:
     def without_frames(self) -> list[tuple[bool, bool, Counter[str]]]:
         """What it reckons with as it stands, and without its first or last sentences, where most of it remains:
         (whether some are left out at the beginning, at the end, the numbers of the rest)."""
-        total, lengths = sum(map(len, self.sentences)), [len(s) for s in self.sentences]
+        lengths, n = [len(s) for s in self.sentences], len(self.sentences)
+        total = sum(lengths)
         found = [(False, False, self.numbers)]
-        for first in range(min(FRAME_SENTENCES, len(lengths)) + 1):
-            for last in range(min(FRAME_SENTENCES, len(lengths) - first) + 1):
-                kept = slice(first, len(lengths) - last)
-                if 2 * sum(lengths[kept]) <= total:
+        for first in range(min(FRAME_SENTENCES, n) + 1):
+            for last in range(min(FRAME_SENTENCES, n - first) + 1):
+                left_out = [*range(first), *range(n - last, n)]
+                if 2 * (total - sum(lengths[i] for i in left_out)) <= total:
                     continue
-                numbers = sum(self.by_sentence[kept], Counter())
-                if (numbers or not self.numbers) and all(numbers != n for _, _, n in found):
+                reckons = [self.by_sentence[i] for i in left_out if self.by_sentence[i]]
+                if not reckons:
+                    continue  # the numbers of all of it
+                numbers = self.numbers - sum(reckons, Counter())
+                if numbers and all(numbers != other for _, _, other in found):
                     found.append((first > 0, last > 0, numbers))
         return found
 
