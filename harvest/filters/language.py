@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from harvest.config import Filters
@@ -88,7 +89,7 @@ _WORD_OR_STOP = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|[.!?:;…|(\n]")
 def language(reading: Reading, settings: Filters) -> str | None:
     question = reading.question.question
     wanted = settings.language if settings.language != "question" else None
-    own = wanted or language_of(question) or language_of(reading.asked) or by_words(reading.chain)
+    own = wanted or language_of(_unquoted(question)) or language_of(reading.asked) or by_words(reading.chain)
     if (found := _fault(reading, own, frozenset(), 0.5)) is None:
         return None
     about = _languages_in(question, reading.question_plain, own)
@@ -134,6 +135,12 @@ def language_of(text: str) -> str | None:
     if script and most > (0.15 if script in ("han", "kana") else 0.4) * (most + latin):
         return _OF_SCRIPT[script]
     return by_words(text)
+
+
+def _unquoted(question: str) -> str:
+    """Without what it quotes, if enough is left to tell its language by."""
+    rest = _QUOTED.sub(" ", question)
+    return rest if len(rest) > 20 else question
 
 
 def _is_sentence(text: str, code: str) -> bool:
@@ -201,14 +208,18 @@ def _other_words(
     """Words in a row of another language of Latin letters; where the question is about languages, most of the text."""
     if own is None or len(_foreign_to(own).intersection(vocabulary)) < LEAST_DIFFERENT:
         return None
+    if share >= 1 and about == _ALL:
+        return None
     words = _words_of(prose)
-    runs = list(_runs(words, own))
-    for code in dict.fromkeys(code for *_, code in runs):
-        covered = set[int]().union(*(range(start, end) for start, end, c in runs if c == code))
-        if code not in about or len(covered) > share * len(words):
-            start, end = next((start, end) for start, end, c in runs if c == code)
-            spoken = f"{NAMES[code].title()}, and should be in {NAMES[own].title()}"
-            return f"has a passage in {spoken}: “{' '.join(words[max(0, start - 1) : max(end, start + 12)])}”"
+    excused: dict[str, set[int]] = {}
+    for run in _runs(words, own):
+        if run.code in about:
+            excused.setdefault(run.code, set()).update(run.marks)
+            if share >= 1 or 2 * len(excused[run.code]) <= share * len(words):
+                continue
+        spoken = f"{NAMES[run.code].title()}, and should be in {NAMES[own].title()}"
+        start, end = run.marks[0], run.marks[-1] + 1
+        return f"has a passage in {spoken}: “{' '.join(words[max(0, start - 1) : max(end, start + 12)])}”"
     return None
 
 
@@ -226,8 +237,15 @@ def _words_of(prose: str) -> list[str]:
     return words
 
 
-def _runs(words: Sequence[str], own: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, language): where so many words of one other language stand that RUNS calls it a passage."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Words of another language so close together that RUNS calls it a passage: their places, and the language."""
+
+    marks: Sequence[int]
+    code: str
+
+
+def _runs(words: Sequence[str], own: str) -> Iterator[Run]:
     foreign, mine = _foreign_to(own), _told_by(own)
     marks = [n for n, word in enumerate(words) if word in foreign or (own == "en" and _is_accented(word))]
     before = [0]
@@ -237,10 +255,11 @@ def _runs(words: Sequence[str], own: str) -> Iterator[tuple[int, int, str]]:
         for first, last in zip(marks, marks[least - 1 :], strict=False):
             if last - first >= within or before[last] - before[first] > most:
                 continue
-            found = [words[n] for n in marks[bisect_left(marks, first) : bisect_left(marks, last) + 1]]
+            run = marks[bisect_left(marks, first) : bisect_left(marks, last) + 1]
+            found = [words[n] for n in run]
             code, times = _spoken(found)
             if len(set(found)) >= different and times >= least - 1 - (least > 5) and times >= 3:
-                yield first, last + 1, code
+                yield Run(run, code)
 
 
 def _spoken(words: Sequence[str]) -> tuple[str, int]:

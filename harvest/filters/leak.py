@@ -16,15 +16,20 @@ from harvest.filters.reading import Reading
 
 _TELLS = re.compile(
     r"""(?ix)
-    (?: \b(?:(?:final|correct|right|expected|reference|gold(?:en)?|true|known)[ ])*
-        (?:answers?|solution|result|label|ground[ ]truth)\b
-        (?:[ ](?:to|for)[ ](?:this|the)[ ](?:question|problem|task|exercise))?
+    (?: \b(?:(?:final|correct|right|expected|reference|gold(?:en)?|true|known|target)[ ])*
+        (?:answers?(?:[ ]key)?|solution|result|label|option|choice|ground[ ]truth)\b
+        (?:[ ](?:to|for|of)[ ](?:this|the|that)[ ](?:question|problem|task|exercise|puzzle|above))?
         [ \t*_"')]*
         (?:[:=]|(?<!solution[ ])\b(?:is|are|was|equals|(?:should|must|will)[ ]be)\b(?:[ ](?:actually|simply))?:?)
-      | \bhint\b[ \t*_]*:[ \t*_]*(?:it[ ]is|it's|the[ ]value[ ]is|think[ ]of|=)?
+      | \bexpected[ ]output[ ](?:is|should[ ]be)
+      | \b(?:hint|spoiler|key)\b[ \t*_]*:[ \t*_]*(?:it[ ]is|it's|the[ ]value[ ]is|think[ ]of|=)?
+      | <(?:answer|solution|final_answer|gold|label)>
       | \#\#\#\#
       | \b(?:ans|a)[ \t]*[:=]
     )[ \t*_"'(`]*"""
+)
+_WORKED = re.compile(
+    r"\b(?:reference|worked|official|model|sample|correct|gold(?:en)?) solution\b[ \t*_]*:\s*(?=\S)", re.IGNORECASE
 )
 _CONDITION = re.compile(
     r"\b(?:if|when|whenever|unless|suppose|whether|in case|e\.g\.|for example|for instance|such as|write|form|format"
@@ -33,7 +38,7 @@ _CONDITION = re.compile(
     re.IGNORECASE,
 )
 _ENDS = re.compile(
-    r"[ \t*_\"'`)\]}$]*(?:$|\n|[.;!:](?=\s|$|[)\"'*])|[)\]]"
+    r"[ \t*_\"'`)\]}$]*(?:$|\n|[.;!:](?=\s|$|[)\"'*])|[)\]]|</|[ \t]\("
     r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
 )
 MOST_TELLS, MOST_ENDS = 64, 8
@@ -58,6 +63,8 @@ def leaked_gold(reading: Reading, _: object) -> str | None:
                 return (
                     f"what was asked tells it: “{around(text, found.start(), found.end() - found.start() + len(gold))}”"
                 )
+        if (worked := _WORKED.search(text)) and _ends_in(text[worked.end() :], wanted):
+            return f"what was asked has a worked solution: “{around(text, worked.start(), 60, 0)}”"
         if "\\boxed{" in text or "\\fbox{" in text:
             for box in find_boxes(text)[0]:
                 before = text[max(0, box.start - 60) : box.start]
@@ -70,6 +77,12 @@ def _keys(value: str) -> set[str]:
     """A value as it is compared: its words, and the number that it is."""
     number = parse_number(value.strip(" .$*"))
     return {plain_words(value)} | ({f"={number.true_value}"} if number is not None else set())
+
+
+def _ends_in(solution: str, wanted: set[str]) -> bool:
+    """Whether the last paragraph of a worked solution ends in the gold answer."""
+    words = solution.strip(" \n\t.$*}").split()
+    return bool(words) and bool(_keys(words[-1].rpartition("{")[2]) & wanted)
 
 
 def _tells(rest: str, wanted: set[str]) -> bool:

@@ -31,7 +31,8 @@ DATA_CHARS = 4_000
 COUNTED_TIMES, COUNTED_LETTERS = 6, 25
 """Lines that are equal but for one number which counts on: so many, with so many letters each."""
 GRAM, GRAMS_AGAIN, LEAST_GRAMS = 8, 0.45, 60
-WINDOW, DISTINCT = 300, 50
+WINDOW, DISTINCT = 300, 45
+"""Of words: chains that are stuck have 20 to 41 different ones, others 47 and more."""
 FEWEST_OF_A_SENTENCE = 6
 """Different words of letters in such a window; a truth table has fewer."""
 PACKED = 3.9
@@ -43,6 +44,7 @@ _ONE_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
 _NUMBER = re.compile(rb"\d+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ROWS = 64
+_ASKS_TO_REPEAT = re.compile(r"\b(?:\w+ times|repeat\w*|over and over|copies|once a line|each line)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,9 @@ def _counts_on(rows: list[bytes]) -> bool:
 
 
 def _was_asked(block: str, asked: str) -> bool:
-    """Whether what was asked has the block twice in a row, to be copied or gone on with."""
-    twice = (2 * block).strip()
-    return bool(twice) and twice in asked
+    """Whether what was asked has the block twice in a row, to be copied or gone on with, or asks for it many times."""
+    once, twice = block.strip(), (2 * block).strip()
+    return bool(twice) and (twice in asked or (once in asked and bool(_ASKS_TO_REPEAT.search(asked))))
 
 
 def _again(text: str, words: list[str], asked: str) -> str | None:

@@ -95,6 +95,43 @@ _PHRASES = phrases(
             rf"(?:{_GIVEN}|known|expected) (?:final |correct )?(?:answer|solution)\b",
             "answer|backward",
         ),
+        (
+            "given answer|given solution",
+            rf"\b(?:the|with|to|against) (?:the )?given (?:final |correct )?(?:answer|solution)[,:]? (?:it )?{_SAYS}",
+            "given answer|given solution|answer given|solution given",
+        ),
+        (
+            "answer provided|answer given|answer supplied",
+            r"(?:\bthe (?:final|correct)|\b(?:given|since|as) (?:that )?the) answer (?:provided|given|supplied)"
+            r" (?:to me )?(?:is|was|says)\b",
+            "answer provided|answer given|answer is given|'s answer",
+        ),
+        ("solution key", r"\bsolution key\b", "solution key"),
+        ("official answer", rf"\bthe official (?:final |correct )?answer {_SAYS}", "official answer"),
+        (
+            "me the|gave the|gives the|give the|given the|provided the|provides the|supplied the|tells the|told the"
+            "|included the|includes the|with the answer|its answer",
+            r"\b(?:user|prompt|question|system)(?: has| had)?(?: already)? (?:gave|gives?|given|provide[sd]|supplied"
+            r"|tells?|told|include[sd]) (?:me )?(?:with )?(?:the|its) (?:final |correct |right )?answer\b"
+            r"(?! (?:format|as|template|choices|options|line))",
+            "answer",
+        ),
+        (
+            "because it|seen the answer|given the answer",
+            r"\b(?:i (?:have |had |'ve )?(?:seen|saw|kn[eo]w)|reveal|pretend)[^.!?\n]{0,40}\b(?:(?:correct|final)"
+            r" answer (?:is|was)[^.!?\n]{0,40}\bbecause it|(?:seen|given) the answer)\b",
+        ),
+        (
+            "label|ground truth",
+            r"\b(?:the label|ground truth) (?:says|is given|gives|states)\b",
+            "label|ground truth",
+        ),
+        (
+            "reference",
+            r"\bcompar(?:e|es|ed|ing) (?:my|the|this) (?:final )?(?:answer|result|output) (?:to|with|against) (?:the|a)"
+            r" (?:reference|key|gold|label)\b",
+            "reference|key|label",
+        ),
         # a hint that nobody gave
         ("hint", rf"\b(?:{_MINE}|user's|provided|given) hint,? (?:{_SAYS}|{_GIVEN}|that\b)", "hint"),
         ("hint", rf"\b(?:{_BY}|given|using|from|trust(?:ing)?|with) {_MINE} (?:{_GIVEN} |user's )?hint\b", "hint"),
@@ -105,17 +142,28 @@ _PHRASES = phrases(
         ),
         ("hint", r"\buser's hint\b"),
         # being a machine
-        ("as an ai", r"\bas an ai\b(?! (?:researcher|engineer|student|expert|start))"),
+        (
+            "ai",
+            r"\b(?:as|i'm|i am|being) (?:just |only |simply |merely )?an? (?:\w+ )?ai\b"
+            r"(?! (?:researcher|engineer|student|expert|start))",
+            "i am an ai|i'm an ai|as an ai",
+        ),
+        ("artificial intelligence", r"\b(?:as|i'm|i am|being) (?:just |only )?an? artificial intelligence\b"),
         (
             "language model",
             r"\b(?:as|i'm|i am|being|just|only) (?:just |only )?an? (?:ai |large )*language model\b",
             "language model",
         ),
-        ("i am an ai|i'm an ai", r"\bi(?: am|'m) an ai\b", "i am an ai|i'm an ai"),
         (
             "my training|my pretraining|my pre-training",
             r"\bmy (?:pre-?)?training\b(?! (?:plan|run|schedule|session|partner|pace|shoes|day|time|program))",
             "my training",
+        ),
+        (
+            "in training|training data|training set",
+            r"\bi (?:have |had |'ve )?(?:saw|seen|remember|recall|encountered|met)\b[^.!?\n]{0,60}\b(?:in|from|during)"
+            r" (?:my |the )?(?:pre-?)?training\b(?! (?:plan|run|schedule|session|camp|course))",
+            "training",
         ),
         ("cutoff|cut-off", r"\bmy (?:knowledge|training)(?: data)? cut-?off\b"),
         (
@@ -143,7 +191,13 @@ _PHRASES = phrases(
             rf"\bi{_I_AM} (?:instructed|prompted|programmed|configured) (?:to|not to|by|that)\b",
             "instructed|programmed",
         ),
-        ("grader", r"\bthe (?:auto-?|automatic |automated )?grader\b", "grader"),
+        ("instructions", r"\bthe instructions (?:that )?i (?:was|am|have been) given\b", "instructions"),
+        (
+            "reveal|mention|disclose",
+            r"\bi (?:must|should|may|am|'m|was) (?:not|not supposed to|told not to|not to) (?:to )?(?:reveal|mention"
+            r"|disclose|admit|say) (?:that |the )[^.!?\n]{0,40}\b(?:answer|solution|hint)\b",
+        ),
+        ("grader", r"\bthe (?:auto-?|automatic |automated )?grader\b(?! of\b)", "grader"),
         ("graded", r"\b(?:will|would|might|could|may|to|is going to) be graded\b", "grade"),
         (
             "grading",
@@ -157,9 +211,10 @@ _PHRASES = phrases(
             "reward",
         ),
         (
-            "evaluator|verifier",
-            r"\bthe (?:automat\w+ )?(?:evaluator|verifier) (?:will|wants?|expects?|checks?|may|might|would)\b",
-            "evaluator|verifier",
+            "evaluator|verifier|checker|judge",
+            r"\bthe (?:automat\w+ )?(?:evaluator|verifier|(?:checker|judge)(?= will compare))"
+            r" (?:will|wants?|expects?|checks?|may|might|would)\b",
+            "evaluator|verifier|checker|judge",
         ),
         ("answer checker", r"\bthe (?:automat\w+ )?answer checker\b", "checker"),
     )

@@ -38,11 +38,11 @@ class Fault:
 FILTERS: tuple[Filter, ...] = (
     Filter("no_chain", "1", no_chain),
     Filter("format", "1", form),
-    Filter("refusal", "1", refusal),
-    Filter("language", "1", language),
-    Filter("repetition", "1", repetition),
-    Filter("meta", "1", meta),
-    Filter("leaked_gold", "1", leaked_gold),
+    Filter("refusal", "2", refusal),
+    Filter("language", "2", language),
+    Filter("repetition", "2", repetition),
+    Filter("meta", "2", meta),
+    Filter("leaked_gold", "2", leaked_gold),
     Filter("short_chain", "1", short_chain),
     Filter("long_chain", "1", long_chain),
 )
