@@ -325,14 +325,18 @@ def _got(fault: Mapping[str, Any]) -> str:
 
 
 def describe() -> Iterator[tuple[str, str, str]]:
-    """(setting, default, meaning) of every setting of ours, for -h and the reference."""
+    """(setting, default, meaning) of every setting of ours, for the reference. Those of a table that may stand in a
+    setting's place, or several times, come after it."""
 
     def walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
         for name, f in model.model_fields.items():
             if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel):
                 yield from walk(f.annotation, f"{prefix}{name}.")
                 continue
+            tables = [a for a in get_args(f.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
             default = "required" if f.is_required() else repr(f.get_default(call_default_factory=True))
             yield f"{prefix}{name}", default, " ".join((f.description or "").split())
+            for table in tables:
+                yield from walk(table, f"{prefix}{name}.")
 
     yield from walk(Recipe, "")

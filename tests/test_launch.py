@@ -402,18 +402,23 @@ def assert_learnt_alike(output: Path, alone: list[dict[str, Any]]) -> None:
         assert [p[key] for p in curve] == pytest.approx([p[key] for p in alone], abs=1e-5), key
 
 
-def test_two_processes_by_accelerate_learn_what_one_learns(recipe: Path, alone: list[dict[str, Any]]) -> None:
-    code, out, err = finish(start(ACCELERATE, recipe, "two", "--json"))
+@pytest.mark.parametrize("packing", ["false", "true"][: scaled(1, 2)])
+def test_two_processes_by_accelerate_learn_what_one_learns(
+    packing: str, recipe: Path, alone: list[dict[str, Any]]
+) -> None:
+    output = recipe.parent / f"two-{packing}"
+    code, out, err = finish(start(ACCELERATE, recipe, output.name, "--train.packing", packing, "--json"))
     assert code == 0, err
-    assert err.count("runs as 2 processes of ddp on cpu, float32 weights, float32 products") == 1
-    assert_learnt_alike(recipe.parent / "two", alone)
+    runs = "runs as 2 processes of ddp on cpu, float32 weights, float32 products; rows "
+    assert err.count(runs + ("packed" if packing == "true" else "padded")) == err.count("runs as") == 1
+    assert_learnt_alike(output, alone)
     block = json.loads(out)  # one object: the second process says nothing
     assert (block["strategy"], block["processes"], block["gpus"], block["steps"]) == ("ddp", 2, 0, 12)
     assert block["cost_usd"] is None
-    a, b = (weights(recipe.parent / name) for name in ("alone", "two"))
+    a, b = weights(recipe.parent / "alone"), weights(output)
     assert a.keys() == b.keys()
     assert all((a[k] - b[k]).abs().max() < 1e-4 for k in a)
-    assert not list((recipe.parent / "two").glob("checkpoint-*"))
+    assert not list(output.glob("checkpoint-*"))
 
 
 def weights(output: Path) -> Any:
@@ -448,12 +453,13 @@ def reached(output: Path, steps: int, p: "subprocess.Popen[str]") -> bool:
     return False
 
 
-@pytest.mark.parametrize("victim", [0, 1][: scaled(1, 2)])
-def test_one_of_two_killed_ends_the_other_and_the_next_start_goes_on(
-    victim: int, recipe: Path, alone: list[dict[str, Any]]
+@pytest.mark.parametrize(("victim", "packing"), [(0, "true"), (1, "false")][: scaled(1, 2)])
+def test_one_of_two_killed_ends_the_other_and_the_next_start_learns_what_one_process_learns(
+    victim: int, packing: str, recipe: Path, alone: list[dict[str, Any]]
 ) -> None:
+    """Packed, against the losses of one process that pads and was never killed; in the full figures padded too."""
     output = recipe.parent / f"killed-{victim}"
-    more = ("--train.packing", "true") if victim else ()
+    more = ("--train.packing", packing)
     p = start(TORCHRUN, recipe, output.name, *more)
     assert reached(output, 5, p)
     os.kill(children(p)[victim], signal.SIGKILL)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from finetune.config import GONE, OURS
+from finetune.config import describe as recipe_settings
 from harvest.config import describe
 
 PURE = {
@@ -111,4 +113,14 @@ def test_the_configuration_page_is_what_the_code_says() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
     for setting, default, meaning in describe():
         row = f"| `{setting}` | {default if default == 'required' else f'`{default}`'} | {meaning} |"
+        assert row in page, f"stale; it wants: {row}"
+
+
+def test_the_page_on_recipes_is_what_the_code_says() -> None:
+    page = (ROOT / "docs/recipes.md").read_text()
+    for setting, default, meaning in recipe_settings():
+        row = f"| `{setting}` | {default if default == 'required' else f'`{default}`'} | {meaning} |"
+        assert row in page, f"stale; it wants: {row}"
+    for setting, instead in {**OURS, **GONE}.items():
+        row = f"| `{setting}` | {instead} |"
         assert row in page, f"stale; it wants: {row}"
