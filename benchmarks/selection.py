@@ -8,11 +8,10 @@ the filters as they are by default: import, and select with the evaluations name
 selected for its own reason, a copy where no more than one of its family stays. A clean question is lost where nothing
 of its family is selected, whatever the reason.
 
-The rules were made looking at seed 1, with words of loops, languages and refusals from the half of filter_texts.toml
-that the filters were mended with (`--half first`). Other seeds draw other rows and edits of the same kinds; the other
-half of the words, and other frames, are the default. Recorded chains are lent to other questions. Those that were cut
-at their limit (many of them loop), those with a true fault (filter_known.toml, read by hand) and those that speak of
-tags that their own question asked for are left out.
+The rules were mended looking at seeds 1 to 3 and the first two sets of frames. The third set, the half of
+filter_texts.toml that the filters were not mended with, and other seeds are unseen. Recorded chains are lent to other
+questions. Those that were cut at their limit (many of them loop), those with a true fault (filter_known.toml, read by
+hand) and those that speak of tags that their own question asked for are left out.
 """
 
 import argparse
@@ -38,44 +37,27 @@ from harvest.trace import Candidate, Question
 ROOT = Path(__file__).parents[1]
 NAMES = ["Maria", "Oluwaseun", "Tom", "Priya", "Chen", "Fatima", "Lars", "Ingrid", "Pablo", "Aiko"]
 OTHER_WORDS = ["purchased", "gave", "money", "pals", "sum", "every", "afterwards", "determine", "that", "owns", "when"]
-BEFORE = {
-    "first": ["Problem 12. ", "Please solve the following problem step by step.\n\n", "Question: ", "Q7: ", "Hi! "],
-    "held_out": [
-        "Exercise 4.2: ",
-        "23) ",
-        "Below is a task from an exam of 2019.\n\n",
-        "You are an expert. ",
-        "### Task\n",
-    ],
-}
-AFTER = {
-    "first": [
-        " Put the final answer in \\boxed{}.",
-        " Round to 2 decimal places.",
-        " Explain your reasoning.",
-        " (5 points)",
-    ],
-    "held_out": [
-        " Give your answer to 3 significant figures.",
-        " [10 marks]",
-        "\n\nThink before you answer.",
-        " Thanks!",
-    ],
-}
-MORE = {
-    "first": ["It was a sunny day.", "The shop had been open for 12 years.", "Everybody liked it a lot."],
-    "held_out": [
-        "This happened last week.",
-        "They have known each other for 7 months.",
-        "Nobody was surprised by that.",
-    ],
-}
-"""By half: the rules were made looking at the first."""
+BEFORE = (
+    ["Problem 12. ", "Please solve the following problem step by step.\n\n", "Question: ", "Q7: ", "Hi! "],
+    ["Exercise 4.2: ", "23) ", "Below is a task from an exam of 2019.\n\n", "You are an expert. ", "### Task\n"],
+    ["Q. ", "Solve: ", "Homework 3, part b: ", "[Algebra] ", "Consider this puzzle, which 40% of pupils got wrong. "],
+)
+AFTER = (
+    [" Put the final answer in \\boxed{}.", " Round to 2 decimal places.", " Explain your reasoning.", " (5 points)"],
+    [" Give your answer to 3 significant figures.", " [10 marks]", "\n\nThink before you answer.", " Thanks!"],
+    [" Show all of your work.", " Answer with a number only.", " (difficulty: 3/5)", " You have 5 minutes."],
+)
+MORE = (
+    ["It was a sunny day.", "The shop had been open for 12 years.", "Everybody liked it a lot."],
+    ["This happened last week.", "They have known each other for 7 months.", "Nobody was surprised by that."],
+    ["The weather had been bad since Monday.", "Their neighbour, aged 61, watched.", "That was long ago."],
+)
+"""Three sets of frames: the rules were mended with the first two."""
 SPELLED = re.compile(
     r"(?i)(zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
     r"|seventy|eighty|ninety|half|twice|double|triple)"
 )
-HALF = "held_out"
+FRAMES = 2
 NOT_LENT = (
     "deepseek-r1-0528/riddle_i_never_shave/0", "deepseek-r1-0528/riddle_four_legs_morning/1",
     "qwen3-235b-a22b/trolley_problem_easy/1", "phi-4-reasoning-plus/trolley_problem_easy/2",
@@ -127,7 +109,7 @@ def reordered(text: str, r: random.Random) -> str:
 
 
 def framed(text: str, r: random.Random) -> str:
-    return r.choice(BEFORE[HALF]) + text + r.choice(AFTER[HALF])
+    return r.choice(BEFORE[FRAMES]) + text + r.choice(AFTER[FRAMES])
 
 
 def spaced(text: str, r: random.Random) -> str:
@@ -144,7 +126,7 @@ def respelled(text: str, r: random.Random) -> str:
 
 def with_more(text: str, r: random.Random) -> str:
     parts = SENTENCE.split(text)
-    parts.insert(r.randrange(len(parts) + 1), r.choice(MORE[HALF]))
+    parts.insert(r.randrange(len(parts) + 1), r.choice(MORE[FRAMES]))
     return " ".join(parts)
 
 
@@ -286,12 +268,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=1500, help="clean questions of each large source")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--half", choices=filter_faults.HALVES, default="held_out", help="words of the planted faults")
+    parser.add_argument("--frames", type=int, choices=(1, 2, 3), default=3, help="which set of frames and sentences")
     parser.add_argument("--no-gold", action="store_true", help="no row but the evaluations' has its gold answer")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--misses", type=int, default=0, help="show so many rows that went wrong")
     args = parser.parse_args()
-    global HALF
-    HALF, r = args.half, random.Random(args.seed)
+    global FRAMES
+    FRAMES, r = args.frames - 1, random.Random(args.seed)
     clean = list({row.question: row for row in real(args.shared, r, args.each)}.values())
     faults = sum(SHARES[name] for name in KINDS_OF_FAULT.values())
     total = len(clean) / (1 - sum(SHARES.values()) + faults)
@@ -371,7 +354,7 @@ def report(
         return
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"seed {args.seed}, {len(rows):,} rows, {'without' if args.no_gold else 'with'} gold answers,"
-          f" words: {args.half}; {machine}\n")  # fmt: skip
+          f" words: {args.half}, frames: {args.frames}; {machine}\n")  # fmt: skip
     print("| planted | rows | found | |\n| --- | ---: | ---: | ---: |")
     for kind in sorted(found):
         right, n = found[kind]

@@ -50,8 +50,16 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'[^\W\d_]+)?|<=|>=|!=|[-+*/=^<>!(),]|[.?:;]+(?=\s|$)|\n(?=\s*\n)")
 _OPERATORS = frozenset(["+", "-", "*", "/", "=", "^", "<", ">", "<=", ">=", "!=", "!"])
 _JOINS = _OPERATORS | {","}
-_NUMBERED = frozenset(("problem", "question", "exercise", "example", "task", "puzzle", "item", "q", "no", "nr"))
-_POINTS = frozenset(("point", "points", "pt", "pts", "mark", "marks"))
+_MARKS = r"[(\[]\s*\d{1,3}\s*(?:points?|pts?|marks?)\.?\s*[)\]]"
+_OF_A_SHEET = (
+    re.compile(rf"^\s*{_MARKS}\s*[.:]?\s*(?=\S)", re.I),
+    re.compile(
+        r"^[\s#*]*(?:(?:problem|question|exercise|example|task|puzzle|item|q|no|nr)[\s.#]*)?"
+        r"[(\[]?\d{1,4}(?:\.\d{1,3})*[.):\]]+[\s*]+(?=\S)",
+        re.I,
+    ),
+    re.compile(rf"(?<=\S)\s*(?:{_MARKS}|(?<=[.?!)])\s\d{{1,3}} (?:points?|marks?))\.?\s*$", re.I),
+)
 NESTED = 8
 """Braces in braces are followed so deep."""
 _REMARK = re.compile(r"(?<==)\s*(?=\(?[^\W\d]{2})|(?=\(\s*\d+\s+[^\W\d]{3})|(?<=\\\])")
@@ -99,23 +107,12 @@ def sentences(found: Iterable[str]) -> list[list[str]]:
     return [p for p in parts if any(t[0].isalnum() for t in p)]
 
 
-def unnumbered(found: list[list[str]]) -> list[list[str]]:
-    """Sentences without the number that a question has on its sheet, and without its points: `Problem 12.`, `7.`,
+def unnumbered(text: str) -> str:
+    """A question without the number that it has on its sheet, and without its points: `Problem 12.`, `7)`,
     `(5 points)`."""
-    for at, is_frame in ((0, _is_number_of_a_sheet), (0, _are_points), (-1, _are_points)):
-        if len(found) > 1 and is_frame(found[at]):
-            found = found[1:] if at == 0 else found[:-1]
-    return found
-
-
-def _is_number_of_a_sheet(sentence: Sequence[str]) -> bool:
-    said = [t for t in sentence if t not in "()"]
-    return len(said) <= 2 and said[-1][0].isdigit() and (len(said) == 1 or said[0] in _NUMBERED)
-
-
-def _are_points(sentence: Sequence[str]) -> bool:
-    said = [t for t in sentence if t not in "()"]
-    return len(said) == 2 and said[0][0].isdigit() and said[1] in _POINTS
+    for pattern in _OF_A_SHEET:
+        text = pattern.sub("", text, count=1)
+    return text
 
 
 def reckoned(sentence: Sequence[str]) -> Iterator[str]:
@@ -174,7 +171,7 @@ class Asked:
     """A question, read once: what it reckons with, its words, and its gold answer where it is known."""
 
     def __init__(self, text: str, gold: str | None = None) -> None:
-        self.sentences = unnumbered(sentences(tokens(text)))
+        self.sentences = sentences(tokens(unnumbered(text)))
         self.by_sentence = [Counter(reckoned(s)) for s in self.sentences]
         self.gold = _gold(gold)
 
@@ -239,8 +236,10 @@ def same_question(a: Asked, b: Asked) -> bool:
 
 
 def same_task(a: Asked, b: Asked) -> bool:
-    """Whether two questions with nearly the same answer may be one: in any words, if they reckon with anything."""
-    if not a.numbers or not b.numbers:
+    """Whether two questions with nearly the same answer may be one: in any words, if they reckon with anything. Where a
+    gold answer is unknown, few numbers alike say too little."""
+    numbers = min(a.numbers.total(), b.numbers.total())
+    if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
         return same_question(a, b)
     return a.whole == b.whole or (_may_agree(a, b) and (a.numbers == b.numbers or _alike_but_for_frames(a, b)))
 
