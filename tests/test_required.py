@@ -14,9 +14,14 @@ from conftest import ROOT, Place
 from endpoint import Asked, Endpoint, Say
 from test_import import Imports, line
 
+from harvest.config import load
+from harvest.errors import ConfigError
+from harvest.filters import FILTERS
+
 Endpoints = Callable[..., Endpoint]
 Places = Callable[..., Place]
 REQUIRED = ["correct", "format", "language"]
+FORMAT, LANGUAGE = (next(f.version for f in FILTERS if f.name == name) for name in ("format", "language"))
 GERMAN = (
     "Wir addieren die beiden Zahlen, die in der Frage stehen, und das ist nicht schwer. Zuerst nehmen wir die erste"
     " und dann zählen wir weiter, bis wir bei der Summe sind, die wir hier als Ergebnis aufschreiben."
@@ -67,12 +72,12 @@ def test_what_a_required_filter_refuses_is_rejected_and_another_sample_asked(
     ]
     assert p.report["traces"]["rejected"] == {"language": 1}
     filters = {v for v in verdicts(p) if v[0] != "math"}
-    assert filters == {("language", "1", "wrong"), ("language", "1", "right"), ("format", "1", "right")}
+    assert filters == {("language", LANGUAGE, "wrong"), ("language", LANGUAGE, "right"), ("format", FORMAT, "right")}
     rows = [json.loads(row) for row in (p.run_folder / "dataset" / "train.jsonl").read_text().splitlines()]
     assert [v["check"] for v in rows[0]["verdicts"]] == ["format", "language", "math"]
     why = harvest(p, "why", "r", "q1")
     assert "rejected: language (it is in another language, which `checks.require` rules out)" in why
-    assert "language 1: refused: " in why
+    assert f"language {LANGUAGE}: refused: " in why
     assert "today's is" not in why
 
 
@@ -101,7 +106,7 @@ def test_what_was_collected_without_is_judged_by_verify_and_asked_again(endpoint
     said = json.loads(harvest(p, "verify", "r", "--json"))
     assert (said["judged"], said["accepted"]) == (3, {"before": 3, "now": 2})
     assert said["questions"]["open"] == {"before": 0, "now": 1}
-    assert said["checks"]["language"] == "1"
+    assert said["checks"]["language"] == LANGUAGE
     assert {c["check"] for c in said["changes"]} == {"language"}
     assert json.loads(harvest(p, "verify", "r", "--json"))["judged"] == 0
     _, _, err = p.collect()
@@ -110,7 +115,9 @@ def test_what_was_collected_without_is_judged_by_verify_and_asked_again(endpoint
     assert p.report["traces"] | {"accepted": 3, "rejected": {"language": 1}} == p.report["traces"]
 
 
-def test_a_filter_that_is_no_longer_required_lets_go(endpoint: Endpoints, place: Places) -> None:
+def test_a_filter_that_is_no_longer_required_lets_go_and_another_language_is_another_version(
+    endpoint: Endpoints, place: Places
+) -> None:
     e = endpoint(lambda a: Say(chain=GERMAN) if number(a) == 1 else Say())
     p = place(e.url, 3, checks__require=REQUIRED)
     assert p.collect()[0] == 0
@@ -121,16 +128,11 @@ def test_a_filter_that_is_no_longer_required_lets_go(endpoint: Endpoints, place:
     assert (said["judged"], said["accepted"]) == (1, {"before": 2, "now": 3})
     assert standing(p)[1] == ("q1", "solved", 0, 1, None)
     assert "no longer required" in harvest(p, "why", "r", "q1")
-
-
-def test_another_language_wanted_is_another_version(endpoint: Endpoints, place: Places) -> None:
-    e = endpoint(lambda a: Say(chain=GERMAN))
-    p = place(e.url, 1, checks__require=["correct", "language"], filters={"language": "de"})
+    p.settings |= {"checks": {"require": ["correct", "language"]}, "filters": {"language": "de"}}
     assert p.collect()[0] == 0
-    assert ("language", "1 de", "right") in verdicts(p)
-    p.settings["filters"] = {"language": "question"}
-    assert p.collect()[0] == 0
-    assert json.loads(harvest(p, "verify", "r", "--json"))["accepted"] == {"before": 1, "now": 0}
+    said = json.loads(harvest(p, "verify", "r", "--json"))
+    assert (said["judged"], said["accepted"]) == (3, {"before": 3, "now": 1})
+    assert ("language", f"{LANGUAGE} de", "right") in verdicts(p)
 
 
 def test_an_answer_that_repeats_itself_is_not_taken_for_one_that_was_broken_off(
@@ -207,11 +209,7 @@ def test_imported_answers_are_judged_by_it_and_the_next_import_too(tmp_path: Pat
 
 
 @pytest.mark.parametrize("named", [["format"], ["correct", "correct"], ["correct", "grammar"], []])
-def test_what_cannot_be_required_is_said_in_a_line(named: list[str], endpoint: Endpoints, place: Places) -> None:
-    e = endpoint()
-    code, _, err = place(e.url, 1, checks__require=named).collect()
-    assert code == 2
-    assert "checks" in err
-    assert "require" in err
-    assert len(err.strip().splitlines()) == 1
-    assert e.asked == []
+def test_what_cannot_be_required_is_said_in_a_line(named: list[str], place: Places) -> None:
+    with pytest.raises(ConfigError, match=r"^\S*run\.toml: checks(\.require\.1)?: ") as e:
+        load(place("http://localhost/v1", 1, checks__require=named).toml)
+    assert len(str(e.value).splitlines()) == 1
