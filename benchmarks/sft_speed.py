@@ -1,18 +1,27 @@
-"""Tokens a second of `finetune sft`, padded and packed, against TRL's own defaults: same rows, student and machine.
+"""Tokens a second of `finetune sft`, padded and packed, against TRL's own script: same rows, student, step and machine.
 
-    python benchmarks/sft_speed.py [--rows short|long] [--steps 2] [--repeats 3] [--only ours,packed,trl] [--threads 1]
+    python benchmarks/sft_speed.py [--rows mixed|short|long] [--steps 2] [--repeats 3] [--only packed,ours,trl]
 
-Short rows are synthetic sums with a chain, as the demo's; long ones are traces of Qwen3 of 300 to 1,500 tokens, from
-$WINNOW_SHARED/data/traces/qwen3.jsonl (default ../shared). Each way runs in a process of its own, in turns, a step
-of short rows left out first. Tokens are those of the rows, padding not counted. Processor time: on a machine
-that others use too, it says more than the clock. TRL has its defaults, the same rows a step (8 at a time) and a
-max_length that cuts nothing.
+Short rows are synthetic sums with a chain, as the demo's; long ones traces of Qwen3 of 300 to 800 tokens, from
+$WINNOW_SHARED/data/traces/qwen3.jsonl (default ../shared); mixed is half of each. A step has 8 traces, which is TRL's
+default. Each way runs in a process of its own, in turns, with one short pass through the student left out first.
+
+    ours      `finetune sft` as it is without settings: rows padded
+    packed    with `packing = true`
+    trl       `trl sft` with its defaults, but for a max_length that cuts nothing (its 1,024 would), and on a machine
+              without a GPU --use_cpu true, without which it stops
+    trl-tuned the same with what would help it here: --bf16 false --gradient_checkpointing false
+
+Tokens are counted by each trainer, padding left out. Processor time says more than the clock on a machine that others
+use too. `loss` is that of the first step: of ours and packed it is of the same rows and tokens, and has to be the same
+(TRL trains the prompts too, and has another order).
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -24,12 +33,16 @@ from pathlib import Path
 from typing import Any
 
 STUDENT = "SmolLM2-135M-Instruct"
-TRACES_PER_STEP = {"short": 16, "long": 8}
-WARM_UP_STEPS = {"short": 1, "long": 0}
+TRACES_PER_STEP = 8
 MAX_TOKENS = 2048
+ROOT = Path(__file__).parents[1]
 
 
 def rows(kind: str, n: int) -> list[dict[str, Any]]:
+    if kind == "mixed":
+        mixed = short_rows(n // 2) + long_rows(n - n // 2)
+        random.Random(1).shuffle(mixed)
+        return mixed
     return short_rows(n) if kind == "short" else long_rows(n)
 
 
@@ -52,14 +65,16 @@ def short_rows(n: int) -> list[dict[str, Any]]:
 
 
 def long_rows(n: int) -> list[dict[str, Any]]:
-    """Chains of thought of Qwen3 as they are, those of 300 to 1,500 of its tokens."""
-    shared = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[2] / "shared"))
+    """Chains of thought of Qwen3 as they are, those of 300 to 800 of its tokens."""
+    shared = Path(os.environ.get("WINNOW_SHARED", ROOT.parent / "shared"))
     file = shared / "data/traces/qwen3.jsonl"
     if not file.is_file():
         sys.exit(f"{file}: not here; set WINNOW_SHARED, or take --rows short")
     traces = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    fit = [t for t in traces if t["reasoning"] and t["answer"] and 300 <= t["completion_tokens"] <= 1400]
+    fit = [t for t in traces if t["reasoning"] and t["answer"] and 300 <= t["completion_tokens"] <= 800]
     random.Random(0).shuffle(fit)
+    if len(fit) < n:
+        sys.exit(f"{file}: {len(fit)} rows of that length, {n} are needed: fewer --steps")
     return [
         {"messages": [
             {"role": "user", "content": t["question"]},
@@ -69,137 +84,185 @@ def long_rows(n: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-class Clock:
-    """Wall and processor seconds of the steps that count."""
+class Stopwatch:
+    """From the first step's begin to the last one's end, by the clock and by the processor; and the first loss."""
 
     def __init__(self) -> None:
-        self.at: list[tuple[float, float]] = []
+        from transformers import TrainerCallback, trainer
 
-    def tick(self) -> None:
-        self.at.append((time.monotonic(), time.process_time()))
+        watch = self
+        self.began = self.ended = (0.0, 0.0)
+        self.logged: list[dict[str, Any]] = []
 
-    def figures(self, lengths: list[int], traces_per_step: int) -> dict[str, float]:
-        steps = len(self.at) - 1
-        wall, cpu = (self.at[-1][i] - self.at[0][i] for i in (0, 1))
-        tokens = sum(lengths) / len(lengths) * traces_per_step * steps
-        return {"tokens_per_s": round(tokens / wall, 1), "tokens_per_cpu_s": round(tokens / cpu, 1)}
+        class Watching(TrainerCallback):  # type: ignore[misc]
+            def on_train_begin(self, *_: Any, model: Any = None, **__: Any) -> None:
+                warm(model)
+                watch.began = watch.ended = now()
+
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                watch.ended = now()
+
+            def on_log(self, *_: Any, logs: Any = None, **__: Any) -> None:
+                watch.logged.append(dict(logs or {}))
+
+        trainer.DEFAULT_CALLBACKS.append(Watching)
+
+    def figures(self, tokens: float) -> dict[str, float]:
+        wall, cpu = (b - a for a, b in zip(self.began, self.ended, strict=True))
+        return {
+            "tokens_per_s": round(tokens / wall, 1),
+            "tokens_per_cpu_s": round(tokens / cpu, 1),
+            "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "tokens": tokens,
+            "loss": next(entry["loss"] for entry in self.logged if "loss" in entry),
+        }
 
 
-def prepared(kind: str, steps: int, folder: Path, **train: Any) -> Any:
-    from finetune.config import Recipe
-    from finetune.dataset import examples
-    from finetune.student import find, load_tokenizer
+def now() -> tuple[float, float]:
+    import torch
 
-    per_step = TRACES_PER_STEP[kind]
-    data = folder / "train.jsonl"
-    data.write_text(
-        "".join(json.dumps(r) + "\n" for r in rows(kind, per_step * (steps + WARM_UP_STEPS[kind]))), "utf-8"
-    )
-    recipe = Recipe.model_validate(
-        {"student": STUDENT, "data": str(data), "output": str(folder / "out"), "render": {"max_tokens": MAX_TOKENS},
-         "train": {"epochs": 1, "traces_per_step": per_step, "learning_rate": 1e-4, **train}}
-    )  # fmt: skip
-    student = find(STUDENT)
-    tokenizer = load_tokenizer(student)
-    return recipe, student, tokenizer, examples(recipe, tokenizer)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic(), time.process_time()
+
+
+def warm(model: Any) -> None:
+    """Kernels are chosen and memory is had in the first pass; nothing is learnt from it."""
+    import torch
+
+    ids = torch.arange(64, device=model.device)[None]
+    model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    model.zero_grad()
 
 
 def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
-    import torch
-
+    """`finetune sft` from its recipe to its last step, as the command does it, in this process."""
+    from finetune.config import Recipe
+    from finetune.dataset import examples
     from finetune.sft import quiet
-    from finetune.student import load_model
-    from finetune.trainer import build_trainer, is_bf16_faster, student_parameters, training_config
+    from finetune.student import find, load_tokenizer
+    from finetune.trainer import build_trainer, is_bf16_faster, load_student, student_parameters, training_config
 
-    recipe, student, tokenizer, made = prepared(kind, steps, folder, **train)
+    recipe = Recipe.model_validate(
+        {"student": STUDENT, "data": str(written(kind, steps, folder)), "output": str(folder / "out"),
+         "render": {"max_tokens": MAX_TOKENS},
+         "train": {"epochs": 1, "traces_per_step": TRACES_PER_STEP, "learning_rate": 2e-5, **train}}
+    )  # fmt: skip
+    student = find(STUDENT)
+    tokenizer = load_tokenizer(student)
+    made = examples(recipe, tokenizer)
     quiet()
+    watch = Stopwatch()
     config = training_config(recipe, made, student_parameters(student), bf16=is_bf16_faster())
-    trainer = build_trainer(recipe, made, tokenizer, load_model(student, torch.float32), config)
-    return timed(trainer, list(map(len, made.examples)), kind)
+    trainer = build_trainer(recipe, made, tokenizer, load_student(recipe, student, config), config)
+    trainer.train()
+    return watch.figures(trainer.tokens)
 
 
 def packed(kind: str, steps: int, folder: Path) -> dict[str, float]:
     return ours(kind, steps, folder, packing=True)
 
 
-def trl(kind: str, steps: int, folder: Path) -> dict[str, float]:
-    """TRL as its documentation begins: messages in, SFTConfig's defaults."""
+def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
+    """TRL's script, given what its command line would give it."""
     import torch
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
 
     from finetune.sft import quiet
-    from finetune.student import load_model
+    from finetune.student import find, load_model, load_tokenizer
 
-    _, student, tokenizer, made = prepared(kind, steps, folder)
+    student = find(STUDENT)  # a GGUF file here; a folder is what TRL loads
+    load_model(student, None).save_pretrained(folder / "student")
+    load_tokenizer(student).save_pretrained(folder / "student")
+    data = written(kind, steps, folder)
     quiet()
-    per_step = TRACES_PER_STEP[kind]
-    config = SFTConfig(
-        output_dir=str(folder / "trl"), num_train_epochs=1, gradient_accumulation_steps=per_step // 8,
-        max_length=2 * MAX_TOKENS, use_cpu=not torch.cuda.is_available(), report_to="none", save_strategy="no",
-        disable_tqdm=True,
-    )  # fmt: skip
-    data = Dataset.from_list(rows(kind, per_step * (steps + WARM_UP_STEPS[kind])))
-    trainer = SFTTrainer(
-        model=load_model(student, torch.float32), args=config, train_dataset=data, processing_class=tokenizer
-    )
-    return timed(trainer, list(map(len, made.examples)), kind)
+    watch = Stopwatch()
+    from trl.scripts.sft import main, make_parser
+
+    settings = [
+        "--model_name_or_path", str(folder / "student"), "--dataset_name", str(data.parent),
+        "--output_dir", str(folder / "trl"), "--num_train_epochs", "1", "--max_length", str(2 * MAX_TOKENS),
+        "--report_to", "none", "--save_strategy", "no", "--logging_steps", "1",
+        "--use_cpu", str(not torch.cuda.is_available()), *more,
+    ]  # fmt: skip
+    main(*make_parser().parse_args_and_config(settings, fail_with_unknown_args=False))
+    return watch.figures(max(entry.get("num_tokens", 0) for entry in watch.logged))
 
 
-def timed(trainer: Any, lengths: list[int], kind: str) -> dict[str, float]:
-    import torch
-    from transformers import TrainerCallback
-
-    clock = Clock()
-
-    class Tick(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            clock.tick()
-
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-    trainer.add_callback(Tick())
-    trainer.train()
-    del clock.at[: WARM_UP_STEPS[kind]]
-    return clock.figures(lengths, TRACES_PER_STEP[kind])
+def trl_tuned(kind: str, steps: int, folder: Path) -> dict[str, float]:
+    return trl(kind, steps, folder, "--bf16", "false", "--gradient_checkpointing", "false")
 
 
-WAYS: dict[str, Callable[[str, int, Path], dict[str, float]]] = {"ours": ours, "packed": packed, "trl": trl}
+def written(kind: str, steps: int, folder: Path) -> Path:
+    data = folder / "data" / "train.jsonl"
+    data.parent.mkdir()
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows(kind, TRACES_PER_STEP * steps)), "utf-8")
+    return data
+
+
+WAYS: dict[str, Callable[[str, int, Path], dict[str, float]]] = {
+    "packed": packed, "ours": ours, "trl-tuned": trl_tuned, "trl": trl,
+}  # fmt: skip
+
+
+def measured(way: str, kind: str, steps: int, threads: int) -> dict[str, float]:
+    """One way in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, "--in-process", "--rows", kind, "--steps", str(steps), "--only", way]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{way}: {done.stderr[-2000:]}")
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{kind:6} {way:9} {json.dumps(figures)}", file=sys.stderr, flush=True)
+    return figures
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--rows", choices=tuple(TRACES_PER_STEP), default="short")
+    p.add_argument("--rows", choices=("mixed", "short", "long"), default="mixed")
     p.add_argument("--steps", type=int, default=2)
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--only", default=",".join(WAYS))
+    p.add_argument("--only", default=",".join(WAYS), help=f"of {', '.join(WAYS)}; the last is what others are held to")
+    p.add_argument("--keep", type=Path, help="add the figures to this file, and show the middle of all that are in it")
     p.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     args = p.parse_args()
+    ways = args.only.split(",")
+    if wrong := [w for w in ways if w not in WAYS]:
+        p.error(f"--only: {wrong[0]!r} is none of {', '.join(WAYS)}")
     if args.in_process:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(WAYS[args.only](args.rows, args.steps, Path(folder))))
+            print(json.dumps(WAYS[ways[0]](args.rows, args.steps, Path(folder))))
         return
-    ways, figures = args.only.split(","), defaultdict[str, list[dict[str, float]]](list)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "ignore"}
-    env["OMP_NUM_THREADS"] = str(args.threads)
+    figures = defaultdict[str, list[dict[str, float]]](list)
+    if args.keep and args.keep.exists():
+        for line in args.keep.read_text("utf-8").splitlines():
+            for way, of in json.loads(line).items():
+                figures[way].append(of)
     for _ in range(args.repeats):
-        for way in ways:
-            command = [sys.executable, __file__, "--in-process", "--rows", args.rows, "--steps", str(args.steps)]
-            done = subprocess.run([*command, "--only", way], env=env, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"{way}: {done.stderr[-2000:]}")
-            figures[way].append(json.loads(done.stdout.strip().splitlines()[-1]))
-            print(f"{args.rows:6} {way:7} {json.dumps(figures[way][-1])}", file=sys.stderr, flush=True)
-    print(f"{args.rows} rows, tokens a second, median of {args.repeats}")
-    print(f"{'way':8} {'by the clock':>13} {'by processor':>13}   against {ways[-1]}")
-    middle = {w: {k: statistics.median(f[k] for f in fs) for k in fs[0]} for w, fs in figures.items()}
-    for way, of in middle.items():
-        than = [f"{of[k] / middle[ways[-1]][k]:.2f}" for k in of]
-        print(f"{way:8} {of['tokens_per_s']:13.1f} {of['tokens_per_cpu_s']:13.1f}   {' · '.join(than)}")
+        turn = {way: measured(way, args.rows, args.steps, args.threads) for way in ways}
+        for way, of in turn.items():
+            figures[way].append(of)
+        if args.keep:
+            with args.keep.open("a", encoding="utf-8") as f:
+                f.write(json.dumps(turn) + "\n")
+    last = ways[-1]
+    print(
+        f"{args.rows} rows, {args.steps} steps of {TRACES_PER_STEP}, {args.threads} threads: median of {args.repeats}"
+    )
+    print(f"| way | tokens | tokens/s by the clock | by the processor | against {last} | (least, most) | GiB | loss |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for way in ways:
+        middle = {k: statistics.median(f[k] for f in figures[way]) for k in figures[way][0]}
+        # Each against the run of its own turn, which shared the machine's load with it.
+        clock, cpu = (
+            sorted(f[k] / of[k] for f, of in zip(figures[way], figures[last], strict=True))
+            for k in ("tokens_per_s", "tokens_per_cpu_s")
+        )
+        print(
+            f"| {way} | {middle['tokens']:,.0f} | {middle['tokens_per_s']:.0f} | {middle['tokens_per_cpu_s']:.0f} "
+            f"| {statistics.median(clock):.2f}, by the processor {statistics.median(cpu):.2f} "
+            f"| {cpu[0]:.2f}, {cpu[-1]:.2f} | {middle['peak_gib']:.2f} | {middle['loss']:.6f} |"
+        )
 
 
 if __name__ == "__main__":

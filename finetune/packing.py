@@ -18,8 +18,13 @@ from finetune.steps import Split, Steps
 ROWS = "winnow_rows"
 """The name that transformers knows `rows_attention` by."""
 LEAK = 0.05
-"""What a row may move another's logits by, of what its own first token moves the later ones by: a state that leaks
-moves them about as much as that (measured: 0.8), the rounding of bfloat16 some hundredths at most."""
+"""What a row's logits may move by, of what its own first token moves the later ones by: the rounding of bfloat16 is
+some hundredths at most; where a row reads otherwise in a pack it is about as much as that."""
+FELT = 1e-6
+"""The gradient that may reach another row, of that within the row. Of rows that are apart it is 0, whatever the
+precision; a state that leaks little shows here (Jamba of random weights: 1e-3) and drowns in rounding above."""
+ATTENTIONS = ("full_attention", "sliding_attention", "linear_attention", "attention")
+"""Kinds of layers by their configuration that `rows_attention` does, or that are no attention and show in the proof."""
 PROBE_TOKENS = 40
 """Of each of the two rows of the proof."""
 
@@ -120,10 +125,17 @@ AttentionInterface.register(ROWS, rows_attention)
 def attend_by_rows(model: PreTrainedModel) -> str:
     """Sets the attention that packs need and gives its name: flash attention where it is installed, else ours.
 
-    Raises ValueError where the student's attention cannot be chosen.
+    Raises ValueError where the student's attention cannot be chosen, or looks at a row in a way that ours does not
+    (Llama 4's chunks, of more tokens than the proof has).
     """
     from transformers.utils import is_flash_attn_2_available
 
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if getattr(text, "attention_chunk_size", None) and not kinds:
+        kinds = {"chunked_attention"}
+    if other := sorted(k for k in kinds if "attention" in k and k not in ATTENTIONS):
+        raise ValueError(f"packing: this student has layers of {other[0]}, which packs do not do: leave packing out")
     half = model.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     name = "flash_attention_2" if half and is_flash_attn_2_available() else ROWS
     model.set_attn_implementation(name)
@@ -182,30 +194,30 @@ class Moved(NamedTuple):
     by_another: float
     """When row A's tokens change."""
     by_packing: float
-    """Against B alone."""
+    """Against B alone, as the student attends by itself."""
     by_itself: float
     """After its first token, when that changes: what a change that reaches them looks like."""
+    felt: float
+    """The gradient of B's logits at row A, of that at B's own tokens."""
 
     @property
     def leaks(self) -> bool:
         """Whether a row sees another, or reads otherwise in a pack. Numbers that are none count as a leak."""
-        return not max(self.by_another, self.by_packing) <= LEAK * self.by_itself
+        return not (
+            self.by_another <= LEAK * self.by_itself and self.by_packing <= LEAK * self.by_itself and self.felt <= FELT
+        )
 
 
-def moved(model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None) -> Moved:
-    """What moves a row's logits in a pack, measured on this model and the kernels in use."""
-    device = model.device
+def moved(
+    model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
+) -> Moved:
+    """What moves a row's logits in a pack, measured on this model and the kernels in use. `own_attention` is the
+    student's before packing was asked for; None: the one that it has."""
     # Its own generator: what the training draws must not depend on whether this ran.
     draw = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     a, other, b = (torch.randint(vocabulary, (PROBE_TOKENS,), generator=draw) for _ in range(3))
     changed = torch.cat([(b[:1] + 1) % vocabulary, b[1:]])
-
-    def logits(*rows: torch.Tensor) -> torch.Tensor:
-        given = {"input_ids": torch.cat(rows)[None], **bounds_of([len(r) for r in rows]).as_inputs()}
-        given = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
-        made: torch.Tensor = model(**given, use_cache=False).logits
-        return made[0, -PROBE_TOKENS:].float()
 
     def most(x: torch.Tensor, y: torch.Tensor) -> float:
         return float((x - y).abs().max())
@@ -213,24 +225,65 @@ def moved(model: PreTrainedModel, precision: AbstractContextManager[Any] | None 
     trained = model.training
     model.eval()
     try:
-        with torch.no_grad(), precision or nullcontext():
-            packed = logits(a, b)
-            by_itself = most(packed[1:], logits(a, changed)[1:])
-            return Moved(most(packed, logits(other, b)), most(packed, logits(b)), by_itself)
+        with precision or nullcontext():
+            felt = _felt(model, a, b)
+            with torch.no_grad():
+                packed = _last_logits(model, a, b)
+                by_itself = most(packed[1:], _last_logits(model, a, changed)[1:])
+                by_another = most(packed, _last_logits(model, other, b))
+                in_use = model.config._attn_implementation
+                model.set_attn_implementation(own_attention or in_use)
+                try:
+                    by_packing = most(packed, _last_logits(model, b))
+                finally:
+                    model.set_attn_implementation(in_use)
     finally:
         model.train(trained)
+    return Moved(by_another, by_packing, by_itself, felt)
 
 
-def refuse_leaks(model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None) -> None:
+def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
+    """[tokens, vocabulary]: of the last of `rows` in one pack; of one row alone as of any batch."""
+    given: dict[str, Any] = {"input_ids": torch.cat(rows)[None]}
+    if len(rows) > 1:
+        given |= bounds_of([len(r) for r in rows]).as_inputs()
+    given = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+    made: torch.Tensor = model(**given, use_cache=False).logits
+    return made[0, -len(rows[-1]) :].float()
+
+
+def _felt(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> float:
+    """The gradient of B's logits in a pack of both, at A's embeddings, of that at B's."""
+    seen: list[torch.Tensor] = []
+
+    def watch(module: torch.nn.Module, given: Any, made: torch.Tensor) -> torch.Tensor:
+        seen.append(made.detach().requires_grad_())
+        return seen[-1]
+
+    hook = model.get_input_embeddings().register_forward_hook(watch)
+    try:
+        with torch.enable_grad():
+            logits = _last_logits(model, a, b)
+            signs = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).to(logits.device)
+            (gradient,) = torch.autograd.grad((logits * signs).sum(), seen[0])
+    finally:
+        hook.remove()
+    of_token = gradient[0].float().abs().amax(-1)
+    return float(of_token[: len(a)].max() / of_token[len(a) :].max())
+
+
+def refuse_leaks(
+    model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
+) -> None:
     """Raises ValueError where the rows of a pack see each other in this student, with the kernels in use."""
     try:
-        found = moved(model, precision)
+        found = moved(model, precision, own_attention)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ValueError(f"packing: this student cannot keep rows apart: {why} Or leave packing out") from None
     if found.leaks:
         raise ValueError(
-            f"packing: rows would see each other in this student: another row's tokens move a row's logits by "
-            f"{found.by_another:.2g}, being in a pack by {found.by_packing:.2g}, its own first token by "
-            f"{found.by_itself:.2g}: leave packing out"
+            f"packing: rows would see each other in this student, or read otherwise in a pack: another row's tokens "
+            f"move a row's logits by {found.by_another:.2g}, being in a pack by {found.by_packing:.2g}, its own first "
+            f"token by {found.by_itself:.2g}; {found.felt:.2g} of its gradient goes to another row: leave packing out"
         )

@@ -169,9 +169,17 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
 
 def refuse_packed_parts(recipe: Recipe) -> None:
     """Raises ConfigError for packs whose tokens would be spread over GPUs: context parallelism drops the mask that
-    keeps the rows of a pack apart (TRL 1.16, SFTTrainer)."""
-    if recipe.launch.strategy == "fsdp2-cp" and (recipe.train.packs or recipe.train.further.get("padding_free")):
+    keeps the rows of a pack apart (TRL 1.16, SFTTrainer); and where the weights are, before the proof could run."""
+    strategy = recipe.launch.strategy
+    if not (recipe.train.packs or recipe.train.further.get("padding_free")):
+        return
+    if strategy == "fsdp2-cp":
         raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
+    if strategy in ("zero3", "zero3-offload"):
+        raise ConfigError(
+            f'train.packing: not with launch.strategy = "{strategy}", which spreads the weights before it can be tried '
+            'whether packed rows see each other: leave packing out, or take "fsdp2"'
+        )
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]

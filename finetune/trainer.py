@@ -55,9 +55,11 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
 
     def pack(self) -> None:
         """Rows one after another from now on, where this student keeps them apart. Raises ValueError where not."""
+        own_attention = self.model.config._attn_implementation
         self.attention = attend_by_rows(self.model)
         self.data_collator = flattened
-        refuse_leaks(self.model, self.accelerator.autocast())
+        if self.accelerator.is_main_process:  # to spare memory, FSDP lets no other process have the weights
+            refuse_leaks(self.model, self.accelerator.autocast(), own_attention)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows of this process. Accelerate would deal them itself, and fill up an epoch's end with rows that were

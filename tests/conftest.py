@@ -15,6 +15,9 @@ import pytest
 from endpoint import PRICE, Endpoint, Script
 from hypothesis import HealthCheck, settings
 
+# Before torch is imported: as many workers run as there are cores, and threads that wait for each other take them away.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 BARS = bool(os.environ.get("WINNOW_BARS"))
 ROOT = Path(__file__).parents[1]
 

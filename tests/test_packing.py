@@ -109,6 +109,32 @@ def _mamba2() -> Any:
     ))  # fmt: skip
 
 
+def _jamba() -> Any:
+    """Its state leaks a little where its weights are random: less than the rounding of bfloat16."""
+    from transformers import JambaConfig, JambaForCausalLM
+
+    return JambaForCausalLM(JambaConfig(
+        vocab_size=64, attn_layer_period=2, attn_layer_offset=1, num_experts=2, num_experts_per_tok=1, mamba_d_state=8,
+        use_mamba_kernels=False, pad_token_id=0, **SIZES,
+    ))  # fmt: skip
+
+
+def _lfm2() -> Any:
+    from transformers import Lfm2Config, Lfm2ForCausalLM
+
+    return Lfm2ForCausalLM(Lfm2Config(vocab_size=64, layer_types=["conv", "full_attention"], **SIZES))
+
+
+def _llama4() -> Any:
+    """Attention in chunks of more tokens than the proof has."""
+    from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+    return Llama4ForCausalLM(Llama4TextConfig(
+        vocab_size=64, head_dim=8, intermediate_size_mlp=48, num_local_experts=2, num_experts_per_tok=1,
+        attention_chunk_size=64, pad_token_id=0, **SIZES,
+    ))  # fmt: skip
+
+
 def _bloom() -> Any:
     from transformers import BloomConfig, BloomForCausalLM
 
@@ -142,7 +168,7 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
     model = build().eval()
     draw = random.Random(3)
     rows = []
-    for n in (20, 7, 45, 1, 33):
+    for n in (20, 7, 45, 1):
         ids = [draw.randrange(64) for _ in range(n)]
         rows.append({"input_ids": ids, "labels": [-100] * (n // 3) + ids[n // 3 :]})
     width = 45
@@ -152,6 +178,7 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
         "attention_mask": torch.tensor([[1] * len(r["input_ids"]) + [0] * (width - len(r["input_ids"])) for r in rows]),
     }
     want, gradients = _loss_and_gradients(model, padded)
+    own = model.config._attn_implementation
     assert attend_by_rows(model) == "winnow_rows"
     pack = flattened(rows)
     loss, packed = _loss_and_gradients(model, pack)
@@ -159,8 +186,9 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
     assert packed.keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(packed[name], gradient, atol=2e-5, rtol=1e-4, msg=name)
-    found = moved(model)
+    found = moved(model, None, own)
     assert not found.leaks, found
+    assert found.felt == 0
     assert found.by_itself > 1e-3, "logits that nothing moves prove nothing"
 
 
@@ -169,7 +197,10 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
     [
         (_qwen35, "can't keep packed sequences apart"),
         (_qwen3_next, "can't keep packed sequences apart"),
+        (_lfm2, "can't keep packed sequences apart"),
         (_mamba2, "rows would see each other"),
+        (_jamba, "rows would see each other"),
+        (_llama4, "layers of chunked_attention"),
         (_bloom, "attention cannot be chosen"),
     ],
 )
@@ -207,22 +238,49 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
         refuse_leaks(model)
 
 
+def test_attention_that_is_not_the_students_own_is_seen() -> None:
+    """Nothing leaks, and yet a row reads otherwise: rows of a window that the attention in use knows nothing of."""
+    from finetune.packing import attend_by_rows, moved
+
+    torch.manual_seed(0)
+    model = _gemma3().eval()
+    own = model.config._attn_implementation
+    attend_by_rows(model)
+    assert not moved(model, None, own).leaks
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = None
+    found = moved(model, None, own)
+    assert found.by_another == found.felt == 0
+    assert found.leaks
+    assert not moved(model, None, None).leaks, "against itself it cannot be seen"
+
+
 def test_numbers_that_are_none_count_as_a_leak() -> None:
     from finetune.packing import Moved
 
-    assert Moved(float("nan"), 0.0, 1.0).leaks
-    assert Moved(0.0, 0.0, float("nan")).leaks
-    assert not Moved(0.0, 0.0, 1.0).leaks
+    none = float("nan")
+    assert Moved(none, 0.0, 1.0, 0.0).leaks
+    assert Moved(0.0, none, 1.0, 0.0).leaks
+    assert Moved(0.0, 0.0, none, 0.0).leaks
+    assert Moved(0.0, 0.0, 1.0, none).leaks
+    assert not Moved(0.0, 0.0, 1.0, 0.0).leaks
 
 
 # ---- training
 
 
-@pytest.mark.parametrize("setting", ["packing = true", "padding_free = true"])
-def test_packed_or_padded_the_same_is_learnt(make: Make, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "top"),
+    [
+        ("packing = true", ""),
+        ("padding_free = true", ""),
+        ("packing = true\nactivation_checkpointing = true", 'method = "lora"'),
+    ],
+)
+def test_packed_or_padded_the_same_is_learnt(make: Make, setting: str, top: str) -> None:
     learnt = []
     for name, train in (("padded", ""), ("packed", setting)):
-        trainer, _ = trainer_for(make(name, train), train__epochs=1)
+        trainer, _ = trainer_for(make(name, train, top), train__epochs=1)
         trainer.train()
         losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
         learnt.append((losses, [p.detach().clone() for p in trainer.model.parameters()], trainer.tokens))
@@ -308,7 +366,7 @@ def test_the_loss_in_chunks_is_plain_cross_entropy(monkeypatch: pytest.MonkeyPat
         leaves = [x.clone().requires_grad_() for x in given]
         states, weight, b = *leaves, *([] if bias else [None])
         if chunked:
-            total = loss.ChunkedLoss.apply(states, weight, b, targets)
+            total = loss.ChunkedLoss.apply(states, weight, b, targets)  # type: ignore[no-untyped-call]
         else:
             total = functional.cross_entropy(functional.linear(states, weight, b), targets, reduction="sum")
         (total / 300).backward()
@@ -321,13 +379,14 @@ def test_the_loss_in_chunks_is_plain_cross_entropy(monkeypatch: pytest.MonkeyPat
 
 def test_no_tensor_of_all_logits_is_ever_made() -> None:
     """16,384 trained tokens over a vocabulary of 151,936 would be 9.3 GiB of logits in float32."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from finetune.loss import CHUNK_BYTES, ChunkedLoss
 
     largest = 0
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             made = func(*args, **(kwargs or {}))
@@ -336,12 +395,12 @@ def test_no_tensor_of_all_logits_is_ever_made() -> None:
                     largest = max(largest, t.numel() * t.element_size())
             return made
 
-    with torch.device("meta"):
+    with FakeTensorMode():  # shapes without numbers
         states = torch.empty(16384, 1024, requires_grad=True)
         weight = torch.empty(151_936, 1024, requires_grad=True)
         targets = torch.empty(16384, dtype=torch.long)
-    with Watch():
-        ChunkedLoss.apply(states, weight, None, targets).backward()
+        with Watch():  # type: ignore[no-untyped-call]
+            ChunkedLoss.apply(states, weight, None, targets).backward()  # type: ignore[no-untyped-call]
     assert largest == weight.numel() * 4, "the gradient of the head itself is the largest there is"
     assert largest > CHUNK_BYTES
 
