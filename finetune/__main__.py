@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from harvest.errors import InputError, MissingExtra, StoreUnusable, WinnowError
+from harvest.errors import InputError, MissingExtra, QuestionError, StoreUnusable, WinnowError
 from harvest.overrides import take_overrides
 
 if TYPE_CHECKING:
@@ -80,8 +80,15 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} ({self.prog} -h lists what there is)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m finetune",
         description="Train a small student on checked traces, look at a row, measure it.",
     )
@@ -178,7 +185,7 @@ def _add_eval(p: argparse.ArgumentParser) -> None:
     s.add_argument("--top-p", type=_share, metavar="P")
     s.add_argument("--top-k", type=_count, metavar="K")
     s.add_argument("--min-p", type=_share, metavar="P")
-    s.add_argument("--seed", type=int, metavar="N", help="(0)")
+    s.add_argument("--seed", type=_seed, metavar="N", help="(0)")
     presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
     s.add_argument("--preset", choices=PRESETS, help=f"as others publish, where nothing else is given. {presets}")
     s.add_argument("--batch-size", type=_count, metavar="N", help="rows at once on this machine; else what fits")
@@ -213,42 +220,34 @@ def _usd(text: str) -> Decimal:
     return amount
 
 
-def _number(text: str) -> float:
+def _number(text: str, kind: type[int] | type[float], holds: Callable[[float], bool], must: str) -> Any:
     try:
-        return float(text)
+        x = kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no {'whole number' if kind is int else 'number'}") from None
+    if not holds(x):
+        raise argparse.ArgumentTypeError(f"{text} is not {must}")
+    return x
 
 
 def _count(text: str) -> int:
-    try:
-        n = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if n < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return n
+    return int(_number(text, int, lambda n: n >= 1, "at least 1"))
+
+
+def _seed(text: str) -> int:
+    return int(_number(text, int, lambda n: 0 <= n < 2**31, "from 0 to 2147483647"))
 
 
 def _positive(text: str) -> float:
-    x = _number(text)
-    if not 0 < x < 1e9:
-        raise argparse.ArgumentTypeError("above 0")
-    return x
+    return float(_number(text, float, lambda x: 0 < x < 1e9, "above 0 and below 1e9"))
 
 
 def _temperature(text: str) -> float:
-    t = _number(text)
-    if not 0 <= t <= 10:
-        raise argparse.ArgumentTypeError("between 0 and 10")
-    return t
+    return float(_number(text, float, lambda t: 0 <= t <= 10, "between 0 and 10"))
 
 
 def _share(text: str) -> float:
-    x = _number(text)
-    if not 0 < x <= 1:
-        raise argparse.ArgumentTypeError("above 0, at most 1")
-    return x
+    return float(_number(text, float, lambda x: 0 < x <= 1, "above 0 and at most 1"))
 
 
 def _recipe_path(args: argparse.Namespace) -> Path:
@@ -429,11 +428,14 @@ def _lengths(recipe: "Recipe") -> list[int]:
 def _write_card(folder: Path) -> None:
     """The model card of a student that finetune trained, anew; of any other nothing."""
     from finetune.card import report_of, write_card
+    from finetune.kept import evaluations_of
     from finetune.run import note_of
 
     note = note_of(folder)
-    run = note.get("run")
-    write_card(folder, note, report_of(run["name"], run["store"]) if run else None)
+    if run := note.get("run"):
+        write_card(folder, note, report_of(run["name"], run["store"]))
+    else:
+        write_card(folder, note, None, evaluations_of(folder))
 
 
 def _curve(args: argparse.Namespace, _: Overrides) -> int:
@@ -481,7 +483,8 @@ def _show(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _eval(args: argparse.Namespace, _: Overrides) -> int:
     from finetune import answers
-    from finetune.evaluate import Memory, Record, evaluate
+    from finetune.evaluate import Record, evaluate
+    from finetune.kept import Kept, evaluations_of
     from finetune.progress import Progress
     from finetune.run import label_of, layout_of, prompt_of
     from harvest import prompt as prompts
@@ -495,17 +498,21 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
         return 0
     if not args.student or not args.questions:
         args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
+    _check_answerer(args)
     if args.details:
         answers.check_details(args.details)
     run = _run_of(args)
     prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
-    questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
+    try:
+        questions = list(read_questions(args.questions, Path()))[: args.limit]  # a bad row is named wherever it stands
+    except QuestionError as e:
+        raise QuestionError(str(e).replace(", or pass --skip-bad-rows to go on without them", "")) from None
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")
     if (without := next((q for q in questions if judged_together(q)), None)) is not None:
         raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
     engine, sampling, label = _asked_of(args, prompt, run, questions)
-    record: Record = run or Memory()
+    record: Record = run or Kept()
     label = label or label_of(args.student, run)
     layout = layout_of(Path(args.student))
     try:
@@ -514,12 +521,15 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     finally:
         if run is not None:
             _write_report(run)  # also of a part: what is there was asked and paid for
-    if not args.student.startswith(("http://", "https://")):
-        _write_card(Path(args.student))
     if args.details:
         answers.write_details(args.details, measured, questions)
-    mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
-    beside = run.evaluations() if run is not None else [mine]
+    if run is not None:
+        beside = run.evaluations()
+    else:
+        mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
+        beside = evaluations_of(Path(args.student)) or [mine]
+    if not _is_url(args.student):
+        _write_card(Path(args.student))
     trained_on = run.mean_output_tokens() if run is not None else None
     said = [words for key, words in warnings(beside, trained_on) if key == measured.key]
     gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
@@ -529,6 +539,25 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
         print(f"warning: {words}", file=sys.stderr)
     print(json.dumps(found, ensure_ascii=False) if args.json else answers.in_words(found, gain, against))
     return 0
+
+
+OF_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
+
+
+def _is_url(student: str) -> bool:
+    return student.startswith(("http://", "https://"))
+
+
+def _check_answerer(args: argparse.Namespace) -> None:
+    """Raises InputError for what says nothing to the one who answers: a cap, say, that would bound nothing."""
+    if "://" in args.student and not _is_url(args.student):
+        raise InputError(f"{args.student}: an endpoint's URL begins with http:// or https://")
+    is_here = not _is_url(args.student) and args.student != "teacher"
+    idle = OF_ENDPOINTS if is_here else ("batch_size", *(("model",) if args.student == "teacher" else ()))
+    if given := [f"--{name.replace('_', '-')}" for name in idle if getattr(args, name) is not None]:
+        where = "for an endpoint's URL" if is_here else "for a student on this machine"
+        where = "the run's own" if given == ["--model"] and not is_here else where
+        raise InputError(f"{', '.join(given)}: {where}, and {args.student} is asked: leave it out")
 
 
 def _run_of(args: argparse.Namespace) -> "Run | None":
@@ -562,7 +591,7 @@ def _asked_of(
     names = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
     given = {name: getattr(args, name) for name in names}
     is_teacher = args.student == "teacher"
-    if is_teacher or args.student.startswith(("http://", "https://")):
+    if is_teacher or _is_url(args.student):
         return _endpoint(args, prompt, run, questions, given)
     from finetune.generate import TransformersEngine
     from finetune.sft import quiet

@@ -11,6 +11,7 @@ from typing import Any
 from finetune.config import Recipe
 from finetune.dataset import BadRow, recipe_rows
 from harvest.errors import StoreUnusable
+from harvest.evaluation import evaluation_entry, gains
 from harvest.run import write_whole
 from harvest.untrusted import one_line
 
@@ -34,10 +35,15 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
     return {"datasets": datasets, **{name: dict(count.most_common(SHOWN)) for name, count in counts.items() if count}}
 
 
-def write_card(output: Path, note: Mapping[str, Any], report: Mapping[str, Any] | None) -> None:
-    """README.md of a trained folder, where its training is finished."""
+def write_card(
+    output: Path,
+    note: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """README.md of a trained folder, where its training is finished. `kept`: evaluations, where there is no report."""
     if note.get("training"):
-        write_whole(output / "README.md", card(output.name, note, report))
+        write_whole(output / "README.md", card(output.name, note, report, kept))
 
 
 def report_of(name: str, url: str) -> dict[str, Any] | None:
@@ -52,10 +58,17 @@ def report_of(name: str, url: str) -> dict[str, Any] | None:
         return None
 
 
-def card(name: str, note: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
+def card(
+    name: str,
+    note: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The card's text: `note` is winnow.json, `report` the run's where there is one. What is not known says so."""
     training, data = note["training"], note.get("provenance") or {}
     is_adapter = training["weights"] != "full" and not note.get("merged")
+    entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
+    measured = {"evaluation": entries, "gains": gains(kept)} if report is None else report
     lines = [
         "---",
         f"library_name: {'peft' if is_adapter else 'transformers'}",
@@ -79,7 +92,7 @@ def card(name: str, note: Mapping[str, Any], report: Mapping[str, Any] | None) -
         "",
         "## Evaluation",
         "",
-        *_evaluation(report),
+        *_evaluation(measured),
         "",
         "## Costs",
         "",
@@ -117,8 +130,8 @@ def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[
         yield "marks of a chain", f"`{layout['open'].strip()}` … `{layout['close'].strip()}`"
 
 
-def _evaluation(report: Mapping[str, Any] | None) -> list[str]:
-    entries = report["evaluation"] if report else []
+def _evaluation(report: Mapping[str, Any]) -> list[str]:
+    entries = report["evaluation"]
     if not entries:
         return ["Not evaluated: whether it is better than what it was trained from is not known."]
     lines = [
@@ -130,7 +143,7 @@ def _evaluation(report: Mapping[str, Any] | None) -> list[str]:
         tokens = "unknown" if e["mean_output_tokens"] is None else f"{e['mean_output_tokens']:.0f}"
         cells = (_cell(e["model"]), _cell(e["questions"]), e["n"], share, f"{low} to {high}", tokens, unfinished)
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    for g in report["gains"] if report else ():
+    for g in report["gains"]:
         lines += ["", f"{_cell(g['model'])}, {_cell(g['questions'])}: {g['points']:+.1f} points "
                       f"(95%: {g['low']:+.1f} to {g['high']:+.1f}, paired by question)."]  # fmt: skip
     return lines

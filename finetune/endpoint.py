@@ -33,6 +33,8 @@ FLAGS = {
     "budget.usd": "--usd",
     "teacher.price_usd_per_mtok": "--price",
     "teacher.api_key_env": "--api-key-env",
+    "api_key_env is": "--api-key-env is",
+    "base_url is": "the endpoint's URL is",
     "this teacher": "this endpoint",
     "and the run has no cap": "and there is no cap",
     "is a setting of its own: write it under [sampling]": "has a flag of its own",

@@ -20,6 +20,8 @@ OUTCOMES = ("right", "wrong", "no_answer", "unfinished", "looping", "timeout", "
 ASKED_ALIKE = ("questions_sha256", "prompt_sha256", "max_tokens", "temperature", "top_p", "top_k", "min_p")
 MANY_UNFINISHED = 0.05
 MANY_UNREAD = 0.05
+MANY_POINTS = 5.0
+"""Fewer than before, that are worth a word though they may be chance."""
 ENGINE = ("engine", "precision", "device", "attention")
 """Parts of `engine` that before and after are to have alike."""
 MUCH_LONGER = 2.0
@@ -234,6 +236,11 @@ def _of_gain(before: Evaluation, after: Evaluation, entry: Mapping[str, Any]) ->
         yield (
             f"seems worse than before ({gain['points']:+.1f} points, {gain['low']:+.1f} to {gain['high']:+.1f}),"
             " with many answers unfinished"
+        )
+    elif gain is not None and gain["points"] <= -MANY_POINTS:
+        yield (
+            f"{-gain['points']:.1f} points fewer than before ({gain['low']:+.1f} to {gain['high']:+.1f}): chance or a"
+            f" worse student, which {gain['n']} questions do not tell; more questions or samples would"
         )
     if _engine(before) != _engine(after):
         yield "before and after were answered by different engines, versions or precisions: part of the gain is theirs"

@@ -7,19 +7,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from students import smol_tokenizer, tiny_student
 
+from finetune.__main__ import main
 from finetune.answers import compare, compared_in_words, in_words, write_details
 from finetune.evaluate import Asked, Generated, Measured, Memory, after_chain, evaluate
+from finetune.kept import Kept
 from finetune.progress import Progress
 from finetune.render import Layout
 from finetune.run import Run, label_of
 from finetune.sampling import Sampling, sampling_of
+from finetune.student import find, identity
 from harvest import prompt as prompts
 from harvest.config import RunConfig, Teacher
 from harvest.errors import ConfigError, InputError, StoreUnusable
@@ -28,6 +31,12 @@ from harvest.questions import read_questions
 from harvest.store import Store
 from harvest.trace import Question
 
+TRAINING = {
+    "student": "base", "method": "sft", "weights": "full", "output": "trained", "rows": 1, "dropped": 0, "data": "d",
+    "tokens": 1, "trained_tokens": 1, "epochs": 1, "steps": 1, "learning_rate": 1e-3, "seed": 0, "loss_first": 1.0,
+    "loss_last": 0.5, "precision": "float32", "device": "cpu", "versions": {}, "gpu_hours": 0, "wall_s": 1,
+    "cost_usd": None,
+}  # fmt: skip
 PROMPT = prompts.parse("---\nfor: tests\nreasoning: endpoint\n---\n## user\n{question}\n", "plain", "here")
 
 
@@ -195,9 +204,9 @@ def test_what_is_judged_stands_after_the_chain(text: str, answer: str | None) ->
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    pytest.importorskip("torch", reason="needs the extra `train`")
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    torch.set_num_threads(1)  # with so small a student two wait for each other
     from finetune.generate import TransformersEngine
-    from finetune.student import find
 
     return TransformersEngine(find(str(tiny_student(tmp_path_factory.mktemp("student")))))
 
@@ -258,7 +267,7 @@ def test_a_limit_over_the_students_own_is_refused(engine: Any) -> None:
 
 def test_weights_that_broke_off_are_one_line(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.student import find, load_model
+    from finetune.student import load_model
 
     weights = tiny_student(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -269,8 +278,6 @@ def test_weights_that_broke_off_are_one_line(tmp_path: Path) -> None:
 
 def test_an_adapter_is_known_by_its_base_too(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.student import find, identity
-
     found = set()
     for seed in (1, 2):
         base, adapter = tiny_student(tmp_path / f"base{seed}", seed=seed), tmp_path / f"adapter{seed}"
@@ -283,7 +290,6 @@ def test_an_adapter_is_known_by_its_base_too(tmp_path: Path) -> None:
 
 def test_another_chat_template_is_another_student(tmp_path: Path, engine: Any) -> None:
     from finetune.generate import TransformersEngine
-    from finetune.student import find
 
     student = tiny_student(tmp_path)
     template = student / "chat_template.jinja"
@@ -300,44 +306,98 @@ def started(folder: Path, student: Path, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([*words, *more], cwd=root, env=env, stdout=pipe, stderr=pipe, text=True)
 
 
-def command(folder: Path, student: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    process = started(folder, student, *(() if "--max-tokens" in more else ("--max-tokens", "8")), *more)
-    out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+class Told(NamedTuple):
+    code: int
+    out: str
+    err: str
 
 
-def test_the_command_says_what_it_found(tmp_path: Path) -> None:
-    student = tiny_student(tmp_path / "s")
-    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
-    done = command(tmp_path, student)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["n"], found["samples"], found["label"]) == (1, 1, None)
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    """The command line in this process, which has torch loaded already."""
+    monkeypatch.setenv("WINNOW_RUNS", str(tmp_path / "runs"))
+
+    def run(student: Path | str, *more: str) -> Told:
+        words = ["eval", str(student), *(() if "--questions" in more else ("--questions", str(tmp_path / "q.jsonl")))]
+        code = main([*words, *(() if "--max-tokens" in more else ("--max-tokens", "8")), "--json", *more])
+        return Told(code, *capsys.readouterr())
+
+    return run
 
 
-def test_a_student_whose_run_is_elsewhere_is_measured_without_it(tmp_path: Path) -> None:
+Command = Callable[..., Told]
+
+
+def test_a_student_whose_run_is_elsewhere_is_measured_without_it(tmp_path: Path, command: Command) -> None:
     student, url = tiny_student(tmp_path / "s"), f"sqlite:///{tmp_path}/gone/w.db"
     (student / "winnow.json").write_text(json.dumps({"run": {"name": "r", "store": url}}))
     (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
-    done = command(tmp_path, student)
-    assert done.returncode == 0, done.stderr
-    assert "its run is not here" in done.stderr
-    assert json.loads(done.stdout)["label"] == "after"
+    done = command(student)
+    assert done.code == 0, done.err
+    assert "its run is not here" in done.err
+    found = json.loads(done.out)
+    assert (found["n"], found["samples"], found["label"]) == (1, 1, "after")
     assert not (tmp_path / "gone").exists()
 
 
-def test_a_bad_question_is_named_though_it_stands_past_the_limit(tmp_path: Path) -> None:
+def test_without_a_run_it_goes_on_too_and_before_and_after_are_paired(tmp_path: Path, command: Command) -> None:
+    base, trained = tiny_student(tmp_path / "base"), tiny_student(tmp_path / "trained", seed=2)
+    of = {"of": {"student": identity(find(str(base)))}, "wall_s": 1.0, "training": TRAINING}
+    (trained / "winnow.json").write_text(json.dumps(of))
+    long_questions(tmp_path, 6)
+    assert command(base, "--limit", "4").code == 0  # other questions: not before
+    assert "gain" not in (first := json.loads(command(trained).out)) or first["gain"] is None
+    assert json.loads(command(base).out)["gain"] is None
+    again = command(trained)
+    assert "eval " not in again.err, "asked again what was there"
+    found = json.loads(again.out)
+    assert (found["gain"]["n"], found["gain"]["points"], found["label"]) == (6, 0, "after")
+    assert any("have no end" in w for w in found["warnings"])
+    card = (trained / "README.md").read_text()
+    assert "Not evaluated" not in card
+    assert "+0.0 points" in card
+
+
+def test_a_bad_question_is_named_though_it_stands_past_the_limit(tmp_path: Path, command: Command) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n{"question": 7}\n')
-    done = command(tmp_path, tmp_path / "s", "--limit", "1")
-    assert done.returncode == 2
-    assert "q.jsonl" in done.stderr
+    done = command(tmp_path / "s", "--limit", "1")
+    assert done.code == 2
+    assert "q.jsonl" in done.err
 
 
-def test_a_question_without_a_gold_answer_measures_no_student(tmp_path: Path) -> None:
+def test_a_question_without_a_gold_answer_measures_no_student(tmp_path: Path, command: Command) -> None:
     (tmp_path / "q.jsonl").write_text('{"id": "a", "question": "What is 1 + 1?", "check": "majority"}\n')
-    done = command(tmp_path, tmp_path / "s")
-    assert done.returncode == 2
-    assert "question 'a' has no gold answer" in done.stderr
+    done = command(tmp_path / "s")
+    assert done.code == 2
+    assert "question 'a' has no gold answer" in done.err
+
+
+# ---- what is kept without a run
+
+
+def test_what_is_kept_without_a_run_survives_a_line_that_broke_off(tmp_path: Path) -> None:
+    table, kept = {f"q{i}": right(i) for i in range(7)}, Kept(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        measured(Scripted(table, break_after=4), 7, kept)
+    file = next(tmp_path.glob("*.jsonl"))
+    file.write_bytes(file.read_bytes()[:-7])
+    second = Scripted(table)
+    found = measured(second, 7, Kept(tmp_path))
+    assert second.asked == [("q3", 0), ("q4", 0), ("q5", 0), ("q6", 0)]
+    assert (found["n"], found["accuracy"]) == (7, 1)
+    assert found["settings"]["answered_by"] == {"batch_rows": 2}
+    third = Scripted(table)
+    assert measured(third, 7, Kept(tmp_path))["n"] == 7
+    assert not third.asked
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_place_where_nothing_can_be_kept_is_one_line_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    engine = Scripted({"q0": right(0)})
+    with pytest.raises(InputError, match=r"file/.*jsonl: cannot be read: Not a directory"):
+        measured(engine, 1, Kept(tmp_path / "file"))
+    assert not engine.asked
 
 
 # ---- several samples
@@ -421,8 +481,9 @@ def test_a_student_that_got_worse_or_never_stops_is_a_warning() -> None:
     told = warned(good, endless)
     assert any("10.0% of the answers have no end" in w for w in told)
     assert any("worse than before" in w for w in told)
-    few = {f"q{i}": good[f"q{i}"] if i else wrong(99) for i in range(40)}
-    assert warned(good, few) == []  # one of forty proves nothing
+    one, three = ({f"q{i}": wrong(99) if i < n else right(i) for i in range(40)} for n in (1, 3))
+    assert warned(good, one) == []  # proves nothing
+    assert any("7.5 points fewer than before" in w and "40 questions do not tell" in w for w in warned(good, three))
 
 
 def test_answers_much_longer_than_what_was_taught_are_a_warning() -> None:
@@ -507,7 +568,8 @@ def test_what_is_given_goes_over_the_preset_and_that_over_the_runs_own() -> None
 
 def test_another_top_k_is_another_evaluation_and_more_samples_are_not() -> None:
     table = {f"q0/{s}": right(0) for s in range(3)}
-    one, more, other = (evaluated(Sampled(table), 1, **s) for s in ({}, {"samples": 3}, {"top_k": 5}))
+    one, more = evaluated(Sampled(table), 1), evaluated(Sampled(table), 1, samples=3)
+    other = evaluated(Sampled(table), 1, top_k=5)
     assert one.key == more.key != other.key
 
 
@@ -592,10 +654,9 @@ def long_questions(folder: Path, n: int) -> Path:
     return folder
 
 
-def test_stopped_and_killed_it_answers_only_what_is_missing_and_the_same(tmp_path: Path) -> None:
+def test_stopped_and_killed_it_answers_only_what_is_missing_and_the_same(tmp_path: Path, command: Command) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
     from finetune.generate import TransformersEngine
-    from finetune.student import find
 
     student, here = tiny_student(tmp_path / "s"), long_questions(tmp_path, 12)
     stopped = Run("stopped", f"sqlite:///{tmp_path}/w.db")
@@ -619,9 +680,9 @@ def test_stopped_and_killed_it_answers_only_what_is_missing_and_the_same(tmp_pat
         assert "Traceback" not in err
         assert kept < answers() < 24
     kept = answers()
-    finished = command(here, student, *words)
-    assert finished.returncode == 0, finished.stderr
-    assert f"% of {24 - kept} right" in finished.stderr
+    finished = command(student, *words)
+    assert finished.code == 0, finished.err
+    assert f"% of {24 - kept} right" in finished.err
     one = {(r["question_id"], r["sample"]): r["text"] for r in stopped.answers(stopped.evaluations()[0]["key"])}
     prompt = prompts.load("boxed")
     wanted = [
