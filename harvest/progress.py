@@ -38,17 +38,23 @@ def steps(name: str) -> Iterator[Step]:
             yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
         return
     started = last = time.monotonic()
+    of: float | None = None
+    first = 0.0
 
     def told(done: float, total: float | None, words: str) -> None:
-        nonlocal last
+        nonlocal started, last, of, first
         at = time.monotonic()
-        if at - last < LINE_EVERY_S or not done:
+        if total != of:  # another part of the work, with a pace of its own
+            started, of, first = at, total, done
+        if at - last < LINE_EVERY_S or (not done and total is not None):
             return
         last = at
         line = f"{name} · {words}"
         if total is not None:
-            left_s = (at - started) * (total - done) / done
-            line = f"{name} {done / max(total, 1):.0%} · {words} · about {left_s / 60:.0f} min to go"
+            line = f"{name} {done / max(total, 1):.0%} · {words}"
+            if done > first:
+                left_s = (at - started) * (total - done) / (done - first)
+                line += f" · about {left_s / 60:.0f} min to go"
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
