@@ -107,12 +107,13 @@ def refuse_collected(store: Store, name: str) -> None:
 
 
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
-    """The run's id; a run that is there already keeps the files that it came from."""
+    """The run's id; a run that is there already keeps the files that it came from, and what `harvest select` set."""
     name = settings["name"]
-    before = store.config_of(name)
-    files = dict.fromkeys([*(before or {}).get("questions", []), *settings["questions"]])
+    before = store.config_of(name) or {}
+    kept = {section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before}
+    files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
-        return store.put_run(name, {**settings, "questions": list(files)}, None, now())
+        return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())
 
 
 def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:

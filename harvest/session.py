@@ -58,11 +58,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"skipped: {fault}")
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
-        if before is not None and required_by(before) != required_by(config.model_dump()):
-            say(
-                "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
-                f" until `harvest verify {config.name}` judges them by it"
-            )
+        _say_if_otherwise(before, store.config_of(config.name))
         ending = start(run, store, judge, keys)
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
@@ -83,6 +79,15 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     print(json.dumps(report, ensure_ascii=False) if as_json else markdown(report), end="\n" if as_json else "")
     say(f"report: {run.folder / 'report.md'} · dataset: {to}")
     return code
+
+
+def _say_if_otherwise(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
+    """Tells the user where answers that are there were judged by other filters than those that come."""
+    if before is not None and after is not None and required_by(before) != required_by(after):
+        say(
+            "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
+            f" until `harvest verify {after['name']}` judges them by it"
+        )
 
 
 # ---- answers paid for elsewhere, and judging again
@@ -118,7 +123,9 @@ def import_answers(
         if not skip_bad_rows:
             with steps("reading") as told:
                 check_lines(store, name, sources, gold, lambda r, i: told(r.done_bytes, r.total_bytes, _of(r, i)))
+        before = store.config_of(name)
         with _importing(store, settings) as run_id:
+            _say_if_otherwise(before, store.config_of(name))
             with steps("storing") as told:
                 store_lines(
                     store, run_id, sources, gold, intake, skip,

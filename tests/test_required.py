@@ -204,6 +204,12 @@ def test_imported_answers_are_judged_by_it_and_the_next_import_too(tmp_path: Pat
     assert sorted(map(str, reasons.values())) == ["None", "language"]
     imports.take(imports.file("b.jsonl", [line(2, german + " ", **asked)]))
     assert sorted(str(r["reason"]) for r in imports.exported()) == ["None", "language", "language"]
+    imports.run("select", "r", "--filters.long_chain", "5000")
+    _, err = imports.run("import", imports.file("c.jsonl", [line(3)]), "--name", "r", "--require", "correct")
+    assert "until `harvest verify r` judges them by it" in err
+    assert json.loads((imports.folder / "runs/r/config.json").read_text())["filters"]["long_chain"] == 5000
+    imports.run("verify", "r")
+    assert {r["reason"] for r in imports.exported()} == {None}
     _, err = imports.run("import", imports.file("c.jsonl", [line(1)]), "--name", "r", "--require", "format", code=2)
     assert err.startswith('error: --require format: require has "correct" in it')
 
