@@ -4,11 +4,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.config import Sampling
 from harvest.plan import REPETITION, TRUNCATED, Rules, Step, next_step
+from harvest.ruling import REFUSED_BY
 from harvest.trace import STUDENT, Ask, Attempt
 
 LIMIT = 100
@@ -50,6 +52,12 @@ def test_an_open_attempt_of_an_earlier_start_is_asked_again_first() -> None:
 
 def test_a_failed_attempt_ends_the_question_for_this_start() -> None:
     assert step(attempt(0, "failed", reason="row"), samples=3) == Step(ended="given_up")
+
+
+@pytest.mark.parametrize("reason", [*REFUSED_BY.values(), "timeout", "error"])
+def test_a_right_answer_that_is_refused_or_one_not_judged_is_not_wrong(reason: str) -> None:
+    rejected = attempt(0, accepted=False, reason=reason)
+    assert step(rejected, samples=2, give_up_after=1).asks == (Ask(1, LIMIT),)
 
 
 def test_a_truncated_answer_is_never_asked_again_with_the_same_limit() -> None:

@@ -7,16 +7,18 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from conftest import ROOT, Place
 from endpoint import Asked, Endpoint, Say
 from test_import import Imports, line
 
-from harvest.config import load
-from harvest.errors import ConfigError
+from harvest.config import Checks, load
+from harvest.errors import FAILURES, ConfigError
 from harvest.filters import FILTERS
+from harvest.ruling import REFUSED_BY
+from harvest.why import REASONS
 
 Endpoints = Callable[..., Endpoint]
 Places = Callable[..., Place]
@@ -212,6 +214,14 @@ def test_imported_answers_are_judged_by_it_and_the_next_import_too(tmp_path: Pat
     assert {r["reason"] for r in imports.exported()} == {None}
     _, err = imports.run("import", imports.file("c.jsonl", [line(1)]), "--name", "r", "--require", "format", code=2)
     assert err.startswith('error: --require format: require has "correct" in it')
+
+
+def test_each_filter_that_may_be_required_has_a_reason_of_its_own_and_words_for_it() -> None:
+    (named,) = get_args(Checks.model_fields["require"].annotation)[:1]
+    assert set(get_args(named)) == {"correct", *REFUSED_BY}
+    assert {f.name for f in FILTERS} >= set(REFUSED_BY)
+    assert set(REFUSED_BY.values()) <= set(REASONS)
+    assert not set(REFUSED_BY.values()) & {*FAILURES, "wrong", "no_answer", "truncated", "repetition"}
 
 
 @pytest.mark.parametrize("named", [["format"], ["correct", "correct"], ["correct", "grammar"], []])
