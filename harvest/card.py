@@ -335,10 +335,12 @@ def _loading(settings: Export, written: Written) -> Iterator[str]:
         yield ""
         yield "In axolotl's configuration:"
         yield ""
-        yield from fenced(axolotl_lines(settings, folder), "yaml")
+        yield from fenced(axolotl_lines(settings, written.folder), "yaml")
     if settings.layout in ("sharegpt", "llama-factory"):
         yield ""
-        yield f"In LLaMA-Factory, with `dataset_dir` this folder and `dataset: {DATASET_NAME}`; `dataset_info.json` is:"
+        beside = "is" if settings.layout == "llama-factory" else "in it is to be"
+        yield f"In LLaMA-Factory, with `dataset_dir` the name of this folder (not `.`) and `dataset: {DATASET_NAME}`;"
+        yield f"`dataset_info.json` {beside}:"
         yield ""
         yield from fenced(json.dumps(dataset_info(), indent=2), "json")
 

@@ -247,7 +247,7 @@ def export(
             if census.rows % ROWS_A_WORD == 0:
                 told(census.rows)
         files = shards.close()
-        for name, text in files_beside(settings).items():
+        for name, text in files_beside(settings, to.name).items():
             write_whole(part / name, text)
         size = sum((part / name).stat().st_size for name in files)
         written = Written(to.name, files, size, columns)

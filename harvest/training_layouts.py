@@ -138,12 +138,12 @@ def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
 # ---- what a program wants beside the data
 
 
-def files_beside(settings: Export) -> dict[str, str]:
-    """Names and texts of the files that the layout's program reads."""
+def files_beside(settings: Export, folder: str) -> dict[str, str]:
+    """Names and texts of the files that the layout's program reads. `folder` is the export's own name."""
     if settings.layout == "llama-factory":
         return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
     if settings.layout == "axolotl":
-        return {"axolotl.yaml": axolotl_lines(settings, ".") + "\n"}
+        return {"axolotl.yaml": axolotl_lines(settings, folder) + "\n"}
     return {}
 
 
@@ -167,10 +167,11 @@ def dataset_info() -> dict[str, Any]:
 def axolotl_lines(settings: Export, folder: str) -> str:
     """The lines of an axolotl configuration.
 
-    A chain in a field of its own reaches the template under `template_thinking_key`.
+    A chain in a field of its own reaches the template under `template_thinking_key`. `path` names the folder, since
+    `datasets`, which axolotl hands it to, finds no name in ".".
     Source: axolotl, docs/dataset-formats/conversation.qmd and src/axolotl/prompt_strategies/chat_template.py.
     """
-    lines = ["datasets:", f"  - path: {folder}"]
+    lines = ["datasets:", f"  - path: {json.dumps(folder)}   # from where axolotl is started"]
     lines += ["    split: train", "    type: chat_template", "    field_messages: messages"]
     if settings.reasoning == "apart":
         field = settings.reasoning_field

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 
 import datasets
 import pytest
+import yaml
+from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_import import Imports, completion, imports, line
@@ -21,6 +24,7 @@ from finetune.render import LAYOUTS as MARKS_OF_FINETUNE
 from finetune.render import turn
 from harvest.config import Export, load
 from harvest.errors import ConfigError, InputError
+from harvest.export import columns_of
 from harvest.session import write_export
 from harvest.shards import Shards
 from harvest.store import Store
@@ -178,6 +182,9 @@ def test_datasets_loads_every_layout_with_the_types_of_the_card(imports: Imports
             rows.append(loaded(imports.folder / to))
         assert rows[0].to_list() == rows[1].to_list()
         assert rows[0].features == rows[1].features
+        if layout == "axolotl":  # which hands the path to `datasets`, and that finds no name in "."
+            [entry] = yaml.safe_load((imports.folder / to / "axolotl.yaml").read_text())["datasets"]
+            assert loaded(imports.folder / entry["path"]).to_list() == rows[1].to_list()
         assert rows[0][0][known.prompt_column] == {
             "name": "imported",
             "sha256": rows[0][0][known.prompt_column]["sha256"],
@@ -438,3 +445,15 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_one_whole(imports: Imports, 
     assert "cannot be written: File too large" in done.stderr
     assert {p.name: p.read_bytes() for p in (imports.folder / "out").iterdir()} == whole
     assert not list(imports.folder.glob(".out*"))
+
+
+def test_the_page_shows_each_layout_as_it_is_written() -> None:
+    page = (ROOT / "docs/export.md").read_text()
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)]
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 2?"}]
+    ways = [Export(layout="trl"), Export(layout="prompt-completion"), Export(layout="sharegpt")]
+    ways += [Export(reasoning="apart")]
+    assert shown == [training_part(asked, "One more than two.", "\\boxed{3}", way) for way in ways]
+    known = set(columns_of(Export())) - {"messages"}
+    assert known <= set(re.findall(r"`(\w+)`", page)), "every column is on the page"
+    assert set(LAYOUTS) <= set(re.findall(r"`([\w-]+)`", page))
