@@ -70,13 +70,14 @@ class Passes:
                 yield r["id"], r["body"]
 
     def failed_shares(self, run_id: int) -> Iterator[tuple[int, float]]:
-        """(question, share of its judged answers that were not accepted); the student's alone where it was asked."""
+        """(question, share of its judged answers that were not accepted, other than by a filter, which says nothing of
+        the question); the student's alone where it was asked."""
         with closing(
             self.db.execute(
                 "SELECT question_id, CASE WHEN total(judges < 0) THEN total(judges < 0 AND accepted = 0)"
-                " / total(judges < 0) ELSE avg(accepted = 0) END FROM attempt WHERE run_id = ? AND judges <= 0"
-                " AND accepted IS NOT NULL GROUP BY 1",
-                (run_id,),
+                " / total(judges < 0) ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
+                " FROM attempt WHERE run_id = ? AND judges <= 0 AND accepted IS NOT NULL GROUP BY 1",
+                (json.dumps(list(REFUSED_BY.values())), run_id),
             )
         ) as rows:
             for r in rows:

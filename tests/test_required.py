@@ -18,6 +18,7 @@ from harvest.config import Checks, load
 from harvest.errors import FAILURES, ConfigError
 from harvest.filters import FILTERS
 from harvest.ruling import REFUSED_BY
+from harvest.store import Store
 from harvest.why import REASONS
 
 Endpoints = Callable[..., Endpoint]
@@ -88,6 +89,9 @@ def test_verify_says_the_same_as_collect_and_nothing_twice(endpoint: Endpoints, 
     p = place(e.url, 6, checks__require=REQUIRED)
     assert p.collect()[0] == 0
     before, said = standing(p), verdicts(p)
+    with Store.open(p.url, write=False) as store:
+        failed = {share for _, share in store.failed_shares(store.run_id("r"))}
+    assert failed == {0.0}, "a right answer in another language does not make a question hard"
     assert json.loads(harvest(p, "verify", "r", "--json"))["judged"] == 0
     again = json.loads(harvest(p, "verify", "r", "--again", "--json"))
     assert (again["judged"], again["unchanged"], again["changes"]) == (6, 6, [])
