@@ -327,8 +327,8 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
         yield "| --- | --- | --- | ---: | --- |"
     for change in said["changes"]:
         before = change["before"]
-        old = f"{before['version']}: {_plain(before['outcome'])}" if before else "not judged"
-        new = f"{change['now']['version']}: {_plain(change['now']['outcome'])}"
+        old = f"{before['version']}: {_said(change['check'], before)}" if before else "not judged"
+        new = f"{change['now']['version']}: {_said(change['check'], change['now'])}"
         names = ", ".join(_plain(name)[:60] for name in change["question_ids"])
         yield f"| {change['check']} | {old} | {new} | {change['answers']:,} | {names} |"
     yield ""
@@ -346,6 +346,12 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
     ):
         if said[key]:
             yield f"{said[key]:,} {words}."
+
+
+def _said(check: str, verdict: Mapping[str, str]) -> str:
+    if check in REFUSED_BY:
+        return "passed" if verdict["outcome"] == Outcome.RIGHT else "refused"
+    return _plain(verdict["outcome"])
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,7 @@ from harvest.errors import FAILURES, ConfigError
 from harvest.filters import FILTERS
 from harvest.ruling import REFUSED_BY
 from harvest.store import Store
+from harvest.verify import in_words
 from harvest.why import REASONS
 
 Endpoints = Callable[..., Endpoint]
@@ -111,6 +112,7 @@ def test_what_was_collected_without_is_judged_by_verify_and_asked_again(endpoint
     assert len(e.asked) == 3
     said = json.loads(harvest(p, "verify", "r", "--json"))
     assert (said["judged"], said["accepted"]) == (3, {"before": 3, "now": 2})
+    assert f"| language | not judged | {LANGUAGE}: refused | 1 | q1 |" in in_words(said)
     assert said["questions"]["open"] == {"before": 0, "now": 1}
     assert said["checks"]["language"] == LANGUAGE
     assert {c["check"] for c in said["changes"]} == {"language"}
