@@ -22,6 +22,8 @@ VERSION = "1"
 LEAST_CHAIN = 40
 """Characters that stand before an answer to be its chain."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
+MOST_FAREWELLS = 8
+"""One after the other; an answer with more of them is a loop, and stays as it is."""
 _CHAIN_TAGS = (
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<thoughts>", "</thoughts>"),
     ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
@@ -31,16 +33,18 @@ _ANSWER_TAGS = (
     ("<|begin_of_solution|>", "<|end_of_solution|>"), ("<answer>", "</answer>"), ("<final_answer>", "</final_answer>"),
     ("<solution>", "</solution>"), ("<output>", "</output>"), ("<response>", "</response>"),
 )  # fmt: skip
-_MARK = r"[ \t]*(?:[#>]{1,6}[ \t]*)?[*_]{0,2}[ \t]*"
+_MARK = r"[ \t]*+(?:[#>]{1,6}+[ \t]*+)?+[*_]{0,2}+[ \t]*+"
+_COLON = r"[ \t]*+:?+[ \t]*+[*_]{0,2}+[ \t]*+:?+[ \t]*+\n++"
+"""What ends a heading. Nothing gives back what it took, or a megabyte of spaces would be tried in all its parts."""
 _CHAIN_HEADING = re.compile(
     rf"\A{_MARK}(?:(?:my |detailed |step[- ]by[- ]step )?(?:reasoning|thinking|thoughts?|thought process|analysis"
     r"|solution|explanation|approach|working|work|step[- ]by[- ]step)(?: process| steps| explanation| solution)?)"
-    r"[ \t]*:?[ \t]*[*_]{0,2}[ \t]*:?[ \t]*\n+",
+    rf"{_COLON}",
     re.IGNORECASE,
 )
 _ANSWER_HEADING = re.compile(
     rf"^{_MARK}(?:the )?(?:final )?(?:answer|result|solution|output|code|conclusion|implementation)"
-    r"(?: code)?[ \t]*:?[ \t]*[*_]{0,2}[ \t]*:?[ \t]*\n+(?=\s*\S)",
+    rf"(?: code)?{_COLON}(?=\s*+\S)",
     re.IGNORECASE | re.MULTILINE,
 )
 _ANSWER_LINE = re.compile(
@@ -52,21 +56,22 @@ _LAST_WORD = re.compile(
     re.IGNORECASE,
 )
 _GREETING = re.compile(
-    r"\A\s*(?:(?:sure(?: thing)?|certainly|of course|absolutely|great question|good question|hello|hi(?: there)?)"
-    r"(?:[!.]+|,(?=\s*(?:here|let|i'll|i will|i'd|i would)\b))\s*)"
-    r"(?:(?:here(?:'s| is| are)|let(?:'s| us| me)|i(?:'d| would|'ll| will))\b[^.!:\n\d]{0,120}[.!:]\s+)?"
-    r"|\A\s*(?:here(?:'s| is| are)|let(?:'s| us) (?:solve|work|go)) [^.!:\n\d]{0,80}(?:solution|answer|explanation"
-    r"|step[- ]by[- ]step|breakdown|code)[^.!:\n\d]{0,40}[.!:]\s+",
+    r"\A\s*+(?:(?:sure(?: thing)?|certainly|of course|absolutely|great question|good question|hello|hi(?: there)?)"
+    r"(?:[!.]++|,(?=\s*+(?:here|let|i'll|i will|i'd|i would)\b))\s*+)"
+    r"(?:(?:here(?:'s| is| are)|let(?:'s| us| me)|i(?:'d| would|'ll| will))\b[^.!:\n\d]{0,120}[.!:]\s++)?"
+    r"|\A\s*+(?:here(?:'s| is| are)|let(?:'s| us) (?:solve|work|go)) [^.!:\n\d]{0,80}(?:solution|answer|explanation"
+    r"|step[- ]by[- ]step|breakdown|code)[^.!:\n\d]{0,40}[.!:]\s++",
     re.IGNORECASE,
 )
 _FAREWELL = re.compile(
-    r"(?:\n+|(?<=[.!?])[ \t]+)[ \t]*(?:---+\s+)?[*_]{0,2}(?:(?:i )?hope (?:this|that|it) (?:helps?|clarifies|is helpful)"
-    r"|(?:please )?(?:let me know|feel free|don't hesitate|do not hesitate)|if you (?:have|need|want|would like|'d like)"
+    r"(?:\n+|(?<=[.!?])[ \t]+)[ \t]*(?:---+\s+)?[*_]{0,2}"
+    r"(?:(?:i )?hope (?:this|that|it) (?:helps?|clarifies|is helpful)|(?:please )?(?:let me know|feel free)"
+    r"|(?:please )?(?:don't|do not) hesitate|if you (?:have|need|want|would like|'d like)"
     r"|(?:i'm |i am )?happy (?:to help|coding|learning|studying|to assist)|good luck|is there anything else"
     r"|have a (?:great|nice|good) |would you like)\b[^\n\d]{0,200}\s*\Z",
     re.IGNORECASE,
 )
-_RULE = re.compile(r"\s*\n[ \t]*(?:---+|\*\*\*+|___+)[ \t]*\s*\Z")
+_RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
 """A line drawn between chain and answer."""
 _NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
@@ -178,9 +183,15 @@ def _split(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tup
         if is_code and "```" in chain:
             continue
         if len(chain.strip()) >= LEAST_CHAIN and rest.strip() and chain.count("```") % 2 == 0:
-            chain = _CHAIN_HEADING.sub("", _GREETING.sub("", _RULE.sub("", chain)), count=1)
+            chain = _CHAIN_HEADING.sub("", _GREETING.sub("", _unruled(chain), count=1), count=1)
             return (chain, rest) if len(chain.strip()) >= LEAST_CHAIN else (reasoning, answer)
     return reasoning, answer
+
+
+def _unruled(chain: str) -> str:
+    """Without a line that was drawn under it."""
+    above, stop, last = chain.rstrip().rpartition("\n")
+    return above.rstrip() if stop and _RULE.fullmatch(last.strip()) else chain
 
 
 def _places(text: str, is_code: bool) -> Iterator[int]:
@@ -216,11 +227,15 @@ def _without_courtesies(answer: str, rules: list[str]) -> str:
         if shorter != said and shorter.strip():
             said = shorter
             rules.append(name)
-    while (found := _last_farewell(said)) is not None:
-        said = said[:found].rstrip()
-        if "farewell" not in rules:
-            rules.append("farewell")
-    return said
+    shorter = said
+    for _ in range(MOST_FAREWELLS):
+        if (found := _last_farewell(shorter)) is None:
+            break
+        shorter = shorter[:found].rstrip()
+    if shorter == said or _last_farewell(shorter) is not None:
+        return said
+    rules.append("farewell")
+    return shorter
 
 
 def _last_farewell(said: str) -> int | None:
@@ -307,5 +322,5 @@ def _tidy(text: str) -> str:
 
 
 def _tidy_prose(text: str) -> str:
-    text = _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+(?=\n)", "", text))
+    *lines, last = _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([*(line.rstrip(" \t") for line in lines), last]))

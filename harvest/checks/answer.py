@@ -33,7 +33,8 @@ def find_stated(answer: str, lettered: bool = False) -> Stated:
     if text is None:
         return Stated(None, why="the thinking never ended")
     text = _without_code(_plain_text(text))
-    tagged = _TAG.findall(text)
+    closed = [tag.end() for tag in _TAG_ENDS.finditer(text)]
+    tagged = _TAG.findall(text, 0, closed[-1]) if closed else []  # a tag that never closes is looked at once
     if tagged:
         return _from_tags(tagged)
     if re.search(r"<answer>", text):
@@ -59,6 +60,7 @@ def final_answer(text: str) -> str | None:
 # ---- what is no part of the answer
 
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG_ENDS = re.compile(r"</answer>", re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|(?:im_start|start_header_id|endoftext|eot_id|end|user)\|>.*\Z", re.DOTALL)
 _TOKEN = re.compile(r"<\|[a-z_]{2,24}\|>|</?s>|<eos>|<end_of_turn>|<\N{FULLWIDTH VERTICAL LINE}[^<>]{2,40}>")
 _PUNCTUATION = str.maketrans("。：，；（）！？", ".:,;()!?")
