@@ -25,6 +25,9 @@ OF_MEMORY = 0.92
 """How much of a GPU's memory an estimate may fill: allocators leave gaps."""
 CONTEXT_GIB = 1.0
 """CUDA's own context, kernels and communication buffers."""
+NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Of a weight in NF4: four bits, a scale of eight for each 64, and one of 32 for each 256 of those. Source: arXiv
+2305.14314, section 3 (0.127 bits a weight for the scales, quantised twice)."""
 LONG_TAIL = 1.5
 """Σlen²/Σlen over the mean where lengths are not known: chains have a long tail."""
 
@@ -94,6 +97,8 @@ class Shape:
     """Of one token's way through a layer's MLP."""
     attention: float
     kv: float
+    embeddings: float
+    """Weights of the input embedding and of the head: one matrix where they are tied, else two."""
 
     @property
     def multiplied(self) -> float:
@@ -135,17 +140,18 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         intermediate=i * (used if experts else 1),
         attention=attention,
         kv=kv,
+        embeddings=embedding * (1 if tied else 2),
     )
 
 
 _QWEN25 = (
-    Shape(0.494e9, 0.494e9, 0, 24, 24, 896, 4864, 896, 128),
-    Shape(1.544e9, 1.544e9, 0, 28, 28, 1536, 8960, 1536, 256),
-    Shape(3.086e9, 3.086e9, 0, 36, 36, 2048, 11008, 2048, 256),
-    Shape(7.616e9, 7.616e9, 0.545e9, 28, 28, 3584, 18944, 3584, 512),
-    Shape(14.77e9, 14.77e9, 0.779e9, 48, 48, 5120, 13824, 5120, 1024),
-    Shape(32.76e9, 32.76e9, 0.779e9, 64, 64, 5120, 27648, 5120, 1024),
-    Shape(72.71e9, 72.71e9, 1.246e9, 80, 80, 8192, 29568, 8192, 1024),
+    Shape(0.494e9, 0.494e9, 0, 24, 24, 896, 4864, 896, 128, 0.136e9),
+    Shape(1.544e9, 1.544e9, 0, 28, 28, 1536, 8960, 1536, 256, 0.233e9),
+    Shape(3.086e9, 3.086e9, 0, 36, 36, 2048, 11008, 2048, 256, 0.311e9),
+    Shape(7.616e9, 7.616e9, 0.545e9, 28, 28, 3584, 18944, 3584, 512, 1.090e9),
+    Shape(14.77e9, 14.77e9, 0.779e9, 48, 48, 5120, 13824, 5120, 1024, 1.557e9),
+    Shape(32.76e9, 32.76e9, 0.779e9, 64, 64, 5120, 27648, 5120, 1024, 1.557e9),
+    Shape(72.71e9, 72.71e9, 1.246e9, 80, 80, 8192, 29568, 8192, 1024, 2.491e9),
 )
 """Qwen2.5's family. Source: the config.json of each."""
 
@@ -161,7 +167,7 @@ def shape_of_size(parameters: float) -> Shape:
             parameters=parameters,
             active=parameters,
             untied_embedding=near.untied_embedding * grown,
-            **{k: getattr(near, k) * grown**0.5 for k in ("hidden", "intermediate", "attention", "kv")},
+            **{k: getattr(near, k) * grown**0.5 for k in ("hidden", "intermediate", "attention", "kv", "embeddings")},
         )
     n = next(n for n, s in enumerate(sizes) if s.parameters > parameters)
     a, b = sizes[n - 1], sizes[n]
@@ -261,6 +267,12 @@ def gpu_hours(shape: Shape, work: Work, launching: Launching) -> Interval:
     return Interval(*(flops / (peak * share) for share in (preset.high, preset.mid, preset.low)))
 
 
+def _frozen_bytes(shape: Shape, method: str) -> float:
+    """Of weights under adapters: bfloat16; with QLoRA all but embedding and head in four bits."""
+    in_four_bits = shape.parameters - shape.embeddings if method == "qlora" else 0
+    return in_four_bits * NF4_BYTES + (shape.parameters - in_four_bits) * 2
+
+
 def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, float]:
     """GiB of one GPU, by what holds it. Full weights: float32 with gradients and Adam, 16 bytes a weight."""
     n = launching.used
@@ -269,8 +281,7 @@ def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, floa
     if launching.method == "full":
         held = shape.parameters * (4 if launching.strategy == "zero3-offload" else 8 + adam) / shards
     else:
-        a_weight = 0.55 if launching.method == "qlora" else 2
-        held = shape.parameters * a_weight / shards + shape.adapter(launching.rank) * (8 + adam) / shards
+        held = (_frozen_bytes(shape, launching.method) + shape.adapter(launching.rank) * (8 + adam)) / shards
     rows = max(1, math.ceil(work.traces_per_step / n))
     tokens = max(work.longest, min(MICRO_TOKENS["cuda"], rows * work.longest)) / launching.context_parallel
     one_layer = tokens * 2 * (12 * shape.hidden + 3 * shape.intermediate)

@@ -123,6 +123,25 @@ def test_lora_is_cheaper_and_smaller_than_all_weights() -> None:
     assert not estimate(shape, work, full, None).fits
 
 
+def test_four_bits_hold_all_but_embedding_and_head() -> None:
+    """A 7B with 152,064 tokens that are not tied: 3.4 GB in four bits and 2.2 GB that are not."""
+    config = {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152_064,
+    }  # fmt: skip
+    shape, work = shape_of(config), work_of_mean(1000, 1000, 4096, 1, 16)
+    assert shape.embeddings == 2 * 152_064 * 3584
+    weights = {
+        m: memory_gib(shape, work, Launching("single", "L4", 1, method=m, rank=8))["weights_and_optimizer"] * 2**30
+        for m in ("lora", "qlora")
+    }
+    adapters = shape.adapter(8) * 16
+    assert weights["qlora"] - adapters == pytest.approx(5.54e9, rel=0.01)
+    assert weights["lora"] - adapters == pytest.approx(2 * shape.parameters)
+    near = shape_of_size(7.616e9)
+    assert near.embeddings == pytest.approx(shape.embeddings, rel=0.01)
+
+
 def test_rows_of_one_length_and_rows_of_many_are_reckoned_by_the_row_that_a_token_stands_in() -> None:
     assert work_of([100] * 4, 1, 4).context == 100
     assert work_of([1, 199], 1, 4).context == pytest.approx((1 + 199**2) / 200)
