@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, overrides = (given, []) if given[:1] == ["import"] else take_overrides(given, TOP_LEVEL)
     args = _parser().parse_args(words)
     if overrides and not args.overrides:
-        args.command_parser.error(f"unknown argument --{overrides[0][0]}")
+        section, _, setting = overrides[0][0].partition(".")
+        flag = f"; did you mean --{setting.replace('_', '-')}?" if setting and section == words[0] else ""
+        args.command_parser.error(f"unknown argument --{overrides[0][0]}{flag}")
     try:
         return int(args.run(args, overrides))
     except WinnowError as e:
@@ -46,8 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (`{self.prog} -h` lists what there is)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m harvest",
         description="Ask a reasoning teacher questions, keep the chains of thought that check out, count the money.",
     )

@@ -95,12 +95,13 @@ class Collection:
     def _one_ended(self, answerer: Answerer, reason: WinnowError) -> None:
         """Nothing more can be asked of one. Nobody dearer takes its place: what needs it waits for another start, and
         where every new question does, or nobody is left, asking ends."""
+        before = answerer.is_open
         answerer.stop()
         first = self.answerers[min(self.answerers)] if self._rules.student or self._rules.mode == "cascade" else None
         left = any(a.is_open for place, a in self.answerers.items() if place != STUDENT)
         if isinstance(reason, Overbilled) or answerer is first or not left:
             self.stop(reason)
-        elif not self._stop.is_set():
+        elif before and not self._stop.is_set():  # once, though many of its tries may end so
             self.tally.warnings.append(f"{reason}; the others go on, and what needs it stays open")
 
     def reason_in_the_end(self) -> WinnowError | None:

@@ -44,12 +44,14 @@ def read_rows(
     *,
     skip_bad_rows: Callable[[str], None] | None = None,
     without_gold: str = "refuse",
+    may_skip: bool = True,
 ) -> Iterator[tuple[str, Question]]:
     """(file and line, question) of one source or several, one by one, in order; a repeated question comes once.
 
     Files are relative to `base`. Raises QuestionError at the end with a line for each bad row (the first 20
     and a count), so a caller that stores as it reads must do so in one transaction. With `skip_bad_rows` each
-    fault goes there instead. `without_gold`: as `checks.without_gold` says.
+    fault goes there instead. `without_gold`: as `checks.without_gold` says. `may_skip`: whether the command that reads
+    has a flag to go on without bad rows.
     """
     faults: list[str] = []
     total_faults = 0
@@ -78,9 +80,8 @@ def read_rows(
                 yield where, question
     if total_faults:
         more = f"\n… and {total_faults - len(faults)} more" if total_faults > len(faults) else ""
-        raise QuestionError(
-            "\n".join(faults) + more + "\nMend the rows, or pass --skip-bad-rows to go on without them."
-        )
+        remedy = "Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows."
+        raise QuestionError("\n".join(faults) + more + "\n" + remedy)
 
 
 def fingerprint(source: str | Iterable[str], base: Path) -> str | None:

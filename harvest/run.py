@@ -150,7 +150,7 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
         return tariff
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
         raise ConfigError(
-            f"budget.usd: this {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
+            f"budget.usd: {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
             ' e.g. usd = "5.00"'
         )
     if tariff is None and cap is not None:

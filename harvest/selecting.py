@@ -225,10 +225,19 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
                 yield f"| {plain_text(name) or '(none)'} | {of['candidates']:,} | {of['selected']:,} |"
     if said["unselected"].get(select.DIFFICULTY) and not said["selected"]:
         yield ""
-        yield (
-            "No question is known to be hard enough: ask a student first (`collect --student`), ask each question"
-            " several times, or lower select.min_failed."
-        )
+        yield _why_none(said)
+
+
+def _why_none(said: Mapping[str, Any]) -> str:
+    """Of a selection that the stage of difficulty left nothing of."""
+    wanted, there = said["settings"]["difficulty"], [name for name in said["difficulty"] if name]
+    if wanted and not {name.casefold() for name in wanted} & {name.casefold() for name in there}:
+        labels = ", ".join(map(plain_text, there)) or "none: their field `difficulty` is empty"
+        return f"No question is labelled {' or '.join(map(plain_text, wanted))}; the labels are {labels}."
+    return (
+        "No question is known to be hard enough: ask a student first (`collect --student`), ask each question several"
+        " times, or lower select.min_failed."
+    )
 
 
 def plain_text(text: str) -> str:

@@ -301,6 +301,11 @@ def _write_export(
             f"warning: {census.quoting_marks:,} of {census.rows:,} rows quote the marks around a chain in their text,"
             " and a reader may cut them there: --reasoning apart keeps chain and answer in fields of their own"
         )
+    if not census.rows and settings.which == "selected" and report["traces"]["accepted"]:
+        say(
+            f"warning: none of {report['traces']['accepted']:,} accepted traces is selected:"
+            f" `python -m harvest select {name} --dry-run` shows what takes them out"
+        )
     return to, census.rows
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from harvest import prompt as prompts
 from harvest.alike import Asked, Evaluation
 from harvest.config import Filters, Rewrite
+from harvest.errors import QuestionError
 from harvest.export import candidate_of
 from harvest.filters import first_fault
 from harvest.minhash import PERMUTATIONS, in_a_row, of_text, signature, word_hashes
@@ -63,8 +64,15 @@ class Shard:
 
 
 def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
-    """The evaluations that are named, read. Raises QuestionError where one cannot be."""
-    return [Evaluation(s, ((q.id, q.question, q.answer) for _, q in read_rows(s, base))) for s in against]
+    """The evaluations that are named, read; gold answers are welcome and not needed. Raises QuestionError where one
+    cannot be, or has no question: to be held against nothing would look like being clean."""
+    found = []
+    for source in against:
+        rows = read_rows(source, base, without_gold="majority", may_skip=False)
+        found.append(Evaluation(source, ((q.id, q.question, q.answer) for _, q in rows)))
+        if not found[-1].questions:
+            raise QuestionError(f"select.against: {source}: not one question in it")
+    return found
 
 
 class Sketcher:

@@ -252,7 +252,7 @@ def test_what_was_imported_has_a_card_too(imports: Imports) -> None:
 
 def test_the_counts_of_the_card_are_those_of_the_report_the_store_and_the_files(imports: Imports) -> None:
     """Every stage takes something out here; each count is added up from the attempts themselves."""
-    held_out = imports.file("held-out.jsonl", [{"question": "What is 1 + 2?", "answer": "3"}])
+    held_out = imports.file("held-out.jsonl", [{"question": "What is 1 + 2?"}])
     loop = completion("\\boxed{21}", reasoning="The same thing again and again. " * 300)
     rows = [
         *(line(i, licence="MIT", difficulty="hard", domain=f"d{i % 2}") for i in range(8)),
@@ -260,6 +260,8 @@ def test_the_counts_of_the_card_are_those_of_the_report_the_store_and_the_files(
         line(8, "It is \\boxed{0}", licence="MIT"), line(9, licence="MIT", difficulty="easy"), line(10, loop),
     ]  # fmt: skip
     imports.take(imports.file("a.jsonl", rows))
+    _, err = imports.run("select", "r", "--select.against", imports.file("none.jsonl", []), code=2)
+    assert err.endswith("none.jsonl: not one question in it\n")
     words = ["--select.against", str(held_out), "--select.difficulty", "hard", "--select.traces", "4", "--json"]
     said = json.loads(imports.run("select", "r", *words, "--select.balance", "domains")[0])
     assert exported(imports, which="selected") == 4
