@@ -10,7 +10,8 @@ default. Each way runs in a process of its own, in turns, with one short pass th
     packed    with `packing = true`
     trl       `trl sft` with its defaults, but for a max_length that cuts nothing (its 1,024 would), and on a machine
               without a GPU --use_cpu true, without which it stops
-    trl-tuned the same with what would help it here: --bf16 false --gradient_checkpointing false
+    trl-tuned the same with what would help it here: --gradient_checkpointing false, and --bf16 false where bfloat16 is
+              slower than float32
 
 Tokens are counted by each trainer, padding left out. Processor time says more than the clock on a machine that others
 use too. `loss` is that of the first step: of ours and packed it is of the same rows and tokens, and has to be the same
@@ -18,15 +19,17 @@ use too. `loss` is that of the first step: of ours and packed it is of the same 
 """
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -171,7 +174,7 @@ def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
     from finetune.student import find, load_model, load_tokenizer
 
     student = find(STUDENT)  # a GGUF file here; a folder is what TRL loads
-    load_model(student, None).save_pretrained(folder / "student")
+    load_model(student, torch.float32).save_pretrained(folder / "student")
     load_tokenizer(student).save_pretrained(folder / "student")
     data = written(kind, steps, folder)
     quiet()
@@ -189,7 +192,9 @@ def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
 
 
 def trl_tuned(kind: str, steps: int, folder: Path) -> dict[str, float]:
-    return trl(kind, steps, folder, "--bf16", "false", "--gradient_checkpointing", "false")
+    from finetune.trainer import is_bf16_faster
+
+    return trl(kind, steps, folder, "--bf16", str(is_bf16_faster()), "--gradient_checkpointing", "false")
 
 
 def written(kind: str, steps: int, folder: Path) -> Path:
@@ -204,16 +209,32 @@ WAYS: dict[str, Callable[[str, int, Path], dict[str, float]]] = {
 }  # fmt: skip
 
 
-def measured(way: str, kind: str, steps: int, threads: int) -> dict[str, float]:
-    """One way in a process of its own."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--in-process", "--rows", kind, "--steps", str(steps), "--only", way]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{way}: {done.stderr[-2000:]}")
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+def measured(way: str, kind: str, steps: int) -> dict[str, float]:
+    """One way in a process of its own, forked from this one, which has imported what all of them need."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=in_child, args=(way, kind, steps, writer))
+    child.start()
+    writer.close()
+    try:
+        figures: dict[str, float] = reader.recv()
+    except EOFError:
+        sys.exit(f"{way}: ended without figures")
+    child.join()
     print(f"{kind:6} {way:9} {json.dumps(figures)}", file=sys.stderr, flush=True)
     return figures
+
+
+def in_child(way: str, kind: str, steps: int, writer: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # TRL prints what it logs
+    with tempfile.TemporaryDirectory() as folder:
+        writer.send(WAYS[way](kind, steps, Path(folder)))
+
+
+def preload() -> None:
+    """What every way imports. No tensor is made: threads that PyTorch had begun would not be in the children."""
+    for module in ("torch", "finetune.sft", "finetune.trainer", "finetune.student", "trl.scripts.sft"):
+        importlib.import_module(module)
+    importlib.import_module("trl.scripts.sft").make_parser()  # which imports the trainer
 
 
 def main() -> None:
@@ -224,22 +245,21 @@ def main() -> None:
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--only", default=",".join(WAYS), help=f"of {', '.join(WAYS)}; the last is what others are held to")
     p.add_argument("--keep", type=Path, help="add the figures to this file, and show the middle of all that are in it")
-    p.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     args = p.parse_args()
     ways = args.only.split(",")
     if wrong := [w for w in ways if w not in WAYS]:
         p.error(f"--only: {wrong[0]!r} is none of {', '.join(WAYS)}")
-    if args.in_process:
-        with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(WAYS[ways[0]](args.rows, args.steps, Path(folder))))
-        return
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # before torch is imported
+    sys.path.insert(0, str(ROOT))
+    warnings.simplefilter("ignore")
+    preload()
     figures = defaultdict[str, list[dict[str, float]]](list)
     if args.keep and args.keep.exists():
         for line in args.keep.read_text("utf-8").splitlines():
             for way, of in json.loads(line).items():
                 figures[way].append(of)
     for _ in range(args.repeats):
-        turn = {way: measured(way, args.rows, args.steps, args.threads) for way in ways}
+        turn = {way: measured(way, args.rows, args.steps) for way in ways}
         for way, of in turn.items():
             figures[way].append(of)
         if args.keep:

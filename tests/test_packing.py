@@ -346,6 +346,25 @@ def test_a_hybrid_student_is_refused_by_the_command(tmp_path: Path, make: Make) 
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize("setting", ["packing", "padding_free"])
+@pytest.mark.parametrize(
+    ("strategy", "why"),
+    [("fsdp2-cp", "packed rows see each other"), ("zero3", "spreads the weights"), ("zero3-offload", "fsdp2")],
+)
+def test_packing_is_refused_where_tokens_or_weights_are_spread(setting: str, strategy: str, why: str) -> None:
+    from finetune.config import Recipe
+    from finetune.sft import refuse_packed_parts
+
+    def recipe(strategy: str, **train: Any) -> Recipe:
+        given = {"student": "s", "data": "d", "output": "o", "train": train, "launch": {"strategy": strategy}}
+        return Recipe.model_validate(given)
+
+    with pytest.raises(ConfigError, match=f'^train.packing: not with launch.strategy = "{strategy}".*{why}'):
+        refuse_packed_parts(recipe(strategy, **{setting: True}))
+    refuse_packed_parts(recipe(strategy))
+    refuse_packed_parts(recipe("fsdp2", **{setting: True}))
+
+
 # ---- the loss
 
 
