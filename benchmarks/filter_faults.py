@@ -1,6 +1,6 @@
 """Faults that are planted into real traces, by rule and seed, and texts made to be slow. For `filters.py`.
 
-What is planted stands in filter_texts.toml, in two halves: one that the filters were mended with, one that they were not.
+What is planted stands in filter_texts.toml, in two halves: what the filters were mended with, and what they were not.
 """
 
 import random
@@ -237,6 +237,22 @@ HOSTILE = {
     "curly quotes": "“a" * (_M // 4),
     "random digits": "".join(random.Random(0).choices("0123456789 ", k=_M)),
     "Fibonacci's word": _fibonacci(),
+    "spaces and a letter": " " * (_M - 1) + "x",
+    "spaces and line breaks": " \n" * (_M // 2),
+    "one fence of backticks": "`" * _M,
+    "fences": "```python\nx\n" * (_M // 12),
+    "nested boxes": "\\boxed{" * (_M // 14) + "}" * (_M // 14),
+    "opening tags": "<answer>" * (_M // 8),
+    "nested thoughts": "<think>" * (_M // 7),
+    "greetings": "Sure! Here is the " * (_M // 18),
+    "farewells": "\n\nHope this helps! Let me know. " * (_M // 32),
+    "headings": "### Final answer\n\n" * (_M // 18),
+    "answers": "**Answer:** 24\n" * (_M // 15),
+    "worked solutions": "reference solution: " * (_M // 20),
+    "being a machine": "as an ai " * (_M // 9),
+    "French": "il y a donc une autre question que nous avons dans la liste et " * (_M // 62),
+    "lone surrogates": "\ud800" * (_M // 3),
+    "random letters": "".join(random.Random(1).choices([chr(n) for n in range(10, 0x3000)], k=_M // 2)),
     "almost the same line": "".join(
         f"the {'x' * (n % 97)} of the hens is not the one that we want\n" for n in range(_M // 90)
     ),

@@ -4,23 +4,25 @@
     python benchmarks/filters.py --show planted recorded unseen        # what was wrong, on what may be looked at
     python benchmarks/filters.py --outside FOLDER                      # other people's files too (filter_outside.py)
 
-Hand-written: filter_cases.toml, every second case of each filter and side held out, and filter_unseen.toml, written later.
-Planted: a seed picks a real trace that no filter refuses, and a fault with words of filter_texts.toml. "found": any filter
-refuses it; "named": the one that is meant. Recorded: real traces with nothing planted; those of KNOWN were read and have a true
-fault, any other that is refused is a clean one lost.
-Traces are halved by their question; each half is planted with its own half of the words. `--show` never shows the held-out half.
+Hand-written: filter_cases.toml, every second case of each filter and side once held out, and filter_unseen.toml,
+written later. Planted: a seed picks a real trace that no filter refuses, and a fault with words of filter_texts.toml.
+"found": any filter refuses it; "named": the one that is meant. Recorded: real traces with nothing planted; those in
+filter_known.toml were read and have a true fault, any other that is refused is a clean one lost.
+
+Traces are halved by their question, and each half is planted with its own half of the words. `--show` never shows what
+is held out.
 """
 
 import argparse
 import hashlib
 import json
 import random
-import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +31,21 @@ import filter_outside
 
 from harvest.config import Filters
 from harvest.filters import FILTERS, fault_of, first_fault
+from harvest.rewrite import rewritten
 from harvest.trace import Candidate, Question
 
 HERE = Path(__file__).parent
 QUESTION = "A farm has 12 hens, and each of them lays 2 eggs a day. How many eggs is that in a day?"
 CHAIN = (
-    "Okay, the farm has 12 hens and each of them lays 2 eggs a day. To find how many eggs that is, I multiply the number"
-    " of hens by the number of eggs that each one lays. 12 times 2 is 24. So there are 24 eggs."
+    "Okay, the farm has 12 hens and each of them lays 2 eggs a day. To find how many eggs that is, I multiply the"
+    " number of hens by the number of eggs that each one lays. 12 times 2 is 24. So there are 24 eggs."
 )
 BOX = "Reason step by step, then give the final answer in \\boxed{}."
 BLOCK = "Solve it in Python and give the whole program in one fenced block that begins with ```python."
 EVERY = Filters(
     no_chain=True, short_chain=filter_faults.SHORT_TOKENS, long_chain=filter_faults.LONG_TOKENS
 )  # fmt: skip
-"""Every filter on, as the planted faults are judged."""
+"""Every filter on, as planted faults are judged."""
 
 Named = tuple[str, Candidate]
 
@@ -239,7 +242,8 @@ def print_outside(folder: Path, show: bool) -> None:
         if show and case.half == "first" and (fault is not None) != case.bad:
             print(f"  {case.name}: {fault.filter + ': ' + fault.detail if fault else 'kept ' + shown(case.candidate)}")
     print(
-        "\n| file | should be | first: rows | refused | held out: rows | refused |\n| --- | --- | ---: | ---: | ---: | ---: |"
+        "\n| file | should be | first: rows | refused | held out: rows | refused |"
+        "\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
     for kind, bad in kinds:
         cells = []
@@ -280,13 +284,20 @@ def _only(name: str, settings: Filters) -> Filters:
 
 
 def print_hostile() -> None:
-    """Seconds for texts of a megabyte made to be slow: as chain and answer both, all filters on."""
-    print("\n| a megabyte of | s |\n| --- | ---: |")
+    """Seconds for texts of a megabyte made to be slow: as question, chain and answer, each filter and the rewriting."""
+    print("\n| a megabyte of | all filters, s | slowest of them, s | rewriting, s |\n| --- | ---: | ---: | ---: |")
     for name, text in filter_faults.HOSTILE.items():
-        started = time.process_time()
-        for f in FILTERS:
-            fault_of(f.name, candidate(QUESTION, text, f"{text} \\boxed{{24}}", gold="24", system=BOX), EVERY)
-        print(f"| {name} | {time.process_time() - started:.2f} |")
+        trace = candidate(text, text, f"{text} \\boxed{{24}}", gold="24", system=BOX)
+        took = {f.name: _once(partial(fault_of, f.name, trace, EVERY)) for f in FILTERS}
+        rewriting = max(_once(partial(rewritten, t)) for t in (trace, replace(trace, reasoning=None)))
+        slowest = max(took, key=lambda each: took[each])
+        print(f"| {name} | {sum(took.values()):.2f} | {took[slowest]:.2f} ({slowest}) | {rewriting:.2f} |")
+
+
+def _once(call: Callable[[], object]) -> float:
+    started = time.process_time()
+    call()
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -326,4 +337,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

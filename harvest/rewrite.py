@@ -73,6 +73,12 @@ _FAREWELL = re.compile(
 )
 _RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
 """A line drawn between chain and answer."""
+_HEDGED = re.compile(
+    r"\b(?:cannot|can't|may|might|could|would|maybe|perhaps|probably|possibly|not|no|n't|if|unless|about|around|roughly|than"
+    r"|least|most|guess|between|nor|neither|wrong|incorrect|except|first|step)\b",
+    re.IGNORECASE,
+)
+"""A last line that commits itself to nothing: its number is not put into a box."""
 _NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
 _WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
@@ -267,7 +273,7 @@ def _boxed(answer: str, asked: str) -> str | None:
     if stated.how == "last line":
         line = answer[at : at + len(value)]
         numbers = list(_NUMBER.finditer(line))
-        if len(numbers) != 1:
+        if len(numbers) != 1 or _HEDGED.search(line):
             return None
         at, value = at + numbers[0].start(), numbers[0][0]
         if line[numbers[0].end() :].startswith(("%", "/", "^", ":")):
@@ -286,6 +292,8 @@ def _boxed(answer: str, asked: str) -> str | None:
 
 
 _QUANTITY = re.compile(r"([-+\N{MINUS SIGN}]?\$?\d[\d.,]*(?:/\d+)?)([ \t]*(?:%|[A-Za-z][A-Za-z .-]*))?")
+_BARE_POWER = re.compile(r"[\^_]\s*-?[0-9A-Za-z]{2}")
+"""2^10 is a thousand in words, and 2¹0 in a box."""
 _WORDS = re.compile(r"[A-Za-z(][A-Za-z0-9 ,.'()+-]*")
 
 
@@ -297,6 +305,8 @@ def _as_maths(value: str) -> str | None:
             return number + "\\%"
         return number + (f"\\text{{{unit}}}" if unit else "")
     is_formula = re.fullmatch(r"[\w+\-*/^=<>().,:;!| ]{1,40}", value) and not re.search(r"[A-Za-z]{2}", value)
+    if _BARE_POWER.search(value):
+        return None
     if "\\" in value or is_formula:
         balanced = value.count("{") == value.count("}")
         return value if balanced and "$" not in value and "%" not in value.replace("\\%", "") else None

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harvest.config import Filters, load
 from harvest.errors import ConfigError
 from harvest.filters import FILTERS, fault_of, first_fault, versions
+from harvest.rewrite import rewritten
 from harvest.trace import Candidate
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -75,25 +76,28 @@ def test_every_filter_has_a_page_a_switch_and_examples_both_ways() -> None:
 
 
 def test_hand_written_cases_are_told_apart() -> None:
+    cases = [case for held_out in (False, True) for case in bench.hand_written(held_out)] + list(bench.unseen())
     wrong = [
-        (name, bad, (c.reasoning or "")[:60], c.answer[:60])
-        for held_out in (False, True)
-        for name, bad, c in bench.hand_written(held_out)
-        if (fault_of(name, c, ON) is not None) != bad
+        (name, bad, bench.shown(c))
+        for name, bad, c in cases
+        if ((fault_of(name, c, ON) if bad else first_fault(c, ON)) is not None) != bad
     ]
-    assert len(wrong) <= 2, wrong
+    assert len(cases) > 250
+    assert len(wrong) <= 3, wrong
 
 
 def test_planted_faults_are_found_and_clean_traces_stay(shared: Path) -> None:
-    recorded = [t for _, t in bench.real(shared)]
-    worked = [t for _, t in bench.worked(shared, 1000)]
-    defaults = Filters()
-    clean = [t for t in recorded + worked if first_fault(t, defaults) is None]
-    assert len(worked) + len(recorded) - len(clean) <= 30, "of which 24 are truly at fault"
-    counts = bench.judge_planted(clean, seed=5, each=6, settings=defaults, misses=0)
-    missed = {(n, k): counts[n, k, "n"] - counts[n, k, "found"] for n, k, _ in counts}
-    assert missed.pop(("language", "one sentence inside, Latin letters")) <= 4
-    assert sum(missed.values()) <= 2, missed
+    recorded = list(bench.real(shared))
+    worked = [t for _, t in bench.worked(shared, 400)]
+    lost = {name for name, t in recorded if first_fault(t, Filters()) is not None} - set(bench.known())
+    assert len(lost) <= 2, lost
+    assert [t for t in worked if first_fault(t, Filters()) is not None] == []
+    clean = [t for name, t in recorded if name not in bench.known()] + worked
+    for half in filter_faults.HALVES:
+        traces = [t for t in clean if bench.half_of(t) == half]
+        counts = bench.judge_planted(traces, half, seed=5, each=2)
+        missed = {(n, k): counts[n, k, "n"] - counts[n, k, "found"] for n, k, _ in counts}
+        assert sum(missed.values()) <= (1 if half == "first" else 3), missed
 
 
 # ---- settings
@@ -139,8 +143,11 @@ def test_lengths_go_by_the_endpoints_count_where_there_is_one() -> None:
 
 # ---- hostile texts
 
-PIECES = ["sorry", " I can't", "<", "<|", "[INST", "answer is ", "24", "\\boxed{", "}", "```", "\n", "\"", "“", "’", "(", "所以", "la ",
-          "que ", "Ω", "\ud800", "\x00", " ", "hint: ", "a", "0", "1"]  # fmt: skip
+PIECES = [
+    "sorry", " I can't", "<", "<|", "[INST", "answer is ", "24", "\\boxed{", "}", "```", "\n", '"', "“", "’", "(",
+    "所以", "la ", "que ", "Ω", "\ud800", "\x00", " ", "hint: ", "a", "0", "1", "donc ", "é", "as an AI ",
+    "reference solution: ",
+]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=60).map("".join)
 
 
@@ -154,10 +161,14 @@ def test_no_text_makes_a_filter_fail(question: str, chain: str, answer: str, gol
 
 
 @pytest.mark.parametrize("name", filter_faults.HOSTILE)
-def test_a_megabyte_made_to_be_slow_ends(name: str) -> None:
-    """A pattern that backtracks without end would hang here."""
-    text = filter_faults.HOSTILE[name]
-    first_fault(bench.candidate(text[:20_000], text, f"{text} \\boxed{{24}}", gold="24", system=bench.BOX), ON)
+def test_a_long_text_made_to_be_slow_ends(name: str) -> None:
+    """A pattern that gives back what it took would hang here for minutes: filters, rewriting, and the question too."""
+    text = filter_faults.HOSTILE[name][:60_000]
+    for reasoning in (text, None):
+        trace = bench.candidate(text, reasoning, f"{text} \\boxed{{24}}", gold="24", system=bench.BOX)
+        for f in FILTERS:
+            fault_of(f.name, trace, ON)
+        rewritten(trace)
 
 
 # ---- as verdicts

@@ -46,11 +46,13 @@ CASES = {
     "a tag left in the chain": ("\\boxed{24}", f"<think>\n{STEPS}", STEPS, "\\boxed{24}"),
     "headings": (f"### Reasoning\n{STEPS}\n\n### Final Answer\n24", None, STEPS, "### Final Answer\n\\boxed{24}"),
     "an answer's line": (f"{STEPS}\n\n**Answer: 24**", None, STEPS, "**Answer: \\boxed{24}**"),
-    "a last word": (f"{STEPS}\n\nTherefore, the hens lay 24 eggs.", None, STEPS, "Therefore, the hens lay \\boxed{24} eggs."),
+    "a last word": (
+        f"{STEPS}\n\nTherefore, the hens lay 24 eggs.", None, STEPS, "Therefore, the hens lay \\boxed{24} eggs.",
+    ),
     "a box at the end": (f"{STEPS}\n\n---\n\nSo \\boxed{{24}}", None, STEPS, "So \\boxed{24}"),
     "courtesies": (
-        "Sure! Here is the solution:\n\n### Solution\n\n12 × 2 = 24, so \\boxed{24}.\n\nHope this helps! Let me know if you"
-        " have any questions.", "c", "c", "12 × 2 = 24, so \\boxed{24}.",
+        "Sure! Here is the solution:\n\n### Solution\n\n12 × 2 = 24, so \\boxed{24}.\n\nHope this helps! Let me"
+        " know if you have any questions.", "c", "c", "12 × 2 = 24, so \\boxed{24}.",
     ),
     "spaces": ("So\u200b it is\r\n\r\n\r\n\r\n\\boxed{24}", "c", "c", "So it is\n\n\\boxed{24}"),
 }  # fmt: skip
@@ -75,6 +77,9 @@ def test_a_free_form_is_brought_into_the_format(name: str) -> None:
         ("I cannot say, but 24 may be the answer.", "c"),
         ("Let me know if 24 is enough.", "c"),  # a farewell with a digit, and all there is
         ("```python\nprint(24)\n```", "c"),
+        ("So it is about 24 eggs.", "c"),  # a last line that commits itself to nothing
+        ("Answer: 2^10", "c"),  # in a box it would be 2¹0
+        ("Hope this helps! " * 20 + "24", "c"),  # a loop, and none of ours
         ("", "c"),
     ],
 )
@@ -122,10 +127,14 @@ def test_the_guard(before: tuple[str | None, str], after: tuple[str | None, str]
     assert keeps_all(before, after) == kept
 
 
-PIECES = ["Sure! Here is the solution:\n\n", "### Reasoning\n", "### Final Answer\n", "**Answer:** ", "Answer: 7", "-3", "1,000", "3.50", "24%",
-          "$5", "\\boxed{9}", "<think>", "</think>", "<answer>", "</answer>", "\n\n", "\r\n", "```python\nx = 1  \n\n\n\n```\n", "```\n",
-          " \n", "Therefore, ", "so it is ", "Hope this helps!", " Let me know if you need more.", "`8`", "**4**", "$x=2$", "\u200b", STEPS,
-          "<|begin_of_thought|>", "<|end_of_thought|>", "---\n", "{", "}", "\\text{a}", "é"]  # fmt: skip
+PIECES = [
+    "Sure! Here is the solution:\n\n", "Certainly. ", "### Reasoning\n", "### Final Answer\n", "**Answer:** ",
+    "Answer: 7", "-3", "1,000", "3.50", "24%", "$5", "2^10", "1/2", "\\frac{1}{2}", "\\boxed{9}", "<think>",
+    "</think>", "<answer>", "</answer>", "\n\n", "\r\n", "```python\nx = 1  \n\n\n\n```\n", "```\n", " \n",
+    "Therefore, ", "so it is ", "Hope this helps!", "\n\nHope this helps!", " Let me know if you need more.",
+    "`8`", "**4**", "$x=2$", "\u200b", STEPS, "<|begin_of_thought|>", "<|end_of_thought|>",
+    "<|begin_of_solution|>", "<|end_of_solution|>", "---\n", "{", "}", "\\text{a}", "é", "\u0663", "Answer: Dan",
+]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=14).map("".join)
 NUMBER = re.compile(r"-?\d[\d.,]*\d|-?\d")
 
@@ -153,19 +162,18 @@ def test_nothing_that_is_said_changes(reasoning: str | None, answer: str, check:
 # ---- judged again
 
 
-def test_what_the_check_does_not_pass_again_stays_as_it_was() -> None:
+def test_what_the_check_does_not_pass_stays_as_it_came() -> None:
     rewriter = Rewriter(True)
     right, stands = rewriter(candidate("Answer: 24"))
     assert (right.answer, stands) == ("Answer: \\boxed{24}", True)
-    for gold in ("25",):  # the answer is wrong as it came and as it would be: nothing changed
-        assert rewriter(candidate("Answer: 24", gold=gold))[1] is True
-    # "24 of them" is right in words; in a box, with its rest as a unit, the check may say otherwise
-    text = candidate(
-        "The 3rd of May, that is my answer.\n\nSo it is day 3.", check="text", gold="The 3rd of May, that is my answer."
-    )
-    after, stands = rewriter(text)
-    assert (after == text) == (stands is not True)
+    wrong = candidate("Answer: 24", gold="25")
+    assert rewriter(wrong) == (wrong, False)
     assert Rewriter(False)(candidate("Answer: 24")) == (candidate("Answer: 24"), None)
+
+
+@pytest.fixture
+def imports(tmp_path: Path) -> Imports:
+    return Imports(tmp_path)
 
 
 def test_an_export_has_both_versions(imports: Imports) -> None:

@@ -190,7 +190,7 @@ def _other_script(text: str, own: str | None, about: frozenset[str], share: floa
         if script == "greek" and sum(len(m[0]) for m in runs) < 12:
             continue
         if script in excused:
-            if total > share * letters:
+            if share < 1 and total > share * letters:
                 return f"is for the most part in {script} letters, which the question is not"
         elif runs:
             return f"slips into {script} letters: “{around(bare, runs[0].start(), len(runs[0][0]))}”"
