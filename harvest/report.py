@@ -274,6 +274,9 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     judged = traces["accepted"] + rejected
     share = f" ({100 * traces['accepted'] / judged:.1f}% of {judged} judged)" if judged else ""
     yield f"**{traces['accepted']} traces accepted**{share}, {rejected} rejected, in {_duration(run['wall_s'])}."
+    if r["selection"]:
+        of = "right and wrong answers alike" if _from_all(r) else "them"
+        yield f"**{traces['selected']} selected** of {of}, to be trained on."
     yield ""
     yield "| questions | |"
     yield "| --- | ---: |"
@@ -294,7 +297,7 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
         yield f"| rejected: {reason.replace('_', ' ')} | {n:,} |"
     yield f"| accepted | {traces['accepted']:,} |"
     if r["selection"]:
-        if r["selection"]["settings"]["pool"] == "all":
+        if _from_all(r):
             all_of = traces["selected"] + sum(traces["unselected"].values())
             yield f"| to select from: all that ended by themselves | {all_of:,} |"
         for reason, n in traces["unselected"].items():
@@ -328,6 +331,11 @@ def _lines(r: Mapping[str, Any]) -> Iterator[str]:
     if r["pace"]["limited_by"]:
         yield f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
     yield from _after(r)
+
+
+def _from_all(r: Mapping[str, Any]) -> bool:
+    """Whether the newest selection chose from rejected answers too."""
+    return bool(r["selection"]["settings"]["pool"] == "all")
 
 
 def _by_teacher(r: Mapping[str, Any]) -> Iterator[str]:
