@@ -104,7 +104,7 @@ def in_words(
     """The entry for a reader, with the gain over "before" and the distance to the teacher where they are known."""
     if found["accuracy"] is None:
         return f"{found['model']} on {found['questions']}: no answers"
-    share, low, high = (f"{100 * found[k]:.1f}%" for k in ("accuracy", "low", "high"))
+    share, low, high = (f"{round(100 * found[k], 6):.1f}%" for k in ("accuracy", "low", "high"))
     samples = f", {found['samples']} samples each" if found["samples"] > 1 else ""
     lines = [
         f"{found['model']} on {found['n']} questions ({found['questions']}{samples}): {share} right, "

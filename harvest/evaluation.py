@@ -277,17 +277,20 @@ def markdown_lines(report: Mapping[str, Any]) -> Iterator[str]:
         loops = f" ({_percent(e['looping'])} looping)" if e["looping"] else ""
         yield (
             f"| {who} | {plain(e['questions'])} | {e['n']} | {_percent(e['accuracy'])}"
-            f" | {100 * e['low']:.1f}–{_percent(e['high'])} | {several(e) or 1} | {e['mean_output_tokens']}"
+            f" | {_percent(e['low'])[:-1]}–{_percent(e['high'])} | {several(e) or 1} | {e['mean_output_tokens']}"
             f" | {_percent(e['unfinished'])}{loops} | {_percent(e['no_answer'])} |"
         )
     for g in report["gains"]:
+        alike = sum(g["questions"] == other["questions"] for other in report["gains"])
+        whose = f" of {plain(g['model'])}" if alike > 1 else ""
         yield ""
-        yield f"**Gain on {plain(g['questions'])}: {g['points']:+.1f} points** ({_interval(g)})."
+        yield f"**Gain{whose} on {plain(g['questions'])}: {g['points']:+.1f} points** ({_interval(g)})."
     for g in report["against_teachers"]:
         yield ""
         yield (
-            f"Against its teacher {plain(g['teacher'])} on {plain(g['questions'])}: {_percent(g['accuracy'])} to"
-            f" {_percent(g['teacher_accuracy'])}, {g['points']:+.1f} points ({_interval(g)})."
+            f"{plain(g['model'])} against its teacher {plain(g['teacher'])} on {plain(g['questions'])}:"
+            f" {_percent(g['accuracy'])} to {_percent(g['teacher_accuracy'])}, {g['points']:+.1f} points"
+            f" ({_interval(g)})."
         )
 
 
@@ -306,7 +309,7 @@ def _interval(g: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
+    return f"{round(100 * share, 6):.1f}%"  # 0.2875 is 28.8%, as it is while asking
 
 
 def plain(text: str) -> str:

@@ -205,7 +205,7 @@ def test_the_runs_teacher_is_asked_as_it_is_there_and_stands_beside_the_student(
     assert here.report["against_teacher"]["teacher_accuracy"] == 1
     assert here.report["against_teacher"]["low"] < -33 < here.report["against_teacher"]["high"]
     assert any("times those of the teacher" in w for w in here.report["warnings"])
-    assert "Against its teacher" in (here.run_folder / "report.md").read_text()
+    assert "mock against its teacher mock" in (here.run_folder / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
