@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 from conftest import ROOT, Place
-from endpoint import Asked, Endpoint, Say
+from endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.report import markdown
 from harvest.store import Store
@@ -163,3 +163,26 @@ def test_why_tells_each_attempt_and_keeps_a_models_text_as_text(endpoint: Endpoi
     story: dict[str, Any] = json.loads(harvest(here, "why", "r", "q8", "--json"))
     assert story["attempts"][0]["answer"].startswith("<script>")
     assert story["attempts"][0]["tries"][0]["state"] == "answered"
+
+
+def test_several_teachers_are_several_models_and_one_that_changes_is_told(endpoint: Endpoints, place: Places) -> None:
+    def cheap(asked: Asked) -> Say:
+        return Say(text="\\boxed{-1}" if asked.n < 3 else None, more={"model": "cheap"})
+
+    def dear(asked: Asked) -> Say:
+        return Say(more={"model": "dear-old" if asked.n == changes else "dear"})
+
+    for changes, folder in ((-1, "same"), (1, "changed")):
+        one, other = endpoint(cheap), endpoint(dear)
+        settings = [{"base_url": e.url, "model": "m", "price_usd_per_mtok": PRICE} for e in (one, other)]
+        here = place(one.url, 6, folder=folder, teacher=None, teachers=settings)
+        code, _, err = here.collect()
+        assert code == 0, err
+        told = [w for w in here.report["warnings"] if "more than one" in w]
+        if changes < 0:
+            assert told == []
+        else:
+            assert told == ["more than one model answered in the name of m within this run: 'dear', 'dear-old'"]
+        text = (here.run_folder / "dataset/README.md").read_text()
+        for url, answers in ((one.url, 6), (other.url, 3)):
+            assert f"at {url} | {'0.00204' if answers == 6 else '0.00102'} USD, {answers} answers, 3 accepted," in text
