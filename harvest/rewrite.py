@@ -22,6 +22,8 @@ VERSION = "1"
 LEAST_CHAIN = 40
 """Characters that stand before an answer to be its chain."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
+MOST_ROUNDS = 6
+"""Of all rules, until they find nothing more: "Sure! Sure! Here is…" takes two. What needs more stays as it is."""
 MOST_FAREWELLS = 8
 """One after the other; an answer with more of them is a loop, and stays as it is."""
 _CHAIN_TAGS = (
@@ -94,27 +96,42 @@ class Rewritten:
 
 
 def rewritten(candidate: Candidate) -> Rewritten | None:
-    """None where nothing is to do, or where the guard refuses what the rules would do."""
-    reasoning, answer = candidate.reasoning, candidate.answer
-    rules: list[str] = []
+    """None where nothing is to do, or where the guard refuses what the rules would do. What comes out stays as it is
+    when it is rewritten again."""
     asked = "\n".join(m["content"] for m in candidate.asked if m["role"] != "assistant")
     is_code = candidate.question.check == "code"
+    now, rules = (candidate.reasoning, candidate.answer), dict[str, None]()
+    for _ in range(MOST_ROUNDS):
+        found = _round(*now, asked, is_code, rules)
+        if found == now:
+            break
+        now = found
+    else:
+        return None
+    if now == (candidate.reasoning, candidate.answer):
+        return None
+    if not keeps_all((candidate.reasoning, candidate.answer), now):
+        return None
+    return Rewritten(*now, tuple(rules) or ("spaces",))
+
+
+def _round(
+    reasoning: str | None, answer: str, asked: str, is_code: bool, rules: dict[str, None]
+) -> tuple[str | None, str]:
+    """Every rule once; `rules` learns which of them did something."""
+    before = (reasoning, answer)
+    done: list[str] = []
     for name, rule in (("tags", _untagged), ("split", _split)):
         found = rule(reasoning, answer, asked, is_code)
         if found != (reasoning, answer):
-            (reasoning, answer), rules = found, [*rules, name]
-    said = _without_courtesies(answer, rules)
+            (reasoning, answer), done = found, [*done, name]
+    said = _without_courtesies(answer, done)
     if "\\boxed" in asked and not is_code and (boxed := _boxed(said, asked)) is not None:
-        said, rules = boxed, [*rules, "box"]
-    if not rules and not _is_untidy(reasoning or "") and not _is_untidy(said):
-        return None
-    reasoning = _tidy(reasoning).strip() or None if reasoning is not None else None
-    said = _tidy(said).strip()
-    if (reasoning, said) == (candidate.reasoning, candidate.answer):
-        return None
-    if not keeps_all((candidate.reasoning, candidate.answer), (reasoning, said)):
-        return None
-    return Rewritten(reasoning, said, tuple(rules) or ("spaces",))
+        said, done = boxed, [*done, "box"]
+    if not done and not _is_untidy(reasoning or "") and not _is_untidy(said):
+        return before
+    rules.update(dict.fromkeys(done))
+    return (_tidy(reasoning).strip() or None if reasoning is not None else None), _tidy(said).strip()
 
 
 def keeps_all(before: tuple[str | None, str], after: tuple[str | None, str]) -> bool:
