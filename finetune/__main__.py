@@ -515,6 +515,8 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     record: Record = run or Kept()
     label = label or label_of(args.student, run)
     layout = layout_of(Path(args.student))
+    if run is not None and label == "after":
+        run.label_befores(Path(args.student))
     try:
         progress = Progress("eval")
         measured = evaluate(engine, questions, args.questions, prompt, sampling, record, progress, label, layout)

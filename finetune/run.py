@@ -108,6 +108,14 @@ class Run:
             found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["evaluation"]
             return found
 
+    def label_befores(self, output: Path) -> None:
+        """What the student in `output` began with may have been measured before anybody knew that it would be."""
+        began_with = (note_of(output).get("of") or {}).get("student")
+        for e in self.evaluations() if began_with else ():
+            s = e["settings"]
+            if s.get("label") is None and s.get("engine", {}).get("weights") == began_with:
+                self.put(e["key"], s | {"label": "before"}, [])
+
 
 def find_run(run: str | Path, store: str | None = None) -> Run:
     """A run by name or folder. Raises InputError where there is no such run."""

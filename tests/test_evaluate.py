@@ -168,6 +168,20 @@ def test_before_is_what_a_training_of_the_run_began_with(tmp_path: Path) -> None
     assert label_of(str(base), None) is label_of("somebody/another-model", run) is None
 
 
+def test_what_was_measured_before_the_training_is_before_once_there_is_an_after(tmp_path: Path) -> None:
+    run = Run("r", f"sqlite:///{tmp_path}/w.db")
+    with Store.open(run.url) as store:
+        store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+    table = {f"q{i}": right(i) for i in range(3)}
+    first = evaluate(Scripted(table), questions(3), "q", PROMPT, Sampling(), run, Progress("eval"))
+    assert [e["settings"]["label"] for e in run.evaluations()] == [None]
+    for began_with, label in (("sha256:another", None), ("sha256:0", "before")):
+        (tmp_path / "winnow.json").write_text(json.dumps({"of": {"student": began_with}}))
+        run.label_befores(tmp_path)
+        assert [e["settings"]["label"] for e in run.evaluations()] == [label]
+    assert len(run.answers(first.key)) == 3
+
+
 def test_what_took_long_to_make_waits_for_the_store(tmp_path: Path) -> None:
     run = Run("r", f"sqlite:///{tmp_path}/w.db")
     store = Store.open(run.url)
@@ -346,7 +360,7 @@ def test_without_a_run_it_goes_on_too_and_before_and_after_are_paired(tmp_path: 
     (trained / "winnow.json").write_text(json.dumps(of))
     long_questions(tmp_path, 6)
     assert command(base, "--limit", "4").code == 0  # other questions: not before
-    assert "gain" not in (first := json.loads(command(trained).out)) or first["gain"] is None
+    assert json.loads(command(trained).out)["gain"] is None
     assert json.loads(command(base).out)["gain"] is None
     again = command(trained)
     assert "eval " not in again.err, "asked again what was there"
