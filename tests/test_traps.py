@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILIES, byte_level, template_of
-from hypothesis import given
+from families import CHATML, FAMILIES, QWEN3, R1, byte_level, template_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from students import chat, sums
 
@@ -149,6 +149,7 @@ def test_a_setting_that_would_lead_into_a_trap_is_refused_with_what_to_do(
     assert why in str(e.value)
 
 
+@settings(max_examples=25)  # each builds TRL's settings
 @given(st.lists(st.integers(20, 5000), min_size=1, max_size=30), st.integers(1, 200))
 def test_a_step_is_as_many_traces_as_the_recipe_says_however_long_they_are(lengths: list[int], traces: int) -> None:
     from array import array
@@ -179,6 +180,29 @@ def test_a_template_that_deletes_chains_cannot_touch_them(tokenizer: Any) -> Non
     messages = chat("q", "<think>\nthe chain\n</think>\n\nso")
     assert "the chain" not in r1.apply_chat_template(messages, tokenize=False)
     assert "the chain" in r1.decode(list(render(messages, r1, 512, LAYOUTS["think"]).ids))
+
+
+@pytest.mark.parametrize(
+    ("template", "special", "plain", "end", "theirs"),
+    [
+        ("deepseekv3", ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"), R1, "<｜end▁of▁sentence｜>", []),
+        ("nemotron_3_nano", CHATML, QWEN3, "<|im_end|>", ["second"]),
+    ],
+)
+def test_chains_that_more_templates_delete_are_trained(
+    template: str, special: tuple[str, ...], plain: tuple[str, ...], end: str, theirs: list[str]
+) -> None:
+    """`theirs`: the chains that the template leaves of a first and a second turn."""
+    tokenizer = byte_level(special, plain, end, template_of(template), special[0] if end in special[1:2] else None)
+    messages = [
+        *chat("one", "<think>\nfirst chain\n</think>\n\na"), *chat("two", "<think>\nsecond chain\n</think>\n\nb")
+    ]  # fmt: skip
+    left = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert [turn for turn in ("first", "second") if f"{turn} chain" in left] == theirs
+    made = render(messages, tokenizer, 512, LAYOUTS["think"])
+    trained = tokenizer.decode([i for i, m in zip(made.ids, made.mask, strict=True) if m])
+    # Both templates open the chain in the prompt.
+    assert trained == f"first chain\n</think>\n\na{end}second chain\n</think>\n\nb{end}"
 
 
 # ---- state that leaks from row to row
