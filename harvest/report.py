@@ -38,6 +38,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
     total = pusd(Decimal(money["spent_usd"])) + sum(pusd(Decimal(c)) for c in more if c is not None)
     questions, student = figures["questions"], _student(figures)
     gained, against = gains(figures["evaluation"]), against_teacher(figures["evaluation"])
+    stale = _stale_selection(figures, live)
     return {
         "schema": SCHEMA,
         "run": _run(figures, live),
@@ -72,7 +73,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         },
         "selection": None
         if figures["selection"]["said"] is None
-        else {"at": figures["selection"]["at"], **figures["selection"]["said"]},
+        else {"at": figures["selection"]["at"], **figures["selection"]["said"], "stale": stale},
         "pace": _pace(figures["sessions"]),
         "forecast": forecast(figures["per_question"], questions.get("open", 0)),
         "training": trainings,
@@ -85,7 +86,7 @@ def fold(figures: Figures, *, live: bool) -> dict[str, Any]:
         "total_leaves_out": _unknown_costs(trainings, evaluations, money),
         "warnings": [
             *_warnings(figures, run),
-            *_stale_selection(figures, live),
+            *([stale] if stale else []),
             *(words for _, words in warnings(figures["evaluation"], figures["mean_output_tokens"])),
         ],
     }
@@ -239,16 +240,16 @@ def _warnings(figures: Figures, run: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _stale_selection(figures: Figures, live: bool) -> list[str]:
-    """What has come or gone since the newest selection; nothing while a run goes on, whose end makes a new one."""
+def _stale_selection(figures: Figures, live: bool) -> str | None:
+    """What has come or gone since the newest selection; None while a run goes on, whose end makes a new one."""
     of = figures["selection"]
     gone = of["unselected"].get(REJECTED_SINCE, 0)
     if live or not (of["newer"] or gone):
-        return []
+        return None
     name = figures["run"]["name"]
     came = f"accepted after the newest selection: {of['newer']:,}" if of["newer"] else ""
     went = f"selected by it and rejected since: {gone:,}" if gone else ""
-    return [f"{'; '.join(filter(None, (came, went)))}. `python -m harvest select {name}` selects anew"]
+    return f"{'; '.join(filter(None, (came, went)))}. `python -m harvest select {name}` selects anew"
 
 
 def _rounded(value: float | None, places: int = 2) -> float | None:

@@ -281,6 +281,8 @@ def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, An
     with _reading(url) as store, _writing(to or runs_folder() / name):
         report = fold(store.figures(store.run_id(name)), live=is_being_written(url))
         settings = export_settings(store.config_of(name) or {}, given)
+        if settings.which == "selected" and report["selection"] and (stale := report["selection"]["stale"]):
+            say(f"warning: {stale}")
         return *_write_export(store, name, report, to, settings), settings
 
 
