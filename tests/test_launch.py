@@ -372,7 +372,7 @@ def start(words: list[str], recipe: Path, output: str, *more: str) -> "subproces
 
 def finish(p: "subprocess.Popen[str]") -> tuple[int, str, str]:
     try:
-        out, err = p.communicate(timeout=240)
+        out, err = p.communicate(timeout=900)
     except subprocess.TimeoutExpired:
         for pid in (*children(p).values(), p.pid):  # a launcher's processes outlive it
             os.kill(pid, signal.SIGKILL)
@@ -445,7 +445,7 @@ def children(p: "subprocess.Popen[str]") -> dict[int, int]:
 def reached(output: Path, steps: int, p: "subprocess.Popen[str]") -> bool:
     from finetune.curve import read_curve
 
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 900
     while p.poll() is None and time.monotonic() < deadline:
         if len(read_curve(output)) >= steps:
             return True
@@ -510,7 +510,7 @@ def test_processes_that_the_recipe_does_not_have_are_refused_before_anything_is_
     output = recipe.parent / "refused"
     env = {**ENV, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     words = [*ALONE, str(recipe), "--output", str(output)]
-    refused = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    refused = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "is one process, but 2 were started" in refused.stderr
     assert not output.exists()
