@@ -1,9 +1,9 @@
-"""The stages at full size: python benchmarks/selection_stages.py FOLDER N
+"""The stages at full size: python benchmarks/selection_stages.py FOLDER N [--uncompared]
 
 Takes the sketches that `selection_size.py --keep FOLDER` left, lays so many copies of them beside each other that they
 are N, each copy made unlike the others, and goes through the stages of `select` as the command does, questions compared
-by their texts in the store. Reading is left out: it needs the same memory however many answers there are. Prints
-seconds and the largest resident memory of the process.
+by their texts in the store (with --uncompared none is, and all are said to be different, for the memory alone). Reading
+is left out: it needs the same memory however many answers there are. Prints seconds and the largest resident memory.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from harvest.store import Store  # noqa: E402
 
 
 def sketches(folder: Path, kind: str) -> tuple[Sketches, dict[str, Any]]:
-    found, more = [], {}
+    found: list[Sketches] = []
+    more: dict[str, Any] = {}
     for path in sorted(folder.glob(f"store.db.sketches/*-{kind[0]}*/*.sketch")):
         if (read := read_file(path, kind)) is not None:
             found.append(read[0])
@@ -57,6 +58,7 @@ def copies(of: Sketches, kind: str, n: int) -> Sketches:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--uncompared", action="store_true")
     parser.add_argument("n", type=int, nargs="?", default=1_000_000)
     args = parser.parse_args()
     began = time.monotonic()
@@ -81,6 +83,10 @@ def main() -> None:
 
         def same(pairs: NDArray[np.int64], answered_alike: bool) -> Iterator[bool]:
             nonlocal compared
+            if args.uncompared:
+                compared += len(pairs)
+                yield from (False for _ in range(len(pairs)))
+                return
             rule = alike.same_task if answered_alike else alike.same_question
             for at in range(0, len(pairs), PAIRS_AT_ONCE):
                 rows = asked["id"][pairs[at : at + PAIRS_AT_ONCE] % read]
@@ -96,7 +102,8 @@ def main() -> None:
         settings = Select(near_questions=True, balance="domains", traces=args.n // 10)
         outcome = select(candidates, known, settings, same, told)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{time.monotonic() - began:6.0f} s  done: {compared:,} pairs of questions compared, {most:,.0f} MB at most")
+    how = "not compared" if args.uncompared else "compared"
+    print(f"{time.monotonic() - began:6.0f} s  done: {compared:,} pairs of questions {how}, {most:,.0f} MB at most")
     print(plain_text(str(dict(Counter(outcome.reason.tolist())))))
 
 
