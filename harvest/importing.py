@@ -110,7 +110,9 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """The run's id; a run that is there already keeps the files that it came from, and what `harvest select` set."""
     name = settings["name"]
     before = store.config_of(name) or {}
-    kept = {section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before}
+    kept: dict[str, Any] = {
+        section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before
+    }
     files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
         return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())
