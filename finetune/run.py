@@ -144,12 +144,16 @@ def layout_of(output: Path) -> Layout | None:
 
 
 def note_of(output: Path) -> dict[str, Any]:
-    """What `finetune sft` and `merge` wrote down of a trained folder, {} of any other."""
+    """What `finetune sft` and `merge` wrote down of a trained folder, {} where there is none as we write it."""
     try:
         noted = json.loads((output / "winnow.json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return noted if isinstance(noted, dict) else {}
+    if not isinstance(noted, dict) or not isinstance(noted.get("of") or {}, dict):
+        return {}
+    training = noted.get("training")
+    is_ours = training is None or (isinstance(training, dict) and {"student", "rows", "weights"} <= training.keys())
+    return noted if is_ours else {}
 
 
 def label_of(student: str, run: Run | None) -> str | None:

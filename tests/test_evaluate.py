@@ -17,10 +17,10 @@ from students import smol_tokenizer, tiny_student
 from finetune.__main__ import main
 from finetune.answers import compare, compared_in_words, in_words, write_details
 from finetune.evaluate import Asked, Generated, Measured, Memory, after_chain, evaluate
-from finetune.kept import Kept
+from finetune.kept import Kept, evaluations_of
 from finetune.progress import Progress
 from finetune.render import Layout
-from finetune.run import Run, label_of
+from finetune.run import Run, label_of, note_of
 from finetune.sampling import Sampling, sampling_of
 from finetune.student import find, identity
 from harvest import prompt as prompts
@@ -180,6 +180,13 @@ def test_what_was_measured_before_the_training_is_before_once_there_is_an_after(
         run.label_befores(tmp_path)
         assert [e["settings"]["label"] for e in run.evaluations()] == [label]
     assert len(run.answers(first.key)) == 3
+
+
+@pytest.mark.parametrize("note", ["{bad", "[]", '{"of": 3}', '{"training": {"x": 1}}', '{"training": "so"}'])
+def test_a_note_that_is_not_as_we_write_it_is_none(tmp_path: Path, note: str) -> None:
+    (tmp_path / "winnow.json").write_text(note)
+    assert note_of(tmp_path) == {}
+    assert evaluations_of(tmp_path) == []
 
 
 def test_what_took_long_to_make_waits_for_the_store(tmp_path: Path) -> None:
