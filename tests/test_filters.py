@@ -87,8 +87,8 @@ def test_hand_written_cases_are_told_apart() -> None:
 
 
 def test_planted_faults_are_found_and_clean_traces_stay(shared: Path) -> None:
-    recorded = list(bench.real(shared))
-    worked = [t for _, t in bench.worked(shared, 400)]
+    recorded = list(bench.real(shared))[::3]
+    worked = [t for _, t in bench.worked(shared, 150)]
     lost = {name for name, t in recorded if first_fault(t, Filters()) is not None} - set(bench.known())
     assert len(lost) <= 2, lost
     assert [t for t in worked if first_fault(t, Filters()) is not None] == []
@@ -163,7 +163,7 @@ def test_no_text_makes_a_filter_fail(question: str, chain: str, answer: str, gol
 @pytest.mark.parametrize("name", filter_faults.HOSTILE)
 def test_a_long_text_made_to_be_slow_ends(name: str) -> None:
     """A pattern that gives back what it took would hang here for minutes: filters, rewriting, and the question too."""
-    text = filter_faults.HOSTILE[name][:60_000]
+    text = filter_faults.HOSTILE[name][:30_000]
     for reasoning in (text, None):
         trace = bench.candidate(text, reasoning, f"{text} \\boxed{{24}}", gold="24", system=bench.BOX)
         for f in FILTERS:
