@@ -4,7 +4,7 @@ Pure: arrays in, a reason and a place for each candidate out. The same candidate
 selection, whatever order the answers came in: what is random hangs on the text and the seed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -27,6 +27,7 @@ QUESTION_BANDS, QUESTION_ROWS = 42, 3
 """Two questions that share 0.5 of their words are looked at with 99.6%."""
 QUESTION_SIMILARITY = 0.2
 """Of few numbers alike, questions that share less are not compared: nine in ten, and one true copy in a thousand."""
+PAIRS_AT_ONCE, PAIRS_WAITING = 100_000, 10_000_000
 WINDOW = 40
 """Of many that look alike each is compared with the first and so many before it."""
 SMALL = 100
@@ -165,15 +166,18 @@ def _near(of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: Sa
     """Nearly the same text, under questions that reckon with the same and do not have different gold answers."""
     at = np.flatnonzero(alive)
     numbers, gold = questions.numbers[of.question], questions.gold[of.question]
-    found = []
-    for n in range(TRACE_BANDS):
-        keys = band(of.signature[at], n * TRACE_ROWS, TRACE_ROWS)
-        for pair in _with_frames(keys, numbers[at], rank[at]):
-            pairs = at[pair]
-            alike = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
-            a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
-            found.append(pairs[alike & ((a == b) | (a == 0) | (b == 0))])
-    pairs = _unique(found)
+
+    def likely() -> Iterator[NDArray[np.int64]]:
+        for n in range(TRACE_BANDS):
+            keys = band(of.signature[at], n * TRACE_ROWS, TRACE_ROWS)
+            for pair in _with_frames(keys, numbers[at], rank[at]):
+                pairs = at[pair]
+                alike = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
+                a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
+                yield pairs[alike & ((a == b) | (a == 0) | (b == 0))]
+
+    pairs = _gathered(likely())
+    pairs = pairs[_may_ask_the_same(questions, of.question[pairs])]
     asked = of.question[pairs]
     other = questions.text[asked[:, 0]] != questions.text[asked[:, 1]]
     alike = ~other
@@ -186,8 +190,7 @@ def _near_questions(of: Candidates, questions: Questions, rank: I64, alive: BOOL
     """All answers to a question that an earlier one asks already; the first by rank of the earlier stands for them."""
     at = np.unique(of.question[alive])
     order = np.arange(len(questions.row))
-    found = [p for pair in _likely_questions(questions, at, order) if len(p := at[pair])]
-    pairs = _unique(found)
+    pairs = _gathered(at[pair] for pair in _likely_questions(questions, at, order))
     gold = questions.gold[pairs]
     pairs = pairs[(gold[:, 0] == gold[:, 1]) | (gold == 0).any(axis=1)]
     dropped, instead = _greedy(pairs[np.fromiter(same(pairs, False), bool, len(pairs))], order)
@@ -232,6 +235,30 @@ def _with_frames(keys: U64, numbers: U64, rank: I64) -> Iterator[NDArray[np.int6
     for hashes, place in _frames(numbers[shared]):
         at = shared[place]
         yield at[pairs_of(mixed(keys[at] ^ hashes), rank[at], WINDOW)]
+
+
+def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
+    """[m]: False for two questions that share few words and few numbers. A million answers "yes" are alike, and their
+    questions cannot each be compared with forty others by their texts."""
+    a, b = pairs[:, 0], pairs[:, 1]
+    certain = (questions.text[a] == questions.text[b]) | (questions.many[a] & questions.many[b])
+    doubtful = np.flatnonzero(~certain)
+    for at in range(0, len(doubtful), PAIRS_AT_ONCE):
+        some = doubtful[at : at + PAIRS_AT_ONCE]
+        certain[some] = similarity(questions.signature[a[some]], questions.signature[b[some]]) >= QUESTION_SIMILARITY
+    return np.asarray(certain)
+
+
+def _gathered(found: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Each pair once. Bands find the same pairs again, so what was found is put together before it is too much."""
+    kept: list[NDArray[np.int64]] = []
+    waiting = 0
+    for pairs in found:
+        kept.append(pairs)
+        waiting += len(pairs)
+        if waiting > PAIRS_WAITING:
+            kept, waiting = [_unique(kept)], 0
+    return _unique(kept)
 
 
 def _unique(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
