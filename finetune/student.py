@@ -203,7 +203,7 @@ def _hub(student: Student, load: Callable[[str], Any]) -> Any:
     try:
         return load(student.place)
     except (OSError, ValueError, SafetensorError) as e:
-        first, *rest = str(e).split("\n") if str(e).strip() else [type(e).__name__]
+        first, *rest = str(e).strip().split("\n") if str(e).strip() else [type(e).__name__]
         why = " ".join(" ".join([first, *(rest if first.rstrip().endswith(":") else [])]).split())
         where = "neither here nor to be had from the hub (offline?)" if student.is_hub else "cannot be loaded"
         raise ConfigError(f"student {student.name!r}: {where}: {why[:300]}") from None
