@@ -87,6 +87,14 @@ def test_what_needs_nothing_or_cannot_be_told_stays(answer: str, reasoning: str 
     assert rewritten(candidate(answer, reasoning)) is None
 
 
+@pytest.mark.parametrize("text", [" " * 60_000 + "x", "<answer>" * 20_000 + "24", "`" * 60_000, "Sure! " * 20_000])
+def test_a_text_made_to_be_slow_ends(text: str) -> None:
+    """A pattern that gives back what it took would hang here for minutes."""
+    for check in ("math", "code"):
+        rewritten(candidate(text, None, check=check))
+        rewritten(candidate("Answer: 24", text, check=check))
+
+
 def test_a_box_is_made_only_where_one_was_asked_for() -> None:
     assert rewritten(candidate("Answer: 24", system="Think.")) is None
 
