@@ -108,11 +108,19 @@ def _alpaca(row: Row) -> Sequence[Any]:
     return [*turns, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
 
 
+def _columns(row: Row) -> Sequence[Any]:
+    """`question`, `reasoning` and `answer`, as datasets of chains often have them; `system` too."""
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    answer = {"role": "assistant", "content": row["answer"], CHAIN_FIELDS[0]: row["reasoning"]}
+    return [*system, {"role": "user", "content": row["question"]}, answer]
+
+
 _ROWS: tuple[tuple[tuple[str, ...], Callable[[Row], Sequence[Any]]], ...] = (
     (("messages",), lambda row: row["messages"]),
     (("conversations",), _sharegpt),
     (("prompt", "completion"), _prompt_completion),
     (("instruction", "output"), _alpaca),
+    (("question", "reasoning", "answer"), _columns),
 )
 """A layout is known by its fields, and is one function."""
 

@@ -82,7 +82,7 @@ def line(tally: Tally, cap_usd: str | None) -> str:
         f"{tally.ended}/{tally.questions} questions",
         f"{tally.accepted} accepted",
         f"{tally.rejected} rejected",
-        *([f"{tally.by_student} left to the student"] if tally.by_student else []),
+        *([f"{tally.by_student} done by the student"] if tally.by_student else []),
         *([f"{tally.reused} reused"] if tally.reused else []),
         *([f"{tally.failed_tries} failed tries"] if tally.failed_tries else []),
         f"{tally.output_tokens:,} tokens",

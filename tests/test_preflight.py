@@ -177,6 +177,7 @@ FOREIGN = [
     {"conversations": SAME},
     {"system": "Be brief.", "instruction": "What is 3 + 3?", "input": "", "output": CHAIN, "history": []},
     {"messages": [*SAME[:2], {"role": "assistant", "content": "6", "reasoning_content": "3 + 3 = 6"}]},
+    {"system": "Be brief.", "question": "What is 3 + 3?", "reasoning": "3 + 3 = 6", "answer": "6"},
 ]  # fmt: skip
 
 
