@@ -74,8 +74,9 @@ def words(text: str) -> list[str]:
 def word_hashes(found: Iterable[str]) -> U64:
     if len(_hashes) > KNOWN_WORDS:
         _hashes.clear()
-    values = np.fromiter(map(_hashes.__getitem__, found), np.uint64)
-    return values[values != 0]
+    values: U64 = np.fromiter(map(_hashes.__getitem__, found), np.uint64)
+    known: U64 = values[values != 0]
+    return known
 
 
 def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
