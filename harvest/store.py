@@ -267,6 +267,12 @@ class Store(Passes):
     def _prepare(self, write: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if not write and 0 < version < len(MIGRATIONS):
+            self.db.close()
+            raise StoreUnusable(
+                f"store {self.path}: made by an older winnow (version {version}, {len(MIGRATIONS)} now); a command that"
+                " writes brings it up to date: python -m harvest collect, verify or select"
+            )
         if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
             self.db.close()
             raise StoreUnusable(
@@ -276,8 +282,8 @@ class Store(Passes):
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = FULL")
         self.db.execute("PRAGMA foreign_keys = OFF")  # a table that others refer to may be made anew
-        for n, migrate in enumerate(MIGRATIONS[version:], version + 1):
-            self.db.executescript(f"BEGIN IMMEDIATE; {migrate} PRAGMA user_version = {n:d}; COMMIT;")
+        if missing := " ".join(MIGRATIONS[version:]):
+            self.db.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(MIGRATIONS):d}; COMMIT;")
         self.db.execute("PRAGMA foreign_keys = ON")
 
     def close(self) -> None:

@@ -593,7 +593,7 @@ def test_killed_while_storing_and_while_judging_it_goes_on(imports: Imports) -> 
 
 
 def test_ctrl_c_is_no_traceback_and_can_go_on(imports: Imports) -> None:
-    file = imports.file("a.jsonl", [line(i) for i in range(3000)])
+    file = imports.file("a.jsonl", [line(i) for i in range(8000)])
     process = imports.start("import", file, "--name", "r")
     wait_until(process, imports.store, 1, stored)
     process.send_signal(signal.SIGINT)
@@ -601,4 +601,4 @@ def test_ctrl_c_is_no_traceback_and_can_go_on(imports: Imports) -> None:
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "goes on from here" in err
-    assert imports.take(file)["report"]["attempts"]["answered"] == 3000
+    assert imports.take(file)["report"]["attempts"]["answered"] == 8000

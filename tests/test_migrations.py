@@ -5,6 +5,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from harvest.errors import StoreUnusable
 from harvest.store import MIGRATIONS, TABLES, Store
 
 QUESTION = '{"id": "q%d", "question": "?", "answer": "1", "check": "math"}'
@@ -66,3 +69,13 @@ def test_a_store_of_before_keeps_every_row_and_goes_on(tmp_path: Path) -> None:
         assert len(store.open_questions(1, 0, 100)) == 39
         first = store.open_questions(1, 0, 1)[0]
         assert [(a.sample, a.teacher) for a in first.attempts] == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_store_of_before_is_not_read_but_brought_up_to_date_by_a_command_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = 1; COMMIT;")
+    with pytest.raises(StoreUnusable, match="an older winnow .* python -m harvest collect, verify or select"):
+        Store.open(f"sqlite:///{path}", write=False)
+    Store.open(f"sqlite:///{path}").close()
+    Store.open(f"sqlite:///{path}", write=False).close()

@@ -31,7 +31,8 @@ _FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
 def asks_for_box(reading: Reading) -> bool:
-    return "boxed" in reading.asked and bool(_ASKS_FOR_BOX.search(reading.asked))
+    """Whether a final box was asked for. A question about code is answered by its program, whatever the prompt says."""
+    return reading.question.check != "code" and "boxed" in reading.asked and bool(_ASKS_FOR_BOX.search(reading.asked))
 
 
 def asks_for_block(reading: Reading) -> bool:

@@ -37,7 +37,7 @@ class Fault:
 
 FILTERS: tuple[Filter, ...] = (
     Filter("no_chain", "1", no_chain),
-    Filter("format", "1", form),
+    Filter("format", "2", form),
     Filter("refusal", "2", refusal),
     Filter("language", "2", language),
     Filter("repetition", "2", repetition),
