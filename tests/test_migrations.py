@@ -75,7 +75,7 @@ def test_a_store_of_before_is_not_read_but_brought_up_to_date_by_a_command_that_
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as db:
         db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = 1; COMMIT;")
-    with pytest.raises(StoreUnusable, match="an older winnow .* python -m harvest collect, verify or select"):
+    with pytest.raises(StoreUnusable, match=r"an older winnow .* python -m harvest collect, verify or select"):
         Store.open(f"sqlite:///{path}", write=False)
     Store.open(f"sqlite:///{path}").close()
     Store.open(f"sqlite:///{path}", write=False).close()
