@@ -1,6 +1,7 @@
 """What can be wrong with a row of a dataset: kinds, each with its remedy, and a list of rows that have them."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from harvest.errors import DatasetError
 
 SHOWN = 20
 """Rows of one kind that are kept by name; the others are counted."""
+NUMBER = re.compile(r"\d+")
+"""What tells near-equal reasons apart: a message's number, a count of tokens."""
 
 
 class Kind(NamedTuple):
@@ -114,12 +117,24 @@ class Findings:
                 yield kind, words, self.counts[kind], self.of[kind]
 
     def stop(self, source: str) -> None:
-        """Raises DatasetError with a line for each fault, the first twenty and a count; no kind goes unnamed."""
+        """Raises DatasetError with a line for each fault and the rows that have it, the first twenty of a kind, and a
+        count of the others; no kind goes unnamed."""
         if not self.faults:
             return
-        by_kind = [[(f, kind) for f in found] for kind, found in self.of.items() if KINDS[kind].is_fault]
-        one_each, others = [found[0] for found in by_kind], sorted(f for found in by_kind for f in found[1:])
-        first = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
-        lines = [f"{source}: {f.where}: {f.reason}; {KINDS[kind].remedy}" for f, kind in first]
-        more = self.faults - len(lines)
+        alike: dict[tuple[str, str], list[Finding]] = {}
+        for kind, found in self.of.items():
+            for f in found if KINDS[kind].is_fault else ():
+                alike.setdefault((kind, NUMBER.sub("0", f.reason)), []).append(f)
+        groups = [(rows, kind) for (kind, _), rows in alike.items()]
+        one_each = [next(g for g in groups if g[1] == kind) for kind in dict.fromkeys(kind for _, kind in groups)]
+        others = sorted(g for g in groups if g not in one_each)
+        told = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
+        lines = [f"{source}: {_in_words(rows)}; {KINDS[kind].remedy}" for rows, kind in told]
+        more = self.faults - sum(len(rows) for rows, _ in told)
         raise DatasetError("\n".join([*lines, *([f"and {more} more rows like these"] if more else [])]))
+
+
+def _in_words(rows: Sequence[Finding]) -> str:
+    first, *others = rows
+    more = f" (so {', '.join(f'row {f.row}' for f in others)})" if others else ""
+    return f"{first.where}: {first.reason}{more}"

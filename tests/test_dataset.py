@@ -105,15 +105,30 @@ def test_a_planted_fault_is_found_with_its_row(messages: Any, why: str, tmp_path
     assert why in str(e.value)
 
 
-def test_all_faults_are_named_at_once_the_first_twenty_and_a_count(tmp_path: Path) -> None:
+def test_all_faults_are_named_at_once_alike_ones_in_one_line_with_their_rows_and_a_count(tmp_path: Path) -> None:
     bad = [{"messages": [Q, said(None)]}] * 23
     data = written(tmp_path, [{"messages": sums(1)[0]}, *bad])
     with pytest.raises(DatasetError) as e:
         examples(recipe_for(data), smol_tokenizer())
     lines = str(e.value).splitlines()
-    assert len(lines) == 21
-    assert "row 20" in lines[19]
-    assert lines[20] == "and 3 more rows like these"
+    assert len(lines) == 2
+    assert "row 1 (train.jsonl line 2): " in lines[0]
+    assert "content is null (so row 2, row 3, " in lines[0]
+    assert "row 20); " in lines[0]
+    assert lines[1] == "and 3 more rows like these"
+
+
+def test_reasons_that_differ_by_more_than_a_number_have_a_line_each(tmp_path: Path) -> None:
+    bad = [[Q], [said("a")], [Q], [Q, Q, said("a")]]
+    data = written(tmp_path, [{"messages": m} for m in [*sums(1), *bad]])
+    with pytest.raises(DatasetError) as e:
+        examples(recipe_for(data), smol_tokenizer())
+    assert [line.split("): ")[0].rsplit(": ")[-1] for line in str(e.value).splitlines()] == [
+        "row 1 (train.jsonl line 2",
+        "row 2 (train.jsonl line 3",
+        "row 4 (train.jsonl line 5",
+    ]
+    assert "(so row 3)" in str(e.value).splitlines()[0]
 
 
 @pytest.mark.parametrize(

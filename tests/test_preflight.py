@@ -159,8 +159,15 @@ def test_of_many_faults_no_kind_goes_unnamed() -> None:
     with pytest.raises(DatasetError) as e:
         findings.stop("d")
     lines = str(e.value).splitlines()
-    assert [line.split()[2].rstrip(":") for line in lines[:20]] == [*map(str, range(19)), "99"]
-    assert lines[20:] == ["and 31 more rows like these"]
+    assert [line.split()[2].rstrip(":") for line in lines[:2]] == ["0", "99"]
+    assert lines[2:] == ["and 30 more rows like these"]
+    for row in range(60):
+        findings.add("roles", row, f"row {row}", f"role {chr(97 + row % 26)!r} is none of system, user, assistant")
+    with pytest.raises(DatasetError) as e:
+        findings.stop("d")
+    lines = str(e.value).splitlines()
+    assert len(lines) == 21
+    assert "row 99: was cut" in lines[-2]
 
 
 SAME = chat("What is 3 + 3?", CHAIN, "Be brief.")
