@@ -456,13 +456,14 @@ def _merge(args: argparse.Namespace, _: Overrides) -> int:
     place = merge(output, to)
     _write_card(place)
     lines = serving(place)
-    print(json.dumps({"folder": str(place), "serve": lines}) if args.json else in_words(place, lines))
+    found = {"folder": str(place), "merged": place != output, "serve": lines}
+    print(json.dumps(found) if args.json else in_words(place, lines, is_merged=place != output))
     return 0
 
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:
     from finetune.config import read_recipe
-    from finetune.show import show, write_page
+    from finetune.show import CLOSE, OPEN, marked, show, write_page
 
     if args.page:
         recipe, page = read_recipe(_recipe_path(args), overrides), Path(args.page)
@@ -474,10 +475,13 @@ def _show(args: argparse.Namespace, overrides: Overrides) -> int:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
-    console.print(text, soft_wrap=True)
-    console.print(f"row {found['row']}: {found['tokens']} tokens, {found['trained_tokens']} of them trained (green)")
+    is_coloured = console.color_system is not None and not console.no_color
+    console.print(text if is_coloured else Text(marked(text)), soft_wrap=True)
+    how = "green" if is_coloured else f"between {OPEN} and {CLOSE}"
+    console.print(f"row {found['row']}: {found['tokens']} tokens, {found['trained_tokens']} of them trained ({how})")
     return 0
 
 

@@ -458,6 +458,15 @@ def _figures(x: float) -> float:
     return int(rounded) if rounded >= 100 else rounded
 
 
+def _unit(hours: float) -> tuple[int, str]:
+    """(how many of the unit an hour has, its name) for a reader of so many hours."""
+    return (1, "hours") if hours >= 0.01 else (3600, "seconds")
+
+
+def _shown(x: float) -> str:
+    return f"{_figures(x):,}" if x >= 0.01 else "under 0.01" if x else "0"
+
+
 def in_words(found: Mapping[str, Any]) -> str:
     """The same for a reader."""
     hours, evaluation = found["gpu_hours"], found["evaluation"]
@@ -472,15 +481,17 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"money    ${found['cost_usd']} (${ends['low']} to ${ends['high']}); "
             f"with the evaluation ${found['total_usd']}"
         ]
-    span = f"{hours['mid']:,} {{}} ({hours['low']:,} to {hours['high']:,}) on {where}, {found['strategy']}"
+    per, unit = _unit(hours["mid"])
+    low, mid, high = (_shown(hours[k] * per) for k in ("low", "mid", "high"))
+    span = f"{mid} {{}}{unit} ({low} to {high}) on {where}, {found['strategy']}"
     tokens = f"{found['tokens']:,} tokens in {found['steps']:,} steps"
     if where == "cpu":  # neither a GPU's memory nor its answers say anything of this machine
-        lines = [f"hours    {span.format('hours')}; {tokens}"]
+        lines = [f"hours    {span.format('')}; {tokens}"]
     else:
         lines = [
-            f"hours    {span.format('GPU-hours')}",
-            f"         {found['wall_hours']:,} by the clock; {tokens}",
-            f"         {evaluation['gpu_hours']:,} more for the evaluation's answers before and after",
+            f"hours    {span.format('GPU-')}",
+            f"         {_shown(found['wall_hours'] * per)} by the clock; {tokens}",
+            f"         {_shown(evaluation['gpu_hours'] * per)} more for the evaluation's answers before and after",
             *money,
             f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
             *(f"         would fit: {cure}" for cure in found["would_fit"]),

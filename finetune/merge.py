@@ -19,12 +19,16 @@ NOTE = "winnow.json"
 def merge(output: Path, to: Path) -> Path:
     """The folder to serve: `to` with the merged weights, or `output` itself where all weights were trained.
 
-    Done already it does nothing. Raises InputError where `to` holds something else or the disk is too small,
-    ConfigError where the student or its base cannot be loaded.
+    Done already it does nothing. Raises InputError where `output` has nothing to merge or serve, `to` holds something
+    else or the disk is too small, ConfigError where the student or its base cannot be loaded.
     """
+    if not output.is_dir():
+        raise InputError(f"{output}: no such folder: name that of a trained student")
     student = find(str(output))
     base = adapter_base(output)
     if base is None:
+        if not any(p for f in ("*.safetensors", "*.bin") for p in output.glob(f)):
+            raise InputError(f"{output}: neither an adapter to merge nor weights to serve (*.safetensors)")
         return output
     what = identity(student)
     note = note_of(to)
@@ -94,5 +98,6 @@ def _marks(layout: Layout | None) -> tuple[str, str] | None:
     return (layout.open.strip(), layout.close.strip()) if layout else None
 
 
-def in_words(place: Path, lines: Mapping[str, str]) -> str:
-    return "\n".join([f"{place}", "", *(f"{engine:<13}{line}" for engine, line in lines.items())])
+def in_words(place: Path, lines: Mapping[str, str], *, is_merged: bool = True) -> str:
+    head = f"{place}" if is_merged else f"{place}: whole weights, no adapter: nothing to merge"
+    return "\n".join([head, "", *(f"{engine:<13}{line}" for engine, line in lines.items())])

@@ -16,6 +16,8 @@ from harvest.run import write_whole
 
 STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
 """Of the terminal, and the page's classes."""
+READ = "bright_black"
+OPEN, CLOSE = "⟦", "⟧"
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{about}</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -81,6 +83,13 @@ def figures(example: Example, tokenizer: Tokenizer, row: int) -> dict[str, Any]:
     }
 
 
+def marked(text: Text) -> str:
+    """The same for where there are no colours: what is trained between two marks."""
+    parts = ((s.style, text.plain[s.start : s.end]) for s in sorted(text.spans))
+    joined = "".join(part if style == READ else f"{OPEN}{part}{CLOSE}" for style, part in parts if part)
+    return joined.replace(CLOSE + OPEN, "")  # the end token goes with its turn
+
+
 def coloured(example: Example, tokenizer: Tokenizer) -> Text:
     """Runs of tokens by the mask: trained green, the end of each run underlined where it is the end token."""
     text, at = Text(), 0
@@ -90,7 +99,7 @@ def coloured(example: Example, tokenizer: Tokenizer) -> Text:
             to += 1
         trained = bool(example.mask[at])
         body, last = (to - 1, to) if trained else (to, to)
-        text.append(_safe(_decode(tokenizer, list(example.ids[at:body]))), "green" if trained else "bright_black")
+        text.append(_safe(_decode(tokenizer, list(example.ids[at:body]))), "green" if trained else READ)
         text.append(_safe(_decode(tokenizer, list(example.ids[body:last]))), "bold green reverse")
         at = to
     return text

@@ -288,5 +288,13 @@ def test_calibrated_by_real_steps_it_says_how_fast_they_were_and_keeps_nothing(
     assert found["steps"] == 500
     if measured["device"] == "cpu":
         assert "GiB" not in in_words(found)
-        assert " hours (" in in_words(found)
+        assert " seconds (" in in_words(found)
     assert "leave the figures out" in told(capsys, str(tmp_path / "r.toml"), "--calibrate", "--rows", "3", code=2)
+
+
+def test_a_tiny_job_is_told_in_seconds_and_nothing_in_powers_of_ten(capsys: pytest.CaptureFixture[str]) -> None:
+    for rows, unit in (("3", "GPU-seconds"), ("3000000", "GPU-seconds"), ("300000000000", "GPU-hours")):
+        assert main(["estimate", "--params-b", "0.0003", "--rows", rows, "--mean-tokens", "20"]) == 0
+        out = capsys.readouterr().out
+        assert f" {unit} (" in out
+        assert "e-" not in out

@@ -99,8 +99,23 @@ def test_a_student_of_whole_weights_needs_no_merge_and_gets_its_lines(
     student = trained.parent / "student"
     found = merged(student, capsys)
     assert found["folder"] == str(student)
+    assert found["merged"] is False
+    assert main(["merge", str(student)]) == 0
+    assert capsys.readouterr().out.startswith(f"{student}: whole weights, no adapter: nothing to merge\n")
     assert not (student / "README.md").exists()  # it is not ours
     assert "--reasoning-parser" not in found["serve"]["vllm"]  # nobody knows its marks
+
+
+def test_a_folder_without_adapter_or_weights_and_a_name_that_is_no_folder_get_no_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    for place, why in ((tmp_path, "neither an adapter to merge nor weights"), (tmp_path / "none", "no such folder")):
+        assert main(["merge", str(place)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert why in err
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -61,6 +61,23 @@ def test_on_a_terminal_exactly_the_trained_text_is_green_and_the_end_token_rever
     assert "\\x1b[31mred" in text.plain
 
 
+def test_without_colours_what_is_trained_stands_between_marks(
+    recipe: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe(chat("USER", "<think>\n3 + 3\n</think>\n\n6"))
+    assert main(["show", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert re.findall("⟦(.*?)⟧", out, re.S)[0] == "<think>\n3 + 3\n</think>\n\n6<|im_end|>"
+    assert "trained (between ⟦ and ⟧)" in out
+    assert "\x1b" not in out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["show", str(path)]) == 0
+    assert "⟦" not in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["show", str(path)]) == 0
+    assert "⟦<think>" in capsys.readouterr().out
+
+
 def test_a_page_holds_the_rows_with_what_is_trained_set_apart(
     recipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
