@@ -194,7 +194,7 @@ def _dataset_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]
         if kind:
             table = datasets.load_dataset(kind, data_files=str(path), split="train")
         else:
-            table = datasets.load_dataset(str(path), split="train")
+            table = datasets.load_dataset(str(path.absolute()), split="train")  # it takes no "."
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as e:
         raise QuestionError(f"{path}: datasets cannot load it: {str(e).splitlines()[0]}") from None
     for n, row in enumerate(table):

@@ -153,3 +153,11 @@ def test_a_prompt_that_is_none_names_the_file(tmp_path: Path, text: str, words: 
         prompts.load("mine.md", tmp_path)
     assert "mine.md" in str(e.value)
     assert words in str(e.value)
+
+
+def test_a_folder_without_data_is_named_though_it_is_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QuestionError, match="doesn't contain any data files"):
+        list(read_questions(".", Path()))
