@@ -32,7 +32,7 @@ class Feed:
         self._order = run.config.plan.order
         self._first_teacher = configs(run.config)[0]
         self._tariff = tariff_of(self._first_teacher)
-        self._in_hand: set[int] = set()
+        self._in_hand: dict[int, str] = {}  # with their strata
         self._promise: Promise | None = None
         self._put_back = 0
 
@@ -60,23 +60,26 @@ class Feed:
                     break
             else:
                 return
-        self._promise = await self._what_is_known()
+        promise = await self._what_is_known()
+        for stratum in self._in_hand.values():  # taken in the file's order: `left` will say that they have ended
+            promise.begun(stratum)
+        self._promise = promise
         await self._ledger.do(Store.count_turns, self._run.id)
         while True:
             before = self._put_back
-            async for question in self._by_promise(self._promise):
+            async for question in self._by_promise(promise):
                 yield question
             await settled()
             if self._put_back == before:
                 return
 
     def taken(self, question: OpenQuestion) -> None:
-        self._in_hand.add(question.id)
+        self._in_hand[question.id] = question.stratum
         if self._promise is not None:
             self._promise.begun(question.stratum)
 
     def left(self, question: OpenQuestion) -> None:
-        self._in_hand.discard(question.id)
+        self._in_hand.pop(question.id, None)
         if self._promise is not None:
             self._promise.ended(question.stratum)
 

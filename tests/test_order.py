@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,6 +165,27 @@ def test_near_the_cap_the_money_goes_where_traces_come_from(order: str, endpoint
     before = len(teacher.asked)
     assert p.collect()[0] == 3
     assert len(teacher.asked) == before
+
+
+def test_what_was_taken_in_the_files_order_is_counted_as_out_once_promise_chooses(
+    endpoint: Endpoints, place: Places
+) -> None:
+    """Rows of a kind of which nothing is known, all out when the order changes; then most are refused, and a few are
+    answered wrongly and wait for their next turn."""
+    made = Say(output_tokens=100)
+    rows = [row | {"difficulty": "easy" if i < 40 else "hard"} for i, row in enumerate(sums(240))]
+    refused = Say(status=400, error="content_filter", message="refused", delay_s=0.3)
+
+    def said(asked: Asked) -> Say:
+        n = int(asked.question.split()[2])
+        return made if n < 40 else replace(WRONG, delay_s=0.3) if n % 25 == 0 else refused
+
+    teacher = endpoint(said)
+    cap = str(60 * made.cost_pusd / 10**12)
+    p = place(teacher.url, rows, budget={"usd": cap}, sampling__samples=2, teacher__max_concurrency=64)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["questions"]["given_up"] == 200
 
 
 def test_a_store_of_before_is_asked_by_promise_too(endpoint: Endpoints, place: Places) -> None:
