@@ -18,10 +18,12 @@ from harvest.checks.boxes import find_boxes, split_at_final_box
 from harvest.filters.reading import FENCE
 from harvest.trace import Candidate
 
-VERSION = "1"
+VERSION = "2"
 LEAST_CHAIN = 40
 """Characters that stand before an answer to be its chain."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
+MOST_MENTIONS = 8
+"""Of a stated result, from the end, before it is left without a box."""
 MOST_ROUNDS = 6
 """Of all rules, until they find nothing more: "Sure! Sure! Here is…" takes two. What needs more stays as it is."""
 MOST_FAREWELLS = 8
@@ -284,8 +286,7 @@ def _boxed(answer: str, asked: str) -> str | None:
     if stated.value is None or stated.also is not None or len(stated.value) > LONGEST_RESULT or "\n" in stated.value:
         return None
     value = stated.value
-    at = answer.rfind(value)
-    if at < 0:
+    if (at := _place_of(value, answer)) is None:
         return None
     if stated.how == "last line":
         line = answer[at : at + len(value)]
@@ -306,6 +307,23 @@ def _boxed(answer: str, asked: str) -> str | None:
     boxed = f"{before}\\boxed{{{inside}}}{after}"
     found, unclosed = find_boxes(boxed)
     return boxed if found and unclosed is None and find_stated(boxed).how == "boxed" else None
+
+
+def _place_of(value: str, answer: str) -> int | None:
+    """Where an answer states `value`: the last place, in no other word or number, at which another result would be
+    another statement."""
+    at = len(answer)
+    for _ in range(MOST_MENTIONS):
+        at = answer.rfind(value, 0, at + len(value) - 1)
+        if at < 0:
+            return None
+        end = at + len(value)
+        is_part = any(
+            len(two) == 2 and two.isalnum() for two in (answer[max(0, at - 1) : at + 1], answer[end - 1 : end + 1])
+        )
+        if not is_part and find_stated(f"{answer[:at]}zz{answer[end:]}").value != value:
+            return at
+    return None
 
 
 _QUANTITY = re.compile(r"([-+\N{MINUS SIGN}]?\$?\d[\d.,]*(?:/\d+)?)([ \t]*(?:%|[A-Za-z][A-Za-z .-]*))?")

@@ -36,6 +36,13 @@ CASES = {
     "money": ("Answer: $24", "c", "c", "Answer: \\boxed{\\$24}"),
     "a word": ("Answer: Dan", "c", "c", "Answer: \\boxed{\\text{Dan}}"),
     "one number in the last line": ("So she has **24** eggs.", "c", "c", "So she has **\\boxed{24}** eggs."),
+    "a result that is part of a later word": (
+        "The answer is cat. Do not concatenate.", "c", "c", "The answer is \\boxed{\\text{cat}}. Do not concatenate.",
+    ),
+    "a result whose number comes up again": (
+        "Answer: 12\n\nAs a year has 12 months.", "c", "c", "Answer: \\boxed{12}\n\nAs a year has 12 months.",
+    ),
+    "a result that is stated twice": ("Answer: 24. Answer: 24", "c", "c", "Answer: 24. Answer: \\boxed{24}"),
     "think tags": (f"<think>\n{STEPS}\n</think>\n\n\\boxed{{24}}", None, STEPS, "\\boxed{24}"),
     "no opening tag": (f"{STEPS}\n</think>\n\n\\boxed{{24}}", None, STEPS, "\\boxed{24}"),
     "Sky-T1's tags": (
