@@ -490,7 +490,7 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     from finetune.evaluate import Record, evaluate
     from finetune.kept import Kept, evaluations_of
     from finetune.progress import Progress
-    from finetune.run import label_of, layout_of, prompt_of
+    from finetune.run import began_with_of, label_of, layout_of, prompt_of
     from harvest import prompt as prompts
     from harvest.checks import judged_together
     from harvest.evaluation import against_teacher, gains, warnings
@@ -518,12 +518,14 @@ def _eval(args: argparse.Namespace, _: Overrides) -> int:
     engine, sampling, label = _asked_of(args, prompt, run, questions)
     record: Record = run or Kept()
     label = label or label_of(args.student, run)
-    layout = layout_of(Path(args.student))
+    layout, began_with = layout_of(Path(args.student)), began_with_of(Path(args.student))
     if run is not None and label == "after":
         run.label_befores(Path(args.student))
     try:
         progress = Progress("eval")
-        measured = evaluate(engine, questions, args.questions, prompt, sampling, record, progress, label, layout)
+        measured = evaluate(
+            engine, questions, args.questions, prompt, sampling, record, progress, label, layout, began_with
+        )
     finally:
         if run is not None:
             _write_report(run)  # also of a part: what is there was asked and paid for

@@ -127,11 +127,13 @@ def evaluate(
     progress: Progress,
     label: str | None = None,
     layout: Layout | None = None,
+    began_with: str | None = None,
 ) -> Measured:
     """Asks what `record` does not have yet, judges it, keeps it; all of it.
 
     `source` names the questions in the report; `label` is "before", "after" or "teacher"; `layout` the marks
-    that the student learnt, beside the known ones. `samples` and `asked` (answers in all) in the settings are those
+    that the student learnt, beside the known ones; `began_with` the checksum of the weights that its training began
+    with. `samples` and `asked` (answers in all) in the settings are those
     of every start together; what brought no answer stays missing.
     """
     key, content = key_of(engine, questions, prompt, sampling)
@@ -142,6 +144,7 @@ def evaluate(
         "model": engine.model,
         "questions": source,
         "label": label,
+        "began_with": began_with,
         "prompt": prompt.name,
         "questions_sha256": content["questions"],
         "samples": samples,

@@ -110,7 +110,7 @@ class Run:
 
     def label_befores(self, output: Path) -> None:
         """What the student in `output` began with may have been measured before anybody knew that it would be."""
-        began_with = (note_of(output).get("of") or {}).get("student")
+        began_with = began_with_of(output)
         for e in self.evaluations() if began_with else ():
             s = e["settings"]
             if s.get("label") is None and s.get("engine", {}).get("weights") == began_with:
@@ -141,6 +141,12 @@ def layout_of(output: Path) -> Layout | None:
     """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
     noted = note_of(output).get("layout")
     return Layout(**noted) if noted else None
+
+
+def began_with_of(output: Path) -> str | None:
+    """The checksum of what a trained folder's student began with, else None."""
+    found = (note_of(output).get("of") or {}).get("student")
+    return found if isinstance(found, str) else None
 
 
 def note_of(output: Path) -> dict[str, Any]:

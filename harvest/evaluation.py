@@ -163,10 +163,20 @@ def newest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def _befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
-    alike = _by(evaluations, "before", ASKED_ALIKE)
-    for e in evaluations:
-        if e["answers"] and e["settings"].get("label") == "after" and (before := alike.get(_asked(e, ASKED_ALIKE))):
-            yield before, e
+    """Each "after" and the latest that was asked alike of what it began with. That is known by its weights where both
+    checksums are there, else by its label: two students of one run may have begun with two."""
+    for after in evaluations:
+        if not after["answers"] or after["settings"].get("label") != "after":
+            continue
+        began_with = after["settings"].get("began_with")
+        for e in reversed(evaluations):
+            if e is after or not e["answers"] or _asked(e, ASKED_ALIKE) != _asked(after, ASKED_ALIKE):
+                continue
+            weights = e["settings"].get("engine", {}).get("weights")
+            is_known = began_with is not None and weights is not None
+            if weights == began_with if is_known else e["settings"].get("label") == "before":
+                yield e, after
+                break
 
 
 def _teachers(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:

@@ -530,6 +530,22 @@ def test_the_gain_in_the_report_is_that_of_the_latest_student() -> None:
     assert (found["key"], found["points"], found["gained"], found["lost"], found["n"]) == ("2", 100, 9, 0, 9)
 
 
+def test_of_two_students_that_began_with_two_each_has_its_own_gain() -> None:
+    def of(name: str, label: str, weights: str, n: int, **more: Any) -> dict[str, Any]:
+        run = evaluated(Scripted({f"q{i}": right(i) if i < n else wrong(99) for i in range(10)}), 10, label=label)
+        return {"key": name, "settings": run.settings | {"engine": {"weights": weights}} | more, "answers": run.answers}
+
+    small, big = of("small", "before", "s", 1), of("big", "before", "b", 8)
+    after = [of("of small", "after", "1", 4, began_with="s"), of("of big", "after", "2", 9, began_with="b")]
+    again = of("of that", "after", "3", 5, began_with="1")  # a second training
+    told = {g["key"]: round(g["points"]) for g in gains([small, big, *after, again])}
+    assert told == {"of small": 30, "of big": 10, "of that": 10}
+    stranger = of("of another", "after", "4", 2, began_with="c")
+    assert gains([small, big, stranger]) == []
+    served = of("served", "before", "", 3, engine={"endpoint": "https://x"})
+    assert [round(g["points"]) for g in gains([small, served, stranger])] == [-10]
+
+
 # ---- gpt-oss
 
 
