@@ -45,6 +45,7 @@ from harvest.sketching import (
 )
 from harvest.store import Store
 from harvest.trace import content_hash
+from harvest.verify import versions_today
 
 SHARD = 1024
 IN_THIS_PROCESS = 2 * SHARD
@@ -138,17 +139,14 @@ def _input(store: Store, run_id: int, settings: Select, config: dict[str, Any]) 
     found = np.fromiter(((a, q, -1 if t is None else t) for a, q, t in pool), kind)
     failed = dict(store.failed_shares(run_id)) if settings.min_failed is not None else {}
     evaluations = evaluations_of(settings.against, Path(config.get("base", ".")))
-    asked = content_hash([[e.name, [[k, *q.whole] for k, q in e.questions]] for e in evaluations])
+    asked = content_hash([[e.name, [[k, q.gold, *q.whole] for k, q in e.questions]] for e in evaluations])
     filters = Filters.model_validate(config.get("filters", {}))
-    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
     versions: dict[str, Any] = {
         "select": select.VERSION, "alike": alike.VERSION, "minhash": minhash.VERSION,
         "filters": filter_versions(filters),
     }  # fmt: skip
     of_run = [run_id, store.run_began(run_id)]
-    read_by = [of_run, config["prompt_sha256"], filters.model_dump(mode="json"), filter_versions(filters)]
-    read_by += [rewrite.model_dump(mode="json"), REWRITE_VERSION if rewrite.on else None, minhash.VERSION]
-    attempts_key = f"{run_id}-a{content_hash(read_by)[7:23]}"
+    attempts_key = f"{run_id}-a{content_hash([of_run, *read_by(config, versions_today())])[7:23]}"
     questions_key = f"{run_id}-q{content_hash([of_run, alike.VERSION, minhash.VERSION, asked])[7:23]}"
     key = content_hash(
         [attempts_key, questions_key, settings.model_dump(mode="json"), versions, sorted(failed.items()),
@@ -158,6 +156,16 @@ def _input(store: Store, run_id: int, settings: Select, config: dict[str, Any]) 
         config, settings, found["attempt"], found["question"], found["tokens"], failed,
         {e.name: len(e.questions) for e in evaluations}, attempts_key, questions_key, key, versions,
     )  # fmt: skip
+
+
+def read_by(config: Mapping[str, Any], checks: Mapping[str, str]) -> list[Any]:
+    """All that decides what a sketch says of an answer, beside the answer. `checks`, by their versions, judge what was
+    rewritten: one that was mended may refuse what it passed before."""
+    filters = Filters.model_validate(config.get("filters", {}))
+    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
+    of = [config["prompt_sha256"], filters.model_dump(mode="json"), filter_versions(filters)]
+    of += [rewrite.model_dump(mode="json"), minhash.VERSION]
+    return [*of, REWRITE_VERSION, dict(checks)] if rewrite.on else of
 
 
 def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from harvest.alike import Asked, same_question, same_task, unnumbered
 from harvest.config import Select
 from harvest.errors import ConfigError
 from harvest.select import KEPT, NOT_CHOSEN, TOO_MANY, Candidates, Questions, select
-from harvest.selecting import settings_of
+from harvest.selecting import read_by, settings_of
 from harvest.sketching import ATTEMPT, read_file, write_file
 from harvest.store import Store
 
@@ -133,6 +133,22 @@ def test_what_an_evaluation_asks_is_left_out_and_named(imports: Imports) -> None
     assert "held out.jsonl" in out
     said = json.loads(imports.run("select", "r", "--json")[0])
     assert list(said["against"].values()) == [1]
+
+
+def test_an_evaluation_whose_gold_answer_was_mended_is_read_again(imports: Imports) -> None:
+    named = {"id": "e7", "question": HATS.format(a=3, b=4).replace("Tom", "Ingrid")}
+    evaluation = imports.file("held out.jsonl", [named | {"answer": "8"}])
+    given = ["--select.against", str(evaluation)]
+    assert chosen(imports, [row("q")], *given) == {"q": ""}, "another gold answer is another question"
+    imports.file("held out.jsonl", [named | {"answer": "7"}])
+    assert chosen(imports, [], *given) == {"q": "contaminated"}
+
+
+def test_a_check_that_was_mended_judges_rewritten_answers_again() -> None:
+    config = {"prompt_sha256": "p", "rewrite": {"on": True}}
+    assert read_by(config, {"math": "1"}) == read_by(config, {"math": "1"}) != read_by(config, {"math": "2"})
+    as_it_came = {"prompt_sha256": "p"}
+    assert read_by(as_it_came, {"math": "1"}) == read_by(as_it_came, {"math": "2"})
 
 
 def test_an_evaluation_that_cannot_be_read_stops_before_anything_is_changed(imports: Imports) -> None:
