@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from finetune.progress import Progress
 from finetune.render import LAYOUTS, Layout
 from finetune.sampling import Sampling
-from harvest.checks import Judge
+from harvest.checks import CHECKS, Judge
 from harvest.evaluation import evaluation_entry
 from harvest.prompt import Prompt
 from harvest.repetition import CHARS_OF_CUT, loop_at_end
@@ -81,29 +81,11 @@ class Engine(Protocol):
 
 
 class Record(Protocol):
-    """Where answers are kept: a run in a store, or this process alone."""
+    """Where answers are kept, each (question, sample) once, the latest: a run in a store, or files beside the runs."""
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None: ...
     def answers(self, key: str) -> list[Row]: ...
     def settings(self, key: str) -> Mapping[str, Any]: ...
-
-
-class Memory:
-    """A record for those who have no run: gone with the process."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Row]] = {}
-        self.kept: dict[str, Mapping[str, Any]] = {}
-
-    def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-        self.kept[key] = dict(settings)
-        self.rows.setdefault(key, []).extend(map(dict, rows))
-
-    def answers(self, key: str) -> list[Row]:
-        return self.rows.get(key, [])
-
-    def settings(self, key: str) -> Mapping[str, Any]:
-        return self.kept.get(key, {})
 
 
 def key_of(engine: Engine, questions: Sequence[Question], prompt: Prompt, sampling: Sampling) -> tuple[str, Row]:
@@ -129,7 +111,8 @@ def evaluate(
     layout: Layout | None = None,
     began_with: str | None = None,
 ) -> Measured:
-    """Asks what `record` does not have yet, judges it, keeps it; all of it.
+    """Asks what `record` does not have yet, judges it, keeps it; all of it. What is there and was judged by other
+    versions of the checks is judged again.
 
     `source` names the questions in the report; `label` is "before", "after" or "teacher"; `layout` the marks
     that the student learnt, beside the known ones; `began_with` the checksum of the weights that its training began
@@ -145,14 +128,13 @@ def evaluate(
         "questions": source,
         "label": label,
         "began_with": began_with,
+        "checks": {name: CHECKS[name].version for name in sorted({q.check for q in questions}) if name in CHECKS},
         "prompt": prompt.name,
         "questions_sha256": content["questions"],
         "samples": samples,
         "asked": samples * len(questions),
         "answered_by": record.settings(key).get("answered_by"),
     }
-    if there:
-        record.put(key, settings, [])
     asked = [
         Asked(q, s, prompt.student_messages(q))
         for q in questions
@@ -160,6 +142,9 @@ def evaluate(
         if (q.id, s) not in there
     ]
     with Judge() as judge:
+        if there:
+            is_same = record.settings(key).get("checks") == settings["checks"]
+            record.put(key, settings, [] if is_same else _again(judge, questions, record.answers(key), layout))
 
         def keep(batch: Sequence[tuple[Asked, Generated]]) -> list[Row]:
             rows = judged(judge, batch, layout)
@@ -223,6 +208,25 @@ def judged(judge: Judge, answers: Sequence[tuple[Asked, Generated]], layout: Lay
         }
         for (asked, generated), verdict in zip(answers, begun, strict=True)
     ]
+
+
+def _again(judge: Judge, questions: Sequence[Question], rows: Sequence[Row], layout: Layout | None) -> list[Row]:
+    """Stored answers by today's checks: they were judged by other versions, and what is asked next will not be."""
+    by_id = {q.id: q for q in questions}
+    answers = [
+        (
+            Asked(by_id[r["question_id"]], r["sample"], ()),
+            Generated(
+                r["text"],
+                r["finish_reason"] == "stop",
+                r["output_tokens"],
+                r["cost_pusd"],
+                r["finish_reason"] == REPETITION,
+            ),
+        )
+        for r in rows
+    ]
+    return judged(judge, answers, layout)
 
 
 def _finish(generated: Generated) -> str:

@@ -252,6 +252,12 @@ def _of_gain(before: Evaluation, after: Evaluation, entry: Mapping[str, Any]) ->
             f"{-gain['points']:.1f} points fewer than before ({gain['low']:+.1f} to {gain['high']:+.1f}): chance or a"
             f" worse student, which {gain['n']} questions do not tell; more questions or samples would"
         )
+    was, now = (e["settings"].get("checks") for e in (before, after))
+    if was and now and was != now:
+        yield (
+            "before and after were judged by other versions of the checks: the same command for"
+            f" {one_line(before['settings']['model'], 80)} judges its answers again and asks nothing"
+        )
     if _engine(before) != _engine(after):
         yield "before and after were answered by different engines, versions or precisions: part of the gain is theirs"
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +16,7 @@ from students import smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
 from finetune.answers import compare, compared_in_words, in_words, write_details
-from finetune.evaluate import Asked, Generated, Measured, Memory, after_chain, evaluate
+from finetune.evaluate import Asked, Generated, Measured, after_chain, evaluate
 from finetune.kept import Kept, evaluations_of
 from finetune.progress import Progress
 from finetune.render import Layout
@@ -60,6 +60,24 @@ class Scripted:
             if len(self.asked) > self.break_after:
                 raise KeyboardInterrupt
             yield [(a, self.table[a.question.id]) for a in batch]
+
+
+class Memory:
+    """A record that is gone with the process."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+        self.kept: dict[str, Mapping[str, Any]] = {}
+
+    def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        self.kept[key] = dict(settings)
+        self.rows.setdefault(key, {}).update({(r["question_id"], r["sample"]): dict(r) for r in rows})
+
+    def answers(self, key: str) -> list[dict[str, Any]]:
+        return list(self.rows.get(key, {}).values())
+
+    def settings(self, key: str) -> Mapping[str, Any]:
+        return self.kept.get(key, {})
 
 
 def right(i: int, tokens: int = 10) -> Generated:
@@ -544,6 +562,31 @@ def test_of_two_students_that_began_with_two_each_has_its_own_gain() -> None:
     assert gains([small, big, stranger]) == []
     served = of("served", "before", "", 3, engine={"endpoint": "https://x"})
     assert [round(g["points"]) for g in gains([small, served, stranger])] == [-10]
+
+
+@pytest.mark.parametrize("kind", ["run", "files"])
+def test_answers_judged_by_other_versions_of_the_checks_are_judged_again_and_not_asked(
+    kind: str, tmp_path: Path
+) -> None:
+    record: Any = Kept(tmp_path) if kind == "files" else Run("r", f"sqlite:///{tmp_path}/w.db")
+    if kind == "run":
+        with Store.open(record.url) as store:
+            store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+    table = {f"q{i}": right(i) for i in range(3)} | {"q3": Generated("3 3 3", False, 9, None, True)}
+    first = evaluated(Scripted(table), 4, record)
+    assert first.settings["checks"].keys() == {"math"}
+    wrongly = [{**r, "outcome": "wrong"} for r in first.answers]
+    record.put(first.key, first.settings | {"checks": {"math": "0"}}, wrongly)
+    engine = Scripted({})
+    again = evaluated(engine, 4, record)
+    assert engine.asked == []
+    assert (again.entry["outcomes"]["right"], again.entry["outcomes"]["looping"]) == (3, 1)
+    assert again.settings["checks"] == first.settings["checks"] == record.settings(first.key)["checks"]
+
+
+def test_before_and_after_by_other_versions_of_the_checks_are_a_warning() -> None:
+    table = {f"q{i}": right(i) for i in range(40)}
+    assert any("other versions of the checks" in w for w in warned(table, table, checks={"math": "0"}))
 
 
 # ---- gpt-oss
