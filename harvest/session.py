@@ -82,12 +82,28 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 
 
 def _say_if_otherwise(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
-    """Tells the user where answers that are there were judged by other filters than those that come."""
+    """Tells the user where answers that are there were judged by other filters than those that come, or chosen by
+    other settings: what `select` had changed gives way to RUN.toml."""
+    if before is not None and after is not None and (names := _chosen_otherwise(before, after)):
+        say(f"selected by other settings than before: {', '.join(names)} as RUN.toml and this command have it")
+    _say_if_required_otherwise(before, after)
+
+
+def _say_if_required_otherwise(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
     if before is not None and after is not None and required_by(before) != required_by(after):
         say(
             "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
             f" until `harvest verify {after['name']}` judges them by it"
         )
+
+
+def _chosen_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names of the settings of selection that changed; none of a run of before there were any."""
+    names = []
+    for section in ("filters", "rewrite", "select"):
+        old, new = before.get(section), after.get(section) or {}
+        names += [f"{section}.{key}" for key in new if old is not None and old.get(key, new[key]) != new[key]]
+    return names
 
 
 # ---- answers paid for elsewhere, and judging again
@@ -188,11 +204,13 @@ def select(
 
     with Store.open(url) as store:
         run_id = store.run_id(name)
-        config = settings_of(store.config_of_id(run_id), overrides, preset)
+        before = store.config_of_id(run_id)
+        config = settings_of(before, overrides, preset)
         with steps("selecting") as told:
             settings = Select.model_validate(config["select"])
             said = select_run(store, run_id, settings, told, config=config, dry_run=dry_run)
         if not dry_run:
+            _say_if_required_otherwise(before, config)
             with _writing(runs_folder() / name):
                 report = _write_report(store, name, live=False)
                 write_whole(

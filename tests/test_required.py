@@ -123,6 +123,23 @@ def test_what_was_collected_without_is_judged_by_verify_and_asked_again(endpoint
     assert p.report["traces"] | {"accepted": 3, "rejected": {"language": 1}} == p.report["traces"]
 
 
+def test_what_select_changes_is_said_when_it_touches_a_verdict_and_when_run_toml_takes_it_back(
+    endpoint: Endpoints, place: Places
+) -> None:
+    p = place(endpoint().url, 3, checks__require=["correct", "language"])
+    _, _, err = p.collect()
+    assert "other settings" not in err
+    harvest(p, "select", "r", "--select.traces", "1")
+    code, _, err = p.collect()
+    assert code == 0
+    assert "selected by other settings than before: select.traces as RUN.toml" in err
+    assert p.report["traces"]["selected"] == 3
+    command = p.command("select", "r", "--filters.language", "de", "--store", p.url)
+    environment = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=p.folder, env=environment, capture_output=True, text=True, check=True)
+    assert "until `harvest verify r` judges them by it" in done.stderr
+
+
 def test_a_filter_that_is_no_longer_required_lets_go_and_another_language_is_another_version(
     endpoint: Endpoints, place: Places
 ) -> None:
