@@ -204,7 +204,7 @@ def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
     money = report["money"]
     doubt = f", and {money['in_doubt_usd']} USD in doubt" if Decimal(money["in_doubt_usd"]) else ""
     unpriced = money["unpriced_calls"]
-    doubt += f", without {unpriced:,} calls whose cost nobody knows" if unpriced else ""
+    doubt += _without(unpriced)
     yield "spent in all", f"{money['spent_usd']} USD{doubt} (price from: {cell(money['price_source'])})"
     for part, amount in money["spent_on"].items():
         if Decimal(amount):
@@ -219,8 +219,8 @@ def _costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
             yield (
                 name,
                 (
-                    f"{t['spent_usd']} USD, {t['answered']:,} answers, {t['accepted']:,} accepted,"
-                    f" {_usd(t['usd_per_accepted_trace'])} each"
+                    f"{t['spent_usd']} USD{_without(t['unpriced_calls'])}, {t['answered']:,} answers,"
+                    f" {t['accepted']:,} accepted, {_usd(t['usd_per_accepted_trace'])} each"
                 ),
             )
     unknown = f", without {census.without_cost:,} whose cost is not known" if census.without_cost else ""
@@ -372,6 +372,10 @@ def _spread(values: Sequence[int]) -> str:
 
 def _spaced(reason: str) -> str:
     return reason.replace("_", " ")
+
+
+def _without(unpriced: int) -> str:
+    return f", without {unpriced:,} calls whose cost nobody knows" if unpriced else ""
 
 
 def _usd(amount: str | None) -> str:

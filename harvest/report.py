@@ -175,6 +175,14 @@ def _teachers(figures: Figures) -> list[dict[str, Any]]:
     return found
 
 
+def _spent_by(teacher: Mapping[str, Any]) -> str:
+    """What one of several teachers cost, for people: no 0.00 where nobody knows."""
+    if not (unknown := teacher["unpriced_calls"]):
+        return str(teacher["spent_usd"])
+    known = f"{teacher['spent_usd']}, " if Decimal(teacher["spent_usd"]) else ""
+    return f"{known}unknown for {unknown:,} calls"
+
+
 def _student(figures: Figures) -> dict[str, Any] | None:
     """What the student was asked before the teachers; None where there is none. Its tries are in no other count."""
     asked, settings = figures["student"], json.loads(figures["run"]["config"]).get("student")
@@ -348,7 +356,7 @@ def _by_teacher(r: Mapping[str, Any]) -> Iterator[str]:
         for t in r["teachers"]:
             yield (
                 f"| {plain(t['model'] or 'unknown')} | {t['questions']:,} | {t['sent']:,} | {t['answered']:,}"
-                f" | {t['accepted']:,} | {t['spent_usd']} | {t['usd_per_accepted_trace'] or 'unknown'} |"
+                f" | {t['accepted']:,} | {_spent_by(t)} | {t['usd_per_accepted_trace'] or 'unknown'} |"
             )
         yield ""
     if s := r["student"]:

@@ -186,3 +186,17 @@ def test_several_teachers_are_several_models_and_one_that_changes_is_told(endpoi
         text = (here.run_folder / "dataset/README.md").read_text()
         for url, answers in ((one.url, 6), (other.url, 3)):
             assert f"at {url} | {'0.00204' if answers == 6 else '0.00102'} USD, {answers} answers, 3 accepted," in text
+
+
+def test_a_teacher_whose_price_nobody_knows_did_not_cost_nothing(endpoint: Endpoints, place: Places) -> None:
+    settings = [{"base_url": endpoint().url, "model": name} for name in ("m-one", "m-two")]
+    p = place("", 2, teacher=None, teachers=settings, budget={}, plan={"teachers": "all"})
+    code, _, err = p.collect()
+    assert code == 0, err
+    text = (p.run_folder / "report.md").read_text()
+    for name in ("m-one", "m-two"):
+        assert f"| {name} | 2 | 2 | 2 | 2 | unknown for 2 calls | unknown |" in text
+    assert (
+        "0.00 USD, without 2 calls whose cost nobody knows, 2 answers"
+        in (p.run_folder / "dataset/README.md").read_text()
+    )
