@@ -28,6 +28,7 @@ from harvest.config import Filters, Rewrite, Section, Select, faults, parse_valu
 from harvest.errors import ConfigError, InputError
 from harvest.filters import FILTERS
 from harvest.filters import versions as filter_versions
+from harvest.filters.length import CHARACTERS_A_TOKEN
 from harvest.questions import GYM
 from harvest.rewrite import VERSION as REWRITE_VERSION
 from harvest.run import now
@@ -50,7 +51,6 @@ from harvest.verify import versions_today
 SHARD = 1024
 IN_THIS_PROCESS = 2 * SHARD
 """No other is started for so few."""
-CHARS_A_TOKEN = 3.8
 PAIRS_AT_ONCE = 4096
 SHOWN_GROUPS = 30
 DECIMALS = ("near_similarity", "min_failed")
@@ -381,7 +381,7 @@ def _tidy(folder: Path, run_id: int, used: set[str]) -> None:
 
 def _candidates(of: Input, sketches: Sketches, more: Mapping[str, Any]) -> Candidates:
     rows = np.unique(of.question)
-    tokens = np.where(of.tokens >= 0, of.tokens, np.ceil(sketches["chars"] / CHARS_A_TOKEN).astype(np.int64))
+    tokens = np.where(of.tokens >= 0, of.tokens, np.ceil(sketches["chars"] / CHARACTERS_A_TOKEN).astype(np.int64))
     faulty = np.array(sorted(int(i) for i in more.get("faults", {})), np.int64)
     return Candidates(
         of.attempt,

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest import prompt as prompts
-from harvest.alike import Asked, Evaluation
+from harvest.alike import MANY_NUMBERS, Asked, Evaluation
 from harvest.config import Filters, Rewrite
 from harvest.errors import QuestionError
 from harvest.export import candidate_of
@@ -32,7 +32,6 @@ from harvest.select import FRAMES
 from harvest.store import Store
 from harvest.trace import Question
 
-MANY_NUMBERS = 3
 ATTEMPT = np.dtype([("id", "<i8"), ("text", "<u8", 2), ("chars", "<i8"), ("signature", "<u2", PERMUTATIONS)])
 QUESTION = np.dtype(
     [
