@@ -31,8 +31,15 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
         for name, count in counts.items():
             if isinstance(value := named.get(name), str) and value.strip():
                 count[one_line(value, 120)] += 1
-    datasets = [recipe.data, *(m.data for m in recipe.mix)]
-    return {"datasets": datasets, **{name: dict(count.most_common(SHOWN)) for name, count in counts.items() if count}}
+    return {
+        "datasets": datasets_of(recipe),
+        **{name: dict(count.most_common(SHOWN)) for name, count in counts.items() if count},
+    }
+
+
+def datasets_of(recipe: Recipe) -> list[str]:
+    """As the recipe names them."""
+    return [recipe.data, *(m.data for m in recipe.mix)]
 
 
 def write_card(

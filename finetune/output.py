@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finetune.card import datasets_of
 from finetune.config import Recipe
 from finetune.dataset import Examples
 from finetune.render import Tokenizer, thinking_template
@@ -135,9 +136,12 @@ def drop_checkpoints(recipe: Recipe, output: Path) -> None:
 
 
 def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
-    """The block of a training that is finished and that no run has yet; whatever became of its data since."""
+    """The block of a training that is finished and that no run has yet; whatever became of its data since, but of the
+    data that the recipe names."""
     state = _noted(Path(recipe.output))
     if state is None or not state["training"] or state.get("run"):
+        return None
+    if (state.get("provenance") or {}).get("datasets", datasets_of(recipe)) != datasets_of(recipe):
         return None
     now = {**_identity(recipe, student), "data": state["of"].get("data")}
     return None if _changes(state["of"], now) else dict(state["training"])

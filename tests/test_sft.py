@@ -360,6 +360,11 @@ def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     with (recipe.parent / "train.jsonl").open("a") as f:
         f.write(json.dumps({"messages": sums(1)[0]}) + "\n")
     monkeypatch.setenv("WINNOW_RUNS", str(tmp_path / "runs"))
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"messages": sums(1)[0]}) + "\n")
+    code, _, err = run(recipe, *short, "--run", "r", "--store", url, "--data", str(other))
+    assert code == 2, "what was asked for now was never trained"
+    assert "holds a training of something else" in err
     code, out, err = run(recipe, *short, "--run", "r", "--store", url, "--json")
     assert code == 0, err
     with Store.open(url, write=False) as store:
