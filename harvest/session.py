@@ -168,11 +168,17 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
         _judge(store, run_id, judge, judged, warn, of)
         said = changes_of(store, run_id, of, judged)
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
-        selected = _select(store, name)
+        failed: InputError | None = None
+        try:
+            selected = _select(store, name)
+        except InputError as e:  # what is rejected now must leave the dataset all the same
+            selected, failed = {"new": False}, e
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
             if (said["judged"] or selected["new"]) and (runs_folder() / name / "dataset").is_dir():
                 _write_export(store, name, report)
+        if failed is not None:
+            raise failed
         end_pass(store, run_id, said)
     return {"run": name, **said}
 

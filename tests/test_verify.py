@@ -63,6 +63,21 @@ def verify(imports: Imports, *more: str) -> dict[str, Any]:
     return found
 
 
+def test_what_is_rejected_leaves_the_dataset_even_where_nothing_new_can_be_selected(imports: Imports) -> None:
+    imports.take(imports.file("a.jsonl", [line(1), line(2, "\\boxed{0}")]))
+    age(imports.store, outcome="right", accepted=1, where="name = 'q2'")
+    evaluation = imports.file("held-out.jsonl", [{"id": "e", "question": "What is 7 times 9?", "answer": "63"}])
+    imports.run("select", "r", "--select.against", evaluation)
+    train = imports.folder / "runs/r/dataset/train.jsonl"
+    assert {json.loads(row)["question_id"] for row in train.read_text().splitlines()} == {"q1", "q2"}
+    evaluation.unlink()
+    _, err = imports.run("verify", "r", code=2)
+    assert "held-out.jsonl" in err
+    assert {json.loads(row)["question_id"] for row in train.read_text().splitlines()} == {"q1"}
+    imports.file("held-out.jsonl", [{"id": "e", "question": "What is 7 times 9?", "answer": "63"}])
+    assert verify(imports)["accepted"] == {"before": 2, "now": 1}, "the pass goes on and says what it changed"
+
+
 def test_what_today_judges_otherwise_is_said_and_the_old_verdict_stays(imports: Imports) -> None:
     imports.take(imports.file("a.jsonl", [line(1), line(2, "\\boxed{0}"), line(3)]))
     age(imports.store)
