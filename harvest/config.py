@@ -169,6 +169,11 @@ class Sampling(Section):
     raised_max_tokens: Count | None = None
     """The limit of the one further attempt under when_truncated = "raise"; twice max_tokens if not given."""
 
+    @property
+    def raised_limit(self) -> int:
+        """Under which a truncated answer is asked for once more; 0 where it is not."""
+        return 0 if self.when_truncated == "give_up" else self.raised_max_tokens or 2 * self.max_tokens
+
     @model_validator(mode="after")
     def _extra_is_extra(self) -> "Sampling":
         for name in self.extra:
@@ -505,7 +510,9 @@ class RunConfig(Section):
     def _each_asks_otherwise(self) -> "RunConfig":
         asked: dict[str, int] = {}
         for n, teacher in enumerate(self.teachers):
-            first = asked.setdefault(_what_it_sees(teacher), n)
+            # Of all its limits: the raised one of one teacher may be the other's own.
+            limits = {teacher.sampling.max_tokens, teacher.sampling.raised_limit or teacher.sampling.max_tokens}
+            first = min(asked.setdefault(_what_it_sees(teacher, limit), n) for limit in limits)
             if first != n:
                 raise ValueError(
                     f"teachers.{n}: asks the same as teachers.{first} (endpoint, model, revision and what is"
@@ -523,9 +530,9 @@ class RunConfig(Section):
         return self
 
 
-def _what_it_sees(teacher: OneTeacher) -> str:
+def _what_it_sees(teacher: OneTeacher, limit: int) -> str:
     """All that makes two attempts at one question the same attempt, but for the sample's number."""
-    sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY)
+    sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY) | {"max_tokens": limit}
     address = urlsplit((teacher.base_url or "").rstrip("/"))
     return json.dumps([teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, sampled])
 

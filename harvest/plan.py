@@ -115,7 +115,7 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
     """What is still worth asking of one teacher, where so many are accepted already."""
     owed = [Ask(a.sample, a.max_tokens, place) for a in mine if a.state == "open"]
-    raised = _raised_limit(sampling)
+    raised = sampling.raised_limit
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
     owed += [Ask(a.sample, raised, place) for a in latest if a.reason == TRUNCATED and a.max_tokens < raised]
     stuck = not together and any(
@@ -142,12 +142,6 @@ def _end(bought: Sequence[Attempt], together: bool) -> Step:
     if together and any(a.state == "answered" and a.accepted is None for a in bought):
         return Step(judge=True)
     return Step(ended=SOLVED if any(a.accepted for a in bought) else GIVEN_UP)
-
-
-def _raised_limit(sampling: Sampling) -> int:
-    if sampling.when_truncated == "give_up":
-        return 0
-    return sampling.raised_max_tokens or 2 * sampling.max_tokens
 
 
 def _is_kept(question_id: str | None, share: Decimal) -> bool:

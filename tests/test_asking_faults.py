@@ -210,7 +210,12 @@ def test_the_same_teacher_twice_is_refused(endpoint: Endpoints, place: Places) -
     assert len(err.splitlines()) == 1
     p.settings["teachers"][1]["sampling"] = {"samples": 4}
     assert p.collect()[0] == 2
+    p.settings["teachers"][0]["sampling"] = {"max_tokens": 100, "when_truncated": "raise"}
     p.settings["teachers"][1]["sampling"] = {"max_tokens": 200}
+    code, _, err = p.collect()
+    assert code == 2, "the first one's raised limit is the second one's own"
+    assert "teachers.1: asks the same as teachers.0" in err
+    p.settings["teachers"][0]["sampling"] = {"max_tokens": 100}
     assert p.collect()[0] == 0
 
 
