@@ -143,6 +143,14 @@ OURS = {
     "load_best_model_at_end": "there is no evaluation while training: use `finetune eval`",
     "eval_strategy": "there is no evaluation while training: use `finetune eval`",
     "do_eval": "there is no evaluation while training: use `finetune eval`",
+    "save_only_model": "a checkpoint without the optimizer cannot be gone on from: leave it out",
+    "ignore_data_skip": "after a kill rows would be trained again that were",
+    "average_tokens_across_devices": "the loss is the mean over the step's trained tokens of all processes",
+    "auto_find_batch_size": "set `per_device_train_batch_size`; the step stays `train.traces_per_step`",
+    "dataloader_drop_last": "each row is trained once an epoch",
+    "shuffle_dataset": "rows are shuffled by `train.seed`",
+    "logging_nan_inf_filter": "a loss that is no number ends the training",
+    "eval_on_start": "there is no evaluation while training: use `finetune eval`",
     "task_type": "a causal language model is trained, nothing else",
 }
 """Settings of SFTConfig and LoraConfig that winnow decides, and where to say it instead."""

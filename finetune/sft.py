@@ -292,11 +292,17 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         logs: Any = None,
         **_: Any,
     ) -> None:
-        if not logs or "loss" not in logs or self.curve is None:
+        if not logs or "loss" not in logs:
             return
+        if self.curve is not None:
+            self._note(state.global_step, logs)
+        refuse_no_number(state.global_step, logs, scaled=args.fp16)
+
+    def _note(self, step: int, logs: Mapping[str, Any]) -> None:
+        assert self.curve is not None
         (since, before), now = self.logged, time.monotonic()
         self.logged = (now, self.tokens)
-        point = {"step": state.global_step} | {
+        point = {"step": step} | {
             k: _finite(v)
             for k, v in (
                 ("epoch", logs.get("epoch")),
@@ -309,7 +315,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         point["at"] = datetime.now(UTC).isoformat(timespec="seconds")
         self.curve.add(point)
         self.points.append(point)
-        self.progress.step(state.global_step, float(logs["loss"]), self.tokens / (now - self.started))
+        self.progress.step(step, float(logs["loss"]), self.tokens / (now - self.started))
         if now - self.kept > KEEP_EVERY_S:
             self.keep()
 
@@ -337,6 +343,18 @@ class Pace(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = time.monotonic()
+
+
+def refuse_no_number(step: int, logs: Mapping[str, Any], *, scaled: bool = False) -> None:
+    """Raises InputError where loss or gradient is no number: what would be learnt or saved from here on is nothing.
+    With float16 (`scaled`) such a gradient is left out, and the scale lowered."""
+    loss, norm = logs["loss"], None if scaled else logs.get("grad_norm")
+    for name, value in (("loss", loss), ("gradient", norm)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(
+                f"step {step}: the {name} is {float(value)}, no number, and the training was stopped: lower "
+                "train.learning_rate or train.max_grad_norm, and name another output"
+            )
 
 
 def _finite(value: Any) -> float | None:

@@ -185,6 +185,7 @@ def training_config(
         "activation_checkpointing": parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device],
         "bf16": bf16,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # else a loss that is no number is shown as one
         "save_strategy": "steps" if "save_steps" in further else "no",
         "save_total_limit": CHECKPOINTS_KEPT,
         "lr_scheduler_type": "cosine",

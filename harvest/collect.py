@@ -97,9 +97,9 @@ class Collection:
         where every new question does, or nobody is left, asking ends."""
         before = answerer.is_open
         answerer.stop()
-        first = self.answerers[min(self.answerers)] if self._rules.student or self._rules.mode == "cascade" else None
+        needed = ([STUDENT] if self._rules.student else []) + ([0] if self._rules.mode == "cascade" else [])
         left = any(a.is_open for place, a in self.answerers.items() if place != STUDENT)
-        if isinstance(reason, Overbilled) or answerer is first or not left:
+        if isinstance(reason, Overbilled) or not left or any(answerer is self.answerers[place] for place in needed):
             self.stop(reason)
         elif before and not self._stop.is_set():  # once, though many of its tries may end so
             self.tally.warnings.append(f"{reason}; the others go on, and what needs it stays open")

@@ -235,6 +235,20 @@ def test_a_first_teacher_whose_key_is_refused_leaves_all_open_for_the_next_start
     assert dear.asked == []
 
 
+def test_a_priced_student_is_asked_no_more_once_the_first_teacher_of_a_cascade_refuses_for_good(
+    endpoint: Endpoints, place: Places
+) -> None:
+    """What it could not do would wait for the next start all the same."""
+    first = endpoint(lambda _: Say(status=401, error="invalid_api_key"))
+    student = endpoint(lambda _: WRONG)
+    p = two(place, first, endpoint(), 300, student={**teacher(student.url), "max_concurrency": 4})
+    code, _, err = p.collect()
+    assert code == 4
+    assert "teacher 1 of 2 (mock) refuses for good" in err
+    assert 0 < len(student.asked) < 100
+    assert p.report["questions"]["open"] == 300
+
+
 def test_of_teachers_that_are_all_asked_one_may_refuse_for_good(endpoint: Endpoints, place: Places) -> None:
     one, other = endpoint(lambda _: Say(status=401, error="invalid_api_key")), endpoint()
     p = two(place, one, other, 30, plan={"teachers": "all"})

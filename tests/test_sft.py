@@ -372,6 +372,17 @@ def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     assert json.loads((recipe.parent / "out" / "winnow.json").read_text())["run"] == {"name": "r", "store": url}
 
 
+def test_a_training_whose_loss_is_no_number_is_stopped_and_saves_nothing(make: Make) -> None:
+    recipe = make()
+    code, out, err = run(
+        recipe, "--train.learning_rate", "1e38", "--train.warmup_steps", "0", "--train.save_steps", "1"
+    )
+    assert (code, out) == (2, "")
+    assert "no number, and the training was stopped: lower train.learning_rate" in err
+    assert not (recipe.parent / "out" / "model.safetensors").exists()
+    assert len(list((recipe.parent / "out").glob("checkpoint-*"))) <= 1  # what came after is not kept
+
+
 def test_a_training_that_cannot_be_recorded_is_said_to_be_safe(make: Make, tmp_path: Path) -> None:
     from finetune.__main__ import _trained
     from finetune.config import read_recipe

@@ -136,6 +136,9 @@ def test_generation_stops_where_the_turns_end_whatever_the_tokenizer_calls_its_e
         ("warmup_ratio = 0.1", "a number under 1 is a share"),
         ("use_liger_kernel = true", "own head is fused"),
         ('loss_type = "chunked_nll"', "which is the fused head"),
+        ("save_only_model = true", "cannot be gone on from"),
+        ("average_tokens_across_devices = false", "of all processes"),
+        ("eval_on_start = true", "use `finetune eval`"),
     ],
 )
 def test_a_setting_that_would_lead_into_a_trap_is_refused_with_what_to_do(
