@@ -175,19 +175,19 @@ def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]],
     sections: dict[str, dict[str, Any]] = {name: dict(config.get(name) or {}) for name in Sections.model_fields}
     if preset is not None:
         sections["select"] = _under_preset(preset, sections["select"])
-    for key, text in overrides:
+    for key, text in sorted(overrides, key=lambda o: o[0] != "select.preset"):  # what is set beside it goes over it
         section, _, name = key.partition(".")
         if section not in sections:
             raise ConfigError(f"--{key}: select takes settings of [select], [filters] and [rewrite] alone")
         value = parse_value(text)
-        if name == "preset":
+        if key == "select.preset":
             sections["select"] = _under_preset(value, sections["select"])
-        elif name == "against":
+        elif key == "select.against":
             listed = value if isinstance(value, list) else [value]
             sections[section][name] = [
                 str(s) if str(s).startswith(GYM) else str(Path(str(s)).absolute()) for s in listed
             ]
-        elif name == "difficulty" and not isinstance(value, list):
+        elif key == "select.difficulty" and not isinstance(value, list):
             sections[section][name] = [text]
         else:
             sections[section][name] = text if name in DECIMALS else value

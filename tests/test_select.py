@@ -230,8 +230,12 @@ def test_presets_are_what_their_recipes_say_and_the_evaluations_stay() -> None:
         found = Select.model_validate(settings_of({"select": {"against": ["a.jsonl"]}}, [], name)["select"])
         assert found.preset == name
         assert found.against == ("a.jsonl",)
-    over = settings_of({}, [("select.preset", "s1"), ("select.traces", "20")], None)["select"]
-    assert (over["traces"], over["favour"], over["per_question"]) == (20, "longer", 1)
+    words = [("select.preset", "s1"), ("select.traces", "20")]
+    for given_as in (words, words[::-1]):
+        over = settings_of({}, given_as, None)["select"]
+        assert (over["traces"], over["favour"], over["per_question"]) == (20, "longer", 1)
+    with pytest.raises(ConfigError, match=r"filters\.preset"):
+        settings_of({}, [("filters.preset", "s1")], None)
 
 
 def test_a_preset_of_ones_own_is_read_and_may_name_no_other(tmp_path: Path) -> None:
