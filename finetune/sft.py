@@ -302,7 +302,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         assert self.curve is not None
         (since, before), now = self.logged, time.monotonic()
         self.logged = (now, self.tokens)
-        point = {"step": step} | {
+        point: dict[str, Any] = {"step": step} | {
             k: _finite(v)
             for k, v in (
                 ("epoch", logs.get("epoch")),
