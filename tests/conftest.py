@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from hypothesis import HealthCheck, settings
 
 # Before torch is imported: as many workers run as there are cores, and threads that wait for each other take them away.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background job ignores Ctrl-C and hands that down, and tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BARS = bool(os.environ.get("WINNOW_BARS"))
 ROOT = Path(__file__).parents[1]
