@@ -320,6 +320,7 @@ def disk_watched(output: Path) -> Iterator[None]:
     """Raises InputError, one line, where something inside fails since the disk is full."""
     try:
         yield
+    # torch's and safetensors' writers have errors of their own for it: what they say is all there is to go by.
     except Exception as e:
         if isinstance(e, WinnowError) or not any(words in str(e) for words in DISK_FULL):
             raise

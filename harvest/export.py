@@ -24,6 +24,7 @@ from harvest.census import Census
 from harvest.checks import split_at_final_box
 from harvest.config import Export, faults
 from harvest.errors import ConfigError, InputError
+from harvest.ladder import teachers_of
 from harvest.money import usd
 from harvest.passes import NewestPass
 from harvest.prompt import Prompt
@@ -118,18 +119,13 @@ def candidate_of(
     )
 
 
-def _asked_of(config: Mapping[str, Any], place: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The settings of the teacher at a place in the run's list, and of its sampling."""
-    several = config.get("teachers")
-    return (several[place], several[place]["sampling"]) if several else (config["teacher"], config["sampling"])
-
-
 def _known(
     r: Mapping[str, Any], question: Question, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str],
     original: tuple[str | None, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What is known of one attempt, in the columns of PROVENANCE."""
-    (teacher, sampling), reply = _asked_of(config, r["teacher"]), r["reply"]
+    teacher, reply = teachers_of(config)[r["teacher"]], r["reply"]
+    sampling = teacher["sampling"]
     return {
         "id": content_hash([r["key"], question.id]).removeprefix("sha256:")[:32],
         "question_id": question.id,
