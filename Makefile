@@ -49,7 +49,7 @@ test: check
 	$(PY) -m pytest -n auto --dist loadfile
 
 # The full figures of the issues; `make test` holds a sample of each. Results: benchmarks/results/.
-BARS = $(shell grep -lw 'import.*scaled' tests/test_*.py)
+BARS = $(shell grep -rlw 'import.*scaled' tests)
 RESULT = benchmarks/results/bars-$(shell date +%F).txt
 
 bars: install

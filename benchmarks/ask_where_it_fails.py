@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harvest.stats import accuracy_interval, paired_gain
+from harvest.core.intervals import accuracy_interval, paired_gain
 
 ROOT = Path(__file__).parents[1]
 STUDENT = "SmolLM2-135M-Instruct"

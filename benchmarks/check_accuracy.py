@@ -24,8 +24,8 @@ from typing import Any
 from check_cases import Case, derived, written
 
 from harvest.checks import Judge
-from harvest.stats import accuracy_interval
-from harvest.trace import Question
+from harvest.core.intervals import accuracy_interval
+from harvest.core.nouns import Question
 
 MATHS = (
     "integer", "separators", "decimal", "percent", "money", "units", "fraction", "mixed", "base", "ratio", "expression",

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from harvest.checks import Judge
-from harvest.checks.form import is_words
-from harvest.checks.numbers import parse_number
-from harvest.trace import Question
+from harvest.checks.maths.answer_form import is_words
+from harvest.checks.maths.quantities import parse_number
+from harvest.core.nouns import Question
 
 
 def rows(file: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from math import sqrt
 
-from harvest.stats import Z95, accuracy_interval, paired_gain
+from harvest.core.intervals import Z95, accuracy_interval, paired_gain
 
 TRIALS = 4000
 CASES = [(5, 8), (10, 2), (20, 8), (30, 16), (60, 4), (100, 1), (500, 4)]

@@ -20,9 +20,9 @@ from selection_size import CHARS, make
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from harvest.config import Sampling  # noqa: E402
-from harvest.store import Store  # noqa: E402
-from harvest.training_layouts import LAYOUTS  # noqa: E402
+from harvest.core.config import Sampling  # noqa: E402
+from harvest.export.layouts import LAYOUTS  # noqa: E402
+from harvest.store.store import Store  # noqa: E402
 
 MB = 1_000_000
 

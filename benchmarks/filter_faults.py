@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harvest.trace import Candidate
+from harvest.core.nouns import Candidate
 
 HALVES = ("first", "held_out")
 LONG_TOKENS = 30_000

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harvest.trace import Candidate, Question
+from harvest.core.nouns import Candidate, Question
 
 LOOKED_AT = {"gpt4", "mistralinstruct", "dh3-prev", "nm49b", "mm3", "grok3mini"}
 """Files whose wrong verdicts were read while mending; of MGSM every second row. The rest is held out."""

@@ -29,10 +29,10 @@ from typing import Any
 import filter_faults
 import filter_outside
 
-from harvest.config import Filters
+from harvest.core.config import Filters
+from harvest.core.nouns import Candidate, Question
 from harvest.filters import FILTERS, fault_of, first_fault
-from harvest.rewrite import rewritten
-from harvest.trace import Candidate, Question
+from harvest.filters.rewrite import rewritten
 
 HERE = Path(__file__).parent
 QUESTION = "A farm has 12 hens, and each of them lays 2 eggs a day. How many eggs is that in a day?"

@@ -4,14 +4,14 @@
 
 Simulated runs of 2,000 questions of ten kinds, each kind with a share of right answers (5% to 95%) and a cost of an
 answer (1 to 5) of its own, which the plan is not told. Accepted traces for the same money: in the file's order, by
-promise (harvest/order.py), and by someone who knows the shares and costs. Everything is drawn from the seed.
+promise (harvest/asking/promise.py), and by someone who knows the shares and costs. Everything is drawn from the seed.
 """
 
 import argparse
 import random
 from collections import defaultdict
 
-from harvest.order import Promise
+from harvest.asking.promise import Promise
 
 QUESTIONS, KINDS, REACHES = 2000, 10, 3
 HOW = ("file", "promising", "known")

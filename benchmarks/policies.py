@@ -3,8 +3,8 @@
     python benchmarks/policies.py                  # tables of recorded_answers.jsonl here and of ../shared's traces
     python benchmarks/policies.py --record WORK    # asks the embedded teachers anew first; goes on in WORK
 
-A policy is a `harvest.plan.Rules`. Each question is walked through by `next_step`, and what that wants to buy is taken
-from the answers recorded for the question, in every order of its samples: the figures are means over all orders.
+A policy is a `harvest.asking.plan.Rules`. Each question is walked through by `next_step`, and what that wants to buy
+is taken from the answers recorded for the question, in every order of its samples; the figures are their means.
 Tokens and outcomes are real; money is simulated, at list prices (PRICES), since the recorded answers cost nothing.
 Intervals: questions drawn anew within each stratum, 2,000 times, 95%. What a provider gives off for a cached prompt is
 left out.
@@ -23,10 +23,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from harvest.config import Sampling
-from harvest.money import Price, Usage, cost_of
-from harvest.plan import Rules, next_step
-from harvest.trace import Attempt
+from harvest.asking.plan import Rules, next_step
+from harvest.core.config import Sampling
+from harvest.core.money import Price, Usage, cost_of
+from harvest.core.nouns import Attempt
 
 ROOT = Path(__file__).parents[1]
 RECORDED = Path(__file__).with_name("recorded_answers.jsonl")
@@ -296,7 +296,7 @@ def foreign(file: Path) -> list[dict[str, Any]]:
     among options which the question does not list: no check of ours judges either.
     """
     from harvest.checks import Judge
-    from harvest.trace import Question
+    from harvest.core.nouns import Question
 
     rows = []
     with Judge() as judge:

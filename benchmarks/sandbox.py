@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from harvest.checks import Judge, gold_problems
-from harvest.questions import read_questions
+from harvest.questions.sources import read_questions
 from harvest.sandbox import Jail, Kind, Limits, isolation, run_script
 
 CODE = "print(int(input()) + 1)\n"

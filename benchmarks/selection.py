@@ -32,7 +32,7 @@ from typing import Any
 
 import filter_faults
 
-from harvest.trace import Candidate, Question
+from harvest.core.nouns import Candidate, Question
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["Maria", "Oluwaseun", "Tom", "Priya", "Chen", "Fatima", "Lars", "Ingrid", "Pablo", "Aiko"]

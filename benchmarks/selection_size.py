@@ -27,9 +27,9 @@ import zstandard
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from harvest import prompt as prompts  # noqa: E402
-from harvest.selecting import SHARD  # noqa: E402
-from harvest.store import Store  # noqa: E402
+from harvest.endpoint import prompt as prompts  # noqa: E402
+from harvest.selection.selecting import SHARD  # noqa: E402
+from harvest.store.store import Store  # noqa: E402
 
 CHARS = 8_000
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from harvest import alike  # noqa: E402
-from harvest.config import Select  # noqa: E402
-from harvest.select import Candidates, Questions, select  # noqa: E402
-from harvest.selecting import PAIRS_AT_ONCE, plain_text  # noqa: E402
-from harvest.sketching import KINDS, Sketches, question_of_body, read_file  # noqa: E402
-from harvest.store import Store  # noqa: E402
+from harvest.core.config import Select  # noqa: E402
+from harvest.selection import near_duplicates as alike  # noqa: E402
+from harvest.selection.selecting import PAIRS_AT_ONCE, plain_text  # noqa: E402
+from harvest.selection.signatures import KINDS, Sketches, question_of_body, read_file  # noqa: E402
+from harvest.selection.stages import Candidates, Questions, select  # noqa: E402
+from harvest.store.store import Store  # noqa: E402
 
 
 def sketches(folder: Path, kind: str) -> tuple[Sketches, dict[str, Any]]:

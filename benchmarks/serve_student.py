@@ -19,12 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from finetune.evaluate import Asked, Generated
-from finetune.generate import TransformersEngine
-from finetune.sampling import Sampling
-from finetune.sft import quiet
+from finetune.measure.evaluate import Asked, Generated
+from finetune.measure.generate import TransformersEngine
+from finetune.measure.sampling import Sampling
 from finetune.student import find
-from harvest.trace import Question
+from finetune.train.sft import quiet
+from harvest.core.nouns import Question
 
 GATHER_S = 0.3
 """How long the first of a batch waits for others."""

@@ -140,11 +140,11 @@ def warm(model: Any) -> None:
 
 def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     """`finetune sft` from its recipe to its last step, as the command does it, in this process."""
-    from finetune.config import Recipe
-    from finetune.dataset import examples
-    from finetune.sft import quiet
+    from finetune.recipe import Recipe
+    from finetune.rows.dataset import examples
     from finetune.student import find, load_tokenizer
-    from finetune.trainer import build_trainer, is_bf16_faster, load_student, student_parameters, training_config
+    from finetune.train.sft import quiet
+    from finetune.train.trainer import build_trainer, is_bf16_faster, load_student, student_parameters, training_config
 
     recipe = Recipe.model_validate(
         {"student": STUDENT, "data": str(written(kind, steps, folder)), "output": str(folder / "out"),
@@ -170,8 +170,8 @@ def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
     """TRL's script, given what its command line would give it."""
     import torch
 
-    from finetune.sft import quiet
     from finetune.student import find, load_model, load_tokenizer
+    from finetune.train.sft import quiet
 
     student = find(STUDENT)  # a GGUF file here; a folder is what TRL loads
     load_model(student, torch.float32).save_pretrained(folder / "student")
@@ -192,7 +192,7 @@ def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
 
 
 def trl_tuned(kind: str, steps: int, folder: Path) -> dict[str, float]:
-    from finetune.trainer import is_bf16_faster
+    from finetune.train.trainer import is_bf16_faster
 
     return trl(kind, steps, folder, "--bf16", str(is_bf16_faster()), "--gradient_checkpointing", "false")
 
@@ -232,7 +232,7 @@ def in_child(way: str, kind: str, steps: int, writer: Any) -> None:
 
 def preload() -> None:
     """What every way imports. No tensor is made: threads that PyTorch had begun would not be in the children."""
-    for module in ("torch", "finetune.sft", "finetune.trainer", "finetune.student", "trl.scripts.sft"):
+    for module in ("torch", "finetune.train.sft", "finetune.train.trainer", "finetune.student", "trl.scripts.sft"):
         importlib.import_module(module)
     importlib.import_module("trl.scripts.sft").make_parser()  # which imports the trainer
 

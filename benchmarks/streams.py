@@ -31,7 +31,7 @@ from statistics import median, quantiles
 import aiohttp
 import uvloop
 
-from harvest.teacher import Teacher, body_limit_bytes
+from harvest.endpoint.client import Teacher, body_limit_bytes
 
 TOKENS_A_SECOND = 20
 SLOTS = 50

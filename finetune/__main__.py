@@ -13,18 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harvest.errors import InputError, MissingExtra, QuestionError, StoreUnusable, WinnowError
-from harvest.overrides import take_overrides
+from harvest.core.errors import InputError, MissingExtra, QuestionError, StoreUnusable, WinnowError
+from harvest.core.settings import take_overrides
 
 if TYPE_CHECKING:
-    from finetune.config import Recipe
-    from finetune.estimate import Measured
-    from finetune.evaluate import Engine
+    from finetune.cost.estimate import Measured
+    from finetune.measure.evaluate import Engine
+    from finetune.measure.sampling import Sampling
+    from finetune.recipe import Recipe
     from finetune.run import Run
-    from finetune.sampling import Sampling
     from finetune.student import Student
-    from harvest.prompt import Prompt
-    from harvest.trace import Question
+    from harvest.core.nouns import Question
+    from harvest.endpoint.prompt import Prompt
 
 INTERRUPTED = 130
 TOP_LEVEL = ("student", "data", "output", "method")
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_eval(p: argparse.ArgumentParser) -> None:
-    from finetune.sampling import PRESETS
+    from finetune.measure.sampling import PRESETS
 
     p.add_argument(
         "student", nargs="?", metavar="STUDENT",
@@ -251,19 +251,19 @@ def _share(text: str) -> float:
 
 
 def _recipe_path(args: argparse.Namespace) -> Path:
-    from harvest.config import package_folder
+    from harvest.core.config import package_folder
 
     return Path(args.recipe) if args.recipe else package_folder("recipes") / "demo-student.toml"
 
 
 def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.config import check_method, read_recipe
-    from finetune.dataset import examples, run_folder
-    from finetune.launch import check_started, devices, joined
-    from finetune.output import unrecorded
     from finetune.progress import Progress
-    from finetune.sft import quiet, sft
+    from finetune.recipe import check_method, read_recipe
+    from finetune.rows.dataset import examples, run_folder
     from finetune.student import find, load_tokenizer
+    from finetune.train.launch import check_started, devices, joined
+    from finetune.train.output import unrecorded
+    from finetune.train.sft import quiet, sft
 
     recipe = read_recipe(_recipe_path(args), overrides, train=True)
     check_method(recipe)
@@ -307,13 +307,13 @@ def _sft(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _expected(recipe: "Recipe", lengths: list[int]) -> dict[str, Any] | None:
     """What it will take, None where the recipe names no GPU or nothing would be trained."""
-    from finetune.quote import Figures, quote
+    from finetune.cost.quote import Figures, quote
 
     return quote(recipe, Figures(), lengths).as_json() if recipe.launch.gpu and lengths else None
 
 
 def _check(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.config import recipe_of
+    from finetune.recipe import recipe_of
     from finetune.student import find, load_tokenizer
 
     given = {"student": args.student, "data": args.data, "output": "unused"}
@@ -326,9 +326,9 @@ def _preflight(
     recipe: "Recipe", student: "Student", tokenizer: Any, args: argparse.Namespace, *, settings: bool
 ) -> int:
     """Says what was found, then stops with the rows that cannot be trained; `settings`: with what sft refuses too."""
-    from finetune.preflight import in_words, preflight
-    from harvest.alike import Evaluation
-    from harvest.questions import read_questions
+    from finetune.rows.preflight import in_words, preflight
+    from harvest.questions.sources import read_questions
+    from harvest.selection.near_duplicates import Evaluation
 
     evaluations = [
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations
@@ -344,7 +344,7 @@ def _preflight(
     findings.stop(recipe.data)
     made.refuse_none(recipe.data)
     if settings:
-        from finetune.sft import check
+        from finetune.train.sft import check
 
         check(recipe, made, student)
     return 0
@@ -353,9 +353,9 @@ def _preflight(
 def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json: bool) -> int:
     """Into the run's report, and said."""
     if run is not None:
-        from finetune.curve import read_curve
-        from finetune.output import attach_run, training_key
-        from harvest.session import write_report
+        from finetune.train.loss_curve import read_curve
+        from finetune.train.output import attach_run, training_key
+        from harvest.commands.session import write_report
 
         output = Path(recipe.output)
         try:
@@ -377,9 +377,9 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
 
 
 def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.config import read_recipe, recipe_of
-    from finetune.estimate import Evaluating, gpu_named, in_words
-    from finetune.quote import GPU, Figures, quote
+    from finetune.cost.estimate import Evaluating, gpu_named, in_words
+    from finetune.cost.quote import GPU, Figures, quote
+    from finetune.recipe import read_recipe, recipe_of
 
     figures = Figures(args.params_b and args.params_b * 1e9, args.rows, args.mean_tokens)
     if is_free := args.recipe is None and bool(figures.parameters and figures.rows):
@@ -404,11 +404,11 @@ def _estimate(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _calibrated(recipe: "Recipe") -> "tuple[Measured, list[int]]":
-    from finetune.config import check_method
-    from finetune.dataset import examples
     from finetune.progress import Progress
-    from finetune.sft import calibrate, quiet
+    from finetune.recipe import check_method
+    from finetune.rows.dataset import examples
     from finetune.student import find, load_tokenizer
+    from finetune.train.sft import calibrate, quiet
 
     check_method(recipe)
     quiet()
@@ -419,7 +419,7 @@ def _calibrated(recipe: "Recipe") -> "tuple[Measured, list[int]]":
 
 
 def _lengths(recipe: "Recipe") -> list[int]:
-    from finetune.dataset import examples
+    from finetune.rows.dataset import examples
     from finetune.student import find, load_tokenizer
 
     return [len(e) for e in examples(recipe, load_tokenizer(find(recipe.student))).examples]
@@ -427,9 +427,9 @@ def _lengths(recipe: "Recipe") -> list[int]:
 
 def _write_card(folder: Path) -> None:
     """The model card of a student that finetune trained, anew; of any other nothing."""
-    from finetune.card import report_of, write_card
-    from finetune.kept import evaluations_of
+    from finetune.measure.stored_answers import evaluations_of
     from finetune.run import note_of
+    from finetune.train.card import report_of, write_card
 
     note = note_of(folder)
     if run := note.get("run"):
@@ -439,7 +439,7 @@ def _write_card(folder: Path) -> None:
 
 
 def _curve(args: argparse.Namespace, _: Overrides) -> int:
-    from finetune.curve import curve_of, in_words
+    from finetune.train.loss_curve import curve_of, in_words
 
     points = curve_of(Path(args.output))
     print(json.dumps({"output": args.output, "points": points}) if args.json else in_words(points))
@@ -447,8 +447,8 @@ def _curve(args: argparse.Namespace, _: Overrides) -> int:
 
 
 def _merge(args: argparse.Namespace, _: Overrides) -> int:
-    from finetune.merge import in_words, merge, serving
-    from finetune.sft import quiet
+    from finetune.train.merge import in_words, merge, serving
+    from finetune.train.sft import quiet
 
     quiet()
     output = Path(args.output)
@@ -462,8 +462,8 @@ def _merge(args: argparse.Namespace, _: Overrides) -> int:
 
 
 def _show(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.config import read_recipe
-    from finetune.show import CLOSE, OPEN, marked, show, write_page
+    from finetune.recipe import read_recipe
+    from finetune.rows.show import CLOSE, OPEN, marked, show, write_page
 
     if args.page:
         recipe, page = read_recipe(_recipe_path(args), overrides), Path(args.page)
@@ -486,15 +486,15 @@ def _show(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _eval(args: argparse.Namespace, _: Overrides) -> int:
-    from finetune import answers
-    from finetune.evaluate import Record, evaluate
-    from finetune.kept import Kept, evaluations_of
+    from finetune.measure import answers
+    from finetune.measure.evaluate import Record, evaluate
+    from finetune.measure.stored_answers import Kept, evaluations_of
     from finetune.progress import Progress
     from finetune.run import began_with_of, label_of, layout_of, prompt_of
-    from harvest import prompt as prompts
     from harvest.checks import judged_together
-    from harvest.evaluation import against_teacher, gains, warnings
-    from harvest.questions import read_questions
+    from harvest.endpoint import prompt as prompts
+    from harvest.questions.sources import read_questions
+    from harvest.report.evaluation import against_teacher, gains, warnings
 
     if args.compare:
         compared = answers.compare(*args.compare)
@@ -585,7 +585,7 @@ def _run_of(args: argparse.Namespace) -> "Run | None":
 
 
 def _write_report(run: "Run") -> None:
-    from harvest.session import write_report
+    from harvest.commands.session import write_report
 
     write_report(run.name, run.url)
 
@@ -594,16 +594,16 @@ def _asked_of(
     args: argparse.Namespace, prompt: "Prompt", run: "Run | None", questions: "Sequence[Question]"
 ) -> "tuple[Engine, Sampling, str | None]":
     """Who answers, how, and the label that is given or plain from that."""
-    from finetune.sampling import sampling_of
+    from finetune.measure.sampling import sampling_of
 
     names = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
     given = {name: getattr(args, name) for name in names}
     is_teacher = args.student == "teacher"
     if is_teacher or _is_url(args.student):
         return _endpoint(args, prompt, run, questions, given)
-    from finetune.generate import TransformersEngine
-    from finetune.sft import quiet
+    from finetune.measure.generate import TransformersEngine
     from finetune.student import find
+    from finetune.train.sft import quiet
 
     sampling = sampling_of(args.preset, given)
     student = find(args.student)
@@ -618,9 +618,9 @@ def _endpoint(
     questions: "Sequence[Question]",
     given: Mapping[str, Any],
 ) -> "tuple[Engine, Sampling, str | None]":
-    from finetune import endpoint
-    from finetune.sampling import sampling_of
-    from harvest.config import DEFAULT_STORE, runs_folder
+    from finetune.measure import endpoint
+    from finetune.measure.sampling import sampling_of
+    from harvest.core.config import DEFAULT_STORE, runs_folder
 
     price = {"input": str(args.price[0]), "output": str(args.price[1])} if args.price else None
     settings = {"price_usd_per_mtok": price, "timeout_s": args.timeout_s, "max_concurrency": args.concurrency}

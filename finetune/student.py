@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harvest.errors import ConfigError
+from harvest.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ def find(name: str) -> Student:
             )
             raise ConfigError(f"{name}: a folder without config.json: no model{state}")
         return Student(name, name)
-    from harvest.models import MODELS
+    from harvest.local.models import MODELS
 
     names = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
     if name.casefold() in names:
-        from harvest.local import fetch
+        from harvest.local.server import fetch
 
         return Student(name, str(fetch(name)))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
@@ -170,7 +170,7 @@ def _convert_model(student: Student, to: Path) -> None:
 
 def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
     """`make`'s folder for this file's content; whole or not there, whoever else is making it."""
-    from harvest.local import cache_folder
+    from harvest.local.server import cache_folder
 
     place = cache_folder() / "converted" / _sha256(gguf).removeprefix("sha256:")[:16] / what
     if place.is_dir():

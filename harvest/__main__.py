@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harvest.errors import ConfigError, InputError, WinnowError
-from harvest.overrides import take_overrides
+from harvest.core.errors import ConfigError, InputError, WinnowError
+from harvest.core.settings import take_overrides
 
 if TYPE_CHECKING:
-    from harvest.config import RunConfig
-    from harvest.store import Store
+    from harvest.core.config import RunConfig
+    from harvest.store.store import Store
 
 INTERRUPTED = 130
 DEFAULT_RECIPE = "demo"
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> tuple["RunConfig", Path]:
-    from harvest.config import load, package_folder
+    from harvest.core.config import load, package_folder
 
     path = Path(args.config) if args.config else package_folder("recipes") / f"{DEFAULT_RECIPE}.toml"
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent
@@ -185,7 +185,7 @@ def _collect(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
         overrides = [*overrides, *_student(args.student)]
     config, base = _settings(args, overrides)
 
-    from harvest.session import collect
+    from harvest.commands.session import collect
 
     return collect(config, base, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
 
@@ -205,8 +205,8 @@ def _student(given: str) -> list[tuple[str, str]]:
 def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     config, base = _settings(args, overrides)
 
-    from harvest.errors import RunRefused, TeacherRefused
-    from harvest.start import doctor
+    from harvest.asking.start import doctor
+    from harvest.core.errors import RunRefused, TeacherRefused
 
     examined = doctor(config, base)
     said = [
@@ -239,8 +239,8 @@ def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
 
 
 def _report(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.report import markdown
-    from harvest.session import write_report
+    from harvest.commands.session import write_report
+    from harvest.report.figures import markdown
 
     name, url = _known_run(args)
     report = write_report(name, url)
@@ -249,7 +249,7 @@ def _report(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _export(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.session import write_export
+    from harvest.commands.session import write_export
 
     name, url = _known_run(args)
     named = ("layout", "format", "which", "reasoning", "reasoning_field", "marks", "columns", "shard_mb")
@@ -261,9 +261,9 @@ def _export(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.config import DEFAULT_STORE, runs_folder
-    from harvest.report import markdown
-    from harvest.session import import_answers
+    from harvest.commands.session import import_answers
+    from harvest.core.config import DEFAULT_STORE, runs_folder
+    from harvest.report.figures import markdown
 
     url = args.store
     if url is None and (runs_folder() / args.name / "config.json").is_file():
@@ -294,8 +294,8 @@ def _import(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.session import verify
-    from harvest.verify import in_words
+    from harvest.commands.session import verify
+    from harvest.judging.stored import in_words
 
     name, url = _known_run(args)
     said = verify(name, url, again=args.again, unsafe_code=args.unsafe_code)
@@ -304,8 +304,8 @@ def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _select(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
-    from harvest.selecting import in_words
-    from harvest.session import select
+    from harvest.commands.session import select
+    from harvest.selection.selecting import in_words
 
     name, url = _known_run(args)
     said = select(name, url, overrides, preset=args.preset, dry_run=args.dry_run)
@@ -316,7 +316,7 @@ def _select(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
 
 
 def _sandbox(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.attacks import corpus, run_all
+    from harvest.commands.attacks import corpus, run_all
     from harvest.sandbox import isolation
 
     where = str(isolation())
@@ -338,7 +338,7 @@ def _sandbox(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _why(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
-    from harvest.why import story_json, tell
+    from harvest.report.question_story import story_json, tell
 
     name, url = _known_run(args)
     with _reading(url) as store:
@@ -355,14 +355,14 @@ def _why(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 
 def _reading(url: str) -> "Store":
-    from harvest.store import Store
+    from harvest.store.store import Store
 
     return Store.open(url, write=False)
 
 
 def _known_run(args: argparse.Namespace) -> tuple[str, str]:
     """(name, store URL) of RUN, a name or a folder; --store first, then its config.json, then the default."""
-    from harvest.config import DEFAULT_STORE, runs_folder
+    from harvest.core.config import DEFAULT_STORE, runs_folder
 
     given = Path(args.name)
     folder = given if (given / "config.json").is_file() else runs_folder() / args.name

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import PRICE, Endpoint, Script
 from hypothesis import HealthCheck, settings
+from scripted_endpoint import PRICE, Endpoint, Script
 
 # Before torch is imported: as many workers run as there are cores, and threads that wait for each other take them away.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

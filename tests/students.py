@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harvest.errors import WinnowError
+from harvest.core.errors import WinnowError
 
 SMOL = "SmolLM2-135M-Instruct"
 

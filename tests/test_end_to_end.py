@@ -18,9 +18,9 @@ import openai
 import pytest
 from conftest import ROOT
 
-from harvest.errors import StoreUnusable
-from harvest.local import LocalServer, fetch
-from harvest.store import Store
+from harvest.core.errors import StoreUnusable
+from harvest.local.server import LocalServer, fetch
+from harvest.store.store import Store
 
 TEACHER = "Qwen2.5-Coder-0.5B-Instruct"
 RUN = """

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from harvest.trace import Outcome, Question, Verdict
+from harvest.core.nouns import Outcome, Question, Verdict
 
 Work = Mapping[str, Any]
 """JSON values that a worker process needs to finish a judgement; see `Check.work`."""

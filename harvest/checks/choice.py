@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from harvest.checks.answer import Stated, conditional, find_stated, unwrapped
 from harvest.checks.check import Finding, Work, plain_words, shown
-from harvest.checks.form import signed_words
-from harvest.checks.maths import equal_at_sight
-from harvest.checks.numbers import parse_number
-from harvest.trace import Outcome, Question
+from harvest.checks.maths.answer_form import signed_words
+from harvest.checks.maths.maths import equal_at_sight
+from harvest.checks.maths.quantities import parse_number
+from harvest.core.nouns import Outcome, Question
 
 MOST_VALUE = 60
 """Longer words are no value."""

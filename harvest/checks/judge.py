@@ -23,11 +23,11 @@ from types import TracebackType
 from typing import Self
 
 from harvest.checks.check import Check, Finding, Work, verdict
-from harvest.checks.code import Code
 from harvest.checks.majority import Majority, agreeing, judge_together, judged_together, said_by
+from harvest.checks.programs import Code
 from harvest.checks.table import CHECKS
+from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.sandbox import isolation
-from harvest.trace import Outcome, Question, Verdict
 
 PREPARE_S = 120.0
 """How long a worker may take to start and import; a busy machine needs seconds."""

@@ -15,14 +15,14 @@ from functools import partial
 from harvest.checks.answer import find_stated
 from harvest.checks.check import Finding, Work, hedges, plain_words, shown, told_last
 from harvest.checks.choice import chosen, options
-from harvest.checks.conclusion import stated_value
-from harvest.checks.form import is_words
-from harvest.checks.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
-from harvest.checks.notation import squeezed
-from harvest.checks.numbers import parse_number, same_number
-from harvest.checks.same import Algebra
+from harvest.checks.maths.answer_form import is_words
+from harvest.checks.maths.conclusion import stated_value
+from harvest.checks.maths.equality import Algebra
+from harvest.checks.maths.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
+from harvest.checks.maths.notation import squeezed
+from harvest.checks.maths.quantities import parse_number, same_number
 from harvest.checks.text import truth_said
-from harvest.trace import Outcome, Question, Verdict
+from harvest.core.nouns import Outcome, Question, Verdict
 
 MOST_COMPARED_CHARACTERS = 1000
 """A longer stated answer agrees with no other: what a question's answers state is held together in memory."""
@@ -50,7 +50,7 @@ class Majority:
 
     def work(self, work: Work) -> Finding:
         """Whether two values are equal: right or wrong."""
-        from harvest.checks import symbolic
+        from harvest.checks.maths import symbolic
 
         one, other, question = str(work["one"]), str(work["other"]), str(work["question"])
         try:

@@ -7,8 +7,8 @@ import re
 
 from harvest.checks.answer import after_thinking, find_stated, last_line
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, shown
-from harvest.checks.numbers import parse_number
-from harvest.trace import Outcome, Question
+from harvest.checks.maths.quantities import parse_number
+from harvest.core.nouns import Outcome, Question
 
 _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNORECASE)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from harvest.checks.check import Check, plain_words
 from harvest.checks.choice import Choice, lettered, options
-from harvest.checks.code import Code
-from harvest.checks.form import is_words
 from harvest.checks.majority import Majority
-from harvest.checks.maths import Maths
-from harvest.checks.numbers import parse_number
+from harvest.checks.maths.answer_form import is_words
+from harvest.checks.maths.maths import Maths
+from harvest.checks.maths.quantities import parse_number
+from harvest.checks.programs import Code
 from harvest.checks.reasoning_gym import ReasoningGym
 from harvest.checks.text import Text
 

@@ -4,7 +4,7 @@ import re
 
 from harvest.checks.answer import find_stated
 from harvest.checks.check import MOST_CHARACTERS, Finding, Work, hedges, plain_words, shown, told_last
-from harvest.trace import Outcome, Question
+from harvest.core.nouns import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
 _SAYS = re.compile(

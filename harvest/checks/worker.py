@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from harvest.checks.check import Finding
 from harvest.checks.table import CHECKS
-from harvest.trace import Outcome
+from harvest.core.nouns import Outcome
 
 _PR_SET_PDEATHSIG = 1
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from harvest.config import Filters
+from harvest.core.config import Filters
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading, plain
 from harvest.filters.words import ENGLISH_ELSEWHERE, NAMES, WORDS

@@ -10,7 +10,7 @@ from itertools import islice
 
 from harvest.checks.boxes import find_boxes
 from harvest.checks.check import plain_words
-from harvest.checks.numbers import parse_number
+from harvest.checks.maths.quantities import parse_number
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading
 

@@ -1,6 +1,6 @@
 """Chains that are absent, or of a length that is not wanted. Off unless set: a matter of taste, and no fault."""
 
-from harvest.config import Filters
+from harvest.core.config import Filters
 from harvest.filters.reading import Reading
 
 CHARACTERS_A_TOKEN = 3.8

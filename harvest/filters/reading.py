@@ -3,8 +3,8 @@
 import re
 from functools import cached_property
 
+from harvest.core.nouns import Candidate
 from harvest.filters.phrases import bare
-from harvest.trace import Candidate
 
 FENCE = re.compile(r"^[ \t]*+(```++|~~~++)[^\n]*+\n(?:.*?)(?:^[ \t]*+\1[`~]*+[ \t]*+$|\Z)", re.DOTALL | re.MULTILINE)
 _STRAIGHT = tuple(zip("‘’‛“”„‟«»", "'''" + 6 * '"', strict=True))

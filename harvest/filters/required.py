@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harvest.config import Checks, Filters, Rewrite
+from harvest.core.config import Checks, Filters, Rewrite
+from harvest.core.nouns import Candidate, Outcome, Verdict
 from harvest.filters.reading import Reading
+from harvest.filters.rewrite import VERSION as REWRITES
+from harvest.filters.rewrite import rewritten
 from harvest.filters.table import FILTERS
-from harvest.rewrite import VERSION as REWRITES
-from harvest.rewrite import rewritten
-from harvest.trace import Candidate, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harvest.config import Filters
+from harvest.core.config import Filters
+from harvest.core.nouns import Candidate
 from harvest.filters.form import form
 from harvest.filters.language import language
 from harvest.filters.leak import leaked_gold
@@ -12,7 +13,6 @@ from harvest.filters.loops import repetition
 from harvest.filters.meta import meta
 from harvest.filters.reading import Reading
 from harvest.filters.refusing import refusal
-from harvest.trace import Candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from harvest.errors import SandboxUnavailable
+from harvest.core.errors import SandboxUnavailable
 from harvest.sandbox.group import Group
 from harvest.sandbox.layout import Layout, NoLayout, interpreters, layout_of
 from harvest.sandbox.seccomp import machine, program_filter

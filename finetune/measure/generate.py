@@ -1,0 +1,203 @@
+"""Answers from local weights, in batches, by transformers' models with a loop of our own.
+
+`generate()` keeps a whole batch until its last row has ended, and draws a batch's samples from one stream of
+random numbers. Here rows that have ended leave, and each answer has its own stream, so that it does not depend
+on which questions were asked beside it.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import DynamicCache
+
+from finetune.measure.evaluate import Asked, Generated
+from finetune.measure.sampling import Sampling
+from finetune.rows.render import end_token, prompt_ids
+from finetune.student import Student, identity, load_model, load_tokenizer
+from harvest.core.errors import InputError
+from harvest.core.nouns import content_hash
+
+MOST_ROWS = {"cpu": 64, "cuda": 256}
+"""Of one batch, where memory allows. On a CPU more rows are no faster."""
+CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
+"""Of the free memory that the key-value cache of one batch may come to fill: a CPU's memory is others' too."""
+SHRINK_AT = 0.75
+"""Ended rows leave once less than this share of the batch goes on: moving the cache costs as much as a step."""
+HAND_OVER_S = 5.0
+"""How often ended answers are handed over while the batch goes on: what a kill may lose."""
+
+
+class TransformersEngine:
+    """A student on this machine. float32 on a CPU, bfloat16 on a GPU, said in `about`."""
+
+    def __init__(self, student: Student, batch_rows: int | None = None) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        self.tokenizer = load_tokenizer(student)
+        self.network = load_model(student, dtype).to(self.device).eval()
+        self.model = student.name
+        self.about: Mapping[str, Any] = {
+            "weights": identity(student),
+            "tokenizer": content_hash([self.tokenizer.chat_template, self.tokenizer.get_vocab()]),
+            "engine": f"transformers {transformers.__version__}",
+            "precision": str(dtype).removeprefix("torch."),
+            "device": self.device,
+            "attention": str(self.network.config._attn_implementation),
+        }
+        told = self.network.generation_config.eos_token_id
+        self.ends = {end_token(self.tokenizer), *([told] if isinstance(told, int) else told or [])}
+        self.config = self.network.config.get_text_config()
+        self.batch_rows = batch_rows
+        self.most_rows = 0
+        """Of the batches so far."""
+
+    @property
+    def beside(self) -> Mapping[str, Any]:
+        name = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
+        return {"torch": torch.__version__, "hardware": name, "batch_rows": self.most_rows}
+
+    def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
+        """Longest prompts first, so that a batch that is too large shows at once; it is halved then."""
+        waiting = [(prompt_ids(a.messages, self.tokenizer), a) for a in asked]
+        waiting.sort(key=lambda p: (-len(p[0]), p[1].question.id, p[1].sample))
+        self._check(waiting, sampling)
+        most = self.batch_rows or MOST_ROWS[self.device]
+        while waiting:
+            fit = self.batch_rows or self._fitting(len(waiting[0][0]) + sampling.max_tokens)
+            batch = waiting[: max(1, min(most, fit))]
+            self.most_rows = max(self.most_rows, len(batch))
+            left = {(a.question.id, a.sample) for _, a in batch}
+            try:
+                for ended in self._batch(batch, sampling):
+                    left -= {(a.question.id, a.sample) for a, _ in ended}
+                    yield ended
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise InputError(
+                        f"question {batch[0][1].question.id}: {len(batch[0][0])} tokens and --max-tokens"
+                        f" {sampling.max_tokens} do not fit into the {self.device}'s memory: lower --max-tokens"
+                    ) from None
+                most = len(batch) // 2
+            if left and self.device == "cuda":
+                torch.cuda.empty_cache()
+            waiting = [p for p in batch if (p[1].question.id, p[1].sample) in left] + waiting[len(batch) :]
+
+    def _check(self, prompts: Sequence[tuple[list[int], Asked]], sampling: Sampling) -> None:
+        limit = getattr(self.config, "max_position_embeddings", None)
+        if prompts and limit and len(prompts[0][0]) + sampling.max_tokens > limit:
+            raise InputError(
+                f"question {prompts[0][1].question.id}: its prompt of {len(prompts[0][0])} tokens and --max-tokens "
+                f"{sampling.max_tokens} are over the student's {limit}: lower --max-tokens"
+            )
+
+    def _fitting(self, tokens: int) -> int:
+        """Rows of so many tokens each whose cache fits into memory."""
+        c = self.config
+        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+        size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        of_token = 2 * c.num_hidden_layers * heads * size * self.network.dtype.itemsize
+        free = torch.cuda.mem_get_info()[0] if self.device == "cuda" else _free_memory()
+        return int(CACHE_SHARE[self.device] * free / (tokens * of_token))
+
+    @torch.inference_mode()
+    def _batch(
+        self, batch: Sequence[tuple[list[int], Asked]], sampling: Sampling
+    ) -> Iterator[list[tuple[Asked, Generated]]]:
+        """Every row once, those that have ended every few seconds."""
+        width = max(len(ids) for ids, _ in batch)
+        pad = min(self.ends)
+        ids = torch.tensor([[pad] * (width - len(i)) + i for i, _ in batch], device=self.device)
+        mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i, _ in batch], device=self.device)
+        position = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.network.config)
+        streams = [_stream(sampling.seed, a) for _, a in batch]
+        written: list[list[int]] = [[] for _ in batch]
+        rows = list(range(len(batch)))  # rows[i] is the batch's row in place i of what is computed
+        going, ended, told = set(rows), list[int](), time.monotonic()
+        while going:
+            out = self.network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                logits_to_keep=1,
+            )
+            drawn = draw(out.logits[:, -1].float(), sampling, [streams[r] for r in rows])
+            for r, token in zip(rows, drawn.tolist(), strict=True):
+                if r in going:
+                    written[r].append(token)
+                    if token in self.ends or len(written[r]) == sampling.max_tokens:
+                        going.discard(r)
+                        ended.append(r)
+            if ended and (not going or time.monotonic() - told > HAND_OVER_S):
+                yield [(batch[r][1], self._generated(written[r])) for r in ended]
+                ended, told = [], time.monotonic()
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            position = position[:, -1:] + 1
+            ids = drawn[:, None]
+            if going and len(going) < SHRINK_AT * len(rows):
+                kept = torch.tensor([i for i, r in enumerate(rows) if r in going], device=self.device)
+                cache.batch_select_indices(kept)
+                mask, position, ids = mask[kept], position[kept], ids[kept]
+                rows = [r for r in rows if r in going]
+
+    def _generated(self, tokens: list[int]) -> Generated:
+        ended = tokens[-1] in self.ends
+        text = self.tokenizer.decode(
+            tokens[:-1] if ended else tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return Generated(text, ended, len(tokens))
+
+
+def _free_memory() -> int:
+    """Bytes that a program may take without pushing others out; 4 GiB where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return 4 << 30
+    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return found[0] * 1024 if found else 4 << 30
+
+
+def _stream(seed: int, asked: Asked) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{asked.question.id}/{asked.sample}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Generator]) -> torch.Tensor:
+    """One token a row: [R, V] → [R]. Greedy at temperature 0, else by each row's own number in [0, 1)."""
+    if not sampling.temperature:
+        return logits.argmax(-1)
+    at = torch.tensor([torch.rand(1, generator=s, dtype=torch.float64).item() for s in streams], device=logits.device)
+    scaled = logits.double() / sampling.temperature
+    if sampling.top_k is None and sampling.top_p is None and not sampling.min_p:
+        return _at(scaled.softmax(-1), at)
+    share, tokens = kept_shares(scaled, sampling)
+    return tokens.gather(1, _at(share, at)[:, None])[:, 0]
+
+
+def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """(what the filters leave of each token's share, the tokens), likeliest first: [R, V] → [R, K] twice.
+
+    top_k, then top_p over what that left, then min_p, as transformers and vLLM order them.
+    """
+    most = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
+    kept, tokens = logits.topk(most, dim=-1)
+    share = kept.softmax(-1)
+    if sampling.top_p is not None:
+        share = share.where(share.cumsum(-1) - share < sampling.top_p, 0.0)
+    if sampling.min_p:
+        share = share.where(share >= sampling.min_p * share[:, :1], 0.0)
+    return share, tokens
+
+
+def _at(share: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """The place in each row where its running sum passes that part of the whole."""
+    upto = share.cumsum(-1)
+    below = torch.nextafter(upto[:, -1:], torch.zeros_like(upto[:, -1:]))
+    return torch.searchsorted(upto, (at[:, None] * upto[:, -1:]).minimum(below), right=True)[:, 0]

@@ -1,0 +1,60 @@
+"""How a student's answers are drawn, and the settings that others publish theirs with."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harvest.core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 is greedy; the filters are off where they are None. Sample n of a question is its own draw."""
+
+    max_tokens: int = 1024
+    temperature: float | None = 0.0
+    """None: an endpoint's own."""
+    samples: int = 1
+    seed: int = 0
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that bears on one answer: part of an evaluation's key."""
+        return {k: v for k, v in asdict(self).items() if k != "samples"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Settings as somebody published them, and where."""
+
+    settings: Mapping[str, Any]
+    source: str
+
+
+PRESETS = {
+    "greedy": Preset({"temperature": 0.0}, "one answer a question, the same each time; thinking models may loop"),
+    "deepseek-r1": Preset(
+        {"temperature": 0.6, "top_p": 0.95, "max_tokens": 32768},
+        "as DeepSeek-R1's README says it was evaluated, with 64 samples a question; OpenR1's evaluations have it too",
+    ),
+    "qwen3-thinking": Preset(
+        {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.0, "max_tokens": 32768},
+        "Qwen3's model cards, best practices for thinking mode, and its generation_config.json",
+    ),
+}
+
+
+def sampling_of(preset: str | None, given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Sampling:
+    """`given` (None: not given) over the preset over `base`. Raises InputError where samples would all be the same."""
+    named = {k: v for k, v in given.items() if v is not None}
+    settings = {**(base or {}), **(PRESETS[preset].settings if preset else {}), **named}
+    found = Sampling(**settings)
+    if found.samples > 1 and found.temperature == 0:
+        raise InputError(
+            f"--samples {found.samples}: at temperature 0 they would all be the same answer: give --temperature, or"
+            f" --preset {' or '.join(p for p in PRESETS if p != 'greedy')}"
+        )
+    return found

@@ -1,0 +1,171 @@
+"""A row of somebody's dataset → one conversation, checked. Nothing is mended: what cannot be trained is a RowFault."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from finetune.rows.faults import RowFault
+from finetune.rows.render import CHAIN_FIELDS, LAYOUTS, Layout, turn
+from harvest.core.nouns import Message
+
+Row = Mapping[str, Any]
+SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant"}
+"""What ShareGPT and its kin call who speaks."""
+
+
+def conversation(row: Row, layout: Layout) -> list[Message]:
+    """The messages of a row of a known layout. A chain that stands in a field of its own is put before its answer.
+
+    Raises RowFault with what is wrong.
+    """
+    messages = [_message(k, m, layout) for k, m in enumerate(_given(row))]
+    _check_roles([m["role"] for m in messages])
+    messages[-1] = _cut_as_it_was_written(row, messages[-1], layout)
+    for k, m in enumerate(messages):
+        if not m["content"].strip() and m["role"] != "system":
+            raise RowFault("empty", f"message {k} ({m['role']}) is empty")
+        if m["role"] == "assistant":
+            try:
+                turn(m["content"], layout)
+            except RowFault as e:
+                raise RowFault(e.kind, f"message {k} (assistant): {e}") from None
+    reasoning = row.get("reasoning")
+    if isinstance(reasoning, str) and reasoning.strip() not in messages[-1]["content"]:
+        raise RowFault(
+            "lost", "the chain is lost: the row's `reasoning` does not stand in the assistant's last message"
+        )
+    if row.get("finish_reason") in ("length", "max_tokens"):
+        raise RowFault("cut", "its answer was cut short (finish_reason is length)")
+    return messages
+
+
+def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
+    """The last answer in the recipe's marks, where the row's own columns say what is chain and what is answer: text
+    that quotes marks would be cut in the wrong place by reading."""
+    reasoning, answer = row.get("reasoning"), row.get("answer")
+    if not isinstance(reasoning, str) or not isinstance(answer, str):
+        return last
+    written = any(known.write(reasoning, answer) == last["content"] for known in LAYOUTS.values())
+    return {**last, "content": layout.write(reasoning, answer)} if written else last
+
+
+def has_chain(messages: Sequence[Message], layout: Layout) -> bool:
+    """Whether the last answer has a chain, in the recipe's marks or known ones."""
+    return any(known.read(messages[-1]["content"]) for known in _in_order(messages[-1]["content"], layout))
+
+
+def _in_order(content: str, layout: Layout) -> list[Layout]:
+    return [k for k in (layout, *LAYOUTS.values()) if k.open.strip() and content.lstrip().startswith(k.open.strip())]
+
+
+# ---- layouts of rows
+
+
+def _given(row: Row) -> Sequence[Any]:
+    """The messages of a row as it has them. Raises RowFault."""
+    for fields, read in _ROWS:
+        if all(row.get(f) is not None for f in fields):
+            given = read(row)
+            if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+                raise RowFault("layout", f"`{fields[0]}` is no list of messages, or an empty one")
+            return given
+    raise RowFault(
+        "layout", f"has neither `messages` nor `prompt` and `completion` (it has {', '.join(row) or 'nothing'})"
+    )
+
+
+def _sharegpt(row: Row) -> Sequence[Any]:
+    """`conversations` of from and value (ShareGPT, Sky-T1) or of role and content; `system` apart."""
+    given = row["conversations"]
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return []
+    turns = [_spoken(m) if isinstance(m, Mapping) and "from" in m else m for m in given]
+    system = row.get("system")
+    return [*([{"role": "system", "content": system}] if system and isinstance(system, str) else []), *turns]
+
+
+def _spoken(message: Row) -> Row:
+    who = message["from"]
+    rest = {k: v for k, v in message.items() if k not in ("from", "value")}
+    return {**rest, "role": SPEAKERS.get(who, who) if isinstance(who, str) else who, "content": message.get("value")}
+
+
+def _prompt_completion(row: Row) -> Sequence[Any]:
+    return [*_as_messages(row["prompt"], "user"), *_as_messages(row["completion"], "assistant")]
+
+
+def _alpaca(row: Row) -> Sequence[Any]:
+    """`instruction`, `input`, `output`, and LLaMA-Factory's `system` and `history` of pairs."""
+    parts = [row["instruction"], row.get("input")]
+    asked = "\n".join(p for p in parts if isinstance(p, str) and p) if isinstance(parts[0], str) else parts[0]
+    turns: list[Any] = []
+    if isinstance(row.get("system"), str) and row["system"]:
+        turns.append({"role": "system", "content": row["system"]})
+    for pair in row.get("history") or []:
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise RowFault("layout", "`history` is no list of pairs of instruction and answer")
+        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return [*turns, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
+
+
+def _columns(row: Row) -> Sequence[Any]:
+    """`question`, `reasoning` and `answer`, as datasets of chains often have them; `system` too."""
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    answer = {"role": "assistant", "content": row["answer"], CHAIN_FIELDS[0]: row["reasoning"]}
+    return [*system, {"role": "user", "content": row["question"]}, answer]
+
+
+_ROWS: tuple[tuple[tuple[str, ...], Callable[[Row], Sequence[Any]]], ...] = (
+    (("messages",), lambda row: row["messages"]),
+    (("conversations",), _sharegpt),
+    (("prompt", "completion"), _prompt_completion),
+    (("instruction", "output"), _alpaca),
+    (("question", "reasoning", "answer"), _columns),
+)
+"""A layout is known by its fields, and is one function."""
+
+
+def _as_messages(value: Any, role: str) -> Sequence[Any]:
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    if isinstance(value, Sequence):
+        return value
+    raise RowFault("layout", f"`{'prompt' if role == 'user' else 'completion'}` is neither text nor a list of messages")
+
+
+# ---- one message
+
+
+def _message(k: int, value: Any, layout: Layout) -> Message:
+    if not isinstance(value, Mapping):
+        raise RowFault("layout", f"message {k} is no table of role and content")
+    role, content = value.get("role"), value.get("content")
+    if role not in ("system", "user", "assistant"):
+        raise RowFault("roles", f"message {k}: role {role!r} is none of system, user, assistant")
+    if content is None:
+        raise RowFault("content", f"message {k} ({role}): content is null")
+    if not isinstance(content, str):
+        raise RowFault("content", f"message {k} ({role}): content is {type(content).__name__}, not text")
+    if value.get("tool_calls"):
+        raise RowFault("tools", f"message {k} ({role}): tool calls cannot be trained yet")
+    chain = next((value[f] for f in CHAIN_FIELDS if isinstance(value.get(f), str) and value[f].strip()), None)
+    if chain is not None and role == "assistant":
+        if not content.strip():
+            raise RowFault("answer", f"message {k} (assistant): no answer after the chain")
+        content = layout.write(chain, content)
+    if lone := re.search("[\ud800-\udfff]", content):
+        raise RowFault("characters", f"message {k} ({role}): half a character ({lone.group()!r}, a lone surrogate)")
+    return {"role": role, "content": content}
+
+
+def _check_roles(roles: Sequence[str]) -> None:
+    if "assistant" not in roles:
+        raise RowFault("nothing", "no assistant turn: nothing would be trained")
+    turns = roles[1:] if roles[0] == "system" else roles
+    for k, role in enumerate(turns):
+        if role != ("user", "assistant")[k % 2]:
+            raise RowFault(
+                "roles", f"wrong order of roles: {', '.join(roles)}; they go (system,) user, assistant, user, …"
+            )
+    if roles[-1] != "assistant":
+        raise RowFault("nothing", "does not end with an assistant's turn")

@@ -1,0 +1,316 @@
+"""Exports, runs and other people's datasets → rows, each checked, and the examples made of them.
+
+All faults of a dataset at once, each with its row (counted from 0) and what is wrong with it. Nothing is
+mended: a row that cannot be trained as it is stops the training before its first step.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.progress import Counted
+from finetune.recipe import Recipe
+from finetune.rows.conversation import conversation
+from finetune.rows.faults import Findings, RowFault
+from finetune.rows.render import Example, Tokenizer, render
+from harvest.core.config import runs_folder
+from harvest.core.errors import DatasetError, TooLong
+from harvest.core.nouns import Message
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The rows that will be trained. `rows[i]` is the dataset's row of `examples[i]`, counted from 0."""
+
+    examples: tuple[Example, ...]
+    rows: tuple[int, ...]
+    dropped: tuple[str, ...]
+    """One line for each row left out because it is too long."""
+    notes: tuple[str, ...] = ()
+    """What is to be told of the set as a whole: fewer rows mixed in than were asked for."""
+
+    @property
+    def digest(self) -> str:
+        """What is trained, as a checksum: every id and every bit of the mask, in order."""
+        h = hashlib.sha256()
+        for e in self.examples:
+            h.update(len(e).to_bytes(8, "little") + e.ids.tobytes() + e.mask.tobytes())
+        return f"sha256:{h.hexdigest()}"
+
+    def refuse_none(self, source: str) -> None:
+        """Raises DatasetError where there is no row to train."""
+        if not self.examples:
+            why = f"all {len(self.dropped)} rows are longer than render.max_tokens" if self.dropped else "no rows"
+            raise DatasetError(f"{source}: nothing to train: {why}")
+
+    def summary(self) -> dict[str, Any]:
+        """Counts: rows, tokens in all, trained, and of a row (mean, median, 95%, most)."""
+        lengths = sorted(map(len, self.examples))
+        at = [lengths[min(len(lengths) - 1, int(len(lengths) * q))] if lengths else None for q in (0.5, 0.95, 1)]
+        return {
+            "rows": len(lengths),
+            "dropped": len(self.dropped),
+            "tokens": sum(lengths),
+            "trained_tokens": sum(e.trained_tokens for e in self.examples),
+            "row_tokens": {
+                "mean": round(sum(lengths) / len(lengths), 1) if lengths else None,
+                "p50": at[0],
+                "p95": at[1],
+                "max": at[2],
+            },
+        }
+
+
+Look = Callable[[int, str, Mapping[str, Any], list[Message], Example], None]
+"""Is shown each row that can be trained: its number, where it stands, as it is, as messages, rendered."""
+
+
+def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
+    """Every row of the recipe's data, checked and rendered.
+
+    Raises DatasetError with a line for each fault (the first 20, then a count), and where nothing is left.
+    """
+    findings = Findings()
+    made = survey(recipe, tokenizer, findings)
+    findings.stop(recipe.data)
+    made.refuse_none(recipe.data)
+    return made
+
+
+def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look | None = None) -> Examples:
+    """The rows that can be trained, though there be none; the others go into `findings`."""
+    kept: list[Example] = []
+    rows: list[int] = []
+    dropped: list[str] = []
+    notes: list[str] = []
+    counted = Counted("rows")
+    for row, where, value in recipe_rows(recipe, notes.append):
+        counted.step(row + 1)
+        try:
+            messages, example = _example(value, recipe, tokenizer)
+        except TooLong as e:
+            if recipe.render.too_long == "refuse":
+                findings.add("too long", row, where, str(e))
+            else:
+                findings.add("left out", row, where, str(e))
+                dropped.append(f"{where}: {e}")
+            continue
+        except RowFault as e:
+            findings.add(e.kind, row, where, e.reason)
+            continue
+        if look is not None and not isinstance(value, BadRow):
+            look(row, where, value, messages, example)
+        kept.append(example)
+        rows.append(row)
+    return Examples(tuple(kept), tuple(rows), tuple(dropped), tuple(notes))
+
+
+def some_examples(
+    recipe: Recipe, tokenizer: Tokenizer, first: int, count: int
+) -> Iterator[tuple[str, "Example | RowFault | TooLong"]]:
+    """(where it stands, the example or why it is none) of so many rows from `first` on, fewer at the end.
+
+    Raises DatasetError where there is no such row.
+    """
+    last = -1
+    for last, where, value in recipe_rows(recipe):
+        if first <= last < first + count:
+            try:
+                yield where, _example(value, recipe, tokenizer)[1]
+            except (RowFault, TooLong) as e:
+                yield where, e
+        elif last >= first + count:
+            return
+    if last < first:
+        raise DatasetError(f"{recipe.data}: no row {first}: rows are counted from 0 and the last is {last}")
+
+
+def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
+    """One row, by its place. Raises DatasetError, TooLong."""
+    last = -1
+    for last, where, value in recipe_rows(recipe):
+        if last == row:
+            try:
+                return _example(value, recipe, tokenizer)[1]
+            except DatasetError as e:
+                raise DatasetError(f"{recipe.data}: {where}: {e}") from None
+    raise DatasetError(f"{recipe.data}: no row {row}: rows are counted from 0 and the last is {last}")
+
+
+def _example(
+    value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer
+) -> tuple[list[Message], Example]:
+    if isinstance(value, BadRow):
+        raise value
+    layout = recipe.render.layout(tokenizer)
+    messages = conversation(value, layout)
+    return messages, render(messages, tokenizer, recipe.render.max_tokens, layout)
+
+
+class BadRow(RowFault):
+    """A row that could not even be read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("unreadable", reason)
+
+
+# ---- a name → rows
+
+
+def recipe_rows(
+    recipe: Recipe, note: Callable[[str], None] | None = None
+) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
+    """`read_rows` of the recipe's data, and after it what is mixed in, numbered on; the trainer shuffles them.
+
+    `note` is told where there are fewer rows to mix in than were asked for.
+
+    Raises DatasetError where there is no such dataset.
+    """
+    row = -1
+    for row, where, value in read_rows(recipe.data):
+        yield row, where, value
+    rows = row + 1
+    for mixed in recipe.mix:
+        there = sum(1 for _ in read_rows(mixed.data))
+        draw = random.Random(f"{recipe.train.seed}/{mixed.data}")
+        wanted = round(rows * mixed.per_row)
+        if there < wanted and note is not None:
+            share = f"per_row = {mixed.per_row:g} of {rows:,} rows"
+            note(f"mix: {mixed.data} has {there:,} rows, {wanted:,} were asked for ({share}): all of it is taken, once")
+        chosen = set(draw.sample(range(there), min(there, wanted)))
+        for n, where, value in read_rows(mixed.data):
+            if n in chosen:
+                row += 1
+                yield row, f"row {row}, which is {where} of {mixed.data}", value
+
+
+def read_rows(data: str) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
+    """(row, "row 8 (train.jsonl line 9)", value) of every row of a run, an export, a file or a hub's dataset.
+
+    Raises DatasetError where there is no such thing.
+    """
+    for row, (where, value) in enumerate(_rows(data)):
+        yield row, f"row {row} ({where})" if where else f"row {row}", value
+
+
+def _rows(data: str) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
+    path = Path(data)
+    if not path.exists() and (runs_folder() / data).is_dir():
+        path = runs_folder() / data
+    if path.is_dir():
+        for file in _files(path):
+            yield from _file_rows(file)
+    elif path.is_file():
+        yield from _file_rows(path)
+    elif data.count("/") == 1 and not data.startswith((".", "/")):
+        yield from (("", row) for row in _hub_rows(data))
+    else:
+        raise DatasetError(f"{data}: no such file, folder or run")
+
+
+def run_folder(data: str) -> Path | None:
+    """The run that `data` is or lies in, else None."""
+    path = Path(data)
+    for folder in (path, runs_folder() / data, path.parent, path.parent.parent):
+        if (folder / "config.json").is_file() and "questions" in _json_object(folder / "config.json"):
+            return folder
+    return None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _files(folder: Path) -> list[Path]:
+    if run_folder(str(folder)) == folder:
+        export = folder / "dataset"
+        if not export.is_dir():
+            raise DatasetError(f"{folder}: this run has no export yet: python -m harvest export {folder.name}")
+        folder = export
+    found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    train = [p for p in found if p.name.startswith("train")]
+    if not train and len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise DatasetError(f"{folder}: no train.jsonl or train*.parquet, nor one single data file (there are: {names})")
+    return train or found
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
+    readers: Mapping[str, Callable[[Path], Iterable[Any]]] = {".parquet": _parquet_rows, ".json": _json_rows}
+    reader = readers.get(path.suffix)
+    if reader is None:
+        yield from _jsonl_rows(path)
+        return
+    for value in reader(path):
+        yield path.name, value if isinstance(value, Mapping) else BadRow("is no JSON object")
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
+    try:
+        with path.open("rb") as lines:
+            for n, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path.name} line {n}", _json_row(line)
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _json_row(line: bytes) -> "Mapping[str, Any] | BadRow":
+    torn = "" if line.endswith(b"\n") else ": the line is torn, its end was never written"
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as e:
+        return BadRow(f"is no UTF-8 (byte {e.start})")
+    except json.JSONDecodeError as e:
+        return BadRow(f"is no JSON{torn or f': {e.msg} at column {e.colno}'}")
+    except ValueError as e:  # a number of thousands of digits
+        return BadRow(f"cannot be read: {e}")
+    except RecursionError:
+        return BadRow("is nested too deeply")
+    return value if isinstance(value, Mapping) else BadRow("is no JSON object")
+
+
+def _json_rows(path: Path) -> Iterable[Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
+    except ValueError as e:
+        raise DatasetError(f"{path}: not JSON: {e}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: is nested too deeply") from None
+    if not isinstance(value, list):
+        raise DatasetError(f"{path}: no list of rows")
+    return value
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(1024):
+                yield from batch.to_pylist()
+    except (ArrowException, OSError, ValueError) as e:
+        raise DatasetError(f"{path}: not Parquet, or damaged: {str(e).strip().splitlines()[0]}") from None
+
+
+def _hub_rows(name: str) -> Iterator[Any]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(name, split="train")
+    except (OSError, ValueError) as e:
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise DatasetError(f"{name}: neither here nor to be had from the hub: {reason}") from None
+    yield from rows

@@ -1,0 +1,140 @@
+"""What can be wrong with a row of a dataset: kinds, each with its remedy, and a list of rows that have them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from harvest.core.errors import DatasetError
+
+SHOWN = 20
+"""Rows of one kind that are kept by name; the others are counted."""
+NUMBER = re.compile(r"\d+")
+"""What tells near-equal reasons apart: a message's number, a count of tokens."""
+
+
+class Kind(NamedTuple):
+    """`title` follows a number of rows; `remedy` says what to do about them. A fault stops the training."""
+
+    title: str
+    remedy: str
+    is_fault: bool = True
+
+
+KINDS = {
+    "unreadable": Kind("cannot be read", "write the file again, one JSON object a line, in UTF-8"),
+    "layout": Kind(
+        "are of no known layout",
+        "give `messages`, `conversations`, `prompt` and `completion`, or `instruction` and `output`",
+    ),
+    "roles": Kind(
+        "have roles that cannot be trained",
+        "roles go (system,) user, assistant, user, …: join neighbours of one role, rename or leave out others",
+    ),
+    "nothing": Kind("have nothing to train", "let each end with an assistant's turn, or leave it out"),
+    "empty": Kind("have an empty message", "leave them out: an empty answer teaches to say nothing"),
+    "content": Kind("have a content that is no text", "write the content as one text"),
+    "tools": Kind("call tools", "leave them out: tool calls cannot be trained yet"),
+    "chain": Kind(
+        "have a chain without its end or its beginning",
+        "leave out what was cut short; where the server's template wrote the opening mark, put it in front",
+    ),
+    "answer": Kind("have a chain and no answer", "leave them out, or ask again with more tokens"),
+    "lost": Kind("have lost their chain", "put the row's `reasoning` before the answer, or export the run again"),
+    "cut": Kind("were cut short by the teacher's limit", "leave them out, or ask again with more tokens"),
+    "characters": Kind(
+        "hold characters that the student's tokenizer does not keep", "leave the characters out, or the row"
+    ),
+    "no chain": Kind(
+        "have no chain, though the student's template opens one",
+        "leave them out, or take a student whose template opens none",
+    ),
+    "too long": Kind("are longer than render.max_tokens", 'raise it, or leave them out with render.too_long = "drop"'),
+    "left out": Kind("are too long and left out", "raise render.max_tokens to keep them", is_fault=False),
+    "duplicate": Kind("are the same as an earlier row", "keep one of each", is_fault=False),
+    "overlap": Kind(
+        "ask a question of the evaluation", "leave them out, else the evaluation measures memory", is_fault=False
+    ),
+    "chainless": Kind(
+        "have no chain, though others have one", "leave them out, unless short answers are wanted", is_fault=False
+    ),
+    "quoted": Kind(
+        "hold the text of the student's special tokens",
+        "if a chat template was applied already, undo that: it is applied here, and the text is trained as text",
+        is_fault=False,
+    ),
+    "loop": Kind("end in a loop", "leave them out: they teach answers without end", is_fault=False),
+    "marks": Kind(
+        "begin in marks around a chain that are not known",
+        "name them in render.reasoning, or replace them by <think> and </think>",
+        is_fault=False,
+    ),
+    "rejected": Kind("failed a check", "export with --which accepted, unless that is the experiment", is_fault=False),
+}
+
+
+class RowFault(DatasetError, ValueError):
+    """A row that cannot be trained as it is: a key of KINDS, and what is wrong with this row."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Finding(NamedTuple):
+    """`row` is counted from 0, `where` is the row in words and with its file's line."""
+
+    row: int
+    where: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """Rows by what was found about them: of each kind the first twenty, and how many."""
+
+    of: dict[str, list[Finding]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, row: int, where: str, reason: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        first = self.of.setdefault(kind, [])
+        if len(first) < SHOWN:
+            first.append(Finding(row, where, reason))
+
+    @property
+    def faults(self) -> int:
+        """How many rows cannot be trained."""
+        return sum(n for kind, n in self.counts.items() if KINDS[kind].is_fault)
+
+    def kinds(self) -> Iterator[tuple[str, Kind, int, list[Finding]]]:
+        """(kind, its words, how many rows, the first of them), faults first, in the order of KINDS."""
+        for kind, words in sorted(KINDS.items(), key=lambda item: not item[1].is_fault):
+            if kind in self.counts:
+                yield kind, words, self.counts[kind], self.of[kind]
+
+    def stop(self, source: str) -> None:
+        """Raises DatasetError with a line for each fault and the rows that have it, the first twenty of a kind, and a
+        count of the others; no kind goes unnamed."""
+        if not self.faults:
+            return
+        alike: dict[tuple[str, str], list[Finding]] = {}
+        for kind, found in self.of.items():
+            for f in found if KINDS[kind].is_fault else ():
+                alike.setdefault((kind, NUMBER.sub("0", f.reason)), []).append(f)
+        groups = [(rows, kind) for (kind, _), rows in alike.items()]
+        one_each = [next(g for g in groups if g[1] == kind) for kind in dict.fromkeys(kind for _, kind in groups)]
+        others = sorted(g for g in groups if g not in one_each)
+        told = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
+        lines = [f"{source}: {_in_words(rows)}; {KINDS[kind].remedy}" for rows, kind in told]
+        more = self.faults - sum(len(rows) for rows, _ in told)
+        raise DatasetError("\n".join([*lines, *([f"and {more} more rows like these"] if more else [])]))
+
+
+def _in_words(rows: Sequence[Finding]) -> str:
+    first, *others = rows
+    more = f" (so {', '.join(f'row {f.row}' for f in others)})" if others else ""
+    return f"{first.where}: {first.reason}{more}"

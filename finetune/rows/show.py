@@ -1,0 +1,115 @@
+"""One training row as the model sees it: what is trained in colour, the rest grey, and the counts."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from finetune.recipe import Recipe
+from finetune.rows.dataset import one_example, some_examples
+from finetune.rows.faults import RowFault
+from finetune.rows.render import Example, Tokenizer
+from finetune.student import find, load_tokenizer
+from harvest.asking.run import write_whole
+from harvest.core.errors import InputError, TooLong
+
+STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
+"""Of the terminal, and the page's classes."""
+READ = "bright_black"
+OPEN, CLOSE = "⟦", "⟧"
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{about}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1rem; margin: 2rem 0 .5rem; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f4; padding: 1rem; border-radius: 6px; }}
+pre b {{ font-weight: normal; }} .read {{ color: #767676; }} .trained {{ color: #11632f; background: #e4f3e8; }}
+.end {{ color: #fff; background: #11632f; }} .fault p {{ color: #a11; }}
+@media (prefers-color-scheme: dark) {{
+body {{ background: #1b1b1b; color: #ddd; }} pre {{ background: #242424; }}
+.read {{ color: #999; }} .trained {{ color: #9fe0b3; background: #17341f; }} .fault p {{ color: #f88; }} }}
+</style></head><body>
+<h1>{about}</h1>
+<p><b class="trained">Green is trained</b>, <b class="end">dark</b> is the token that ends the turn,
+<b class="read">grey</b> is read only. At most {max_tokens:,} tokens a row.</p>
+{sections}
+</body></html>
+"""
+
+
+def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
+    """(what --json prints, the same to look at). Loads the tokenizer alone. Raises DatasetError, TooLong."""
+    tokenizer = load_tokenizer(find(recipe.student))
+    example = one_example(recipe, tokenizer, row)
+    return figures(example, tokenizer, row), coloured(example, tokenizer)
+
+
+def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
+    """The same of `count` rows from `first` on as one HTML file, which loads nothing; how many it has.
+
+    A row that cannot be trained is there with its fault. Raises DatasetError, InputError where `to` cannot be written.
+    """
+    tokenizer = load_tokenizer(find(recipe.student))
+    parts = [_section(where, found, tokenizer) for where, found in some_examples(recipe, tokenizer, first, count)]
+    about = html.escape(f"{recipe.data} for {recipe.student}")
+    page = PAGE.format(about=about, max_tokens=recipe.render.max_tokens, sections="\n".join(parts))
+    try:
+        write_whole(to, page)
+    except OSError as e:
+        raise InputError(f"{to}: cannot be written: {e.strerror}") from None
+    return len(parts)
+
+
+def _section(where: str, found: "Example | RowFault | TooLong", tokenizer: Tokenizer) -> str:
+    if not isinstance(found, Example):
+        return f'<section class="fault"><h2>{html.escape(where)}</h2><p>{html.escape(_safe(str(found)))}</p></section>'
+    text = coloured(found, tokenizer)
+    spans = sorted(text.spans)
+    body = "".join(f'<b class="{STYLES[str(s.style)]}">{html.escape(text.plain[s.start : s.end])}</b>' for s in spans)
+    counts = f"{len(found):,} tokens, {found.trained_tokens:,} of them trained"
+    return f"<section><h2>{html.escape(where)} · {counts}</h2><pre>{body}</pre></section>"
+
+
+def figures(example: Example, tokenizer: Tokenizer, row: int) -> dict[str, Any]:
+    trained = [i for i, m in zip(example.ids, example.mask, strict=True) if m]
+    return {
+        "row": row,
+        "tokens": len(example),
+        "trained_tokens": len(trained),
+        "text": _decode(tokenizer, list(example.ids)),
+        "trained_text": _decode(tokenizer, trained),
+    }
+
+
+def marked(text: Text) -> str:
+    """The same for where there are no colours: what is trained between two marks."""
+    parts = ((s.style, text.plain[s.start : s.end]) for s in sorted(text.spans))
+    joined = "".join(part if style == READ else f"{OPEN}{part}{CLOSE}" for style, part in parts if part)
+    return joined.replace(CLOSE + OPEN, "")  # the end token goes with its turn
+
+
+def coloured(example: Example, tokenizer: Tokenizer) -> Text:
+    """Runs of tokens by the mask: trained green, the end of each run underlined where it is the end token."""
+    text, at = Text(), 0
+    while at < len(example):
+        to = at
+        while to < len(example) and example.mask[to] == example.mask[at]:
+            to += 1
+        trained = bool(example.mask[at])
+        body, last = (to - 1, to) if trained else (to, to)
+        text.append(_safe(_decode(tokenizer, list(example.ids[at:body]))), "green" if trained else READ)
+        text.append(_safe(_decode(tokenizer, list(example.ids[body:last]))), "bold green reverse")
+        at = to
+    return text
+
+
+def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def _safe(text: str) -> str:
+    """Without control characters: what a model wrote must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,187 @@
+"""The model card of a trained student: what it learnt from, from whom, on which terms, at what cost, and how it does.
+
+Written anew after each training, evaluation and merge, from winnow.json and the run's report.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.recipe import Recipe
+from finetune.rows.dataset import BadRow, recipe_rows
+from harvest.asking.run import write_whole
+from harvest.core.errors import StoreUnusable
+from harvest.core.foreign_json import one_line
+from harvest.report.evaluation import evaluation_entry, gains
+
+FROM_ROWS = ("source", "licence", "teacher_terms")
+"""Columns of an export that a card counts."""
+SHOWN = 12
+
+
+def provenance(recipe: Recipe) -> dict[str, Any]:
+    """Where the rows come from, by their own columns: {"datasets": […], "teacher": {"r1": 324}, "licence": {…}, …}."""
+    counts: dict[str, Counter[str]] = {"teacher": Counter(), **{name: Counter() for name in FROM_ROWS}}
+    for _, _, row in recipe_rows(recipe):
+        if isinstance(row, BadRow):
+            continue
+        teacher = row.get("teacher")
+        named = {**row, "teacher": teacher.get("model") if isinstance(teacher, Mapping) else teacher}
+        for name, count in counts.items():
+            if isinstance(value := named.get(name), str) and value.strip():
+                count[one_line(value, 120)] += 1
+    return {
+        "datasets": datasets_of(recipe),
+        **{name: dict(count.most_common(SHOWN)) for name, count in counts.items() if count},
+    }
+
+
+def datasets_of(recipe: Recipe) -> list[str]:
+    """As the recipe names them."""
+    return [recipe.data, *(m.data for m in recipe.mix)]
+
+
+def write_card(
+    output: Path,
+    note: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """README.md of a trained folder, where its training is finished. `kept`: evaluations, where there is no report."""
+    if note.get("training"):
+        write_whole(output / "README.md", card(output.name, note, report, kept))
+
+
+def report_of(name: str, url: str) -> dict[str, Any] | None:
+    """The run's report, None where its store is not here any more."""
+    from harvest.report.figures import fold
+    from harvest.store.store import Store, is_being_written
+
+    try:
+        with Store.open(url, write=False) as store:
+            return fold(store.figures(store.run_id(name)), live=is_being_written(url))
+    except StoreUnusable:
+        return None
+
+
+def card(
+    name: str,
+    note: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    kept: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The card's text: `note` is winnow.json, `report` the run's where there is one. What is not known says so."""
+    training, data = note["training"], note.get("provenance") or {}
+    is_adapter = training["weights"] != "full" and not note.get("merged")
+    entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
+    measured = {"evaluation": entries, "gains": gains(kept)} if report is None else report
+    lines = [
+        "---",
+        f"library_name: {'peft' if is_adapter else 'transformers'}",
+        "pipeline_tag: text-generation",
+        *([f"base_model: {training['student']}"] if training["student"].count("/") == 1 else []),
+        "tags: [reasoning, distillation, winnow]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{_cell(training['student'])}, {_weights(training, note)}, "
+        f"trained by winnow on {training['rows']:,} conversations.",
+        "",
+        "## Data",
+        "",
+        *_table(_data(training, data)),
+        "",
+        "## Training",
+        "",
+        *_table(_training(training, note)),
+        "",
+        "## Evaluation",
+        "",
+        *_evaluation(measured),
+        "",
+        "## Costs",
+        "",
+        *_table(_costs(training, report)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _weights(training: Mapping[str, Any], note: Mapping[str, Any]) -> str:
+    if training["weights"] == "full":
+        return "all weights"
+    return f"{training['weights']} adapters{' merged into it' if note.get('merged') else ''}"
+
+
+def _data(training: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "datasets", ", ".join(map(_cell, data.get("datasets", ()))) or "not recorded"
+    yield "rows", f"{training['rows']:,}, and {training['dropped']:,} left out as too long"
+    yield "what was trained", training["data"]
+    words = {"teacher": "teacher", "teacher_terms": "its terms on training", "licence": "licences", "source": "sources"}
+    for name, title in words.items():
+        counts = data.get(name, {})
+        yield title, "; ".join(f"{_cell(k)}: {n:,} rows" for k, n in counts.items()) or "not recorded"
+
+
+def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "tokens", f"{training['tokens']:,}, of which {training['trained_tokens']:,} were trained"
+    yield "epochs, steps", f"{training['epochs']:g}, {training['steps']:,}"
+    yield "learning rate, seed", f"{training['learning_rate']:g}, {training['seed']}"
+    first, last = training["loss_first"], training["loss_last"]
+    yield "loss", "not recorded" if first is None else f"{first:.4f} at first, {last:.4f} at last"
+    yield "precision, device", f"{training['precision']}, {training['device']}"
+    yield "versions", ", ".join(f"{k} {v}" for k, v in training["versions"].items())
+    if layout := note.get("layout"):
+        yield "marks of a chain", f"`{layout['open'].strip()}` … `{layout['close'].strip()}`"
+
+
+def _evaluation(report: Mapping[str, Any]) -> list[str]:
+    entries = report["evaluation"]
+    if not entries:
+        return ["Not evaluated: whether it is better than what it was trained from is not known."]
+    lines = [
+        "| model | questions | n | right | 95% interval | tokens an answer | unfinished |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for e in entries:
+        share, low, high, unfinished = (_percent(e[k]) for k in ("accuracy", "low", "high", "unfinished"))
+        tokens = "unknown" if e["mean_output_tokens"] is None else f"{e['mean_output_tokens']:.0f}"
+        cells = (_cell(e["model"]), _cell(e["questions"]), e["n"], share, f"{low} to {high}", tokens, unfinished)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    for g in report["gains"]:
+        lines += ["", f"{_cell(g['model'])}, {_cell(g['questions'])}: {g['points']:+.1f} points "
+                      f"(95%: {g['low']:+.1f} to {g['high']:+.1f}, paired by question)."]  # fmt: skip
+    return lines
+
+
+def _costs(training: Mapping[str, Any], report: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if report is None:
+        yield "teacher", "not recorded"
+    else:
+        money = report["money"]
+        yield "teacher", f"${money['spent_usd']}, in doubt ${money['in_doubt_usd']}"
+        yield "an accepted trace", _dollars(money["usd_per_accepted_trace"])
+    hours = f"{training['gpu_hours']:g} GPU-hours, {training['wall_s']:,.0f} s"
+    yield "training", f"{_dollars(training['cost_usd'])}, {hours}"
+    if report is not None:
+        left = "".join(f"; without {what}" for what in report["total_leaves_out"])
+        yield "in all", f"${report['total_usd']}{left}"
+
+
+def _table(rows: Iterator[tuple[str, str]]) -> Sequence[str]:
+    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f}%"
+
+
+def _dollars(usd: str | None) -> str:
+    return "unknown" if usd is None else f"${usd}"
+
+
+def _cell(text: str) -> str:
+    """Text of others in a table's cell: one line, and nothing in it is markup."""
+    return "".join(f"\\{c}" if c in "|[]<>`*_\\!#" else c for c in one_line(text, 200))

@@ -1,0 +1,74 @@
+"""The loss curve of a training: a line for each step that was logged, in a file of its folder. From there it goes into
+the store of the training's run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harvest.asking.run import write_whole
+from harvest.core.errors import InputError
+from harvest.report.loss_curve import sparkline
+
+CURVE = "curve.jsonl"
+
+
+class Curve:
+    """The points of a training that goes on after step `since`: those that a kill left behind of later steps are gone,
+    as the steps come again."""
+
+    def __init__(self, output: Path, since: int) -> None:
+        kept = [p for p in read_curve(output) if p["step"] <= since]
+        write_whole(output / CURVE, "".join(map(_line, kept)))
+        self.path = output / CURVE
+
+    def add(self, point: Mapping[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as f:
+            f.write(_line(point))
+
+
+def _line(point: Mapping[str, Any]) -> str:
+    return json.dumps(point) + "\n"
+
+
+def read_curve(output: Path) -> list[dict[str, Any]]:
+    """Each point has step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at; [] where there are none. A last
+    line that a kill cut is left out."""
+    try:
+        lines = (output / CURVE).read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    points: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        try:
+            point = json.loads(line)
+            points[int(point["step"])] = point
+        except (ValueError, TypeError, KeyError):
+            continue
+    return [points[step] for step in sorted(points)]
+
+
+def curve_of(output: Path) -> list[dict[str, Any]]:
+    """The same of a folder that a user names. Raises InputError where no training is."""
+    points = read_curve(output)
+    if not points and not (output / "winnow.json").is_file():
+        raise InputError(f"{output}: no training of ours: name the `output` of a recipe")
+    return points
+
+
+def in_words(points: Sequence[Mapping[str, Any]]) -> str:
+    """The curve on a screen: a line of bars, the ends, and each step where there are few."""
+    losses = [p["loss"] for p in points if p["loss"] is not None]
+    if not losses:
+        return "no step was logged yet"
+    lines = [f"{sparkline(losses)}  loss {losses[0]:.4f} to {losses[-1]:.4f}, lowest {min(losses):.4f}", ""]
+    lines.append(f"{'step':>7} {'epoch':>7} {'loss':>9} {'rate':>9} {'gradient':>9} {'tokens/s':>9}")
+    shown = points if len(points) <= 24 else [points[i * (len(points) - 1) // 23] for i in range(24)]
+    for p in shown:
+        loss, rate, norm, speed = (
+            "–" if p[k] is None else f"{p[k]:{form}}"
+            for k, form in (("loss", ".4f"), ("learning_rate", ".2e"), ("grad_norm", ".3f"), ("tokens_per_s", ",.0f"))
+        )
+        lines.append(f"{p['step']:>7} {p['epoch']:>7.2f} {loss:>9} {rate:>9} {norm:>9} {speed:>9}")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""One try bought: its worst case reserved, sent, settled. The only way to reach a teacher.
+
+Collecting, looking an endpoint over and evaluating one all go through here, so that nothing is asked off the books.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from harvest.asking.run import Run, now
+from harvest.core.errors import AttemptFailed, Cut, Late
+from harvest.core.money import cost_of, input_bound_tokens, worst_case
+from harvest.core.nouns import Ask, Reply
+from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
+from harvest.endpoint.price import dearest
+from harvest.store.store import Reused, Sent, Store
+from harvest.store.writer import Ledger
+
+LINGER = 0.5
+"""After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How one try ended, as it stands in the store."""
+
+    outcome: Reply | AttemptFailed
+    cost_pusd: int | None
+    over: bool
+    """It cost more than had been reserved for it."""
+
+
+class Buyer:
+    """Buys tries of one run from one teacher. `told` hears of each settlement, the late ones too."""
+
+    def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, told: Callable[[Settled], None]) -> None:
+        self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
+
+    async def reserve(
+        self, question_id: int, ask: Ask, body: dict[str, Any], key: str, judges: int = 0
+    ) -> Sent | Reused | None:
+        """A try with its worst case reserved; None where the cap has no room for it now. `key`: of `Run.key`.
+
+        `judges`: the attempt whose answer it asks about, where it is no answer to the question itself.
+        """
+        worst = self._worst_pusd(body, ask.max_tokens)
+        return await self.ledger.do(
+            Store.reserve, self.run.id, question_id, ask, key, worst, now(), judges, free=self.run.is_free
+        )
+
+    async def send(
+        self,
+        sent: Sent,
+        body: dict[str, Any],
+        max_tokens: int,
+        arriving: Arriving,
+        answered: Callable[[], None] = lambda: None,
+    ) -> Reply | AttemptFailed:
+        """One request and its settlement; `answered` is called between the two, where a reply came as it should.
+
+        Past the deadline it is booked as late, in doubt; a reply that still comes while we linger is settled in
+        place of the doubt, and is the outcome. What a stream had brought stays with the try, however it ended.
+        """
+        cfg = self.run.config
+        late: Late | None = None
+        booking = False
+        started = datetime.now(UTC)
+        limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
+        asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
+            if not done:
+                words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}"
+                late = Late(words, None, arriving.reply())
+                await self._book_failure(sent, late, started)
+                done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
+                if not done or asking.exception() is not None:
+                    late = Late(words, None, arriving.reply())
+                    booking = True
+                    await self._keep(sent, late, started)
+                    return late
+            booking = True
+            return await self._book(sent, asking.result(), started, answered)
+        except AttemptFailed as failure:
+            booking = True
+            await self._book_failure(sent, failure, started)
+            return failure
+        except asyncio.CancelledError:
+            # The user lets go of it: what has come is booked, unless that is under way.
+            if not booking:
+                await self._book_what_came(sent, asking, arriving, late, started)
+            raise
+        finally:
+            asking.cancel()
+
+    async def _book(self, sent: Sent, reply: Reply, started: datetime, answered: Callable[[], None]) -> Reply:
+        cost, source = self._cost(reply, started)
+        if (cost or 0) <= sent.reserved_pusd:  # else nobody may take its place
+            answered()
+        over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
+        self._told(Settled(reply, cost, over and self.run.tariff is not None))
+        return reply
+
+    async def _book_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
+        reply = failure.reply if isinstance(failure.reply, Reply) else None
+        cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
+        over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
+        self._told(Settled(failure, cost, over and self.run.tariff is not None))
+
+    async def _book_what_came(
+        self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime
+    ) -> None:
+        if asking.done() and not asking.cancelled():
+            failure = asking.exception()
+            if failure is None:
+                await self._book(sent, asking.result(), started, lambda: None)
+            elif isinstance(failure, AttemptFailed) and late is None:
+                await self._book_failure(sent, failure, started)
+        elif (came := arriving.reply()) is not None:
+            if late is None:
+                await self._book_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
+            else:
+                await self._keep(sent, Late(late.message, None, came), started)
+
+    async def _keep(self, sent: Sent, late: Late, started: datetime) -> None:
+        """What came after the deadline of a try that is booked, and never whole."""
+        if isinstance(late.reply, Reply):
+            cost, source = self._cost(late.reply, started)
+            await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, source, now())
+
+    def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
+        cfg = self.run.config
+        if self.run.tariff is None:
+            return 0
+        tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
+        start = datetime.now(UTC)
+        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
+        extra, routed = cfg.sampling.extra, self.run.is_routed
+        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, extra, routed=routed))
+
+    def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
+        """At the dearer of the prices when it was asked and now, since nobody says which one holds."""
+        if self.run.tariff is None:
+            return cost_of(reply.usage, None)
+        tokens = reply.usage.input_tokens or 0
+        found = [cost_of(reply.usage, self.run.tariff.at(t, tokens)) for t in (started, datetime.now(UTC))]
+        return max(found, key=lambda f: f[0] or 0)

@@ -1,0 +1,225 @@
+"""How fast to ask, and how many at once. Pure: told what happened and when (seconds of any clock), it says what may go.
+
+Two limits. *In flight*: climbs from a small start, with each reply and with each second in which all that may be out
+is out, up to the user's ceiling: a reasoning answer takes a minute, so by replies alone the climb would take many.
+*Per second*: none until the endpoint refuses, or announces that nothing is left. Then single probes find the moment
+at which it takes requests again, and what it took from the first request to that moment is its rate. From there the
+rate follows by small steps, up while nothing is refused and down at a refusal, once for the requests of one round
+(additive increase, multiplicative decrease: Chiu and Jain 1989).
+"""
+
+from dataclasses import dataclass
+
+from harvest.endpoint.announced_limits import Announced
+
+START = 16
+LONGEST_WAIT_S = 60.0
+FIRST_PROBE_S = 0.05
+PROBE_GROWTH = 1.5
+SETTLED_S = 0.25
+"""A probe that was not refused for so long was taken (or four times as long as the last refusal took)."""
+EVIDENCE, EVIDENCE_S = 8, 5.0
+"""So many requests taken, or so long a wait, make a rate; a refusal or two at the start do not."""
+FULL = 8
+"""So many refusals in a row say that nothing is taken now."""
+OLD_S = 120.0
+"""What was taken over a longer span is no measure of a limit that has just come down."""
+SLOWEST = 0.01
+DECREASE = 0.96
+NOTHING_LEFT = 0.99
+"""A decrease before the first refusal, where an endpoint announces that nothing is left."""
+INCREASE_A_SECOND = 0.01
+CLIMB, CLIMB_EVERY_S = 1.5, 1.0
+BURST_S = 0.1
+"""A rate is kept over this long: so many requests may go at once after a pause."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """The state for one teacher. `ceiling` is the user's max_concurrency."""
+
+    ceiling: int
+    limit: float = 0.0
+    """How many may be in flight now."""
+    rate: float | None = None
+    """Requests a second that may leave; None while nothing has limited them."""
+    refused: bool = False
+    """Whether any request was ever refused for coming too fast."""
+    announced: bool = False
+    """Whether a limit that the endpoint announced ever made us wait."""
+    tokens_a_request: float = 0.0
+    """Mean of what answers took, for limits on tokens."""
+    _quiet_until_s: float = 0.0
+    _epoch_s: float = -1.0
+    _taken: int = 0
+    _blocked: bool = False
+    _probe_sent_s: float = -1.0
+    _last_refused_s: float = 0.0
+    _probe_gap_s: float = FIRST_PROBE_S
+    _refusal_takes_s: float = 0.0
+    _allowance: float = 1.0
+    _reckoned_s: float = 0.0
+    _cut_s: float = -1.0
+    _climbed_s: float = 0.0
+    _found: float = 0.0
+    _in_a_row: int = 0
+    _named_until_s: float = -1.0
+
+    def __post_init__(self) -> None:
+        self.limit = self.limit or float(min(self.ceiling, START))
+        self._found = self.rate or 0.0
+
+    def may_send(self, in_flight: int, now_s: float) -> bool:
+        """Whether a request may leave now, with so many out already."""
+        if now_s < self._quiet_until_s:
+            return False
+        if in_flight >= int(self.limit) and not self._climbs(now_s):
+            return False
+        if self._blocked:
+            return self._probe_sent_s < 0 or self._probe_is_taken(now_s)
+        if self.rate is None:
+            return True
+        return self._allowance_at(now_s) >= 1
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until time alone may let the next request go; 0 where time is not what it waits for."""
+        quiet = self._quiet_until_s - now_s
+        if self._blocked and self._probe_sent_s >= 0:
+            return max(quiet, self._probe_sent_s + self._settled_s() - now_s, 0.001)
+        if self.rate is not None and not self._blocked and (lacks := 1 - self._allowance_at(now_s)) > 0:
+            return max(quiet, lacks / self.rate)
+        climb = self._climbed_s + CLIMB_EVERY_S - now_s if self.limit < self.ceiling else 0.0
+        return max(quiet, climb, 0.0)
+
+    def _climbs(self, now_s: float) -> bool:
+        """Half as many again, once a second, where all that may be out is out and nothing limits the rate."""
+        if self._blocked or self.limit >= self.ceiling or now_s - self._climbed_s < CLIMB_EVERY_S:
+            return False
+        self.limit = min(float(self.ceiling), self.limit * CLIMB)
+        self._climbed_s = now_s
+        return True
+
+    def sent(self, now_s: float) -> None:
+        """A request leaves."""
+        if self._epoch_s < 0:
+            self._epoch_s = self._climbed_s = now_s
+        if self._blocked:
+            if self._probe_sent_s >= 0:
+                self._unblock(now_s)
+            else:
+                self._probe_sent_s = now_s
+        if self.rate is not None:
+            self._allowance = self._allowance_at(now_s) - 1
+            self._reckoned_s = now_s
+        self._taken += 1
+
+    def withdrawn(self, sent_s: float) -> None:
+        """What was let go at `sent_s` did not leave after all."""
+        self._taken -= 1
+        if sent_s == self._probe_sent_s:
+            self._probe_sent_s = -1.0
+
+    def answered(self, tokens: int | None = None) -> None:
+        """A reply came that was no refusal."""
+        self.limit = min(float(self.ceiling), self.limit + (1 if self.refused or self.announced else 2))
+        self._in_a_row = 0
+        if tokens is not None:
+            self.tokens_a_request += (tokens - self.tokens_a_request) * (0.05 if self.tokens_a_request else 1.0)
+
+    def refused_at(self, sent_s: float, now_s: float, retry_after_s: float | None) -> None:
+        """A request sent at `sent_s` was refused for coming too fast."""
+        self.refused = True
+        self._taken -= 1
+        self._refusal_takes_s = now_s - sent_s
+        if retry_after_s is not None:
+            self._named_until_s = now_s + min(retry_after_s, LONGEST_WAIT_S)
+            self._quiet_until_s = max(self._quiet_until_s, self._named_until_s)
+        if self._blocked:
+            if sent_s == self._probe_sent_s:
+                self._probe_again(sent_s, now_s)
+        elif self.rate is None:
+            self._block(sent_s, now_s)
+        else:
+            self._slow_down(sent_s, now_s)
+
+    def heard(self, said: Announced, sent_s: float, now_s: float) -> None:
+        """With a request that was sent at `sent_s` an endpoint announced what it had left then. With nothing left,
+        nothing leaves until it is filled up again."""
+        resets = []
+        if said.requests is not None and said.requests < 1 and said.requests_reset_s is not None:
+            resets.append(said.requests_reset_s)
+        if said.tokens is not None and said.tokens < self.tokens_a_request and said.tokens_reset_s is not None:
+            resets.append(said.tokens_reset_s)
+        if not resets:
+            return
+        self.announced = True
+        until = sent_s + min(max(resets), LONGEST_WAIT_S)
+        if until > now_s:
+            if self.rate is None and not self._blocked:
+                self._block(now_s, now_s)
+            if self._blocked or self.rate is None:
+                self._named_until_s = max(self._named_until_s, until)
+            else:
+                until = min(until, now_s + 2 / self.rate)
+            self._quiet_until_s = max(self._quiet_until_s, until)
+        if self.rate is not None and not self._blocked and now_s - self._cut_s > CLIMB_EVERY_S:
+            self.rate = max(SLOWEST, self._found / 2, self.rate * NOTHING_LEFT)
+            self._cut_s = now_s
+
+    def _slow_down(self, sent_s: float, now_s: float) -> None:
+        """A little, once a round, and not below half of what was found: refusals may have another cause than our
+        haste. Many in a row, with nothing taken between, say that it is full: then the rate is found anew.
+        """
+        if self.rate is None:
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= FULL:
+            self._block(sent_s, now_s)
+        elif sent_s > self._cut_s:
+            self.rate = max(SLOWEST, self._found / 2, self.rate * DECREASE)
+            self._cut_s = now_s
+            self._quiet_until_s = max(self._quiet_until_s, now_s + min(1 / self.rate, 1.0))
+
+    def _block(self, sent_s: float, now_s: float) -> None:
+        self._blocked, self._probe_sent_s = True, -1.0
+        self._last_refused_s, self._probe_gap_s = sent_s, FIRST_PROBE_S
+        self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
+
+    def _probe_again(self, sent_s: float, now_s: float) -> None:
+        self._last_refused_s, self._probe_sent_s = sent_s, -1.0
+        self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
+        self._probe_gap_s = min(self._probe_gap_s * PROBE_GROWTH, LONGEST_WAIT_S / 4)
+
+    def _settled_s(self) -> float:
+        return max(SETTLED_S, 4 * self._refusal_takes_s)
+
+    def _probe_is_taken(self, now_s: float) -> bool:
+        return now_s - self._probe_sent_s >= self._settled_s()
+
+    def _unblock(self, now_s: float) -> None:
+        """It takes requests again, from some moment between the last refusal and the probe that was taken."""
+        full_until_s = max(self._last_refused_s, min(self._named_until_s, self._probe_sent_s))
+        again_s = (full_until_s + self._probe_sent_s) / 2
+        span_s, taken = again_s - self._epoch_s, self._taken - 1
+        self._blocked, self._probe_sent_s, self._in_a_row = False, -1.0, 0
+        if taken < EVIDENCE and span_s < EVIDENCE_S:
+            self.limit = max(1.0, self.limit / 2)
+            self._epoch_s, self._taken = now_s, 0
+            return
+        rate = max(taken, 1) / max(span_s, 0.05)
+        if self.rate is not None and span_s > OLD_S:
+            rate = min(rate, self.rate / 2)
+        self.rate = self._found = max(SLOWEST, rate)
+        self._epoch_s, self._taken = again_s, 1
+        self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
+
+    def _allowance_at(self, now_s: float) -> float:
+        """How many may leave at once; on the way, the rate climbs with the time that passed."""
+        if self.rate is None:
+            return 1.0
+        passed = max(0.0, now_s - self._reckoned_s)
+        calm = max(0.0, now_s - max(self._cut_s, 0.0))
+        self.rate += self.rate * INCREASE_A_SECOND * min(passed, 1.0) * (1 + calm / 20)
+        self._allowance = min(self._allowance + passed * self.rate, max(1.0, self.rate * BURST_S))
+        self._reckoned_s = now_s
+        return self._allowance

@@ -1,0 +1,279 @@
+"""Whether two forms of answers mean the same: their forms fit, and their parts are equal as `Algebra` says."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from harvest.checks.check import plain_words
+from harvest.checks.maths.answer_form import (
+    FLIPPED,
+    REALS,
+    Approximate,
+    Assigned,
+    Form,
+    Grid,
+    Modular,
+    Named,
+    Ordered,
+    Range,
+    Ratio,
+    Relation,
+    Several,
+    Union,
+    Value,
+    Without,
+    Words,
+    bare_text,
+    by_name,
+    signed_words,
+)
+from harvest.checks.maths.quantities import parse_number
+
+
+class Algebra(Protocol):
+    """What parts of an answer are asked about. The gold one is always first."""
+
+    def equal(self, gold: str, given: str) -> bool: ...
+
+    def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
+        """Whether two equations (or, where `positive`, inequalities) differ by a constant factor alone."""
+        ...
+
+    def rounds_to(self, exact: str, shown: str) -> bool: ...
+
+
+def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bool:
+    """Whether two forms mean the same. `ordered`: the question asks for a list in a certain order."""
+
+    def alike(a: Form, b: Form) -> bool:
+        return same(a, b, algebra)
+
+    match gold, given:
+        case _, Approximate(exact, shown):
+            if not (isinstance(exact, Value | Named) and isinstance(shown, Value)):
+                return alike(gold, exact)
+            value = exact.form if isinstance(exact, Named) else exact
+            if not isinstance(value, Value) or not algebra.rounds_to(value.text, shown.text):
+                return False
+            return alike(gold, exact) or alike(gold, shown)
+        case Approximate(exact, shown), _:
+            return alike(exact, given) or alike(shown, given)
+        case Modular(form, modulus), Modular(other, another):
+            return modulus == another and alike(form, other)
+        case Modular(form), _:
+            return alike(form, given)
+        case _, Modular(form):
+            return alike(gold, form)
+        case Named(), Named():
+            return _same_named(gold, given, algebra, ordered)
+        case Named(_, _, Relation() as relation), Relation():
+            return _same_relation(relation, given, algebra)
+        case Relation(), Named(_, _, Relation() as relation):
+            return _same_relation(gold, relation, algebra)
+        case Named(name, form), Assigned(pairs):
+            if name.startswith("(") and isinstance(form, Ordered) and len(form.items) == len(pairs):
+                return alike(form, given)
+            return False
+        case Assigned(pairs), Named(name, Ordered() as form) if name.startswith("("):
+            return alike(gold, form)
+        case Named(_, form), _:
+            return same(form, given, algebra, ordered)
+        case _, Named(_, form):
+            return same(gold, form, algebra, ordered)
+        case Assigned(), Assigned():
+            return _same_assigned(gold, given, alike)
+        case Assigned(pairs), Ordered(items) | Several(items, False):
+            return _in_order(by_name(pairs), items, alike) or _in_order([p.form for p in pairs], items, alike)
+        case (Ordered(items, "()"), Assigned(pairs)) | (Several(items, False), Assigned(pairs)):
+            return _in_order(items, by_name(pairs), alike)
+        case Value(a), Value(b):
+            return algebra.equal(a, b)
+        case Words(a), Words(b):
+            return bool(a) and (a == b or _same_time(a, b))
+        case Several(), Several() if ordered:
+            return _in_order(gold.items, given.items, alike)
+        case Several(), Several():
+            return _in_any_order(gold, given, alike)
+        case Several(items), Ordered(others, "[]") if len(items) > 2 and not ordered:
+            return _in_any_order(gold, Several(others), alike)
+        case Several(items, False), Ordered(others):
+            return _in_order(items, others, alike)
+        case Ordered(items, "()"), Several(others, False):
+            return _in_order(items, others, alike)
+        case Several((item,)), _:
+            return alike(item, given)
+        case _, Several(items, braced):
+            return bool(items) and (len(items) == 1 or not braced) and all(alike(gold, item) for item in items)
+        case Ordered(items, brackets), Ordered(others, others_brackets):
+            listed = len(items) > 2 and {brackets, others_brackets} <= {"()", "[]"}
+            return (brackets == others_brackets or listed) and _in_order(items, others, alike)
+        case Range(), Range():
+            return (gold.left, gold.right) == (given.left, given.right) and (
+                alike(gold.low, given.low) and alike(gold.high, given.high)
+            )
+        case Ordered((low, high), "()"), Range():
+            return alike(Range("(", low, high, ")"), given)
+        case Range(), Ordered((low, high), "()"):
+            return alike(gold, Range("(", low, high, ")"))
+        case ((Range() | Ordered()), Relation((_, _))):
+            half = _half_line(gold, given)
+            return half is not None and _same_relation(half, given, algebra)
+        case Range() | Ordered(), Union((Range() as one, Range() as two), True):
+            return alike(gold, _both(one, two))
+        case Union(parts), Union(others):
+            return _in_any_order(Several(parts), Several(others), alike)
+        case Union(), Without(items) if len(gold.parts) == len(items) + 1:
+            return False
+        case Without(items, within), Without(others, another):
+            same_whole = within is another or (within is not None and another is not None and alike(within, another))
+            return same_whole and _in_any_order(Several(items, True), Several(others, True), alike)
+        case Grid(rows), Grid(others):
+            return list(map(len, rows)) == list(map(len, others)) and _in_order(
+                [cell for row in rows for cell in row], [cell for row in others for cell in row], alike
+            )
+        case (Grid(_, text), Value(other)):
+            return algebra.equal(text, other)
+        case (Value(other), Grid(_, text)):
+            return algebra.equal(other, text)
+        case Grid(rows), Ordered(items):
+            cells = _vector(rows)
+            return cells is not None and _in_order(cells, items, alike)
+        case Ordered(items), Grid(rows):
+            cells = _vector(rows)
+            return cells is not None and _in_order(items, cells, alike)
+        case Ratio(terms), Ratio(others):
+            return _same_ratio(terms, others, algebra)
+        case Ratio(terms), Words(text):
+            return ":".join(terms) == text
+        case Ratio((a, b)), Value(text):
+            return algebra.equal(rf"\frac{{{a}}}{{{b}}}", text)
+        case Value(text), Ratio((a, b)) if re.search(r"/|\\frac", text):
+            return algebra.equal(text, rf"\frac{{{a}}}{{{b}}}")
+        case Relation(), Relation():
+            return _same_relation(gold, given, algebra)
+        case Value(a) | Words(a), Value(b) | Words(b):
+            return bool(plain_words(a)) and signed_words(a) == signed_words(b)
+        case _:
+            return False
+
+
+def _names_agree(gold: str, given: str) -> bool:
+    """Two one-letter names must be one; a word, a label, a function's argument binds nobody."""
+
+    def bare(name: str) -> str:
+        name = re.sub(r"[{}\s]|\\text|\\left|\\right", "", name)
+        return re.sub(r"^([A-Za-z]\w*'*)\([a-z]\)$", r"\1", name)
+
+    gold, given = bare(gold), bare(given)
+    if not gold or not given or gold == given:
+        return True
+    functions = {"y", "f", "g", "h"}
+    if gold in functions and given in functions:
+        return "y" in (gold, given)
+    return bool(re.fullmatch(r"[A-Za-z]{3,}", gold) or re.fullmatch(r"[A-Za-z]{3,}", given))
+
+
+def _same_named(gold: Named, given: Named, algebra: Algebra, ordered: bool) -> bool:
+    if _names_agree(gold.name, given.name):
+        return same(gold.form, given.form, algebra, ordered)
+    if gold.relation is None or given.relation is None:
+        return False
+    # "y = 2x" and "x = y/2" name different letters of one equation.
+    shared = _letters(gold.relation) == _letters(given.relation)
+    return shared and _same_relation(gold.relation, given.relation, algebra)
+
+
+def _letters(relation: Relation) -> set[str]:
+    return set(re.findall(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", " ".join(relation.sides)))
+
+
+def _same_assigned(gold: Assigned, given: Assigned, alike: Callable[[Form, Form], bool]) -> bool:
+    if len(gold.pairs) != len(given.pairs):
+        return False
+    by_name = {pair.name: pair.form for pair in given.pairs}
+    return all(pair.name in by_name and alike(pair.form, by_name[pair.name]) for pair in gold.pairs)
+
+
+def _same_time(gold: str, given: str) -> bool:
+    """A time without its half of the day, where the gold one has none either."""
+    return bool(re.fullmatch(r"\d+:\d\d", gold)) and given.startswith(gold + " ")
+
+
+def _in_order(gold: Sequence[Form], given: Sequence[Form], alike: Callable[[Form, Form], bool]) -> bool:
+    return len(gold) == len(given) and all(alike(a, b) for a, b in zip(gold, given, strict=True))
+
+
+def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], bool]) -> bool:
+    """A solution that is named twice counts once, unless the gold answer counts it twice (double roots)."""
+    wanted, others = list(gold.items), list(given.items)
+    if gold.braced or given.braced or len(set(wanted)) == len(wanted):
+        wanted, others = list(dict.fromkeys(wanted)), list(dict.fromkeys(others))
+    if len(wanted) != len(others):
+        return False
+    for item in [item for item in wanted if item in others]:
+        if item in others:
+            wanted.remove(item)
+            others.remove(item)
+    for item in wanted:
+        found = next((place for place, other in enumerate(others) if alike(item, other)), None)
+        if found is None:
+            return False
+        others.pop(found)
+    return True
+
+
+def _both(one: Range, two: Range) -> Form:
+    """The numbers in two half-lines at once."""
+    if bare_text(one.low) == r"-\infty":
+        one, two = two, one
+    return Range(one.left, one.low, two.high, two.right)
+
+
+def _half_line(form: Form, like: Relation) -> Relation | None:
+    """An infinite interval as an inequality in the one letter of another."""
+    letters = _letters(like)
+    if not isinstance(form, Range) or len(letters) != 1:
+        return None
+    letter = letters.pop()
+    if form.low == REALS.low and isinstance(form.high, Value):
+        return Relation((letter, form.high.text), ("<" if form.right == ")" else r"\le",))
+    if form.high == REALS.high and isinstance(form.low, Value):
+        return Relation((form.low.text, letter), ("<" if form.left == "(" else r"\le",))
+    return None
+
+
+def _vector(rows: Sequence[Sequence[Form]]) -> list[Form] | None:
+    """The cells of a single column or row."""
+    if len(rows) == 1 or all(len(row) == 1 for row in rows):
+        return [cell for row in rows for cell in row]
+    return None
+
+
+def _same_ratio(gold: Sequence[str], given: Sequence[str], algebra: Algebra) -> bool:
+    if len(gold) != len(given):
+        return False
+    numbers = [parse_number(term) for term in (*gold, *given)]
+    if all(numbers):
+        values = [number.value for number in numbers if number]
+        first, other = values[: len(gold)], values[len(gold) :]
+        return bool(first[0] and other[0]) and all(
+            a * other[0] == b * first[0] for a, b in zip(first, other, strict=True)
+        )
+    return all(algebra.equal(a, b) for a, b in zip(gold, given, strict=True))
+
+
+def _same_relation(gold: Relation, given: Relation, algebra: Algebra) -> bool:
+    if len(gold.sides) != len(given.sides):
+        return False
+    flipped = Relation(given.sides[::-1], tuple(FLIPPED.get(sign, sign) for sign in given.signs[::-1]))
+    for other in (given, flipped):
+        if gold.signs == other.signs:
+            if len(gold.sides) == 2 and gold.signs[0] != r"\in":
+                left, right = gold.sides
+                a, b = other.sides
+                positive = gold.signs[0] not in ("=", r"\ne")
+                if algebra.proportional((left, right), (a, b), positive):
+                    return True
+            elif all(algebra.equal(a, b) for a, b in zip(gold.sides, other.sides, strict=True)):
+                return True
+    return False

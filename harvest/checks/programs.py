@@ -1,0 +1,298 @@
+"""Code: the program in the answer's last fenced block, run in a jail (harvest/sandbox) against tests or cases.
+
+What it prints, exits with, patches or overrides proves nothing: cases are compared here, outside; asserts run in a
+jail of their own, against a proxy through which plain values alone come back.
+"""
+
+import ast
+import atexit
+import json
+import re
+import resource
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, Literal
+
+from harvest.checks.answer import after_thinking
+from harvest.checks.check import Finding, Work, shown
+from harvest.checks.expected import print_differs, value_differs
+from harvest.core.errors import SandboxUnavailable
+from harvest.core.nouns import Outcome, Question
+from harvest.sandbox import (
+    BrokenTests,
+    Failed,
+    Jail,
+    JailBroken,
+    Kind,
+    Limits,
+    Served,
+    TimeUp,
+    run_script,
+    run_tests,
+    served,
+)
+
+MOST_CODE = 200_000
+TESTS_S, CASE_S, CASES_S = 10.0, 6.0, 60.0
+"""One case as LiveCodeBench has it."""
+_STARS = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+)
+FUNCTION_PREAMBLE = "\n".join(
+    [
+        *[f"from {module} import *" for module in (*_STARS.split(), "builtins", "typing")],
+        f"import {_STARS.replace(' ', ', ')}, fractions, time",
+        "sys.setrecursionlimit(50000)",
+    ]
+)
+"""What LiveCodeBench and APPS put before every solution, in their order: later names hide earlier ones."""
+_FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", re.MULTILINE)
+"""Nothing in it is tried twice: an answer is hostile, and this runs beside the money."""
+
+
+def last_block(answer: str) -> str | None:
+    """The content of the last fenced block that is closed; None where there is none, or a later one is left open."""
+    found, opened = None, None
+    for mark in _FENCE.finditer(answer):
+        if opened is None:
+            opened = mark
+        elif mark[2].startswith(opened[2]) and not mark[3].strip():
+            indent = len(opened[1])
+            lines = answer[opened.end() + 1 : mark.start()].split("\n")
+            found = "\n".join(line[indent:] if not line[:indent].strip() else line for line in lines)
+            opened = None
+    return None if opened is not None else found
+
+
+def defines(source: str, name: str) -> bool:
+    """Whether it is Python that defines a function or class of that name at its top."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name for node in tree.body)
+
+
+def _context(work: Work) -> list[str]:
+    """The question itself, where it is Python that defines the entry point: its imports and its other functions
+    are then the answer's too, and the tests'. HumanEval is so.
+    """
+    return [work["question"]] if work["entry"] and defines(work["question"], work["entry"]) else []
+
+
+def code_fault(question: Question) -> str | None:
+    """What a code question lacks, with its field; None where it can be judged."""
+    tests, entry = question.tests, question.entry_point
+    if not tests and not question.cases:
+        return "tests: missing, and there are no cases either: the check needs one of them"
+    if entry is not None and (not _is_expression(entry)):
+        return f"entry_point: {shown(entry)} is no name"
+    for number, case in enumerate(question.cases or (), 1):
+        if not ({"stdin", "stdout"} <= case.keys() or {"arguments", "returns"} <= case.keys()):
+            return f"cases: number {number} has no stdin and stdout"
+        if "arguments" in case and not (_is_json(case["arguments"], list) and _is_json(case["returns"]) and entry):
+            return f"cases: number {number} needs arguments as a JSON list, returns as JSON, and an entry_point"
+    for test in [tests] if isinstance(tests, str) else tests or ():
+        try:
+            tree = ast.parse(test)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            return f"tests: not Python: {type(error).__name__}: {shown(str(error))}"
+        if not entry and any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+            return "entry_point: missing, and check(candidate) needs the name of what it checks"
+    return None
+
+
+def _is_expression(entry: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z_]\w*(\(\)\.[A-Za-z_]\w*)?", entry))
+
+
+def _is_json(text: str, kind: type = object) -> bool:
+    try:
+        return isinstance(json.loads(text), kind)
+    except (ValueError, RecursionError):
+        return False
+
+
+class Code:
+    """The check "code"."""
+
+    name = "code"
+    version = "1"
+
+    def __init__(self, tests_s: float = TESTS_S, case_s: float = CASE_S, cases_s: float = CASES_S) -> None:
+        """The limits of one run of tests, of one case, and of all cases of a question together, in seconds."""
+        self._limits = {"tests_s": tests_s, "case_s": case_s, "cases_s": cases_s}
+        self.limit_s = 2 * max(tests_s, cases_s + case_s)
+        """When the judge outside gives up: far behind the limits that are kept in here."""
+
+    def quick(self, question: Question, answer: str) -> Finding | Work:
+        if not question.tests and not question.cases:
+            return Outcome.ERROR, "the question has neither tests nor cases"
+        code = last_block(after_thinking(answer) or "")
+        if code is None or not code.strip():
+            return Outcome.NO_ANSWER, "no final answer found: no fenced block of code that is closed"
+        if len(code) > MOST_CODE:
+            return Outcome.ERROR, f"the code is longer than {MOST_CODE:,} characters"
+        return self._work(question) | {"code": code}
+
+    def loading(self, question: Question) -> Work | None:
+        """The work of seeing that the tests load, for a question without a reference; None: there are only cases."""
+        return self._work(question) if question.tests else None
+
+    def work(self, work: Work) -> Finding:
+        """Raises nothing: what the machinery does not manage is an error, never "wrong"."""
+        outcome, detail = _finding(work)
+        return outcome, f"{detail} (UNSAFE: run without isolation)" if work.get("jail") == "unsafe" else detail
+
+    def prepare(self) -> None:
+        """Lifts the limit on files that a worker has: the jail's own are made under it."""
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    def own_answer(self, question: Question) -> str | None:
+        """The reference solution, where the question has one."""
+        if question.answer is None:
+            return None
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", question.answer)), default=0))
+        return f"{fence}python\n{question.answer}\n{fence}"
+
+    def _work(self, question: Question) -> dict[str, Any]:
+        tests = question.tests
+        return {
+            "limits": self._limits,
+            "question": question.question,
+            "tests": [tests] if isinstance(tests, str) else list(tests or ()),
+            "entry": question.entry_point,
+            "cases": [dict(case) for case in question.cases or ()],
+        }
+
+
+@cache
+def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
+    """One jail for candidates and one for tests, kept for as long as this process lives."""
+    jail = Jail(kind)
+    atexit.register(jail.close)
+    return jail
+
+
+def _finding(work: Work) -> Finding:
+    judge: Callable[[Work], Finding] = _judge_cases if not work["tests"] else _judge_tests
+    for last_try in (False, True):
+        try:
+            found = judge(work)
+            if found[0] is Outcome.RIGHT and work["tests"] and work["cases"]:
+                found = _judge_cases(work)
+            return found
+        except TimeUp:
+            return Outcome.TIMEOUT, f"not done within {work['limits']['tests_s']:g} s"
+        except BrokenTests as error:
+            return Outcome.ERROR, str(error)
+        except SandboxUnavailable as error:
+            return Outcome.ERROR, f"the check cannot run here: {error}"
+        except JailBroken as error:
+            if last_try:
+                return Outcome.ERROR, f"the sandbox failed: {error}"
+    raise AssertionError("two tries, and neither ended")
+
+
+def _judge_tests(work: Work) -> Finding:
+    tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=work["limits"]["tests_s"])
+    testing, context = jail_for("tests", work.get("jail", "warm")), _context(work)
+    if "code" not in work:
+        run_tests(None, testing, tests, entry, context, limits)
+        return Outcome.RIGHT, "the tests load"
+    try:
+        sources = [*context, work["code"]]
+        with served(jail_for("candidate", work.get("jail", "warm")), sources, limits, limits.wall_s) as candidate:
+            if entry and entry.isidentifier() and entry not in candidate.names:
+                return Outcome.WRONG, f"the code defines no {entry}"
+            found = run_tests(candidate, testing, tests, entry, context, limits)
+    except Failed as error:
+        return Outcome.WRONG, shown(str(error), 300)
+    if found.why is not None:
+        return Outcome.WRONG, shown(found.why, 300)
+    if found.passed != len(tests):
+        return Outcome.ERROR, f"{found.passed} of {len(tests)} tests came back"
+    if not found.calls:
+        return Outcome.ERROR, "the tests never called the code"
+    many = f"{len(tests)} of {len(tests)} asserts" if len(tests) > 1 else "the tests"
+    return Outcome.RIGHT, f"passed {many}, {found.calls} call{'s' * (found.calls != 1)}"
+
+
+def _judge_cases(work: Work) -> Finding:
+    """Case by case, until the first that fails."""
+    cases, began, most_s = work["cases"], time.monotonic(), work["limits"]["cases_s"]
+    run = _run_calls if "arguments" in cases[0] else _run_scripts
+    for number, outcome, why in run(work):
+        if outcome is not Outcome.RIGHT:
+            return outcome, f"case {number} of {len(cases)}: {why}"
+        if time.monotonic() - began > most_s and number < len(cases):
+            return Outcome.TIMEOUT, f"{number} of {len(cases)} cases took {most_s:g} s"
+    return Outcome.RIGHT, f"passed {len(cases)} of {len(cases)} cases"
+
+
+def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
+    """Each case a run of its own: what one leaves behind, the next never sees."""
+    jail, limits = jail_for("candidate", work.get("jail", "warm")), Limits(wall_s=work["limits"]["case_s"])
+    for number, case in enumerate(work["cases"], 1):
+        try:
+            ran = run_script(jail, [work["code"]], case["stdin"].encode("utf-8", "surrogatepass"), limits)
+        except TimeUp:
+            yield number, Outcome.TIMEOUT, f"not done within {limits.wall_s:g} s"
+            return
+        if ran.too_much:
+            yield number, Outcome.WRONG, f"printed more than {limits.output_bytes:,} bytes"
+        elif ran.status:
+            said = ran.stderr.decode("utf-8", "replace").strip()
+            how = f"exit code {ran.status}" if ran.status > 0 else f"killed by signal {-ran.status}"
+            yield number, Outcome.WRONG, f"{how}{': ' * bool(said)}{shown(said, 200)}"
+        elif why := print_differs(ran.stdout.decode("utf-8", "replace"), case["stdout"]):
+            yield number, Outcome.WRONG, why
+        else:
+            yield number, Outcome.RIGHT, ""
+
+
+def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
+    """Each case a call of the entry point, in one program that has been loaded once."""
+    # An import of the entry point's own name is no definition of it.
+    hidden = f"globals().pop({work['entry']!r}, None)"
+    sources = [FUNCTION_PREAMBLE, hidden, *_context(work), work["code"]]
+    number, case_s = 1, work["limits"]["case_s"]
+    try:
+        limits = Limits(wall_s=work["limits"]["cases_s"])
+        with served(jail_for("candidate", work.get("jail", "warm")), sources, limits, case_s) as candidate:
+            function = _function(candidate, work["entry"])
+            if function is None:
+                yield number, Outcome.WRONG, f"the code defines no {work['entry']}"
+                return
+            for number, case in enumerate(work["cases"], 1):
+                if number > 1:
+                    candidate.within(case_s)
+                value = partial(json.loads, object_hook=_with_integer_keys if case.get("keys") == "integers" else None)
+                got = candidate.call(function(), value(case["arguments"]))
+                why = value_differs(got, value(case["returns"]))
+                if why and "or_returns" in case:
+                    why = value_differs(got, value(case["or_returns"])) and why
+                yield number, Outcome.WRONG if why else Outcome.RIGHT, why or ""
+    except TimeUp:
+        yield number, Outcome.TIMEOUT, f"not done within {case_s:g} s"
+    except Failed as error:
+        yield number, Outcome.WRONG, shown(str(error), 300)
+
+
+def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
+    """A dict as it was before JSON made its keys strings, where all of them can be integers."""
+    try:
+        return {int(key): value for key, value in found.items()}
+    except ValueError:
+        return found
+
+
+def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:
+    """How the entry point is called: by its name, or as a method of a new `Solution`, as LeetCode asks for it."""
+    if entry in candidate.names:
+        return lambda: entry
+    if "Solution" in candidate.names:
+        return lambda: candidate.method("Solution", entry)
+    return None

@@ -1,0 +1,219 @@
+"""The corpus of attacks (attacks.toml), run against this machine's sandbox: `python -m harvest sandbox`.
+
+An attack is held when it neither passes nor reaches anything, leaves no file and no process, ends within its limit and
+half a second, and the next program is judged right. All of that is looked at from outside the jail.
+"""
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harvest.checks.check import shown
+from harvest.checks.programs import Code, jail_for
+from harvest.core.nouns import Outcome, Question
+from harvest.sandbox import Jail, JailBroken, Kind, Limits, TimeUp, isolation, run_script
+
+LIMIT_S = 1.0
+GRACE_S = 0.5
+MARK = "winnow-was-here"
+PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root", "/run")
+
+QUESTIONS = {
+    q.id: q
+    for q in (
+        Question(
+            id="check",
+            question="Write add(a, b).",
+            check="code",
+            entry_point="add",
+            tests="def check(candidate):\n"
+            "    assert candidate(2, 3) == 5\n    assert candidate(10, -4) == 6\n    assert candidate(-1, -1) == -2\n",
+        ),
+        Question(
+            id="asserts",
+            question="Write add(a, b).",
+            check="code",
+            entry_point="add",
+            tests=("assert add(2, 3) == 5", "assert add(10, -4) == 6", "assert add(-1, -1) == -2"),
+        ),
+        Question(
+            id="calls",
+            question="Write double(x).",
+            check="code",
+            entry_point="double",
+            cases=tuple({"arguments": f"[{x}]", "returns": str(2 * x)} for x in (1, 0, 21)),
+        ),
+        Question(
+            id="stdin",
+            question="Read two numbers, print their sum.",
+            check="code",
+            cases=({"stdin": "3 4\n", "stdout": "7.0\n"}, {"stdin": "10 -4\n", "stdout": "6.0\n"}),
+        ),
+        Question(
+            id="helper",
+            question="import math\n\n\ndef poly(xs, x):\n    return sum(c * x**i for i, c in enumerate(xs))\n\n\n"
+            'def root(xs):\n    """A zero of the polynomial."""\n',
+            check="code",
+            entry_point="root",
+            tests="import math\n\ndef check(candidate):\n    for xs in ([1.0, 2.0], [-6.0, 3.0]):\n"
+            "        assert abs(poly(xs, candidate(xs))) < 1e-6\n        x = candidate(xs)\n"
+            "        assert math.isclose(poly(xs, x), 0.0, abs_tol=1e-6) and round(poly(xs, x), 3) == 0\n",
+        ),
+    )
+}
+"""What a forgery answers, by its `target`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    name: str
+    kind: str
+    code: str
+    target: str = ""
+    twice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one attack. `why` is empty where it was held."""
+
+    name: str
+    kind: str
+    why: str
+    saw: str
+    """What the judge saw of it, in words."""
+    seconds: float
+
+
+def corpus() -> list[Attack]:
+    rows = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["attack"]
+    return [Attack(**{key.replace("-", "_"): value for key, value in row.items()}) for row in rows]
+
+
+class Ground:
+    """What an attack might reach from the jail: a file, a folder, a server, a socket, the judge; all of it watched."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="winnow-attacks-")))
+        self.folder.chmod(0o777)
+        self.secret = self.folder / "secret"
+        self._content = secrets.token_hex(8)
+        self.secret.write_text(self._content)
+        self._server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._abstract = stack.enter_context(socket.socket(socket.AF_UNIX))
+        name = f"winnow-{self._content}"
+        self._abstract.bind(f"\0{name}")
+        self._abstract.listen()
+        for listening in (self._server, self._abstract):
+            listening.setblocking(False)
+        self.told = json.dumps(
+            {
+                "folder": str(self.folder),
+                "secret": str(self.secret),
+                "port": self._server.getsockname()[1],
+                "abstract": name,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+            }
+        )
+
+    def traces(self) -> str:
+        """What was touched, in words; empty where nothing was."""
+        found = [str(place) for p in (*PLACES, str(self.folder)) if os.access(place := Path(p, MARK), os.F_OK)]
+        if [p.name for p in self.folder.iterdir()] != ["secret"] or self.secret.read_text() != self._content:
+            found.append(f"{self.folder} was changed")
+        for listening in (self._server, self._abstract):
+            try:
+                listening.accept()[0].close()
+            except BlockingIOError:
+                continue
+            found.append("a connection came out")
+        return ", ".join(found)
+
+
+def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S) -> Iterator[Result]:
+    """Each attack and what became of it, in order. Raises SandboxUnavailable where nothing isolates here."""
+    isolation()
+    with ExitStack() as stack:
+        ground = Ground(stack)
+        jail = stack.enter_context(Jail(kind))
+        judged_in = [jail_for("candidate", kind), jail_for("tests", kind)]
+        for other in judged_in:
+            stack.callback(other.close)
+        judge = Code(tests_s=limit_s, case_s=limit_s, cases_s=3 * limit_s)
+        _next_is_right(jail)
+        for attack in attacks:
+            began = time.monotonic()
+            if attack.kind == "forgery":
+                through, saw = _forged(attack, judge, kind)
+            else:
+                through, saw = _tried(attack, jail, ground, limit_s)
+            seconds = time.monotonic() - began
+            faults = [
+                "it got through" if through else "",
+                ground.traces(),
+                f"it took {seconds:.2f} s of {limit_s:g}" if seconds > limit_s * (1 + attack.twice) + GRACE_S else "",
+                _strays([jail, *judged_in]),
+                _next_is_right(jail),
+            ]
+            yield Result(attack.name, attack.kind, "; ".join(f for f in faults if f), saw, seconds)
+
+
+def _forged(attack: Attack, judge: Code, kind: Kind) -> tuple[bool, str]:
+    """Whether a forgery passes the check that it answers."""
+    work = judge.quick(QUESTIONS[attack.target], f"```python\n{attack.code}```")
+    outcome, detail = work if isinstance(work, tuple) else judge.work({**work, "jail": kind})
+    return outcome is not Outcome.WRONG and outcome is not Outcome.TIMEOUT, f"{outcome}: {detail}"
+
+
+def _tried(attack: Attack, jail: Jail, ground: Ground, limit_s: float) -> tuple[bool, str]:
+    """Whether a program says that it got out, or got more than it may have."""
+    saw = ""
+    for _ in range(1 + attack.twice):
+        try:
+            ran = run_script(jail, [attack.code], ground.told.encode(), Limits(wall_s=limit_s))
+        except TimeUp:
+            return False, f"{limit_s:g} s passed"
+        if b"ESCAPED" in ran.stdout or b"SURVIVED" in ran.stdout:
+            return True, "it said so"
+        said = shown(ran.stderr.decode("utf-8", "replace"))
+        saw = "too much output" if ran.too_much else said or f"exit code {ran.status}"
+    return False, saw
+
+
+def _next_is_right(jail: Jail) -> str:
+    try:
+        ran = run_script(jail, ["print(int(input()) + 1)"], b"41", Limits())
+    except (TimeUp, JailBroken) as error:
+        return f"the next program was not run: {type(error).__name__} {error}"
+    return "" if ran.stdout == b"42\n" and ran.status == 0 else f"the next program printed {ran.stdout!r}"
+
+
+def _strays(known: list[Jail]) -> str:
+    """Processes that descend from this one and are none of the jails' own."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue  # it has just ended
+    ours = {jail.pid for jail in known if jail.pid is not None}
+    ours |= {pid for pid, parent in parents.items() if parent in ours}
+    strays = [pid for pid in parents if pid not in ours and _descends(pid, parents, ours)]
+    return f"processes left: {strays}" if strays else ""
+
+
+def _descends(pid: int, parents: dict[int, int], ancestors: set[int]) -> bool:
+    while pid := parents.get(pid, 0):
+        if pid in ancestors:
+            return True
+    return False

@@ -1,0 +1,181 @@
+"""One small request to a teacher, and what it shows, in words: before a run is trusted to it.
+
+The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from harvest.asking.buy import Buyer
+from harvest.asking.run import Run, judge_config
+from harvest.core.config import RunConfig, Student
+from harvest.core.errors import AttemptFailed, CapReached, SandboxUnavailable
+from harvest.core.money import cost_of, usd
+from harvest.core.nouns import Ask, Question, Reply
+from harvest.endpoint.client import Arriving, Teacher, request_body
+from harvest.endpoint.price import Tariff, tariff_of
+from harvest.sandbox import isolation
+from harvest.store.store import Reused, Sent, Store
+from harvest.store.writer import Ledger
+
+MAX_TOKENS = 1024
+TOP_LOGPROBS = 5
+QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
+DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
+"""What the doctor sends to learn whether it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `good`: fine, a problem (False), or merely worth knowing (None)."""
+
+    name: str
+    words: str
+    good: bool | None = None
+
+
+@dataclass(slots=True)
+class Diagnosis:
+    """What was found, and lines for RUN.toml."""
+
+    findings: list[Finding] = field(default_factory=list)
+    toml: list[str] = field(default_factory=list)
+
+    def add(self, name: str, words: str, good: bool | None = None) -> None:
+        self.findings.append(Finding(name, words, good))
+
+
+def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, section: str = "teacher") -> Diagnosis:
+    """What can be said without a request: the key, the price, the terms. `section` is where its settings stand."""
+    d, teacher = Diagnosis(), config.teacher
+    host = urlsplit(teacher.base_url or "")
+    if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
+        d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
+    elif has_key:
+        d.add("key", f"taken from {teacher.api_key_env}", True)
+    elif teacher.local is None:
+        d.add("key", f"none is sent: {section}.api_key_env is not set")
+    if tariff is None:
+        d.add("price", "unknown: neither RUN.toml nor genai-prices has it, so a cap in USD cannot be kept", False)
+        free = "free = true  # where it is a machine of yours; else " if isinstance(teacher, Student) else ""
+        d.toml.append(
+            f'{_heading(section)} {free}price_usd_per_mtok = {{ input = "…", output = "…" }}'
+            "  # as the provider's page says"
+        )
+    elif tariff.source == "local":
+        d.add("price", "none: a local teacher costs nothing", True)
+    else:
+        p = tariff.at(datetime.now(UTC), 0)
+        words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
+        d.add("price", f"{words} (from {tariff.source})", True)
+    if isinstance(teacher, Student):
+        pass  # nothing is trained on its answers
+    elif teacher.terms:
+        d.add("terms", teacher.terms, True)
+    else:
+        d.add(
+            "terms",
+            f"not recorded: read what the provider says of training with its answers, note it in {section}.terms",
+        )
+    return d
+
+
+def _heading(section: str) -> str:
+    """Of a section in RUN.toml: of several teachers, with which one."""
+    name, _, place = section.partition(".")
+    return f"[[{name}]] (number {int(place) + 1} of them):" if place else f"[{name}]"
+
+
+def of_the_run(d: Diagnosis, config: RunConfig) -> None:
+    """Adds what can be said of all that is not a teacher: the judging model and the sandbox."""
+    if (judging := judge_config(config)) is not None and config.judge is not None:
+        priced = tariff_of(judging)
+        words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
+        price = "at an unknown price" if priced is None else f"priced from {priced.source}"
+        d.add("judge", f"{words} {', '.join(config.judge.about)}; {price}. It is not asked now", priced is not None)
+    if config.checks.unsafe_code:
+        d.add("sandbox", "UNSAFE: checks.unsafe_code runs what the teacher wrote as you, with your files", False)
+    try:
+        d.add("sandbox", f"code answers run in {isolation()}", True)
+    except SandboxUnavailable as e:
+        d.add("sandbox", f"none, so code answers are not run. {e}")
+
+
+def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
+    """Adds what one reply shows."""
+    served = " by ".join(s for s in (reply.served_model, reply.served_by) if s)
+    d.add("answer", f"{reply.answer.strip()[:80]!r}" + (f" from {served}" if served else ""), True)
+    if reply.reasoning_kind == "encrypted":
+        d.add("chain", "hidden: only an encrypted one is sent, so there is nothing to distil but the answers", False)
+    elif reply.reasoning_kind == "summary":
+        d.add(
+            "chain", "hidden: what is sent is a summary, and training on it teaches summaries. It is kept apart", False
+        )
+    elif reply.reasoning:
+        d.add("chain", f"set apart by the endpoint: {len(reply.reasoning):,} characters here", True)
+    else:
+        d.add(
+            "chain", "not set apart: for a teacher that reasons in its answer, take a prompt with reasoning: before_box"
+        )
+        d.toml.append('prompt = "steps"  # the chain is what stands before the final box')
+    usage = reply.usage
+    if usage.output_tokens is None or usage.input_tokens is None:
+        d.add("usage", "not sent: no call's cost can be known, and each stays in doubt at its worst case", False)
+    else:
+        reasoning = "" if usage.reasoning_tokens is None else f", {usage.reasoning_tokens} of them reasoning"
+        d.add("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out{reasoning}", True)
+    price = tariff.at(datetime.now(UTC), usage.input_tokens or 0) if tariff else None
+    cost, source = cost_of(usage, price)
+    if cost is not None and source != "local":
+        d.add("cost", f"{usd(cost)} USD for this call (from {source})", True)
+    if not reply.logprobs:
+        d.add("log-probabilities", "none came, though asked for")
+    elif all(entry.get("id") is not None for entry in reply.logprobs):
+        d.add("log-probabilities", "sent, with exact token ids: soft targets can be stored", True)
+        d.toml.append(f"[sampling] top_logprobs = {TOP_LOGPROBS}")
+    else:
+        d.add("log-probabilities", "sent without token ids: no soft targets, since an id is never guessed")
+
+
+def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> None:
+    """Adds what the endpoint demanded and announced."""
+    if teacher.learned.length_field != "max_tokens":
+        d.add("parameters", f"wants {teacher.learned.length_field} in place of max_tokens, and is sent that")
+    for name in teacher.learned.dropped:
+        d.add("parameters", f"refuses {name!r}, which is left out")
+        if name == "temperature":
+            d.toml.append("[sampling] # leave temperature out")
+    limits = [
+        f"{k} {v[:40]}" if v.isprintable() else k
+        for k, v in sorted(headers.items())
+        if "ratelimit" in k or k == "retry-after"
+    ]
+    d.add("limits", ", ".join(limits) or "none announced: they are found while running")
+
+
+async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis, place: int = 0) -> AttemptFailed | None:
+    """Sends the one request and adds what it shows; the failure where no answer came. `place`: who is asked.
+
+    Raises CapReached where the cap has no room for it.
+    """
+    cfg = run.config
+    question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)
+    limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
+    sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
+    buyer = Buyer(run, ledger, teacher, lambda settled: None)
+    sent: Sent | Reused | None = Reused(0, Reply(""))
+    while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
+        body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
+        ask = Ask(sample, limit, place)
+        sent = await buyer.reserve(question_id, ask, body, run.key(body, sample), min(place, 0))
+        sample += 1
+    if sent is None:
+        raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
+    outcome = await buyer.send(sent, body, limit, arriving := Arriving())
+    read_teacher(d, teacher, arriving.headers)
+    if isinstance(outcome, AttemptFailed):
+        return outcome
+    read_reply(d, outcome, run.tariff)
+    return None

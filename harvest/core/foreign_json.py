@@ -1,0 +1,131 @@
+"""JSON from outside, of which no type is trusted. Pure.
+
+Every field may be missing, null, or something else, and is then not there. What is kept of it is bounded, and plain
+enough for every store.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from typing import Any
+
+from harvest.core.errors import Cut
+
+Json = dict[str, Any]
+
+MOST_COUNTED = 1_000_000_000
+"""No reply holds so many of anything: a larger count is none."""
+
+KEPT_CHARACTERS = 16_384
+KEPT_FIELDS = 64
+KEPT_DEPTH = 16
+"""Bounds of what is kept unread: of one field as JSON, of an object's fields, and how deep."""
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return None
+
+
+DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
+"""Money stays exact, and NaN and Infinity are no numbers."""
+
+
+def parse(data: bytes) -> Any:
+    """JSON, blank lines around it or not. Raises Cut for all else."""
+    try:
+        return DECODER.decode(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise Cut("the reply is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise Cut(f"the reply is no JSON but {one_line(data) or 'empty'}") from None
+
+
+def parse_next(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value that begins at `start`, and where it ends. Raises ValueError or RecursionError."""
+    return DECODER.raw_decode(text, start)
+
+
+def as_dict(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """Text as it is, or the texts of a list of parts."""
+    if isinstance(value, list):
+        return joined(part.get("text") if isinstance(part, dict) else part for part in value)
+    return value if isinstance(value, str) else ""
+
+
+def joined(values: Iterable[object]) -> str:
+    return "".join(value for value in values if isinstance(value, str))
+
+
+def clean(text: str) -> str:
+    """Halves of a surrogate pair joined, which some servers send in two chunks; alone, they are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def one_line(words: str | bytes, most: int = 600) -> str:
+    """One printable line, for a message."""
+    text = words[: 8 * most].decode("utf-8", "replace") if isinstance(words, bytes) else words[: 8 * most]
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def count(value: object) -> int | None:
+    """A number of things; what is a boolean, a fraction, a text or below zero counts nothing."""
+    return value if type(value) is int and 0 <= value <= MOST_COUNTED else None
+
+
+def label(value: object) -> str | None:
+    """A short name, or None."""
+    return one_line(value, 200) or None if isinstance(value, str) else None
+
+
+def unread(fields: Json, known: frozenset[str]) -> Json:
+    """The fields that nobody here reads, bounded; those that say nothing are left out."""
+    empty: tuple[object, ...] = (None, "", [], {})
+    unread = ((key, value) for key, value in fields.items() if key not in known and value not in empty)
+    return {one_line(key, 200): kept(value) for key, value in islice(unread, KEPT_FIELDS)}
+
+
+def kept(value: object) -> Any:
+    """The value, or a note of its size where it is larger than anyone should store."""
+    if isinstance(value, str) and len(value) > KEPT_CHARACTERS:
+        return f"left out: {len(value)} characters"
+    short = plain(value)
+    if isinstance(short, dict | list) and (size := len(json.dumps(short))) > KEPT_CHARACTERS:
+        return f"left out: {size} characters of JSON"
+    return short
+
+
+def plain(value: object, depth: int = 0) -> Any:
+    """The value as JSON that every store takes: no Decimal, no half surrogate, nothing too deep.
+
+    A decimal that a float does not hold to the last digit becomes a string.
+    """
+    if isinstance(value, Decimal):
+        short = float(value)
+        return short if math.isfinite(short) and Decimal(repr(short)) == value else str(value)
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict | list) and depth >= KEPT_DEPTH:
+        return "left out: too deep"
+    if isinstance(value, dict):
+        return {clean(key): plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner, depth + 1) for inner in value]
+    return value

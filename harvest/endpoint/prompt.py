@@ -1,0 +1,98 @@
+"""prompts/*.md: front matter, then the messages, into what is sent.
+
+    ---
+    for: maths with one final value
+    reasoning: endpoint
+    ---
+    ## system
+    Reason step by step …
+    ## user
+    {question}
+
+Worked examples (`## user` and `## assistant` before the last `## user`) are for the teacher alone.
+
+`reasoning` says where the chain stands when the endpoint does not set it apart: `endpoint` (nowhere: the
+answer is all there is) or `before_box` (what the answer says before its final box).
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harvest.core.config import package_folder
+from harvest.core.errors import PromptError
+from harvest.core.nouns import Question
+
+ROLES = ("system", "user", "assistant")
+PLACES = ("endpoint", "before_box")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The words around a question. `parts` are (role, text) with `{question}` in the last."""
+
+    name: str
+    path: str
+    sha256: str
+    text: str
+    """The whole file: what a run keeps of it, since files change."""
+    reasoning: str
+    parts: tuple[tuple[str, str], ...]
+
+    def messages(self, question: Question) -> list[dict[str, str]]:
+        """What the teacher reads: role and content of each message. Text of a question is never a template."""
+        text = text_of(question)
+        return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
+
+    def without_examples(self) -> "Prompt":
+        """The same as the student is asked under it."""
+        return replace(self, parts=(*(p for p in self.parts if p[0] == "system"), self.parts[-1]))
+
+    def student_messages(self, question: Question) -> list[dict[str, str]]:
+        """What the student reads, in training and after: the same without the worked examples."""
+        return self.without_examples().messages(question)
+
+
+def text_of(question: Question) -> str:
+    """The question with its options, where it does not list them itself."""
+    return question.question + _choices(question)
+
+
+def _choices(question: Question) -> str:
+    if not question.choices or all(c in question.question for c in question.choices):
+        return ""
+    return "\n" + "".join(f"\n({chr(65 + i)}) {c}" for i, c in enumerate(question.choices))
+
+
+def load(name: str, base: Path | None = None) -> Prompt:
+    """A built-in prompt by its name, or a file by its path relative to `base`. Raises PromptError."""
+    own = name.endswith(".md") or "/" in name
+    path = ((base or Path()) / name) if own else package_folder("prompts") / f"{name}.md"
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        known = ", ".join(sorted(p.stem for p in package_folder("prompts").glob("*.md")))
+        raise PromptError(
+            f"prompt {name!r}: no such prompt ({path}); built in are {known}; your own is a path to a .md file"
+        ) from None
+    return parse(text, path.stem if own else name, str(path.absolute()))
+
+
+def parse(text: str, name: str, where: str) -> Prompt:
+    """Raises PromptError that names the file and what it lacks."""
+    m = re.match(r"---\n(.*?)\n---\n(.*)", text.replace("\r\n", "\n"), re.DOTALL)
+    if not m:
+        raise PromptError(f"{where}: no front matter: begin with --- lines around `for:` and `reasoning:`")
+    front = dict(re.findall(r"^(\w+):\s*(.*?)\s*$", m[1], re.MULTILINE))
+    reasoning = front.get("reasoning", "endpoint")
+    if reasoning not in PLACES:
+        raise PromptError(f"{where}: reasoning: {reasoning!r} is none of {', '.join(PLACES)}")
+    pieces = re.split(r"^## (\w+)[ \t]*\n", m[2], flags=re.MULTILINE)
+    roles, bodies = pieces[1::2], [b.strip("\n") for b in pieces[2::2]]
+    if pieces[0].strip() or not roles or any(r not in ROLES for r in roles):
+        raise PromptError(f"{where}: the text stands under `## system`, `## user` and `## assistant` headings alone")
+    if roles[-1] != "user" or bodies[-1].count("{question}") != 1 or any("{question}" in b for b in bodies[:-1]):
+        raise PromptError(f"{where}: the last part must be `## user` and hold {{question}}, once and nowhere else")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Prompt(name, where, digest, text, reasoning, tuple(zip(roles, bodies, strict=True)))

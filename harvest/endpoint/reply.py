@@ -1,0 +1,262 @@
+"""A chat completion document, as providers really send it → a Reply. Pure.
+
+What parses becomes a Reply whatever is missing in it; whether the try has failed all the same is said by
+harvest/endpoint/failures.py.
+
+To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with what a right parse
+gives, add the entry to the table that it belongs to, with the page that says so.
+"""
+
+import re
+from decimal import Decimal
+
+from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, count, joined, kept, label, plain, unread
+from harvest.core.money import Usage, pusd
+from harvest.core.nouns import Reply
+
+CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
+"""Where a message keeps its chain: the first that holds one is taken, since some vLLM versions send two of
+them with the same text."""
+
+SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
+"""`format` of OpenRouter's reasoning_details whose text is a summary by nature.
+https://ai.google.dev/gemini-api/docs/thinking#summaries"""
+
+TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
+"""Finish reasons that mean the token limit: OpenAI's word, Anthropic's, Mistral's."""
+
+REPETITION = "repetition"
+"""A finish_reason of ours: the stream was broken off, since the answer had run into a loop."""
+
+MOST_USD = 10_000
+"""No reply costs so much: a larger figure is none."""
+
+NOT_EXTRA = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
+NOT_EXTRA_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
+NOT_EXTRA_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
+
+
+def truncated(reply: Reply) -> bool:
+    """Whether the reply ran into its token limit: it has no answer worth a check."""
+    return (reply.finish_reason or "").lower() in TRUNCATED
+
+
+def cut_short(reply: Reply) -> str | None:
+    """Why the reply has no answer worth a check: `truncated` at its limit, broken off for its `repetition`, or None."""
+    if reply.finish_reason == REPETITION:
+        return REPETITION
+    return "truncated" if truncated(reply) else None
+
+
+def read_document(document: Json) -> Reply:
+    """A Reply from whatever is there. Never raises."""
+    choice = choice_of(document)
+    message = as_dict(choice.get("message"))
+    thought, kind, answer = _texts(message)
+    extra = unread(document, NOT_EXTRA)
+    if of_choice := unread(choice, NOT_EXTRA_OF_CHOICE):
+        extra["choice"] = of_choice
+    if of_message := unread(message, NOT_EXTRA_OF_MESSAGE):
+        extra["message"] = of_message
+    if kind == "summary":
+        extra["reasoning_summary"] = thought
+    if (left_out := len(as_list(document.get("choices"))) - 1) > 0:
+        extra["choices_left_out"] = left_out
+    raw_usage = usage_in(document, choice)
+    return Reply(
+        answer=answer,
+        reasoning=thought if kind == "chain" else None,
+        reasoning_kind=kind,
+        finish_reason=label(choice.get("finish_reason")),
+        usage=_usage(raw_usage),
+        raw_usage={key: kept(value) for key, value in plain(raw_usage).items()} if raw_usage else None,
+        logprobs=_logprobs(choice),
+        tool_calls=tuple(plain(call) for call in as_list(message.get("tool_calls")) if isinstance(call, dict)),
+        served_model=label(document.get("model")),
+        served_by=label(document.get("provider")),
+        system_fingerprint=label(document.get("system_fingerprint")),
+        response_id=label(document.get("id")),
+        extra=extra,
+    )
+
+
+def is_error(document: Json) -> bool:
+    """By its key, or vLLM's way, which has none."""
+    return bool(document.get("error")) or document.get("object") == "error"
+
+
+def choice_of(document: Json) -> Json:
+    """The first choice, or {}: one answer is asked for at a time."""
+    choices = [choice for choice in as_list(document.get("choices")) if isinstance(choice, dict)]
+    return next((choice for choice in choices if choice.get("index") == 0), choices[0] if choices else {})
+
+
+# The chain and the answer
+
+
+def _texts(message: Json) -> tuple[str | None, str | None, str]:
+    """(text of the chain, its kind, answer) of a message.
+
+    A chain of which a part is encrypted is not whole: what is shown beside it counts as a summary.
+    """
+    in_parts, answer, hidden = parts_of(message.get("content"))
+    answer = answer or as_text(message.get("refusal"))
+    details = [d for d in as_list(message.get("reasoning_details")) if isinstance(d, dict)]
+    told = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
+    summary = joined(d.get("summary") for d in details if d.get("type") == "reasoning.summary")
+    hidden = hidden or any(d.get("type") == "reasoning.encrypted" for d in details)
+    fields = (as_text(message.get("reasoning")), as_text(message.get("reasoning_content")))
+    if summary and told:
+        fields = ("", "")  # OpenRouter's `reasoning` joins both
+    places = (*fields, told, summary, as_text(message.get("thinking")), in_parts)
+    if shown := next((text for text in places if text.strip()), ""):
+        shown = clean(_untagged(shown))
+        chain, rest = _split_tags(answer)
+        answer = rest if chain and chain == shown.strip() else answer
+    else:
+        chain, answer = _split_tags(answer)
+        shown = clean(chain)
+    answer = clean(answer)
+    if not shown:
+        return None, "encrypted" if hidden else None, answer
+    only_summary = bool(summary) and not told
+    if hidden or only_summary or any(as_text(d.get("format")) in SUMMARY_FORMATS for d in details):
+        return shown, "summary", answer
+    return shown, "chain", answer
+
+
+def parts_of(content: object) -> tuple[str, str, bool]:
+    """(chain, answer, whether a part is encrypted) of a message's content: text, or a list of parts."""
+    thought, said, hidden = [], [], False
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            said.append(part)
+        elif isinstance(part, dict):
+            if part.get("type") in ("thinking", "reasoning"):
+                thought.append(as_text(part.get("thinking")) or as_text(part.get("text")))
+            elif part.get("type") == "redacted_thinking":
+                hidden = True
+            else:
+                said.append(as_text(part.get("text")) or as_text(part.get("refusal")))
+    return "".join(thought), "".join(said), hidden
+
+
+def _split_tags(text: str) -> tuple[str, str]:
+    """(chain, answer) of a text that may hold both, apart by the last `</think>`; the opening tag is often
+    missing, since the chat template wrote it. A chain that never ends has no answer."""
+    head, closed, tail = text.rpartition("</think>")
+    if closed:
+        return _untagged(head).strip(), tail.lstrip()
+    if text.lstrip().startswith("<think>"):
+        return _untagged(text).strip(), ""
+    return "", text
+
+
+def _untagged(chain: str) -> str:
+    """Without a `<think>` before and a `</think>` after, which the training layout writes anew."""
+    bare = chain.strip()
+    inner = bare.removeprefix("<think>").removesuffix("</think>")
+    return chain if inner == bare else inner.strip()
+
+
+# Usage and money
+
+
+def usage_in(document: Json, choice: Json) -> Json:
+    """The usage object, or {}. Streams of Groq keep it in `x_groq`, Moonshot's in the choice."""
+    places = (document.get("usage"), as_dict(document.get("x_groq")).get("usage"), choice.get("usage"))
+    return next((place for place in places if isinstance(place, dict) and place), {})
+
+
+def _usage(raw: Json) -> Usage:
+    """Inclusive counts from an endpoint's own, which leaves parts out here and there.
+
+    A part that is larger than its whole was counted beside it. Where the total shows that completion_tokens
+    lacks the reasoning (xAI: 1 against 228), what was generated is total - prompt.
+    """
+    prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
+    total = count(raw.get("total_tokens"))
+    reasoning = _first(
+        count(as_dict(raw.get("completion_tokens_details")).get("reasoning_tokens")),
+        count(raw.get("reasoning_tokens")),
+    )
+    cached = _first(
+        count(as_dict(raw.get("prompt_tokens_details")).get("cached_tokens")),
+        count(raw.get("prompt_cache_hit_tokens")),  # https://api-docs.deepseek.com/guides/kv_cache
+        count(raw.get("cached_tokens")),  # Together, behind Hugging Face's router
+    )
+    output = completion
+    if total is not None and prompt is not None:
+        generated = total - prompt
+        beyond = generated - (completion or 0)
+        if beyond > 0 and (completion is None or reasoning is None or beyond == reasoning):
+            output = generated
+    if output is not None and reasoning is not None and reasoning > output:
+        output += reasoning
+    if prompt is not None and cached is not None and cached > prompt:
+        prompt += cached
+    return Usage(prompt, cached, output, reasoning, _cost_pusd(raw))
+
+
+def _cost_pusd(raw: Json) -> int | None:
+    """What the endpoint says the call cost, in picodollars.
+
+    OpenRouter sends `cost` in USD. With the user's own key at a provider (`is_byok`) that is its fee alone,
+    and the provider bills the rest: the cost is both, and unknown where the second is.
+    https://openrouter.ai/docs/use-cases/usage-accounting
+    xAI sends ticks of 1e-10 USD. https://docs.x.ai/developers/cost-tracking
+    """
+    if (ticks := raw.get("cost_in_usd_ticks")) is not None:
+        cost = None if (amount := _amount(ticks)) is None else amount / 10_000_000_000
+    else:
+        cost = _amount(raw.get("cost"))
+    if cost is not None and raw.get("is_byok") is True:
+        upstream = _amount(as_dict(raw.get("cost_details")).get("upstream_inference_cost"))
+        cost = None if upstream is None else cost + upstream
+    return None if cost is None or cost > MOST_USD else pusd(cost)
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value < 10**15:
+        return None
+    return Decimal(value)
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+# Log-probabilities
+
+_ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
+
+
+def _logprobs(choice: Json) -> tuple[Json, ...] | None:
+    """One entry a sampled token, or None where they are not in OpenAI's shape; DeepSeek lists those of the
+    chain apart. Ids only where the endpoint gives them: llama.cpp in each entry, vLLM in the choice
+    (`return_token_ids`) or in place of the token (`return_tokens_as_token_ids`).
+    """
+    shown = as_dict(choice.get("logprobs"))
+    entries = [*as_list(shown.get("reasoning_content")), *as_list(shown.get("content"))]
+    tops = [as_list(as_dict(entry).get("top_logprobs")) for entry in entries]
+    everything = [*entries, *(top for among in tops for top in among)]
+    if not entries or not all(isinstance(as_dict(entry).get("token"), str) for entry in everything):
+        return None
+    as_tokens = all(_ID_AS_TOKEN.fullmatch(entry["token"]) for entry in everything)
+    sampled = [count(i) for i in as_list(choice.get("token_ids"))]
+    if len(sampled) != len(entries):
+        sampled = [None] * len(entries)
+    return tuple(
+        {**_logprob(entry, as_tokens, i), "top": [_logprob(top, as_tokens) for top in among]}
+        for entry, among, i in zip(entries, tops, sampled, strict=True)
+    )
+
+
+def _logprob(entry: Json, id_as_token: bool, sampled_id: int | None = None) -> Json:
+    token, value = entry["token"], entry.get("logprob")
+    exact = count(entry.get("id")) if sampled_id is None else sampled_id
+    if id_as_token:
+        exact = int(token.removeprefix("token_id:"))
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not -(10**300) < value <= 0:
+        value = None
+    return {"token": clean(token), "logprob": None if value is None else float(value), "id": exact}

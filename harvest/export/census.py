@@ -1,0 +1,72 @@
+"""What the rows of an export hold, counted as they are written, for its card."""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from harvest.core.foreign_json import one_line
+from harvest.core.money import pusd
+
+MOST_KINDS = 10_000
+"""So many different values of a column are counted by name; what else comes is counted as one."""
+OTHERS = "others"
+COUNTED = ("domain", "difficulty", "source", "licence", "teacher_terms")
+"""Columns whose values are counted."""
+
+
+@dataclass(slots=True)
+class Census:
+    """Memory is flat but for 8 bytes a row."""
+
+    rows: int = 0
+    chain_tokens: "array[int]" = field(default_factory=lambda: array("I"))
+    """Where the endpoint said how many."""
+    chain_characters: "array[int]" = field(default_factory=lambda: array("I"))
+    without_chain: int = 0
+    quoting_marks: int = 0
+    """Rows whose text holds the marks that are written around the chain."""
+    rewritten: int = 0
+    accepted: int = 0
+    cost_pusd: int = 0
+    without_cost: int = 0
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    checks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
+    """(check, version, whether it passed)"""
+
+    def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
+        """`row` with all its columns, whichever of them are written."""
+        self.rows += 1
+        self.quoting_marks += quotes
+        self.rewritten += row["original"] is not None
+        self.accepted += row["accepted"]
+        if reasoning is None:
+            self.without_chain += 1
+        else:
+            self.chain_characters.append(len(reasoning))
+            if (tokens := row["usage"]["reasoning_tokens"]) is not None:
+                self.chain_tokens.append(tokens)
+        if row["cost_usd"] is None:
+            self.without_cost += 1
+        else:
+            self.cost_pusd += pusd(Decimal(row["cost_usd"]))
+        for name in COUNTED:
+            self._one_more(name, row[name])
+        for name in ("model", "served_model", "served_by"):
+            self._one_more(name, row["teacher"][name])
+        self._one_more("reason", row["reason"])
+        for v in row["verdicts"]:
+            key = (v["check"], v["version"], v["passed"])
+            if key in self.checks or len(self.checks) < MOST_KINDS:
+                self.checks[key] += 1
+
+    def _one_more(self, name: str, value: str | None) -> None:
+        kinds = self.kinds.setdefault(name, Counter())
+        key = one_line(value, 200) if value is not None else ""
+        kinds[key if key in kinds or len(kinds) < MOST_KINDS else OTHERS] += 1
+
+    def known(self, name: str) -> Counter[str]:
+        """The values of a column, without the rows that have none."""
+        return Counter({k: n for k, n in self.kinds.get(name, Counter()).items() if k})

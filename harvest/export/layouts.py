@@ -1,0 +1,181 @@
+"""How a trace is laid out for the programs that train on it: a row's training part, its columns, and the files that a
+program wants beside the data. Pure.
+
+A layout is one entry of LAYOUTS. Whatever the layout, the same conversation stands in it, and `finetune` reads it back.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harvest.core.config import Export
+from harvest.core.nouns import Message
+
+T, N, F, B = "string", "int64", "float64", "bool"
+Columns = Mapping[str, Any]
+"""Columns and their types; a list holds rows of its one entry, a dict is a struct."""
+SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
+"""Who speaks in ShareGPT's words."""
+DATASET_NAME = "winnow"
+"""The export's name in LLaMA-Factory's dataset_info.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is written around a chain that stands in the content, and around its answer."""
+
+    open: str
+    close: str
+    answer_open: str = ""
+    answer_close: str = ""
+
+    def write(self, reasoning: str, answer: str) -> str:
+        return f"{self.open}{reasoning}{self.close}{self.answer_open}{answer}{self.answer_close}"
+
+    def stand_in(self, text: str) -> bool:
+        """Whether a text holds one of the marks itself, so that a reader may cut it there."""
+        return any(
+            mark.strip() in text for mark in (self.open, self.close, self.answer_open, self.answer_close) if mark
+        )
+
+
+MARKS = {
+    "think": Marks("<think>\n", "\n</think>\n\n"),
+    "sky-t1": Marks(
+        "<|begin_of_thought|>\n\n",
+        "\n\n<|end_of_thought|>\n\n",
+        "<|begin_of_solution|>\n\n",
+        "\n\n<|end_of_solution|>",
+    ),
+}
+"""The same as finetune's; a test holds them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLayout:
+    """One way to lay out a trace, and who reads it."""
+
+    for_whom: str
+    write: Callable[[Sequence[Message], Mapping[str, Any]], dict[str, Any]]
+    """The messages that were asked and the assistant's turn → the training part of a row."""
+    columns: Callable[[Columns], Columns]
+    """The columns of one message → the columns of the training part."""
+    prompt_column: str = "prompt_file"
+    """Where a row names the prompt. TRL takes whatever is called `prompt` for the text to complete."""
+    turn_apart: bool = True
+    """Whether a reader of this layout knows a field beside the content."""
+
+
+def _messages(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {"messages": [*asked, turn]}
+
+
+def _prompt_completion(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {"prompt": list(asked), "completion": [turn]}
+
+
+def _sharegpt(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
+    begins_with_system = bool(asked) and asked[0]["role"] == "system"
+    spoken = [*asked[int(begins_with_system) :], turn]
+    return {
+        "conversations": [{"from": SPEAKERS[m["role"]], "value": m["content"]} for m in spoken],
+        "system": asked[0]["content"] if begins_with_system else "",
+    }
+
+
+def _columns_of_messages(message: Columns) -> Columns:
+    return {"messages": [message]}
+
+
+def _columns_of_sharegpt(_: Columns) -> Columns:
+    return {"conversations": [{"from": T, "value": T}], "system": T}
+
+
+LAYOUTS = {
+    "messages": TrainingLayout("datasets, finetune; the contract's", _messages, _columns_of_messages, "prompt"),
+    "trl": TrainingLayout("TRL's SFTTrainer", _messages, _columns_of_messages),
+    "prompt-completion": TrainingLayout(
+        "TRL's SFTTrainer, which then trains the completion alone",
+        _prompt_completion,
+        lambda message: {"prompt": [{"role": T, "content": T}], "completion": [message]},
+    ),
+    "axolotl": TrainingLayout("axolotl, type chat_template", _messages, _columns_of_messages),
+    "sharegpt": TrainingLayout("readers of ShareGPT's form", _sharegpt, _columns_of_sharegpt, turn_apart=False),
+    "llama-factory": TrainingLayout("LLaMA-Factory", _sharegpt, _columns_of_sharegpt, turn_apart=False),
+}
+
+
+def assistant_turn(reasoning: str | None, answer: str, settings: Export) -> dict[str, Any]:
+    """The assistant's message: its chain inline between marks, in a field of its own, or left out."""
+    turn: dict[str, Any] = {"role": "assistant", "content": answer}
+    if settings.reasoning == "apart":
+        turn[settings.reasoning_field] = reasoning
+    elif settings.reasoning == "inline" and reasoning is not None:
+        turn["content"] = MARKS[settings.marks].write(reasoning, answer)
+    return turn
+
+
+def training_part(asked: Sequence[Message], reasoning: str | None, answer: str, settings: Export) -> dict[str, Any]:
+    return LAYOUTS[settings.layout].write(asked, assistant_turn(reasoning, answer, settings))
+
+
+def training_columns(settings: Export) -> Columns:
+    message = {"role": T, "content": T}
+    if settings.reasoning == "apart":
+        message[settings.reasoning_field] = T
+    return LAYOUTS[settings.layout].columns(message)
+
+
+def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
+    """Whether chain or answer hold the very marks that are written around the chain: a reader may cut it there."""
+    if settings.reasoning != "inline" or reasoning is None:
+        return False
+    marks = MARKS[settings.marks]
+    return marks.stand_in(reasoning) or marks.stand_in(answer)
+
+
+# ---- what a program wants beside the data
+
+
+def files_beside(settings: Export, folder: str) -> dict[str, str]:
+    """Names and texts of the files that the layout's program reads. `folder` is the export's own name."""
+    if settings.layout == "llama-factory":
+        return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
+    if settings.layout == "axolotl":
+        return {"axolotl.yaml": axolotl_lines(settings, folder) + "\n"}
+    return {}
+
+
+def dataset_info() -> dict[str, Any]:
+    """LLaMA-Factory's entry, for a `dataset_dir` that is the export's folder.
+
+    `script_url` loads the folder by its card. `file_name` would guess each column's type from the first 10 MB, and fail
+    where a column is empty there and filled later. `formatting` stays "sharegpt": its "openai" adds "detailed thinking
+    off" to every system message.
+    Source: LLaMA-Factory, src/llamafactory/data/loader.py and converter.py.
+    """
+    return {
+        DATASET_NAME: {
+            "script_url": ".",
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "system": "system"},
+        }
+    }
+
+
+def axolotl_lines(settings: Export, folder: str) -> str:
+    """The lines of an axolotl configuration.
+
+    A chain in a field of its own reaches the template under `template_thinking_key`. `path` names the folder, since
+    `datasets`, which axolotl hands it to, finds no name in ".".
+    Source: axolotl, docs/dataset-formats/conversation.qmd and src/axolotl/prompt_strategies/chat_template.py.
+    """
+    lines = ["datasets:", f"  - path: {json.dumps(folder)}   # from where axolotl is started"]
+    lines += ["    split: train", "    type: chat_template", "    field_messages: messages"]
+    if settings.reasoning == "apart":
+        field = settings.reasoning_field
+        lines += [f"    field_thinking: {field}", f"    template_thinking_key: {field}"]
+    elif settings.marks == "sky-t1" and settings.reasoning == "inline":
+        lines += ["    # split_thinking: true   # where the template writes the chain itself, as Qwen3's does"]
+    return "\n".join(lines)

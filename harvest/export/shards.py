@@ -1,0 +1,136 @@
+"""Rows into files of bounded size: JSON lines or Parquet, written as they come, with flat memory."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from harvest.core.foreign_json import plain
+from harvest.export.layouts import B, Columns, F, N, T
+
+ROWS_A_GROUP = 1000
+CHARACTERS_A_GROUP = 4_000_000
+"""A group of Parquet's rows is written when it has one of the two."""
+SEPARATORS = {c: f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
+"""Line breaks to Python's `splitlines` and to JavaScript, though not to JSON."""
+Row = Mapping[str, Any]
+
+
+class Shards:
+    """`train.jsonl` or `train.parquet` in a folder; `train-00000-of-00012` and so on where one is not enough."""
+
+    def __init__(self, folder: Path, form: str, columns: Columns, shard_bytes: int) -> None:
+        self._folder, self._form, self._shard_bytes = folder, form, shard_bytes
+        self._columns = columns
+        self._open: _Lines | _Groups | None = None
+        self._parts: list[Path] = []
+
+    def put(self, row: Row, characters: int) -> None:
+        """One more row; `characters` is about how much text it has."""
+        if self._open is None:
+            path = self._folder / f"part-{len(self._parts):05}"
+            self._parts.append(path)
+            self._open = _Lines(path) if self._form == "jsonl" else _Groups(path, self._columns)
+        self._open.put(row, characters)
+        if self._open.written_bytes >= self._shard_bytes:
+            self._open.close()
+            self._open = None
+
+    def close(self) -> list[str]:
+        """Ends the last file and gives all their names; one file at least, though it be empty."""
+        if not self._parts:
+            self._parts.append(self._folder / "part-00000")
+            self._open = _Lines(self._parts[0]) if self._form == "jsonl" else _Groups(self._parts[0], self._columns)
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+        n = len(self._parts)
+        names = [f"train{'' if n == 1 else f'-{i:05}-of-{n:05}'}.{self._form}" for i in range(n)]
+        for part, name in zip(self._parts, names, strict=True):
+            part.replace(self._folder / name)
+        return names
+
+
+class _Lines:
+    def __init__(self, path: Path) -> None:
+        self._file = _private(path)
+        self.written_bytes = 0
+
+    def put(self, row: Row, _: int) -> None:
+        self.written_bytes += self._file.write(line_of(row))
+
+    def close(self) -> None:
+        _end(self._file)
+
+
+def line_of(row: Row) -> bytes:
+    """One JSON object and a line feed; no other line break in it, whoever counts lines. Half characters, which no file
+    of text can hold, become U+FFFD."""
+    text = json.dumps(row, ensure_ascii=False)
+    for separator, escaped in SEPARATORS.items():
+        if separator in text:
+            text = text.replace(separator, escaped)
+    try:
+        return (text + "\n").encode()
+    except UnicodeEncodeError:
+        return line_of(plain(row))
+
+
+class _Groups:
+    def __init__(self, path: Path, columns: Columns) -> None:
+        import pyarrow.parquet as pq
+
+        self._schema = schema_of(columns)
+        self._file = _private(path)
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd")
+        self._group: list[Row] = []
+        self._characters = 0
+        self.written_bytes = 0
+
+    def put(self, row: Row, characters: int) -> None:
+        self._group.append(row)
+        self._characters += characters
+        if len(self._group) >= ROWS_A_GROUP or self._characters >= CHARACTERS_A_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        try:
+            table = pa.Table.from_pylist(self._group, self._schema)
+        except UnicodeEncodeError:
+            table = pa.Table.from_pylist([plain(row) for row in self._group], self._schema)
+        self._writer.write_table(table)
+        self._group, self._characters = [], 0
+        self.written_bytes = self._file.tell()
+
+    def close(self) -> None:
+        if self._group:  # a group of no rows is one that `datasets` cannot read
+            self._flush()
+        self._writer.close()
+        _end(self._file)
+
+
+def _private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb")
+
+
+def _end(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def schema_of(columns: Columns) -> Any:
+    """The same columns as an Arrow schema."""
+    import pyarrow as pa
+
+    def kind(c: Any) -> Any:
+        if isinstance(c, list):
+            return pa.list_(kind(c[0]))
+        if isinstance(c, Mapping):
+            return pa.struct([(k, kind(v)) for k, v in c.items()])
+        return {T: pa.string(), N: pa.int64(), F: pa.float64(), B: pa.bool_()}[c]
+
+    return pa.schema([(name, kind(c)) for name, c in columns.items()])

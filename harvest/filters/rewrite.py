@@ -1,0 +1,371 @@
+r"""A teacher's free form brought into the training format by rules: chain, then answer, in the form that was asked for.
+
+What a rule may do: cut the tags of another layout, part a chain from the answer that it stands in, drop greetings,
+headings and farewells that hold no digit, put a result that is stated into `\boxed{}` where a box was asked for, and
+tidy the spaces outside programs. It never writes a word. A guard looks at the outcome as a whole: the same numbers in
+the same order, the same programs byte for byte, and nothing said that was not said before; else nothing is rewritten.
+
+Pure: the store keeps what came, and the rewriting is repeated from it. What it is after: Sky-T1's rewriting by a
+model, after which its parser could read over 90% of the APPS answers in place of 25%.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harvest.checks.answer import find_stated
+from harvest.checks.boxes import find_boxes, split_at_final_box
+from harvest.core.nouns import Candidate
+from harvest.filters.reading import FENCE
+
+VERSION = "2"
+LEAST_CHAIN = 40
+"""Characters that stand before an answer to be its chain."""
+LONGEST_RESULT, LONGEST_WORDS = 100, 60
+MOST_MENTIONS = 8
+"""Of a stated result, from the end, before it is left without a box."""
+MOST_ROUNDS = 6
+"""Of all rules, until they find nothing more: "Sure! Sure! Here is…" takes two. What needs more stays as it is."""
+MOST_FAREWELLS = 8
+"""One after the other; an answer with more of them is a loop, and stays as it is."""
+_CHAIN_TAGS = (
+    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<thoughts>", "</thoughts>"),
+    ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
+)  # fmt: skip
+_ANSWER_TAGS = (
+    ("<|begin_of_solution|>", "<|end_of_solution|>"), ("<answer>", "</answer>"), ("<final_answer>", "</final_answer>"),
+    ("<solution>", "</solution>"), ("<output>", "</output>"), ("<response>", "</response>"),
+)  # fmt: skip
+_MARK = r"[ \t]*+(?:[#>]{1,6}+[ \t]*+)?+[*_]{0,2}+[ \t]*+"
+_COLON = r"[ \t]*+:?+[ \t]*+[*_]{0,2}+[ \t]*+:?+[ \t]*+\n++"
+"""What ends a heading. Nothing gives back what it took, or a megabyte of spaces would be tried in all its parts."""
+_CHAIN_HEADING = re.compile(
+    rf"\A{_MARK}(?:(?:my |detailed |step[- ]by[- ]step )?(?:reasoning|thinking|thoughts?|thought process|analysis"
+    r"|solution|explanation|approach|working|work|step[- ]by[- ]step)(?: process| steps| explanation| solution)?)"
+    rf"{_COLON}",
+    re.IGNORECASE,
+)
+_ANSWER_HEADING = re.compile(
+    rf"^{_MARK}(?:the )?(?:final )?(?:answer|result|solution|output|code|conclusion|implementation)"
+    rf"(?: code)?{_COLON}(?=\s*+\S)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ANSWER_LINE = re.compile(
+    rf"^{_MARK}(?:so,? |thus,? |therefore,? |hence,? )?(?:the )?(?:final |correct )?answer\b[^\n]{{0,300}}\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LAST_WORD = re.compile(
+    r"\n[ \t]*\n[ \t]*(?=(?:\*\*)?(?:so|thus|therefore|hence|in conclusion|in total|altogether|finally)\b[^\n]*\s*\Z)",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(
+    r"\A\s*+(?:(?:sure(?: thing)?|certainly|of course|absolutely|great question|good question|hello|hi(?: there)?)"
+    r"(?:[!.]++|,(?=\s*+(?:here|let|i'll|i will|i'd|i would)\b))\s*+)"
+    r"(?:(?:here(?:'s| is| are)|let(?:'s| us| me)|i(?:'d| would|'ll| will))\b[^.!:\n\d]{0,120}[.!:]\s++)?"
+    r"|\A\s*+(?:here(?:'s| is| are)|let(?:'s| us) (?:solve|work|go)) [^.!:\n\d]{0,80}(?:solution|answer|explanation"
+    r"|step[- ]by[- ]step|breakdown|code)[^.!:\n\d]{0,40}[.!:]\s++",
+    re.IGNORECASE,
+)
+_FAREWELL = re.compile(
+    r"(?:\n+|(?<=[.!?])[ \t]+)[ \t]*(?:---+\s+)?[*_]{0,2}"
+    r"(?:(?:i )?hope (?:this|that|it) (?:helps?|clarifies|is helpful)|(?:please )?(?:let me know|feel free)"
+    r"|(?:please )?(?:don't|do not) hesitate|if you (?:have|need|want|would like|'d like)"
+    r"|(?:i'm |i am )?happy (?:to help|coding|learning|studying|to assist)|good luck|is there anything else"
+    r"|have a (?:great|nice|good) |would you like)\b[^\n\d]{0,200}\s*\Z",
+    re.IGNORECASE,
+)
+_RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
+"""A line drawn between chain and answer."""
+_HEDGED = re.compile(
+    r"\b(?:cannot|can't|may|might|could|would|maybe|perhaps|probably|possibly|not|no|n't|if|unless|about|around|roughly|than"
+    r"|least|most|guess|between|nor|neither|wrong|incorrect|except|first|step)\b",
+    re.IGNORECASE,
+)
+"""A last line that commits itself to nothing: its number is not put into a box."""
+_NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
+_INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
+_WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Chain and answer in the training format, and which rules made them so."""
+
+    reasoning: str | None
+    answer: str
+    rules: tuple[str, ...]
+
+
+def rewritten(candidate: Candidate) -> Rewritten | None:
+    """None where nothing is to do, or where the guard refuses what the rules would do. What comes out stays as it is
+    when it is rewritten again."""
+    asked = "\n".join(m["content"] for m in candidate.asked if m["role"] != "assistant")
+    is_code = candidate.question.check == "code"
+    now, rules = (candidate.reasoning, candidate.answer), dict[str, None]()
+    for _ in range(MOST_ROUNDS):
+        found = _round(*now, asked, is_code, rules)
+        if found == now:
+            break
+        now = found
+    else:
+        return None
+    if now == (candidate.reasoning, candidate.answer):
+        return None
+    if not keeps_all((candidate.reasoning, candidate.answer), now):
+        return None
+    return Rewritten(*now, tuple(rules) or ("spaces",))
+
+
+def _round(
+    reasoning: str | None, answer: str, asked: str, is_code: bool, rules: dict[str, None]
+) -> tuple[str | None, str]:
+    """Every rule once; `rules` learns which of them did something."""
+    before = (reasoning, answer)
+    done: list[str] = []
+    for name, rule in (("tags", _untagged), ("split", _split)):
+        found = rule(reasoning, answer, asked, is_code)
+        if found != (reasoning, answer):
+            (reasoning, answer), done = found, [*done, name]
+    said = _without_courtesies(answer, done)
+    if "\\boxed" in asked and not is_code and (boxed := _boxed(said, asked)) is not None:
+        said, done = boxed, [*done, "box"]
+    if not done and not _is_untidy(reasoning or "") and not _is_untidy(said):
+        return before
+    rules.update(dict.fromkeys(done))
+    return (_tidy(reasoning).strip() or None if reasoning is not None else None), _tidy(said).strip()
+
+
+def keeps_all(before: tuple[str | None, str], after: tuple[str | None, str]) -> bool:
+    """Whether a rewriting has the same numbers in the same order, the same programs byte for byte, and says nothing
+    that was not there: what it has of letters and digits is what there was, less what was cut."""
+    if before[0] == after[0]:
+        before, after = (None, before[1]), (None, after[1])
+    old, new = ("\n".join(filter(None, parts)) for parts in (before, after))
+    if not after[1].strip():
+        return False
+    if _NUMBER.findall(_WRAPPED_WORDS.sub(" ", old)) != _NUMBER.findall(_WRAPPED_WORDS.sub(" ", new)):
+        return False
+    if [m[0].strip() for m in FENCE.finditer(old)] != [m[0].strip() for m in FENCE.finditer(new)]:
+        return False
+    letters = iter(filter(str.isalnum, old))
+    return all(c in letters for c in filter(str.isalnum, _without_new_boxes(old, new)))
+
+
+def _without_new_boxes(old: str, new: str) -> str:
+    """The commands that a box brings are no words; those that were there before stay."""
+    for command in ("\\boxed", "\\text"):
+        for _ in range(new.count(command) - old.count(command)):
+            at = new.rfind(command)
+            new = new[:at] + new[at + len(command) :]
+    return new
+
+
+# ---- tags and sections
+
+
+def _untagged(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tuple[str | None, str]:
+    if reasoning is not None and reasoning.strip():
+        reasoning, answer = _unwrapped_ends(reasoning, answer)
+    else:
+        for opening, closing in _CHAIN_TAGS:
+            head, tag, tail = answer.rpartition(closing)
+            before, _, chain = head.partition(opening) if opening in head else ("", "", head)
+            if tag and chain.strip() and (not before.strip() or _is_courtesy(before)) and tail.strip():
+                reasoning, answer = chain, tail
+                break
+    wrapped = next((opening for opening, _ in _ANSWER_TAGS if answer.lstrip().startswith(opening)), None)
+    return reasoning, answer if wrapped is None or wrapped in asked else _inside(answer, wrapped)
+
+
+def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
+    """A chain that was set apart, without a tag that was left at its ends or before its answer."""
+    for opening, closing in _CHAIN_TAGS:
+        if reasoning.lstrip().startswith(opening) and reasoning.count(opening) == 1:
+            reasoning = reasoning.lstrip().removeprefix(opening)
+        if reasoning.rstrip().endswith(closing) and reasoning.count(closing) == 1:
+            reasoning = reasoning.rstrip().removesuffix(closing)
+        if answer.lstrip().startswith(closing) and answer.count(closing) == 1:
+            answer = answer.lstrip().removeprefix(closing)
+    return reasoning, answer
+
+
+def _inside(answer: str, opening: str) -> str:
+    closing = dict(_ANSWER_TAGS)[opening]
+    text = answer.strip()
+    whole = text.count(opening) == 1 and text.count(closing) == 1 and text.endswith(closing)
+    inside = text.removeprefix(opening).removesuffix(closing)
+    return inside if whole and inside.strip() else answer
+
+
+def _split(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tuple[str | None, str]:
+    """A chain that stands in the answer, parted from the result at its end."""
+    if reasoning is not None and reasoning.strip():
+        return reasoning, answer
+    text = answer.strip()
+    for at in _places(text, is_code):
+        chain, rest = text[:at], text[at:]
+        if is_code and "```" in chain:
+            continue
+        if len(chain.strip()) >= LEAST_CHAIN and rest.strip() and chain.count("```") % 2 == 0:
+            chain = _CHAIN_HEADING.sub("", _GREETING.sub("", _unruled(chain), count=1), count=1)
+            return (chain, rest) if len(chain.strip()) >= LEAST_CHAIN else (reasoning, answer)
+    return reasoning, answer
+
+
+def _unruled(chain: str) -> str:
+    """Without a line that was drawn under it."""
+    above, stop, last = chain.rstrip().rpartition("\n")
+    return above.rstrip() if stop and _RULE.fullmatch(last.strip()) else chain
+
+
+def _places(text: str, is_code: bool) -> Iterator[int]:
+    """Where an answer may begin, the surest first."""
+    if is_code:
+        fences = list(FENCE.finditer(text))
+        if len(fences) == 1:
+            heading = list(_ANSWER_HEADING.finditer(text, 0, fences[0].start()))
+            is_above = heading and not text[heading[-1].end() : fences[0].start()].strip()
+            yield heading[-1].start() if is_above else fences[0].start()
+        return
+    tail = max(0, len(text) - 4000)
+    headings = list(_ANSWER_HEADING.finditer(text, tail))
+    if headings:
+        yield headings[-1].start()
+    cut = split_at_final_box(text)
+    if cut is not None:
+        yield len(cut[0])
+    for pattern in (_ANSWER_LINE, _LAST_WORD):
+        found = list(pattern.finditer(text, max(0, len(text) - 600)))
+        if found:
+            yield found[-1].start()
+
+
+# ---- courtesies
+
+
+def _without_courtesies(answer: str, rules: list[str]) -> str:
+    """Without greeting and farewell, and without a heading above all; `rules` learns which."""
+    said = answer
+    for name, pattern in (("greeting", _GREETING), ("heading", _CHAIN_HEADING)):
+        shorter = pattern.sub("", said, count=1)
+        if shorter != said and shorter.strip():
+            said = shorter
+            rules.append(name)
+    shorter = said
+    for _ in range(MOST_FAREWELLS):
+        if (found := _last_farewell(shorter)) is None:
+            break
+        shorter = shorter[:found].rstrip()
+    if shorter == said or _last_farewell(shorter) is not None:
+        return said
+    rules.append("farewell")
+    return shorter
+
+
+def _last_farewell(said: str) -> int | None:
+    at = max(0, len(said) - 260)
+    found = _FAREWELL.search(said, at)
+    if found is None or not said[: found.start()].strip():
+        return None
+    return found.start()
+
+
+def _is_courtesy(text: str) -> bool:
+    return len(text) < 200 and not _GREETING.sub("", text.strip() + " ").strip()
+
+
+# ---- the box
+
+
+def _boxed(answer: str, asked: str) -> str | None:
+    r"""The answer with its stated result in `\boxed{}`, in its place; None where it has a box, or states none."""
+    if "\\boxed" in answer or "\\fbox" in answer:
+        return None
+    stated = find_stated(answer)
+    if stated.value is None or stated.also is not None or len(stated.value) > LONGEST_RESULT or "\n" in stated.value:
+        return None
+    value = stated.value
+    if (at := _place_of(value, answer)) is None:
+        return None
+    if stated.how == "last line":
+        line = answer[at : at + len(value)]
+        numbers = list(_NUMBER.finditer(line))
+        if len(numbers) != 1 or _HEDGED.search(line):
+            return None
+        at, value = at + numbers[0].start(), numbers[0][0]
+        if line[numbers[0].end() :].startswith(("%", "/", "^", ":")):
+            return None
+    if any(m.start() <= at < m.end() for m in FENCE.finditer(answer)):
+        return None
+    inside = _as_maths(value)
+    if inside is None:
+        return None
+    before, after = answer[:at], answer[at + len(value) :]
+    while before.endswith("`") and after.startswith("`"):
+        before, after = before[:-1], after[1:]
+    boxed = f"{before}\\boxed{{{inside}}}{after}"
+    found, unclosed = find_boxes(boxed)
+    return boxed if found and unclosed is None and find_stated(boxed).how == "boxed" else None
+
+
+def _place_of(value: str, answer: str) -> int | None:
+    """Where an answer states `value`: the last place, in no other word or number, at which another result would be
+    another statement."""
+    at = len(answer)
+    for _ in range(MOST_MENTIONS):
+        at = answer.rfind(value, 0, at + len(value) - 1)
+        if at < 0:
+            return None
+        end = at + len(value)
+        is_part = any(
+            len(two) == 2 and two.isalnum() for two in (answer[max(0, at - 1) : at + 1], answer[end - 1 : end + 1])
+        )
+        if not is_part and find_stated(f"{answer[:at]}zz{answer[end:]}").value != value:
+            return at
+    return None
+
+
+_QUANTITY = re.compile(r"([-+\N{MINUS SIGN}]?\$?\d[\d.,]*(?:/\d+)?)([ \t]*(?:%|[A-Za-z][A-Za-z .-]*))?")
+_BARE_POWER = re.compile(r"[\^_]\s*-?[0-9A-Za-z]{2}")
+"""2^10 is a thousand in words, and 2¹0 in a box."""
+_WORDS = re.compile(r"[A-Za-z(][A-Za-z0-9 ,.'()+-]*")
+
+
+def _as_maths(value: str) -> str | None:
+    """A stated result as it stands in a box: numbers and formulas as they are, words as text. None: neither."""
+    if found := _QUANTITY.fullmatch(value):
+        number, unit = found[1].replace("$", "\\$"), found[2] or ""
+        if unit.strip() == "%":
+            return number + "\\%"
+        return number + (f"\\text{{{unit}}}" if unit else "")
+    is_formula = re.fullmatch(r"[\w+\-*/^=<>().,:;!| ]{1,40}", value) and not re.search(r"[A-Za-z]{2}", value)
+    if _BARE_POWER.search(value):
+        return None
+    if "\\" in value or is_formula:
+        balanced = value.count("{") == value.count("}")
+        return value if balanced and "$" not in value and "%" not in value.replace("\\%", "") else None
+    return f"\\text{{{value}}}" if len(value) <= LONGEST_WORDS and _WORDS.fullmatch(value) else None
+
+
+# ---- spaces
+
+
+def _is_untidy(text: str) -> bool:
+    return "\r" in text or "\n\n\n\n" in text or bool(_INVISIBLE.search(text))
+
+
+def _tidy(text: str) -> str:
+    """Line ends as one, no spaces before them, at most one empty line: outside programs, which stay byte for byte."""
+    if "```" not in text and "~~~" not in text:
+        return _tidy_prose(text)
+    pieces, at = [], 0
+    for fence in FENCE.finditer(text):
+        pieces += [_tidy_prose(text[at : fence.start()]), fence[0]]
+        at = fence.end()
+    return "".join([*pieces, _tidy_prose(text[at:])])
+
+
+def _tidy_prose(text: str) -> str:
+    *lines, last = _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).split("\n")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([*(line.rstrip(" \t") for line in lines), last]))

@@ -1,0 +1,47 @@
+"""Rewriting at work: the check judges the rewritten answer again, and one that fails stays as it was."""
+
+from dataclasses import replace
+
+from harvest.checks import CHECKS, Judge, judged_together
+from harvest.checks.majority import said_by
+from harvest.core.nouns import Candidate, Outcome, Question
+from harvest.filters.rewrite import rewritten
+
+
+class Rewriter:
+    """Rewrites candidates where it is on. Its judge starts no process before an answer needs one."""
+
+    def __init__(self, on: bool) -> None:
+        self._on = on
+        self._judge: Judge | None = None
+
+    def __call__(self, candidate: Candidate) -> tuple[Candidate, bool | None]:
+        """(as it would be trained, whether the rewriting stands); None: there was nothing to rewrite."""
+        found = rewritten(candidate) if self._on else None
+        if found is None:
+            return candidate, None
+        if not self._still_right(candidate.question, candidate.answer, found.answer):
+            return candidate, False
+        return replace(candidate, reasoning=found.reasoning, answer=found.answer), True
+
+    def close(self) -> None:
+        if self._judge is not None:
+            self._judge.close()
+
+    def _still_right(self, question: Question, before: str, after: str) -> bool:
+        """Whether the check says of it what it said before, or that it is right. What would be run or reckoned in the
+        same way (the same program, the same formula) has the same verdict."""
+        if judged_together(question):
+            says = said_by(question)
+            return says(before).value == says(after).value
+        if question.check not in CHECKS:
+            return False
+        check = CHECKS[question.check]
+        found = check.quick(question, after)
+        if found == check.quick(question, before):
+            return True
+        if isinstance(found, tuple):
+            return found[0] is Outcome.RIGHT
+        if self._judge is None:
+            self._judge = Judge(workers=1)
+        return self._judge.judge_now(question, after).passed

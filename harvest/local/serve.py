@@ -1,0 +1,85 @@
+"""The server process of the embedded teacher. `server.py` starts this file, by path, in an environment without
+the user's keys; it imports nothing of ours.
+
+One JSON line on stdin says what to serve; the address goes to stdout as one line; everything that llama.cpp has to
+say goes to stderr, which is a log file. The process ends when its stdin closes, or when its parent is another than
+at the start, whichever it sees first: the kernel sees to both when the parent is killed with -9. Both are needed:
+a copy of the pipe's other end may live on in a process that the parent forked.
+"""
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import sys
+import threading
+from typing import Any
+
+LOOK_FOR_PARENT_EVERY_S = 0.5
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process, whatever it is doing, when stdin closes or `parent` is no longer our parent."""
+    with selectors.DefaultSelector() as stdin:
+        stdin.register(0, selectors.EVENT_READ)
+        while os.getppid() == parent:
+            if stdin.select(LOOK_FOR_PARENT_EVERY_S) and not os.read(0, 1):
+                break
+    os._exit(0)
+
+
+def die_with_starter(yes: bool) -> None:
+    """On Linux, has the kernel kill us when the *thread* that started us ends (prctl(2), PR_SET_PDEATHSIG).
+
+    Only for a while: that thread may end, later, in a parent that lives on.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL if yes else 0)
+
+
+def parameters(setup: dict[str, Any]) -> Any:
+    """llama.cpp's parameters. `context_tokens` is for one slot; the whole context is shared out evenly."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = setup["weights"]
+    params.model_alias = {setup["model"]}
+    params.n_parallel = setup["slots"]
+    params.n_ctx = setup["slots"] * setup["context_tokens"]
+    params.fit_params = False  # else the context is cut to what memory is free
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = setup["threads"]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [setup["api_key"]]
+    params.ui = False
+    params.endpoint_slots = False
+    params.cache_ram_mib = 0  # prompts here share a beginning, which the slots keep; 8 GiB of old ones help nobody
+    params.verbosity = 2  # warnings: 3 writes a kilobyte for each request
+    return params
+
+
+def main() -> None:
+    announce = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    setup = json.loads(line)
+    threading.Thread(target=end_with_parent, args=(setup["parent"],), daemon=True).start()
+    import xllamacpp
+
+    die_with_starter(True)  # while the weights load, no other thread of ours runs
+    try:
+        server = xllamacpp.Server(parameters(setup))
+    except RuntimeError as fault:
+        sys.exit(str(fault))
+    die_with_starter(False)
+    with announce:
+        announce.write(server.listening_address + "\n")
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

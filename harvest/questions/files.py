@@ -1,0 +1,194 @@
+"""The records of a file, one at a time and in bounded memory: JSON lines, a JSON array, a page of a list, Parquet.
+
+JSON may be packed with gzip or zstandard. What a file is, is seen by its first bytes, not by its name.
+"""
+
+import codecs
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from harvest.core.errors import Cut, InputError
+from harvest.core.foreign_json import Json, parse, parse_next
+from harvest.questions.sources import BadRow
+
+MOST_BYTES = 64 << 20
+"""The longest record that is read; a longer one is named and left out."""
+CHUNK_BYTES = 1 << 20
+PARQUET_ROWS = 64
+GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, or why it is none."""
+
+    where: str
+    """File and line, for people."""
+    place: str
+    """The file's name without folder and packing, and the line: the same wherever the file lies."""
+    digest: str
+    """SHA-256 of the record as it stands in the file."""
+    value: Json | BadRow
+    torn: bool = False
+    """It is the last one, and its end is missing: whoever writes the file has not finished it."""
+
+
+class Records:
+    """A file, to be read from its start any number of times. Raises InputError where it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name.removesuffix(".gz").removesuffix(".zst")
+        self.done_bytes = 0
+        """How much of the file this reading has seen, packed as it is."""
+        try:
+            with path.open("rb") as f:
+                self._magic = f.read(4)
+            self.total_bytes = path.stat().st_size
+        except OSError as e:
+            raise InputError(f"{path}: cannot be read: {e.strerror}") from None
+
+    def __iter__(self) -> Iterator[Record]:
+        try:
+            yield from self._parquet() if self._magic == PARQUET else self._json()
+        except OSError as e:
+            raise InputError(f"{self.path}: cannot be read: {e.strerror or e}") from None
+
+    def _json(self) -> Iterator[Record]:
+        self.done_bytes = 0
+        with self.path.open("rb") as raw:
+            stream = _unpacked(raw, self._magic)
+            n = 0
+            try:
+                head = stream.peek(CHUNK_BYTES)[:CHUNK_BYTES].removeprefix(codecs.BOM_UTF8).lstrip()
+                spread = head.startswith(b"[") or head.partition(b"\n")[0].strip() == b"{"
+                for n, unit, data, ended in _values(stream) if spread else _lines(stream):
+                    self.done_bytes = raw.tell()
+                    yield from self._records(n, unit, data, ended)
+            except BROKEN as e:
+                words = BadRow(f"the packed data breaks off here ({e})")
+                yield Record(f"{self.path}, after line {n}", f"{self.name}:{n}+", "", words, torn=True)
+            self.done_bytes = self.total_bytes
+
+    def _records(self, n: int, unit: str, data: "bytes | BadRow", ended: bool) -> Iterator[Record]:
+        where, place = f"{self.path}, {unit} {n}", f"{self.name}:{n}"
+        if isinstance(data, BadRow):
+            yield Record(where, place, "", data, torn=not ended)
+            return
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            value = parse(data)
+        except Cut as e:
+            words = "not UTF-8" if "UTF-8" in str(e) else "not JSON"
+            torn = not ended
+            yield Record(where, place, digest, BadRow(words + ("; the line is torn off" if torn else "")), torn)
+            return
+        if not isinstance(value, dict):
+            yield Record(where, place, digest, BadRow("not a JSON object"))
+        elif value.get("object") == "list" and isinstance(value.get("data"), list):
+            for i, entry in enumerate(value["data"]):
+                one = entry if isinstance(entry, dict) else BadRow("not a JSON object")
+                yield Record(f"{where}, entry {i}", f"{place}.{i}", digest, one)
+        else:
+            yield Record(where, place, digest, value)
+
+    def _parquet(self) -> Iterator[Record]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        n = 0
+        try:
+            with pq.ParquetFile(self.path) as table:
+                for batch in table.iter_batches(PARQUET_ROWS, use_threads=False):
+                    for row in batch.to_pylist():
+                        # Through JSON, so that money is exact and types are those of the other layouts.
+                        data = json.dumps(row, sort_keys=True, default=str).encode()
+                        self.done_bytes = self.total_bytes * (n + 1) // table.metadata.num_rows
+                        yield from self._records(n, "row", data, True)
+                        n += 1
+        except pa.ArrowException as e:
+            raise InputError(
+                f"{self.path}, after row {n}: not to be read as Parquet: {str(e).splitlines()[0]}"
+            ) from None
+
+
+def _unpacked(raw: io.BufferedReader, magic: bytes) -> io.BufferedReader:
+    if magic.startswith(GZIP):
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
+    if magic == ZSTANDARD:
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+    return raw
+
+
+def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
+    """(number, unit, line without blanks around it, whether it ends) of each line that is not blank."""
+    n = 0
+    while line := stream.readline(MOST_BYTES + 1):
+        n += 1
+        ended = line.endswith(b"\n")
+        if len(line) > MOST_BYTES:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MOST_BYTES)
+            yield n, "line", BadRow(f"longer than {MOST_BYTES >> 20} MiB"), True
+        elif text := line.strip():
+            yield n, "line", text, ended
+
+
+def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
+    """The same of a JSON array's entries, or of objects that are spread over several lines."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    text, at, n, ended = "", 0, 0, False
+
+    def more() -> bool:
+        nonlocal text, at, ended
+        data = stream.read(max(CHUNK_BYTES, len(text) - at))
+        text, at, ended = text[at:] + decoder.decode(data, final=not data), 0, not data
+        return bool(data)
+
+    try:
+        more()
+        text = text.lstrip()
+        in_array = text.startswith("[")
+        at = int(in_array)
+        while True:
+            while at < len(text) and text[at] in " \t\r\n,":
+                at += 1
+            if at == len(text) or (in_array and text[at] == "]"):
+                if at < len(text) or not more():
+                    break
+                continue
+            try:
+                _, end = parse_next(text, at)
+            except (ValueError, RecursionError) as e:
+                if len(text) - at < MOST_BYTES and more():
+                    continue
+                torn = ended and _breaks_off(e, len(text.rstrip()))
+                words = "it is torn off" if torn else "not JSON; the rest of the file cannot be read"
+                yield n, "entry", BadRow(words), not torn
+                return
+            yield n, "entry", text[at:end].encode("utf-8", "surrogatepass"), True
+            n, at = n + 1, end
+    except UnicodeDecodeError:
+        yield n, "entry", BadRow("not UTF-8; the rest of the file cannot be read"), True
+        return
+    if in_array and at == len(text):
+        yield n, "entry", BadRow("the array is torn off"), False
+
+
+def _breaks_off(e: Exception, end: int) -> bool:
+    """Whether JSON is wrong because it ends too early."""
+    return isinstance(e, json.JSONDecodeError) and (e.pos >= end or e.msg.startswith("Unterminated string"))
+
+
+def content_key(record: Record) -> str:
+    """What an imported attempt is known by: its place and its content."""
+    return "sha256:" + hashlib.sha256(f"import\0{record.place}\0{record.digest}".encode()).hexdigest()

@@ -1,0 +1,350 @@
+"""One record of an answer paid for elsewhere → its question, its reply, what it cost. Pure.
+
+`READERS` is the one table of layouts, each recognised by what the record holds. To add one: a function that says
+whether a record is of it, one that reads it, their row in the table, and a real record in tests/test_import.py.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from harvest.core.errors import Cut
+from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, one_line, parse, plain
+from harvest.core.money import pusd
+from harvest.core.nouns import Reply
+from harvest.endpoint.reply import MOST_USD, read_document
+from harvest.questions.sources import BadRow
+
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
+}  # fmt: skip
+"""OpenAI's words and ShareGPT's."""
+
+GOLD_FIELDS = ("answer", "choices", "tests", "cases", "reasoning_gym")
+OF_A_QUESTION = frozenset(
+    {"question", "problem", "gold", "entry_point", "test", "test_list", "question_content", *GOLD_FIELDS}
+)
+"""Where a record has one of these, its `id` names the question; else it names the call."""
+NOT_OF_A_QUESTION = frozenset({"response", "messages", "conversations", "metadata", "system", "usage"})
+COSTS = ("response_cost", "cost_usd", "total_cost", "spend", "cost")
+"""Where a log says what a call cost, in USD: LiteLLM's payload, ours, OpenRouter's, LiteLLM's table, others."""
+MOMENTS = ("startTime", "created", "created_at", "asked_at", "timestamp")
+ID_NAMES = ("custom_id", "question_id", "id")
+
+
+class NoAnswer(ValueError):
+    """The record is of a request that brought no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What one record says."""
+
+    question: Json
+    """Fields of a question's row, ours or a foreign layout's; empty where the record does not hold it."""
+    names: tuple[str, ...]
+    """What a file of questions may call it."""
+    reply: Reply
+    """With the system message that it was asked under, if any, in `extra["system"]`."""
+    cost_pusd: int | None
+    cost_source: str
+    """"usage.cost" (the endpoint's own), "log" (the gateway's) or "none"."""
+    asked_at: str | None
+    """UTC; None where the record does not say."""
+
+
+def read_bought(row: Json) -> Bought:
+    """Raises BadRow that names the field, or NoAnswer."""
+    for reader in READERS:
+        if reader.recognises(row):
+            return reader.read(row)
+    if OF_A_QUESTION & row.keys():
+        raise BadRow("response: missing")
+    raise BadRow(f"no layout that is known here: it has {one_line(', '.join(map(str, row)), 120) or 'no fields'}")
+
+
+# ---- the layouts
+
+
+def _is_batch(row: Json) -> bool:
+    return "custom_id" in row and isinstance(row.get("response"), dict | None) and "question" not in row
+
+
+def _batch(row: Json) -> Bought:
+    """OpenAI's batch output, which Mistral, Together and vLLM write too.
+    https://platform.openai.com/docs/guides/batch"""
+    response = as_dict(row.get("response"))
+    status, body = response.get("status_code"), response.get("body")
+    if row.get("error") or (status is not None and status != 200) or not isinstance(body, dict):
+        error = as_dict(row.get("error")) or as_dict(as_dict(body).get("error"))
+        said = as_text(error.get("message")) or as_text(error.get("code"))
+        raise NoAnswer(one_line(said, 120) or f"status {one_line(str(status), 20)}")
+    return _bought({}, _names(row), _reply("response.body", body, row), row, body)
+
+
+def _is_stored(row: Json) -> bool:
+    return row.get("object") == "chat.completion" and "response" not in row
+
+
+def _stored(row: Json) -> Bought:
+    """A chat completion by itself, as OpenAI's list of stored completions gives it. It holds no messages, unless
+    whoever exported it put them in; the question is then known by `metadata`.
+    https://platform.openai.com/docs/api-reference/chat/list"""
+    asked = _messages(row.get("messages") or row.get("input") or [])
+    question, system = _asked(asked, "messages") if asked else ({}, None)
+    metadata = plain(as_dict(row.get("metadata")))
+    kept = {k: v for k, v in metadata.items() if k in ("answer", "domain", "source", "licence") and question}
+    names = _names(as_dict(row.get("metadata")))
+    return _bought(question | kept, names, _reply("choices", row, {}), {}, row, system)
+
+
+def _is_generation(row: Json) -> bool:
+    data = as_dict(row.get("data")) or row
+    return isinstance(data.get("input"), dict) and isinstance(data.get("output"), dict)
+
+
+def _generation(row: Json) -> Bought:
+    """OpenRouter's stored prompt and completion, with the figures of its generation beside them or not.
+    https://openrouter.ai/docs/client-sdks/typescript/models/generationcontentdata"""
+    data = as_dict(row.get("data")) or row
+    figures = row | data
+    given, made = as_dict(data["input"]), as_dict(data["output"])
+    question, system = _asked(_messages(given.get("messages") or given.get("prompt") or []), "input.messages")
+    usage = {
+        "prompt_tokens": figures.get("native_tokens_prompt"),
+        "completion_tokens": figures.get("native_tokens_completion"),
+        "completion_tokens_details": {"reasoning_tokens": figures.get("native_tokens_reasoning")},
+    }
+    message = {"content": made.get("completion"), "reasoning": made.get("reasoning")}
+    document = {
+        "id": figures.get("id"),
+        "model": figures.get("model"),
+        "provider": figures.get("provider_name"),
+        "choices": [{"message": message, "finish_reason": figures.get("finish_reason")}],
+        "usage": {k: v for k, v in usage.items() if v is not None},
+    }
+    return _bought(question, _names(figures), read_document(document), figures, document, system)
+
+
+def _is_exchange(row: Json) -> bool:
+    return "response" in row
+
+
+def _exchange(row: Json) -> Bought:
+    """A question's fields, or `messages`, and the `response`: our own lines, and gateways' logs.
+    LiteLLM: https://docs.litellm.ai/docs/proxy/logging_spec"""
+    if row.get("status") == "failure" or (row.get("response") is None and row.get("error_str")):
+        raise NoAnswer(one_line(as_text(row.get("error_str")), 120) or "the call failed")
+    question = _question_fields(row)
+    system = None
+    if row.get("messages"):
+        asked, system = _asked(_messages(row["messages"]), "messages")
+        question = question | asked if not {"question", "problem"} & question.keys() else question
+    return _bought(question, _names(row), _reply("response", row["response"], row), row, row["response"], system)
+
+
+def _is_conversation(row: Json) -> bool:
+    return isinstance(row.get("conversations"), list) or isinstance(row.get("messages"), list)
+
+
+def _conversation(row: Json) -> Bought:
+    """A dataset's row: ShareGPT's `conversations`, Sky-T1's with `system`, or `messages`.
+    https://huggingface.co/datasets/NovaSky-AI/Sky-T1_data_17k"""
+    field = "conversations" if isinstance(row.get("conversations"), list) else "messages"
+    turns = _messages(row[field])
+    if not turns or turns[-1][0] != "assistant":
+        raise BadRow(f"{field}: its last turn is not the assistant's")
+    asked, system = _asked(turns[:-1], field)
+    system = system or clean(as_text(row.get("system"))).strip() or None
+    question = _question_fields(row)
+    question = question | asked if not {"question", "problem"} & question.keys() else question
+    message = turns[-1][1]
+    given = message.get("content") if "content" in message else message.get("value")
+    answer = _of_text(as_text(given)) | {k: v for k, v in message.items() if k not in ("content", "value", "from")}
+    return _bought(question, _names(row), read_document(_document(answer, row)), row, {}, system)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    name: str
+    recognises: Callable[[Json], bool]
+    read: Callable[[Json], Bought]
+
+
+READERS = (
+    Reader("batch output", _is_batch, _batch),
+    Reader("stored completion", _is_stored, _stored),
+    Reader("generation log", _is_generation, _generation),
+    Reader("question or messages with response", _is_exchange, _exchange),
+    Reader("conversation", _is_conversation, _conversation),
+)
+"""The first that recognises a record reads it."""
+
+
+# ---- what they share
+
+
+def _bought(
+    question: Json, names: tuple[str, ...], reply: Reply, row: Json, document: object, system: str | None = None
+) -> Bought:
+    if system:
+        reply = replace(reply, extra={**reply.extra, "system": system})
+    cost, source = _cost(reply, row)
+    moments = [_moment(place.get(name)) for place in (row, as_dict(document)) for name in MOMENTS]
+    return Bought(plain(question), names, reply, cost, source, next((m for m in moments if m), None))
+
+
+def _question_fields(row: Json) -> Json:
+    """What of a record may belong to its question. `gold`, where it is there, is the gold answer, and `answer` then
+    the teacher's (as in our own exports)."""
+    fields = {k: v for k, v in row.items() if k not in NOT_OF_A_QUESTION}
+    if not OF_A_QUESTION & row.keys():
+        fields.pop("id", None)
+    if "gold" in row:
+        fields["answer"] = row["gold"]
+        fields["id"] = row.get("question_id") or row.get("id")
+    return fields
+
+
+def _names(row: Json) -> tuple[str, ...]:
+    """What a record may call its question, in the order in which it is looked for."""
+    metadata = as_dict(row.get("metadata"))
+    places = (row, metadata, as_dict(metadata.get("requester_metadata")), as_dict(metadata.get("spend_logs_metadata")))
+    found = (place.get(name) for place in places for name in ID_NAMES)
+    return tuple(dict.fromkeys(clean(str(v)) for v in found if isinstance(v, str) or type(v) is int))
+
+
+Turn = tuple[str, Mapping[str, Any]]
+
+
+def _messages(value: object) -> list[Turn]:
+    """(role, message) of each turn, from a list, from JSON of one, or from a bare prompt."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                return _messages(parse(value.encode("utf-8", "surrogatepass")))
+            except (Cut, BadRow):
+                pass
+        value = [{"role": "user", "content": value}] if value.strip() else []
+    if not isinstance(value, list):
+        raise BadRow("messages: not a list")
+    return list(_turns(value))
+
+
+def _turns(messages: list[Any]) -> Iterator[Turn]:
+    for message in messages:
+        said = as_dict(message)
+        role = said.get("role") if "role" in said else said.get("from")
+        known = ROLES.get(role) if isinstance(role, str) else None
+        if known is None:
+            raise BadRow(f"messages: a turn of {one_line(str(role), 40)!r}; there may be system, user and assistant")
+        yield known, said
+
+
+def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
+    """(the question's text as a field, the system message) of what was asked: one user's turn."""
+    texts: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
+    for role, message in turns:
+        content = message.get("content") if "content" in message else message.get("value")
+        if isinstance(content, list) and any(not isinstance(as_dict(p).get("text"), str) for p in content):
+            raise BadRow(f"{field}: a turn holds more than text")
+        texts[role].append(clean(as_text(content)))
+    if len(texts["user"]) != 1 or texts["assistant"]:
+        n = len(texts["user"]) + len(texts["assistant"])
+        raise BadRow(f"{field}: {n} turns before the answer; it must be one question, asked by the user")
+    return {"question": texts["user"][0]}, "\n\n".join(t for t in texts["system"] if t.strip()) or None
+
+
+def _reply(field: str, response: object, row: Json) -> Reply:
+    """From a whole chat completion, one message of it, or a text; `row` holds what stands beside it."""
+    if isinstance(response, str):
+        if response.lstrip().startswith("{") and '"choices"' in response:
+            try:
+                return _reply(field, parse(response.encode("utf-8", "surrogatepass")), row)
+            except (Cut, BadRow):
+                pass
+        thought = {"reasoning_content": row.get("reasoning_content") or row.get("reasoning")}
+        return read_document(_document(thought | _of_text(response), row))
+    if not isinstance(response, dict):
+        raise BadRow(f"{field}: neither a text nor a chat completion")
+    if as_list(response.get("choices")):
+        beside = {"usage": _usage_beside(row), "provider": row.get("custom_llm_provider")}
+        return read_document(beside | {k: v for k, v in response.items() if v is not None})
+    if response.get("error"):
+        error = response["error"]
+        raise NoAnswer(one_line(as_text(as_dict(error).get("message")) or as_text(error), 120) or "an error")
+    if "content" in response:
+        return read_document(_document(response, row))
+    raise BadRow(f"{field}: no chat completion (it has no `choices`)")
+
+
+def _document(message: Json, row: Json) -> Json:
+    """A message as a chat completion, with what the record says beside it."""
+    named = {name: row.get(name) for name in ("model", "provider", "system_fingerprint")}
+    choice = {"message": message, "finish_reason": row.get("finish_reason")}
+    return {k: v for k, v in named.items() if v is not None} | {"choices": [choice], "usage": _usage_beside(row)}
+
+
+def _usage_beside(row: Json) -> Json:
+    """Tokens that a record states beside the answer."""
+    counts = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return as_dict(row.get("usage")) or {name: row[name] for name in counts if name in row}
+
+
+THOUGHT, SOLUTION = ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|begin_of_solution|>", "<|end_of_solution|>")
+
+
+def _of_text(text: str) -> Json:
+    """A message of a text; Sky-T1's marks set its chain apart. A chain that never ends has no answer."""
+    if THOUGHT[0] not in text:
+        return {"content": text}
+    thought, _, rest = text.partition(THOUGHT[0])[2].partition(THOUGHT[1])
+    marked = rest.partition(SOLUTION[0])
+    return {"reasoning_content": thought.strip(), "content": (marked[2] or rest).partition(SOLUTION[1])[0].strip()}
+
+
+def _cost(reply: Reply, row: Json) -> tuple[int | None, str]:
+    """(picodollars, who says so). What the endpoint billed stands above what a gateway reckons."""
+    if reply.usage.cost_pusd is not None:
+        return reply.usage.cost_pusd, "usage.cost"
+    if row.get("response_cost_failure_debug_info"):
+        return None, "none"
+    amounts = (_amount(row.get(name)) for name in COSTS)
+    cost = next((amount for amount in amounts if amount is not None), None)
+    return (None, "none") if cost is None else (pusd(cost), "log")
+
+
+def _amount(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    try:
+        amount = Decimal(value)
+    except (InvalidOperation, ValueError):
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= MOST_USD else None
+
+
+def _moment(value: object) -> str | None:
+    """A moment of the last or the next decades as we write it: from Unix seconds or ISO 8601."""
+    try:
+        if isinstance(value, int | Decimal) and not isinstance(value, bool) and 10**9 <= value < 10**10:
+            when = datetime.fromtimestamp(math.floor(value * 1000) / 1000, UTC)
+        elif isinstance(value, str) and len(value) <= 40:
+            when = datetime.fromisoformat(value)
+            when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        else:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown_names(names: tuple[str, ...]) -> str:
+    """For a message."""
+    return ", ".join(json.dumps(label(name), ensure_ascii=False) for name in names[:3])

@@ -1,0 +1,516 @@
+"""What runs is what the recipe says: another launch is refused, never quietly done otherwise; and several processes
+learn what one learns, are stopped together, and go on from what all of them had written.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import scaled
+from hypothesis import given
+from hypothesis import strategies as st
+from students import sums, tiny_student
+
+from finetune.train.launch import check_started, launch_line, running
+from harvest.core.errors import ConfigError, InputError
+
+ROOT = Path(__file__).parents[3]
+LAUNCH = ROOT / "recipes" / "launch"
+STARTED = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8"}
+FSDP = {**STARTED, "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+ZERO = {**STARTED, "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
+CP = {"PARALLELISM_CONFIG_CP_SIZE": "2", "PARALLELISM_CONFIG_DP_SHARD_SIZE": "4"}
+
+
+# ---- what was started, against what was asked for
+
+
+@pytest.mark.parametrize(
+    ("strategy", "environ", "devices", "why"),
+    [
+        ("single", {"WORLD_SIZE": "2"}, 0, r"one process, but 2 were started \(WORLD_SIZE\)"),
+        ("single", {"WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "true"}, 0, "asks for FSDP: unset ACCELERATE_USE_FSDP"),
+        ("single", {"ACCELERATE_USE_DEEPSPEED": "1"}, 0, "asks for DeepSpeed"),
+        ("ddp", {}, 0, "several processes, but one was started: torchrun --nproc-per-node 2 -m finetune sft r.toml"),
+        ("ddp", {}, 4, "torchrun --nproc-per-node 4"),
+        ("ddp", {**STARTED, "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, 0, "several processes, but one was started"),
+        ("ddp", FSDP, 8, "the launcher asks for FSDP: torchrun"),
+        ("ddp", STARTED, 4, "8 processes on this machine, which shows 4 GPUs"),
+        ("fsdp2", FSDP, 0, 'needs GPUs, and this machine shows none; accelerate would run DDP instead: take "ddp"'),
+        ("fsdp2", {}, 8, r"accelerate launch --config_file \S*recipes/launch/fsdp2.yaml --num_processes 8 -m finetune"),
+        ("fsdp2", STARTED, 8, "the launcher does not ask for FSDP: accelerate launch"),
+        ("fsdp2", {**FSDP, "FSDP_VERSION": "1"}, 8, "the launcher asks for version 1"),
+        ("fsdp2", {**FSDP, **CP}, 8, 'asks for context parallelism: set launch.strategy = "fsdp2-cp"'),
+        ("fsdp2-cp", FSDP, 8, "does not ask for context parallelism: .*--parallelism_config_dp_shard_size 4"),
+        ("fsdp2-cp", {**FSDP, **CP, "WORLD_SIZE": "4"}, 8, "shares 8 processes out, 4 were started"),
+        ("zero3", ZERO, 0, "needs GPUs"),
+        ("zero3", {**ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, 8, "the launcher asks for ZeRO stage 2"),
+        ("zero3", {**ZERO, "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, 8, "asks for the optimizer's off"),
+        ("zero3-offload", ZERO, 8, "does not ask for the optimizer's offload"),
+        ("zero3", FSDP, 8, "asks for FSDP"),
+    ],
+)
+def test_what_was_started_otherwise_is_refused_in_a_line_that_says_how(
+    strategy: str, environ: dict[str, str], devices: int, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why) as e:
+        check_started(strategy, None, environ, devices, "r.toml", has_deepspeed=True)
+    assert "\n" not in str(e.value)
+
+
+def test_deepspeed_that_is_not_installed_is_named_with_its_command() -> None:
+    with pytest.raises(ConfigError, match="which is not installed: pip install deepspeed"):
+        check_started("zero3", None, ZERO, 8, has_deepspeed=False)
+
+
+def test_another_number_of_processes_than_the_recipe_names_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"launch.gpus: 4, but 8 processes .* --nproc-per-node 4 .* --launch.gpus 8"):
+        check_started("ddp", 4, STARTED, 8)
+    check_started("ddp", 8, STARTED, 8)
+    check_started("ddp", None, STARTED, 8)
+
+
+def test_one_process_by_hand_or_by_a_launcher_is_what_single_means() -> None:
+    for environ in ({}, {"WORLD_SIZE": "1"}, {"ACCELERATE_USE_FSDP": "false"}, {"ACCELERATE_USE_CPU": "true"}):
+        check_started("single", None, environ, 0)
+
+
+def accelerator(kind: str, processes: int, **more: Any) -> Any:
+    return SimpleNamespace(
+        accelerator=SimpleNamespace(
+            distributed_type=SimpleNamespace(value=kind), num_processes=processes, is_fsdp2=False,
+            parallelism_config=None, **more,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind", "processes"),
+    [
+        ("single", "MULTI_CPU", 2),
+        ("single", "FSDP", 1),
+        ("fsdp2", "MULTI_CPU", 2),
+        ("ddp", "NO", 1),
+        ("fsdp2", "FSDP", 2),
+    ],
+)
+def test_what_accelerate_makes_otherwise_of_it_is_refused(strategy: str, kind: str, processes: int) -> None:
+    with pytest.raises(ConfigError, match=f"{processes} processes of {kind} would run"):
+        running(accelerator(kind, processes), strategy)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "strategy"), [(2, "none", None), (3, "none", "zero3"), (3, "cpu", "both")]
+)
+def test_the_stage_and_offload_that_deepspeed_was_given_are_looked_at(stage: int, offload: str, strategy: str) -> None:
+    import torch
+
+    zero = {"zero_optimization": {"stage": stage, "offload_optimizer": {"device": offload}}}
+    plugin = SimpleNamespace(deepspeed_config=zero)
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    trainer = accelerator("DEEPSPEED", 2, state=state, device=SimpleNamespace(type="cuda"), mixed_precision="bf16")
+    trainer.model = torch.nn.Linear(1, 1)
+    for asked in ("zero3", "zero3-offload"):
+        if asked == ("zero3-offload" if strategy == "both" else strategy):
+            assert running(trainer, asked) == f"2 processes of {asked} on cuda, float32 weights, bfloat16 products"
+        else:
+            with pytest.raises(ConfigError, match="2 processes of DEEPSPEED would run"):
+                running(trainer, asked)
+
+
+# ---- launch files
+
+
+def launched(file: Path, *more: str) -> dict[str, str]:
+    """What accelerate's own launcher would give its processes for this file, besides their numbers."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    words = ["--config_file", str(file), "--main_process_port", "0", *more, "-m", "finetune", "sft", "r.toml"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    if args.use_deepspeed:
+        args.deepspeed_fields_from_accelerate_config = ""
+        env = dict(prepare_deepspeed_cmd_env(args)[1])
+    else:
+        env = dict(prepare_multi_gpu_env(args))
+    world = {"RANK": "0", "WORLD_SIZE": str(args.num_processes), "LOCAL_WORLD_SIZE": str(args.num_processes)}
+    return {**env, **world}
+
+
+FILES = sorted(LAUNCH.glob("*.yaml"))
+
+
+def test_every_strategy_of_several_processes_has_its_launch_file() -> None:
+    assert {p.stem for p in FILES} == {"ddp", "fsdp2", "fsdp2-cp", "zero3", "zero3-offload"}
+    assert {p.name for p in LAUNCH.iterdir()} - {p.name for p in FILES} == {"nodes.sh", "slurm.sbatch"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[p.stem for p in FILES])
+def test_accelerate_makes_of_a_launch_file_what_its_strategy_needs(file: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs the extra `train`")
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    config = load_config_from_file(str(file))  # refuses keys it does not know
+    known = vars(launch_command_parser().parse_args(["x"]))
+    for section in (config.fsdp_config, config.deepspeed_config, config.parallelism_config):
+        assert not {k for k in section if k not in known}, "keys of no option of accelerate launch"
+    strategy = file.stem
+    check_started(strategy, config.num_processes, launched(file), 8, has_deepspeed=True)
+    for other in ("single", "ddp", "fsdp2", "fsdp2-cp", "zero3", "zero3-offload"):
+        if other != strategy:
+            with pytest.raises(ConfigError):
+                check_started(other, None, launched(file), 8, has_deepspeed=True)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[p.stem for p in FILES])
+def test_the_line_that_a_refusal_names_is_one_that_is_accepted(file: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs the extra `train`")
+    strategy = file.stem
+    words = launch_line(strategy, 4, "r.toml").split()
+    if strategy == "ddp":
+        assert words[:3] == ["torchrun", "--nproc-per-node", "4"]
+        return
+    at = words.index("--config_file")
+    check_started(strategy, 4, launched(file, *words[at + 2 : words.index("-m")]), 4, has_deepspeed=True)
+
+
+@pytest.mark.parametrize("file", sorted(LAUNCH.iterdir()), ids=lambda p: p.name)
+def test_a_launch_file_says_its_source_its_line_and_whether_it_was_run(file: Path) -> None:
+    head = "".join(line for line in file.read_text("utf-8").splitlines(keepends=True) if line.startswith("#"))
+    assert re.search(r"^# Source: .{20}", head, re.M)
+    assert re.search(r"[Rr]un here|Tried with", head)
+    assert f"recipes/launch/{file.name}" in head
+    if file.suffix == ".yaml":
+        assert f'# Recipe: launch.strategy = "{file.stem}"' in head
+
+
+def test_the_scripts_are_whole_and_the_one_of_several_machines_starts_what_it_says(tmp_path: Path) -> None:
+    subprocess.run(["bash", "-n", LAUNCH / "slurm.sbatch"], check=True)
+    for name in ("torchrun", "accelerate"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$(basename "$0") $*"\n')
+        (tmp_path / name).chmod(0o755)
+
+    def words(strategy: str) -> "subprocess.CompletedProcess[str]":
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "NODES": "2", "NODE": "1", "FIRST": "10.0.0.1", "GPUS": "4"}
+        command = ["sh", str(LAUNCH / "nodes.sh"), strategy, "r.toml", "--train.epochs", "1"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    ddp = words("ddp").stdout
+    assert ddp.startswith("torchrun --nnodes 2 --node-rank 1 --nproc-per-node 4 --master-addr 10.0.0.1 ")
+    assert ddp.endswith("-m finetune sft r.toml --train.epochs 1\n")
+    assert "fsdp2.yaml --num_machines 2 --machine_rank 1 --num_processes 8 " in words("fsdp2").stdout
+    assert words("sideways").returncode == 2
+
+
+# ---- which rows each process takes
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 8), st.integers(1, 6),
+    st.integers(0, 3),
+)  # fmt: skip
+def test_any_number_of_processes_sees_each_row_once_and_the_same_rows_a_step(
+    lengths: list[int], per_step: int, most: int, processes: int, epoch: int
+) -> None:
+    from finetune.train.steps import Split, Steps, divided
+
+    micro, accumulated = divided(per_step, most, processes)
+    assert micro <= most
+    alone = Steps(lengths, per_step, 0, Split(1, per_step))
+    alone.set_epoch(epoch)
+    all_of = [Steps(lengths, per_step, 0, Split(micro, accumulated, processes, r)) for r in range(processes)]
+    for steps in all_of:
+        steps.set_epoch(epoch)
+    dealt = [list(steps) for steps in all_of]
+    assert {len(d) for d in dealt} == {len(all_of[0])}, "each as many as the others, and as it says"
+    assert all(len(rows) <= micro for d in dealt for rows in d)
+    filler = len(lengths)
+    seen = sorted(i for d in dealt for rows in d for i in rows if i != filler)
+    assert seen == list(range(len(lengths)))
+    for n, step in enumerate(alone.steps()):
+        of = [i for d in dealt for rows in d[n * accumulated : (n + 1) * accumulated] for i in rows if i != filler]
+        assert sorted(of) == sorted(step)
+
+
+# ---- checkpoints of several processes
+
+
+def distributed_checkpoint(folder: Path) -> None:
+    """A real one of torch's, of one process."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    with warnings.catch_warnings(action="ignore"):  # that it is one process
+        dcp.save({"weight": torch.ones(64)}, checkpoint_id=folder, no_dist=True)
+
+
+def sharded(folder: Path, strategy: str, processes: int = 2) -> Path:
+    """A checkpoint as `strategy` leaves it, its files real archives of torch's."""
+    import torch
+
+    from finetune.train.output import mark
+
+    folder.mkdir(parents=True)
+    for n in range(processes):
+        torch.save({"n": n}, folder / f"rng_state_{n}.pth")
+    if strategy.startswith("zero3"):
+        (folder / "global_step4").mkdir()
+        (folder / "latest").write_text("global_step4")
+        for n in range(processes):
+            torch.save({}, folder / "global_step4" / f"bf16_zero_pp_rank_{n}_mp_rank_00_optim_states.pt")
+            torch.save({}, folder / "global_step4" / f"zero_pp_rank_{n}_mp_rank_00_model_states.pt")
+    else:
+        torch.save({}, folder / "scheduler.pt")
+    if strategy == "fsdp2":
+        distributed_checkpoint(folder / "pytorch_model_fsdp_0")
+        distributed_checkpoint(folder / "optimizer_0")
+    elif strategy == "ddp":
+        from safetensors.torch import save_file
+
+        save_file({"w": torch.ones(4)}, folder / "model.safetensors")
+        torch.save({}, folder / "optimizer.pt")
+    (folder / "trainer_state.json").write_text("{}")
+    mark(folder, strategy, processes)
+    return folder
+
+
+PARTS = {
+    "ddp": ["winnow.json", "rng_state_1.pth", "model.safetensors", "optimizer.pt", "trainer_state.json"],
+    "fsdp2": ["winnow.json", "pytorch_model_fsdp_0/__0_0.distcp", "optimizer_0/.metadata", "optimizer_0"],
+    "zero3": ["latest", "global_step4/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt", "global_step4",
+              "global_step4/zero_pp_rank_0_mp_rank_00_model_states.pt", "rng_state_0.pth"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", PARTS)
+def test_a_checkpoint_of_several_processes_is_whole_with_each_ones_part(strategy: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from finetune.train.output import check_disk, is_complete, newest_checkpoint
+
+    whole = sharded(tmp_path / "checkpoint-4", strategy)
+    assert is_complete(whole)
+    for n, part in enumerate(PARTS[strategy]):
+        broken = tmp_path / f"checkpoint-{5 + n}"
+        shutil.copytree(whole, broken)
+        if (broken / part).is_dir():
+            shutil.rmtree(broken / part)
+        else:
+            (broken / part).unlink()
+        assert not is_complete(broken), part
+        assert newest_checkpoint(tmp_path) == whole
+        assert not broken.exists()
+    # What lies in folders inside counts as there: a second start needs no room for it again.
+    with (whole / "rng_state_0.pth").open("ab") as f:
+        f.truncate(10**13)
+    nested = whole / "nested"
+    nested.mkdir()
+    (whole / "rng_state_0.pth").rename(nested / "large")
+    check_disk(tmp_path, 10**11, "full", 1)
+    (nested / "large").unlink()
+    with pytest.raises(InputError, match="GB needed"):
+        check_disk(tmp_path, 10**12, "full", 1)
+
+
+def test_a_checkpoint_goes_on_in_another_number_of_processes_only_where_all_have_all_weights(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from finetune.train.output import check_resumable
+
+    ddp = sharded(tmp_path / "checkpoint-2", "ddp")
+    assert check_resumable(ddp, "ddp", 2) is None
+    assert "checkpoint-2 is of 2 processes of ddp: the same steps in 4" in str(check_resumable(ddp, "ddp", 4))
+    assert "in 1" in str(check_resumable(ddp, "single", 1))
+    for strategy, processes in (("fsdp2", 2), ("zero3", 2)):
+        with pytest.raises(ConfigError, match="start 2 of ddp again, or name another output"):
+            check_resumable(ddp, strategy, processes)
+    fsdp = sharded(tmp_path / "checkpoint-4", "fsdp2")
+    with pytest.raises(ConfigError, match="is of 2 processes of fsdp2, and cannot be gone on from in 4 of fsdp2"):
+        check_resumable(fsdp, "fsdp2", 4)
+
+
+# ---- real processes
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+BIN = Path(sys.executable).parent
+TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc-per-node", "2", "-m", "finetune", "sft"]
+ACCELERATE = [
+    str(BIN / "accelerate"), "launch", "--config_file", str(LAUNCH / "ddp.yaml"), "--main_process_port", "0",
+    "-m", "finetune", "sft",
+]  # fmt: skip
+ALONE = [sys.executable, "-m", "finetune", "sft"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """43 rows, 8 a step: the last step of an epoch has 3, for which two processes cannot be alike."""
+    pytest.importorskip("trl", reason="needs the extra `train`")
+    folder = tmp_path_factory.mktemp("several")
+    student = tiny_student(folder / "s")
+    (folder / "d.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(43)))
+    (folder / "r.toml").write_text(
+        f'student = "{student}"\ndata = "{folder}/d.jsonl"\noutput = "{folder}/alone"\n[render]\nmax_tokens = 256\n'
+        "[train]\nepochs = 2\ntraces_per_step = 8\nlearning_rate = 3e-3\nbf16 = false\nsave_steps = 2\n"
+    )
+    return folder / "r.toml"
+
+
+def start(words: list[str], recipe: Path, output: str, *more: str) -> "subprocess.Popen[str]":
+    strategy = () if words is ALONE else ("--launch.strategy", "ddp")
+    words = [*words, str(recipe), "--output", str(recipe.parent / output), *strategy, *more]
+    return subprocess.Popen(words, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(p: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    try:
+        out, err = p.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        for pid in (*children(p).values(), p.pid):  # a launcher's processes outlive it
+            os.kill(pid, signal.SIGKILL)
+        raise
+    return p.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> list[dict[str, Any]]:
+    """The curve of one process."""
+    from finetune.train.loss_curve import read_curve
+
+    code, _, err = finish(start(ALONE, recipe, "alone"))
+    assert code == 0, err
+    assert "runs as one process on cpu, float32 weights, " in err
+    return read_curve(recipe.parent / "alone")
+
+
+def assert_learnt_alike(output: Path, alone: list[dict[str, Any]]) -> None:
+    from finetune.train.loss_curve import read_curve
+
+    curve = read_curve(output)
+    assert [p["step"] for p in curve] == [p["step"] for p in alone] == list(range(1, 13))
+    lines = (output / "curve.jsonl").read_text().splitlines()
+    assert len(lines) == len(curve), "no point twice"
+    for key in ("loss", "grad_norm", "learning_rate"):
+        assert [p[key] for p in curve] == pytest.approx([p[key] for p in alone], abs=1e-5), key
+
+
+@pytest.mark.parametrize("packing", ["false", "true"][: scaled(1, 2)])
+def test_two_processes_by_accelerate_learn_what_one_learns(
+    packing: str, recipe: Path, alone: list[dict[str, Any]]
+) -> None:
+    output = recipe.parent / f"two-{packing}"
+    code, out, err = finish(start(ACCELERATE, recipe, output.name, "--train.packing", packing, "--json"))
+    assert code == 0, err
+    runs = "runs as 2 processes of ddp on cpu, float32 weights, float32 products; rows "
+    assert err.count(runs + ("packed" if packing == "true" else "padded")) == err.count("runs as") == 1
+    assert_learnt_alike(output, alone)
+    block = json.loads(out)  # one object: the second process says nothing
+    assert (block["strategy"], block["processes"], block["gpus"], block["steps"]) == ("ddp", 2, 0, 12)
+    assert block["cost_usd"] is None
+    a, b = weights(recipe.parent / "alone"), weights(output)
+    assert a.keys() == b.keys()
+    assert all((a[k] - b[k]).abs().max() < 1e-4 for k in a)
+    assert not list(output.glob("checkpoint-*"))
+
+
+def weights(output: Path) -> Any:
+    from safetensors.torch import load_file
+
+    return load_file(output / "model.safetensors")
+
+
+def children(p: "subprocess.Popen[str]") -> dict[int, int]:
+    """{rank: pid} of what a launcher started."""
+    found: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            env = (entry / "environ").read_bytes().split(b"\0") if parent == p.pid else []
+        except (OSError, IndexError):
+            continue
+        found |= {int(v.partition(b"=")[2]): int(entry.name) for v in env if v.startswith(b"RANK=")}
+    return found
+
+
+def reached(output: Path, steps: int, p: "subprocess.Popen[str]") -> bool:
+    from finetune.train.loss_curve import read_curve
+
+    deadline = time.monotonic() + 900
+    while p.poll() is None and time.monotonic() < deadline:
+        if len(read_curve(output)) >= steps:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize(("victim", "packing"), [(0, "true"), (1, "false")][: scaled(1, 2)])
+def test_one_of_two_killed_ends_the_other_and_the_next_start_learns_what_one_process_learns(
+    victim: int, packing: str, recipe: Path, alone: list[dict[str, Any]]
+) -> None:
+    """Packed, against the losses of one process that pads and was never killed; in the full figures padded too."""
+    output = recipe.parent / f"killed-{victim}"
+    more = ("--train.packing", packing)
+    p = start(TORCHRUN, recipe, output.name, *more)
+    assert reached(output, 5, p)
+    os.kill(children(p)[victim], signal.SIGKILL)
+    code, _, err = finish(p)
+    assert code != 0
+    assert err.count("Traceback (most recent call last)") <= 1, err  # torchrun's own
+    if victim:
+        assert err.count("error: another process of this training ended") <= 1, err
+    done = [c for c in output.glob("checkpoint-*") if (c / "winnow.json").exists()]
+    assert done, "it had saved at steps 2 and 4"
+    code, _, err = finish(start(TORCHRUN, recipe, output.name, *more))
+    assert code == 0, err
+    assert_learnt_alike(output, alone)
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_on(
+    recipe: Path, alone: list[dict[str, Any]]
+) -> None:
+    from finetune.train.output import is_complete
+
+    output = recipe.parent / "stopped"
+    p = start(TORCHRUN, recipe, output.name, "--train.save_steps", "1000")
+    assert reached(output, 2, p)
+    os.kill(children(p)[1], signal.SIGTERM)
+    code, _, err = finish(p)
+    assert code != 0
+    assert err.count("the same command goes on from here") == 1, err
+    assert json.loads((output / "winnow.json").read_text())["training"] is None
+    assert [is_complete(c) for c in output.glob("checkpoint-*")] == [True]
+    code, _, err = finish(start(ALONE, recipe, output.name))
+    assert code == 0, err
+    assert "is of 2 processes of ddp: the same steps in 1" in err
+    assert_learnt_alike(output, alone)
+
+
+def test_a_mistake_of_the_users_is_said_once_by_several_processes(recipe: Path) -> None:
+    output = recipe.parent / "never"
+    code, out, err = finish(start(TORCHRUN, recipe, output.name, "--train.optim", "adamw_bnb_8bit"))
+    assert code != 0
+    said = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(said) == 1, err
+    assert "bitsandbytes" in said[0]
+    assert out == ""
+    assert not output.exists() or not list(output.glob("checkpoint-*"))
+
+
+def test_processes_that_the_recipe_does_not_have_are_refused_before_anything_is_written(recipe: Path) -> None:
+    output = recipe.parent / "refused"
+    env = {**ENV, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    words = [*ALONE, str(recipe), "--output", str(output)]
+    refused = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "is one process, but 2 were started" in refused.stderr
+    assert not output.exists()

@@ -1,0 +1,90 @@
+"""Words on the command line: overrides, mistakes, names that are none."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Place
+from scripted_endpoint import Endpoint
+
+from harvest.__main__ import main
+from harvest.core.settings import take_overrides
+
+Places = Callable[..., Place]
+Endpoints = Callable[..., Endpoint]
+
+
+def test_overrides_may_stand_anywhere(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint()
+    here = place(teacher.url, 2)
+    code, out, err = here.collect("--sampling.temperature=0.1", "--budget.usd", "0.50", "--json")
+    assert code == 0, err
+    assert '"cap_usd": "0.50"' in out
+    assert teacher.asked[0].body["temperature"] == 0.1
+
+
+def test_overrides_are_taken_out_wherever_they_stand() -> None:
+    pair = [("train.epochs", "1"), ("output", "o")]
+    for words in (["sft", "--train.epochs", "1", "--output=o"], ["sft", "r.toml", "--train.epochs=1", "--output", "o"]):
+        rest, found = take_overrides(words, ("output",))
+        assert found == pair
+        assert rest == [w for w in words if w in ("sft", "r.toml")]
+    assert take_overrides(["sft", "--run", "r", "--json"], ()) == (["sft", "--run", "r", "--json"], [])
+    assert take_overrides(["--teachers.0.max_concurrency", "4"], ()) == ([], [("teachers.0.max_concurrency", "4")])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["report", "nosuchrun"],
+        ["why", "nosuchrun", "q1"],
+        ["export", "nosuchrun"],
+        ["export", "./no/such/folder"],
+        ["collect", "nosuch.toml"],
+        ["collect", "."],
+        ["collect", "--budget.usd"],
+        ["collect", "--sampling.samples", "2", "nosuch.toml"],
+        ["report", "r", "--budget.usd", "5"],
+        ["nosuchcommand"],
+    ],
+)
+def test_a_mistake_is_exit_code_2_without_a_traceback(argv: list[str], tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "WINNOW_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-m", "harvest", *argv], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error" in done.stderr
+
+
+def test_a_key_in_place_of_a_name_is_not_repeated(
+    endpoint: Endpoints, place: Places, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = place(endpoint().url, 1, teacher__api_key_env="gsk_ABCDEFsecret")
+    assert main(["collect", str(here.toml)]) == 2
+    said = capfd.readouterr()
+    assert "gsk_ABCDEFsecret" not in said.out + said.err
+
+
+def test_what_stands_in_netrc_is_sent_to_nobody(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint()
+    here = place(teacher.url, 2)
+    netrc = here.folder / "netrc"
+    netrc.write_text("default login me password hunter2\n")
+    netrc.chmod(0o600)
+    here.env["NETRC"] = str(netrc)
+    code, _, err = here.collect()
+    assert code == 0, err
+    assert all("authorization" not in asked.headers for asked in teacher.asked)
+
+
+def test_a_price_bound_is_believed_of_openrouter_alone(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint()
+    bound = {"provider": {"max_price": {"prompt": "0.001", "completion": "0.001"}}}
+    here = place(teacher.url, 4, sampling__extra=bound, budget__usd="0.0005")
+    assert here.collect()[0] == 3
+    assert teacher.asked == []

@@ -1,0 +1,163 @@
+"""Questions from files, foreign layouts and reasoning-gym; prompts around them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harvest.core.config import load
+from harvest.core.errors import PromptError, QuestionError
+from harvest.core.nouns import Question
+from harvest.endpoint import prompt as prompts
+from harvest.questions.sources import read_questions
+
+BASE = ROOT / "recipes"
+
+
+def write(folder: Path, *rows: Any) -> Path:
+    path = folder / "q.jsonl"
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def test_an_id_of_the_content_is_the_same_in_every_order(tmp_path: Path) -> None:
+    write(tmp_path, {"question": "What is 1 + 1?", "answer": "2"})
+    (first,) = read_questions("q.jsonl", tmp_path)
+    write(tmp_path, {"answer": "2", "question": "What is 1 + 1?"})
+    (second,) = read_questions("q.jsonl", tmp_path)
+    assert first == second
+    assert first.id.startswith("q-")
+
+
+def test_gsm8k_and_math_are_read_as_they_are(shared: Path) -> None:
+    gsm8k = list(read_questions("gsm8k/test.jsonl", shared / "data"))
+    assert len(gsm8k) == 1319
+    assert gsm8k[0].answer == "18"
+    assert {q.check for q in gsm8k} == {"math"}
+    math = list(read_questions("math/math500.jsonl", shared / "data"))
+    assert len(math) == 500
+    assert math[0].answer
+    assert math[0].domain == "math"
+
+
+def test_every_bad_row_is_named_with_file_line_and_field(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        {"question": "What is 1 + 1?", "answer": "2"},
+        {"qestion": "What is 2 + 2?", "answer": "4"},
+        {"question": "What is 3 + 3?"},
+        "[1, 2]",
+        {"question": "", "answer": "5"},
+        {"id": "a", "question": "What is 4 + 4?", "answer": "8"},
+        {"id": "a", "question": "What is 5 + 5?", "answer": "10"},
+        {"question": "x", "answer": "1", "check": "nosuch"},
+    )
+    with path.open("a") as f:
+        f.write('{"question": "torn')
+    with pytest.raises(QuestionError) as e:
+        list(read_questions("q.jsonl", tmp_path))
+    lines = str(e.value).splitlines()
+    for line, words in {
+        2: "'qestion'",
+        3: "answer",
+        4: "object",
+        5: "question",
+        7: "'a'",
+        8: "nosuch",
+        9: "torn",
+    }.items():
+        assert any(f"{path}, line {line}:" in said and words in said for said in lines), (line, words)
+    assert not any("line 1:" in said or "line 6:" in said for said in lines)
+
+
+def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, {"question": "What is 1 + 1?", "answer": "2"}, "{", {"question": "What is 2 + 2?", "answer": 4})
+    skipped: list[str] = []
+    kept = list(read_questions("q.jsonl", tmp_path, skip_bad_rows=skipped.append))
+    assert [q.answer for q in kept] == ["2", "4"]
+    assert len(skipped) == 1
+
+
+def test_a_repeated_question_comes_once(tmp_path: Path) -> None:
+    row = {"question": "What is 1 + 1?", "answer": "2"}
+    write(tmp_path, row, row)
+    assert len(list(read_questions("q.jsonl", tmp_path))) == 1
+
+
+def test_the_demo_trains_on_nothing_that_it_is_measured_on() -> None:
+    trained = {q.question for q in read_questions(load(BASE / "demo.toml").questions, BASE)}
+    makefile = (ROOT / "Makefile").read_text()
+    held_out = [line.split("=", 1)[1].strip() for line in makefile.splitlines() if line.startswith("HELD_OUT")]
+    assert len(held_out) == 2
+    for source in held_out:
+        asked = {q.question for q in read_questions(source, ROOT)}
+        assert len(asked) >= 60
+        assert not asked & trained, source
+
+
+def test_the_same_seed_makes_the_same_questions() -> None:
+    source = "reasoning-gym:chain_sum?n=20&seed=5"
+    assert list(read_questions(source, BASE)) == list(read_questions(source, BASE))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("reasoning-gym:no_such_task", "no_such_task"),
+        ("reasoning-gym:chain_sum?min_trms=3", "min_trms"),
+        ("nothere.jsonl", "nothere.jsonl: no such file"),
+    ],
+)
+def test_a_source_that_is_none_is_one_line(source: str, words: str) -> None:
+    with pytest.raises(QuestionError) as e:
+        list(read_questions(source, BASE))
+    assert words in str(e.value)
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_a_question_is_never_a_template(text: str) -> None:
+    question = Question(id="q", question=text, answer="1", check="math")
+    for name in ("boxed", "steps"):
+        asked = prompts.load(name).messages(question)
+        assert asked[-1] == {"role": "user", "content": text}
+
+
+def test_worked_examples_are_the_teachers_alone() -> None:
+    question = Question(id="q", question="What is 1 + 1?", answer="2", check="math")
+    prompt = prompts.load("steps")
+    assert [m["role"] for m in prompt.messages(question)] == ["system", "user", "assistant", "user"]
+    assert [m["role"] for m in prompt.student_messages(question)] == ["system", "user"]
+
+
+def test_boxed_holds_no_worked_example() -> None:
+    question = Question(id="q", question="What is 1 + 1?", answer="2", check="math")
+    assert [m["role"] for m in prompts.load("boxed").messages(question)] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("## user\n{question}", "front matter"),
+        ("---\nfor: x\n---\n## user\nno place\n", "{question}"),
+        ("---\nfor: x\n---\n## user\n{question}\n## assistant\nno\n", "## user"),
+        ("---\nfor: x\nreasoning: nowhere\n---\n## user\n{question}\n", "nowhere"),
+    ],
+)
+def test_a_prompt_that_is_none_names_the_file(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "mine.md").write_text(text)
+    with pytest.raises(PromptError) as e:
+        prompts.load("mine.md", tmp_path)
+    assert "mine.md" in str(e.value)
+    assert words in str(e.value)
+
+
+def test_a_folder_without_data_is_named_though_it_is_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QuestionError, match="doesn't contain any data files"):
+        list(read_questions(".", Path()))
