@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.measure.evaluate import Measured
-from harvest.asking.run import write_whole
 from harvest.core.errors import InputError
+from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question
 from harvest.report.evaluation import compared, ended, several

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.render import LAYOUTS
-from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys, write_whole
+from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys
 from harvest.asking.start import INTERRUPTED, start
 from harvest.checks import Judge, gold_problems
 from harvest.core.config import Budget, Plan, RunConfig, Teacher, runs_folder
 from harvest.core.config import Sampling as Asking
 from harvest.core.errors import ConfigError
+from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
 from harvest.endpoint.prompt import Prompt

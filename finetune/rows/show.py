@@ -11,8 +11,8 @@ from finetune.rows.dataset import one_example, some_examples
 from finetune.rows.faults import RowFault
 from finetune.rows.render import Example, Tokenizer
 from finetune.student import find, load_tokenizer
-from harvest.asking.run import write_whole
 from harvest.core.errors import InputError, TooLong
+from harvest.core.files import write_whole
 
 STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
 """Of the terminal, and the page's classes."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from finetune.recipe import Recipe
 from finetune.rows.dataset import BadRow, recipe_rows
-from harvest.asking.run import write_whole
 from harvest.core.errors import StoreUnusable
+from harvest.core.files import write_whole
 from harvest.core.foreign_json import one_line
 from harvest.report.evaluation import evaluation_entry, gains
 

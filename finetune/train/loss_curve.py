@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harvest.asking.run import write_whole
 from harvest.core.errors import InputError
+from harvest.core.files import write_whole
 from harvest.report.loss_curve import sparkline
 
 CURVE = "curve.jsonl"

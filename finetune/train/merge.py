@@ -10,8 +10,8 @@ from typing import Any
 from finetune.rows.render import LAYOUTS, Layout, end_token
 from finetune.run import layout_of, note_of
 from finetune.student import Student, adapter_base, find, identity, load_model, load_tokenizer, sizes
-from harvest.asking.run import write_whole
 from harvest.core.errors import InputError
+from harvest.core.files import write_whole
 
 NOTE = "winnow.json"
 

@@ -18,8 +18,8 @@ from finetune.rows.dataset import Examples
 from finetune.rows.render import Tokenizer, thinking_template
 from finetune.student import Student, identity
 from finetune.train.card import datasets_of
-from harvest.asking.run import write_whole
 from harvest.core.errors import ConfigError, InputError, WinnowError
+from harvest.core.files import write_whole
 from harvest.core.nouns import content_hash
 
 LOCK = ".lock"

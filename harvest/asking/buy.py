@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harvest.asking.run import Run, now
+from harvest.asking.run import Run
+from harvest.core.clock import now
 from harvest.core.errors import AttemptFailed, Cut, Late
 from harvest.core.money import cost_of, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Reply

@@ -15,15 +15,16 @@ from harvest.asking.gate import ByKey, Stopped
 from harvest.asking.next_question import Feed
 from harvest.asking.pace import Pace
 from harvest.asking.plan import BY_STUDENT, next_step, rules_of
-from harvest.asking.run import Run, now
+from harvest.asking.run import Run
 from harvest.asking.second import Second
 from harvest.checks import judged_together
+from harvest.core.candidate import candidate_of
+from harvest.core.clock import now
 from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError
 from harvest.core.nouns import STUDENT, Ask, Attempt, Question, Reply, Verdict
 from harvest.core.teachers import called
 from harvest.endpoint.client import Teacher, request_body
 from harvest.endpoint.reply import cut_short
-from harvest.export.rows import candidate_of
 from harvest.filters.required import required_by
 from harvest.judging.ruling import JudgesTogether, Ruling, rule, rule_together, with_required
 from harvest.store.store import OpenQuestion, Store
@@ -255,7 +256,7 @@ class Collection:
         if not self._required or not ruling.accepted or attempt.teacher == STUDENT:
             return ruling
         prompt = self.answerers[attempt.teacher].run.prompt
-        candidate = candidate_of(attempt.id, attempt.sample, question, reply, {}, prompt)
+        candidate = candidate_of(attempt.id, attempt.sample, question, reply, prompt, imported=False)
         return with_required(ruling, self._required.verdicts(candidate))
 
     def _told_of_opinion(self, settled: Settled) -> None:

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from harvest.asking.plan import rules_of
 from harvest.asking.promise import Strata
 from harvest.checks.majority import Majority
+from harvest.core.clock import now
 from harvest.core.config import RunConfig, Sampling, Student, runs_folder
 from harvest.core.errors import ConfigError, InputError, QuestionError, StoreUnusable
+from harvest.core.files import write_whole
 from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question, content_hash
 from harvest.core.teachers import configs, section_of, teachers_of
@@ -71,11 +73,6 @@ class Run:
         return content_hash(
             {"endpoint": self.endpoint, "revision": self.config.teacher.revision, "body": body, "sample": sample}
         )
-
-
-def now() -> str:
-    """UTC, to the millisecond, as it is written everywhere."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def asked_alone(run: Run) -> dict[int, Run]:
@@ -238,16 +235,6 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
     run_id = store.put_run(config.name, settings, cap, now())
     return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file as a whole or not at all, readable by its owner alone."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    part.replace(path)
 
 
 def _put_questions(

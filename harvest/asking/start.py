@@ -15,9 +15,10 @@ from harvest.asking.answerer import Tally
 from harvest.asking.collect import Asked, Collection
 from harvest.asking.pace import Pace
 from harvest.asking.progress import line, say, show
-from harvest.asking.run import Run, as_judge, asked_alone, checked_tariff, now, put_run, take_keys
+from harvest.asking.run import Run, as_judge, asked_alone, checked_tariff, put_run, take_keys
 from harvest.checks import Judge
 from harvest.commands.doctor import DROPPABLE, Diagnosis, before_asking, diagnose, of_the_run
+from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import (
     AttemptFailed,

@@ -5,13 +5,11 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from harvest.core.boxes import MOST_CHARACTERS as MOST_CHARACTERS
 from harvest.core.nouns import Outcome, Question, Verdict
 
 Work = Mapping[str, Any]
 """JSON values that a worker process needs to finish a judgement; see `Check.work`."""
-
-MOST_CHARACTERS = 10_000
-"""The longest stated answer that anyone reads; a longer one is an error, not a wrong answer."""
 
 Finding = tuple[Outcome, str]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harvest.asking.run import now
 from harvest.checks.majority import Majority
+from harvest.core.clock import now
 from harvest.core.config import Checks
 from harvest.core.errors import ConfigError, QuestionError
 from harvest.core.nouns import Question

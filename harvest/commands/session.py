@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harvest.asking.progress import say, steps
-from harvest.asking.run import now, prepare, take_keys, write_whole
+from harvest.asking.run import prepare, take_keys
 from harvest.asking.start import INTERRUPTED, start
 from harvest.checks import Judge, gold_problems
 from harvest.commands.importing import (
@@ -21,8 +21,10 @@ from harvest.commands.importing import (
     shelve,
     store_lines,
 )
+from harvest.core.clock import now
 from harvest.core.config import RUN_NAME, Export, RunConfig, Select, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
+from harvest.core.files import write_whole
 from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export, export_settings

@@ -18,12 +18,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harvest.asking.run import write_whole
-from harvest.checks import split_at_final_box
+from harvest.core.candidate import asked_under, candidate_of
 from harvest.core.config import Export, faults
 from harvest.core.errors import ConfigError, InputError
+from harvest.core.files import write_whole
 from harvest.core.money import usd
-from harvest.core.nouns import Candidate, Question, Reply, content_hash
+from harvest.core.nouns import Question, content_hash
 from harvest.core.teachers import teachers_of
 from harvest.endpoint.prompt import Prompt
 from harvest.export.card import card
@@ -78,15 +78,6 @@ PROVENANCE: Columns = {
 `selected` and `unselected`: what the newest selection says of it and why, in every export."""
 
 
-def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
-    """(reasoning, answer): the chain as the endpoint set it apart, or as the prompt says where it stands."""
-    if reply.reasoning is not None and reply.reasoning_kind in (None, "chain"):
-        return reply.reasoning, reply.answer
-    if prompt_reasoning == "before_box" and (cut := split_at_final_box(reply.answer)) is not None and cut[0].strip():
-        return cut[0].strip(), cut[1].strip()
-    return None, reply.answer
-
-
 def columns_of(settings: Export) -> Columns:
     """The columns of a row and their types."""
     training = training_columns(settings)
@@ -99,24 +90,6 @@ def _renamed(known: Mapping[str, Any], settings: Export) -> dict[str, Any]:
     """The prompt's name under the name that the layout leaves free for it."""
     to = LAYOUTS[settings.layout].prompt_column
     return {to if name == "prompt" else name: value for name, value in known.items()}
-
-
-def asked_under(config: Mapping[str, Any], reply: Reply) -> list[dict[str, str]]:
-    """The system message that an imported answer was asked under; a collected run has its prompt's own."""
-    system = reply.extra.get("system") if config.get("imported") else None
-    return [{"role": "system", "content": system}] if isinstance(system, str) else []
-
-
-def candidate_of(
-    attempt_id: int, sample: int, question: Question, reply: Reply, config: Mapping[str, Any], prompt: Prompt
-) -> Candidate:
-    """An answer as filters, rewriting and selection see it."""
-    reasoning, answer = parts_of(reply, prompt.reasoning)
-    asked = (*asked_under(config, reply), *prompt.messages(question))
-    usage = reply.usage
-    return Candidate(
-        attempt_id, sample, question, asked, reasoning, answer, usage.reasoning_tokens, usage.output_tokens
-    )
 
 
 def _known(
@@ -185,19 +158,22 @@ def rows(
 
     Raises InputError where a text was rewritten by other rules than today's: it would not be the one that was checked.
     """
-    body, question = None, None
+    body, question, imported = None, None, bool(config.get("imported"))
     if settings.which == "selected":
         _refuse_other_rules(store.newest_pass(run_id), config["name"])
     for r in store.answered_attempts(run_id, settings.which):
         if question is None or r["question_body"] != body:
             body, question = r["question_body"], Question.model_validate_json(r["question_body"])
-        candidate, original = candidate_of(r["attempt_id"], r["sample"], question, r["reply"], config, prompt), None
+        candidate, original = (
+            candidate_of(r["attempt_id"], r["sample"], question, r["reply"], prompt, imported=imported),
+            None,
+        )
         if settings.which == "selected" and r["rewritten"] and (again := rewritten(candidate)) is not None:
             original = (candidate.reasoning, candidate.answer)
             candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
         reasoning, answer = candidate.reasoning, candidate.answer
         known = _known(r, question, config, prompt, (reasoning, answer), original)
-        asked = [*asked_under(config, r["reply"]), *prompt.student_messages(question)]
+        asked = [*asked_under(imported, r["reply"]), *prompt.student_messages(question)]
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
         row = training_part(asked, reasoning, answer, settings)
         if settings.columns == "all":

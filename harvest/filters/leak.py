@@ -8,9 +8,9 @@ no").
 import re
 from itertools import islice
 
-from harvest.checks.boxes import find_boxes
 from harvest.checks.check import plain_words
 from harvest.checks.maths.quantities import parse_number
+from harvest.core.boxes import find_boxes
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harvest.checks.answer import find_stated
-from harvest.checks.boxes import find_boxes, split_at_final_box
+from harvest.core.boxes import find_boxes, split_at_final_box
 from harvest.core.nouns import Candidate
 from harvest.filters.reading import FENCE
 

@@ -11,12 +11,12 @@ from itertools import groupby
 from typing import Any
 
 from harvest.asking.plan import Step, next_step, rules_of
-from harvest.asking.run import now
 from harvest.checks import CHECKS, Judge, gold_problems, judged_together
+from harvest.core.candidate import candidate_of
+from harvest.core.clock import now
 from harvest.core.config import Checks
 from harvest.core.nouns import STUDENT, Attempt, Outcome, Question, Reply, Verdict
 from harvest.endpoint import prompt as prompts
-from harvest.export.rows import candidate_of
 from harvest.filters.required import required_by
 from harvest.judging.ruling import REFUSED_BY, Ruling, refused_by, rule_together, unfinished, with_required
 from harvest.questions.sources import has_gold
@@ -283,13 +283,13 @@ def _rule_together(
 
 def _filters_of(config: Mapping[str, Any]) -> Callable[[Attempt, Question, Reply], list[Verdict]]:
     """What the filters that the run requires say of an accepted attempt; nothing where it requires none."""
-    required = required_by(config)
+    required, imported = required_by(config), bool(config.get("imported"))
     prompt = prompts.parse(config["prompt_text"], "", "the run's prompt") if required else None
 
     def verdicts(attempt: Attempt, question: Question, reply: Reply) -> list[Verdict]:
         if prompt is None or attempt.teacher == STUDENT:
             return []
-        return required.verdicts(candidate_of(attempt.id, attempt.sample, question, reply, config, prompt))
+        return required.verdicts(candidate_of(attempt.id, attempt.sample, question, reply, prompt, imported=imported))
 
     return verdicts
 

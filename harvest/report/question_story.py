@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from harvest.checks import CHECKS
+from harvest.core.candidate import candidate_of
 from harvest.core.money import usd
 from harvest.core.nouns import STUDENT, Reply
 from harvest.core.teachers import teachers_of
 from harvest.endpoint import prompt as prompts
-from harvest.export.rows import candidate_of
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
 from harvest.judging.ruling import JUDGE, JUDGE_VERSION, REFUSED_BY
@@ -177,7 +177,14 @@ def as_trained(story: Mapping[str, Any], attempt: Mapping[str, Any]) -> Rewritte
         return None
     settings = story["settings"]
     prompt = prompts.parse(settings["prompt_text"], "prompt", "the run's prompt")
-    of = candidate_of(attempt["id"], attempt["sample"], story["question"], attempt["reply"], settings, prompt)
+    of = candidate_of(
+        attempt["id"],
+        attempt["sample"],
+        story["question"],
+        attempt["reply"],
+        prompt,
+        imported=bool(settings.get("imported")),
+    )
     return rewritten(of)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from harvest.asking.run import now
+from harvest.core.clock import now
 from harvest.core.config import Filters, Rewrite, Section, Select, faults, parse_value
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.nouns import content_hash

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harvest.core.candidate import candidate_of
 from harvest.core.config import Filters, Rewrite
 from harvest.core.errors import QuestionError
 from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
-from harvest.export.rows import candidate_of
 from harvest.filters import first_fault
 from harvest.judging.rewriting import Rewriter
 from harvest.questions.sources import read_rows
@@ -80,6 +80,7 @@ class Sketcher:
     def __init__(self, store: Store, job: Job) -> None:
         self.store, self.config = store, job.config
         self.prompt = prompts.parse(job.config["prompt_text"], Path(job.config["prompt"]).stem, "the run's prompt")
+        self.imported = bool(job.config.get("imported"))
         self.filters = Filters.model_validate(job.config.get("filters", {}))
         self.rewriter = Rewriter(Rewrite.model_validate(job.config.get("rewrite", {})).on)
         self.evaluations = evaluations_of(job.against, Path(job.base))
@@ -98,7 +99,7 @@ class Sketcher:
         n = 0
         for attempt_id, sample, body, reply in self.store.selection_texts(ids):
             question = Question.model_validate_json(body)
-            candidate = candidate_of(attempt_id, sample, question, reply, self.config, self.prompt)
+            candidate = candidate_of(attempt_id, sample, question, reply, self.prompt, imported=self.imported)
             candidate, stands = self.rewriter(candidate)
             if stands is not None:
                 rewritten[str(attempt_id)] = stands

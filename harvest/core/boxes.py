@@ -3,8 +3,8 @@ r"""Boxes: where an answer has `\boxed{…}`, and which of them stand side by si
 import re
 from dataclasses import dataclass
 
-from harvest.checks.check import MOST_CHARACTERS
-
+MOST_CHARACTERS = 10_000
+"""The longest stated answer that anyone reads; a longer one is an error, not a wrong answer."""
 MOST_BOXES = 12
 """How many boxes at the end are looked at: a list of solutions is never longer."""
 

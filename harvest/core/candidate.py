@@ -1,0 +1,44 @@
+"""An answer as filters, rewriting, selection and export see it: its chain, its answer, and what was asked for it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from harvest.core.boxes import split_at_final_box
+from harvest.core.nouns import Candidate, Message, Question, Reply
+
+
+class Asked(Protocol):
+    """The prompt that an answer was asked under."""
+
+    @property
+    def reasoning(self) -> str:
+        """Where the chain stands when the endpoint does not set it apart: "endpoint" (nowhere) or "before_box"."""
+
+    def messages(self, question: Question) -> Sequence[Message]: ...
+
+
+def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
+    """(reasoning, answer): the chain as the endpoint set it apart, or as the prompt says where it stands."""
+    if reply.reasoning is not None and reply.reasoning_kind in (None, "chain"):
+        return reply.reasoning, reply.answer
+    if prompt_reasoning == "before_box" and (cut := split_at_final_box(reply.answer)) is not None and cut[0].strip():
+        return cut[0].strip(), cut[1].strip()
+    return None, reply.answer
+
+
+def asked_under(imported: bool, reply: Reply) -> list[dict[str, str]]:
+    """The system message that an imported answer was asked under; a collected run has its prompt's own."""
+    system = reply.extra.get("system") if imported else None
+    return [{"role": "system", "content": system}] if isinstance(system, str) else []
+
+
+def candidate_of(
+    attempt_id: int, sample: int, question: Question, reply: Reply, prompt: Asked, *, imported: bool
+) -> Candidate:
+    """One answer with its parts told apart. `imported`: it was asked by another program, under its own words."""
+    reasoning, answer = parts_of(reply, prompt.reasoning)
+    asked = (*asked_under(imported, reply), *prompt.messages(question))
+    usage = reply.usage
+    return Candidate(
+        attempt_id, sample, question, asked, reasoning, answer, usage.reasoning_tokens, usage.output_tokens
+    )
