@@ -33,8 +33,6 @@ NOT_YET = {
     "harvest.questions.sources -> harvest.checks",
     "harvest.questions.sources -> harvest.checks.programs",
     "harvest.questions.sources -> harvest.checks.majority",
-    "harvest.store.selections -> harvest.judging.ruling",
-    "harvest.store.store -> harvest.judging.ruling",
     "harvest.filters.leak -> harvest.checks.check",
     "harvest.filters.leak -> harvest.checks.maths.quantities",
     "harvest.filters.rewrite -> harvest.checks.answer",

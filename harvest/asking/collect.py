@@ -21,12 +21,12 @@ from harvest.checks import judged_together
 from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
 from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError
-from harvest.core.nouns import STUDENT, Ask, Attempt, Question, Reply, Verdict
+from harvest.core.nouns import STUDENT, Ask, Attempt, Judgement, Question, Reply, Verdict
 from harvest.core.teachers import called
 from harvest.endpoint.client import Teacher, request_body
 from harvest.endpoint.reply import cut_short
 from harvest.filters.required import required_by
-from harvest.judging.ruling import JudgesTogether, Ruling, rule, rule_together, with_required
+from harvest.judging.ruling import JudgesTogether, rule, rule_together, with_required
 from harvest.store.store import OpenQuestion, Store
 from harvest.store.writer import Ledger
 
@@ -219,7 +219,7 @@ class Collection:
         """The attempt after the checks, and a teacher's after the second opinion where there is one: written down.
         Left as it is where all answers to the question are judged together, once the last has come."""
         if reason := cut_short(reply):
-            ruling = Ruling(attempt.id, (), reason)
+            ruling = Judgement(attempt.id, (), reason)
         elif judged_together(question):
             return attempt
         else:
@@ -229,7 +229,7 @@ class Collection:
                 opinion = await self.second.opinion(question_id, question, attempt, reply.answer)
                 verdicts += [] if opinion is None else [opinion]
             ruling = self._after_filters(rule(attempt.id, verdicts), attempt, question, reply)
-        self.ledger.post(Store.put_rulings, [ruling], now())
+        self.ledger.post(Store.put_judgements, [ruling], now())
         if attempt.teacher != STUDENT:
             self.tally.accepted += ruling.accepted
             self.tally.rejected += not ruling.accepted
@@ -244,14 +244,14 @@ class Collection:
         rulings = [
             self._after_filters(r, attempts[r.attempt_id], question.question, replies[r.attempt_id]) for r in ruled
         ]
-        self.ledger.post(Store.put_rulings, rulings, now())
+        self.ledger.post(Store.put_judgements, rulings, now())
         for r in rulings:
             before = attempts[r.attempt_id]
             self.tally.accepted += r.accepted - (before.accepted is True)
             self.tally.rejected += (not r.accepted) - (before.accepted is False)
             attempts[r.attempt_id] = replace(before, accepted=r.accepted, reason=r.reason)
 
-    def _after_filters(self, ruling: Ruling, attempt: Attempt, question: Question, reply: Reply) -> Ruling:
+    def _after_filters(self, ruling: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
         """A teacher's accepted attempt, after the filters that it must pass too."""
         if not self._required or not ruling.accepted or attempt.teacher == STUDENT:
             return ruling

@@ -4,7 +4,7 @@ of an attempt, a trace is an attempt that passed. Everything else in winnow is a
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,30 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return self.outcome is Outcome.RIGHT
+
+
+FILTER_REASONS = {
+    "format": "format", "refusal": "refusal", "language": "language", "repetition": "repeats", "meta": "meta",
+    "leaked_gold": "leaked_gold", "no_chain": "no_chain",
+}  # fmt: skip
+"""The filters that `checks.require` may name, and the reason with which each rejects a right answer.
+
+A chain that was stopped in a loop has the reason `repetition`. An answer that repeats itself and ended by itself has
+`repeats`: another sample is worth asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether one attempt is accepted, with the verdicts that say so."""
+
+    attempt_id: int
+    verdicts: Sequence[Verdict]
+    reason: str | None
+    """Why the attempt is rejected: the first thing that it failed. None: it is accepted."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.reason is None
 
 
 def content_hash(value: Any) -> str:

@@ -15,10 +15,10 @@ from harvest.checks import CHECKS, Judge, gold_problems, judged_together
 from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
 from harvest.core.config import Checks
-from harvest.core.nouns import STUDENT, Attempt, Outcome, Question, Reply, Verdict
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
-from harvest.judging.ruling import REFUSED_BY, Ruling, refused_by, rule_together, unfinished, with_required
+from harvest.judging.ruling import refused_by, rule_together, unfinished, with_required
 from harvest.questions.sources import has_gold
 from harvest.store.store import JudgedBy, Store, StoredAnswer
 
@@ -106,7 +106,7 @@ def changes_of(store: Store, run_id: int, of: Pass, judged: Judged) -> dict[str,
     names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
     alike = otherwise = 0
     for check, version, outcome, old_version, old_outcome, name in store.rejudged(run_id, of.since):
-        by_filter = check in REFUSED_BY  # beside its check's own verdict: one answer is counted once
+        by_filter = check in FILTER_REASONS  # beside its check's own verdict: one answer is counted once
         if outcome == old_outcome:
             alike += not by_filter
             continue
@@ -160,7 +160,7 @@ def judge_stored(
 ) -> None:  # fmt: skip
     """Judges what `of` has not judged yet, or without it all that was never judged; a page in a transaction."""
     config = store.config_of_id(run_id)
-    judged_by = None if of is None else JudgedBy(of.versions, of.required, REFUSED_BY, of.newer_than)
+    judged_by = None if of is None else JudgedBy(of.versions, of.required, FILTER_REASONS, of.newer_than)
     judged.total = store.count_stored_answers(run_id, judged_by)
     gold: dict[int, str | None] = {}
     begun: deque[list[tuple[StoredAnswer, Waiting | None]]] = deque()
@@ -228,7 +228,7 @@ def _write(
     judged.seen += len(page)
     with store.transaction():
         for answer, ruled in rulings:
-            store.put_rulings(ruled, at)
+            store.put_judgements(ruled, at)
             changed[answer.question_id] = answer
         for answer, verdict in said:
             if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
@@ -259,7 +259,7 @@ def _waits_for_others(answer: StoredAnswer) -> bool:
 
 def _rule_together(
     store: Store, config: Mapping[str, Any], answers: list[StoredAnswer], judge: Judge, judged: Judged
-) -> list[tuple[StoredAnswer, list[Ruling]]]:
+) -> list[tuple[StoredAnswer, list[Judgement]]]:
     """An answer of each question that is judged as a whole now, with the rulings on all of its answers."""
     share, filters = Checks.model_validate(config["checks"]).majority, _filters_of(config)
     found = []
@@ -349,7 +349,7 @@ def in_words(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _said(check: str, verdict: Mapping[str, str]) -> str:
-    if check in REFUSED_BY:
+    if check in FILTER_REASONS:
         return "passed" if verdict["outcome"] == Outcome.RIGHT else "refused"
     return _plain(verdict["outcome"])
 

@@ -12,12 +12,12 @@ from rich.text import Text
 from harvest.checks import CHECKS
 from harvest.core.candidate import candidate_of
 from harvest.core.money import usd
-from harvest.core.nouns import STUDENT, Reply
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply
 from harvest.core.teachers import teachers_of
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
-from harvest.judging.ruling import JUDGE, JUDGE_VERSION, REFUSED_BY
+from harvest.judging.ruling import JUDGE, JUDGE_VERSION
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """What is shown of a longer text: a chain's end is where it says what it found."""
@@ -300,7 +300,7 @@ def _verdicts(verdicts: Sequence[Mapping[str, Any]], required: Mapping[str, str]
     newest = {v["check_name"]: v["id"] for v in verdicts}
     for v in sorted(verdicts, key=lambda v: (v["check_name"], -v["id"])):
         now = newest[v["check_name"]] == v["id"]
-        by_filter = v["check_name"] in REFUSED_BY
+        by_filter = v["check_name"] in FILTER_REASONS
         today = required.get(v["check_name"]) if by_filter else _version_today(v["check_name"])
         if by_filter and today is None:
             yield _row("before", f"{_words_of(v, by_filter)} – no longer required", dim=True)

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from harvest.judging.ruling import REFUSED_BY
+from harvest.core.nouns import FILTER_REASONS
 
 SELECTION = """
     CREATE TABLE selection (
@@ -25,7 +25,7 @@ SELECTION = """
 """`key` names all that a pass was made of. Of an outcome, `reason` is NULL where it is selected; `instead` is the
 attempt that has its place; `rewritten`, whether its row has the rewritten text (harvest/filters/rewrite.py)."""
 
-JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *REFUSED_BY.values())
+JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
 """Why a whole answer may be rejected: all but what broke off."""
 REJECTED_SINCE = "rejected_since"
 """Of what a pass had selected and a later verdict rejects."""
@@ -77,7 +77,7 @@ class Passes:
                 "SELECT question_id, CASE WHEN total(judges < 0) THEN total(judges < 0 AND accepted = 0)"
                 " / total(judges < 0) ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
                 " FROM attempt WHERE run_id = ? AND judges <= 0 AND accepted IS NOT NULL GROUP BY 1",
-                (json.dumps(list(REFUSED_BY.values())), run_id),
+                (json.dumps(list(FILTER_REASONS.values())), run_id),
             )
         ) as rows:
             for r in rows:

@@ -29,8 +29,7 @@ import zstandard
 from harvest.core.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.core.foreign_json import clean
 from harvest.core.money import Usage
-from harvest.core.nouns import Ask, Attempt, Question, Reply, Verdict
-from harvest.judging.ruling import Ruling
+from harvest.core.nouns import Ask, Attempt, Judgement, Question, Reply, Verdict
 from harvest.store.selections import SELECTION, Passes
 
 Row = sqlite3.Row
@@ -718,9 +717,9 @@ class Store(Passes):
         )
         self.db.execute("UPDATE attempt SET accepted = ?, reason = ? WHERE id = ?", (int(accepted), reason, attempt_id))
 
-    def put_rulings(self, rulings: Iterable[Ruling], now: str) -> None:
+    def put_judgements(self, judgements: Iterable[Judgement], now: str) -> None:
         """All of them, or none."""
-        for r in rulings:
+        for r in judgements:
             self.put_verdicts(r.attempt_id, r.verdicts, r.accepted, r.reason, now)
 
     def unjudged(self, run_id: int) -> list[tuple[int, Question, Attempt, Reply]]:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from harvest.asking.plan import REPETITION, TRUNCATED, Rules, Step, next_step
 from harvest.core.config import Sampling
-from harvest.core.nouns import STUDENT, Ask, Attempt
-from harvest.judging.ruling import REFUSED_BY
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt
 
 LIMIT = 100
 
@@ -54,7 +53,7 @@ def test_a_failed_attempt_ends_the_question_for_this_start() -> None:
     assert step(attempt(0, "failed", reason="row"), samples=3) == Step(ended="given_up")
 
 
-@pytest.mark.parametrize("reason", [*REFUSED_BY.values(), "timeout", "error"])
+@pytest.mark.parametrize("reason", [*FILTER_REASONS.values(), "timeout", "error"])
 def test_a_right_answer_that_is_refused_or_one_not_judged_is_not_wrong(reason: str) -> None:
     rejected = attempt(0, accepted=False, reason=reason)
     assert step(rejected, samples=2, give_up_after=1).asks == (Ask(1, LIMIT),)

@@ -16,8 +16,8 @@ from test_import import Imports, line
 
 from harvest.core.config import Checks, load
 from harvest.core.errors import FAILURES, ConfigError
+from harvest.core.nouns import FILTER_REASONS
 from harvest.filters import FILTERS
-from harvest.judging.ruling import REFUSED_BY
 from harvest.judging.stored import in_words
 from harvest.report.question_story import REASONS
 from harvest.store.store import Store
@@ -241,10 +241,10 @@ def test_imported_answers_are_judged_by_it_and_the_next_import_too(tmp_path: Pat
 
 def test_each_filter_that_may_be_required_has_a_reason_of_its_own_and_words_for_it() -> None:
     (named,) = get_args(Checks.model_fields["require"].annotation)[:1]
-    assert set(get_args(named)) == {"correct", *REFUSED_BY}
-    assert {f.name for f in FILTERS} >= set(REFUSED_BY)
-    assert set(REFUSED_BY.values()) <= set(REASONS)
-    assert not set(REFUSED_BY.values()) & {*FAILURES, "wrong", "no_answer", "truncated", "repetition"}
+    assert set(get_args(named)) == {"correct", *FILTER_REASONS}
+    assert {f.name for f in FILTERS} >= set(FILTER_REASONS)
+    assert set(FILTER_REASONS.values()) <= set(REASONS)
+    assert not set(FILTER_REASONS.values()) & {*FAILURES, "wrong", "no_answer", "truncated", "repetition"}
 
 
 @pytest.mark.parametrize("named", [["format"], ["correct", "correct"], ["correct", "grammar"], []])
