@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harvest.core.errors import InputError, MissingExtra, QuestionError, StoreUnusable, WinnowError
-from harvest.core.settings import take_overrides
+from harvest.core.overrides import take_overrides
 
 if TYPE_CHECKING:
     from finetune.cost.estimate import Measured

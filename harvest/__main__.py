@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harvest.core.errors import ConfigError, InputError, WinnowError
-from harvest.core.settings import take_overrides
+from harvest.core.overrides import take_overrides
 
 if TYPE_CHECKING:
     from harvest.core.config import RunConfig

@@ -11,7 +11,8 @@ from conftest import ROOT
 
 from finetune.recipe import GONE, OURS
 from finetune.recipe import describe as recipe_settings
-from harvest.core.config import describe
+from harvest.core.config import RunConfig
+from harvest.core.settings import describe
 
 PLACES = {
     "harvest": (
@@ -227,7 +228,7 @@ def test_every_command_has_help_and_is_in_the_docs(package: str) -> None:
 
 def test_the_configuration_page_is_what_the_code_says() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
-    for setting, default, meaning in describe():
+    for setting, default, meaning in describe(RunConfig):
         row = f"| `{setting}` | {default if default == 'required' else f'`{default}`'} | {meaning} |"
         assert row in page, f"stale; it wants: {row}"
 

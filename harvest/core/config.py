@@ -1,22 +1,21 @@
-"""RUN.toml as frozen models: what may be set, what it means, and one line for each fault of it.
+"""RUN.toml as frozen models: what may be set, and what it means.
 
 Field docstrings are the reference: `python -m harvest collect -h` and docs/configuration.md print them.
 """
 
-import difflib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from harvest.core.errors import ConfigError
+from harvest.core.settings import OneRow, Section, override, read_toml, validated
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DEFAULT_STORE = "sqlite:///data/winnow.db"
@@ -25,10 +24,6 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)]
 Count = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**32, strict=True)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PriceSetting(Section):
@@ -67,7 +62,7 @@ class Teacher(Section):
     stop_repeating: bool = True
     """With `stream`: an answer that has run into a loop (the same words four times over and 6,000 characters long) is
     broken off. It is rejected as `repetition` and, since nobody says what it cost, in doubt at its worst case."""
-    price_usd_per_mtok: PriceSetting | None = None
+    price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
     """Optional: else what the endpoint says, else known prices, else unpriced."""
     terms: str | None = None
     """The provider's terms on training with its answers, as you read them; copied into every trace."""
@@ -198,7 +193,7 @@ SEEN_BY_NOBODY = {
 class OneTeacher(Teacher):
     """One of several, each with its own price, key and limits."""
 
-    sampling: Sampling = Sampling()
+    sampling: Annotated[Sampling, OneRow("[sampling]")] = Sampling()
     """What differs from [sampling] for this teacher, under [teachers.sampling]."""
 
 
@@ -213,7 +208,7 @@ class Student(Teacher):
     """The share of the questions that it solves which the teachers are asked all the same, as a decimal string."""
     free: bool = False
     """It costs nothing: it is served on a machine of yours. Else its price is what is set or known."""
-    sampling: Sampling = Sampling()
+    sampling: Annotated[Sampling, OneRow("[sampling]")] = Sampling()
     """What differs for the student, under [student.sampling]. From [sampling] it has max_tokens, temperature, top_p,
     top_k, min_p, seed and tries."""
 
@@ -467,9 +462,9 @@ class RunConfig(Section):
     store: str = DEFAULT_STORE
     """Where everything is kept, relative to the working directory: sqlite:///path, or sqlite:////absolute."""
     teacher: Teacher
-    teachers: tuple[OneTeacher, ...] = ()
+    teachers: Annotated[tuple[OneTeacher, ...], OneRow()] = ()
     """[[teachers]] in place of [teacher]: several, in the order in which they are asked, each with the settings of
-    [teacher] and what of [sampling] differs for it. `teacher` is the first of them then."""
+    [teacher] and, under [teachers.sampling], what of [sampling] differs for it. `teacher` is the first of them then."""
     sampling: Sampling = Sampling()
     plan: Plan = Plan()
     student: Student | None = None
@@ -555,127 +550,7 @@ def runs_folder() -> Path:
 
 def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
     """RUN.toml with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
-    try:
-        data = tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: a folder; name the RUN.toml in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from None
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
-    for key, text in overrides:
-        _put(data, key, text)
+    data = read_toml(path)
+    override(RunConfig, data, overrides)
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "run")
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from None
-
-
-def parse_value(text: str) -> Any:
-    """A value of the command line: TOML where it reads as TOML, else the text itself."""
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _put(data: dict[str, Any], key: str, text: str) -> None:
-    *sections, last = key.split(".")
-    at: Any = data
-    for s in sections:
-        if isinstance(at, list):
-            if not s.isdecimal() or int(s) >= len(at):
-                raise ConfigError(f"--{key}: there is no {s} among {len(at)}; they are counted from 0")
-            at = at[int(s)]
-        else:
-            at = at.setdefault(s, {})
-        if not isinstance(at, dict | list):
-            raise ConfigError(f"--{key}: {s} is no section")
-    if isinstance(at, list):
-        raise ConfigError(f"--{key}: name one of the {len(at)} by its number, counted from 0")
-    value = parse_value(text)
-    known = _fields(sections)
-    wants_text = known.get(last, "") in ("text", "money")
-    at[last] = text if wants_text and not isinstance(value, str | list | dict) else value
-
-
-def _fields(sections: Sequence[str]) -> dict[str, str]:
-    """Names of the settings in a section, each "text", "money" or ""."""
-    model: Any = RunConfig
-    for s in sections:
-        if s.isdecimal():
-            continue
-        field = model.model_fields.get(s) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = _section_of(field.annotation) if field else None
-        if model is None:
-            return {}
-    kinds = {}
-    for name, f in model.model_fields.items():
-        text = str(f.annotation)
-        kinds[name] = "money" if "Decimal" in text else "text" if "str" in text else ""
-    return kinds
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    for a in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(a, type) and issubclass(a, BaseModel):
-            return a
-    return None
-
-
-def faults(e: ValidationError) -> Iterator[str]:
-    """A line for each."""
-    for fault in e.errors(include_url=False):
-        loc = [str(p) for p in fault["loc"] if not str(p).startswith("function-")]
-        where = ".".join(loc)
-        if fault["type"] == "extra_forbidden":
-            yield f"{where}: unknown setting{_nearest(loc[-1], _fields(loc[:-1]))}"
-        elif fault["type"] == "missing":
-            yield f"{where}: missing"
-        else:
-            yield f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{_got(fault)}"
-
-
-def _nearest(name: str, known: Mapping[str, str]) -> str:
-    if name == "api_key":
-        return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _got(fault: Mapping[str, Any]) -> str:
-    if fault["loc"] and fault["loc"][-1] in ("api_key_env", "base_url"):
-        return ""
-    value = fault.get("input")
-    return f" (it is {value!r})" if isinstance(value, str | int | float | bool) and len(str(value)) < 60 else ""
-
-
-def _words(text: str | None) -> str:
-    return " ".join((text or "").split())
-
-
-def describe() -> Iterator[tuple[str, str, str]]:
-    """(setting, default, meaning) of every setting, for -h and the reference."""
-
-    def walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-        for name, f in model.model_fields.items():
-            section = _section_of(f.annotation)
-            if section is OneTeacher:
-                yield name, "()", _words(f.description)
-                own = section.model_fields["sampling"]
-                yield f"{name}.sampling", "[sampling]", _words(own.description)
-                continue
-            if name == "sampling" and prefix:
-                yield f"{prefix}{name}", "[sampling]", _words(f.description)
-                continue
-            if section is not None and section is not PriceSetting:
-                yield from walk(section, f"{prefix}{name}.")
-                continue
-            value = f.get_default(call_default_factory=True)
-            default = "required" if f.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
-            yield f"{prefix}{name}", default, _words(f.description)
-
-    yield from walk(RunConfig, "")
+    return validated(RunConfig, data, str(path))

@@ -1,28 +1,196 @@
-"""`--section.key value` among the words of a command line. Shared by `harvest` and `finetune`, and light to import."""
+"""Reads settings for both packages: a TOML file, `--section.key value` over it, a pydantic model that they must fit.
 
-import re
-from collections.abc import Collection, Sequence
+A fault is one line: the file, the setting, what is wrong with it, and the nearest setting that there is.
+"""
 
-_SETTING = re.compile(r"[a-z_]+(\.([A-Za-z_][\w-]*|\d+))+")
+import difflib
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harvest.core.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+LISTED_SETTINGS = 30
+"""A fault lists the known settings of a section that has at most so many."""
+LONGEST_SHOWN_VALUE = 60
+NEVER_SHOWN = ("api_key_env", "base_url")
+"""Settings whose faulty value is not repeated: somebody may have written a key there."""
 
 
-def take_overrides(argv: Sequence[str], top_level: Collection[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words without `--section.key value` and `--section.key=value`, and those pairs.
+class Section(BaseModel):
+    """The base of every section: it cannot be changed, takes no unknown setting, and its docstrings are the help."""
 
-    `top_level` names the settings that stand in no section. Taken out before argparse looks, which would take the value
-    for the name of the file.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class OneRow:
+    """Marks a setting whose own settings have no rows in the reference. `default` stands in place of its default."""
+
+    default: str | None = None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError where there is no such file or it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a folder; name the TOML file in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from None
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def parse_value(text: str) -> Any:
+    """A value of the command line: TOML where it reads as TOML, else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def override(model: type[BaseModel], data: dict[str, Any], overrides: Sequence[tuple[str, str]]) -> None:
+    """Puts `--section.key value` over the settings in `data`, in place.
+
+    Where `model` wants a text or an amount of money, a value such as `3.5` stays a text. Raises ConfigError for a name
+    that leads through something that is no section.
     """
-    words: list[str] = []
-    found: list[tuple[str, str]] = []
-    rest = iter(argv)
-    for word in rest:
-        key, eq, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or not (key in top_level or _SETTING.fullmatch(key)):
-            words.append(word)
-        elif eq:
-            found.append((key, value))
-        elif (following := next(rest, None)) is not None:
-            found.append((key, following))
+    for key, text in overrides:
+        *sections, last = key.split(".")
+        at: Any = data
+        for s in sections:
+            if isinstance(at, list):
+                if not s.isdecimal() or int(s) >= len(at):
+                    raise ConfigError(f"--{key}: there is no {s} among {len(at)}; they are counted from 0")
+                at = at[int(s)]
+            else:
+                at = at.setdefault(s, {})
+            if not isinstance(at, dict | list):
+                raise ConfigError(f"--{key}: {s} is no section")
+        if isinstance(at, list):
+            raise ConfigError(f"--{key}: name one of the {len(at)} by its number, counted from 0")
+        value = parse_value(text)
+        section = _section(model, sections)
+        field = section.model_fields.get(last) if section else None
+        wants_text = field is not None and not {str, Decimal}.isdisjoint(_types(field.annotation))
+        at[last] = text if wants_text and not isinstance(value, str | list | dict) else value
+
+
+def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_faults: Collection[str] = ()) -> M:
+    """The settings in `data` as `model`.
+
+    Raises ConfigError with a line for each fault, `more_faults` (which the caller found) among them. `source` is the
+    file that they are from, and stands in front of each line.
+    """
+    try:
+        settings, faults = model.model_validate(data), []
+    except ValidationError as e:
+        settings, faults = None, faults_of(e, model)
+    if settings is not None and not more_faults:
+        return settings
+    raise ConfigError("\n".join(f"{source}: {line}" if source else line for line in (*faults, *more_faults)))
+
+
+def read_settings(model: type[M], path: Path, overrides: Sequence[tuple[str, str]] = ()) -> M:
+    """A TOML file with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
+    data = read_toml(path)
+    override(model, data, overrides)
+    return validated(model, data, str(path))
+
+
+def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
+    """pydantic's faults, a line for each setting that has one.
+
+    Where a setting takes a word or a table, pydantic also complains that a given table is none of the words. That is
+    left out when the table's own settings have faults.
+    """
+    lines: dict[str, str] = {}
+    for fault in e.errors(include_url=False):
+        place = _place(model, fault["loc"], is_unknown=fault["type"] == "extra_forbidden")
+        where = ".".join(place)
+        if fault["type"] == "extra_forbidden":
+            section = _section(model, place[:-1])
+            line = f"{where}: unknown setting{nearest(place[-1], section.model_fields if section else ())}"
+        elif fault["type"] == "missing":
+            line = f"{where}: missing"
         else:
-            words.append(word)
-    return words, found
+            line = f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{_shown_value(fault)}"
+        lines.setdefault(where or line, line)
+    return [line for where, line in lines.items() if not any(other.startswith(f"{where}.") for other in lines)]
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of a line about an unknown setting: the nearest known one, or all of them where they are few."""
+    if name == "api_key":
+        return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
+    if close := difflib.get_close_matches(name, known, 1, 0.5):
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= LISTED_SETTINGS else ""
+
+
+def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(setting, default, meaning) of every setting, for the reference.
+
+    A section without a docstring has no row of its own, only its settings have. A setting that may be a table, or
+    several, has a row, and the settings of the table come after it unless it is marked `OneRow`.
+    """
+    for name, field in model.model_fields.items():
+        marks = [m for m in field.metadata if isinstance(m, OneRow)]
+        if field.description is not None:
+            value = field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
+            shown = marks[0].default if marks and marks[0].default is not None else default
+            yield f"{prefix}{name}", shown, " ".join(field.description.split())
+        section = _model_in(field.annotation)
+        if section is not None and not marks:
+            yield from describe(section, f"{prefix}{name}.")
+
+
+def _place(model: type[BaseModel], location: Sequence[str | int], *, is_unknown: bool) -> list[str]:
+    """Where a fault is, by the names of settings alone: pydantic also names validators and branches of a union."""
+    place: list[str] = []
+    for n, part in enumerate(location):
+        section = _section(model, place)
+        is_setting = isinstance(part, int) or (section is not None and part in section.model_fields)
+        if is_setting or (is_unknown and n == len(location) - 1):
+            place.append(str(part))
+    return place
+
+
+def _section(model: type[BaseModel], sections: Sequence[str]) -> type[BaseModel] | None:
+    """The model of a section inside `model`; None where there is no such section. Numbers are places in a list."""
+    at: type[BaseModel] | None = model
+    for s in sections:
+        if s.isdecimal():
+            continue
+        field = at.model_fields.get(s) if at is not None else None
+        at = _model_in(field.annotation) if field is not None else None
+    return at
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or holds: that of `Student | None` is Student."""
+    return next((t for t in _types(annotation) if issubclass(t, BaseModel)), None)
+
+
+def _types(annotation: Any) -> list[type]:
+    """The annotation and all types inside it, values of a Literal left out."""
+    inside = [t for a in get_args(annotation) for t in _types(a)]
+    return [annotation, *inside] if isinstance(annotation, type) and not get_args(annotation) else inside
+
+
+def _shown_value(fault: Mapping[str, Any]) -> str:
+    if fault["loc"] and fault["loc"][-1] in NEVER_SHOWN:
+        return ""
+    value = fault.get("input")
+    is_short = isinstance(value, str | int | float | bool) and len(str(value)) < LONGEST_SHOWN_VALUE
+    return f" (it is {value!r})" if is_short else ""

@@ -16,14 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harvest.core.candidate import asked_under, candidate_of
-from harvest.core.config import Export, faults
-from harvest.core.errors import ConfigError, InputError
+from harvest.core.config import Export
+from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, content_hash
+from harvest.core.settings import validated
 from harvest.core.teachers import teachers_of
 from harvest.endpoint.prompt import Prompt
 from harvest.export.card import card
@@ -239,10 +238,7 @@ def _chosen(store: Store, run_id: int) -> dict[str, Any] | None:
 
 def export_settings(config: Mapping[str, Any], given: Mapping[str, Any]) -> Export:
     """The run's [export] with the command line's settings put over it. Raises ConfigError where two do not fit."""
-    try:
-        return Export.model_validate({**config.get("export", {}), **given})
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"export: {line}" for line in faults(e))) from None
+    return validated(Export, {**config.get("export", {}), **given}, "export")
 
 
 def _version() -> str:

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from harvest.core.clock import now
-from harvest.core.config import Filters, Rewrite, Section, Select, faults, parse_value
+from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.nouns import content_hash
+from harvest.core.settings import Section, parse_value, validated
 from harvest.filters import FILTERS
 from harvest.filters import versions as filter_versions
 from harvest.filters.length import CHARACTERS_A_TOKEN
@@ -193,10 +194,7 @@ def settings_of(config: Mapping[str, Any], overrides: Sequence[tuple[str, str]],
             sections[section][name] = [text]
         else:
             sections[section][name] = text if name in DECIMALS else value
-    try:
-        return {**config, **Sections.model_validate(sections).model_dump(mode="json")}
-    except ValidationError as e:
-        raise ConfigError("\n".join(faults(e))) from None
+    return {**config, **validated(Sections, sections).model_dump(mode="json")}
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from conftest import ROOT, Place
 from scripted_endpoint import Endpoint
 
 from harvest.__main__ import main
-from harvest.core.settings import take_overrides
+from harvest.core.overrides import take_overrides
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
