@@ -1,0 +1,149 @@
+"""Draws the rooms of `harvest` and `finetune` from the code's own imports, into docs/architecture.md.
+
+    python docs/architecture.py           # writes the part of the page between its two markers
+    python docs/architecture.py --check   # exit code 1 where that part is stale; numbers of files and lines may differ
+
+A room is a folder of a package. What a room is for is the docstring of its `__init__.py`. An arrow means that a file
+of the first room imports a file of the second one.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/architecture.md"
+BEGIN, END = "<!-- begin: made by python docs/architecture.py -->", "<!-- end -->"
+LOOSE = "files"
+"""The name of the room that holds the files which stand beside the rooms."""
+
+
+class Package:
+    """One package: the files of each room, and which rooms each room imports."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = ROOT / name
+        self.files: dict[str, list[Path]] = {}
+        for path in sorted(self.folder.rglob("*.py")):
+            self.files.setdefault(self.room(path.relative_to(self.folder).with_suffix("").parts), []).append(path)
+        if self.lines(LOOSE) == 0:  # an empty __init__.py and nothing else
+            self.files.pop(LOOSE, None)
+        self.imports: dict[str, set[str]] = {}
+        self.from_harvest: set[str] = set()
+        for room, paths in self.files.items():
+            modules = set().union(*map(imported, paths))
+            ours = {self.room(tuple(m.split(".")[1:])) for m in modules if m.startswith(f"{name}.")}
+            self.imports[room] = (ours & self.files.keys()) - {room}
+            self.from_harvest |= {m.split(".")[1] for m in modules if m.startswith("harvest.")}
+
+    def room(self, parts: tuple[str, ...]) -> str:
+        """The room of a file or of an import, given the parts of its name after the package's name."""
+        stands_alone = not parts or not ((self.folder / parts[0]).is_dir() or parts[0] == "__main__")
+        return LOOSE if stands_alone else parts[0]
+
+    def lines(self, room: str) -> int:
+        """How many lines the files of a room have."""
+        return sum(len(p.read_text("utf-8").splitlines()) for p in self.files.get(room, []))
+
+    def rooms(self) -> list[str]:
+        """The rooms from top to bottom: each one stands above all that it imports."""
+        level = dict.fromkeys(self.imports, 0)
+        for _ in level:  # as many rounds as there are rooms, so that a circle of imports ends too
+            for room, others in self.imports.items():
+                level[room] = max((level[other] + 1 for other in others), default=0)
+        return sorted(level, key=lambda room: (-level[room], room))
+
+    def below(self, room: str) -> set[str]:
+        """All that a room imports, itself or by way of other rooms."""
+        seen: set[str] = set()
+        waiting = [room]
+        while waiting:
+            new = self.imports[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    def purpose(self, room: str) -> str:
+        """What a room says of itself, in one paragraph."""
+        if room == LOOSE:
+            return " ".join(f"`{p.name}`: {docstring(p)}" for p in self.files[room] if p.name != "__init__.py")
+        return docstring(self.files[room][0])  # of a folder the first file is its __init__.py
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that a file imports, wherever in it."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return named
+
+
+def docstring(path: Path) -> str:
+    """The first paragraph of a file's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "(no docstring yet)"
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def diagram(package: Package) -> list[str]:
+    """The arrows in mermaid's language, which GitHub and most editors draw.
+
+    An arrow is left out where a way through other rooms stands for it.
+    """
+    out = ["```mermaid", "flowchart TD"]
+    for room in package.rooms():
+        others = package.imports[room]
+        for other in sorted(others):
+            if not any(other in package.below(o) for o in others - {other}):
+                out.append(f"  {room.strip('_')} --> {other.strip('_')}")
+    return [*out, "```"]
+
+
+def table(package: Package) -> list[str]:
+    """A row for each room, from top to bottom: what it is for, what it imports, how large it is."""
+    out = ["| room | what it is for | imports | files | lines |", "| --- | --- | --- | ---: | ---: |"]
+    rooms = package.rooms()
+    for room in rooms:
+        name = {LOOSE: "*.py", "__main__": "__main__.py"}.get(room, f"{room}/")
+        imports = " ".join(f"`{other}`" for other in rooms if other in package.imports[room]) or "nothing"
+        purpose = package.purpose(room).replace("|", r"\|")
+        size = f"{len(package.files[room])} | {package.lines(room):,}"
+        out.append(f"| `{package.name}/{name}` | {purpose} | {imports} | {size} |")
+    files, lines = sum(map(len, package.files.values())), sum(map(package.lines, package.files))
+    return [*out, f"| all of `{package.name}` | | | {files} | {lines:,} |"]
+
+
+def picture() -> str:
+    """The part of the page between the markers."""
+    harvest, finetune = Package("harvest"), Package("finetune")
+    used = ", ".join(f"`{room}`" for room in harvest.rooms() if room in finetune.from_harvest)
+    parts = [["", "### harvest", ""], diagram(harvest), [""], table(harvest)]
+    parts += [["", "### finetune", ""], diagram(finetune), [""], table(finetune)]
+    parts += [["", f"Of `harvest`, `finetune` imports {used}.", ""]]
+    return "\n".join(line for part in parts for line in part)
+
+
+def without_sizes(text: str) -> str:
+    """A part of the page without its numbers of files and lines, which change with every commit."""
+    return re.sub(r" \| \d+ \| [\d,]+ \|$", "", text.strip(), flags=re.MULTILINE)
+
+
+def main() -> int:
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    old, after = rest.split(END)
+    new = picture()
+    if "--check" in sys.argv:
+        if without_sizes(old) == without_sizes(new):
+            return 0
+        sys.stderr.write("docs/architecture.md is stale: run python docs/architecture.py\n")
+        return 1
+    PAGE.write_text(f"{before}{BEGIN}\n{new}\n{END}{after}", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
