@@ -205,7 +205,7 @@ def _student(given: str) -> list[tuple[str, str]]:
 def _doctor(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     config, base = _settings(args, overrides)
 
-    from harvest.asking.start import doctor
+    from harvest.commands.doctor import doctor
     from harvest.core.errors import RunRefused, TeacherRefused
 
     examined = doctor(config, base)

@@ -38,7 +38,6 @@ NOT_YET = {
     "harvest.filters.leak -> harvest.checks.maths.quantities",
     "harvest.filters.rewrite -> harvest.checks.answer",
     "harvest.judging.stored -> harvest.asking.plan",
-    "harvest.asking.start -> harvest.commands.doctor",
     "finetune.recipe -> finetune.rows.render",
     "finetune.run -> finetune.rows.render",
 }

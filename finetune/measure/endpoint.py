@@ -15,9 +15,11 @@ from pydantic import ValidationError
 from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.render import LAYOUTS
+from harvest.asking.hooks import Hooks
 from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys
-from harvest.asking.start import INTERRUPTED, start
+from harvest.asking.session import INTERRUPTED, ask
 from harvest.checks import Judge, gold_problems
+from harvest.commands.progress import asking_shown, say
 from harvest.core.config import Budget, Plan, RunConfig, Teacher, runs_folder
 from harvest.core.config import Sampling as Asking
 from harvest.core.errors import ConfigError
@@ -97,7 +99,7 @@ class Endpoint:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)
-            ending = start(replace(run, prompt=prompt), store, judge, keys)
+            ending = ask(replace(run, prompt=prompt), store, judge, keys, Hooks(say, asking_shown))
             found = list(_generated(store, run, asked))
             figures = store.figures(run.id)
         self.served.update(

@@ -9,10 +9,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from harvest.asking.buy import Buyer, Settled
+from harvest.asking.counters import Counters
 from harvest.asking.gate import Gate, Pass, Stopped
 from harvest.asking.pace import LONGEST_WAIT_S, Pace
 from harvest.asking.run import Run
@@ -35,27 +35,6 @@ from harvest.store.writer import Ledger
 GIVE_UP_AFTER = 30
 """So many tries in a row, from the first on, that brought nothing: nobody answers there."""
 REFUSED_TOO_LONG_S = 900.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What this start has done so far, for the progress line. The store's figures are the report's."""
-
-    questions: int = 0
-    ended: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    failed_tries: int = 0
-    reused: int = 0
-    output_tokens: int = 0
-    spent_pusd: int = 0
-    in_flight: int = 0
-    """Tries that are out, or about to be."""
-    peak_in_flight: int = 0
-    by_student: int = 0
-    """Questions that the student could do."""
-    stopping: bool = False
-    warnings: list[str] = field(default_factory=list)
 
 
 class Purse:
@@ -85,11 +64,11 @@ class Answerer:
     """Who is asked. `run` is the run as it asks this one alone; `name` what people call it."""
 
     def __init__(
-        self, name: str, run: Run, ledger: Ledger, teacher: Teacher, pace: Pace, purse: Purse, tally: Tally,
+        self, name: str, run: Run, ledger: Ledger, teacher: Teacher, pace: Pace, purse: Purse, counters: Counters,
         ended: Callable[["Answerer", WinnowError], None],
     ) -> None:  # fmt: skip
         """`ended` hears why nothing more can be asked: of it, or of anybody where it is Overbilled."""
-        self.name, self.run, self.ledger, self.purse, self.tally = name, run, ledger, purse, tally
+        self.name, self.run, self.ledger, self.purse, self.counters = name, run, ledger, purse, counters
         self.reason: WinnowError | None = None
         """Why nothing more is asked of it, where that is not the end of the start."""
         self.capped = False
@@ -134,7 +113,7 @@ class Answerer:
                 held = await self._reserve(question_id, ask, body, key)
                 if isinstance(held, Reused):
                     self.pace.withdrawn(let_in.sent_s)
-                    self.tally.reused += 1
+                    self.counters.reused += 1
                     return held.attempt_id, held.reply, ""
                 outcome = await self._try(held, body, ask.max_tokens, let_in)
             if isinstance(outcome, Reply):
@@ -189,17 +168,17 @@ class Answerer:
         arriving = Arriving()
 
         def answered() -> None:
-            self.tally.in_flight -= 1
+            self.counters.in_flight -= 1
             self._heard(arriving, let_in)
             let_in.leave()
 
-        self.tally.in_flight += 1
-        self.tally.peak_in_flight = max(self.tally.peak_in_flight, self.tally.in_flight)
+        self.counters.in_flight += 1
+        self.counters.peak_in_flight = max(self.counters.peak_in_flight, self.counters.in_flight)
         try:
             with self.purse.holding():
                 outcome = await self._buyer.send(sent, body, max_tokens, arriving, answered)
         finally:
-            self.tally.in_flight -= let_in.inside
+            self.counters.in_flight -= let_in.inside
         if isinstance(outcome, AttemptFailed):
             self._failed(outcome, let_in.sent_s)
             self._heard(arriving, let_in)
@@ -221,16 +200,16 @@ class Answerer:
 
     def _told(self, settled: Settled) -> None:
         """Each settlement, as it is in the store."""
-        self.tally.spent_pusd += settled.cost_pusd or 0
+        self.counters.spent_pusd += settled.cost_pusd or 0
         outcome = settled.outcome
         if isinstance(outcome, AttemptFailed):
-            self.tally.failed_tries += 1
+            self.counters.failed_tries += 1
             if isinstance(outcome, RunRefused):
                 self._end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
         else:
             self.pace.answered(outcome.usage.output_tokens)
             self._any_answer, self._fruitless, self._last_good_s = True, 0, self._loop.time()
-            self.tally.output_tokens += outcome.usage.output_tokens or 0
+            self.counters.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who(outcome)
         if settled.over:
             self._ended(self, overbilled(outcome if isinstance(outcome, Reply) else outcome.reply))
@@ -242,7 +221,7 @@ class Answerer:
             return
         if self._served:
             words = " by ".join(str(w) for w in who if w)
-            self.tally.warnings.append(
+            self.counters.warnings.append(
                 f"answers now come from {words or 'an unnamed model'}, not only who answered first"
             )
         self._served.add(who)

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from harvest.asking.answerer import Answerer, Purse, Tally, overbilled
+from harvest.asking.answerer import Answerer, Purse, overbilled
 from harvest.asking.buy import Settled
+from harvest.asking.counters import Counters
 from harvest.asking.gate import ByKey, Stopped
+from harvest.asking.hooks import OnJudged
 from harvest.asking.next_question import Feed
 from harvest.asking.pace import Pace
 from harvest.asking.plan import BY_STUDENT, next_step, rules_of
@@ -45,12 +47,13 @@ class Collection:
     """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
 
     def __init__(
-        self, run: Run, ledger: Ledger, asked: Mapping[int, Asked], judge: Judging, tally: Tally,
-        second: tuple[Run, Teacher] | None = None,
+        self, run: Run, ledger: Ledger, asked: Mapping[int, Asked], judge: Judging, counters: Counters,
+        on_judged: OnJudged, second: tuple[Run, Teacher] | None = None,
     ) -> None:  # fmt: skip
         """`asked`: who may be asked, by place; `second` the model that is asked about what the checks refuse, if there
         is one."""
-        self.run, self.ledger, self.judge, self.tally = run, ledger, judge, tally
+        self.run, self.ledger, self.judge, self.counters = run, ledger, judge, counters
+        self._on_judged = on_judged
         self._required = required_by(run.config.model_dump())
         self.reason: WinnowError | None = None
         self.interrupted = False
@@ -60,10 +63,10 @@ class Collection:
         self._by_key = ByKey()
         purse = Purse()
         self.answerers = {
-            place: Answerer(called(run.config, place), alone, ledger, teacher, pace, purse, tally, self._one_ended)
+            place: Answerer(called(run.config, place), alone, ledger, teacher, pace, purse, counters, self._one_ended)
             for place, (alone, teacher, pace) in asked.items()
         }
-        self._feed = Feed(run, ledger, tally)
+        self._feed = Feed(run, ledger, counters)
         self._busy = 0
         self._one_less = asyncio.Event()
         self.second: Second | None = None
@@ -78,7 +81,7 @@ class Collection:
         if self.second is not None:
             self.second.stop(capped=isinstance(reason, CapReached))
         self._stop.set()
-        self.tally.stopping = True
+        self.counters.stopping = True
         for answerer in self.answerers.values():
             answerer.stop()
 
@@ -103,7 +106,7 @@ class Collection:
         if isinstance(reason, Overbilled) or not left or any(answerer is self.answerers[place] for place in needed):
             self.stop(reason)
         elif before and not self._stop.is_set():  # once, though many of its tries may end so
-            self.tally.warnings.append(f"{reason}; the others go on, and what needs it stays open")
+            self.counters.warnings.append(f"{reason}; the others go on, and what needs it stays open")
 
     def reason_in_the_end(self) -> WinnowError | None:
         """Why asking stopped, or the gravest reason why one of those who may be asked was asked no more."""
@@ -182,8 +185,8 @@ class Collection:
             step = next_step(list(attempts.values()), self._rules, together=together, question_id=question.question.id)
             if step.ended:
                 self.ledger.post(Store.close_question, question.id, step.ended)
-                self.tally.ended += 1
-                self.tally.by_student += step.ended == BY_STUDENT
+                self.counters.ended += 1
+                self.counters.by_student += step.ended == BY_STUDENT
                 return
             if step.judge:
                 await self._judge_together(question, attempts)
@@ -231,8 +234,9 @@ class Collection:
             ruling = self._after_filters(rule(attempt.id, verdicts), attempt, question, reply)
         self.ledger.post(Store.put_judgements, [ruling], now())
         if attempt.teacher != STUDENT:
-            self.tally.accepted += ruling.accepted
-            self.tally.rejected += not ruling.accepted
+            self.counters.accepted += ruling.accepted
+            self.counters.rejected += not ruling.accepted
+            self._on_judged(question, attempt, reply, ruling)
         return replace(attempt, accepted=ruling.accepted, reason=ruling.reason)
 
     async def _judge_together(self, question: OpenQuestion, attempts: dict[int, Attempt]) -> None:
@@ -247,9 +251,10 @@ class Collection:
         self.ledger.post(Store.put_judgements, rulings, now())
         for r in rulings:
             before = attempts[r.attempt_id]
-            self.tally.accepted += r.accepted - (before.accepted is True)
-            self.tally.rejected += (not r.accepted) - (before.accepted is False)
+            self.counters.accepted += r.accepted - (before.accepted is True)
+            self.counters.rejected += (not r.accepted) - (before.accepted is False)
             attempts[r.attempt_id] = replace(before, accepted=r.accepted, reason=r.reason)
+            self._on_judged(question.question, attempts[r.attempt_id], replies[r.attempt_id], r)
 
     def _after_filters(self, ruling: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
         """A teacher's accepted attempt, after the filters that it must pass too."""
@@ -260,7 +265,7 @@ class Collection:
         return with_required(ruling, self._required.verdicts(candidate))
 
     def _told_of_opinion(self, settled: Settled) -> None:
-        self.tally.spent_pusd += settled.cost_pusd or 0
+        self.counters.spent_pusd += settled.cost_pusd or 0
         if settled.over:
             outcome = settled.outcome
             self.stop(overbilled(outcome if isinstance(outcome, Reply) else outcome.reply))

@@ -6,7 +6,7 @@ The store holds the questions and whose turn it is; here is one page at a time, 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
-from harvest.asking.answerer import Tally
+from harvest.asking.counters import Counters
 from harvest.asking.promise import SMALLEST_CHARACTERS, Promise
 from harvest.asking.run import Run
 from harvest.core.money import cost_of, pusd
@@ -27,8 +27,8 @@ CHARACTERS_A_TOKEN = 4
 class Feed:
     """The questions of one start, each once, and again after a wrong answer where they go by promise."""
 
-    def __init__(self, run: Run, ledger: Ledger, tally: Tally) -> None:
-        self._run, self._ledger, self._tally = run, ledger, tally
+    def __init__(self, run: Run, ledger: Ledger, counters: Counters) -> None:
+        self._run, self._ledger, self._counters = run, ledger, counters
         self._order = run.config.plan.order
         self._first_teacher = configs(run.config)[0]
         self._tariff = tariff_of(self._first_teacher)
@@ -131,11 +131,11 @@ class Feed:
 
     def _cap_binds(self) -> bool:
         """Whether what is left of the cap will not reach what is left of the questions, as they have cost so far."""
-        cap, tally = self._run.config.budget.usd, self._tally
-        if cap is None or tally.ended < EVIDENCE:
+        cap, counters = self._run.config.budget.usd, self._counters
+        if cap is None or counters.ended < EVIDENCE:
             return False
-        to_come = (tally.questions - tally.ended) * tally.spent_pusd // tally.ended
-        return to_come > pusd(cap) - tally.spent_pusd
+        to_come = (counters.questions - counters.ended) * counters.spent_pusd // counters.ended
+        return to_come > pusd(cap) - counters.spent_pusd
 
     @property
     def _is_priced(self) -> bool:

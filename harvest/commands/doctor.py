@@ -4,16 +4,22 @@ The request goes through the ledger like any other, as a run of its own (`<name>
 """
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import uvloop
+
 from harvest.asking.buy import Buyer
-from harvest.asking.run import Run, judge_config
+from harvest.asking.connections import Keys, connect
+from harvest.asking.run import Run, asked_alone, checked_tariff, judge_config, put_run, take_keys
 from harvest.core.config import RunConfig, Student
 from harvest.core.errors import AttemptFailed, CapReached, SandboxUnavailable
 from harvest.core.money import cost_of, usd
 from harvest.core.nouns import Ask, Question, Reply
+from harvest.core.teachers import called, configs, section_of
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.price import Tariff, tariff_of
 from harvest.sandbox import isolation
@@ -45,6 +51,46 @@ class Diagnosis:
 
     def add(self, name: str, words: str, good: bool | None = None) -> None:
         self.findings.append(Finding(name, words, good))
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What one small request to one of those who may be asked showed, and the failure where it was not answered."""
+
+    name: str
+    found: Diagnosis
+    failure: AttemptFailed | None
+
+
+def doctor(config: RunConfig, base: Path) -> list[Examined]:
+    """Asks the student and each teacher one small question, in the order in which a run asks them."""
+    keys = take_keys(config)
+    for place, one in configs(config).items():
+        if one.budget.usd is None:
+            checked_tariff(one, section_of(config, place))
+    with Store.open(config.store) as store:
+        named = config.model_copy(update={"name": f"{config.name[:90]}-doctor"})
+        with store.transaction():
+            run, _ = put_run(named, base, store, may_change=True)
+        return uvloop.run(_ask_each(run, store, keys))
+
+
+async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Examined]:
+    ledger = Ledger(store)
+    examined = []
+    try:
+        for place, alone in asked_alone(run).items():
+            has_key = alone.config.teacher.api_key_env in keys
+            found = before_asking(alone.config, alone.tariff, has_key, section_of(run.config, place))
+            if place == max(configs(run.config)):
+                of_the_run(found, run.config)
+            async with AsyncExitStack() as stack:
+                teacher = await connect(alone, keys, stack, DROPPABLE)
+                failure = await diagnose(alone, ledger, teacher, found, place)
+            examined.append(Examined(called(run.config, place), found, failure))
+    finally:
+        ledger.close()
+    return examined
 
 
 def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, section: str = "teacher") -> Diagnosis:

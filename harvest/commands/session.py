@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harvest.asking.progress import say, steps
+from harvest.asking.hooks import Hooks
 from harvest.asking.run import prepare, take_keys
-from harvest.asking.start import INTERRUPTED, start
+from harvest.asking.session import INTERRUPTED, ask
 from harvest.checks import Judge, gold_problems
 from harvest.commands.importing import (
     Gold,
@@ -21,6 +21,7 @@ from harvest.commands.importing import (
     shelve,
     store_lines,
 )
+from harvest.commands.progress import asking_shown, say, steps
 from harvest.core.clock import now
 from harvest.core.config import RUN_NAME, Export, RunConfig, Select, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
@@ -61,7 +62,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
         _say_if_otherwise(before, store.config_of(config.name))
-        ending = start(run, store, judge, keys)
+        ending = ask(run, store, judge, keys, Hooks(say, asking_shown))
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
         if ending.exit_code == StoreUnusable.exit_code:

@@ -1,0 +1,60 @@
+"""Opens the connection to whoever is asked: an endpoint at its address, or the embedded server, once it has started."""
+
+import asyncio
+import resource
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from harvest.asking.run import Run
+from harvest.endpoint.client import Teacher
+
+ROOM_FOR_PROMPT_TOKENS = 1024
+SPARE_FILES = 128
+"""Open files that are no requests: the store, the processes that run checks, questions, exports."""
+Keys = Mapping[str, str]
+"""API keys by the names of their environment variables."""
+
+
+async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str]) -> Teacher:
+    """The client of whoever `run` asks; `stack` closes it. `droppable`: parameters that may be left out of a request
+    where the endpoint refuses them."""
+    teacher = run.config.teacher
+    base_url, key = teacher.base_url or "", keys.get(teacher.api_key_env or "")
+    if teacher.local is not None:
+        from harvest.local.server import LocalServer
+
+        context = run.config.sampling.max_tokens + ROOM_FOR_PROMPT_TOKENS
+        server = LocalServer(teacher.local, slots=min(4, teacher.max_concurrency), context_tokens=context)
+        stack.callback(server.close)
+        await asyncio.to_thread(server.start)
+        base_url, key = server.base_url, server.api_key
+    client = Teacher(
+        base_url,
+        key,
+        stream=teacher.stream,
+        idle_timeout_s=teacher.idle_timeout_s or None,
+        stop_repeating=teacher.stop_repeating,
+        droppable=droppable,
+    )
+    return await stack.enter_async_context(client)
+
+
+def connections_allowed(wanted: int, say: Callable[[str], None]) -> int:
+    """How many of the wanted connections this process may open; says so in one line where it is fewer.
+
+    Each request in flight is an open file, and many shells allow 1,024 of them until a program asks for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    allowed = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    if allowed >= needed:
+        return wanted
+    fewer = max(1, allowed - SPARE_FILES)
+    say(
+        f"max_concurrency = {wanted:,} needs more open files than the {hard:,} allowed here: at most {fewer:,} at once"
+        f" (`ulimit -n {needed}` in the shell, or the system's limit, allows more)"
+    )
+    return fewer

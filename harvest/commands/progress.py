@@ -1,0 +1,141 @@
+"""What the user sees while a run works: bars on a terminal, a line now and then elsewhere. Always on stderr.
+
+rich is imported only where there is a terminal, since its import takes a tenth of a second.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from harvest.asking.counters import Counters
+from harvest.core.money import usd
+
+LINE_EVERY_S = 15.0
+BAR_EVERY_S = 0.25
+
+Step = Callable[[float, float | None, str], None]
+"""Shows how much is done, of how much in all (None: nobody knows), and the state in words."""
+
+
+def say(text: str) -> None:
+    """Writes one line to stderr, where everything goes but the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def steps(name: str) -> Iterator[Step]:
+    """Shows work other than asking: a bar on a terminal, elsewhere a line now and then with the time to go."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(name, total=None, words="")
+            yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+        return
+    started = last = time.monotonic()
+    of: float | None = None
+    first = 0.0
+
+    def told(done: float, total: float | None, words: str) -> None:
+        nonlocal started, last, of, first
+        at = time.monotonic()
+        if total != of:  # another part of the work, with a pace of its own
+            started, of, first = at, total, done
+        if at - last < LINE_EVERY_S or (not done and total is not None):
+            return
+        last = at
+        line = f"{name} · {words}"
+        if total is not None:
+            line = f"{name} {done / max(total, 1):.0%} · {words}"
+            if done > first:
+                left_s = (at - started) * (total - done) / (done - first)
+                line += f" · about {left_s / 60:.0f} min to go"
+        say(line)
+
+    yield told
+
+
+@asynccontextmanager
+async def asking_shown(counters: Counters) -> AsyncIterator[None]:
+    """Shows a session of asking while it is entered, then its warnings and its last figures."""
+    shown = asyncio.create_task(_bars(counters) if sys.stderr.isatty() else _lines(counters))
+    try:
+        yield
+    finally:
+        shown.cancel()
+        with suppress(asyncio.CancelledError):
+            await shown
+        for warning in counters.warnings:
+            say(f"warning: {warning}")
+        say(figures(counters))
+
+
+def figures(counters: Counters) -> str:
+    """The counters in one line."""
+    cap = "" if counters.cap_usd is None else f" of ${counters.cap_usd}"
+    parts = [
+        f"{counters.ended}/{counters.questions} questions",
+        f"{counters.accepted} accepted",
+        f"{counters.rejected} rejected",
+        *([f"{counters.by_student} done by the student"] if counters.by_student else []),
+        *([f"{counters.reused} reused"] if counters.reused else []),
+        *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
+        f"{counters.output_tokens:,} tokens",
+        f"${usd(counters.spent_pusd)}{cap}",
+        f"{counters.in_flight} in flight",
+    ]
+    return " · ".join(parts)
+
+
+async def _lines(counters: Counters) -> None:
+    started, ended_before = time.monotonic(), counters.ended
+    while True:
+        await asyncio.sleep(LINE_EVERY_S)
+        done = counters.ended - ended_before
+        left = (counters.questions - counters.ended) * (time.monotonic() - started) / done if done else None
+        to_go = f" · about {left / 60:.0f} min to go" if left is not None and left > 90 else ""
+        say(figures(counters) + to_go)
+
+
+async def _bars(counters: Counters) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+    )
+    task = bar.add_task(counters.run, total=counters.questions, completed=counters.ended)
+    stopping = "stopping: waiting for what is in flight (Ctrl-C again leaves it in doubt) · "
+    with Live(console=console, refresh_per_second=1 / BAR_EVERY_S, transient=True) as live:
+        while True:
+            bar.update(task, completed=counters.ended)
+            table = Table.grid()
+            table.add_row(bar)
+            table.add_row((stopping if counters.stopping else "") + figures(counters), style=None)
+            live.update(table)
+            await asyncio.sleep(BAR_EVERY_S)
