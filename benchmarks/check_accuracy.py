@@ -23,7 +23,7 @@ from typing import Any
 
 from check_cases import Case, derived, written
 
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.core.intervals import accuracy_interval
 from harvest.core.nouns import Question
 
@@ -106,12 +106,12 @@ def limited(peer: Peer, case: Case) -> bool:
 
 
 def winnow(cases: list[Case]) -> Iterator[bool]:
-    with Judge() as judge:
+    with CheckPool() as pool:
         for case in cases:
             question = Question(
                 id="1", question=case.question, answer=case.gold, check=case.check, choices=case.choices
             )
-            yield judge.judge_now(question, case.answer).passed
+            yield pool.check_now(question, case.answer).passed
 
 
 def shown(part: int, whole: int) -> str:

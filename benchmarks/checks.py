@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.checks.maths.answer_form import is_words
 from harvest.checks.maths.quantities import parse_number
 from harvest.core.nouns import Question
@@ -35,9 +35,9 @@ def cpu_s() -> float:
 
 def measure(name: str, pairs: list[tuple[str, str]]) -> None:
     before = cpu_s()
-    with Judge(workers=1) as judge:
+    with CheckPool(workers=1) as pool:
         right = sum(
-            judge.judge_now(Question(id="1", question="?", answer=gold, check="math"), answer).passed
+            pool.check_now(Question(id="1", question="?", answer=gold, check="math"), answer).passed
             for gold, answer in pairs
         )
     spent = cpu_s() - before

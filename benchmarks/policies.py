@@ -295,11 +295,11 @@ def foreign(file: Path) -> list[dict[str, Any]]:
     the gold answer count. Left out are 80 rows whose grader is a constraint on the answer's words, and 30 that choose
     among options which the question does not list: no check of ours judges either.
     """
-    from harvest.checks import Judge
+    from harvest.checks import CheckPool
     from harvest.core.nouns import Question
 
     rows = []
-    with Judge() as judge:
+    with CheckPool() as pool:
         for line in file.read_text("utf-8").split("\n"):
             r = json.loads(line) if line else {"grader": None}
             if r["grader"] not in GRADERS:
@@ -308,7 +308,7 @@ def foreign(file: Path) -> list[dict[str, Any]]:
             if r["finish_reason"] == "stop":
                 golds = [r["gold"], *r["accept"]]
                 asked = [Question(id="q", question=r["question"], answer=g, check=GRADERS[r["grader"]]) for g in golds]
-                verdicts = [judge.judge_now(q, r["answer"]) for q in asked]
+                verdicts = [pool.check_now(q, r["answer"]) for q in asked]
                 outcome = "right" if any(v.passed for v in verdicts) else str(verdicts[0].outcome)
             item = r["id"].partition("/")[2]
             rows.append(

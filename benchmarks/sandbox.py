@@ -1,9 +1,9 @@
 """Programs a second, cold and warm, on all cores: `python benchmarks/sandbox.py [--soak N] [SHARED]`.
 
 A program reads a number and prints it plus one; its output is compared. "python" is the interpreter alone, "bubblewrap"
-the same in an empty bubblewrap: what no sandbox of this kind can be faster than. "HumanEval" judges the references in
-two jails each, through the judge as `collect` does. With --soak N, N programs run in one jail, and what they leave
-(processes, descriptors, mounts, memory) is printed every tenth of it.
+the same in an empty bubblewrap: what no sandbox of this kind can be faster than. "HumanEval" checks the references in
+two jails each, through the pool of checks as `collect` does. With --soak N, N programs run in one jail, and what they
+leave behind (processes, descriptors, mounts, memory) is printed after every tenth of them.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from harvest.checks import Judge, gold_problems
+from harvest.checks import CheckPool, gold_problems
 from harvest.questions.sources import read_questions
 from harvest.sandbox import Jail, Kind, Limits, isolation, run_script
 
@@ -52,10 +52,10 @@ def measure(what: str, work: Callable[..., None], given: object, n: int, cores: 
 
 def human_eval(shared: Path) -> None:
     questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
-    with Judge() as judge:
-        gold_problems(questions[:8], judge)
+    with CheckPool() as pool:
+        gold_problems(questions[:8], pool)
         began = time.monotonic()
-        passed = sum(problem is None for problem in gold_problems(questions, judge))
+        passed = sum(problem is None for problem in gold_problems(questions, pool))
         took = time.monotonic() - began
     print(json.dumps({"what": "HumanEval", "passed": passed, "a_second": round(len(questions) / took)}))
 

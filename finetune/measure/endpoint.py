@@ -18,7 +18,7 @@ from finetune.rows.render import LAYOUTS
 from harvest.asking.hooks import Hooks
 from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys
 from harvest.asking.session import INTERRUPTED, ask
-from harvest.checks import Judge, gold_problems
+from harvest.checks import CheckPool, gold_problems
 from harvest.commands.progress import asking_shown, say
 from harvest.core.config import Budget, Plan, RunConfig, Teacher, runs_folder
 from harvest.core.config import Sampling as Asking
@@ -95,7 +95,7 @@ class Endpoint:
         with _as_flags():
             checked_tariff(config)
             keys = take_keys(config)
-        with Store.open(config.store) as store, Judge() as judge:
+        with Store.open(config.store) as store, CheckPool() as judge:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)

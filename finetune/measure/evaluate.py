@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from finetune.measure.sampling import Sampling
 from finetune.progress import Progress
 from finetune.rows.render import LAYOUTS, Layout
-from harvest.checks import CHECKS, Judge
+from harvest.checks import CHECKS, CheckPool
 from harvest.core.nouns import Message, Outcome, Question, content_hash
 from harvest.core.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.endpoint.prompt import Prompt
@@ -141,7 +141,7 @@ def evaluate(
         for s in range(sampling.samples)
         if (q.id, s) not in there
     ]
-    with Judge() as judge:
+    with CheckPool() as judge:
         if there:
             is_same = record.settings(key).get("checks") == settings["checks"]
             record.put(key, settings, [] if is_same else _again(judge, questions, record.answers(key), layout))
@@ -190,7 +190,7 @@ def _ask(
     return done
 
 
-def judged(judge: Judge, answers: Sequence[tuple[Asked, Generated]], layout: Layout | None = None) -> list[Row]:
+def judged(judge: CheckPool, answers: Sequence[tuple[Asked, Generated]], layout: Layout | None = None) -> list[Row]:
     """Answers and their verdicts as they are kept. One that was cut short has no answer to judge."""
     begun = []
     for asked, generated in answers:
@@ -210,7 +210,7 @@ def judged(judge: Judge, answers: Sequence[tuple[Asked, Generated]], layout: Lay
     ]
 
 
-def _again(judge: Judge, questions: Sequence[Question], rows: Sequence[Row], layout: Layout | None) -> list[Row]:
+def _again(judge: CheckPool, questions: Sequence[Question], rows: Sequence[Row], layout: Layout | None) -> list[Row]:
     """Stored answers by today's checks: they were judged by other versions, and what is asked next will not be."""
     by_id = {q.id: q for q in questions}
     answers = [
@@ -236,7 +236,7 @@ def _finish(generated: Generated) -> str:
 
 
 def majorities(
-    judge: Judge, questions: Sequence[Question], answers: Sequence[Row], layout: Layout | None = None
+    judge: CheckPool, questions: Sequence[Question], answers: Sequence[Row], layout: Layout | None = None
 ) -> dict[str, float] | None:
     """For each question whether what most of its samples state is right: 1 or 0, a tie by its share of right.
 

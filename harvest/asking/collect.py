@@ -36,7 +36,7 @@ SPARE_QUESTIONS = 32
 
 
 class Judging(JudgesTogether, Protocol):
-    async def judge(self, question: Question, answer: str) -> Verdict: ...
+    async def check(self, question: Question, answer: str) -> Verdict: ...
 
 
 Asked = tuple[Run, Teacher, Pace]
@@ -226,7 +226,7 @@ class Collection:
         elif judged_together(question):
             return attempt
         else:
-            verdicts = [await self.judge.judge(question, reply.answer)]
+            verdicts = [await self.judge.check(question, reply.answer)]
             theirs = attempt.teacher != STUDENT
             if theirs and self.second is not None and self.second.is_asked(question, verdicts[0]):
                 opinion = await self.second.opinion(question_id, question, attempt, reply.answer)

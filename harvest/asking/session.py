@@ -16,7 +16,7 @@ from harvest.asking.counters import Counters
 from harvest.asking.hooks import Hooks
 from harvest.asking.pace import Pace
 from harvest.asking.run import Run, as_judge, asked_alone
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, Overbilled, StoreUnusable, TeacherRefused, WinnowError
@@ -45,7 +45,7 @@ class Ending:
     reason: WinnowError | None = None
 
 
-def ask(run: Run, store: Store, judge: Judge, keys: Keys, hooks: Hooks) -> Ending:
+def ask(run: Run, store: Store, judge: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
     """Asks what the run still wants, until it is done or stopped. All that came is in the store."""
     # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
     gc.freeze()
@@ -53,7 +53,7 @@ def ask(run: Run, store: Store, judge: Judge, keys: Keys, hooks: Hooks) -> Endin
     return uvloop.run(_session(run, store, judge, keys, hooks))
 
 
-async def _session(run: Run, store: Store, judge: Judge, keys: Keys, hooks: Hooks) -> Ending:
+async def _session(run: Run, store: Store, judge: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
     ledger = Ledger(store)
     try:
         session_id = await ledger.do(Store.begin_session, run.id, now())

@@ -2,15 +2,15 @@
 
 from harvest.checks.answer import final_answer
 from harvest.checks.check import Check
-from harvest.checks.judge import Judge, gold_problems
 from harvest.checks.majority import judged_together
+from harvest.checks.pool import CheckPool, gold_problems
 from harvest.checks.table import CHECKS, check_name_for
 from harvest.core.boxes import split_at_final_box
 
 __all__ = [
     "CHECKS",
     "Check",
-    "Judge",
+    "CheckPool",
     "check_name_for",
     "final_answer",
     "gold_problems",

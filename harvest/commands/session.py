@@ -9,7 +9,7 @@ from typing import Any
 from harvest.asking.hooks import Hooks
 from harvest.asking.run import prepare, take_keys
 from harvest.asking.session import INTERRUPTED, ask
-from harvest.checks import Judge, gold_problems
+from harvest.checks import CheckPool, gold_problems
 from harvest.commands.importing import (
     Gold,
     Intake,
@@ -45,7 +45,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         from harvest.selection.signatures import evaluations_of
 
         evaluations_of(config.select.against, base)  # before anything is asked, not after
-    with Store.open(config.store) as store, Judge(unsafe_code=config.checks.unsafe_code) as judge:
+    with Store.open(config.store) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as judge:
         with steps("questions") as told:
             seen = 0
 
@@ -130,7 +130,7 @@ def import_answers(
     if not RUN_NAME.fullmatch(name):
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
-    with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
+    with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as judge:
         checks = checks_of(store, name, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         intake, judged = Intake(), Judged()
@@ -164,7 +164,7 @@ def import_answers(
 
 def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> dict[str, Any]:
     """Judges what is stored with today's checks; what changed. Stopped anywhere, the same call goes on."""
-    with Store.open(url) as store, Judge(unsafe_code=unsafe_code) as judge:
+    with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as judge:
         run_id = store.run_id(name)
         judged, warn = Judged(), _Warnings()
         of = begin_pass(store, run_id, again=again)
@@ -186,7 +186,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
     return {"run": name, **said}
 
 
-def _judge(store: Store, run_id: int, judge: Judge, judged: Judged, warn: "_Warnings", of: Pass | None) -> None:
+def _judge(store: Store, run_id: int, judge: CheckPool, judged: Judged, warn: "_Warnings", of: Pass | None) -> None:
     with steps("judging") as told:
         words = "{:,} of {:,} answers".format
         judge_stored(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harvest.checks import CHECKS, Judge, judged_together
+from harvest.checks import CHECKS, CheckPool, judged_together
 from harvest.checks.majority import said_by
 from harvest.core.nouns import Candidate, Outcome, Question
 from harvest.filters.rewrite import rewritten
@@ -13,7 +13,7 @@ class Rewriter:
 
     def __init__(self, on: bool) -> None:
         self._on = on
-        self._judge: Judge | None = None
+        self._judge: CheckPool | None = None
 
     def __call__(self, candidate: Candidate) -> tuple[Candidate, bool | None]:
         """(as it would be trained, whether the rewriting stands); None: there was nothing to rewrite."""
@@ -43,5 +43,5 @@ class Rewriter:
         if isinstance(found, tuple):
             return found[0] is Outcome.RIGHT
         if self._judge is None:
-            self._judge = Judge(workers=1)
-        return self._judge.judge_now(question, after).passed
+            self._judge = CheckPool(workers=1)
+        return self._judge.check_now(question, after).passed

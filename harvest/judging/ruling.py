@@ -16,7 +16,7 @@ NO_MAJORITY = "no_majority"
 
 
 class JudgesTogether(Protocol):
-    def together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]: ...
+    def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]: ...
 
 
 def unfinished(reply: Reply) -> str | None:
@@ -59,7 +59,7 @@ def rule_together(
                 finished.append(attempt_id)
                 yield reply.answer
 
-    verdicts = judge.together(question, texts(), share)
+    verdicts = judge.check_together(question, texts(), share)
     decided = any(verdict.passed for verdict in verdicts)
     for attempt_id, verdict in zip(finished, verdicts, strict=True):
         undecided = not decided and verdict.outcome is Outcome.NO_ANSWER

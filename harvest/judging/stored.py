@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from harvest.asking.plan import Step, next_step, rules_of
-from harvest.checks import CHECKS, Judge, gold_problems, judged_together
+from harvest.checks import CHECKS, CheckPool, gold_problems, judged_together
 from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
 from harvest.core.config import Checks
@@ -155,7 +155,7 @@ def _standing(store: Store, run_id: int) -> dict[str, Any]:
 
 
 def judge_stored(
-    store: Store, run_id: int, judge: Judge, judged: Judged, warn: Warn, told: Callable[[], None],
+    store: Store, run_id: int, judge: CheckPool, judged: Judged, warn: Warn, told: Callable[[], None],
     of: Pass | None = None,
 ) -> None:  # fmt: skip
     """Judges what `of` has not judged yet, or without it all that was never judged; a page in a transaction."""
@@ -185,7 +185,7 @@ def _pages(store: Store, run_id: int, unless: JudgedBy | None) -> Iterator[list[
 
 
 def _gold_of(
-    page: list[StoredAnswer], known: Mapping[int, str | None], judge: Judge, warn: Warn
+    page: list[StoredAnswer], known: Mapping[int, str | None], judge: CheckPool, warn: Warn
 ) -> dict[int, str | None]:
     """For each question of a page what is wrong with its gold answer, or None; warns of those not known before."""
     questions = {a.question_id: a.question for a in page if a.question.check in CHECKS and has_gold(a.question)}
@@ -197,7 +197,7 @@ def _gold_of(
     return {i: found[i] if i in found else known[i] for i in questions}
 
 
-def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: Judge) -> Waiting | None:
+def _begin(answer: StoredAnswer, gold: Mapping[int, str | None], judge: CheckPool) -> Waiting | None:
     """Starts a judgement; None where there is none to wait for."""
     question = answer.question
     if unfinished(answer.reply) is not None or question.check not in CHECKS or judged_together(question):
@@ -214,7 +214,7 @@ def _error(question: Question, words: str) -> Verdict:
 
 
 def _write(
-    store: Store, config: Mapping[str, Any], page: list[tuple[StoredAnswer, Waiting | None]], judge: Judge,
+    store: Store, config: Mapping[str, Any], page: list[tuple[StoredAnswer, Waiting | None]], judge: CheckPool,
     judged: Judged,
 ) -> None:  # fmt: skip
     alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
@@ -258,7 +258,7 @@ def _waits_for_others(answer: StoredAnswer) -> bool:
 
 
 def _rule_together(
-    store: Store, config: Mapping[str, Any], answers: list[StoredAnswer], judge: Judge, judged: Judged
+    store: Store, config: Mapping[str, Any], answers: list[StoredAnswer], judge: CheckPool, judged: Judged
 ) -> list[tuple[StoredAnswer, list[Judgement]]]:
     """An answer of each question that is judged as a whole now, with the rulings on all of its answers."""
     share, filters = Checks.model_validate(config["checks"]).majority, _filters_of(config)

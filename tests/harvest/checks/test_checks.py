@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvest.checks import CHECKS, Judge, check_name_for, final_answer, gold_problems, split_at_final_box
+from harvest.checks import CHECKS, CheckPool, check_name_for, final_answer, gold_problems, split_at_final_box
 from harvest.checks.maths.quantities import parse_number
 from harvest.core.nouns import Outcome, Question, Verdict
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge(workers=2) as started:
+def pool() -> Iterator[CheckPool]:
+    with CheckPool(workers=2) as started:
         yield started
 
 
@@ -248,20 +248,20 @@ NO_ANSWER = [
 
 
 @pytest.mark.parametrize(("gold", "answer"), RIGHT)
-def test_a_right_answer_is_right(judge: Judge, gold: str, answer: str) -> None:
-    said = judge.judge_now(ask(gold), answer)
+def test_a_right_answer_is_right(pool: CheckPool, gold: str, answer: str) -> None:
+    said = pool.check_now(ask(gold), answer)
     assert said.outcome is Outcome.RIGHT, said.detail
 
 
 @pytest.mark.parametrize(("gold", "answer"), WRONG)
-def test_a_wrong_answer_is_wrong(judge: Judge, gold: str, answer: str) -> None:
-    said = judge.judge_now(ask(gold), answer)
+def test_a_wrong_answer_is_wrong(pool: CheckPool, gold: str, answer: str) -> None:
+    said = pool.check_now(ask(gold), answer)
     assert said.outcome is Outcome.WRONG, said.detail
 
 
 @pytest.mark.parametrize("answer", NO_ANSWER)
-def test_an_answer_without_a_result_is_no_answer(judge: Judge, answer: str) -> None:
-    said = judge.judge_now(ask("18"), answer)
+def test_an_answer_without_a_result_is_no_answer(pool: CheckPool, answer: str) -> None:
+    said = pool.check_now(ask("18"), answer)
     assert said.outcome is Outcome.NO_ANSWER, said.detail
 
 
@@ -276,8 +276,8 @@ def test_an_answer_without_a_result_is_no_answer(judge: Judge, answer: str) -> N
         "It took 4 and a half hours.",
     ],
 )
-def test_the_first_of_several_quantities_is_not_the_answer(judge: Judge, answer: str) -> None:
-    assert not judge.judge_now(ask("4"), answer).passed
+def test_the_first_of_several_quantities_is_not_the_answer(pool: CheckPool, answer: str) -> None:
+    assert not pool.check_now(ask("4"), answer).passed
 
 
 @pytest.mark.parametrize(
@@ -301,16 +301,16 @@ def test_the_first_of_several_quantities_is_not_the_answer(judge: Judge, answer:
     ],
 )
 def test_another_unit_or_another_name_than_the_asked_is_wrong(
-    judge: Judge, question: str, answer: str, right: bool
+    pool: CheckPool, question: str, answer: str, right: bool
 ) -> None:
-    assert judge.judge_now(ask("9", question), answer).passed is right
+    assert pool.check_now(ask("9", question), answer).passed is right
 
 
-def test_a_detail_says_what_was_found_and_what_was_wanted(judge: Judge) -> None:
-    assert judge.judge_now(ask("72"), r"\boxed{18}").detail == "boxed 18, gold 72"
-    unclosed = judge.judge_now(ask("72"), r"\boxed{72").detail
+def test_a_detail_says_what_was_found_and_what_was_wanted(pool: CheckPool) -> None:
+    assert pool.check_now(ask("72"), r"\boxed{18}").detail == "boxed 18, gold 72"
+    unclosed = pool.check_now(ask("72"), r"\boxed{72").detail
     assert unclosed == "no final answer found: the box is not closed"
-    two = judge.judge_now(ask("72"), "\\boxed{72}\nThe answer is 18.").detail
+    two = pool.check_now(ask("72"), "\\boxed{72}\nThe answer is 18.").detail
     assert two == "two different answers: boxed 72, then stated 18, gold 72"
 
 
@@ -331,14 +331,14 @@ ROUNDING = "Round your answer to the nearest hundredth."
         ("1/3", r"\boxed{0.33}", False),
     ],
 )
-def test_tolerance_is_only_for_a_rounded_decimal(judge: Judge, gold: str, answer: str, right: bool) -> None:
-    assert judge.judge_now(ask(gold, ROUNDING), answer).passed is right
+def test_tolerance_is_only_for_a_rounded_decimal(pool: CheckPool, gold: str, answer: str, right: bool) -> None:
+    assert pool.check_now(ask(gold, ROUNDING), answer).passed is right
     if "." in gold:
-        assert not judge.judge_now(ask(gold, "How much is it?"), answer).passed
+        assert not pool.check_now(ask(gold, "How much is it?"), answer).passed
 
 
-def test_many_decimals_count_as_rounded(judge: Judge) -> None:
-    assert judge.judge_now(ask("1.4142", "What is it?"), r"\boxed{\sqrt{2}}").passed
+def test_many_decimals_count_as_rounded(pool: CheckPool) -> None:
+    assert pool.check_now(ask("1.4142", "What is it?"), r"\boxed{\sqrt{2}}").passed
 
 
 # ---- the fast path, as properties
@@ -479,34 +479,34 @@ HOSTILE = [
 
 def test_hostile_answers_end_in_time_and_the_next_is_judged_right() -> None:
     limit_s = 2.0
-    with Judge(workers=1, timeout_s=limit_s) as judge:
-        assert judge.judge_now(ask(r"2\sqrt{3}"), r"\boxed{\sqrt{12}}").passed
+    with CheckPool(workers=1, timeout_s=limit_s) as pool:
+        assert pool.check_now(ask(r"2\sqrt{3}"), r"\boxed{\sqrt{12}}").passed
         for expression in HOSTILE:
             started = time.monotonic()
-            said = judge.judge_now(ask(r"18\pi"), f"So \\boxed{{{expression}}}")
+            said = pool.check_now(ask(r"18\pi"), f"So \\boxed{{{expression}}}")
             took = time.monotonic() - started
             assert not said.passed, (expression[:60], said)
             assert len(said.detail) < 500
             # A worker that was killed has to start again before the limit counts: that is not the answer's time.
             after = time.monotonic()
-            assert judge.judge_now(ask(r"2\sqrt{3}"), r"\boxed{\frac{6}{\sqrt{3}}}").passed, expression[:60]
+            assert pool.check_now(ask(r"2\sqrt{3}"), r"\boxed{\frac{6}{\sqrt{3}}}").passed, expression[:60]
             restarted = time.monotonic() - after
             assert took < limit_s + 0.5, (expression[:60], took, restarted)
 
 
 def test_hostile_answers_in_a_row_each_end_in_time() -> None:
     limit_s = 3.0
-    with Judge(workers=1, timeout_s=limit_s) as judge:
+    with CheckPool(workers=1, timeout_s=limit_s) as pool:
         for tower in HOSTILE[:3]:
             started = time.monotonic()
-            said = judge.judge_now(ask(r"18\pi"), f"\\boxed{{{tower}}}")
+            said = pool.check_now(ask(r"18\pi"), f"\\boxed{{{tower}}}")
             assert said.outcome in (Outcome.TIMEOUT, Outcome.ERROR)
             assert time.monotonic() - started < limit_s + 0.5
 
 
-def test_a_tower_is_a_timeout_or_an_error_never_wrong(judge: Judge) -> None:
+def test_a_tower_is_a_timeout_or_an_error_never_wrong(pool: CheckPool) -> None:
     for tower in HOSTILE[:8]:
-        said = judge.judge_now(ask(r"18\pi"), f"\\boxed{{{tower}}}")
+        said = pool.check_now(ask(r"18\pi"), f"\\boxed{{{tower}}}")
         assert said.outcome in (Outcome.TIMEOUT, Outcome.ERROR), (tower[:40], said)
 
 
@@ -514,17 +514,17 @@ def test_a_tower_is_a_timeout_or_an_error_never_wrong(judge: Judge) -> None:
 
 
 async def test_many_coroutines_share_one_judge() -> None:
-    with Judge(workers=2) as judge:
+    with CheckPool(workers=2) as pool:
         questions = [(ask(rf"{n}\sqrt{{3}}"), rf"\boxed{{\frac{{{3 * n}}}{{\sqrt{{3}}}}}}") for n in range(2, 40)]
-        hostile = asyncio.create_task(judge.judge(ask(r"18\pi"), r"\boxed{99999999!}"))
-        said = await asyncio.gather(*(judge.judge(question, answer) for question, answer in questions))
+        hostile = asyncio.create_task(pool.check(ask(r"18\pi"), r"\boxed{99999999!}"))
+        said = await asyncio.gather(*(pool.check(question, answer) for question, answer in questions))
         assert all(verdict.passed for verdict in said)
         assert (await hostile).outcome in (Outcome.TIMEOUT, Outcome.ERROR)
 
 
 async def test_a_cancelled_judgement_harms_no_other() -> None:
-    with Judge(workers=1, timeout_s=2) as judge:
-        tasks = [asyncio.create_task(judge.judge(ask(r"\pi"), rf"\boxed{{{n}\pi/{n}}}")) for n in range(2, 8)]
+    with CheckPool(workers=1, timeout_s=2) as pool:
+        tasks = [asyncio.create_task(pool.check(ask(r"\pi"), rf"\boxed{{{n}\pi/{n}}}")) for n in range(2, 8)]
         await asyncio.sleep(0)
         tasks[3].cancel()
         said = await asyncio.gather(*tasks, return_exceptions=True)
@@ -533,13 +533,13 @@ async def test_a_cancelled_judgement_harms_no_other() -> None:
 
 PARENT = """
 import sys, time
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.core.nouns import Question
-judge = Judge(workers=2, timeout_s=60)
+pool = CheckPool(workers=2, timeout_s=60)
 q = Question(id="1", question="?", answer="18\\\\pi", check="math")
-assert judge.judge_now(q, "\\\\boxed{9\\\\pi + 9\\\\pi}").passed
+assert pool.check_now(q, "\\\\boxed{9\\\\pi + 9\\\\pi}").passed
 import threading
-threading.Thread(target=judge.judge_now, args=(q, "\\\\boxed{99999999!}"), daemon=True).start()
+threading.Thread(target=pool.check_now, args=(q, "\\\\boxed{99999999!}"), daemon=True).start()
 time.sleep(0.5)
 print("ready", flush=True)
 time.sleep(60)
@@ -589,13 +589,13 @@ def test_workers_die_with_a_killed_parent_and_leave_its_pipes() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_worker_that_is_killed_from_outside_is_replaced() -> None:
-    with Judge(workers=1) as judge:
-        assert judge.judge_now(ask(r"\pi"), r"\boxed{2\pi/2}").passed
+    with CheckPool(workers=1) as pool:
+        assert pool.check_now(ask(r"\pi"), r"\boxed{2\pi/2}").passed
         for worker in _children(os.getpid()):
             if b"harvest.checks.worker" in Path(f"/proc/{worker}/cmdline").read_bytes():
                 os.kill(worker, signal.SIGKILL)
         time.sleep(0.1)
-        assert judge.judge_now(ask(r"\pi"), r"\boxed{3\pi/3}").passed
+        assert pool.check_now(ask(r"\pi"), r"\boxed{3\pi/3}").passed
 
 
 def test_importing_the_checks_loads_no_algebra() -> None:
@@ -605,18 +605,18 @@ def test_importing_the_checks_loads_no_algebra() -> None:
 
 
 def test_a_worker_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harvest.checks.judge import _environment
+    from harvest.checks.pool import _environment
 
     monkeypatch.setenv("SOME_API_KEY", "sk-secret")
     assert "sk-secret" not in _environment().values()
 
 
 def test_a_closed_judge_refuses_and_leaves_no_process() -> None:
-    judge = Judge(workers=1)
-    assert judge.judge_now(ask(r"\pi"), r"\boxed{2\pi/2}").passed
-    judge.close()
+    pool = CheckPool(workers=1)
+    assert pool.check_now(ask(r"\pi"), r"\boxed{2\pi/2}").passed
+    pool.close()
     with pytest.raises(RuntimeError):
-        judge.judge_now(ask(r"\pi"), r"\boxed{2\pi/2}")
+        pool.check_now(ask(r"\pi"), r"\boxed{2\pi/2}")
 
 
 # ---- gold answers
@@ -626,32 +626,32 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
 
 
-def test_gsm8k_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
+def test_gsm8k_golds_pass_their_own_check(shared: Path, pool: CheckPool) -> None:
     rows = _rows(shared / "data/gsm8k/test.jsonl")
     for row in rows:
         gold = row["answer"].partition("####")[2].strip()
         assert check_name_for({"question": row["question"], "answer": gold}) == "math"
-        assert gold_problems([ask(gold, row["question"])], judge)[0] is None
-        assert judge.judge_now(ask(gold, row["question"]), row["answer"]).passed
-        assert not judge.judge_now(ask(gold + "1", row["question"]), row["answer"]).passed
+        assert gold_problems([ask(gold, row["question"])], pool)[0] is None
+        assert pool.check_now(ask(gold, row["question"]), row["answer"]).passed
+        assert not pool.check_now(ask(gold + "1", row["question"]), row["answer"]).passed
 
 
-def test_math_500_golds_pass_their_own_check(shared: Path, judge: Judge) -> None:
+def test_math_500_golds_pass_their_own_check(shared: Path, pool: CheckPool) -> None:
     rows = _rows(shared / "data/math/math500.jsonl")
-    failed = [row["answer"] for row in rows if gold_problems([ask(row["answer"], row["problem"])], judge)[0]]
+    failed = [row["answer"] for row in rows if gold_problems([ask(row["answer"], row["problem"])], pool)[0]]
     assert len(failed) <= len(rows) // 100, failed
-    unsolved = [row for row in rows if not judge.judge_now(ask(row["answer"], row["problem"]), row["solution"]).passed]
+    unsolved = [row for row in rows if not pool.check_now(ask(row["answer"], row["problem"]), row["solution"]).passed]
     assert len(unsolved) <= len(rows) // 50, [(r["answer"], final_answer(r["solution"])) for r in unsolved]
 
 
-def test_another_question_s_answer_is_never_right(shared: Path, judge: Judge) -> None:
+def test_another_question_s_answer_is_never_right(shared: Path, pool: CheckPool) -> None:
     rows = _rows(shared / "data/math/math500.jsonl")
     golds = sorted({row["answer"] for row in rows if not row["answer"].isdigit()})
     random.Random(7).shuffle(golds)
     taken = [
         (gold, other)
         for gold, other in itertools.pairwise(golds[:81])
-        if judge.judge_now(ask(gold), f"\\boxed{{{other}}}").passed
+        if pool.check_now(ask(gold), f"\\boxed{{{other}}}").passed
     ]
     assert taken == []
 
@@ -666,23 +666,23 @@ def test_another_question_s_answer_is_never_right(shared: Path, judge: Judge) ->
         (ask("\\frac{1}{"), "does not pass its own check"),
     ],
 )
-def test_a_gold_answer_that_cannot_pass_is_named(judge: Judge, row: Question, says: str) -> None:
-    problem = gold_problems([row], judge)[0]
+def test_a_gold_answer_that_cannot_pass_is_named(pool: CheckPool, row: Question, says: str) -> None:
+    problem = gold_problems([row], pool)[0]
     assert problem is not None
     assert says in problem
 
 
-def test_labelled_traces_are_judged_as_labelled(shared: Path, judge: Judge) -> None:
+def test_labelled_traces_are_judged_as_labelled(shared: Path, pool: CheckPool) -> None:
     rows = _rows(shared / "data/traces/qwen3.jsonl")
     rows = [row for row in rows if row["grader"] in ("numeric", "choice") and row["finish_reason"] == "stop"]
     numeric = [row for row in rows if row["grader"] == "numeric"]
-    said = [judge.judge_now(ask(row["gold"], row["question"]), row["answer"]) for row in numeric]
+    said = [pool.check_now(ask(row["gold"], row["question"]), row["answer"]) for row in numeric]
     assert all(verdict.outcome in (Outcome.RIGHT, Outcome.WRONG) for verdict in said)
     assert sum(verdict.passed for verdict in said) > 0.9 * len(numeric)
     # The same answers under another gold are wrong, all of them.
     for row, verdict in zip(numeric, said, strict=True):
         if verdict.passed:
-            assert not judge.judge_now(ask(str(int(row["gold"]) + 1), row["question"]), row["answer"]).passed
+            assert not pool.check_now(ask(str(int(row["gold"]) + 1), row["question"]), row["answer"]).passed
 
 
 # ---- choice, text, reasoning-gym
@@ -716,10 +716,10 @@ OPTIONS = "Who is first?\nOptions:\n(A) Ana\n(B) Ben\n(C) Cara"
     ],
 )
 @pytest.mark.parametrize("gold", ["(B)", "B", "Ben"])
-def test_a_choice_is_one_letter_or_its_words(judge: Judge, gold: str, answer: str, outcome: Outcome) -> None:
-    listed = judge.judge_now(ask(gold, OPTIONS, "choice"), answer)
+def test_a_choice_is_one_letter_or_its_words(pool: CheckPool, gold: str, answer: str, outcome: Outcome) -> None:
+    listed = pool.check_now(ask(gold, OPTIONS, "choice"), answer)
     assert listed.outcome is outcome, listed.detail
-    given = judge.judge_now(ask(gold, "Who is first?", "choice", choices=["Ana", "Ben", "Cara"]), answer)
+    given = pool.check_now(ask(gold, "Who is first?", "choice", choices=["Ana", "Ben", "Cara"]), answer)
     assert given.outcome is outcome, given.detail
 
 
@@ -739,10 +739,10 @@ CONTEST = r"How many?\n$\textbf{(A)}\ 3\qquad\textbf{(B)}\ \frac{5}{2}\qquad\tex
         (r"\boxed{9}", Outcome.WRONG),
     ],
 )
-def test_options_of_a_contest_stand_on_one_line(judge: Judge, answer: str, outcome: Outcome) -> None:
+def test_options_of_a_contest_stand_on_one_line(pool: CheckPool, answer: str, outcome: Outcome) -> None:
     gold = r"\textbf{(B)}\ \frac{5}{2}"
     assert check_name_for({"question": CONTEST, "answer": gold}) == "choice"
-    said = judge.judge_now(ask(gold, CONTEST, "choice"), answer)
+    said = pool.check_now(ask(gold, CONTEST, "choice"), answer)
     assert said.outcome is outcome, said.detail
 
 
@@ -797,9 +797,9 @@ TRENDS = ["rises", "falls", "stays as it is"]
     ],
 )
 def test_a_letter_and_the_words_beside_it_agree(
-    judge: Judge, choices: list[str], answer: str, outcome: Outcome
+    pool: CheckPool, choices: list[str], answer: str, outcome: Outcome
 ) -> None:
-    said = judge.judge_now(ask("B", "Which?", "choice", choices=choices), answer)
+    said = pool.check_now(ask("B", "Which?", "choice", choices=choices), answer)
     assert said.outcome is outcome, said.detail
 
 
@@ -849,8 +849,8 @@ def test_a_letter_and_the_words_beside_it_agree(
         ("Dan", "Dan, not Eve, is here", Outcome.NO_ANSWER),
     ],
 )
-def test_text_is_the_same_words(judge: Judge, gold: str, answer: str, outcome: Outcome) -> None:
-    said = judge.judge_now(ask(gold, check="text"), answer)
+def test_text_is_the_same_words(pool: CheckPool, gold: str, answer: str, outcome: Outcome) -> None:
+    said = pool.check_now(ask(gold, check="text"), answer)
     assert said.outcome is outcome, said.detail
 
 
@@ -864,33 +864,33 @@ def test_text_is_the_same_words(judge: Judge, gold: str, answer: str, outcome: O
         ("The Aare flows through Basel.", Outcome.WRONG),
     ],
 )
-def test_a_sentence_may_answer_in_the_question_s_words(judge: Judge, answer: str, outcome: Outcome) -> None:
-    said = judge.judge_now(ask("Rhine", "Which river flows through Basel?", "text"), answer)
+def test_a_sentence_may_answer_in_the_question_s_words(pool: CheckPool, answer: str, outcome: Outcome) -> None:
+    said = pool.check_now(ask("Rhine", "Which river flows through Basel?", "text"), answer)
     assert said.outcome is outcome, said.detail
 
 
-def test_every_gold_of_big_bench_hard_passes_its_own_check(shared: Path, judge: Judge) -> None:
+def test_every_gold_of_big_bench_hard_passes_its_own_check(shared: Path, pool: CheckPool) -> None:
     for file in sorted((shared / "data/bbh").glob("*.json")):
         rows = json.loads(file.read_text(encoding="utf-8"))
         for row in (rows["examples"] if isinstance(rows, dict) else rows)[:60]:
             name = check_name_for({"question": row["input"], "answer": row["target"]})
             question = ask(row["target"], row["input"], name)
-            assert judge.judge_now(question, f"So the answer is {row['target']}.").passed, (
+            assert pool.check_now(question, f"So the answer is {row['target']}.").passed, (
                 file.name,
                 name,
                 row["target"],
             )
 
 
-def test_only_a_full_score_of_the_task_counts(judge: Judge) -> None:
+def test_only_a_full_score_of_the_task_counts(pool: CheckPool) -> None:
     reasoning_gym = pytest.importorskip("reasoning_gym", reason="needs the extra gym")
     for task in ("chain_sum", "leg_counting", "spell_backward", "countdown"):
         entry = reasoning_gym.create_dataset(task, size=1, seed=4)[0]
         row = ask("", check="reasoning_gym", reasoning_gym={"task": task, "entry": json.loads(json.dumps(entry))})
-        assert gold_problems([row], judge)[0] is None, task
-        assert judge.judge_now(row, f"So the answer is \\boxed{{{entry['answer']}}}.").passed, task
-        assert judge.judge_now(row, r"\boxed{none of it}").outcome is Outcome.WRONG, task
-        assert judge.judge_now(row, r"\boxed{").outcome is Outcome.NO_ANSWER, task
+        assert gold_problems([row], pool)[0] is None, task
+        assert pool.check_now(row, f"So the answer is \\boxed{{{entry['answer']}}}.").passed, task
+        assert pool.check_now(row, r"\boxed{none of it}").outcome is Outcome.WRONG, task
+        assert pool.check_now(row, r"\boxed{").outcome is Outcome.NO_ANSWER, task
 
 
 @pytest.mark.parametrize(

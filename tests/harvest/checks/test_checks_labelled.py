@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.core.nouns import Outcome, Question
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,19 +23,19 @@ OPTIONS = {"math": (0.995, 0.97), "choice": (0.98, 0.95), "text": (0.98, 0.95)}
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge(workers=2, timeout_s=10) as started:
+def pool() -> Iterator[CheckPool]:
+    with CheckPool(workers=2, timeout_s=10) as started:
         yield started
 
 
-def passes(judge: Judge, case: Case) -> bool:
+def passes(pool: CheckPool, case: Case) -> bool:
     question = Question(id="1", question=case.question, answer=case.gold, check=case.check, choices=case.choices)
-    return judge.judge_now(question, case.answer).passed
+    return pool.check_now(question, case.answer).passed
 
 
-def check_against_bars(judge: Judge, cases: list[Case], name: str) -> None:
+def check_against_bars(pool: CheckPool, cases: list[Case], name: str) -> None:
     cases = [case for case in cases if case.check == name]
-    said = [passes(judge, case) for case in cases]
+    said = [passes(pool, case) for case in cases]
     false = [(case.gold, case.answer) for case, passed in zip(cases, said, strict=True) if passed and not case.right]
     missed = [(case.gold, case.answer) for case, passed in zip(cases, said, strict=True) if case.right and not passed]
     right = sum(case.right for case in cases)
@@ -47,13 +47,13 @@ def check_against_bars(judge: Judge, cases: list[Case], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_our_own_labelled_answers_meet_the_bar(judge: Judge, name: str) -> None:
-    check_against_bars(judge, list(written()), name)
+def test_our_own_labelled_answers_meet_the_bar(pool: CheckPool, name: str) -> None:
+    check_against_bars(pool, list(written()), name)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_answers_derived_from_public_data_meet_the_bar(judge: Judge, shared: Path, name: str) -> None:
-    check_against_bars(judge, [case for case in derived(200) if case.source != "MATH-500 solutions"], name)
+def test_answers_derived_from_public_data_meet_the_bar(pool: CheckPool, shared: Path, name: str) -> None:
+    check_against_bars(pool, [case for case in derived(200) if case.source != "MATH-500 solutions"], name)
 
 
 ROW = re.compile(
@@ -77,9 +77,9 @@ def examples() -> Iterator[tuple[str, str, str, str, str]]:
 
 @pytest.mark.parametrize(("check", "question", "gold", "answer", "verdict"), list(examples()))
 def test_each_example_of_the_page_is_judged_as_it_says(
-    judge: Judge, check: str, question: str, gold: str, answer: str, verdict: str
+    pool: CheckPool, check: str, question: str, gold: str, answer: str, verdict: str
 ) -> None:
-    said = judge.judge_now(Question(id="1", question=question, answer=gold, check=check), answer)
+    said = pool.check_now(Question(id="1", question=question, answer=gold, check=check), answer)
     assert said.outcome is Outcome(verdict.replace(" ", "_")), said.detail
 
 
@@ -102,7 +102,7 @@ TASKS = TASK_NAMES.split()
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_of_reasoning_gym_takes_its_gold_answer_and_no_other(judge: Judge, task: str) -> None:
+def test_a_task_of_reasoning_gym_takes_its_gold_answer_and_no_other(pool: CheckPool, task: str) -> None:
     reasoning_gym = pytest.importorskip("reasoning_gym", reason="needs the extra gym")
     from reasoning_gym.factory import DATASETS
 
@@ -112,9 +112,9 @@ def test_a_task_of_reasoning_gym_takes_its_gold_answer_and_no_other(judge: Judge
     gold = str(entry["answer"])
     row = Question(id="1", question="?", check="reasoning_gym", reasoning_gym={"task": task, "entry": entry})
     if "\n" not in gold:
-        assert judge.judge_now(row, f"<think>hm</think>\n\nSo the answer is \\boxed{{{gold}}}.").passed
-        assert judge.judge_now(row, f"First this, then that.\n\nThe answer is {gold}").passed
-    assert judge.judge_now(row, f"First this, then that.\n\nAnswer:\n{gold}").passed
-    wrong = judge.judge_now(row, "The answer is \\boxed{0 of them, it seems}")
+        assert pool.check_now(row, f"<think>hm</think>\n\nSo the answer is \\boxed{{{gold}}}.").passed
+        assert pool.check_now(row, f"First this, then that.\n\nThe answer is {gold}").passed
+    assert pool.check_now(row, f"First this, then that.\n\nAnswer:\n{gold}").passed
+    wrong = pool.check_now(row, "The answer is \\boxed{0 of them, it seems}")
     assert wrong.outcome in (Outcome.WRONG, Outcome.ERROR), wrong.detail
-    assert judge.judge_now(row, f"The answer is \\boxed{{{gold}").outcome is Outcome.NO_ANSWER
+    assert pool.check_now(row, f"The answer is \\boxed{{{gold}").outcome is Outcome.NO_ANSWER

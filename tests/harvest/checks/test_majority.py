@@ -18,7 +18,7 @@ from scripted_endpoint import Asked, Endpoint, Say
 from test_import import Imports
 
 from harvest.asking.plan import TRUNCATED, Rules, Step, next_step
-from harvest.checks import Judge
+from harvest.checks import CheckPool
 from harvest.checks.majority import MOST_KINDS, grouped, same_at_sight
 from harvest.core.config import Sampling
 from harvest.core.nouns import Ask, Attempt, Outcome, Question
@@ -27,8 +27,8 @@ HALF = Decimal("0.5")
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge(workers=1) as started:
+def pool() -> Iterator[CheckPool]:
+    with CheckPool(workers=1) as started:
         yield started
 
 
@@ -41,8 +41,8 @@ def ask(question: str = "What is it?", **more: Any) -> Question:
     return Question(id="q", question=question, check="majority", **more)
 
 
-def outcomes(judge: Judge, answers: list[str], share: Decimal = HALF, **more: Any) -> list[str]:
-    return [v.outcome.value for v in judge.together(ask(**more), answers, share)]
+def outcomes(pool: CheckPool, answers: list[str], share: Decimal = HALF, **more: Any) -> list[str]:
+    return [v.outcome.value for v in pool.check_together(ask(**more), answers, share)]
 
 
 # ---- who agrees
@@ -61,20 +61,20 @@ def outcomes(judge: Judge, answers: list[str], share: Decimal = HALF, **more: An
     ],
 )
 def test_who_says_the_same_is_right_and_who_says_another_thing_is_wrong(
-    judge: Judge, alike: list[str], other: str
+    pool: CheckPool, alike: list[str], other: str
 ) -> None:
-    assert outcomes(judge, [*alike, other]) == ["right"] * len(alike) + ["wrong"]
+    assert outcomes(pool, [*alike, other]) == ["right"] * len(alike) + ["wrong"]
 
 
-def test_options_are_compared_by_their_letter(judge: Judge) -> None:
+def test_options_are_compared_by_their_letter(pool: CheckPool) -> None:
     answers = ["The answer is (B)", "\\boxed{Ben}", "B", "\\boxed{C}"]
-    assert outcomes(judge, answers, choices=("Anna", "Ben", "Cleo")) == ["right", "right", "right", "wrong"]
+    assert outcomes(pool, answers, choices=("Anna", "Ben", "Cleo")) == ["right", "right", "right", "wrong"]
     listed = "Who?\n(A) Anna\n(B) Ben"
-    assert outcomes(judge, ["(A)", "Anna", "(B)"], question=listed) == ["right", "right", "wrong"]
+    assert outcomes(pool, ["(A)", "Anna", "(B)"], question=listed) == ["right", "right", "wrong"]
 
 
-def test_the_figure_is_the_share_of_the_finished_answers(judge: Judge) -> None:
-    said = judge.together(ask(), ["\\boxed{18}", "\\boxed{18}", "\\boxed{18}", "\\boxed{7}"], HALF)
+def test_the_figure_is_the_share_of_the_finished_answers(pool: CheckPool) -> None:
+    said = pool.check_together(ask(), ["\\boxed{18}", "\\boxed{18}", "\\boxed{18}", "\\boxed{7}"], HALF)
     assert [v.share for v in said] == [0.75] * 4
     assert said[0].detail == "3 of 4 agree on 18 (75%)"
     assert said[3].detail == "3 of 4 agree on 18 (75%), this one says 7"
@@ -91,28 +91,28 @@ def test_the_figure_is_the_share_of_the_finished_answers(judge: Judge) -> None:
         (["\\boxed{1"] * 3, "none of 3 answers states a result: no final answer found: the box is not closed"),
     ],
 )
-def test_too_few_or_a_tie_prove_nothing(judge: Judge, answers: list[str], words: str) -> None:
-    said = judge.together(ask(), answers, HALF)
+def test_too_few_or_a_tie_prove_nothing(pool: CheckPool, answers: list[str], words: str) -> None:
+    said = pool.check_together(ask(), answers, HALF)
     assert {v.outcome for v in said} == {Outcome.NO_ANSWER}
     assert all(words in v.detail for v in said)
 
 
-def test_a_higher_share_may_be_wanted(judge: Judge) -> None:
+def test_a_higher_share_may_be_wanted(pool: CheckPool) -> None:
     answers = ["\\boxed{1}"] * 3 + ["\\boxed{2}"]
-    assert outcomes(judge, answers, Decimal("0.74"))[0] == "right"
-    assert outcomes(judge, answers, Decimal("0.75"))[0] == "no_answer"
+    assert outcomes(pool, answers, Decimal("0.74"))[0] == "right"
+    assert outcomes(pool, answers, Decimal("0.75"))[0] == "no_answer"
 
 
-def test_an_answer_that_states_nothing_or_two_things_is_in_no_group(judge: Judge) -> None:
+def test_an_answer_that_states_nothing_or_two_things_is_in_no_group(pool: CheckPool) -> None:
     answers = ["\\boxed{4}", "\\boxed{4}", "I cannot answer that", "\\boxed{4}\n\nThe answer is 5."]
-    said = judge.together(ask(), answers, Decimal("0.5"))
+    said = pool.check_together(ask(), answers, Decimal("0.5"))
     assert [v.outcome.value for v in said] == ["no_answer"] * 4
-    assert outcomes(judge, [*answers, "\\boxed{4}"]) == ["right", "right", "no_answer", "no_answer", "right"]
+    assert outcomes(pool, [*answers, "\\boxed{4}"]) == ["right", "right", "no_answer", "no_answer", "right"]
 
 
-def test_hostile_answers_hold_up_nobody_and_agree_with_nobody(judge: Judge) -> None:
+def test_hostile_answers_hold_up_nobody_and_agree_with_nobody(pool: CheckPool) -> None:
     hostile = ["\\boxed{9^{9^{9^9}}}", "\\boxed{" + "(" * 5000 + ")" * 5000 + "}", "\\boxed{" + "x+" * 60_000 + "1}"]
-    said = outcomes(judge, ["\\boxed{18\\pi}"] * 4 + hostile)
+    said = outcomes(pool, ["\\boxed{18\\pi}"] * 4 + hostile)
     assert said[:4] == ["right"] * 4
     assert "right" not in said[4:]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripted_endpoint import Endpoint, Say
 from test_sandbox import NONE_HERE, below, isolated, parents, until
 
-from harvest.checks import Judge, gold_problems
+from harvest.checks import CheckPool, gold_problems
 from harvest.checks.expected import print_differs, value_differs
 from harvest.checks.programs import Code, jail_for, last_block
 from harvest.core.errors import QuestionError
@@ -25,34 +25,34 @@ from harvest.sandbox import wire
 
 
 @pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge() as judge:
-        yield judge
+def pool() -> Iterator[CheckPool]:
+    with CheckPool() as pool:
+        yield pool
 
 
 def fenced(code: str) -> str:
     return f"Here it is.\n\n```python\n{code}\n```\n"
 
 
-def said(judge: Judge, code: str, **question: Any) -> Verdict:
-    return judge.judge_now(Question(id="q", question="?", check="code", **question), fenced(code))
+def said(pool: CheckPool, code: str, **question: Any) -> Verdict:
+    return pool.check_now(Question(id="q", question="?", check="code", **question), fenced(code))
 
 
 # ---- HumanEval and MBPP
 
 
 @isolated
-def test_every_reference_of_humaneval_passes(shared: Path, judge: Judge) -> None:
+def test_every_reference_of_humaneval_passes(shared: Path, pool: CheckPool) -> None:
     questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
     assert len(questions) == 164
     assert {q.check for q in questions} == {"code"}
-    assert [p for p in gold_problems(questions, judge) if p] == []
+    assert [p for p in gold_problems(questions, pool) if p] == []
 
 
 @isolated
-def test_every_reference_of_humaneval_fails_when_its_last_return_is_broken(shared: Path, judge: Judge) -> None:
+def test_every_reference_of_humaneval_fails_when_its_last_return_is_broken(shared: Path, pool: CheckPool) -> None:
     questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
-    begun = [judge.begin(q, fenced(_broken(q.answer or "", q.entry_point or ""))) for q in questions]
+    begun = [pool.begin(q, fenced(_broken(q.answer or "", q.entry_point or ""))) for q in questions]
     outcomes = {q.id: verdict().outcome for q, verdict in zip(questions, begun, strict=True)}
     assert [q for q, outcome in outcomes.items() if outcome is not Outcome.WRONG] == []
 
@@ -66,19 +66,19 @@ def _broken(code: str, entry: str) -> str:
 
 
 @isolated
-def test_a_completion_that_leaves_out_what_the_question_has_defined_passes(shared: Path, judge: Judge) -> None:
+def test_a_completion_that_leaves_out_what_the_question_has_defined_passes(shared: Path, pool: CheckPool) -> None:
     question = next(
         q for q in read_questions("humaneval/HumanEval.jsonl", shared / "data") if q.entry_point == "decode_cyclic"
     )
     code = "def decode_cyclic(s: str):\n    return encode_cyclic(encode_cyclic(s))"
-    assert judge.judge_now(question, fenced(code)).outcome is Outcome.RIGHT
+    assert pool.check_now(question, fenced(code)).outcome is Outcome.RIGHT
 
 
 @isolated
-def test_every_reference_of_mbpp_passes(shared: Path, judge: Judge) -> None:
+def test_every_reference_of_mbpp_passes(shared: Path, pool: CheckPool) -> None:
     questions = list(read_questions("mbpp/mbpp.jsonl", shared / "data"))
     assert len(questions) == 974
-    assert [p for p in gold_problems(questions, judge) if p] == []
+    assert [p for p in gold_problems(questions, pool) if p] == []
 
 
 def test_mbpp_tells_the_teacher_one_assert_and_keeps_the_others(shared: Path) -> None:
@@ -107,8 +107,8 @@ ADD = {"tests": ("assert add(1, 2) == 3", "assert add(0.5, 0.5) == 1.0"), "entry
         ("def add(a, b):\n    return [0] * 10**9", Outcome.WRONG, ""),
     ],
 )
-def test_asserts(judge: Judge, code: str, outcome: Outcome, detail: str) -> None:
-    verdict = said(judge, code, **ADD)
+def test_asserts(pool: CheckPool, code: str, outcome: Outcome, detail: str) -> None:
+    verdict = said(pool, code, **ADD)
     assert (verdict.outcome, detail in verdict.detail) == (outcome, True), verdict
 
 
@@ -166,38 +166,38 @@ def test_loading_and_judging_share_one_limit(judged_by: dict[str, Any]) -> None:
         ("assert math.isclose(f(2), math.sqrt(2))", "def f(n):\n    return n ** 0.5"),
     ],
 )  # fmt: skip
-def test_values_of_many_kinds_reach_the_tests(judge: Judge, tests: str, code: str) -> None:
-    verdict = said(judge, code, tests=tests, entry_point="f")
+def test_values_of_many_kinds_reach_the_tests(pool: CheckPool, tests: str, code: str) -> None:
+    verdict = said(pool, code, tests=tests, entry_point="f")
     assert verdict.passed, verdict
 
 
 @isolated
-def test_what_a_call_does_to_its_arguments_stays_in_the_jail(judge: Judge) -> None:
+def test_what_a_call_does_to_its_arguments_stays_in_the_jail(pool: CheckPool) -> None:
     verdict = said(
-        judge, "def f(x):\n    x.clear()\n    return []", tests="x = [3, 1]\nassert f(x) == sorted(x)", entry_point="f"
+        pool, "def f(x):\n    x.clear()\n    return []", tests="x = [3, 1]\nassert f(x) == sorted(x)", entry_point="f"
     )
     assert verdict.outcome is Outcome.WRONG
 
 
 @isolated
-def test_a_method_of_a_solution_is_what_an_entry_point_may_name(judge: Judge) -> None:
+def test_a_method_of_a_solution_is_what_an_entry_point_may_name(pool: CheckPool) -> None:
     code = "class Solution:\n    def twice(self, n: int) -> int:\n        return 2 * n"
     tests = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(n=5) == 10"
-    assert said(judge, code, tests=tests, entry_point="Solution().twice").passed
+    assert said(pool, code, tests=tests, entry_point="Solution().twice").passed
 
 
 @isolated
 @pytest.mark.parametrize(
     "tests", ["def check(candidate):\n    pass", "assert True", "def check(candidate):\n    assert 1 + 1 == 2"]
 )
-def test_tests_that_never_call_the_code_prove_nothing(judge: Judge, tests: str) -> None:
-    assert said(judge, "def f():\n    return 1", tests=tests, entry_point="f").outcome is Outcome.ERROR
+def test_tests_that_never_call_the_code_prove_nothing(pool: CheckPool, tests: str) -> None:
+    assert said(pool, "def f():\n    return 1", tests=tests, entry_point="f").outcome is Outcome.ERROR
 
 
 @isolated
-def test_tests_that_do_not_load_are_an_error_and_not_wrong(judge: Judge) -> None:
+def test_tests_that_do_not_load_are_an_error_and_not_wrong(pool: CheckPool) -> None:
     tests = ("import no_such_module", "assert f() == 1")
-    assert said(judge, "def f():\n    return 1", tests=tests, entry_point="f").outcome is Outcome.ERROR
+    assert said(pool, "def f():\n    return 1", tests=tests, entry_point="f").outcome is Outcome.ERROR
 
 
 @isolated
@@ -205,17 +205,17 @@ def test_tests_that_do_not_load_are_an_error_and_not_wrong(judge: Judge) -> None
     "argument",
     ["lambda x: x", "__import__('datetime').date(2020, 1, 1)", "[0] * 3_000_000", "eval('[' * 150 + ']' * 150)"],
 )
-def test_an_argument_that_cannot_cross_is_an_error_and_no_fault_of_the_program(judge: Judge, argument: str) -> None:
+def test_an_argument_that_cannot_cross_is_an_error_and_no_fault_of_the_program(pool: CheckPool, argument: str) -> None:
     tests = f"def check(candidate):\n    try:\n        assert candidate({argument}) == 1\n    except Exception: pass"
-    verdict = said(judge, "def f(x):\n    return 1", tests=tests, entry_point="f")
+    verdict = said(pool, "def f(x):\n    return 1", tests=tests, entry_point="f")
     assert verdict.outcome is Outcome.ERROR, verdict
 
 
 @isolated
-def test_names_too_long_to_tell_are_the_programs_fault(judge: Judge) -> None:
+def test_names_too_long_to_tell_are_the_programs_fault(pool: CheckPool) -> None:
     said_by_it = """'["ready",["f","' + 'é' * 1_000_000 + '"]]'"""
     code = f"import os\nm = ({said_by_it}).encode()\nm = len(m).to_bytes(4, 'big') + m\nwhile m: m = m[os.write(3, m):]"
-    verdict = said(judge, code, tests="assert f(1) == 1", entry_point="f")
+    verdict = said(pool, code, tests="assert f(1) == 1", entry_point="f")
     assert (verdict.outcome, "names more" in verdict.detail) == (Outcome.WRONG, True), verdict
 
 
@@ -235,9 +235,9 @@ def test_names_too_long_to_tell_are_the_programs_fault(judge: Judge) -> None:
         ("while True: print('x' * 1000)", Outcome.WRONG, "more than"),
     ],
 )
-def test_cases_of_input_and_output(judge: Judge, code: str, outcome: Outcome, detail: str) -> None:
+def test_cases_of_input_and_output(pool: CheckPool, code: str, outcome: Outcome, detail: str) -> None:
     cases = tuple({"stdin": f"{a} {b}\n", "stdout": f"{a + b}\n"} for a, b in ((1, 2), (3, 4), (10, 20)))
-    verdict = said(judge, code, cases=cases)
+    verdict = said(pool, code, cases=cases)
     assert (verdict.outcome, detail in verdict.detail) == (outcome, True), verdict
 
 
@@ -253,8 +253,8 @@ def test_cases_of_input_and_output(judge: Judge, code: str, outcome: Outcome, de
         "import sys\nclass Out:\n    write, flush = sys.stdout.write, sys.stdout.flush\nsys.stdout = Out()\nprint(15)",
     ],
 )
-def test_what_stands_for_standard_output_at_the_end_is_flushed_as_python_does(judge: Judge, code: str) -> None:
-    verdict = said(judge, code, cases=({"stdin": "", "stdout": "15"},))
+def test_what_stands_for_standard_output_at_the_end_is_flushed_as_python_does(pool: CheckPool, code: str) -> None:
+    verdict = said(pool, code, cases=({"stdin": "", "stdout": "15"},))
     assert verdict.passed, verdict
 
 
@@ -270,9 +270,9 @@ def test_what_stands_for_standard_output_at_the_end_is_flushed_as_python_does(ju
         ("class Solution:\n    pass", Outcome.WRONG),
     ],
 )
-def test_cases_of_arguments_and_value(judge: Judge, code: str, outcome: Outcome) -> None:
+def test_cases_of_arguments_and_value(pool: CheckPool, code: str, outcome: Outcome) -> None:
     cases = tuple({"arguments": json.dumps([xs]), "returns": json.dumps(sum(xs))} for xs in ([1, 2], [], [5]))
-    verdict = said(judge, code, cases=cases, entry_point="f")
+    verdict = said(pool, code, cases=cases, entry_point="f")
     assert verdict.outcome is outcome, verdict
 
 
@@ -290,9 +290,9 @@ def test_cases_of_arguments_and_value(judge: Judge, code: str, outcome: Outcome)
     ],
 )  # fmt: skip
 def test_a_function_has_what_its_sites_import_but_for_the_entry_point(
-    judge: Judge, name: str, code: str, outcome: Outcome
+    pool: CheckPool, name: str, code: str, outcome: Outcome
 ) -> None:
-    verdict = said(judge, code, cases=({"arguments": "[4]", "returns": "4"},), entry_point=name)
+    verdict = said(pool, code, cases=({"arguments": "[4]", "returns": "4"},), entry_point=name)
     assert verdict.outcome is outcome, verdict
 
 
@@ -408,9 +408,9 @@ def test_a_hostile_answer_is_searched_in_linear_time(piece: str) -> None:
         last_block(answer)
 
 
-def test_an_answer_without_code_is_no_answer(judge: Judge) -> None:
+def test_an_answer_without_code_is_no_answer(pool: CheckPool) -> None:
     for answer in ("I do not know.", "", "```python\n\n```", "```python\ndef f("):
-        verdict = judge.judge_now(Question(id="q", question="?", check="code", **ADD), answer)
+        verdict = pool.check_now(Question(id="q", question="?", check="code", **ADD), answer)
         assert verdict.outcome is Outcome.NO_ANSWER
 
 
@@ -444,10 +444,10 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
 @isolated
 @pytest.mark.parametrize(("code", "passes"), [("def f(x):\n    return 2 * x", True), ("f = lambda x: [2 * x]", True),
                                              ("f = lambda x: [[2 * x]]", False)])  # fmt: skip
-def test_apps_takes_a_value_or_a_list_of_it(judge: Judge, code: str, passes: bool) -> None:
+def test_apps_takes_a_value_or_a_list_of_it(pool: CheckPool, code: str, passes: bool) -> None:
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
     question = question_of({"question": "Twice.", "input_output": data})
-    assert judge.judge_now(question, fenced(code)).passed is passes
+    assert pool.check_now(question, fenced(code)).passed is passes
 
 
 @isolated
@@ -459,17 +459,17 @@ def test_apps_takes_a_value_or_a_list_of_it(judge: Judge, code: str, passes: boo
         ("def f(d):\n    return {str(d[1]): 3}", False),
     ],
 )
-def test_apps_keys_that_json_made_strings_are_integers_again(judge: Judge, code: str, passes: bool) -> None:
+def test_apps_keys_that_json_made_strings_are_integers_again(pool: CheckPool, code: str, passes: bool) -> None:
     data = {"fn_name": "f", "inputs": [[{"1": 2}]], "outputs": [[{"2": 3}]]}
     question = question_of({"question": "Count.", "input_output": data})
-    assert judge.judge_now(question, fenced(code)).passed is passes
+    assert pool.check_now(question, fenced(code)).passed is passes
 
 
 @isolated
-def test_one_value_of_several_is_not_the_list_of_them(judge: Judge) -> None:
+def test_one_value_of_several_is_not_the_list_of_them(pool: CheckPool) -> None:
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2, 3]]}
     question = question_of({"question": "Two numbers.", "input_output": data})
-    assert judge.judge_now(question, fenced("def f(x):\n    return 2")).outcome is Outcome.WRONG
+    assert pool.check_now(question, fenced("def f(x):\n    return 2")).outcome is Outcome.WRONG
 
 
 def test_livecodebench_is_read_without_its_pickles() -> None:
@@ -596,8 +596,8 @@ def test_a_judge_that_closes_takes_its_jails_away() -> None:
         return set(Path("/sys/fs/cgroup").glob("**/winnow-*-*"))
 
     before, others = groups(), parents().keys()
-    with Judge(workers=1) as judge:
-        assert said(judge, "def add(a, b):\n    return a + b", **ADD).passed
+    with CheckPool(workers=1) as pool:
+        assert said(pool, "def add(a, b):\n    return a + b", **ADD).passed
         ours = below(os.getpid()) - others
     assert not ours & parents().keys()
     assert [g for g in groups() - before if int(g.name.split("-")[1]) in ours] == []

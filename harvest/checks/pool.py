@@ -1,7 +1,7 @@
-"""Judging with a limit: what a check cannot settle at once goes to a process that is killed when time is up.
+"""The pool of processes that checks run in: what a check cannot decide at once goes to a worker with a time limit.
 
-Each worker is a child of its own thread, with pipes of its own: killing one disturbs no other, no main module
-is imported again, and the store's lock is never inherited.
+Each worker process (worker.py) belongs to one thread and has pipes of its own. So killing one worker disturbs no
+other, no main module is imported again, and no worker inherits the store's lock.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.sandbox import isolation
 
 PREPARE_S = 120.0
-"""How long a worker may take to start and import; a busy machine needs seconds."""
+"""How long a worker may take to start and to import what its check needs. A busy machine needs seconds."""
 END_S = 2.0
+"""How long a worker that holds jails may take to end by itself before it is killed."""
 _MOST_BYTES = 1 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,18 +48,22 @@ def _environment() -> dict[str, str]:
 
 
 class _Died(Exception):
-    """The worker ended by itself, or sent what is no reply."""
+    """The worker ended by itself, or sent something that is not a reply."""
 
 
 class _Worker:
-    """One child process, started when first asked, and again after it was killed. One thread's own."""
+    """One child process. It is started when it is first asked, and again after it was killed.
+
+    Only the thread that made it may use it.
+    """
 
     def __init__(self, memory_mb: int) -> None:
         self._memory_mb = memory_mb
         self._process: subprocess.Popen[bytes] | None = None
         self._prepared: set[str] = set()
 
-    def judge(self, check: Check, work: Work, timeout_s: float) -> Finding:
+    def finish(self, check: Check, work: Work, timeout_s: float) -> Finding:
+        """What the check finds, or TIMEOUT or ERROR where the worker had to be killed or died."""
         if self._process is not None and self._process.poll() is not None:
             self.kill()
         try:
@@ -68,7 +73,7 @@ class _Worker:
                 if outcome is not Outcome.RIGHT:
                     return Outcome.ERROR, f"the check cannot run here: {detail}"
                 self._prepared.add(check.name)
-            # Starting counts, so that the limit holds; but a slow start must not make an answer late.
+            # The time to start counts, so that the limit holds; but a slow start must not make an answer late.
             left_s = timeout_s - (time.monotonic() - began)
             return self._ask(check.name, work, max(left_s, timeout_s / 2))
         except TimeoutError:
@@ -79,7 +84,7 @@ class _Worker:
             return Outcome.ERROR, f"the checking process died: {error}"
 
     def end(self) -> None:
-        """Lets it end by itself where it has jails to take away; then it is killed."""
+        """Ends the worker. One that holds jails may end by itself first, so that it can remove them."""
         if self._process is not None and Code.name in self._prepared:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -88,17 +93,16 @@ class _Worker:
         self.kill()
 
     def kill(self) -> None:
+        """Kills the worker and waits until it is gone."""
         process, self._process = self._process, None
         self._prepared.clear()
         if process is not None:
             process.kill()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    # What a dead child left unread is nobody's loss.
-                    try:
+                    # Closing flushes what the dead child left unread, which may fail and is not needed.
+                    with suppress(OSError):
                         pipe.close()
-                    except OSError:
-                        continue
             process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -114,6 +118,7 @@ class _Worker:
         return self._process
 
     def _ask(self, name: str, work: Work | None, timeout_s: float) -> Finding:
+        """Sends one line to the worker and reads one line back. Raises TimeoutError, _Died, OSError."""
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -139,10 +144,10 @@ class _Worker:
 _Job = tuple[Check, Work, "Future[Finding]"]
 
 
-class Judge:
-    """Judges answers: at once where that is safe, else in one of `workers` processes, started when needed.
+class CheckPool:
+    """Checks answers: at once where that is safe, else in one of `workers` processes, started when needed.
 
-    Closing it ends them all; so does the end of this process, whatever ends it.
+    Closing the pool ends them all, and so does the end of this process, whatever ends it.
     """
 
     def __init__(
@@ -153,9 +158,9 @@ class Judge:
         *,
         unsafe_code: bool = False,
     ) -> None:
-        """`timeout_s` is for one answer, where its check names no limit of its own (`limit_s`).
+        """`timeout_s` is the limit for one answer where its check names none of its own (`limit_s`).
 
-        `unsafe_code` runs programs that a model wrote without isolation; each verdict says so.
+        `unsafe_code` runs programs that a model wrote without isolation; each verdict then says so.
         """
         self._unsafe_code = unsafe_code
         self._workers = workers or max(
@@ -177,30 +182,32 @@ class Judge:
     ) -> None:
         self.close()
 
-    async def judge(self, question: Question, answer: str) -> Verdict:
-        """What the question's check says of an answer. Raises KeyError where its check is in no table."""
+    async def check(self, question: Question, answer: str) -> Verdict:
+        """What the question's check says of an answer. Raises KeyError where the table has no such check."""
         check = CHECKS[question.check]
         found = check.quick(question, answer)
         if isinstance(found, tuple):
             return verdict(check, found)
         return verdict(check, await asyncio.wrap_future(self._submit(check, found)))
 
-    def judge_now(self, question: Question, answer: str) -> Verdict:
-        """The same for callers without an event loop."""
+    def check_now(self, question: Question, answer: str) -> Verdict:
+        """The same as `check`, for callers without an event loop."""
         return self.begin(question, answer)()
 
     def begin(self, question: Question, answer: str) -> Callable[[], Verdict]:
-        """Starts a judgement; the call that it returns waits for the verdict."""
+        """Starts to check an answer. The function that it returns waits for the verdict."""
         check = CHECKS[question.check]
         found = check.quick(question, answer)
         if isinstance(found, tuple):
             said = verdict(check, found)
             return lambda: said
-        judging = self._submit(check, found)
-        return lambda: verdict(check, judging.result())
+        return self._begin_work(check, found)
 
     def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
-        """Starts the reference, else loads the tests. Raises SandboxUnavailable before any row is blamed for it."""
+        """Starts to check the reference solution; without one, whether the question's tests load.
+
+        Raises SandboxUnavailable before a question is blamed for a machine that cannot run programs.
+        """
         if not self._unsafe_code:
             isolation()
         if reference is not None:
@@ -209,24 +216,25 @@ class Judge:
         if work is None:
             fine = verdict(check, (Outcome.RIGHT, "cases alone, and no reference to try on them"))
             return lambda: fine
-        loading = self._submit(check, work)
-        return lambda: verdict(check, loading.result())
+        return self._begin_work(check, work)
 
-    def together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
-        """A verdict on each finished answer to a question that is judged by them all; waits for what takes algebra."""
+    def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
+        """A verdict on each finished answer to a question whose answers are compared with each other.
+
+        Waits for the comparisons that take algebra.
+        """
         said = [*map(said_by(question), answers)]
         return judge_together(said, question, share, partial(self._same, question))
 
     def agreeing(self, question: Question, answers: Iterable[str]) -> list[list[int]]:
-        """The places of answers that state the same, the largest group first; those that state nothing are in none."""
+        """The places of answers that state the same, the largest group first.
+
+        Answers that state nothing are in no group.
+        """
         return agreeing([*map(said_by(question), answers)], question, partial(self._same, question))
 
-    def _same(self, question: Question, one: str, other: str) -> bool:
-        work = {"one": one, "other": other, "question": question.question}
-        return self._submit(CHECKS[Majority.name], work).result()[0] is Outcome.RIGHT
-
     def close(self) -> None:
-        """Ends the workers, after the answers that they have at hand; those still waiting are cancelled."""
+        """Ends the workers after the answers that they are checking. Answers that still wait are cancelled."""
         with self._changed:
             self._closed = True
             waiting, self._jobs = list(self._jobs), deque()
@@ -236,33 +244,44 @@ class Judge:
         for thread in self._threads:
             thread.join()
 
+    def _same(self, question: Question, one: str, other: str) -> bool:
+        work = {"one": one, "other": other, "question": question.question}
+        return self._submit(CHECKS[Majority.name], work).result()[0] is Outcome.RIGHT
+
+    def _begin_work(self, check: Check, work: Work) -> Callable[[], Verdict]:
+        finding = self._submit(check, work)
+        return lambda: verdict(check, finding.result())
+
     def _submit(self, check: Check, work: Work) -> "Future[Finding]":
+        """Puts work into the queue, and starts one more thread where all are busy and there may be more."""
         future: Future[Finding] = Future()
         if self._unsafe_code:
             work = {**work, "jail": "unsafe"}
         with self._changed:
             if self._closed:
-                raise RuntimeError("this judge is closed")
+                raise RuntimeError("this pool of checks is closed")
             self._jobs.append((check, work, future))
             if self._idle < len(self._jobs) and len(self._threads) < self._workers:
-                # A thread that is a daemon cannot hold up the exit of a caller that forgot to close.
-                thread = threading.Thread(target=self._serve, name="harvest-judge", daemon=True)
+                # A daemon thread cannot hold up the exit of a caller that forgot to close the pool.
+                thread = threading.Thread(target=self._serve, name="harvest-check", daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify()
         return future
 
     def _serve(self) -> None:
+        """What each thread does: takes job after job, and has its own worker process finish them."""
         worker = _Worker(self._memory_mb)
         try:
             while (job := self._next()) is not None:
                 check, work, future = job
                 if future.set_running_or_notify_cancel():
-                    future.set_result(worker.judge(check, work, getattr(check, "limit_s", self._timeout_s)))
+                    future.set_result(worker.finish(check, work, getattr(check, "limit_s", self._timeout_s)))
         finally:
             worker.end()
 
     def _next(self) -> _Job | None:
+        """Waits for the next job. None: the pool is closed."""
         with self._changed:
             self._idle += 1
             try:
@@ -272,13 +291,13 @@ class Judge:
                 self._idle -= 1
 
 
-def gold_problems(questions: Iterable[Question], judge: Judge) -> list[str | None]:
-    """For each question why its gold answer does not pass its own check, in a sentence; None where it does."""
-    begun = [_begin_gold(question, judge) for question in questions]
+def gold_problems(questions: Iterable[Question], pool: CheckPool) -> list[str | None]:
+    """For each question a sentence that says why its gold answer does not pass its own check; None where it passes."""
+    begun = [_begin_gold(question, pool) for question in questions]
     return [start if isinstance(start, str) else _problem(start()) for start in begun]
 
 
-def _begin_gold(question: Question, judge: Judge) -> str | Callable[[], Verdict]:
+def _begin_gold(question: Question, pool: CheckPool) -> str | Callable[[], Verdict]:
     check = CHECKS.get(question.check)
     if check is None:
         return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
@@ -287,10 +306,10 @@ def _begin_gold(question: Question, judge: Judge) -> str | Callable[[], Verdict]
         none_needed = verdict(check, (Outcome.RIGHT, "judged by agreement"))
         return lambda: none_needed
     if isinstance(check, Code):
-        return judge.begin_code(check, question, answer)
+        return pool.begin_code(check, question, answer)
     if answer is None or not (question.answer or question.reasoning_gym):
         return f"check {check.name!r} needs a gold answer, and there is none"
-    return judge.begin(question, answer)
+    return pool.begin(question, answer)
 
 
 def _problem(said: Verdict) -> str | None:
