@@ -20,7 +20,7 @@ from selection_size import CHARS, make
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from harvest.core.config import Sampling  # noqa: E402
+from harvest.core.teachers import Sampling  # noqa: E402
 from harvest.export.layouts import LAYOUTS  # noqa: E402
 from harvest.store.store import Store  # noqa: E402
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from harvest.asking.plan import Rules, next_step
-from harvest.core.config import Sampling
 from harvest.core.money import Price, Usage, cost_of
 from harvest.core.nouns import Attempt
+from harvest.core.teachers import Sampling
 
 ROOT = Path(__file__).parents[1]
 RECORDED = Path(__file__).with_name("recorded_answers.jsonl")

@@ -20,12 +20,13 @@ from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_k
 from harvest.asking.session import INTERRUPTED, ask
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.progress import asking_shown, say
-from harvest.core.config import Budget, Plan, RunConfig, Teacher, runs_folder
-from harvest.core.config import Sampling as Asking
+from harvest.core.config import Budget, Plan, RunConfig, runs_folder
 from harvest.core.errors import ConfigError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
+from harvest.core.teachers import Sampling as Asking
+from harvest.core.teachers import Teacher
 from harvest.endpoint.prompt import Prompt
 from harvest.endpoint.reply import REPETITION, cut_short
 from harvest.store.store import Store

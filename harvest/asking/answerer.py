@@ -16,7 +16,6 @@ from harvest.asking.counters import Counters
 from harvest.asking.gate import Gate, Pass, Stopped
 from harvest.asking.pace import LONGEST_WAIT_S, Pace
 from harvest.asking.run import Run
-from harvest.core.config import Student
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
@@ -27,6 +26,7 @@ from harvest.core.errors import (
     WinnowError,
 )
 from harvest.core.nouns import Ask, Reply
+from harvest.core.teachers import Student
 from harvest.endpoint.announced_limits import announced
 from harvest.endpoint.client import Arriving, Teacher
 from harvest.store.store import Reused, Sent, Store

@@ -22,9 +22,9 @@ from harvest.asking.second import Second
 from harvest.checks import judged_together
 from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
+from harvest.core.config import called
 from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError
 from harvest.core.nouns import STUDENT, Ask, Attempt, Judgement, Question, Reply, Verdict
-from harvest.core.teachers import called
 from harvest.endpoint.client import Teacher, request_body
 from harvest.endpoint.reply import cut_short
 from harvest.filters.required import required_by

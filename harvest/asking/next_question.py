@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from harvest.asking.counters import Counters
 from harvest.asking.promise import SMALLEST_CHARACTERS, Promise
 from harvest.asking.run import Run
+from harvest.core.config import configs
 from harvest.core.money import cost_of, pusd
 from harvest.core.nouns import STUDENT, Reply
-from harvest.core.teachers import configs
 from harvest.endpoint.price import tariff_of
 from harvest.store.store import OpenQuestion, Store
 from harvest.store.writer import Ledger

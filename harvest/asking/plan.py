@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from harvest.core.config import RunConfig, Sampling
+from harvest.core.config import RunConfig
 from harvest.core.errors import FAILURES
 from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome
+from harvest.core.teachers import Sampling
 
 TRUNCATED, REPETITION = "truncated", "repetition"
 """Reasons of an answer that was cut short, at its limit or for its loop: it is judged no further."""

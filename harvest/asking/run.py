@@ -14,12 +14,12 @@ from harvest.asking.plan import rules_of
 from harvest.asking.promise import Strata
 from harvest.checks.majority import Majority
 from harvest.core.clock import now
-from harvest.core.config import RunConfig, Sampling, Student, runs_folder
+from harvest.core.config import RunConfig, configs, runs_folder, section_of, teachers_of
 from harvest.core.errors import ConfigError, InputError, QuestionError, StoreUnusable
 from harvest.core.files import write_whole
 from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question, content_hash
-from harvest.core.teachers import configs, section_of, teachers_of
+from harvest.core.teachers import Sampling, Student
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.price import Tariff, tariff_of
 from harvest.endpoint.prompt import Prompt

@@ -19,9 +19,9 @@ from harvest.asking.gate import ByKey, Gate, Stopped
 from harvest.asking.pace import LONGEST_WAIT_S, Pace
 from harvest.asking.run import Run
 from harvest.checks import judged_together
-from harvest.core.config import JudgeModel
 from harvest.core.errors import AttemptFailed, RunRefused, Throttled
 from harvest.core.nouns import Ask, Attempt, Outcome, Question, Reply, Verdict
+from harvest.core.teachers import JudgeModel
 from harvest.endpoint.announced_limits import announced
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.prompt import Prompt, text_of

@@ -15,11 +15,11 @@ import uvloop
 from harvest.asking.buy import Buyer
 from harvest.asking.connections import Keys, connect
 from harvest.asking.run import Run, asked_alone, checked_tariff, judge_config, put_run, take_keys
-from harvest.core.config import RunConfig, Student
+from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import AttemptFailed, CapReached, SandboxUnavailable
 from harvest.core.money import cost_of, usd
 from harvest.core.nouns import Ask, Question, Reply
-from harvest.core.teachers import called, configs, section_of
+from harvest.core.teachers import Student
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.price import Tariff, tariff_of
 from harvest.sandbox import isolation

@@ -22,9 +22,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from harvest.core.config import Sampling
 from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
 from harvest.core.nouns import Reply
+from harvest.core.teachers import Sampling
 from harvest.endpoint.announced_limits import announced, precise
 from harvest.endpoint.failures import refused_parameter, retry_after_s
 from harvest.endpoint.response import read_response

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
-from harvest.core.config import RunConfig, Student
+from harvest.core.config import RunConfig
 from harvest.core.money import FREE, Price
+from harvest.core.teachers import Student
 
 DEEPSEEK_PEAKS = ((time(1), time(4)), (time(6), time(10)))
 """UTC, Monday to Friday: twice the price. Chinese holidays, which are excepted, are reckoned as peak: too much

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from harvest.core.candidate import asked_under, candidate_of
-from harvest.core.config import Export
+from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, content_hash
 from harvest.core.settings import validated
-from harvest.core.teachers import teachers_of
 from harvest.endpoint.prompt import Prompt
 from harvest.export.card import card
 from harvest.export.card_header import Written

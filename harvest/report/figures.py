@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from harvest.core.config import teachers_of
 from harvest.core.money import pusd, usd
-from harvest.core.teachers import teachers_of
 from harvest.report.evaluation import (
     against_teacher,
     evaluation_entry,

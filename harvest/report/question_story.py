@@ -11,9 +11,9 @@ from rich.text import Text
 
 from harvest.checks import CHECKS
 from harvest.core.candidate import candidate_of
+from harvest.core.config import teachers_of
 from harvest.core.money import usd
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply
-from harvest.core.teachers import teachers_of
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten

@@ -23,9 +23,10 @@ from finetune.progress import Progress
 from finetune.rows.render import Layout
 from finetune.run import Run, label_of, note_of
 from finetune.student import find, identity
-from harvest.core.config import RunConfig, Teacher
+from harvest.core.config import RunConfig
 from harvest.core.errors import ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import Question
+from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import read_questions
 from harvest.report.evaluation import gains, newest, warnings

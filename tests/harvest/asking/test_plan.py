@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harvest.asking.plan import REPETITION, TRUNCATED, Rules, Step, next_step
-from harvest.core.config import Sampling
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt
+from harvest.core.teachers import Sampling
 
 LIMIT = 100
 

@@ -20,8 +20,8 @@ from test_import import Imports
 from harvest.asking.plan import TRUNCATED, Rules, Step, next_step
 from harvest.checks import CheckPool
 from harvest.checks.majority import MOST_KINDS, grouped, same_at_sight
-from harvest.core.config import Sampling
 from harvest.core.nouns import Ask, Attempt, Outcome, Question
+from harvest.core.teachers import Sampling
 
 HALF = Decimal("0.5")
 
