@@ -148,7 +148,7 @@ class Answerer:
         async def once() -> Sent | Reused | None:
             if self._stop.is_set():
                 raise Stopped
-            return await self._buyer.reserve(question_id, ask, body, key, min(ask.teacher, 0))
+            return await self._buyer.reserve(question_id, ask, body, key)
 
         held = None if self._money_queue.locked() else await once()
         if held is None:

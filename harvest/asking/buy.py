@@ -39,16 +39,11 @@ class Buyer:
     def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, told: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
 
-    async def reserve(
-        self, question_id: int, ask: Ask, body: dict[str, Any], key: str, judges: int = 0
-    ) -> Sent | Reused | None:
-        """A try with its worst case reserved; None where the cap has no room for it now. `key`: of `Run.key`.
-
-        `judges`: the attempt whose answer it asks about, where it is no answer to the question itself.
-        """
+    async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
+        """A try with its worst case reserved; None where the cap has no room for it now. `key`: of `Run.key`."""
         worst = self._worst_pusd(body, ask.max_tokens)
         return await self.ledger.do(
-            Store.reserve, self.run.id, question_id, ask, key, worst, now(), judges, free=self.run.is_free
+            Store.reserve, self.run.id, question_id, ask, key, worst, now(), free=self.run.is_free
         )
 
     async def send(

@@ -108,7 +108,7 @@ class Second:
     async def _buy(
         self, question_id: int, attempt: Attempt, body: dict[str, object], key: str
     ) -> Reply | AttemptFailed | None:
-        ask = Ask(attempt.sample, self.run.config.sampling.max_tokens)
+        ask = Ask(attempt.sample, self.run.config.sampling.max_tokens, about=attempt.id)
         tries = 0
         while True:
             async with self._gate() as let_in:
@@ -117,7 +117,7 @@ class Second:
                 if self._capped or self.refused:
                     return None
                 with self._holding():
-                    held = await self._buyer.reserve(question_id, ask, body, key, judges=attempt.id)
+                    held = await self._buyer.reserve(question_id, ask, body, key)
                     if held is None or isinstance(held, Reused):
                         self._gate.pace.withdrawn(let_in.sent_s)
                         return None if held is None else held.reply

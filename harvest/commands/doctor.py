@@ -215,7 +215,7 @@ async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis, pla
     while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
         body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
         ask = Ask(sample, limit, place)
-        sent = await buyer.reserve(question_id, ask, body, run.key(body, sample), min(place, 0))
+        sent = await buyer.reserve(question_id, ask, body, run.key(body, sample))
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")

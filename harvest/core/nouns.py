@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,6 +73,11 @@ STUDENT = -1
 """The student's place, where teachers have 0, 1, …: its attempts are kept apart and never are traces."""
 
 
+Kind = Literal["teacher", "student", "judge"]
+"""What an attempt is for: a teacher's may become a trace, the student's shows whether it can answer the question
+itself, a judge's says whether another attempt's answer is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One attempt to buy: its sample number, its limit, and of whom."""
@@ -81,6 +86,14 @@ class Ask:
     max_tokens: int
     teacher: int = 0
     """The place among the run's teachers, in the order written; or STUDENT."""
+    about: int | None = None
+    """The id of the attempt whose answer the judge is asked about. None: the question itself is asked."""
+
+    @property
+    def kind(self) -> Kind:
+        if self.about is not None:
+            return "judge"
+        return "student" if self.teacher == STUDENT else "teacher"
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,9 @@ class Passes:
         values = {"run": run_id, "all": pool == "all", "whole": json.dumps(JUDGED_WHOLE)}
         statement = (
             "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt JOIN try ON try.id ="
-            " attempt.answer_try WHERE attempt.run_id = :run AND attempt.judges = 0 AND attempt.state = 'answered'"
-            " AND (attempt.accepted = 1 OR :all AND attempt.accepted = 0 AND attempt.reason IN"
+            " attempt.answer_try WHERE attempt.run_id = :run AND attempt.kind = 'teacher'"
+            " AND attempt.state = 'answered' AND (attempt.accepted = 1 OR :all AND attempt.accepted = 0"
+            " AND attempt.reason IN"
             " (SELECT value FROM json_each(:whole)))"
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens"
         )
@@ -74,9 +75,10 @@ class Passes:
         the question); the student's alone where it was asked."""
         with closing(
             self.db.execute(
-                "SELECT question_id, CASE WHEN total(judges < 0) THEN total(judges < 0 AND accepted = 0)"
-                " / total(judges < 0) ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
-                " FROM attempt WHERE run_id = ? AND judges <= 0 AND accepted IS NOT NULL GROUP BY 1",
+                "SELECT question_id, CASE WHEN total(kind = 'student') THEN total(kind = 'student' AND accepted = 0)"
+                " / total(kind = 'student') ELSE avg(accepted = 0 AND reason NOT IN (SELECT value"
+                " FROM json_each(?))) END"
+                " FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL GROUP BY 1",
                 (json.dumps(list(FILTER_REASONS.values())), run_id),
             )
         ) as rows:
@@ -132,7 +134,7 @@ class Passes:
             of,
         ).fetchall()
         newer = self.db.execute(
-            "SELECT count(*) FROM attempt WHERE run_id = :run AND judges = 0 AND accepted = 1 AND NOT EXISTS"
+            "SELECT count(*) FROM attempt WHERE run_id = :run AND kind = 'teacher' AND accepted = 1 AND NOT EXISTS"
             " (SELECT 1 FROM selection_outcome WHERE selection_id = :pass AND attempt_id = attempt.id)",
             of,
         ).fetchone()

@@ -1,8 +1,8 @@
 """The tables and every statement on them: the only user of SQL.
 
-An attempt asks a teacher, by its place in the run's list, for what may become a trace, and has 0 in `judges`. One
-that `judges` another (by its id) asks a model what it thinks of that one's answer, and one with STUDENT there is the
-student's own try: both through the same money, and neither is ever a trace.
+An attempt's `kind` says what it is for. A `teacher`'s, by its place in the run's list, may become a trace. The
+`student`'s shows whether it can answer the question itself. A `judge`'s says what a model thinks of the answer of
+another attempt, whose id stands in `about`. All three are paid from the same cap; the last two never become traces.
 
 Data is appended: a step adds rows and changes none that an earlier step wrote, but for the state of a try that
 is still out. Money moves in whole picodollars, and each statement that moves it stands in the transaction that
@@ -130,7 +130,31 @@ CURVE = """
     ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION)
+KINDS = """
+    CREATE TABLE attempt_with_kind (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      kind TEXT NOT NULL, about INTEGER REFERENCES attempt, teacher INTEGER NOT NULL DEFAULT 0,
+      sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+      answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
+      CHECK (kind IN ('teacher', 'student', 'judge') AND (kind = 'judge') = (about IS NOT NULL))
+    ) STRICT;
+    INSERT INTO attempt_with_kind (id, run_id, question_id, kind, about, teacher, sample, max_tokens, key, state,
+      answer_try, reused, accepted, reason)
+      SELECT id, run_id, question_id,
+      CASE WHEN judges > 0 THEN 'judge' WHEN judges < 0 THEN 'student' ELSE 'teacher' END,
+      CASE WHEN judges > 0 THEN judges END, teacher, sample, max_tokens, key, state, answer_try, reused, accepted,
+      reason FROM attempt;
+    DROP TABLE attempt;
+    ALTER TABLE attempt_with_kind RENAME TO attempt;
+    CREATE UNIQUE INDEX attempt_once
+      ON attempt (run_id, question_id, teacher, sample, max_tokens, kind, coalesce(about, 0));
+    CREATE INDEX attempt_kind ON attempt (kind) WHERE kind != 'teacher';
+    CREATE INDEX attempt_about ON attempt (about) WHERE about IS NOT NULL;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+"""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS)
 """Migration n brings a store of version n to n + 1. Add at the end; never change one that has been released."""
 
 
@@ -174,12 +198,13 @@ class StoredAnswer:
 
 STORED = (
     "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
-    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered' AND judges <= 0"
+    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
+    " AND attempt.kind != 'judge'"
     " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
     " WHERE attempt_id = attempt.id AND verdict.id > :newer_than)"
     # right, and a filter that is required has not said what it says today, or one that is not was why it is rejected
-    " OR judges = 0 AND (accepted = 1 OR attempt.reason IN (SELECT value FROM json_each(:by_filters)))"
+    " OR attempt.kind = 'teacher' AND (accepted = 1 OR attempt.reason IN (SELECT value FROM json_each(:by_filters)))"
     " AND (EXISTS (SELECT 1 FROM json_each(:required) AS today WHERE NOT EXISTS (SELECT 1 FROM verdict"
     "  WHERE attempt_id = attempt.id AND check_name = today.key AND version = today.value AND id > :newer_than))"
     "  OR attempt.reason IN (SELECT value FROM json_each(:by_filters) AS f"
@@ -188,9 +213,9 @@ STORED = (
 """Answers that are to be judged."""
 
 THEIRS = {
-    "teacher": "NOT IN (SELECT id FROM attempt WHERE judges != 0)",
-    "judge": "IN (SELECT id FROM attempt WHERE judges != 0 AND judges > 0)",
-    "student": "IN (SELECT id FROM attempt WHERE judges != 0 AND judges < 0)",
+    "teacher": "NOT IN (SELECT id FROM attempt WHERE kind != 'teacher')",
+    "judge": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'judge')",
+    "student": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'student')",
 }
 """Whose attempts: in the words of the index on them."""
 
@@ -367,7 +392,7 @@ class Store(Passes):
         self.put_question(run_id, question)
         row = self.db.execute(
             "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
-            " AND judges = 0"
+            " AND attempt.kind = 'teacher'"
             " WHERE question.run_id = ? AND name = ? GROUP BY 1",
             (run_id, question.id),
         ).fetchone()
@@ -381,8 +406,8 @@ class Store(Passes):
         by_status = self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
         row = self.db.execute(
             "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
-            " (SELECT count(*) FROM attempt WHERE run_id = :run AND judges <= 0 AND state = 'answered'"
-            "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND judges = 0",
+            " (SELECT count(*) FROM attempt WHERE run_id = :run AND kind != 'judge' AND state = 'answered'"
+            "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
             {"run": run_id},
         ).fetchone()
         spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
@@ -395,11 +420,12 @@ class Store(Passes):
         kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
             "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
-            " WHERE run_id = ? AND state = 'failed' AND judges <= 0 AND reason IN (SELECT value FROM json_each(?)))",
+            " WHERE run_id = ? AND state = 'failed' AND kind != 'judge' AND reason IN (SELECT value"
+            " FROM json_each(?)))",
             (run_id, kinds),
         ).rowcount
         self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges <= 0"
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND kind != 'judge'"
             " AND reason IN (SELECT value FROM json_each(?))",
             (run_id, kinds),
         )
@@ -409,11 +435,12 @@ class Store(Passes):
         """Every attempt that failed is owed again, whatever it failed for: somebody asked for it once more."""
         self.db.execute(
             "UPDATE question SET status = 'open' WHERE run_id = ? AND id IN (SELECT question_id FROM attempt"
-            " WHERE state = 'failed' AND judges = 0)",
+            " WHERE state = 'failed' AND kind = 'teacher')",
             (run_id,),
         )
         self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND judges = 0",
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed'"
+            " AND kind = 'teacher'",
             (run_id,),
         )
 
@@ -445,7 +472,8 @@ class Store(Passes):
     def count_turns(self, run_id: int) -> None:
         """Brings each open question's `turn` up to how many of its answers were judged and not accepted."""
         self.db.execute(
-            "UPDATE question SET turn = (SELECT count(*) FROM attempt WHERE question_id = question.id AND judges = 0"
+            "UPDATE question SET turn = (SELECT count(*) FROM attempt WHERE question_id = question.id"
+            " AND kind = 'teacher'"
             " AND accepted = 0) WHERE run_id = ? AND status = 'open'",
             (run_id,),
         )
@@ -484,7 +512,8 @@ class Store(Passes):
             "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"
             " coalesce(sum(cost), 0) AS cost_pusd, coalesce(sum(output_tokens), 0) AS output_tokens FROM attempt"
             " JOIN question ON question.id = question_id"
-            " JOIN try ON try.id = answer_try WHERE attempt.run_id = ? AND judges <= 0 AND accepted IS NOT NULL"
+            " JOIN try ON try.id = answer_try WHERE attempt.run_id = ? AND attempt.kind != 'judge'"
+            " AND accepted IS NOT NULL"
             " GROUP BY 1, 2 ORDER BY 1, 2",
             run_id,
         )
@@ -492,7 +521,7 @@ class Store(Passes):
     def _attempts(self, question_id: int) -> Iterator[Attempt]:
         for r in self.db.execute(
             "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
-            " WHERE question_id = ? AND judges <= 0 ORDER BY id",
+            " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
             (question_id,),
         ):
             accepted = None if r["accepted"] is None else bool(r["accepted"])
@@ -550,8 +579,7 @@ class Store(Passes):
     # ---- money: reserve, settle
 
     def reserve(
-        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, judges: int = 0,
-        free: bool = False,
+        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False
     ) -> Sent | Reused | None:  # fmt: skip
         """One more try for an attempt, its worst case reserved under the cap; `free` where it costs nothing.
 
@@ -560,14 +588,14 @@ class Store(Passes):
         """
         row = self.db.execute(
             "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND judges = ?",
-            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, judges),
+            " AND max_tokens = ? AND kind = ? AND about IS ?",
+            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about),
         ).fetchone()
         bought = self.db.execute(
             "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
         ).fetchone()
         if bought is not None:
-            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key, judges)
+            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
             self.db.execute(
                 "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try"
                 " WHERE id = :id",
@@ -581,19 +609,19 @@ class Store(Passes):
         ).rowcount
         if not fits:
             return None
-        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key, judges)
+        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
         try_id = self.db.execute(
             "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source) VALUES (?, ?, ?, ?, ?)",
             (attempt_id, run_id, worst_pusd, now, "free" if free else None),
         ).lastrowid
         return Sent(attempt_id, int(try_id or 0), worst_pusd)
 
-    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str, judges: int = 0) -> int:
+    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
         return int(
             self.db.execute(
-                "INSERT INTO attempt (run_id, question_id, teacher, sample, max_tokens, key, judges)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, key, judges),
+                "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (run_id, question_id, ask.kind, ask.about, ask.teacher, ask.sample, ask.max_tokens, key),
             ).lastrowid
             or 0
         )
@@ -727,7 +755,7 @@ class Store(Passes):
         rows = self.db.execute(
             "SELECT attempt.id AS id, question_id, body, teacher, sample, max_tokens, answer_try FROM attempt"
             " JOIN question ON question.id = question_id WHERE attempt.run_id = ? AND attempt.state = 'answered'"
-            " AND accepted IS NULL AND judges <= 0 ORDER BY attempt.id",
+            " AND accepted IS NULL AND kind != 'judge' ORDER BY attempt.id",
             (run_id,),
         ).fetchall()
         return [
@@ -743,7 +771,7 @@ class Store(Passes):
     def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
         """(attempt, its answer) of all that were answered to one question, read as it goes."""
         for r in self._all(
-            "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND judges = 0"
+            "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND kind = 'teacher'"
             " ORDER BY teacher, sample, max_tokens",
             question_id,
         ):
@@ -878,7 +906,7 @@ class Store(Passes):
         return tuple(self._attempts(question_id))
 
     def has_accepted(self, question_id: int) -> bool:
-        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1 AND judges = 0"
+        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1 AND kind = 'teacher'"
         return self.db.execute(statement, (question_id,)).fetchone() is not None
 
     def question_statuses(self, run_id: int) -> dict[str, int]:
@@ -918,7 +946,7 @@ class Store(Passes):
             "sessions": self._all("SELECT * FROM session WHERE run_id = ? ORDER BY id", run_id),
             "questions": self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id),
             "asked": self._one(
-                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND judges = 0", run_id
+                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND kind = 'teacher'", run_id
             ),
             **self._tries(run_id, "teacher"),
             "judging": self._tries(run_id, "judge") | self._opinions(run_id),
@@ -926,7 +954,8 @@ class Store(Passes):
             "teachers": self._of_teachers(run_id),
             "served_of": self._all(
                 "SELECT teacher, served_model, served_by, system_fingerprint FROM try JOIN attempt"
-                " ON attempt.id = attempt_id WHERE try.run_id = ? AND judges = 0 AND try.state = 'answered'"
+                " ON attempt.id = attempt_id WHERE try.run_id = ? AND attempt.kind = 'teacher'"
+                " AND try.state = 'answered'"
                 " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
                 run_id,
             ),
@@ -935,7 +964,7 @@ class Store(Passes):
                 run_id,
             ),
             "spent_on": self._pairs(
-                "SELECT CASE WHEN judges > 0 THEN 'judging' WHEN judges < 0 THEN 'student'"
+                "SELECT CASE WHEN attempt.kind = 'judge' THEN 'judging' WHEN attempt.kind = 'student' THEN 'student'"
                 " WHEN answer_try IS NOT try.id THEN 'failed'"
                 " WHEN accepted = 1 THEN 'accepted' WHEN attempt.reason = 'truncated' THEN 'truncated'"
                 " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
@@ -944,24 +973,24 @@ class Store(Passes):
             ),
             "selection": self.unselected(run_id),
             "answers": self._one(
-                "SELECT count(*) FROM attempt WHERE run_id = ? AND answer_try IS NOT NULL AND judges = 0", run_id
+                "SELECT count(*) FROM attempt WHERE run_id = ? AND answer_try IS NOT NULL AND kind = 'teacher'", run_id
             ),
             "accepted": self._one(
-                "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND judges = 0", run_id
+                "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND kind = 'teacher'", run_id
             ),
             "rejected": self._pairs(
                 "SELECT coalesce(reason, 'unknown'), count(*) FROM attempt WHERE run_id = ? AND accepted = 0"
-                " AND judges = 0 GROUP BY 1 ORDER BY 1",
+                " AND kind = 'teacher' GROUP BY 1 ORDER BY 1",
                 run_id,
             ),
             "mean_reasoning_tokens": self._one(
                 "SELECT avg(reasoning_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1 AND judges = 0",
+                " WHERE attempt.run_id = ? AND accepted = 1 AND attempt.kind = 'teacher'",
                 run_id,
             ),
             "mean_output_tokens": self._one(
                 "SELECT avg(output_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1 AND judges = 0",
+                " WHERE attempt.run_id = ? AND accepted = 1 AND attempt.kind = 'teacher'",
                 run_id,
             ),
             "per_question": self._all(
@@ -1012,10 +1041,11 @@ class Store(Passes):
             " coalesce(unpriced, 0) AS unpriced FROM"
             " (SELECT teacher AS place, coalesce(sum(accepted), 0) AS accepted,"
             "  count(DISTINCT question_id) AS questions"
-            "  FROM attempt WHERE run_id = :run AND judges = 0 GROUP BY 1) LEFT JOIN"
+            "  FROM attempt WHERE run_id = :run AND kind = 'teacher' GROUP BY 1) LEFT JOIN"
             " (SELECT teacher, count(*) AS sent, sum(try.state = 'answered') AS answered, sum(cost) AS spent,"
             "  sum(doubt) AS in_doubt, sum(try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
-            "  FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND judges = 0 GROUP BY 1)"
+            "  FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
+            " GROUP BY 1)"
             " ON teacher = place ORDER BY 1",
             {"run": run_id},
         )
@@ -1025,11 +1055,11 @@ class Store(Passes):
         tries = f"FROM try WHERE run_id = :run AND attempt_id {THEIRS['student']}"
         return {
             "questions": self._one(
-                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND judges < 0", run_id
+                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND kind = 'student'", run_id
             ),
             "left_to_teachers": self._one(
                 "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = ? GROUP BY 1"
-                " HAVING min(judges) < 0 AND max(judges = 0))",
+                " HAVING max(kind = 'student') AND max(kind = 'teacher'))",
                 run_id,
             ),
             "spent": self._one(f"SELECT coalesce(sum(cost), 0) {tries}", {"run": run_id}),
@@ -1109,7 +1139,8 @@ class Store(Passes):
                 " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
                 " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :pass"
                 "  AND outcome.attempt_id = attempt.id"
-                " WHERE attempt.run_id = :run AND judges = 0 AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted'"
+                " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND CASE :which WHEN 'all' THEN 1"
+                " WHEN 'accepted'"
                 " THEN attempt.accepted = 1 ELSE selected END"
                 # the order of the table's own index: to sort would be to copy every reply
                 " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
@@ -1146,7 +1177,7 @@ class Store(Passes):
         q = self.db.execute("SELECT * FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)).fetchone()
         if q is None:
             return None
-        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND judges <= 0 ORDER BY id", q["id"])
+        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND kind != 'judge' ORDER BY id", q["id"])
         for a in attempts:
             a["tries"] = self._all(
                 "SELECT try.*, reply.try_id IS NOT NULL AS kept FROM try LEFT JOIN reply ON reply.try_id = try.id"
@@ -1156,7 +1187,7 @@ class Store(Passes):
             for t in a["tries"]:
                 t["partial"] = self.reply(t["id"]) if t["kept"] and t["id"] != a["answer_try"] else None
             a["judging"] = self._all(
-                "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id WHERE judges = ?"
+                "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id WHERE about = ?"
                 " ORDER BY try.id",
                 a["id"],
             )

@@ -111,8 +111,8 @@ def test_a_student_that_is_the_teachers_own_model_gives_none_of_its_answers_to_i
     assert alone.report["attempts"]["reused"] == 2
     with closing(sqlite3.connect(p.store)) as db:
         of_students = db.execute(
-            "SELECT count(*) FROM attempt WHERE judges = 0 AND answer_try IN"
-            " (SELECT answer_try FROM attempt WHERE judges < 0)"
+            "SELECT count(*) FROM attempt WHERE kind = 'teacher' AND answer_try IN"
+            " (SELECT answer_try FROM attempt WHERE kind = 'student')"
         ).fetchone()
     assert of_students == (0,)
 

@@ -47,7 +47,7 @@ def standing(p: Place) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(p.store)) as db:
         return db.execute(
             "SELECT name, status, sample, accepted, reason FROM attempt JOIN question ON question.id = question_id"
-            " WHERE judges = 0 ORDER BY 1, 3"
+            " WHERE kind = 'teacher' ORDER BY 1, 3"
         ).fetchall()
 
 

@@ -293,7 +293,7 @@ with Store.open(sys.argv[1]) as store:
 def test_an_io_error_on_commit_is_one_line_and_nothing_is_half_written(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     done = subprocess.run(
-        [sys.executable, "-c", WRITE_UNTIL_IT_FAILS, url, str(ROOT), str(ROOT / "tests")],
+        [sys.executable, "-c", WRITE_UNTIL_IT_FAILS, url, str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.count("\n") == 1
