@@ -71,7 +71,7 @@ def test_a_store_of_before_keeps_every_row_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_kinds_of_attempt_of_a_store_of_before_are_named(tmp_path: Path) -> None:
-    """Before, `judges` was 0 for a teacher's attempt, -1 for the student's, for a judge the attempt that it is about."""
+    """Before, `judges` was 0 for a teacher, -1 for the student, and for a judge the attempt that it is about."""
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as db:
         db.executescript(f"BEGIN; {' '.join(MIGRATIONS[:4])} PRAGMA user_version = 4; COMMIT;")
