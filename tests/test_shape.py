@@ -240,3 +240,17 @@ def test_the_page_on_recipes_is_what_the_code_says() -> None:
     for setting, instead in {**OURS, **GONE}.items():
         row = f"| `{setting}` | {instead} |"
         assert row in page, f"stale; it wants: {row}"
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED_PATH = re.compile(r"(?<![\w/.-])(?:harvest|finetune|tests|benchmarks|recipes|prompts)/[\w./*<>-]*[\w>]")
+LINK = re.compile(r"\]\((?!http)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    paths = {re.sub(r"<\w+>", "*", path) for path in NAMED_PATH.findall(text)}
+    gone = {path for path in paths if not any(ROOT.glob(path))}
+    gone |= {link for link in LINK.findall(text) if not (page.parent / link).exists()}
+    assert gone == set(), f"{page.name} names a file that is gone: correct the page"
