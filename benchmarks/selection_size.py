@@ -28,7 +28,7 @@ import zstandard
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from harvest.endpoint import prompt as prompts  # noqa: E402
-from harvest.selection.selecting import SHARD  # noqa: E402
+from harvest.selection.pipeline import BATCH  # noqa: E402
 from harvest.store.store import Store  # noqa: E402
 
 CHARS = 8_000
@@ -144,7 +144,7 @@ def select(folder: Path, shared: Path, cores: int, kill_after_s: float | None = 
 def read(folder: Path) -> str:
     """How much of the run lies in sketches that are whole."""
     files = [p for p in (folder / "store.db.sketches").rglob("*.sketch") if not p.name.startswith(".")]
-    rows = {kind: SHARD * sum(f"-{kind}" in p.parent.name for p in files) for kind in ("a", "q")}
+    rows = {kind: BATCH * sum(f"-{kind}" in p.parent.name for p in files) for kind in ("a", "q")}
     return f"up to {rows['a']:,} answers and {rows['q']:,} questions"
 
 

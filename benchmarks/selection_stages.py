@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +20,29 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from harvest.core.config import Select  # noqa: E402
-from harvest.selection import near_duplicates as alike  # noqa: E402
-from harvest.selection.selecting import PAIRS_AT_ONCE, plain_text  # noqa: E402
-from harvest.selection.signatures import KINDS, Sketches, question_of_body, read_file  # noqa: E402
-from harvest.selection.stages import Candidates, Questions, select  # noqa: E402
+from harvest.selection import near_duplicates  # noqa: E402
+from harvest.selection.candidates import Candidates, Questions  # noqa: E402
+from harvest.selection.pipeline import PAIRS_AT_ONCE  # noqa: E402
+from harvest.selection.sketch_maker import features_of  # noqa: E402
+from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file  # noqa: E402
+from harvest.selection.stages import select  # noqa: E402
+from harvest.selection.summary import plain_text  # noqa: E402
 from harvest.store.store import Store  # noqa: E402
 
 
-def sketches(folder: Path, kind: str) -> tuple[Sketches, dict[str, Any]]:
+def sketches(folder: Path, kind: Kind) -> tuple[Sketches, Notes]:
     found: list[Sketches] = []
-    more: dict[str, Any] = {}
+    notes = Notes()
     for path in sorted(folder.glob(f"store.db.sketches/*-{kind[0]}*/*.sketch")):
         if (read := read_file(path, kind)) is not None:
             found.append(read[0])
-            for name, values in read[1].items():
-                more.setdefault(name, {}).update(values)
-    return np.concatenate(found), more
+            notes.add(read[1])
+    return np.concatenate(found), notes
 
 
-def copies(of: Sketches, kind: str, n: int) -> Sketches:
+def copies(of: Sketches, kind: Kind, n: int) -> Sketches:
     """[n]: copy c of a sketch has its ids after all before it, and all hashes turned by a number of its own."""
-    step, out = len(of), np.empty(n, KINDS[kind])
+    step, out = len(of), np.empty(n, DTYPES[kind])
     for at in range(0, n, step):
         part = out[at : at + step]
         part[:] = of[: len(part)]
@@ -62,13 +63,13 @@ def main() -> None:
     parser.add_argument("n", type=int, nargs="?", default=1_000_000)
     args = parser.parse_args()
     began = time.monotonic()
-    attempts, more = sketches(args.folder, "attempts")
+    attempts, notes = sketches(args.folder, "attempts")
     asked, beside = sketches(args.folder, "questions")
     read = min(len(attempts), len(asked))
     print(f"{read:,} sketches of answers and questions, laid out to {args.n:,}", flush=True)
     many, many_asked = copies(attempts[:read], "attempts", args.n), copies(asked[:read], "questions", args.n)
-    faulty = np.isin(attempts["id"][:read], np.array([int(i) for i in more.get("faults", {})], np.int64))
-    contaminated = np.isin(asked["id"][:read], np.array([int(i) for i in beside.get("asked", {})], np.int64))
+    faulty = np.isin(attempts["id"][:read], np.array(sorted(notes.faults), np.int64))
+    contaminated = np.isin(asked["id"][:read], np.array(sorted(beside.asked), np.int64))
     place = np.arange(args.n)
     candidates = Candidates(
         many["id"], place, many["text"], many["signature"], np.full(args.n, 2000, np.int64), faulty[place % read]
@@ -87,20 +88,20 @@ def main() -> None:
                 compared += len(pairs)
                 yield from (False for _ in range(len(pairs)))
                 return
-            rule = alike.same_task if answered_alike else alike.same_question
+            rule = near_duplicates.same_task if answered_alike else near_duplicates.same_question
             for at in range(0, len(pairs), PAIRS_AT_ONCE):
                 rows = asked["id"][pairs[at : at + PAIRS_AT_ONCE] % read]
                 bodies = dict(store.question_bodies(np.unique(rows).tolist()))
-                known_now = {row: question_of_body(body) for row, body in bodies.items()}
+                known_now = {row: features_of(body) for row, body in bodies.items()}
                 for a, b in rows.tolist():
                     compared += 1
                     yield rule(known_now[a], known_now[b])
 
-        def told(words: str) -> None:
+        def say(words: str) -> None:
             print(f"{time.monotonic() - began:6.0f} s  {words}", flush=True)
 
         settings = Select(near_questions=True, balance="domains", traces=args.n // 10)
-        outcome = select(candidates, known, settings, same, told)
+        outcome = select(candidates, known, settings, same, say)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     how = "not compared" if args.uncompared else "compared"
     print(f"{time.monotonic() - began:6.0f} s  done: {compared:,} pairs of questions {how}, {most:,.0f} MB at most")

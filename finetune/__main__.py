@@ -328,7 +328,7 @@ def _preflight(
     """Says what was found, then stops with the rows that cannot be trained; `settings`: with what sft refuses too."""
     from finetune.rows.preflight import in_words, preflight
     from harvest.questions.sources import read_questions
-    from harvest.selection.near_duplicates import Evaluation
+    from harvest.selection.decontamination import Evaluation
 
     evaluations = [
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations

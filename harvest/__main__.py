@@ -305,12 +305,13 @@ def _verify(args: argparse.Namespace, _: list[tuple[str, str]]) -> int:
 
 def _select(args: argparse.Namespace, overrides: list[tuple[str, str]]) -> int:
     from harvest.commands.session import select
-    from harvest.selection.selecting import in_words
+    from harvest.selection.summary import in_words
 
     name, url = _known_run(args)
-    said = select(name, url, overrides, preset=args.preset, dry_run=args.dry_run)
-    print(json.dumps(said, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
-    if not args.json and not said["new"]:
+    said, new = select(name, url, overrides, preset=args.preset, dry_run=args.dry_run)
+    whole = {"run": name, "dry_run": args.dry_run, **said, "new": new}
+    print(json.dumps(whole, ensure_ascii=False) if args.json else "\n".join(in_words(said)))
+    if not args.json and not new:
         print("Nothing has changed since the newest selection.", file=sys.stderr)
     return 0
 

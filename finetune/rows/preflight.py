@@ -16,7 +16,7 @@ from finetune.rows.faults import Findings
 from finetune.rows.render import Example, Layout, Tokenizer, end_token, opened_otherwise, quotes_special, turn
 from harvest.core.nouns import Message
 from harvest.core.repetition import loop_at_end
-from harvest.selection.near_duplicates import Evaluation
+from harvest.selection.decontamination import Evaluation
 
 OTHER_MARKS = re.compile(r"\s*(<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>|\[THINK\])", re.I)
 """How other people's chains begin, where the recipe does not name it."""

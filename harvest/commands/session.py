@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harvest.asking.hooks import Hooks
 from harvest.asking.run import prepare, take_keys
@@ -36,13 +36,16 @@ from harvest.questions.sources import SHOWN_FAULTS
 from harvest.report.figures import fold, markdown
 from harvest.store.store import Store, is_being_written
 
+if TYPE_CHECKING:
+    from harvest.selection.summary import Summary
+
 
 def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
     """The exit code. Raises an InputError before anything was asked; afterwards all that came is stored."""
     skipped: list[str] = []
     keys = take_keys(config)
     if config.select.against:
-        from harvest.selection.signatures import evaluations_of
+        from harvest.selection.decontamination import evaluations_of
 
         evaluations_of(config.select.against, base)  # before anything is asked, not after
     with Store.open(config.store) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as judge:
@@ -173,12 +176,12 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool = False) -> di
         warn.close("questions whose gold answer fails its own check: their answers are not judged")
         failed: InputError | None = None
         try:
-            selected = _select(store, name)
+            newly_selected = _select(store, name)
         except InputError as e:  # what is rejected now must leave the dataset all the same
-            selected, failed = {"new": False}, e
+            newly_selected, failed = False, e
         with _writing(runs_folder() / name):
             report = _write_report(store, name, live=False)
-            if (said["judged"] or selected["new"]) and (runs_folder() / name / "dataset").is_dir():
+            if (said["judged"] or newly_selected) and (runs_folder() / name / "dataset").is_dir():
                 _write_export(store, name, report)
         if failed is not None:
             raise failed
@@ -195,29 +198,30 @@ def _judge(store: Store, run_id: int, judge: CheckPool, judged: Judged, warn: "_
         )  # fmt: skip
 
 
-def _select(store: Store, name: str, *, dry_run: bool = False) -> dict[str, Any]:
-    """A pass of selection as the run's settings say; where nothing has changed, what the newest one said."""
-    from harvest.selection.selecting import select_run
+def _select(store: Store, name: str) -> bool:
+    """Selects as the run's settings say; whether anything has changed since the newest selection."""
+    from harvest.selection.pipeline import select_run
 
     run_id = store.run_id(name)
     settings = Select.model_validate(store.config_of_id(run_id).get("select") or {})
     with steps("selecting") as told:
-        return select_run(store, run_id, settings, told, dry_run=dry_run)
+        return select_run(store, run_id, settings, told)[1]
 
 
 def select(
     name: str, url: str, overrides: Sequence[tuple[str, str]], *, preset: str | None, dry_run: bool
-) -> dict[str, Any]:
+) -> "tuple[Summary, bool]":
     """A pass with other settings, which the run keeps, with its report and its dataset where there is one."""
-    from harvest.selection.selecting import select_run, settings_of
+    from harvest.selection.pipeline import select_run
+    from harvest.selection.settings import changed_settings
 
     with Store.open(url) as store:
         run_id = store.run_id(name)
         before = store.config_of_id(run_id)
-        config = settings_of(before, overrides, preset)
+        config = changed_settings(before, overrides, preset)
         with steps("selecting") as told:
             settings = Select.model_validate(config["select"])
-            said = select_run(store, run_id, settings, told, config=config, dry_run=dry_run)
+            said, new = select_run(store, run_id, settings, told, config=config, dry_run=dry_run)
         if not dry_run:
             _say_if_required_otherwise(before, config)
             with _writing(runs_folder() / name):
@@ -227,7 +231,7 @@ def select(
                 )
                 if (runs_folder() / name / "dataset").is_dir():
                     _write_export(store, name, report)
-    return {"run": name, "dry_run": dry_run, **said}
+    return said, new
 
 
 def _of(records: Records, intake: Intake) -> str:

@@ -1157,12 +1157,12 @@ class Store(Passes):
                 del row["body"]
                 yield row | {"reply": _reply_of(r, self._unpacker), "verdicts": verdicts}
 
-    def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, str, Reply]]:
-        """(attempt, sample, its question's body, its answer) of each, read as it goes."""
+    def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
+        """(attempt, sample, its question's row and body, its answer) of each, read as it goes."""
         with closing(
             self.db.execute(
-                "SELECT attempt.id AS attempt_id, attempt.sample, question.body AS question_body, reply.body,"
-                " finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
+                "SELECT attempt.id AS attempt_id, attempt.sample, question_id, question.body AS question_body,"
+                " reply.body, finish_reason, served_model, served_by, system_fingerprint, response_id, input_tokens,"
                 " cached_input_tokens, output_tokens, reasoning_tokens, cost FROM attempt JOIN question"
                 " ON question.id = question_id JOIN try ON try.id = answer_try JOIN reply ON reply.try_id = try.id"
                 " WHERE attempt.id IN (SELECT value FROM json_each(?)) ORDER BY attempt.id",
@@ -1170,7 +1170,7 @@ class Store(Passes):
             )
         ) as rows:
             for r in rows:
-                yield r["attempt_id"], r["sample"], r["question_body"], _reply_of(r, self._unpacker)
+                yield r["attempt_id"], r["sample"], r["question_id"], r["question_body"], _reply_of(r, self._unpacker)
 
     def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
         """One question with all its attempts, tries and verdicts, for `harvest why`."""

@@ -15,7 +15,7 @@ from finetune.recipe import Recipe
 from finetune.rows.faults import KINDS, Findings
 from finetune.rows.preflight import in_words, preflight
 from harvest.core.errors import DatasetError
-from harvest.selection.near_duplicates import Evaluation
+from harvest.selection.decontamination import Evaluation
 
 CHAIN = "<think>\n3 + 3 = 6\n</think>\n\n6"
 

@@ -19,10 +19,13 @@ from test_import import Imports, imports
 from harvest.core.config import Select
 from harvest.core.errors import ConfigError
 from harvest.selection import minhash
-from harvest.selection.near_duplicates import Asked, same_question, same_task, unnumbered
-from harvest.selection.selecting import read_by, settings_of
-from harvest.selection.signatures import ATTEMPT, read_file, write_file
-from harvest.selection.stages import KEPT, NOT_CHOSEN, TOO_MANY, Candidates, Questions, select
+from harvest.selection.candidates import NOT_CHOSEN, SELECTED, TOO_MANY, Candidates, Questions
+from harvest.selection.near_duplicates import QuestionFeatures, same_question, same_task
+from harvest.selection.question_text import unnumbered
+from harvest.selection.settings import changed_settings
+from harvest.selection.sketch_maker import attempt_rules
+from harvest.selection.sketches import ATTEMPT, Notes, read_file, write_file
+from harvest.selection.stages import select
 from harvest.store.store import Store
 
 __all__ = ["imports"]  # the fixture
@@ -146,9 +149,13 @@ def test_an_evaluation_whose_gold_answer_was_mended_is_read_again(imports: Impor
 
 def test_a_check_that_was_mended_judges_rewritten_answers_again() -> None:
     config = {"prompt_sha256": "p", "rewrite": {"on": True}}
-    assert read_by(config, {"math": "1"}) == read_by(config, {"math": "1"}) != read_by(config, {"math": "2"})
+    assert (
+        attempt_rules(config, {"math": "1"})
+        == attempt_rules(config, {"math": "1"})
+        != attempt_rules(config, {"math": "2"})
+    )
     as_it_came = {"prompt_sha256": "p"}
-    assert read_by(as_it_came, {"math": "1"}) == read_by(as_it_came, {"math": "2"})
+    assert attempt_rules(as_it_came, {"math": "1"}) == attempt_rules(as_it_came, {"math": "2"})
 
 
 def test_an_evaluation_that_cannot_be_read_stops_before_anything_is_changed(imports: Imports) -> None:
@@ -227,23 +234,23 @@ def test_a_wrong_setting_is_one_line(imports: Imports) -> None:
 def test_presets_are_what_their_recipes_say_and_the_evaluations_stay() -> None:
     for path in sorted((ROOT / "recipes").glob("select-*.toml")):
         name = path.stem.removeprefix("select-")
-        found = Select.model_validate(settings_of({"select": {"against": ["a.jsonl"]}}, [], name)["select"])
+        found = Select.model_validate(changed_settings({"select": {"against": ["a.jsonl"]}}, [], name)["select"])
         assert found.preset == name
         assert found.against == ("a.jsonl",)
     words = [("select.preset", "s1"), ("select.traces", "20")]
     for given_as in (words, words[::-1]):
-        over = settings_of({}, given_as, None)["select"]
+        over = changed_settings({}, given_as, None)["select"]
         assert (over["traces"], over["favour"], over["per_question"]) == (20, "longer", 1)
     with pytest.raises(ConfigError, match=r"filters\.preset"):
-        settings_of({}, [("filters.preset", "s1")], None)
+        changed_settings({}, [("filters.preset", "s1")], None)
 
 
 def test_a_preset_of_ones_own_is_read_and_may_name_no_other(tmp_path: Path) -> None:
     (mine := tmp_path / "mine.toml").write_text("traces = 7\n")
-    assert settings_of({}, [], str(mine))["select"]["traces"] == 7
+    assert changed_settings({}, [], str(mine))["select"]["traces"] == 7
     mine.write_text('preset = "s1"\n')
     with pytest.raises(ConfigError, match="names a preset itself"):
-        settings_of({}, [], str(mine))
+        changed_settings({}, [], str(mine))
 
 
 # ---- the pure part
@@ -277,7 +284,7 @@ def no(pairs: Any, answered_alike: bool) -> Iterator[bool]:
 def picked(texts: Sequence[tuple[int, int, int]], given: Select, domains: int = 1) -> list[tuple[int, int, int]]:
     of, questions = made(texts, domains=domains)
     outcome = select(of, questions, given, no, lambda words: None)
-    return [t for t, reason in zip(texts, outcome.reason, strict=True) if reason == KEPT]
+    return [t for t, reason in zip(texts, outcome.reason, strict=True) if reason == SELECTED]
 
 
 TEXTS = st.lists(
@@ -301,8 +308,8 @@ def test_limits_hold_and_every_candidate_has_one_reason(
     asked = Select.model_validate(given | {"near": False})
     of, questions = made(texts, domains=3)
     outcome = select(of, questions, asked, no, lambda words: None)
-    kept = outcome.reason == KEPT
-    assert set(outcome.reason) <= {KEPT, TOO_MANY, NOT_CHOSEN}
+    kept = outcome.reason == SELECTED
+    assert set(outcome.reason) <= {SELECTED, TOO_MANY, NOT_CHOSEN}
     assert asked.traces is None or kept.sum() <= asked.traces
     assert asked.tokens is None or of.tokens[kept].sum() <= asked.tokens
     counts = Counter(of.question[kept].tolist())
@@ -339,7 +346,7 @@ def test_domains_are_drawn_evenly_and_longer_traces_first() -> None:
 
     def drawn(**given: Any) -> np.ndarray[Any, Any]:
         outcome = select(of, questions, Select(near=False, traces=200, **given), no, lambda words: None)
-        return np.flatnonzero(outcome.reason == KEPT)
+        return np.flatnonzero(outcome.reason == SELECTED)
 
     evenly = Counter(domain[drawn(balance="domains")].tolist())
     assert all(25 <= evenly[f"d{d}"] <= 55 for d in range(5))
@@ -366,7 +373,7 @@ def test_a_signature_is_blind_to_case_and_spaces_and_says_how_much_is_shared(
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_question_is_itself_and_likeness_goes_both_ways(a: str, b: str) -> None:
-    x, y = Asked(a), Asked(b)
+    x, y = QuestionFeatures(a), QuestionFeatures(b)
     assert same_question(x, x)
     assert same_question(x, y) == same_question(y, x)
     assert same_task(x, y) == same_task(y, x)
@@ -389,7 +396,7 @@ def test_a_number_on_a_sheet_is_no_part_of_a_question(text: str, rest: str | Non
 
 def test_a_sketch_file_that_is_not_whole_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "1.sketch"
-    write_file(path, np.zeros(3, ATTEMPT), {"faults": {"1": ("refusal", "no")}})
+    write_file(path, np.zeros(3, ATTEMPT), Notes(faults={1: ("refusal", "no")}))
     whole = path.read_bytes()
     read = read_file(path, "attempts")
     assert read is not None
@@ -447,4 +454,4 @@ def test_what_the_page_says_of_a_question_is_so() -> None:
     assert len(rows) == 4
     for text, says in rows:
         if not text.startswith("the same words"):
-            assert same_question(Asked(asked), Asked(text)) == (says == "yes"), text
+            assert same_question(QuestionFeatures(asked), QuestionFeatures(text)) == (says == "yes"), text

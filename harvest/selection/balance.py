@@ -1,0 +1,77 @@
+"""Difficulty, how many answers a question keeps, and which traces are drawn where there are too many. Pure."""
+
+from collections.abc import Iterator
+from random import Random
+
+import numpy as np
+
+from harvest.core.config import Select
+from harvest.selection.candidates import BOOL, I64, Candidates, Questions
+from harvest.selection.minhash import U64
+
+
+def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BOOL:
+    """[n]: whether a candidate's question has a wanted label and was failed often enough."""
+    enough = np.ones(len(questions.row), bool)
+    if settings.difficulty:
+        wanted = [d.casefold() for d in settings.difficulty]
+        enough &= np.isin(np.char.lower(questions.difficulty), wanted)
+    if settings.min_failed is not None:
+        with np.errstate(invalid="ignore"):
+            enough &= questions.failed >= float(settings.min_failed)  # False for NaN
+    return np.asarray(enough[of.question])
+
+
+def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, most: int) -> I64:
+    """The candidates that have at least `most` others of the same question before them by rank."""
+    at = np.flatnonzero(alive)
+    group = questions.text[of.question[at]]
+    at = at[np.lexsort((rank[at], group))]
+    group = questions.text[of.question[at]]
+    starts = np.concatenate((np.ones(min(1, len(at)), bool), group[1:] != group[:-1]))
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(at)), 0)) if len(at) else at
+    return at[np.arange(len(at)) - first >= most]
+
+
+def drawn(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> I64:
+    """The candidates of `left` that are selected: drawn one by one until `traces` or `tokens` is reached."""
+    taken: list[int] = []
+    tokens = 0
+    for i in _in_drawing_order(of, questions, settings, left, chance):
+        tokens += int(of.tokens[i])
+        full = settings.traces is not None and len(taken) == settings.traces
+        if full or (settings.tokens is not None and tokens > settings.tokens):
+            break
+        taken.append(i)
+    return np.array(taken, np.int64)
+
+
+def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> Iterator[int]:
+    """The places of `left` in the order in which they are drawn.
+
+    With `balance` a domain is drawn first, each with the same chance. In a domain the draw is random, or the longest
+    trace has a chance of about a half, the next one a quarter, and so on (s1, data/filter.ipynb).
+    """
+    random = Random(settings.seed)
+    domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.zeros(len(left), "U1")
+    groups: list[list[int]] = []
+    for name in np.unique(domain):
+        group = left[domain == name]
+        by = (chance[group], of.tokens[group]) if settings.favour == "longer" else (chance[group],)
+        groups.append(group[np.lexsort(by)].tolist())  # the longest last: a list pops fast near its end
+    while groups:
+        n = int(random.random() * len(groups))
+        group = groups[n]
+        yield group.pop(len(group) - 1 - _halving(random, len(group)) if settings.favour == "longer" else -1)
+        if not group:
+            del groups[n]
+
+
+def _halving(random: Random, n: int) -> int:
+    """A number below `n`: 0 with a chance of about 1/2, 1 with 1/4, and so on."""
+    while True:
+        at = 0
+        while random.random() < 0.5:
+            at += 1
+        if at < n:
+            return at

@@ -1,0 +1,92 @@
+"""Decontamination: finds rows that ask a question of an evaluation. Pure, but for reading the evaluations' files."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from harvest.core.errors import QuestionError
+from harvest.questions.sources import read_rows
+from harvest.selection.near_duplicates import (
+    FEW_WORDS,
+    MANY_NUMBERS,
+    SHARE_OF_WORDS,
+    QuestionFeatures,
+    may_agree,
+    same_question,
+)
+
+COMMON_TO = 20
+LOOKED_AT = 10
+
+
+class Evaluation:
+    """The questions of one evaluation, ready to be looked for. `questions` are (id, text) or (id, text, gold)."""
+
+    def __init__(self, name: str, questions: Iterable[Sequence[str | None]]) -> None:
+        self.name = name
+        self.questions = [(str(q[0]), QuestionFeatures(q[1] or "", q[2] if len(q) > 2 else None)) for q in questions]
+
+    @cached_property
+    def _whole(self) -> dict[tuple[str, ...], str]:
+        return {q.whole: key for key, q in self.questions}
+
+    @cached_property
+    def _by_triple(self) -> dict[tuple[str, ...], list[int]]:
+        """Which questions hold a triple; none for one that a template gives to many of them."""
+        found = defaultdict(list)
+        for n, (_, q) in enumerate(self.questions):
+            for triple in q.triples:
+                found[triple].append(n)
+        most = max(COMMON_TO, len(self.questions) // 100)
+        return {triple: of for triple, of in found.items() if len(of) <= most}
+
+    @cached_property
+    def _by_numbers(self) -> dict[frozenset[tuple[str, int]], list[int]]:
+        found = defaultdict(list)
+        for n, (_, q) in enumerate(self.questions):
+            if q.numbers:
+                found[frozenset(q.numbers.items())].append(n)
+        return found
+
+    def asked_in(self, text: str, gold: str | None = None) -> str | None:
+        """The id of the question that `text` asks, else None. Frames, names and more sentences do not count."""
+        asked = QuestionFeatures(text, gold)
+        if (key := self._whole.get(asked.whole)) is not None:
+            return key
+        hits = Counter(n for t in asked.triples for n in self._by_triple.get(t, ()))
+        likely = [n for n, _ in hits.most_common(LOOKED_AT)]
+        for _, _, numbers in asked.without_frames:
+            likely += self._by_numbers.get(frozenset(numbers.items()), ())[:LOOKED_AT]
+        for n in dict.fromkeys(likely):
+            key, question = self.questions[n]
+            if may_agree(asked, question) and _asks(asked, question):
+                return key
+        return None
+
+
+def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
+    """Whether a row holds all that an evaluation's question reckons with, and says it; it may say more."""
+    if same_question(row, question):
+        return True
+    n = question.words.total()
+    if n < FEW_WORDS or not question.numbers <= row.numbers:
+        return False
+    words = (question.words & row.words).total() / n
+    triples = len(question.triples & row.triples) / max(len(question.triples), 1)
+    if question.numbers.total() >= MANY_NUMBERS:
+        known = row.gold is not None and question.gold is not None
+        return words >= 0.6 and triples >= (0.2 if known else 0.35)
+    return words >= SHARE_OF_WORDS and triples >= 0.6
+
+
+def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
+    """The evaluations that are named, read; gold answers are welcome and not needed. Raises QuestionError where one
+    cannot be, or has no question: to be held against nothing would look like being clean."""
+    found = []
+    for source in against:
+        rows = read_rows(source, base, without_gold="majority", may_skip=False)
+        found.append(Evaluation(source, ((q.id, q.question, q.answer) for _, q in rows)))
+        if not found[-1].questions:
+            raise QuestionError(f"select.against: {source}: not one question in it")
+    return found

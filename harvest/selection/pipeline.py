@@ -1,0 +1,245 @@
+"""One selection over a whole run: the sketches that are missing, the stages, and the outcome into the store.
+
+Texts are read once, a thousand answers at a time, by as many processes as there are cores; most of them have been read
+before, while the run asked (sketch_pool.py). Sketches lie in files beside the store, so that after any stop the next
+start goes on. The outcome is written as a whole.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harvest.core.clock import now
+from harvest.core.config import Filters, Rewrite, Select
+from harvest.core.errors import InputError
+from harvest.core.nouns import content_hash
+from harvest.filters import versions as filter_versions
+from harvest.filters.length import CHARACTERS_A_TOKEN
+from harvest.filters.rewrite import VERSION as REWRITE_VERSION
+from harvest.selection import minhash, near_duplicates, stages
+from harvest.selection.candidates import I64, Candidates, Questions, SameQuestion
+from harvest.selection.decontamination import evaluations_of
+from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of, folders
+from harvest.selection.sketch_pool import Batch, Job, SketchPool
+from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file
+from harvest.selection.summary import Summary, outcome_rows, summary
+from harvest.store.store import Store
+
+BATCH = 1024
+IN_THIS_PROCESS = 2 * BATCH
+"""No other process is started for so few texts."""
+PAIRS_AT_ONCE = 4096
+Progress = Callable[[float, float | None, str], None]
+"""Shows (done, total, words)."""
+
+
+@dataclass(slots=True)
+class Pool:
+    """The answers that a selection is made from, and all else that decides what it selects."""
+
+    config: dict[str, Any]
+    settings: Select
+    attempt: I64
+    question: I64
+    """The row of each attempt's question."""
+    tokens: I64
+    """Output tokens, −1 where the endpoint counted none."""
+    failed: dict[int, float]
+    """By question: the share of its answers that were not accepted. Empty where no setting asks for it."""
+    against: dict[str, int]
+    """The evaluations by name: how many questions each has."""
+    folders: dict[Kind, Path]
+    """Where the sketches lie."""
+    versions: dict[str, Any]
+    key: str
+    """A hash of all the above: a selection with the same key has the same outcome."""
+
+
+def select_run(
+    store: Store, run_id: int, settings: Select, progress: Progress, *, config: dict[str, Any] | None = None,
+    dry_run: bool = False,
+) -> tuple[Summary, bool]:  # fmt: skip
+    """(what was selected and why the rest was not, whether anything has changed since the newest selection).
+
+    `config` are the run's settings from now on; without it they stay. Raises an InputError before anything is read
+    where an evaluation cannot be read.
+    """
+    pool = _pool(store, run_id, settings, config or store.config_of_id(run_id))
+    newest = store.newest_pass(run_id)
+    if newest is not None and newest.key == pool.key:
+        if config is not None and not dry_run:
+            with store.transaction():
+                store.put_settings(run_id, config)
+        return newest.said, False  # type: ignore[return-value]  # it was written from a Summary
+    attempts, attempt_notes = _sketches(store, run_id, pool, "attempts", pool.attempt, progress)
+    rows, place = np.unique(pool.question, return_inverse=True)
+    questions, question_notes = _sketches(store, run_id, pool, "questions", rows, progress)
+    candidates = _candidates(pool, place, attempts, attempt_notes)
+    known = _questions(pool, questions, question_notes)
+    outcome = stages.select(candidates, known, settings, _same(store, known), lambda words: progress(0, None, words))
+    said = summary(
+        candidates, known, outcome, attempt_notes, settings, counted=pool.tokens >= 0, against=pool.against
+    )  # fmt: skip
+    if not dry_run:
+        progress(0, None, "writing")
+        with store.transaction():
+            made_by = settings.model_dump(mode="json") | {"versions": pool.versions} | made_with(pool.config)
+            if config is not None:
+                store.put_settings(run_id, config)
+            outcomes = outcome_rows(candidates, outcome, attempt_notes, question_notes, pool.question)
+            store.put_pass(run_id, pool.key, made_by, said, outcomes, now())
+        _tidy(store, run_id, pool)
+    return said, True
+
+
+def made_with(config: Mapping[str, Any]) -> dict[str, Any]:
+    """[filters] and [rewrite] as they are stored with a selection, with the version of the rules of rewriting."""
+    filters = Filters.model_validate(config.get("filters", {}))
+    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
+    return {
+        "filters": filters.model_dump(mode="json"),
+        "rewrite": rewrite.model_dump(mode="json") | {"version": REWRITE_VERSION if rewrite.on else None},
+    }
+
+
+def _pool(store: Store, run_id: int, settings: Select, config: dict[str, Any]) -> Pool:
+    kind = np.dtype([("attempt", "<i8"), ("question", "<i8"), ("tokens", "<i8")])
+    answers = store.selection_pool(run_id, settings.pool)
+    found = np.fromiter(((a, q, -1 if t is None else t) for a, q, t in answers), kind)
+    failed = dict(store.failed_shares(run_id)) if settings.min_failed is not None else {}
+    evaluations = evaluations_of(settings.against, Path(config.get("base", ".")))
+    filters = Filters.model_validate(config.get("filters", {}))
+    versions: dict[str, Any] = {
+        "select": stages.VERSION, "alike": near_duplicates.VERSION, "minhash": minhash.VERSION,
+        "filters": filter_versions(filters),
+    }  # fmt: skip
+    places = folders(store, run_id, config, evaluations)
+    key = content_hash(
+        [places["attempts"].name, places["questions"].name, settings.model_dump(mode="json"), versions,
+         sorted(failed.items()), content_hash(found.tobytes().hex())]
+    )  # fmt: skip
+    return Pool(
+        config, settings, found["attempt"], found["question"], found["tokens"], failed,
+        {e.name: len(e.questions) for e in evaluations}, places, versions, key,
+    )  # fmt: skip
+
+
+# ---- sketches
+
+
+def _sketches(
+    store: Store, run_id: int, pool: Pool, kind: Kind, ids: I64, progress: Progress
+) -> tuple[Sketches, Notes]:
+    """The sketches of `ids`, in their order, made where they are missing; and all notes."""
+    folder = pool.folders[kind]
+    order = np.argsort(ids, kind="stable")
+    found, there, notes = np.zeros(len(ids), DTYPES[kind]), np.zeros(len(ids), bool), Notes()
+
+    def take(path: Path) -> None:
+        if (read := read_file(path, kind)) is None:
+            path.unlink(missing_ok=True)
+            return
+        sketches, more = read
+        notes.add(more)
+        if len(ids):
+            at = np.searchsorted(ids, sketches["id"], sorter=order)
+            at = order[np.where(at < len(ids), at, 0)]
+            hit = ids[at] == sketches["id"]
+            found[at[hit]], there[at[hit]] = sketches[hit], True
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in sorted(folder.glob("*.sketch")):
+            take(path)
+        missing = np.sort(ids[~there]).tolist()
+        batches = [Batch(kind, tuple(missing[at : at + BATCH])) for at in range(0, len(missing), BATCH)]
+        for path in _made(store, run_id, pool, kind, batches):
+            take(path)
+            done = len(missing) - int((~there).sum())
+            what = "answers" if kind == "attempts" else kind
+            progress(done, len(missing), f"{done:,} of {len(missing):,} {what} read")
+    except OSError as e:
+        raise InputError(f"{e.filename or folder}: cannot be written: {e.strerror}") from None
+    if not there.all():
+        raise InputError(
+            f"{int((~there).sum()):,} of {len(ids):,} {kind} are not read: a process that reads them ended early"
+            " (killed, or out of memory). The same command goes on with the others"
+        )
+    return found, notes
+
+
+def _made(store: Store, run_id: int, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterator[Path]:
+    """Makes the sketches of `batches`; each file once it is written."""
+    if not batches:
+        return
+    config = {**pool.config, "select": pool.settings.model_dump(mode="json")}
+    if sum(len(batch.ids) for batch in batches) <= IN_THIS_PROCESS:
+        with closing(SketchMaker(store, run_id, config)) as maker:
+            for batch in batches:
+                yield maker.make(kind, batch.ids)
+        return
+    processes = SketchPool(Job(f"sqlite:///{store.path.absolute()}", run_id, config))
+    try:
+        for batch in batches:
+            processes.put(batch)
+        yield from (path for path in processes.files() if path is not None)
+    finally:
+        processes.kill()
+
+
+def _tidy(store: Store, run_id: int, pool: Pool) -> None:
+    """Takes away the sketches of this run that were made under other settings."""
+    used = {folder.name for folder in pool.folders.values()}
+    for old in all_folders(store).glob(f"{run_id}-*"):
+        if old.name not in used:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+# ---- from sketches to candidates and questions
+
+
+def _candidates(pool: Pool, place: NDArray[np.int64], sketches: Sketches, notes: Notes) -> Candidates:
+    """`place`, [n]: where each candidate's question stands among the questions."""
+    estimate = np.ceil(sketches["chars"] / CHARACTERS_A_TOKEN).astype(np.int64)
+    return Candidates(
+        pool.attempt, place, sketches["text"], sketches["signature"], np.where(pool.tokens >= 0, pool.tokens, estimate),
+        np.isin(pool.attempt, np.array(sorted(notes.faults), np.int64)),
+    )  # fmt: skip
+
+
+def _questions(pool: Pool, sketches: Sketches, notes: Notes) -> Questions:
+    rows = sketches["id"]
+
+    def labels(by_label: Mapping[str, list[int]]) -> NDArray[np.str_]:
+        by_row = {row: label for label, at in by_label.items() for row in at}
+        longest = max((len(label) for label in by_label), default=1)
+        return np.array([by_row.get(row, "") for row in rows.tolist()], f"U{max(1, longest)}")
+
+    return Questions(
+        rows, sketches["text"], sketches["gold"], sketches["numbers"], sketches["many"], sketches["signature"],
+        labels(notes.domain), labels(notes.difficulty), np.isin(rows, np.array(sorted(notes.asked), np.int64)),
+        np.array([pool.failed.get(row, np.nan) for row in rows.tolist()], float),
+    )  # fmt: skip
+
+
+def _same(store: Store, known: Questions) -> SameQuestion:
+    """Compares two questions by their texts, which are read from the store."""
+    features = lru_cache(maxsize=50_000)(features_of)
+
+    def same(pairs: I64, answered_alike: bool) -> Iterator[bool]:
+        rule = near_duplicates.same_task if answered_alike else near_duplicates.same_question
+        rest = iter(pairs.tolist())
+        while page := list(islice(rest, PAIRS_AT_ONCE)):
+            bodies = dict(store.question_bodies(known.row[np.unique(page)].tolist()))
+            for a, b in page:
+                yield rule(features(bodies[int(known.row[a])]), features(bodies[int(known.row[b])]))
+
+    return same

@@ -1,0 +1,162 @@
+"""Makes the sketches of a run's answers and questions from its store."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harvest.core.candidate import candidate_of
+from harvest.core.config import Filters, Rewrite, Select
+from harvest.core.nouns import Question, content_hash
+from harvest.endpoint import prompt as prompts
+from harvest.filters import first_fault
+from harvest.filters import versions as filter_versions
+from harvest.filters.rewrite import VERSION as REWRITE_VERSION
+from harvest.judging.rewriting import Rewriter
+from harvest.judging.stored import versions_today
+from harvest.selection import minhash, near_duplicates
+from harvest.selection.decontamination import Evaluation, evaluations_of
+from harvest.selection.near_duplicates import MANY_NUMBERS, QuestionFeatures
+from harvest.selection.sketches import ATTEMPT, FRAMES, QUESTION, Kind, Notes, Sketches, file_for, write_file
+from harvest.store.store import Store
+
+
+class SketchMaker:
+    """Makes the sketches of one run, as its settings `config` say."""
+
+    def __init__(self, store: Store, run_id: int, config: Mapping[str, Any]) -> None:
+        self.store = store
+        self.prompt = prompts.parse(config["prompt_text"], Path(config["prompt"]).stem, "the run's prompt")
+        self.imported = bool(config.get("imported"))
+        self.filters = Filters.model_validate(config.get("filters", {}))
+        self.rewriter = Rewriter(Rewrite.model_validate(config.get("rewrite", {})).on)
+        select = Select.model_validate(config.get("select") or {})
+        self.evaluations = evaluations_of(select.against, Path(config.get("base", ".")))
+        self.folders = folders(store, run_id, config, self.evaluations)
+        self._question_rows: set[int] = set()
+
+    def close(self) -> None:
+        """Ends the checks' process, where rewriting needed one."""
+        self.rewriter.close()
+
+    def make(self, kind: Kind, ids: Sequence[int]) -> Path:
+        """Writes one file with the sketches of these attempts or questions; its path."""
+        sketches, notes = self.attempts(ids)[:2] if kind == "attempts" else self.questions(ids)
+        return self._write(kind, sketches, notes)
+
+    def make_judged(self, attempt_ids: Sequence[int]) -> None:
+        """Writes the sketches of these attempts, and of those of their questions that this maker has not seen yet."""
+        sketches, notes, questions = self.attempts(attempt_ids)
+        if len(sketches):
+            self._write("attempts", sketches, notes)
+        if new := sorted(questions - self._question_rows):
+            self._question_rows.update(new)
+            self._write("questions", *self.questions(new))
+
+    def _write(self, kind: Kind, sketches: Sketches, notes: Notes) -> Path:
+        folder = self.folders[kind]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = file_for(folder, sketches)
+        write_file(path, sketches, notes)
+        return path
+
+    def attempts(self, ids: Sequence[int]) -> tuple[Sketches, Notes, set[int]]:
+        """(sketches, notes, the rows of their questions)"""
+        found, notes, rows = np.zeros(len(ids), ATTEMPT), Notes(), set()
+        n = 0
+        for attempt_id, sample, row, body, reply in self.store.selection_texts(ids):
+            rows.add(row)
+            question = Question.model_validate_json(body)
+            candidate = candidate_of(attempt_id, sample, question, reply, self.prompt, imported=self.imported)
+            candidate, passes = self.rewriter(candidate)
+            if passes is not None:
+                notes.rewritten[attempt_id] = passes
+            chain, answer = candidate.reasoning or "", candidate.answer
+            sketch = found[n]
+            n += 1
+            sketch["id"], sketch["chars"] = attempt_id, len(chain) + len(answer)
+            sketch["text"] = _digest(chain, answer)
+            sketch["signature"] = minhash.of_text(chain, answer)
+            if (fault := first_fault(candidate, self.filters)) is not None:
+                notes.faults[attempt_id] = (fault.filter, fault.detail)
+        return found[:n], notes, rows
+
+    def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
+        """The sketches of the questions in these rows, and their notes."""
+        found, notes = np.zeros(len(rows), QUESTION), Notes()
+        n = 0
+        for row, body in self.store.question_bodies(rows):
+            question = Question.model_validate_json(body)
+            text = prompts.text_of(question)
+            features = QuestionFeatures(text, question.answer)
+            sketch = found[n]
+            n += 1
+            sketch["id"], sketch["text"] = row, _digest(text)[0]
+            sketch["gold"] = _hash(features.gold) if features.gold is not None else 0
+            frames = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
+            sketch["numbers"][: len(frames)] = frames
+            sketch["many"] = features.numbers.total() >= MANY_NUMBERS
+            words = minhash.word_hashes(w for s in features.sentences for w in s if w[0].isalpha())
+            pairs = (minhash.in_a_row(words, 1), minhash.in_a_row(words, 2))
+            sketch["signature"] = minhash.signature(np.concatenate(pairs))
+            for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
+                if label is not None:
+                    by_label.setdefault(label, []).append(row)
+            for evaluation in self.evaluations:
+                if (key := evaluation.asked_in(text, question.answer)) is not None:
+                    notes.asked[row] = (evaluation.name, key)
+                    break
+        return found[:n], notes
+
+
+def folders(
+    store: Store, run_id: int, config: Mapping[str, Any], evaluations: Iterable[Evaluation]
+) -> dict[Kind, Path]:
+    """Where the sketches of a run lie. A folder's name is a hash of all that decides what its sketches say, beside the
+    texts: with other settings or rules they are made anew in another folder."""
+    run = [run_id, store.run_began(run_id)]
+    asked = content_hash([[e.name, [[key, q.gold, *q.whole] for key, q in e.questions]] for e in evaluations])
+    attempts = content_hash([run, *attempt_rules(config, versions_today())])[7:23]
+    questions = content_hash([run, near_duplicates.VERSION, minhash.VERSION, asked])[7:23]
+    place = all_folders(store)
+    return {"attempts": place / f"{run_id}-a{attempts}", "questions": place / f"{run_id}-q{questions}"}
+
+
+def all_folders(store: Store) -> Path:
+    """The folder beside the store in which the sketches of all its runs lie."""
+    return Path(f"{store.path.absolute()}.sketches")
+
+
+def attempt_rules(config: Mapping[str, Any], checks: Mapping[str, str]) -> list[Any]:
+    """All that decides what an answer's sketch says, beside the answer: the prompt, the filters, rewriting, MinHash.
+
+    `checks` are the checks' versions. They count where answers are rewritten: a check that was mended may refuse a
+    rewritten answer that it passed before.
+    """
+    filters = Filters.model_validate(config.get("filters", {}))
+    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
+    rules = [config["prompt_sha256"], filters.model_dump(mode="json"), filter_versions(filters)]
+    rules += [rewrite.model_dump(mode="json"), minhash.VERSION]
+    return [*rules, REWRITE_VERSION, dict(checks)] if rewrite.on else rules
+
+
+def features_of(body: str) -> QuestionFeatures:
+    """A stored question, as it is compared with another."""
+    question = Question.model_validate_json(body)
+    return QuestionFeatures(prompts.text_of(question), question.answer)
+
+
+def _digest(*texts: str) -> NDArray[np.uint64]:
+    """[2]: a digest of texts; case and spaces do not count."""
+    plain = "\0".join(" ".join(t.casefold().split()) for t in texts)
+    return np.frombuffer(blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "<u8")
+
+
+def _hash(value: Any) -> int:
+    """64 bits of a JSON value, never 0."""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1

@@ -1,0 +1,194 @@
+"""The processes that make sketches: of answers as they are judged, and before a selection of what is missing.
+
+    python -m harvest.selection.sketch_pool   one such process: a line of JSON in for a batch, one out when it is made
+
+A process reads the texts from the store by their ids, so that handing it an answer costs the asking process next to
+nothing. It ends when its input does: whoever started it has ended, or wants no more.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Any, Literal, Self
+
+JUDGED_BATCH = 256
+"""Answers are handed over in batches of this many while a run asks: the last one, of which nobody waits long."""
+MOST_BATCHES_WAITING = 4
+"""Another process is started where more batches than this wait for each process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all batches of a pool have in common: the store, the run, and its settings as selection goes by them."""
+
+    url: str
+    run_id: int
+    config: dict[str, Any] | None
+    """None: the settings that stand in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sketches to make: of attempts, of questions, or of `judged` attempts with their questions."""
+
+    kind: Literal["attempts", "questions", "judged"]
+    ids: tuple[int, ...]
+
+
+class SketchPool:
+    """Processes that make the sketches of one job, each driven by a thread of its own.
+
+    A process that dies takes its thread with it and harms nobody: the selection finds what is missing.
+    """
+
+    def __init__(self, job: Job, most: int | None = None, *, quiet: bool = False) -> None:
+        """At most `most` processes, else one for each core. `quiet`: what they print does not reach the terminal."""
+        self._job, self._quiet = job, quiet
+        self._most = most or cores()
+        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._files: SimpleQueue[Path | None] = SimpleQueue()
+        self._processes: list[subprocess.Popen[str]] = []
+        self._threads: list[Thread] = []
+
+    @property
+    def is_started(self) -> bool:
+        return bool(self._threads)
+
+    def put(self, batch: Batch) -> None:
+        """Hands over a batch and returns at once."""
+        self._batches.put(batch)
+        n = len(self._threads)
+        if not n or (n < self._most and self._batches.qsize() > MOST_BATCHES_WAITING * n):
+            thread = Thread(target=self._drive, name="sketches", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def files(self) -> Iterator[Path | None]:
+        """The file of each batch, once it is written; None for a batch of `judged` attempts. Ends with the last one."""
+        for _ in self._threads:
+            self._batches.put(None)
+        ended = 0
+        while ended < len(self._threads):
+            if (path := self._files.get()) == _ENDED:
+                ended += 1
+            else:
+                yield path
+
+    def kill(self) -> None:
+        """Ends all processes at once."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def _drive(self) -> None:
+        process = _start(quiet=self._quiet)
+        self._processes.append(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asdict(self._job)) + "\n")
+            while (batch := self._batches.get()) is not None:
+                process.stdin.write(json.dumps(asdict(batch)) + "\n")
+                process.stdin.flush()
+                if not (made := process.stdout.readline()):
+                    return
+                path = json.loads(made)
+                self._files.put(None if path is None else Path(path))
+        except (OSError, ValueError):
+            return
+        finally:
+            process.kill()
+            process.wait()
+            self._files.put(_ENDED)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+_ENDED = Path()
+"""Stands among the files where a process has ended."""
+
+
+def _start(*, quiet: bool) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "harvest.selection.sketch_pool"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None, text=True,
+        env=environment, process_group=0,
+    )  # fmt: skip
+
+
+class SketchesWhileAsking:
+    """Has the sketches of answers made as they are judged, by a process that works while the network is waited for.
+
+    Used as a context around the asking, which calls `take`. When the context is left, all sketches are made. What a
+    kill or a dead process leaves out is made by the selection, from the store.
+    """
+
+    def __init__(self, url: str, run_id: int, *, rejected_too: bool) -> None:
+        """`rejected_too`: the run selects from all whole answers, right or wrong."""
+        self._pool = SketchPool(Job(url, run_id, None), max(1, cores() - 1), quiet=True)
+        self._rejected_too = rejected_too
+        self._ids: list[int] = []
+
+    def take(self, attempt_id: int, accepted: bool) -> None:
+        """Takes note of an answer that was judged; returns at once."""
+        if accepted or self._rejected_too:
+            self._ids.append(attempt_id)
+            if len(self._ids) >= JUDGED_BATCH:
+                self._hand_over(self._ids)
+                self._ids = []
+
+    def _hand_over(self, ids: Sequence[int]) -> None:
+        self._pool.put(Batch("judged", tuple(ids)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._ids and self._pool.is_started:  # a few alone are not worth a process
+            self._hand_over(self._ids)
+        try:
+            if kind is None:
+                for _ in self._pool.files():
+                    pass
+        finally:
+            self._pool.kill()
+
+
+def main() -> None:
+    """One process of the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from harvest.selection.sketch_maker import SketchMaker
+    from harvest.store.store import Store
+
+    job = Job(**json.loads(sys.stdin.readline()))
+    with Store.open(job.url, write=False) as store:
+        config = job.config if job.config is not None else store.config_of_id(job.run_id)
+        with closing(SketchMaker(store, job.run_id, config)) as maker:
+            for line in sys.stdin:
+                batch = Batch(**json.loads(line))
+                path = None
+                if batch.kind == "judged":
+                    maker.make_judged(batch.ids)
+                else:
+                    path = str(maker.make(batch.kind, batch.ids))
+                sys.stdout.write(json.dumps(path) + "\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What a selection says of itself: how many were selected, why the others were not, by domain and difficulty."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harvest.core.config import Select
+from harvest.filters import FILTERS
+from harvest.selection.candidates import (
+    CONTAMINATED,
+    DIFFICULTY,
+    FILTERED,
+    I64,
+    SELECTED,
+    STAGES,
+    Candidates,
+    Outcome,
+    Questions,
+)
+from harvest.selection.sketches import Notes
+
+SHOWN_GROUPS = 30
+
+
+class Group(TypedDict):
+    """The traces of one domain or difficulty."""
+
+    candidates: int
+    selected: int
+
+
+class Rewritten(TypedDict):
+    """How many answers were rewritten, and how many were left since the check did not pass them again."""
+
+    kept: int
+    refused_by_check: int
+
+
+class Summary(TypedDict):
+    """As it is stored with the selection, and printed by `harvest select --json`."""
+
+    candidates: int
+    selected: int
+    unselected: dict[str, int]
+    """How many candidates each filter and each stage left out, in their order."""
+    questions: int
+    tokens: int
+    tokens_estimated_for: int
+    domains: dict[str, Group]
+    difficulty: dict[str, Group]
+    against: dict[str, int]
+    """The evaluations by name: how many questions each has."""
+    seed: int
+    settings: dict[str, Any]
+    rewritten: Rewritten
+
+
+def summary(
+    of: Candidates, questions: Questions, outcome: Outcome, notes: Notes, settings: Select, *,
+    counted: NDArray[np.bool_], against: Mapping[str, int],
+) -> Summary:  # fmt: skip
+    """`notes` are the candidates'; `counted`, [n], says whose tokens the endpoint counted."""
+    kept = outcome.reason == SELECTED
+    names, counts = np.unique(outcome.reason[~kept], return_counts=True)
+    by_stage = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    refused = Counter(notes.faults[i][0] for i in of.attempt[outcome.reason == FILTERED].tolist())
+    unselected = {name: refused[name] for name in (f.name for f in FILTERS) if refused[name]}
+    unselected |= {stage: by_stage[stage] for stage in STAGES if stage in by_stage and stage != FILTERED}
+    passes = [notes.rewritten[i] for i in of.attempt.tolist() if i in notes.rewritten]
+    return {
+        "candidates": len(of.attempt),
+        "selected": int(kept.sum()),
+        "unselected": unselected,
+        "questions": len(np.unique(of.question[kept])),
+        "tokens": int(of.tokens[kept].sum()),
+        "tokens_estimated_for": int((kept & ~counted).sum()),
+        "domains": _groups(questions.domain[of.question], kept),
+        "difficulty": _groups(questions.difficulty[of.question], kept),
+        "against": dict(against),
+        "seed": settings.seed,
+        "settings": settings.model_dump(mode="json"),
+        "rewritten": {"kept": sum(passes), "refused_by_check": len(passes) - sum(passes)},
+    }
+
+
+def _groups(names: NDArray[np.str_], kept: NDArray[np.bool_]) -> dict[str, Group]:
+    """The candidates and the selected of each name, the largest group first."""
+    before, after = Counter(names.tolist()), Counter(names[kept].tolist())
+    return {name: {"candidates": n, "selected": after[name]} for name, n in before.most_common(SHOWN_GROUPS)}
+
+
+def outcome_rows(
+    of: Candidates, outcome: Outcome, attempt_notes: Notes, question_notes: Notes, question_row: I64
+) -> Iterator[tuple[int, str | None, int | None, str | None, bool]]:
+    """(attempt, reason, attempt in its place, detail, whether its row has the rewritten text) of each candidate, as the
+    store takes it. `question_row`, [n]: the row of each candidate's question."""
+    for attempt, reason, instead, row in zip(
+        of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
+    ):
+        detail = None
+        if reason == FILTERED:
+            reason, detail = attempt_notes.faults[attempt]
+        elif reason == CONTAMINATED:
+            detail = "{1} of {0}".format(*question_notes.asked[row])
+        yield attempt, reason or None, instead or None, detail, attempt_notes.rewritten.get(attempt, False)
+
+
+def in_words(said: Summary) -> Iterator[str]:
+    """The summary for people: lines of Markdown."""
+    n, left = said["candidates"], said["candidates"]
+    yield "| stage | traces | |"
+    yield "| --- | ---: | ---: |"
+    yield f"| candidates ({said['settings']['pool']}) | {n:,} | |"
+    for reason, out in said["unselected"].items():
+        left -= out
+        yield f"| {reason.replace('_', ' ')} | −{out:,} | {left:,} |"
+    yield f"| **selected** | **{said['selected']:,}** | {said['questions']:,} questions |"
+    yield ""
+    estimated = said["tokens_estimated_for"]
+    guess = f", estimated for {estimated:,} traces whose endpoint counted none" if estimated else ""
+    yield f"{said['tokens']:,} tokens{guess}."
+    for name, count in said["against"].items():
+        yield f"Held against {plain_text(name)}: {count:,} questions."
+    for title, groups in (("domains", said["domains"]), ("difficulty", said["difficulty"])):
+        if any(groups):
+            yield ""
+            yield f"| {title} | candidates | selected |"
+            yield "| --- | ---: | ---: |"
+            for name, of in groups.items():
+                yield f"| {plain_text(name) or '(none)'} | {of['candidates']:,} | {of['selected']:,} |"
+    if said["unselected"].get(DIFFICULTY) and not said["selected"]:
+        yield ""
+        yield _why_none(said)
+
+
+def _why_none(said: Summary) -> str:
+    """Why the stage of difficulty left nothing, and what to do."""
+    wanted, there = said["settings"]["difficulty"], [name for name in said["difficulty"] if name]
+    if wanted and not {name.casefold() for name in wanted} & {name.casefold() for name in there}:
+        labels = ", ".join(map(plain_text, there)) or "none: their field `difficulty` is empty"
+        return f"No question is labelled {' or '.join(map(plain_text, wanted))}; the labels are {labels}."
+    return (
+        "No question is known to be hard enough: ask a student first (`collect --student`), ask each question several"
+        " times, or lower select.min_failed."
+    )
+
+
+def plain_text(text: str) -> str:
+    """A name from outside as one cell of a table."""
+    return "".join(c if c.isprintable() and c not in "|`" else " " for c in text)
