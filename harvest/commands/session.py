@@ -34,6 +34,7 @@ from harvest.judging.stored import Judged, Pass, begin_pass, changes_of, end_pas
 from harvest.questions.files import Records
 from harvest.questions.sources import SHOWN_FAULTS
 from harvest.report.figures import fold, markdown
+from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store.store import Store, is_being_written
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         if skipped:
             say(f"{len(skipped)} bad rows skipped")
         _say_if_otherwise(before, store.config_of(config.name))
-        ending = ask(run, store, judge, keys, Hooks(say, asking_shown))
+        with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
+            hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
+            ending = ask(run, store, judge, keys, hooks)
         if ending.words:
             say(f"{'stopped' if ending.exit_code in (3, INTERRUPTED) else 'error'}: {ending.words}")
         if ending.exit_code == StoreUnusable.exit_code:
