@@ -65,7 +65,7 @@ def matches(of: Sequence[Anchor], text: str, words: Container[str], asked: str) 
 
 def bare(words: Iterable[str]) -> frozenset[str]:
     """Words without the marks around them."""
-    return frozenset([word.strip(MARKS) for word in words])
+    return frozenset([word.strip(MARKS) for word in set(words)])
 
 
 def is_quoted(text: str, at: int) -> bool:
