@@ -1,15 +1,16 @@
-"""Is a dollar better spent on what the student fails? Two second rounds at the same price, against each other.
+"""Compares two ways to spend the same money on a second round: on all questions, or on what the student fails.
 
     python benchmarks/ask_where_it_fails.py --seeds 3 --work DIR
 
-For each seed, with questions of its own: a first round of traces trains a first student. Then a pool of questions is
-asked of the teacher in two arms that may spend the same number of the teacher's output tokens, wrong answers included:
-`all` takes the pool as it comes, `failed` only what the first student fails (greedy, through `harvest collect` with a
-[student] section). Each arm trains from the base model on the first round and its own second round, alike in all else,
-and is asked the same held-out questions, greedy. Teacher and student are the embedded ones, so nothing is billed.
+For each seed, with questions of its own, a first round of traces trains a first student. Then the teacher is asked a
+pool of questions in two arms, which may spend the same number of the teacher's output tokens, wrong answers included.
+The arm `all` takes the pool in its order. The arm `failed` takes only what the first student fails (greedy, through
+`harvest collect` with a [student] section). Each arm trains from the base model on the first round and its own second
+round, with the same settings, and is asked the same held-out questions, greedy. Teacher and student are embedded
+models, so nothing is billed.
 
-Everything lies in DIR: stopped anywhere, the same command goes on. One seed takes about half an hour on two free
-cores. The table goes to stdout, the figures also to DIR/results.json.
+Everything lies in DIR: after a stop the same command goes on. One seed takes about half an hour on two free cores.
+The table goes to stdout, the figures also to DIR/results.json.
 """
 
 import argparse

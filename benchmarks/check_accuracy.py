@@ -1,10 +1,10 @@
-"""How often each check is right on the labelled answers of check_cases.py, beside others of its kind:
+"""Measures how often each check is right on the labelled answers of check_cases.py, beside other checkers:
 `python benchmarks/check_accuracy.py [--written] [--most N]`.
 
-Precision: of what a check lets through, how much is right. Recall: of what is right, how much it lets through.
-Wilson's 95% bounds. Peers that are not installed are named and left out; a peer that takes over five seconds for
-an answer, or raises, has refused it. `mathruler` wants pylatexenc and tqdm beside it; of `verl` the one file is
-loaded that needs nothing else of it.
+Precision is the share of right answers among those that a check accepts. Recall is the share of accepted answers among
+the right ones. The bounds are Wilson's, 95%. A checker that is not installed is named and left out. A checker that
+raises, or takes over five seconds for an answer, has refused the answer. `mathruler` needs pylatexenc and tqdm. Of
+`verl` one file is loaded, which needs nothing else of verl.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Labelled answers for the checks: our own (check_cases.toml) and those derived from public data at hand.
+"""Labelled answers for the checks: our own (check_cases.toml), and those derived from public data on this machine.
 
-Nothing of others is committed: GSM8K, MATH, BIG-Bench Hard and the traces are read from WINNOW_SHARED (default
-../shared) and rewritten by rules that keep, or break, what they state.
+No data of others is committed. GSM8K, MATH, BIG-Bench Hard and the traces are read from WINNOW_SHARED (default
+../shared) and rewritten by rules that keep, or break, the result that they state.
 """
 
 import itertools

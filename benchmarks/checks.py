@@ -1,8 +1,9 @@
-"""How many answers a second and core the maths check judges: `python benchmarks/checks.py [SHARED]`.
+"""Measures how many answers a second and core the maths check judges: `python benchmarks/checks.py [SHARED]`.
 
-Plain: GSM8K's own solutions. Symbolic: MATH golds that are no plain number, each with its first number n restated
-as (n + 0), so that no textual shortcut applies and a worker has to do algebra; half of them as (n + 1). One worker;
-CPU seconds of this process and of the worker are added up, so that what else the machine does is not counted.
+Plain answers are GSM8K's own solutions. Symbolic answers are MATH gold answers that are not plain numbers, each with
+its first number n written as (n + 0), so that no comparison of texts helps and a worker has to do algebra; half of
+them as (n + 1). There is one worker. CPU seconds of this process and of the worker are added up, so other work on the
+machine is not counted.
 """
 
 import json

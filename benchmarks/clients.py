@@ -1,10 +1,10 @@
-"""Other ways to ask an endpoint N sums, to hold winnow against; each a command of its own, measured whole.
+"""Other clients that ask an endpoint N sums, to compare winnow with. Each is a command of its own, measured whole.
 
     python benchmarks/clients.py sockets|aiohttp|openai|curator URL N IN_FLIGHT
 
-`sockets` is the floor: raw keep-alive sockets, JSON parsed, a line appended to one file. It knows no budget, judges
-nothing, and loses what it has in a crash; neither do `aiohttp` and `openai`, which do the same over their library.
-`curator` is bespokelabs-curator as its documentation has it, with its own cache and viewer files.
+`sockets` is the floor: raw keep-alive sockets, JSON parsed, one line appended to one file for each answer. It knows no
+budget, judges nothing, and loses in a crash what it has. `aiohttp` and `openai` do the same over their library.
+`curator` is bespokelabs-curator as its documentation shows it, with its own cache and viewer files.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""How often the 95% intervals of an evaluation hold the truth, and how often they show that a student got worse.
+"""Simulates how often an evaluation's 95% intervals hold the truth, and how often they show that a student got worse.
 
     python benchmarks/coverage.py
 
-Simulated measurements of known students. Beside ours the intervals that a user would reach for: all answers taken as
-independent (Wilson over n·k), and the normal one over questions. Questions differ in how hard they are; samples of one
-share that. Three kinds of gain: every question changes a little; a tenth of the questions change for good and the rest
-not at all; or one in twenty changes for good among others whose samples merely differ.
+The simulated students are known. Beside our intervals stand those that a user would take instead: all answers as
+independent (Wilson over n·k), and the normal interval over questions. Questions differ in difficulty, and samples of
+one question share it. There are three kinds of gain: every question changes a little; a tenth of the questions change
+for good and the rest not at all; one in twenty changes for good among others whose samples merely differ.
 """
 
 import random

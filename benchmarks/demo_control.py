@@ -1,9 +1,9 @@
-"""What the demo's gain is made of: three seeds, and a control trained on the answers without their chains.
+"""Shows where the demo's gain comes from: three seeds, and a control trained on the answers without their chains.
 
     .venv/bin/python benchmarks/demo_control.py [--seeds 0 1 2]
 
-Stands on a finished `make demo` (its traces, its first student). Trains each student anew where it is not there yet,
-asks all of them the demo's held-out questions, prints a Markdown table. On two cores a student takes minutes.
+Needs a finished `make demo` (its traces, its first student). Trains each student that is not there yet, asks all of
+them the demo's held-out questions, and prints a Markdown table. On two cores a student takes minutes.
 """
 
 import argparse

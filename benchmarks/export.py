@@ -1,9 +1,9 @@
-"""How fast and in how much memory a run is exported: python benchmarks/export.py [N] [--shared DIR]
+"""Measures the speed and the memory of an export: python benchmarks/export.py [N] [--shared DIR]
 
 Makes a run of N answers of 8 KB each in a store of its own, as `selection_size.py` does, and exports it by the real
-command: every format in one file and in several, every row with all its columns; then all layouts over the first tenth.
-Prints rows a second, seconds of CPU, the largest memory of the process, and the size of what it wrote; says so where a
-row is missing from the files. One warm-up of a tenth comes first, since the first command reads the store from disk.
+command: each format in one file and in several, every row with all its columns; then all layouts over a tenth of it.
+Prints rows a second, seconds of CPU, the largest memory of the process, and the size of the files; says so where a
+row is missing from the files. A warm-up of a tenth comes first, because the first command reads the store from disk.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""A chat endpoint that costs the machine little, with books: what a provider would have billed.
+"""A chat endpoint that uses little CPU and counts what a provider would have billed.
 
-It answers "A + B" rightly after a chain of so many words. With a rate, it takes so many requests in any span of two
-seconds and refuses the rest, and says so in its headers where it is told to. GET /books gives the counts.
+It answers "A + B" rightly after a chain of so many words. With a rate, it takes so many requests in any two seconds and
+refuses the rest; with --announce its headers say what is left. GET /books gives the counts.
 
     python benchmarks/fast_teacher.py --latency-s 0.2 --words 800      prints its port
 """

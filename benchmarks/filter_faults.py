@@ -1,6 +1,7 @@
-"""Faults that are planted into real traces, by rule and seed, and texts made to be slow. For `filters.py`.
+"""The faults that `filters.py` plants into real traces, by rule and seed, and texts that are made to be slow.
 
-What is planted stands in filter_texts.toml, in two halves: what the filters were mended with, and what they were not.
+The words of the faults stand in filter_texts.toml, in two halves: those used while the filters were corrected, and
+those that were not.
 """
 
 import random

@@ -1,12 +1,12 @@
-"""Other people's files, read as candidates for `filters.py --outside FOLDER`. They are not in the repository; FOLDER
-has, each from github.com at the commit that is named,
+"""Reads other people's files as candidates for `filters.py --outside FOLDER`. The files are not in the repository.
+FOLDER has, each from github.com at the commit that is named,
 
     xstest/*.csv        model_completions/xstest_v2_completions_*.csv of paul-rottger/exaggerated-safety, d7bb5bd
     mgsm/*.tsv          mgsm/mgsm_*.tsv of google-research/url-nlp, 452a21a
     misguided/*.json    eval/results_long_eval/output_queries_*.json of cpldcpu/MisguidedAttention, bbae011:
                         dh3-prev nm49b mm3 grok3mini grok3-think son_thk4k cs4_think gf25high flash25 gpro25release
 
-XSTest's answers were labelled as refusals by two people each. MGSM's questions are GSM8K's, translated by people.
+Two people each labelled XSTest's answers as refusals or not. MGSM's questions are GSM8K's, translated by people.
 """
 
 import csv

@@ -1,16 +1,18 @@
-"""How good and how fast the filters are.
+"""Measures how many faults the filters find, how many clean traces they lose, and how fast they are.
 
     python benchmarks/filters.py --shared ../shared                    # all tables
-    python benchmarks/filters.py --show planted recorded unseen        # what was wrong, on what may be looked at
+    python benchmarks/filters.py --show planted recorded unseen        # what was wrong, without the held-out half
     python benchmarks/filters.py --outside FOLDER                      # other people's files too (filter_outside.py)
 
-Hand-written: filter_cases.toml, every second case of each filter and side once held out, and filter_unseen.toml,
-written later. Planted: a seed picks a real trace that no filter refuses, and a fault with words of filter_texts.toml.
-"found": any filter refuses it; "named": the one that is meant. Recorded: real traces with nothing planted; those in
-filter_known.toml were read and have a true fault, any other that is refused is a clean one lost.
+- Hand-written cases stand in filter_cases.toml, where every second case of each filter and side was held out once, and
+  in filter_unseen.toml, which was written later.
+- Planted: a seed picks a real trace that no filter refuses, and a fault with words of filter_texts.toml. "found" means
+  that any filter refuses it; "named", that the intended one does.
+- Recorded: real traces with nothing planted. Those in filter_known.toml were read and have a true fault. Any other
+  that is refused is a clean trace lost.
 
-Traces are halved by their question, and each half is planted with its own half of the words. `--show` never shows what
-is held out.
+Traces are halved by their question, and each half gets its own half of the words. `--show` never shows the held-out
+half.
 """
 
 import argparse

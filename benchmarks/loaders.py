@@ -1,14 +1,14 @@
-"""Exports through the loaders of other programs: python benchmarks/loaders.py axolotl|llama-factory
+"""Loads winnow's exports with other programs: python benchmarks/loaders.py axolotl|llama-factory
 
-Imports two answers, exports them in the program's layout, and has the program itself load and tokenise them, under the
+Imports two answers, exports them in the program's layout, and lets the program itself load and tokenise them, under the
 chat templates of several families with small tokenizers (tests/families.py). Prints what the program trains on. The
-program must be importable; neither is among winnow's dependencies, and each pins other versions of what winnow uses:
+program must be importable. Neither is among winnow's dependencies, and each pins other versions of what winnow uses:
 
     pip install --no-deps --target axolotl axolotl addict colorama distro llvmlite numba posthog
     pip install --no-deps --target llama-factory llamafactory omegaconf antlr4-python3-runtime==4.9.3 torchaudio
     PYTHONPATH=axolotl python benchmarks/loaders.py axolotl
 
-Where torchaudio does not load, an empty module of its name serves LLaMA-Factory's text just as well.
+Where torchaudio does not load, an empty module of its name is enough for LLaMA-Factory's text data.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the measurements of collecting share: an endpoint as a process, a run of so many questions, a command's cost."""
+"""What the measurements of collecting share: an endpoint as a process, a run of N questions, the cost of a command."""
 
 import json
 import os

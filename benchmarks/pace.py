@@ -1,10 +1,10 @@
-"""How close to an endpoint's limit winnow comes, and how many requests are refused on the way.
+"""Measures how close to an endpoint's limit winnow comes, and how many requests are refused on the way.
 
     python benchmarks/pace.py [--rows 2000] [--rate 20]
 
-The endpoint takes so many requests a second, counted over any two seconds, and refuses the rest with 429: once
-saying in its headers what is left and when to come again, once saying nothing. The share of the ceiling is that of
-the whole command, start-up, the last answers and the export included.
+The endpoint takes so many requests a second, counted over any two seconds, and refuses the rest with 429. In the first
+run its headers say what is left and when to come again; in the second they say nothing. The share of the ceiling is
+that of the whole command: start-up, the last answers and the export included.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""What an accepted trace costs under each way of asking: simulated on recorded answers, with the plan that collects.
+"""Computes what an accepted trace costs under each way of asking, on recorded answers, with the plan of `collect`.
 
     python benchmarks/policies.py                  # tables of recorded_answers.jsonl here and of ../shared's traces
-    python benchmarks/policies.py --record WORK    # asks the embedded teachers anew first; goes on in WORK
+    python benchmarks/policies.py --record WORK    # asks the embedded teachers again first; goes on in WORK
 
-A policy is a `harvest.asking.plan.Rules`. Each question is walked through by `next_step`, and what that wants to buy
-is taken from the answers recorded for the question, in every order of its samples; the figures are their means.
-Tokens and outcomes are real; money is simulated, at list prices (PRICES), since the recorded answers cost nothing.
-Intervals: questions drawn anew within each stratum, 2,000 times, 95%. What a provider gives off for a cached prompt is
-left out.
+A policy is a `harvest.asking.plan.Rules`. `next_step` plans each question, and what it wants to buy is taken from the
+answers recorded for the question, in every order of its samples; the figures are the means. Tokens and outcomes are
+real. Money is simulated at list prices (PRICES), because the recorded answers cost nothing; a provider's discount for
+a cached prompt is left out. Intervals are 95%, from 2,000 draws of the questions within each group.
 """
 
 import argparse

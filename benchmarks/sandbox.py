@@ -1,9 +1,9 @@
-"""Programs a second, cold and warm, on all cores: `python benchmarks/sandbox.py [--soak N] [SHARED]`.
+"""Measures programs a second, cold and warm, on all cores: `python benchmarks/sandbox.py [--soak N] [SHARED]`.
 
-A program reads a number and prints it plus one; its output is compared. "python" is the interpreter alone, "bubblewrap"
-the same in an empty bubblewrap: what no sandbox of this kind can be faster than. "HumanEval" checks the references in
-two jails each, through the pool of checks as `collect` does. With --soak N, N programs run in one jail, and what they
-leave behind (processes, descriptors, mounts, memory) is printed after every tenth of them.
+A program reads a number and prints it plus one; its output is compared. "python" is the interpreter alone, and
+"bubblewrap" the same in an empty bubblewrap: no sandbox of this kind can be faster. "HumanEval" checks the reference
+solutions in two jails each, through the pool of checks as `collect` does. With --soak N, N programs run in one jail,
+and what they leave behind (processes, descriptors, mounts, memory) is printed after every tenth of them.
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""What selection finds and what it loses: python benchmarks/selection.py [--shared DIR] [--seed N] [--no-gold]
+"""Measures what selection finds and what it loses: python benchmarks/selection.py [--shared DIR] [--seed N] [--no-gold]
 
 Real questions (GSM8K, MATH, knights and knaves, sums and word problems of reasoning-gym) and real chains become the
-answers of a run, 30% planted copies among them: edited in one of several ways, questions and chains apart or both, each
-under an id of its own. 5% ask questions of the evaluations (GSM8K's test, MATH-500), 2% each loop, slip into another
-language, or refuse, and 5% are false friends: the same question with one other number. Then the real commands run with
-the filters as they are by default: import, and select with the evaluations named. Something is found where it is not
-selected for its own reason, a copy where no more than one of its family stays. A clean question is lost where nothing
-of its family is selected, whatever the reason.
+answers of a run. 30% are planted copies: edited in one of several ways, in the question, the chain or both, each under
+an id of its own. 5% ask questions of the evaluations (GSM8K's test, MATH-500). 2% each loop, change into another
+language, or refuse. 5% are false friends: the same question with one other number. Then the real commands run with the
+default filters: import, and select with the evaluations named. A planted row is found where it is not selected, and
+for its own reason; a copy, where at most one of its family stays. A clean question is lost where nothing of its family
+is selected, whatever the reason.
 
-The rules were mended looking at seeds 1 to 3 and the first two sets of frames. The third set, the half of
-filter_texts.toml that the filters were not mended with, and other seeds are unseen. Recorded chains are lent to other
-questions. Those that were cut at their limit (many of them loop), those with a true fault (filter_known.toml, read by
-hand) and those that speak of tags that their own question asked for are left out.
+The rules were corrected while looking at seeds 1 to 3 and the first two sets of frames. Not looked at were the third
+set, the half of filter_texts.toml that the filters were not corrected with, and other seeds. Recorded chains are given
+to other questions. Left out are chains that were cut at their limit (many of them loop), chains with a true fault
+(filter_known.toml, read by hand), and chains that mention tags which their own question asked for.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How large a run can be selected from: python benchmarks/selection_size.py [N] [--kills K] [--cores 2]
+"""Measures how large a run can be selected from: python benchmarks/selection_size.py [N] [--kills K] [--cores 2]
 
-Makes a run of N answers of 8 KB each in a store of its own (real sentences in random order, so that texts overlap as
-texts do; one in ten is a copy of another with a word in forty changed, one in fifty asks an evaluation's question) and
-selects from it by the real command: once through, and with --kills K killed K times at moments spread over the first
-run's time, then finished. With --kill-after S the first starts are killed after so many seconds each and the last one
-goes on to the end, which at full size saves a second reading. Prints seconds, the largest resident memory of all
-processes together, how much was read at each end, the disk, and with --kills whether the selection is the same.
+Makes a run of N answers of 8 KB each in a store of its own. Real sentences stand in random order, so that texts overlap
+as real texts do; one in ten is a copy of another with one word in forty changed, and one in fifty asks a question of
+an evaluation. Then the real command selects: once without a kill, and with --kills K killed K times at moments spread
+over the first run's time, then finished. With --kill-after S the first starts are killed after S seconds each and the
+last one goes on to the end, which saves a second reading at full size. Prints seconds, the largest resident memory of
+all processes together, how much was read at each kill, the disk, and with --kills whether the selection is the same.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""The stages at full size: python benchmarks/selection_stages.py FOLDER N [--uncompared]
+"""Measures the stages of selection at full size: python benchmarks/selection_stages.py FOLDER N [--uncompared]
 
-Takes the sketches that `selection_size.py --keep FOLDER` left, lays so many copies of them beside each other that they
-are N, each copy made unlike the others, and goes through the stages of `select` as the command does, questions compared
-by their texts in the store (with --uncompared none is, and all are said to be different, for the memory alone). Reading
-is left out: it needs the same memory however many answers there are. Prints seconds and the largest resident memory.
+Takes the sketches that `selection_size.py --keep FOLDER` left, and puts enough changed copies of them beside each other
+to have N. Then it goes through the stages of `select` as the command does, and compares questions by their texts in the
+store (with --uncompared it compares none and calls all different, to measure the memory alone). Reading is left out: it
+needs the same memory for any number of answers. Prints seconds and the largest resident memory.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""A trained student behind an OpenAI-compatible address on this machine, for `harvest collect` to ask.
+"""Serves a trained student at an OpenAI-compatible address on this machine, for `harvest collect` to ask.
 
     python benchmarks/serve_student.py data/students/mine --port 8099
 
 Requests that come close together are answered as one batch by `finetune eval`'s engine, which on two cores is ten times
-as fast as one by one. For measurements alone: it knows no keys and listens on 127.0.0.1. `finetune merge` prints the
-lines that serve a student with vLLM, SGLang or transformers.
+as fast as one by one. It is for measurements only: it knows no keys and listens on 127.0.0.1. `finetune merge` prints
+the lines that serve a student with vLLM, SGLang or transformers.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Memory and CPU from 1,000 questions on, the ledger against the endpoint's bill, and the first request of a restart.
+"""Measures memory and CPU from 1,000 questions on, the ledger against the endpoint's bill, and the restart.
 
     python benchmarks/soak.py [--rows 1000 10000 100000] [--faults 0.02] [--in-flight 500] [--words 100]
 
-A share of the requests ends in a 500 or a cut connection: tried again, the cut ones held in doubt. The ledger is
-right where what was spent is the bill of the answers that arrived whole, to the picodollar, and what is in doubt is
-no less than the bill of those that were cut. For the restart a question is added to the run and the command given
-again: what is shown is the time from its start to that request.
+A share of the requests ends in a 500 or a cut connection. These are tried again, and the cut ones are held in doubt.
+The ledger is right where what it calls spent is the bill of the answers that arrived whole, to the picodollar, and
+what is in doubt is no less than the bill of those that were cut. For the restart one question is added to the run and
+the command is given again: the figure is the time from its start to that question's request.
 """
 
 import argparse

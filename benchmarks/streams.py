@@ -1,12 +1,12 @@
-"""How many streams one core follows: `python benchmarks/streams.py [--streams 500 1000 2000 4000] [--tls]`.
+"""Measures how many streams one core follows: `python benchmarks/streams.py [--streams 500 1000 2000 4000] [--tls]`.
 
 A server of its own, pinned to another core, sends each stream 20 tokens a second, one event a token, one HTTP chunk
-an event, as DeepSeek writes them. The clients, one after the other and pinned to one core: winnow's teacher alone; the
+an event, as DeepSeek writes them. The clients are pinned to one core, one after the other: winnow's teacher alone; the
 whole `harvest collect` (store, budget, checks and all its processes on that core); a bare aiohttp loop (`async for
-line`, json.loads); and the openai client. For each: the share of the core that it takes while all of them are open
-(above 100% it falls behind), CPU an event, how long after the sending of
-a stream's last event the whole reply was there (for `collect`: in the store, on the disk), memory. The server's own
-lag behind its schedule stands beside it: where that grows to a second, the server is the wall.
+line`, json.loads); and the openai client. For each it prints the share of the core while all streams are open (above
+100% it falls behind), CPU an event, the time from the sending of a stream's last event to the whole reply (for
+`collect`: to the reply in the store, on the disk), and memory. The server's own lag behind its schedule stands beside
+these: where it grows to a second, the server is the limit.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Requests a second, CPU a request and memory, against the floor and against others, all in one run, in turn.
+"""Measures requests a second, CPU a request and memory, against the floor and against other clients, all in turn.
 
     python benchmarks/throughput.py [--rows 6000] [--in-flight 200] [--rounds 3] [--curator PYTHON]
 
-winnow does everything it does: reserves and settles under a cap in its store, checks each sum, reports and exports.
-Its figure is of the whole command, start-up and export included; `asking` is the rate while it asked. The floor and
+winnow has everything on: it reserves and settles under a cap in its store, checks each sum, reports and exports. Its
+figure is that of the whole command, start-up and export included; `asking` is the rate while it asked. The floor and
 the other clients store nothing safely and judge nothing. `--curator` names a Python that has bespokelabs-curator
-installed (its dependencies do not fit beside ours). The endpoint shares the cores with whoever asks it. Each figure
-is the median of the rounds.
+installed (its dependencies do not fit beside ours). The endpoint shares the cores with the client. Each figure is the
+median of the rounds.
 """
 
 import argparse

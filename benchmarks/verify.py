@@ -1,8 +1,8 @@
-"""How fast stored answers are judged again, and in how much memory: python benchmarks/verify.py [N …]
+"""Measures how fast stored answers are judged again, and in how much memory: python benchmarks/verify.py [N …]
 
 For each N it makes that many answers, imports them (reading, storing, judging) and judges them all again, by the
-real commands on a store of its own in a temporary folder, and prints one row. The answers are plain numbers behind a
-chain of 200 words; `--symbolic` makes a share of them formulas, which go to the checking processes.
+real commands on a store of its own in a temporary folder, and prints one row. The answers are plain numbers after a
+chain of 200 words. `--symbolic` makes a share of them formulas, which go to the checking processes.
 """
 
 import argparse

@@ -14,7 +14,7 @@ recipe=$2
 shift 2
 : "${NODES:?how many machines}" "${NODE:?which of them this is, from 0}" "${FIRST:?address of the first}"
 port=${PORT:-29500}
-# How long torch waits for a checkpoint after a signal, before it kills; 30 s of its own is short for a large student.
+# How long torch waits for a checkpoint after a signal before it kills; its default of 30 s is short for a large student.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-240}"
 here=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
 [ "$here" -gt 0 ] || { echo "no GPU on this machine: set GPUS to how many processes it is to run" >&2; exit 2; }
