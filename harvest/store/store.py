@@ -30,6 +30,7 @@ from harvest.core.errors import FAILURES, AttemptFailed, StoreUnusable
 from harvest.core.foreign_json import clean
 from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Attempt, Judgement, Question, Reply, Verdict
+from harvest.store.runs import StoredRun, read_run
 from harvest.store.selections import SELECTION, Passes
 
 Row = sqlite3.Row
@@ -348,6 +349,17 @@ class Store(Passes):
             known = [r["name"] for r in self.db.execute("SELECT name FROM run ORDER BY id DESC LIMIT 10")]
             raise StoreUnusable(f"no run {name!r} in {self.path}; there are {', '.join(known) or 'none'}")
         return int(row["id"])
+
+    def run(self, run: str | int) -> StoredRun:
+        """A run by its name or its id. Raises StoreUnusable where there is none of that name."""
+        run_id = self.run_id(run) if isinstance(run, str) else run
+        row = self.db.execute("SELECT id, name, config FROM run WHERE id = ?", (run_id,)).fetchone()
+        return read_run(row["id"], row["name"], row["config"])
+
+    def find_run(self, name: str) -> StoredRun | None:
+        """A run by its name; None where there is none."""
+        row = self.db.execute("SELECT id, name, config FROM run WHERE name = ?", (name,)).fetchone()
+        return None if row is None else read_run(row["id"], row["name"], row["config"])
 
     def config_of(self, name: str) -> dict[str, Any] | None:
         row = self.db.execute("SELECT config FROM run WHERE name = ?", (name,)).fetchone()
