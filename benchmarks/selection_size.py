@@ -86,8 +86,11 @@ def make(folder: Path, n: int, shared: Path) -> None:
         body = {"id": f"q{i}", "question": question, "check": "text", "domain": f"d{i % 20}"}
         db.execute("INSERT INTO question (id, run_id, name, body, status) VALUES (?, ?, ?, ?, 'solved')",
                    (i, run, f"q{i}", json.dumps(body)))  # fmt: skip
-        db.execute("INSERT INTO attempt (id, run_id, question_id, kind, sample, max_tokens, key, state, answer_try,"
-                   " accepted) VALUES (?, ?, ?, 'teacher', 0, 0, ?, 'answered', ?, 1)", (i, run, i, f"k{i}", i))  # fmt: skip
+        db.execute(
+            "INSERT INTO attempt (id, run_id, question_id, kind, sample, max_tokens, key, state, answer_try,"
+            " accepted) VALUES (?, ?, ?, 'teacher', 0, 0, ?, 'answered', ?, 1)",
+            (i, run, i, f"k{i}", i),
+        )
         db.execute("INSERT INTO try (id, attempt_id, run_id, state, reserved, sent_at, output_tokens, cost_source)"
                    " VALUES (?, ?, ?, 'answered', 0, '', 2000, 'log')", (i, i, run))  # fmt: skip
         reply = json.dumps({"answer": "The answer is \\boxed{7}.", "reasoning": chain}).encode()
