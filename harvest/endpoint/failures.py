@@ -1,8 +1,7 @@
-"""Why an answer is none: the class of field.md §2 and the endpoint's own words. Pure.
+"""Why an answer is none: the failure class of field.md §2, and the endpoint's own words. Pure.
 
-    whole              the body of a 200 → the reply, or the failure that it is
-    judged             the same of a document, in one piece or put together from a stream
-    refusal            any other answer → its failure
+    reply_of           the document of a 200 → the reply, or the failure that it is
+    refusal            an answer with any other status → its failure
     refused_parameter  which of our parameters a 400 is about
     retry_after_s      how long the endpoint asks us to wait
 
@@ -15,14 +14,15 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from http import HTTPStatus
+from typing import NamedTuple
 
 from harvest.core.errors import AttemptFailed, Cut, Hollow, Passing, RowRefused, RunRefused, Throttled
 from harvest.core.foreign_json import Json, as_dict, as_text, one_line, parse, plain
 from harvest.core.nouns import Reply
-from harvest.endpoint.reply import choice_of, is_error, read_document, truncated
+from harvest.endpoint.reply import choice_of, read_document, truncated
 
 BROKE_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Finish reasons of an answer that the endpoint itself did not end: OpenRouter's, vLLM's, DeepSeek's.
+"""Finish reasons of an answer that broke off at the endpoint: OpenRouter's, vLLM's, DeepSeek's.
 https://openrouter.ai/docs/api/reference/errors-and-debugging
 https://api-docs.deepseek.com/api/create-chat-completion"""
 
@@ -46,23 +46,24 @@ RUN_CODES = {
     "model_not_found": "the model is unknown",
     "invalid_model": "the model is unknown",  # Mistral, with 400
 }
-"""Codes and types of an error that no other row escapes, whatever the status below 500."""
+"""Codes and types of an error that every other row would meet too, whatever the status below 500."""
 
 RUN_WORDS = re.compile(r"model not exist|not a valid model|incorrect api key|api key not valid", re.I)
-"""The same where a 400 says it in its message alone: DeepSeek, OpenRouter, xAI, Gemini."""
+"""The same errors in the words of those who say them only in the message of a 400: DeepSeek, OpenRouter, xAI,
+Gemini."""
 
 ROW_WORDS = frozenset({"flagged_input", "reasons", "patterns"})
-"""Keys of an error's metadata that turn a 403 into a matter of one row: flagged by moderation, or stopped
-by a guardrail. https://openrouter.ai/docs/api/reference/errors-and-debugging"""
+"""Keys of an error's metadata that make a 403 a matter of one row: moderation flagged it, or a guardrail stopped
+it. https://openrouter.ai/docs/api/reference/errors-and-debugging"""
 
 THROTTLED_STATUSES = frozenset({429, 498, 503, 529})
-"""498 is Groq's word for a full flex tier. https://console.groq.com/docs/errors"""
+"""498 is Groq's status for a full flex tier. https://console.groq.com/docs/errors"""
 
 PARAMETERS = (
     "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
     "reasoning_effort", "top_logprobs", "logprobs", "stream_options", "stream",
 )  # fmt: skip
-"""What we may send and an endpoint may refuse; a longer name before one that it contains."""
+"""What we may send and an endpoint may refuse. A longer name stands before one that it contains."""
 
 REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 REFUSED_WORDS = re.compile(
@@ -71,68 +72,77 @@ REFUSED_WORDS = re.compile(
 )
 
 
-def whole(body: bytes, retry_s: float | None = None) -> Reply:
-    """The reply in the body of a 200 that is no stream. Raises an AttemptFailed."""
-    document = parse(body)
-    if not isinstance(document, dict):
-        raise Cut(f"the reply is no JSON object but {one_line(body)}")
-    return judged(document, retry_s)
+class EndpointError(NamedTuple):
+    """What an endpoint says went wrong."""
+
+    message: str
+    """One line; empty where it says nothing."""
+    codes: frozenset[str]
+    """Its codes and types, in lower case."""
+    fields: Json
+    """The error object as it was sent."""
 
 
-def judged(document: Json, retry_s: float | None = None) -> Reply:
-    """What a 200 holds, or why it is no reply.
+def reply_of(document: Json) -> Reply:
+    """The reply that the document of a 200 holds. Raises an AttemptFailed where it is none.
 
-    A chain without an answer is a reply: it was paid for, and asking again buys the same. So is one that ran
+    A chain without an answer is a reply: it was paid for, and asking again buys the same. So is an answer that ran
     into its limit with nothing to show, as models with a hidden chain do.
     """
     reply = read_document(document)
     if is_error(document):
-        said = said_in(document)[0] or "an error without a message"
-        raise Hollow(f"{said} (an error inside a 200)", retry_s, reply)
+        said = error_in(document).message or "an error without a message"
+        raise Hollow(f"{said} (an error inside a 200)", None, reply)
     if not choice_of(document):
-        raise Hollow("a 200 without choices", retry_s, reply)
+        raise Hollow("a 200 without choices", None, reply)
     reason = (reply.finish_reason or "").lower()
     if reason == "content_filter":
         raise RowRefused("the answer was stopped by the endpoint's content filter", None, reply)
     if reason in BROKE_OFF:
-        raise Cut(f"the answer broke off (finish_reason {reason})", retry_s, reply)
+        raise Cut(f"the answer broke off (finish_reason {reason})", None, reply)
     thought = reply.reasoning or reply.extra.get("reasoning_summary")
     if not (reply.answer.strip() or thought or reply.tool_calls or truncated(reply)):
-        raise Hollow("a 200 with an empty answer", retry_s, reply)
+        raise Hollow("a 200 with an empty answer", None, reply)
     return reply
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes) -> AttemptFailed:
+def is_error(document: Json) -> bool:
+    """Whether the document is an error: by its key, or vLLM's way, which has none."""
+    return bool(document.get("error")) or document.get("object") == "error"
+
+
+def refusal(status: int, body: bytes) -> AttemptFailed:
     """The failure that a status other than 2xx is, with the endpoint's own words first."""
     try:
         document = parse(body)
     except Cut:
         document = None
-    said, codes, error = said_in(document)
-    failure, hint = _class_of(status, said, codes, as_dict(error.get("metadata")))
+    error = error_in(document)
+    failure, hint = _class_of(status, error)
     try:
         status_line = f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         status_line = f"HTTP {status}"
     about = f"{status_line}: {hint}" if hint else status_line
-    said = said or one_line(body, 120)
+    said = error.message or one_line(body, 120)
     reply = read_document(document) if isinstance(document, dict) and {"usage", "choices"} & document.keys() else None
-    return failure(f"{said} ({about})" if said else about, retry_after_s(headers, None), reply)
+    return failure(f"{said} ({about})" if said else about, None, reply)
 
 
-def _class_of(status: int, said: str, codes: frozenset[str], metadata: Json) -> tuple[type[AttemptFailed], str]:
+def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], str]:
     """(class, what it means for the user) by the table of field.md §2."""
+    metadata = as_dict(error.fields.get("metadata"))
     if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
         # too much asked at once for the balance, not an empty one: https://openrouter.ai/docs/api/reference/limits
         return Throttled, "too much in flight for the balance"
     if status == 403 and ROW_WORDS & metadata.keys():
         return RowRefused, ""
     if 400 <= status < 500:
-        if code := next((code for code in RUN_CODES if code in codes), None):
+        if code := next((code for code in RUN_CODES if code in error.codes), None):
             return RunRefused, RUN_CODES[code]
         if status in NOTHING_WILL_BE_ANSWERED:
             return RunRefused, NOTHING_WILL_BE_ANSWERED[status]
-        if status == 400 and RUN_WORDS.search(said):
+        if status == 400 and RUN_WORDS.search(error.message):
             return RunRefused, "the endpoint refuses the API key or the model"
     if status in THROTTLED_STATUSES:
         return Throttled, ""
@@ -141,8 +151,8 @@ def _class_of(status: int, said: str, codes: frozenset[str], metadata: Json) -> 
     return RowRefused, ""
 
 
-def said_in(document: object) -> tuple[str, frozenset[str], Json]:
-    """(message, codes and types in lower case, error object) of an error in any of the shapes there are.
+def error_in(document: object) -> EndpointError:
+    """The error in a document, in any of the shapes there are.
 
     OpenAI has an object under `error`; Ollama a text there; vLLM no such key; FastAPI `detail`; Gemini a list
     of one; OpenRouter the provider's own words under `metadata.raw`.
@@ -152,7 +162,7 @@ def said_in(document: object) -> tuple[str, frozenset[str], Json]:
     whole = as_dict(document)
     error = whole.get("error") or whole
     if isinstance(error, str):
-        return one_line(error), frozenset(), {}
+        return EndpointError(one_line(error), frozenset(), {})
     error = as_dict(error)
     metadata = as_dict(error.get("metadata"))
     message = error.get("message") or error.get("detail") or error.get("msg") or ""
@@ -161,38 +171,38 @@ def said_in(document: object) -> tuple[str, frozenset[str], Json]:
         words.append(raw)
     codes = (error.get("code"), error.get("type"), metadata.get("error_type"), metadata.get("provider_code"))
     named = frozenset(str(code).lower() for code in codes if isinstance(code, str) or type(code) is int)
-    return one_line(": ".join(word for word in words if word)), named, error
+    return EndpointError(one_line(": ".join(word for word in words if word)), named, error)
 
 
 def refused_parameter(status: int, body: bytes) -> str | None:
-    """Which of PARAMETERS a 400 or 422 says it does not take, or None: OpenAI's reasoning models refuse
-    `max_tokens` and `temperature`. A parameter whose value alone is too large is not refused."""
+    """Which of PARAMETERS a 400 or 422 says it does not take, or None. OpenAI's reasoning models refuse `max_tokens`
+    and `temperature`. A parameter of which only the value is too large does not count as refused."""
     if status not in (400, 422):
         return None
     try:
-        said, codes, error = said_in(parse(body))
+        error = error_in(parse(body))
     except Cut:
         return None
-    if not (codes & REFUSED_CODES or REFUSED_WORDS.search(said)):
+    if not (error.codes & REFUSED_CODES or REFUSED_WORDS.search(error.message)):
         return None
-    if (param := as_text(error.get("param"))) in PARAMETERS:
-        return str(param)
-    found = re.search(rf"(?<![a-z_])(?:{'|'.join(PARAMETERS)})(?![a-z_])", said)
+    if (param := as_text(error.fields.get("param"))) in PARAMETERS:
+        return param
+    found = re.search(rf"(?<![a-z_])(?:{'|'.join(PARAMETERS)})(?![a-z_])", error.message)
     return found[0] if found else None
 
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
-def retry_after_s(headers: Mapping[str, str], now_unix_s: float | None) -> float | None:
-    """Seconds that the endpoint asks us to wait: `retry-after-ms`, else `retry-after` in seconds or, where
-    `now_unix_s` is given, as an HTTP date. None where it says nothing that can be read."""
+def retry_after_s(headers: Mapping[str, str], now_unix_s: float) -> float | None:
+    """Seconds that the endpoint asks us to wait: `retry-after-ms`, else `retry-after` in seconds or as an HTTP date.
+    None where it says nothing that can be read."""
     if _SECONDS.fullmatch(ms := headers.get("retry-after-ms", "").strip()):
         return float(ms) / 1000
     after = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(after):
         return float(after)
-    if now_unix_s is None or not after:
+    if not after:
         return None
     try:
         date = email.utils.parsedate_to_datetime(after)

@@ -1,10 +1,10 @@
-"""A chat completion document, as providers really send it → a Reply. Pure.
+"""A chat completion, as providers really send it → a Reply. Pure.
 
-What parses becomes a Reply whatever is missing in it; whether the try has failed all the same is said by
-harvest/endpoint/failures.py.
+Whatever is missing in the document, it becomes a Reply. Whether the try has failed all the same is decided in
+failures.py.
 
-To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with what a right parse
-gives, add the entry to the table that it belongs to, with the page that says so.
+To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with what a right reading gives,
+and add the entry to the table that it belongs to, with the page that says so.
 """
 
 import re
@@ -15,8 +15,8 @@ from harvest.core.money import Usage, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
-"""Where a message keeps its chain: the first that holds one is taken, since some vLLM versions send two of
-them with the same text."""
+"""Where a message keeps its chain. The first that holds one is taken: some vLLM versions send two with the same
+text."""
 
 SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
 """`format` of OpenRouter's reasoning_details whose text is a summary by nature.
@@ -26,37 +26,39 @@ TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
 """Finish reasons that mean the token limit: OpenAI's word, Anthropic's, Mistral's."""
 
 REPETITION = "repetition"
-"""A finish_reason of ours: the stream was broken off, since the answer had run into a loop."""
+"""A finish_reason of ours: the answer had run into a loop, and its stream was broken off."""
 
 MOST_USD = 10_000
-"""No reply costs so much: a larger figure is none."""
+"""No reply costs so much. A larger figure is no cost."""
 
-NOT_EXTRA = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
-NOT_EXTRA_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
-NOT_EXTRA_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
+READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
+READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
+READ_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
+"""The fields of a document, its choice and its message that are read here. All others are stored in `Reply.extra`."""
 
 
 def truncated(reply: Reply) -> bool:
-    """Whether the reply ran into its token limit: it has no answer worth a check."""
+    """Whether the reply ran into its token limit. Then it has no answer worth a check."""
     return (reply.finish_reason or "").lower() in TRUNCATED
 
 
 def cut_short(reply: Reply) -> str | None:
-    """Why the reply has no answer worth a check: `truncated` at its limit, broken off for its `repetition`, or None."""
+    """Why the reply has no answer worth a check: "truncated" (at its token limit), "repetition" (broken off in a
+    loop), or None."""
     if reply.finish_reason == REPETITION:
         return REPETITION
     return "truncated" if truncated(reply) else None
 
 
 def read_document(document: Json) -> Reply:
-    """A Reply from whatever is there. Never raises."""
+    """The Reply of a chat completion, of which anything may be missing. Never raises."""
     choice = choice_of(document)
     message = as_dict(choice.get("message"))
     thought, kind, answer = _texts(message)
-    extra = unread(document, NOT_EXTRA)
-    if of_choice := unread(choice, NOT_EXTRA_OF_CHOICE):
+    extra = unread(document, READ)
+    if of_choice := unread(choice, READ_OF_CHOICE):
         extra["choice"] = of_choice
-    if of_message := unread(message, NOT_EXTRA_OF_MESSAGE):
+    if of_message := unread(message, READ_OF_MESSAGE):
         extra["message"] = of_message
     if kind == "summary":
         extra["reasoning_summary"] = thought
@@ -80,11 +82,6 @@ def read_document(document: Json) -> Reply:
     )
 
 
-def is_error(document: Json) -> bool:
-    """By its key, or vLLM's way, which has none."""
-    return bool(document.get("error")) or document.get("object") == "error"
-
-
 def choice_of(document: Json) -> Json:
     """The first choice, or {}: one answer is asked for at a time."""
     choices = [choice for choice in as_list(document.get("choices")) if isinstance(choice, dict)]
@@ -97,19 +94,19 @@ def choice_of(document: Json) -> Json:
 def _texts(message: Json) -> tuple[str | None, str | None, str]:
     """(text of the chain, its kind, answer) of a message.
 
-    A chain of which a part is encrypted is not whole: what is shown beside it counts as a summary.
+    A chain of which a part is encrypted is not whole, so the text beside that part counts as a summary.
     """
-    in_parts, answer, hidden = parts_of(message.get("content"))
+    in_content, answer, hidden = split_content(message.get("content"))
     answer = answer or as_text(message.get("refusal"))
     details = [d for d in as_list(message.get("reasoning_details")) if isinstance(d, dict)]
-    told = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
+    text = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
     summary = joined(d.get("summary") for d in details if d.get("type") == "reasoning.summary")
     hidden = hidden or any(d.get("type") == "reasoning.encrypted" for d in details)
     fields = (as_text(message.get("reasoning")), as_text(message.get("reasoning_content")))
-    if summary and told:
+    if summary and text:
         fields = ("", "")  # OpenRouter's `reasoning` joins both
-    places = (*fields, told, summary, as_text(message.get("thinking")), in_parts)
-    if shown := next((text for text in places if text.strip()), ""):
+    places = (*fields, text, summary, as_text(message.get("thinking")), in_content)
+    if shown := next((place for place in places if place.strip()), ""):
         shown = clean(_untagged(shown))
         chain, rest = _split_tags(answer)
         answer = rest if chain and chain == shown.strip() else answer
@@ -119,13 +116,13 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
     answer = clean(answer)
     if not shown:
         return None, "encrypted" if hidden else None, answer
-    only_summary = bool(summary) and not told
+    only_summary = bool(summary) and not text
     if hidden or only_summary or any(as_text(d.get("format")) in SUMMARY_FORMATS for d in details):
         return shown, "summary", answer
     return shown, "chain", answer
 
 
-def parts_of(content: object) -> tuple[str, str, bool]:
+def split_content(content: object) -> tuple[str, str, bool]:
     """(chain, answer, whether a part is encrypted) of a message's content: text, or a list of parts."""
     thought, said, hidden = [], [], False
     for part in content if isinstance(content, list) else [content]:
@@ -142,7 +139,7 @@ def parts_of(content: object) -> tuple[str, str, bool]:
 
 
 def _split_tags(text: str) -> tuple[str, str]:
-    """(chain, answer) of a text that may hold both, apart by the last `</think>`; the opening tag is often
+    """(chain, answer) of a text that may hold both. They part at the last `</think>`. The opening tag is often
     missing, since the chat template wrote it. A chain that never ends has no answer."""
     head, closed, tail = text.rpartition("</think>")
     if closed:
@@ -153,7 +150,7 @@ def _split_tags(text: str) -> tuple[str, str]:
 
 
 def _untagged(chain: str) -> str:
-    """Without a `<think>` before and a `</think>` after, which the training layout writes anew."""
+    """The chain without a `<think>` before it and a `</think>` after it, which the training layout writes anew."""
     bare = chain.strip()
     inner = bare.removeprefix("<think>").removesuffix("</think>")
     return chain if inner == bare else inner.strip()
@@ -163,16 +160,16 @@ def _untagged(chain: str) -> str:
 
 
 def usage_in(document: Json, choice: Json) -> Json:
-    """The usage object, or {}. Streams of Groq keep it in `x_groq`, Moonshot's in the choice."""
+    """The usage object, or {}. Groq's streams have it in `x_groq`, Moonshot's in the choice."""
     places = (document.get("usage"), as_dict(document.get("x_groq")).get("usage"), choice.get("usage"))
     return next((place for place in places if isinstance(place, dict) and place), {})
 
 
 def _usage(raw: Json) -> Usage:
-    """Inclusive counts from an endpoint's own, which leaves parts out here and there.
+    """Counts of which the whole includes its parts, from an endpoint's own counts, which may leave parts out.
 
-    A part that is larger than its whole was counted beside it. Where the total shows that completion_tokens
-    lacks the reasoning (xAI: 1 against 228), what was generated is total - prompt.
+    A part that is larger than its whole was counted beside it. Where the total shows that completion_tokens lacks
+    the reasoning (xAI: 1 against 228), the output is total - prompt.
     """
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
     total = count(raw.get("total_tokens"))
@@ -232,8 +229,10 @@ _ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
 
 
 def _logprobs(choice: Json) -> tuple[Json, ...] | None:
-    """One entry a sampled token, or None where they are not in OpenAI's shape; DeepSeek lists those of the
-    chain apart. Ids only where the endpoint gives them: llama.cpp in each entry, vLLM in the choice
+    """One entry for each sampled token, or None where the entries are not in OpenAI's shape. DeepSeek lists those of
+    the chain apart.
+
+    Ids are there only where the endpoint gives them: llama.cpp in each entry, vLLM in the choice
     (`return_token_ids`) or in place of the token (`return_tokens_as_token_ids`).
     """
     shown = as_dict(choice.get("logprobs"))

@@ -1,0 +1,56 @@
+"""The key of an endpoint, taken out of whatever the endpoint sends back. Pure.
+
+Endpoints echo keys in errors, headers, answers and identifiers, split over pieces or escaped. Bytes are cleaned as
+they arrive, before a message is cut out of them, and texts once more after their JSON was read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from harvest.core.nouns import Reply
+
+SHORTEST_SECRET = 12
+"""A shorter key, such as the word "EMPTY" that servers without keys are given, is no secret: honest answers hold it."""
+
+REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("usage", "reasoning_kind"))
+"""The fields of a reply that hold what the endpoint wrote."""
+
+
+class Redaction:
+    """Replaces one key by `[key]`. Without a key, or with one that is no secret, it changes nothing."""
+
+    def __init__(self, key: str | None) -> None:
+        self._secret = key if key and len(key) >= SHORTEST_SECRET else ""
+        self._secret_bytes = self._secret.encode()
+
+    def text(self, text: str) -> str:
+        return text.replace(self._secret, "[key]") if self._secret else text
+
+    def data(self, data: bytes) -> bytes:
+        return data.replace(self._secret_bytes, b"[key]") if self._secret else data
+
+    def reply(self, reply: Reply) -> Reply:
+        """The reply without the key in any of its texts."""
+        if not self._secret:
+            return reply
+        values = {name: (getattr(reply, name), self._value(getattr(reply, name))) for name in REDACTED}
+        return replace(reply, **{name: clean for name, (value, clean) in values.items() if clean != value})
+
+    def begun_at_end(self, data: bytes) -> int:
+        """How many bytes at the end of `data` may be the beginning of the key."""
+        at = max(0, len(data) - len(self._secret_bytes) + 1)
+        while self._secret and (at := data.find(self._secret_bytes[:1], at)) >= 0:
+            if self._secret_bytes.startswith(data[at:]):
+                return len(data) - at
+            at += 1
+        return 0
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.text(str(k)): self._value(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._value(v) for v in value)
+        return value

@@ -1,0 +1,138 @@
+"""HTTP over aiohttp: how connections are opened, how a body is read under a limit, what aiohttp's errors mean here.
+
+A body is unpacked under a limit too, redirects are not followed, and nothing is sent a second time.
+"""
+
+import asyncio
+import socket
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
+
+CONNECT_TIMEOUT_S = 30
+
+KEEPALIVE_S = 15
+"""Idle connections are closed early: a server that closes one just as we send leaves the try in doubt."""
+
+BATCH_S, BATCH_SHARE = 0.5, 0.05
+"""After each read of a stream the reader sleeps for this share of the time that the stream has been open, at most for
+BATCH_S. One read then holds many events; a wake-up for each token would use up a core (docs/streams.md)."""
+
+END_S = 0.5
+"""How long a stream's connection is waited for after its `[DONE]`."""
+
+PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 180_000}
+"""The kernel asks a silent peer whether it is still there, so that a connection to a vanished peer fails within three
+minutes. (TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE. TCP_USER_TIMEOUT counts milliseconds.)"""
+
+HTTP_ERRORS = (aiohttp.ClientError, OSError)
+"""Every error that aiohttp raises while it connects, sends or reads."""
+
+MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
+    (aiohttp.ClientConnectorError, Passing, "no connection"),
+    (aiohttp.ConnectionTimeoutError, Passing, "no connection in time"),
+    (aiohttp.SocketTimeoutError, Cut, "nothing came for all of idle_timeout_s"),
+    (aiohttp.InvalidURL, RunRefused, "base_url is no address"),
+    (aiohttp.ClientPayloadError, Cut, "the body broke off"),
+    (aiohttp.ServerDisconnectedError, Cut, "the server hung up before it answered"),
+    (aiohttp.ClientError, Cut, "the connection failed"),
+    (OSError, Cut, "the connection failed"),
+)
+"""aiohttp's error, the failure that it is here, and its words. The first that fits is taken: what cannot have reached
+the model is Passing and costs nothing; what was sent is Cut and stays in doubt."""
+
+
+def as_failure(error: Exception) -> AttemptFailed:
+    """The failure that one of HTTP_ERRORS is."""
+    failure, words = next((ours, words) for foreign, ours, words in MEANING if isinstance(error, foreign))
+    return failure(f"{words}: {error}")
+
+
+def open_session(idle_timeout_s: float | None) -> aiohttp.ClientSession:
+    """A session for any number of requests at once. `idle_timeout_s` is the longest silence of a connection."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
+        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s),
+        auto_decompress=False,
+        trust_env=False,  # it would read ~/.netrc too, and send what is in there
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def probed_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket on which the kernel asks a silent peer whether it is still there (PROBES)."""
+    family, kind, protocol, _, _ = info
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in PROBES.items():
+        if (option := getattr(socket, name, None)) is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this address; none for this machine itself."""
+    parts = urlsplit(url)
+    if parts.hostname in ("localhost", "127.0.0.1", "::1") or proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def in_batches(response: aiohttp.ClientResponse, longest_s: float) -> AsyncIterator[bytes]:
+    """The body of a stream as it arrives, many events at a time. No pause between reads is longer than `longest_s`."""
+    loop, content = asyncio.get_running_loop(), response.content
+    began_s = loop.time()
+    while chunk := await content.readany():
+        yield chunk
+        if not content.is_eof():
+            await asyncio.sleep(min(longest_s, BATCH_S, (loop.time() - began_s) * BATCH_SHARE))
+
+
+async def unpacked(
+    response: aiohttp.ClientResponse, packed: AsyncIterator[bytes], limit_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    """The body in pieces, unpacked, never more than the limit.
+
+    Raises TooLarge for a body over the limit, packed or unpacked, and Cut for a packing that was not asked for.
+    """
+    packing = response.headers.get("content-encoding", "identity").lower()
+    if packing not in ("identity", "", "gzip", "deflate"):
+        named = packing if packing in ("br", "zstd", "compress") else "an unknown format"
+        raise Cut(f"the body is packed as {named}, which was not asked for")
+    unpack = zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
+    size = received = 0
+    async for chunk in packed:
+        received += len(chunk)
+        if received > limit_bytes:
+            raise TooLarge(f"the body passed {limit_bytes:,} bytes")
+        while chunk:
+            if unpack is None:
+                piece, chunk = chunk, b""
+            else:
+                try:
+                    piece = unpack.decompress(chunk, limit_bytes)
+                except zlib.error:
+                    raise Cut("the body cannot be unpacked") from None
+                chunk = unpack.unconsumed_tail
+            size += len(piece)
+            if size > limit_bytes:
+                raise TooLarge(f"the body passed {limit_bytes:,} bytes")
+            yield piece
+            await asyncio.sleep(0) if unpack is not None else None
+            if unpack is not None and unpack.eof:
+                return
+
+
+async def read_to_end(chunks: AsyncIterator[bytes]) -> None:
+    """Waits a moment for the end of a body of which all that matters has come, so that its connection can be used
+    again."""
+    with suppress(TimeoutError, AttemptFailed, *HTTP_ERRORS):
+        async with asyncio.timeout(END_S):
+            async for _ in chunks:
+                pass
