@@ -49,7 +49,7 @@ def find(name: str) -> Student:
 
     names = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
     if name.casefold() in names:
-        from harvest.local.server import fetch
+        from harvest.local.weights import fetch
 
         return Student(name, str(fetch(name)))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
@@ -170,7 +170,7 @@ def _convert_model(student: Student, to: Path) -> None:
 
 def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
     """`make`'s folder for this file's content; whole or not there, whoever else is making it."""
-    from harvest.local.server import cache_folder
+    from harvest.local.weights import cache_folder
 
     place = cache_folder() / "converted" / _sha256(gguf).removeprefix("sha256:")[:16] / what
     if place.is_dir():

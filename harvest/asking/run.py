@@ -165,7 +165,7 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
 def answerer_of(config: RunConfig) -> tuple[str, str]:
     """(model, endpoint) as an attempt's key names them: a local model by its weights, not by its address."""
     if config.teacher.local is not None:
-        from harvest.local.server import checksum
+        from harvest.local.weights import checksum
 
         return find(config.teacher.local).name, f"weights:{checksum(config.teacher.local)}"
     parts = urlsplit((config.teacher.base_url or "").rstrip("/"))

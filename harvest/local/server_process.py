@@ -1,10 +1,10 @@
-"""The server process of the embedded teacher. `server.py` starts this file, by path, in an environment without
-the user's keys; it imports nothing of ours.
+"""The program of the embedded teacher's server process. It imports nothing of ours: server.py starts this file by its
+path, in an environment without the user's keys.
 
-One JSON line on stdin says what to serve; the address goes to stdout as one line; everything that llama.cpp has to
-say goes to stderr, which is a log file. The process ends when its stdin closes, or when its parent is another than
-at the start, whichever it sees first: the kernel sees to both when the parent is killed with -9. Both are needed:
-a copy of the pipe's other end may live on in a process that the parent forked.
+One JSON line on stdin says what to serve. The address goes to stdout as one line. Everything that llama.cpp has to say
+goes to stderr, which is a log file. The process ends when its stdin closes, or when its parent is no longer the one
+that started it, whichever it sees first; so it ends with its parent, even if that is killed with -9. Both signs are
+needed: a process that the parent forked may hold a copy of the pipe's other end.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ LOOK_FOR_PARENT_EVERY_S = 0.5
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process, whatever it is doing, when stdin closes or `parent` is no longer our parent."""
+    """Ends this process, whatever it is doing, when stdin closes or when `parent` is no longer our parent."""
     with selectors.DefaultSelector() as stdin:
         stdin.register(0, selectors.EVENT_READ)
         while os.getppid() == parent:
@@ -30,9 +30,8 @@ def end_with_parent(parent: int) -> None:
 
 
 def die_with_starter(yes: bool) -> None:
-    """On Linux, has the kernel kill us when the *thread* that started us ends (prctl(2), PR_SET_PDEATHSIG).
-
-    Only for a while: that thread may end, later, in a parent that lives on.
+    """On Linux, asks the kernel to kill us when the *thread* that started us ends (prctl(2), PR_SET_PDEATHSIG), or no
+    longer to do so. That thread may end later, in a parent that lives on, so this is for a while only.
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
@@ -40,7 +39,7 @@ def die_with_starter(yes: bool) -> None:
 
 
 def parameters(setup: dict[str, Any]) -> Any:
-    """llama.cpp's parameters. `context_tokens` is for one slot; the whole context is shared out evenly."""
+    """llama.cpp's parameters. `context_tokens` is for one slot: llama.cpp divides the whole context evenly."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -55,7 +54,7 @@ def parameters(setup: dict[str, Any]) -> Any:
     params.api_keys = [setup["api_key"]]
     params.ui = False
     params.endpoint_slots = False
-    params.cache_ram_mib = 0  # prompts here share a beginning, which the slots keep; 8 GiB of old ones help nobody
+    params.cache_ram_mib = 0  # prompts here share a beginning, which the slots have; 8 GiB of old ones help nobody
     params.verbosity = 2  # warnings: 3 writes a kilobyte for each request
     return params
 

@@ -1,0 +1,164 @@
+"""The weights of the embedded teacher, in a cache: fetched once, known by their checksum.
+
+They lie in the cache as `<model>/<file>` beside `<file>.sha256`, in sha256sum's own form. The sidecar is written only
+after the whole file was hashed, and the file gets its name last. So a start compares the sidecar with the table, and
+the file's size, and hashes nothing again.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
+from harvest.core.errors import TeacherUnavailable
+from harvest.local.download import PlaceFailed, Progress, file_sha256, file_size, take
+from harvest.local.models import Model, find
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 10.0
+"""Where no terminal shows a bar, a line of progress is printed this often."""
+
+LOOK_AT_LOCK_EVERY_S = 0.2
+
+
+def cache_folder() -> Path:
+    """WINNOW_CACHE, else winnow/ in XDG_CACHE_HOME, else ~/.cache/winnow."""
+    if named := os.environ.get("WINNOW_CACHE"):
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "winnow"
+
+
+def checksum(name: str) -> str:
+    """The sha256 of a model's weights, in hexadecimal. It is part of the key of a local teacher's attempts.
+
+    It is the table's. Where the table has none, the file is fetched, and it is that of the file in the cache.
+    """
+    model = find(name)
+    return model.sha256 or _sidecar(fetch(model)).read_text().split()[0]
+
+
+def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
+    """The weights of a model of the table, in the cache. They are downloaded where they are not there yet.
+
+    Places are tried in order and add to one partial file. It outlives a break: the next fetch goes on with it. The
+    file gets its name once its sha256 is right. Processes that want the same file take turns. Without `progress`, a
+    bar or a line now and then goes to stderr.
+
+    Raises ConfigError for a name that the table lacks, TeacherUnavailable where no place gives the file or the disk
+    has no room.
+    """
+    model = find(model) if isinstance(model, str) else model
+    folder = cache_folder() / model.name
+    path = folder / model.file
+    if _is_there(path, model):
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            tell = progress or stack.enter_context(shown_progress(model))
+            stack.enter_context(_locked(folder, lambda: tell(file_size(_partial(path)), model.size)))
+            if not _is_there(path, model):
+                _download(model, path, tell)
+    except OSError as fault:
+        raise TeacherUnavailable(
+            f"the weights of {model.name} cannot be written to {folder}: {fault.strerror or fault};"
+            " WINNOW_CACHE names another folder"
+        ) from fault
+    return path
+
+
+@contextlib.contextmanager
+def shown_progress(model: Model) -> Iterator[Progress]:
+    """Shows the progress of a fetch on stderr: a bar in a terminal, else a line every LINE_EVERY_S."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said_at = time.monotonic()
+
+        def say(have: int, whole: int | None) -> None:
+            nonlocal said_at
+            if time.monotonic() - said_at >= LINE_EVERY_S:
+                said_at = time.monotonic()
+                share = f" of {whole / 1e6:,.0f}" if whole else ""
+                console.print(f"fetching {model.name}: {have / 1e6:,.0f}{share} MB", highlight=False)
+
+        yield say
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bars(TextColumn("{task.description}"), *columns, console=console, transient=True) as bars:
+        task = bars.add_task(f"fetching {model.name}", total=model.size)
+        yield lambda have, whole: bars.update(task, completed=have, total=whole)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_there(path: Path, model: Model) -> bool:
+    if not path.is_file() or not _sidecar(path).is_file():
+        return False
+    known = (_sidecar(path).read_text().split() or [""])[0]
+    return (model.sha256 in (None, known)) and model.size in (None, file_size(path))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Lets one process at a time in. The kernel frees the lock when the process that holds it ends. `waiting` is
+    called now and then by one that has to wait."""
+    with (folder / ".lock").open("w") as lock:
+        has_said = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not has_said:
+                    log.warning("another process is fetching into %s: waiting for it", folder)
+                has_said = True
+                waiting()
+                time.sleep(LOOK_AT_LOCK_EVERY_S)
+        yield
+
+
+def _download(model: Model, path: Path, tell: Progress) -> None:
+    partial, faults = _partial(path), []
+    if model.sha256 and file_size(path) == model.size and file_sha256(path) == model.sha256:
+        _write_sidecar(path, model.sha256)  # somebody put the file here by hand
+        return
+    if file_size(partial) == model.size and file_sha256(partial) != model.sha256:
+        partial.unlink()  # whole, and wrong: the machine went down while it was written
+    for place in model.places:
+        try:
+            wanted = take(model, place, partial, tell)
+            found = file_sha256(partial)
+            if found != wanted:
+                partial.unlink()
+                raise PlaceFailed(f"sent other bytes: their sha256 is {found}, not {wanted}")
+        except PlaceFailed as fault:
+            faults.append(f"{place}: {fault}")
+            log.warning("%s cannot be had from %s: %s", model.file, place, fault)
+            continue
+        _write_sidecar(path, wanted)
+        partial.replace(path)
+        return
+    raise TeacherUnavailable(
+        f"the weights of {model.name} cannot be had from {'; nor from '.join(faults)}. Where there is no network,"
+        f" put {model.file} into {path.parent} by hand"
+    )
+
+
+def _write_sidecar(path: Path, sha256: str) -> None:
+    new = path.with_name(f"{path.name}.sha256.new")
+    new.write_text(f"{sha256}  {path.name}\n")
+    new.replace(_sidecar(path))
