@@ -12,9 +12,9 @@ import resource
 import sys
 from pathlib import Path
 
+from harvest.answers.quantities import parse_number
 from harvest.checks import CheckPool
 from harvest.checks.maths.answer_form import is_words
-from harvest.checks.maths.quantities import parse_number
 from harvest.core.nouns import Question
 
 

@@ -17,6 +17,7 @@ from harvest.core.settings import describe
 PLACES = {
     "harvest": (
         ("core",),
+        ("answers",),
         ("questions", "endpoint", "local", "sandbox", "store"),
         ("checks", "filters"),
         ("judging",),
@@ -34,9 +35,6 @@ NOT_YET = {
     "harvest.questions.sources -> harvest.checks",
     "harvest.questions.sources -> harvest.checks.programs",
     "harvest.questions.sources -> harvest.checks.majority",
-    "harvest.filters.leak -> harvest.checks.check",
-    "harvest.filters.leak -> harvest.checks.maths.quantities",
-    "harvest.filters.rewrite -> harvest.checks.answer",
     "harvest.judging.stored -> harvest.asking.plan",
     "finetune.recipe -> finetune.rows.render",
     "finetune.run -> finetune.rows.render",

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from finetune.measure.sampling import Sampling
 from finetune.progress import Progress
 from finetune.rows.render import LAYOUTS, Layout
+from harvest.answers.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.checks import CHECKS, CheckPool
 from harvest.core.nouns import Message, Outcome, Question, content_hash
-from harvest.core.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.endpoint.prompt import Prompt
 from harvest.endpoint.reply import REPETITION
 from harvest.report.evaluation import evaluation_entry

@@ -14,8 +14,8 @@ from finetune.rows.conversation import has_chain
 from finetune.rows.dataset import Examples, survey
 from finetune.rows.faults import Findings
 from finetune.rows.render import Example, Layout, Tokenizer, end_token, opened_otherwise, quotes_special, turn
+from harvest.answers.repetition import loop_at_end
 from harvest.core.nouns import Message
-from harvest.core.repetition import loop_at_end
 from harvest.selection.decontamination import Evaluation
 
 OTHER_MARKS = re.compile(r"\s*(<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>|\[THINK\])", re.I)

@@ -12,7 +12,7 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import BadRow, recipe_rows
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import write_whole
-from harvest.core.foreign_json import one_line
+from harvest.core.printable import one_line
 from harvest.report.evaluation import evaluation_entry, gains
 
 FROM_ROWS = ("source", "licence", "teacher_terms")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from harvest.answers.candidate import candidate_of
 from harvest.asking.answerer import Answerer, Purse, overbilled
 from harvest.asking.buy import Settled
 from harvest.asking.counters import Counters
@@ -20,7 +21,6 @@ from harvest.asking.plan import BY_STUDENT, next_step, rules_of
 from harvest.asking.run import Run
 from harvest.asking.second import Second
 from harvest.checks import judged_together
-from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
 from harvest.core.config import called
 from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError

@@ -1,11 +1,11 @@
 """Checks: what an answer must pass to become a trace. One file each, one table, each with a version."""
 
-from harvest.checks.answer import final_answer
+from harvest.answers.boxes import split_at_final_box
+from harvest.answers.stated import final_answer
 from harvest.checks.check import Check
 from harvest.checks.majority import judged_together
 from harvest.checks.pool import CheckPool, gold_problems
 from harvest.checks.table import CHECKS, check_name_for
-from harvest.core.boxes import split_at_final_box
 
 __all__ = [
     "CHECKS",

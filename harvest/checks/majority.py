@@ -12,15 +12,16 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 
-from harvest.checks.answer import find_stated
-from harvest.checks.check import Finding, Work, hedges, plain_words, shown, told_last
+from harvest.answers.notation import squeezed
+from harvest.answers.quantities import parse_number, same_number
+from harvest.answers.stated import find_stated
+from harvest.answers.words import hedges, plain_words, told_last
+from harvest.checks.check import Finding, Work, shown
 from harvest.checks.choice import chosen, options
 from harvest.checks.maths.answer_form import is_words
 from harvest.checks.maths.conclusion import stated_value
 from harvest.checks.maths.equality import Algebra
 from harvest.checks.maths.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
-from harvest.checks.maths.notation import squeezed
-from harvest.checks.maths.quantities import parse_number, same_number
 from harvest.checks.text import truth_said
 from harvest.core.nouns import Outcome, Question, Verdict
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, Literal
 
-from harvest.checks.answer import after_thinking
+from harvest.answers.stated import after_thinking
 from harvest.checks.check import Finding, Work, shown
 from harvest.checks.expected import print_differs, value_differs
 from harvest.core.errors import SandboxUnavailable

@@ -5,9 +5,10 @@ Some scorers execute or evaluate what they are given, so none of them runs outsi
 
 import re
 
-from harvest.checks.answer import after_thinking, find_stated, last_line
-from harvest.checks.check import MOST_CHARACTERS, Finding, Work, shown
-from harvest.checks.maths.quantities import parse_number
+from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.quantities import parse_number
+from harvest.answers.stated import after_thinking, find_stated, last_line
+from harvest.checks.check import Finding, Work, shown
 from harvest.core.nouns import Outcome, Question
 
 _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNORECASE)

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from harvest.checks.check import Check, plain_words
+from harvest.answers.quantities import parse_number
+from harvest.answers.words import plain_words
+from harvest.checks.check import Check
 from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.majority import Majority
 from harvest.checks.maths.answer_form import is_words
 from harvest.checks.maths.maths import Maths
-from harvest.checks.maths.quantities import parse_number
 from harvest.checks.programs import Code
 from harvest.checks.reasoning_gym import ReasoningGym
 from harvest.checks.text import Text

@@ -2,8 +2,10 @@
 
 import re
 
-from harvest.checks.answer import find_stated
-from harvest.checks.check import MOST_CHARACTERS, Finding, Work, hedges, plain_words, shown, told_last
+from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.stated import find_stated
+from harvest.answers.words import hedges, plain_words, told_last
+from harvest.checks.check import Finding, Work, shown
 from harvest.core.nouns import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}

@@ -27,6 +27,7 @@ from harvest.core.config import RUN_NAME, Export, RunConfig, Select, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.files import write_whole
 from harvest.core.nouns import Question
+from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export, export_settings
 from harvest.filters.required import required_by
@@ -250,7 +251,7 @@ class _Warnings:
     def __call__(self, text: str) -> None:
         self._n += 1
         if self._n <= SHOWN_FAULTS:
-            say(self._before + "".join(c if c.isprintable() else " " for c in text))
+            say(self._before + printable(text))
 
     def close(self, words: str) -> None:
         if self._n:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from harvest.core.nouns import STUDENT
+from harvest.core.printable import one_line
 from harvest.core.settings import OneRow, Section, override, read_toml, validated
 from harvest.core.teachers import (
     INHERITED,
@@ -384,8 +385,7 @@ def called(config: RunConfig, place: int) -> str:
 
 
 def _shown(name: str | None) -> str:
-    text = "".join(c if c.isprintable() else " " for c in name or "")
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return one_line(name or "", LONGEST_NAME)
 
 
 def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

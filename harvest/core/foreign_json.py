@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from harvest.core.errors import Cut
+from harvest.core.printable import one_line
 
 Json = dict[str, Any]
 
@@ -76,13 +77,6 @@ def clean(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-def one_line(words: str | bytes, most: int = 600) -> str:
-    """One printable line, for a message."""
-    text = words[: 8 * most].decode("utf-8", "replace") if isinstance(words, bytes) else words[: 8 * most]
-    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def count(value: object) -> int | None:

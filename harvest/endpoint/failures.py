@@ -17,8 +17,9 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from harvest.core.errors import AttemptFailed, Cut, Hollow, Passing, RowRefused, RunRefused, Throttled
-from harvest.core.foreign_json import Json, as_dict, as_text, one_line, parse, plain
+from harvest.core.foreign_json import Json, as_dict, as_text, parse, plain
 from harvest.core.nouns import Reply
+from harvest.core.printable import one_line
 from harvest.endpoint.reply import choice_of, read_document, truncated
 
 BROKE_OFF = frozenset({"error", "abort", "insufficient_system_resource"})

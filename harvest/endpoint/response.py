@@ -10,10 +10,11 @@ A document is read by failures.reply_of, whichever way it came.
 import re
 from dataclasses import asdict, replace
 
+from harvest.answers.repetition import Loop
 from harvest.core.errors import Cut
-from harvest.core.foreign_json import one_line, parse
+from harvest.core.foreign_json import parse
 from harvest.core.nouns import Reply
-from harvest.core.repetition import Loop
+from harvest.core.printable import one_line
 from harvest.endpoint.failures import error_in, is_error, refusal, reply_of
 from harvest.endpoint.reply import REPETITION, read_document
 from harvest.endpoint.stream import EventStream

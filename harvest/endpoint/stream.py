@@ -5,9 +5,9 @@ Nothing is judged here: the document is read like any other (response.py).
 
 from typing import Any
 
+from harvest.answers.repetition import TAIL, Loop, loop_at_end
 from harvest.core.errors import Cut
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, count, parse
-from harvest.core.repetition import TAIL, Loop, loop_at_end
 from harvest.endpoint.reply import CHAIN_FIELDS, SUMMARY_FORMATS, choice_of, split_content, usage_in
 
 APART = frozenset({"delta", "message", "logprobs", "token_ids"})

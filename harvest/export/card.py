@@ -12,9 +12,8 @@ from pathlib import PurePath
 from typing import Any
 
 from harvest.core.config import Export
-from harvest.core.foreign_json import one_line
-from harvest.core.markdown import cell, fenced, table
 from harvest.core.money import pusd, usd
+from harvest.core.printable import cell, fenced, one_line, table
 from harvest.export.card_header import Written, header
 from harvest.export.census import Census
 from harvest.export.layouts import DATASET_NAME, axolotl_lines, dataset_info

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harvest.core.foreign_json import one_line
+from harvest.core.printable import one_line
 from harvest.export.census import Census
 from harvest.export.layouts import Columns
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from harvest.core.foreign_json import one_line
 from harvest.core.money import pusd
+from harvest.core.printable import one_line
 
 MOST_KINDS = 10_000
 """So many different values of a column are counted by name; what else comes is counted as one."""

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harvest.core.candidate import asked_under, candidate_of
+from harvest.answers.candidate import asked_under, candidate_of
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole

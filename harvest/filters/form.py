@@ -7,7 +7,7 @@ student to open a second chain, or to end its turn in the middle.
 import re
 from itertools import pairwise
 
-from harvest.core.boxes import find_boxes, side_by_side
+from harvest.answers.boxes import find_boxes, side_by_side
 from harvest.filters.phrases import around
 from harvest.filters.reading import FENCE, Reading
 

@@ -8,9 +8,9 @@ no").
 import re
 from itertools import islice
 
-from harvest.checks.check import plain_words
-from harvest.checks.maths.quantities import parse_number
-from harvest.core.boxes import find_boxes
+from harvest.answers.boxes import find_boxes
+from harvest.answers.quantities import parse_number
+from harvest.answers.words import plain_words
 from harvest.filters.phrases import around
 from harvest.filters.reading import Reading
 

@@ -1,6 +1,6 @@
 """Chains that repeat themselves: the same words over and over, anywhere, or the same lines with a counter in them.
 
-`core/repetition.py` finds what a stream ends in while it is still paid for; here all of a finished text is read, so
+`answers/repetition.py` finds what a stream ends in while it is still paid for; here all of a finished text is read, so
 less is enough. Three looks, each linear:
 
 1. probes of 32 characters every 128, with digits read as one: where one stands again within 2,000 characters, the

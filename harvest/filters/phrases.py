@@ -8,6 +8,8 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from harvest.core.printable import one_line
+
 BEFORE, AFTER = 120, 120
 MARKS = ".,;:!?\"'()[]{}*_`~-–—…#>|/\\$“”。，！？：；"
 MOST_HITS = 2_000
@@ -76,5 +78,4 @@ def is_quoted(text: str, at: int) -> bool:
 
 def around(text: str, at: int, length: int, margin: int = 30) -> str:
     """The words of a fault with a little beside them, on one line."""
-    piece = text[max(0, at - margin) : at + length + margin]
-    return " ".join("".join(c if c.isprintable() else " " for c in piece).split())
+    return one_line(text[max(0, at - margin) : at + length + margin])

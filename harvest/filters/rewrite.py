@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harvest.checks.answer import find_stated
-from harvest.core.boxes import find_boxes, split_at_final_box
+from harvest.answers.boxes import find_boxes, split_at_final_box
+from harvest.answers.stated import find_stated
 from harvest.core.nouns import Candidate
 from harvest.filters.reading import FENCE
 

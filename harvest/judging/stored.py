@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from harvest.answers.candidate import candidate_of
 from harvest.asking.plan import Step, next_step, rules_of
 from harvest.checks import CHECKS, CheckPool, gold_problems, judged_together
-from harvest.core.candidate import candidate_of
 from harvest.core.clock import now
 from harvest.core.config import Checks
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
+from harvest.core.printable import one_line
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging.ruling import refused_by, rule_together, unfinished, with_required
@@ -356,4 +357,4 @@ def _said(check: str, verdict: Mapping[str, str]) -> str:
 
 def _plain(text: str) -> str:
     """One line of a table, whatever a question's name holds."""
-    return "".join(c if c.isprintable() and c != "|" else " " for c in text.replace("_", " "))
+    return one_line(text.replace("_", " ").replace("|", " "))

@@ -13,9 +13,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from harvest.core.errors import Cut
-from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, one_line, parse, plain
+from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, parse, plain
 from harvest.core.money import pusd
 from harvest.core.nouns import Reply
+from harvest.core.printable import one_line
 from harvest.endpoint.reply import MOST_USD, read_document
 from harvest.questions.sources import BadRow
 

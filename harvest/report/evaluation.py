@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from harvest.core.foreign_json import one_line
 from harvest.core.intervals import accuracy_interval, paired_gain, pass_at_k
 from harvest.core.money import pusd, usd
+from harvest.core.printable import one_line, printable
 from harvest.endpoint.reply import REPETITION
 
 Answers = Sequence[Mapping[str, Any]]
@@ -330,11 +330,10 @@ def _percent(share: float) -> str:
 
 def plain(text: str) -> str:
     """Text that came from outside, without what Markdown or HTML would make of it."""
-    return "".join("\\" + c if c in "\\`*_[]#|" else _shown(c) for c in text)
+    return "".join(_ESCAPED.get(c, c) for c in printable(text))
 
 
-def _shown(c: str) -> str:
-    return {"<": "&lt;", ">": "&gt;"}.get(c, c) if c.isprintable() else " "
+_ESCAPED = {c: f"\\{c}" for c in "\\`*_[]#|"} | {"<": "&lt;", ">": "&gt;"}
 
 
 def _rounded(value: float | None, places: int = 4) -> float | None:

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from harvest.answers.candidate import candidate_of
 from harvest.checks import CHECKS
-from harvest.core.candidate import candidate_of
 from harvest.core.config import teachers_of
 from harvest.core.money import usd
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply
+from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
@@ -351,4 +352,4 @@ def _text(name: str, text: str, full: bool) -> Iterator[Text]:
 
 def _safe(text: str) -> str:
     """Without control characters, which could drive a terminal."""
-    return "".join(c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(text, also="\t", instead="\N{REPLACEMENT CHARACTER}")

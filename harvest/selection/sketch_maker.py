@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harvest.core.candidate import candidate_of
+from harvest.answers.candidate import candidate_of
 from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.nouns import Question, content_hash
 from harvest.endpoint import prompt as prompts

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.core.config import Select
+from harvest.core.printable import one_line
 from harvest.filters import FILTERS
 from harvest.selection.candidates import (
     CONTAMINATED,
@@ -150,4 +151,4 @@ def _why_none(said: Summary) -> str:
 
 def plain_text(text: str) -> str:
     """A name from outside as one cell of a table."""
-    return "".join(c if c.isprintable() and c not in "|`" else " " for c in text)
+    return one_line(text.replace("|", " ").replace("`", " "))

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harvest.checks.check import plain_words
-from harvest.checks.maths.notation import squeezed, tidied
-from harvest.checks.maths.quantities import based_numeral, parse_number
+from harvest.answers.notation import squeezed, tidied
+from harvest.answers.quantities import based_numeral, parse_number
+from harvest.answers.words import plain_words
 
 MOST_ITEMS = 200
 """Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""

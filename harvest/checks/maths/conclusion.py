@@ -7,10 +7,11 @@ denies says nothing.
 import re
 from collections.abc import Iterator
 
-from harvest.checks.answer import MARKUP, Stated, find_stated, unwrapped
-from harvest.checks.check import plain_words, shown, told_last
+from harvest.answers.quantities import CARDINALS, counts, parse_number
+from harvest.answers.stated import MARKUP, Stated, find_stated, unwrapped
+from harvest.answers.words import plain_words, told_last
+from harvest.checks.check import shown
 from harvest.checks.maths.answer_form import Words, foreign_words, is_words, read
-from harvest.checks.maths.quantities import CARDINALS, counts, parse_number
 
 _CONCLUDES = re.compile(
     r"^\W*(?:so|thus|hence|therefore|then|in total|in conclusion|altogether|finally|consequently|this means|that means"

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from harvest.checks.check import plain_words
+from harvest.answers.quantities import parse_number
+from harvest.answers.words import plain_words
 from harvest.checks.maths.answer_form import (
     FLIPPED,
     REALS,
@@ -27,7 +28,6 @@ from harvest.checks.maths.answer_form import (
     by_name,
     signed_words,
 )
-from harvest.checks.maths.quantities import parse_number
 
 
 class Algebra(Protocol):

@@ -8,13 +8,15 @@ they miss: answers stated without a box, mixed numbers, magnitudes, digit separa
 import re
 from functools import lru_cache
 
-from harvest.checks.answer import Stated, final_answer, unwrapped
-from harvest.checks.check import MOST_CHARACTERS, Finding, Work, plain_words, shown
+from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.notation import squeezed
+from harvest.answers.quantities import Number, based_numeral, parse_number, same_number, split_unit
+from harvest.answers.stated import Stated, final_answer, unwrapped
+from harvest.answers.words import plain_words
+from harvest.checks.check import Finding, Work, shown
 from harvest.checks.maths.answer_form import Form, Named, is_words, read, signed_words
 from harvest.checks.maths.conclusion import stated_value
 from harvest.checks.maths.equality import Algebra, same
-from harvest.checks.maths.notation import squeezed
-from harvest.checks.maths.quantities import Number, based_numeral, parse_number, same_number, split_unit
 from harvest.core.nouns import Outcome, Question
 
 MOST_NESTING = 60

@@ -37,9 +37,9 @@ from sympy import (
     zoo,
 )
 
+from harvest.answers.notation import tidied
+from harvest.answers.quantities import Number, half_step, is_rounded, looks_rounded, parse_number, split_unit
 from harvest.checks.maths.maths import equal_at_sight
-from harvest.checks.maths.notation import tidied
-from harvest.checks.maths.quantities import Number, half_step, is_rounded, looks_rounded, parse_number, split_unit
 
 _NORMAL = NormalizationConfig(
     basic_latex=True,

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harvest.answers.quantities import parse_number
 from harvest.checks import CHECKS, CheckPool, check_name_for, final_answer, gold_problems, split_at_final_box
-from harvest.checks.maths.quantities import parse_number
 from harvest.core.nouns import Outcome, Question, Verdict
 
 

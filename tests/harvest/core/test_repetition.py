@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_replies import EXAMPLES, WORDS, prose
 
-from harvest.core.repetition import CHARS, CHARS_WITHOUT_WORDS, TIMES, loop_at_end
+from harvest.answers.repetition import CHARS, CHARS_WITHOUT_WORDS, TIMES, loop_at_end
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_replies import EXAMPLES, check_failure, chunk, completion, load, prose, read, stream, wire
 
+from harvest.answers.repetition import CHARS
 from harvest.core.errors import Cut, Hollow
 from harvest.core.nouns import Reply
-from harvest.core.repetition import CHARS
 from harvest.endpoint.reply import REPETITION, cut_short
 from harvest.endpoint.response import BodyReader, read_response
 

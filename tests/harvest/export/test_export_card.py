@@ -21,7 +21,7 @@ from test_import import Imports, completion, imports, line
 from test_report import Endpoints, Places
 
 from harvest.core.config import Export
-from harvest.core.markdown import cell
+from harvest.core.printable import cell
 from harvest.export.card import card
 from harvest.export.card_header import Written
 from harvest.export.census import Census

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from harvest.checks.maths.notation import plain_characters
+from harvest.answers.notation import plain_characters
 
 MOST_DIGITS = 400
 MOST_EXPONENT = 400

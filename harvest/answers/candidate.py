@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from harvest.core.boxes import split_at_final_box
+from harvest.answers.boxes import split_at_final_box
 from harvest.core.nouns import Candidate, Message, Question, Reply
 
 

@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from harvest.checks.check import MOST_CHARACTERS
-from harvest.core.boxes import Box, find_boxes, side_by_side
+from harvest.answers.boxes import MOST_CHARACTERS, Box, find_boxes, side_by_side
 
 
 @dataclass(frozen=True, slots=True)

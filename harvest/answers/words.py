@@ -1,0 +1,45 @@
+"""Words of an answer: as they are compared, and what a sentence says or only supposes. Pure."""
+
+import re
+import unicodedata
+
+from harvest.answers.boxes import MOST_CHARACTERS
+
+_HEDGED = re.compile(
+    r"\b(?:not|never|no|or|if|could|might|may|can|perhaps|maybe|possibly|probably|some|unless|neither|nor)\b|n't\b|\?",
+    re.IGNORECASE,
+)
+
+
+def hedges(sentence: str) -> bool:
+    """Whether a sentence denies, doubts or asks."""
+    return bool(_HEDGED.search(sentence))
+
+
+def told_last(sentence: str) -> str | None:
+    """What a sentence says that something is: "So it was **Monday**" is Monday. None where it hedges."""
+    told = re.search(
+        r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
+    )
+    return None if told is None or hedges(sentence) else told[1].strip(' *_."“”`')
+
+
+_PLAIN = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
+_QUOTES = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”"
+_DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
+
+
+def plain_words(text: str) -> str:
+    """Text as it is compared where only the words count: case, accents, markup, punctuation and a first
+    article do not.
+
+    A sign right before a digit or a letter, decimal points and symbols such as + # & stay: they are part of what is
+    said. A dash between words or before a space is none.
+    """
+    text = unicodedata.normalize("NFKD", _PLAIN.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
+    text = "".join(character for character in text if not unicodedata.combining(character))
+    text = re.sub(r"(?<=-)\\(?=[a-z])", "", text.replace("\N{MINUS SIGN}", "-")).replace("\\", " ")
+    text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
+    text = _DROPPED.sub(" ", text).replace("\0", ".")
+    text = re.sub(r"(?<=\w)-(?=\D)|(?<=\w)-(?=\d)|(?<!\w)-(?=[^a-z\d]|$)", " ", text)
+    return re.sub(r"^(?:the|an|a) (?=\S)", "", " ".join(text.split()))
