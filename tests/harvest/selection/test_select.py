@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -369,6 +370,11 @@ def test_a_signature_is_blind_to_case_and_spaces_and_says_how_much_is_shared(
     a, b = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (words, rest))
     found = minhash.similarity(minhash.of_text(text)[None], minhash.of_text(" ".join(rest))[None])[0]
     assert abs(found - len(a & b) / len(a | b)) < 0.25  # five standard deviations and more
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_words_are_what_the_expression_finds(text: str) -> None:
+    assert minhash.words(text) == re.findall(r"\w+|[-+*/=^<>%|!]", text.casefold())
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
