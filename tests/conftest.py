@@ -1,4 +1,4 @@
-"""What every test may ask for."""
+"""Fixtures and helpers that every test may use."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A hub on a loopback port, a small model that it serves, and processes that fetch it."""
+"""A model hub on a loopback port, a small model that it serves, and processes that download the model."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Tokenizers for the tests: small ones of our own under the chat templates that TRL ships, read from the package."""
+"""Small tokenizers for the tests, each with a chat template that TRL ships, read from TRL's package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
-"""Trainings in real processes that are copies of one which has imported all it needs: a start costs a fork, not the
-five seconds of torch, transformers and TRL. Killed like any other, and if a test says so in the middle of a file.
+"""Starts trainings as forks of a process that has imported torch, transformers and TRL, which takes five seconds.
+
+Each training is a real process. A test can kill it at any moment, also in the middle of writing a file.
 """
 
 import functools

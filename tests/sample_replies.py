@@ -1,4 +1,4 @@
-"""Bodies as endpoints send them, how tests read them, and what must hold of whatever comes of it."""
+"""Bodies as endpoints send them, how tests read them, and what must hold for every reply that is read."""
 
 import json
 import os

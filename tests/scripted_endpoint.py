@@ -1,4 +1,4 @@
-"""A scripted teacher behind a real socket: it says what a function of the request tells it to, and keeps its own bill.
+"""A scripted teacher behind a real socket. A function of the request says what it answers, and it keeps its own bill.
 
     with Endpoint(lambda asked: Say(status=429) if asked.n == 0 else Say()) as teacher:
         teacher.url, teacher.asked, teacher.bill

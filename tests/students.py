@@ -1,4 +1,4 @@
-"""Small students for the tests of finetune: the real tokenizer of SmolLM2, on weights that cost nothing."""
+"""Small students for the tests of finetune: SmolLM2's real tokenizer with small random weights."""
 
 from functools import cache
 from pathlib import Path

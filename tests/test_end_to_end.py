@@ -1,4 +1,4 @@
-"""The main job on a real teacher: real weights, real questions, real checks, and what a user does to it meanwhile.
+"""The main job with a real teacher, real questions and real checks, and what a user may do to it while it runs.
 
 The smaller of the two embedded teachers answers; its weights are fetched once into the cache.
 """

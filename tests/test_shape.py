@@ -1,4 +1,4 @@
-"""The shape of the project: import arrows, the README's tree, commands and settings in the docs."""
+"""The shape of the project: which room imports which, the README's tree, and that the pages agree with the code."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""RECIPE.toml: what is known, what is not, and all that is wrong at once."""
+"""RECIPE.toml: which settings exist, which do not, and that all mistakes are reported at once."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Estimates against published runs, against each other, and against what a model really has."""
+"""Estimates are compared with published runs, with each other, and with the sizes of real models."""
 
 import json
 from decimal import Decimal

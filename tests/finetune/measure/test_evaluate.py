@@ -1,4 +1,4 @@
-"""Measuring a student: what is asked, what counts as right, and that a second start asks only what is missing."""
+"""Measuring a student: which questions are asked, what counts as right, and what a second start still asks."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`finetune eval` of an endpoint: through the ledger, under a cap, kept and asked once."""
+"""`finetune eval` of an endpoint: its requests go through the store under a cap, and each answer is asked for once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Rows that would train wrong are named before the first step, all of them, each with its place."""
+"""Every row that would train wrongly is named before the first step, with its place in the file."""
 
 import json
 from pathlib import Path

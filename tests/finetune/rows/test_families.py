@@ -1,4 +1,4 @@
-"""Each family of chat templates, as TRL ships it: what is trained is the turn, byte for byte, and its end token."""
+"""Each family of chat templates, as TRL ships it: the trained tokens are the turn, byte for byte, and its end token."""
 
 from typing import Any
 

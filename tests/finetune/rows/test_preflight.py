@@ -1,4 +1,4 @@
-"""The preflight: planted faults are found before the first step, each with its row and remedy; good rows pass."""
+"""The preflight finds planted faults before the first step, each with its row and remedy, and lets good rows pass."""
 
 import json
 from pathlib import Path

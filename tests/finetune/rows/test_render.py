@@ -1,4 +1,4 @@
-"""What is trained, token by token, held against the student's own chat template."""
+"""The trained tokens are compared, one by one, with the student's own chat template."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A row to look at: what is trained stands out, on a terminal and on a page, and no text of a model is markup there."""
+"""`finetune show`: trained tokens stand out, on a terminal and on a page, and no text of a model becomes markup."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The loss curve: every logged step is kept, once, through kills; in the folder, in the store, in the report."""
+"""The loss curve: every logged step is stored once, through kills, in the folder, in the store and in the report."""
 
 import importlib.util
 import json

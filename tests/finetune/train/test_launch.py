@@ -1,5 +1,5 @@
-"""What runs is what the recipe says: another launch is refused, never quietly done otherwise; and several processes
-learn what one learns, are stopped together, and go on from what all of them had written.
+"""A training runs as its recipe says: another launch is refused, and never silently changed. Several processes learn
+what one learns, stop together, and go on from what all of them had written.
 """
 
 import json

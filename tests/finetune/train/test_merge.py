@@ -1,4 +1,4 @@
-"""After the training: the adapter merged into its model, the lines that serve it, and the model card."""
+"""After a training: merging the adapter into its model, the lines that serve it, and the model card."""
 
 import json
 import shlex

@@ -1,5 +1,5 @@
-"""Rows in packs: nothing is cut, no row sees another, the loss is the padded one, a step has its traces; and where a
-student cannot keep rows apart, packing is refused. The chunked loss against plain cross-entropy.
+"""Packing: nothing is cut, no row sees another one, the loss is that of padded rows, and a step has its traces. Where a
+student cannot keep rows apart, packing is refused. The chunked loss is compared with plain cross-entropy.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""The recipes: what each says of itself is true of the code that is here."""
+"""The recipes: what each one says about itself agrees with the code."""
 
 import json
 import re

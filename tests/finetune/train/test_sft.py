@@ -1,4 +1,4 @@
-"""Training, on a student of random weights: what is learnt, what is kept, and that no kill changes either."""
+"""Training a student with random weights: what it learns, what is saved, and that no kill changes either."""
 
 import errno
 import json

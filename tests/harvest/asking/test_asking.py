@@ -1,4 +1,4 @@
-"""Several teachers and the student in one run: who is asked what, what it costs, and what is kept of it."""
+"""Several teachers and a student in one run: who is asked what, what it costs, and what is stored."""
 
 import json
 import os

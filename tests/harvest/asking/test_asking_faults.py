@@ -1,4 +1,4 @@
-"""What goes wrong with several teachers and a student: each is one clear line, and nobody dearer is asked instead."""
+"""Faults of several teachers and a student: each gives one clear line, and sends nothing to a dearer teacher."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""`collect` against an endpoint as endpoints really behave: every failure ends as field.md §2 says, and is reported."""
+"""`collect` at an endpoint that fails as real ones do: every failure ends as field.md §2 says, and is in the report."""
 
 import json
 import os

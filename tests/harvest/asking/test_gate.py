@@ -1,4 +1,4 @@
-"""The gate: nearly in the order they came, as many as the pace allows, and nobody is left standing."""
+"""The limit on requests in flight: nearly first come, first served, as many as the pace allows; none waits for ever."""
 
 import asyncio
 import random

@@ -1,6 +1,7 @@
-"""Killed with SIGKILL at any moment and at every named step: nothing stored is asked again, no bill beyond the books.
+"""`collect` is killed with SIGKILL at random moments and at every named step. It asks for no stored answer again, and
+the bill is never above the books.
 
-The real command over real sockets. What the endpoint made is either stored or in doubt, and the next start knows it.
+The real command runs over real sockets. Each answer that the endpoint made is either stored or in doubt.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Which question is next where the money will not reach all: by what each promises, the same news the same choice."""
+"""Which question is next when the money will not pay for all: the most promising one, the same for the same answers."""
 
 import sqlite3
 import sys

@@ -1,4 +1,4 @@
-"""How fast and how many, in virtual time, against endpoints with limits of several kinds."""
+"""How fast and how many requests leave, in virtual time, at endpoints with several kinds of limits."""
 
 import heapq
 import random

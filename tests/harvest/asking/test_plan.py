@@ -1,4 +1,4 @@
-"""What to ask next: from what became of a question's attempts, and from nothing else."""
+"""What is asked next depends on what became of a question's attempts, and on nothing else."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""benchmarks/policies.py: what a policy buys, against figures reckoned by hand."""
+"""benchmarks/policies.py: what a policy buys, compared with figures computed by hand."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checks: labelled right, wrong and hostile answers; what a killed parent leaves behind; the gold answers."""
+"""Checks on labelled right, wrong and hostile answers; gold answers; and no worker is left by a killed parent."""
 
 import asyncio
 import itertools

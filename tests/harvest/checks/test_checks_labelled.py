@@ -1,5 +1,5 @@
-"""Checks on labelled answers: the set of benchmarks/check_cases.py, what can be derived from public data, and the
-examples of docs/checks.md, which are run so that the page cannot lie.
+"""Checks on labelled answers: the set of benchmarks/check_cases.py, answers derived from public data, and the examples
+of docs/checks.md, which are run so that the page stays true.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Without a gold answer: who agrees, planned, collected, killed, imported in any order, judged again."""
+"""Majorities, without a gold answer: planning, collecting, kills, imports in any order, and judging again."""
 
 import json
 import random

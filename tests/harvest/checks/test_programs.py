@@ -1,4 +1,4 @@
-"""Code questions: the sets' own references pass, broken ones fail, values keep their types, rows are read right."""
+"""Code questions: reference solutions pass, broken ones fail, values keep their types, and rows are read rightly."""
 
 import ast
 import json

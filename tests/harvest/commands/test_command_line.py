@@ -1,4 +1,4 @@
-"""Words on the command line: overrides, mistakes, names that are none."""
+"""The command line: settings given as words, mistakes, and names that do not exist."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Answers paid for elsewhere: every layout, hostile lines, kills, and the same file twice."""
+"""`harvest import`: every layout of answers from elsewhere, hostile lines, kills, and the same file twice."""
 
 import gzip
 import json

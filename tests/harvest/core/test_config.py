@@ -1,4 +1,4 @@
-"""RUN.toml: what it takes, and what it says of mistakes."""
+"""RUN.toml: which settings it takes, and what is said about mistakes."""
 
 from decimal import Decimal
 from pathlib import Path

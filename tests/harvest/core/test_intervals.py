@@ -1,4 +1,4 @@
-"""Intervals against figures known from elsewhere, and against many simulated measurements."""
+"""Intervals are compared with published figures, and with many simulated measurements."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Money is exact, or rounded up by less than a picodollar; worst cases are worst."""
+"""Money is exact, or rounded up by less than a picodollar; no real cost is above its worst case."""
 
 import unicodedata
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Loops in a text are found, and what repeats for a reason is none."""
+"""Loops in a text are found; text that repeats for a reason is no loop."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A canary for a key: after a run in which the endpoint echoes it in every way there is, it is found nowhere."""
+"""The API key is found nowhere after a run in which the endpoint echoed it in every possible way."""
 
 import json
 import os

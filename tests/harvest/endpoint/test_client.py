@@ -1,4 +1,4 @@
-"""One try over a real socket: what is sent, what is read of a stream, and what is left of one that breaks."""
+"""One try over a real socket: what is sent, what is read of a stream, and what is kept of a stream that breaks."""
 
 import asyncio
 import os

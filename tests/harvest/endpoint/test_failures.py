@@ -1,4 +1,4 @@
-"""Why an answer is none: the class of each failure, its words, the wait, the refused parameter; mangled bodies."""
+"""Failures of a request: the class of each, its message, the wait, the refused parameter; and mangled bodies."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Replies as recorded and as made by hand: where the chain stands, what the usage says, what is stored unread."""
+"""Recorded and hand-made replies: where the chain stands, what the usage says, and what is stored unread."""
 
 import json
 from dataclasses import asdict

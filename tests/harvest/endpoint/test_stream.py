@@ -1,4 +1,4 @@
-"""Streams of events: any pieces and any manners give the same reply, and what had come of a broken one is kept."""
+"""Streams of events: the same events in any pieces give the same reply, and the text of a broken stream is kept."""
 
 import json
 from pathlib import Path

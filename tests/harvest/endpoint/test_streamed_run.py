@@ -1,4 +1,4 @@
-"""A whole run over streams: what the store keeps of each answer, and what it costs."""
+"""A whole run over streams: what the store keeps of each answer, and what each answer costs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exports as their readers see them: every layout, both formats, shards, hostile text, and a stop in the middle."""
+"""Exports as their readers load them: every layout, both formats, shards, hostile text, and a stop in the middle."""
 
 import json
 import os

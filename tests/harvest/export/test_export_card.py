@@ -1,5 +1,4 @@
-"""The dataset's card: a header that the hub takes, counts that add up, and nothing in it that somebody else wrote as
-markup."""
+"""The dataset card: its header is one that the hub takes, its counts add up, and no text of others becomes markup."""
 
 import json
 import re

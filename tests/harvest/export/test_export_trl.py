@@ -1,4 +1,4 @@
-"""Exports through TRL's own preparation, under the chat templates that students really have."""
+"""Exports are prepared by TRL itself, under the chat templates of real students."""
 
 from pathlib import Path
 from typing import Any

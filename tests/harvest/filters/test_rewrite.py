@@ -1,4 +1,4 @@
-"""Rewriting: each rule both ways, the guard, and that no number, program or word is ever changed or added."""
+"""Rewriting: each rule both ways, the guard, and that no number, program or word is changed or added."""
 
 import json
 import re

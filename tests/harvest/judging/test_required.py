@@ -1,4 +1,4 @@
-"""`checks.require`: filters as verdicts, the same as answers come, when they are judged again, and imported."""
+"""`checks.require`: filters as verdicts, for live answers, answers that are judged again, and imported answers."""
 
 import json
 import os

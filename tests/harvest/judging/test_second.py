@@ -1,4 +1,4 @@
-"""A second opinion by a model: about what the rules refuse, under the same cap, never twice, fooled by no answer."""
+"""The judging model is asked about what the checks refuse, under the same cap, never twice; no answer fools it."""
 
 import json
 import re

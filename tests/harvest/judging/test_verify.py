@@ -1,4 +1,4 @@
-"""Stored answers judged again: history kept, statuses right, killed anywhere, nobody asked."""
+"""`harvest verify`: old verdicts stay, each question's status is right, kills change nothing, and nobody is asked."""
 
 import json
 import signal

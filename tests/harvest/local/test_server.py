@@ -1,4 +1,4 @@
-"""The embedded teacher's server: real processes, however they end."""
+"""The embedded teacher's server, as real processes that end in every way."""
 
 import os
 import re

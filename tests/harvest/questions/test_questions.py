@@ -1,4 +1,4 @@
-"""Questions from files, foreign layouts and reasoning-gym; prompts around them."""
+"""Questions from files, from foreign layouts and from reasoning-gym, and the prompts around them."""
 
 import json
 from pathlib import Path

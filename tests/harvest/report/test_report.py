@@ -1,4 +1,4 @@
-"""What a run leaves behind for people and programs: report, dataset, the story of one question."""
+"""What a run leaves for people and programs: the report, the dataset, and the story of one question."""
 
 import json
 import os

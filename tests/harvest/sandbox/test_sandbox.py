@@ -1,4 +1,4 @@
-"""The sandbox from outside: nothing gets out, nothing is left, and programs that mean well run as anywhere."""
+"""The sandbox from outside: no program gets out, nothing is left behind, and honest programs run as anywhere."""
 
 import json
 import os

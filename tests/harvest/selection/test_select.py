@@ -1,4 +1,4 @@
-"""Selection: what is a duplicate and what is none, what an evaluation asks, who is drawn, presets, kills, passes."""
+"""Selection: what is a duplicate and what is not, questions of evaluations, random choices, presets, and kills."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""The cap: thousands of runs in virtual time against the real ledger, and the five ways in which one may be broken.
+"""The cap: thousands of simulated runs, in virtual time, on the real store; and planted faults that must be found.
 
-A simulated teacher answers late, dearly, twice or never, and keeps its own bill; the process dies between any two
-steps. After each step the books must be right, and the bill within the books, and the books within the cap.
+A simulated teacher answers late, expensively, twice or never, and keeps its own bill; the process dies between any two
+steps. After each step the books must be right, the bill must be within the books, and the books within the cap.
 """
 
 import heapq

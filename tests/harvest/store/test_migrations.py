@@ -1,4 +1,4 @@
-"""Stores of earlier versions: opened by this one, they keep every row."""
+"""A store of an earlier version keeps every row when this version opens it."""
 
 import json
 import sqlite3

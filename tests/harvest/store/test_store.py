@@ -1,4 +1,4 @@
-"""The ledger: whatever happens in whatever order, the money adds up and stays under the cap."""
+"""The store's money: whatever happens in whatever order, it adds up and stays under the cap."""
 
 import asyncio
 import os
