@@ -355,7 +355,7 @@ def _trained(recipe: "Recipe", block: dict[str, Any], run: "Run | None", as_json
     if run is not None:
         from finetune.train.loss_curve import read_curve
         from finetune.train.output import attach_run, training_key
-        from harvest.commands.session import write_report
+        from harvest.commands.report import write_report
 
         output = Path(recipe.output)
         try:
@@ -585,7 +585,7 @@ def _run_of(args: argparse.Namespace) -> "Run | None":
 
 
 def _write_report(run: "Run") -> None:
-    from harvest.commands.session import write_report
+    from harvest.commands.report import write_report
 
     write_report(run.name, run.url)
 

@@ -3,11 +3,13 @@
 The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
@@ -16,7 +18,7 @@ from harvest.asking.buy import Buyer
 from harvest.asking.connections import Keys, connect
 from harvest.asking.run import Run, asked_alone, checked_tariff, judge_config, put_run, take_keys
 from harvest.core.config import RunConfig, called, configs, section_of
-from harvest.core.errors import AttemptFailed, CapReached, SandboxUnavailable
+from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
 from harvest.core.money import cost_of, usd
 from harvest.core.nouns import Ask, Question, Reply
 from harvest.core.teachers import Student
@@ -61,8 +63,44 @@ class Examined:
     found: Diagnosis
     failure: AttemptFailed | None
 
+    def as_json(self) -> dict[str, Any]:
+        failure = self.failure and {"class": self.failure.kind, "message": str(self.failure)}
+        return {"answers": self.failure is None, "failure": failure, **asdict(self.found)}
 
-def doctor(config: RunConfig, base: Path) -> list[Examined]:
+
+def doctor(config: RunConfig, base: Path, *, as_json: bool) -> int:
+    """Asks everybody who may be asked one small question, and prints what it shows. The exit code.
+
+    Raises TeacherRefused where one refuses for good, InputError where one does not answer, ConfigError.
+    """
+    examined = examine(config, base)
+    _print(examined, as_json=as_json)
+    for e in sorted(examined, key=lambda e: not isinstance(e.failure, RunRefused)):
+        if isinstance(e.failure, RunRefused):
+            raise TeacherRefused(f"{e.name} refuses for good: {e.failure}")
+        if e.failure is not None:
+            whose = f" from {e.name}" if len(examined) > 1 else ""
+            raise InputError(f"no answer{whose} ({e.failure.kind}): {e.failure}")
+    return 0
+
+
+def _print(examined: Sequence[Examined], *, as_json: bool) -> None:
+    if as_json:
+        said = [e.as_json() for e in examined]
+        several = {"asked": [{"name": e.name, **s} for e, s in zip(examined, said, strict=True)]}
+        answers = {"answers": all(e.failure is None for e in examined)}
+        print(json.dumps(said[0] if len(said) == 1 else answers | several, ensure_ascii=False))
+        return
+    for e in examined:
+        if len(examined) > 1:
+            print(f"# {e.name}")
+        for f in e.found.findings:
+            print(f"{ {True: 'ok', False: '!!', None: '--'}[f.good] }  {f.name}: {f.words}")
+        if e.found.toml:
+            print("\nLines for RUN.toml:", *(f"  {t}" for t in e.found.toml), sep="\n")
+
+
+def examine(config: RunConfig, base: Path) -> list[Examined]:
     """Asks the student and each teacher one small question, in the order in which a run asks them."""
     keys = take_keys(config)
     for place, one in configs(config).items():

@@ -1,85 +1,192 @@
-"""Answers paid for elsewhere into a run of the store: files read, matched with their gold answers, stored.
+"""`harvest import`: answers paid for elsewhere become attempts of a run, and are judged.
 
-Nothing is stored while a line is bad, unless bad lines are to be skipped. Each line is an attempt of its own, keyed
-by its place and content, so that the same file adds nothing a second time and an interrupted import goes on.
+Nothing is stored while a line is bad, unless bad lines are to be skipped. Each line is an attempt of its own, known by
+its place and content. So the same file adds nothing a second time, and an import that was stopped goes on.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from harvest.checks import CheckPool
 from harvest.checks.majority import Majority
+from harvest.commands.export import write_dataset
+from harvest.commands.progress import Warnings, say, steps
+from harvest.commands.report import write_report_of
+from harvest.commands.run_folder import find_run, write_settings, writing_to
+from harvest.commands.select_traces import say_if_changed, select_as_set
+from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
-from harvest.core.config import Checks
-from harvest.core.errors import ConfigError, QuestionError
+from harvest.core.config import DEFAULT_STORE, RUN_NAME, Checks, runs_folder
+from harvest.core.errors import ConfigError, InputError, QuestionError
 from harvest.core.nouns import Question
+from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts
+from harvest.judging.stored import Judged
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.paid_answers import Bought, NoAnswer, read_bought, shown_names
-from harvest.questions.sources import SHOWN_FAULTS, BadRow, has_gold, question_of, read_rows
+from harvest.questions.sources import SHOWN_FAULTS, BadRow, MissingQuestion, has_gold, question_of, read_rows
+from harvest.report.figures import markdown
 from harvest.store.store import Store
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
 PROMPT = "---\nfor: questions as they were asked elsewhere\nreasoning: endpoint\n---\n## user\n{question}\n"
-"""An imported answer was asked for in its own words: the question's text, and the system message beside it."""
+"""The prompt of an imported run: the question's text alone. A line's own system message is kept beside its answer."""
 
 
 @dataclass(slots=True)
-class Intake:
-    """What became of the lines so far."""
+class LineCounts:
+    """What became of the lines that were read so far."""
 
     lines: int = 0
     new: int = 0
     there: int = 0
-    """Imported before."""
+    """Lines that were imported before."""
     without_answer: int = 0
-    """Of requests that failed."""
+    """Lines of requests that failed."""
     bad: int = 0
     torn: list[str] = field(default_factory=list)
-    """Last lines whose end is missing, by file and line."""
+    """File and line of each last line whose end is missing."""
 
     def as_json(self) -> dict[str, int]:
         return asdict(self) | {"torn": len(self.torn)}
 
+    def in_words(self) -> str:
+        words = {
+            "new": "new answers", "there": "imported before", "without_answer": "of requests that brought no answer",
+            "bad": "bad", "torn": "torn off at the end",
+        }  # fmt: skip
+        counts = self.as_json()
+        shown = ", ".join(f"{counts[k]:,} {w}" for k, w in words.items() if counts[k] or k == "new")
+        return f"{self.lines:,} lines: {shown}"
 
-@dataclass(slots=True)
-class Gold:
-    """Whether a file of questions stands behind the lines, and its name; and what becomes of a line without gold."""
+
+@dataclass(frozen=True, slots=True)
+class GoldAnswers:
+    """Where the gold answer of a line that holds none comes from."""
 
     file: str | None = None
+    """The file of questions that the user named; its questions are in the store while the import runs."""
     by_majority: bool = False
+    """Whether an answer without any gold answer is judged by what most answers to its question agree on."""
 
 
-Told = Callable[[Records, Intake], None]
+OnRead = Callable[[Records, LineCounts], None]
+"""Called now and then while a file is read."""
+
+
+def import_answers(
+    files: Sequence[Path],
+    name: str,
+    url: str,
+    *,
+    questions: Path | None,
+    skip_bad_rows: bool,
+    majority: str | None,
+    require: Sequence[str] | None,
+    unsafe_code: bool,
+    as_json: bool,
+) -> int:
+    """Imports files into the run `name`, judges, selects, reports and exports. The exit code.
+
+    Raises an InputError before anything is stored where a line is bad. Stopped by Ctrl-C, what was stored is kept, and
+    the same command goes on.
+    """
+    if not RUN_NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
+    sources = [Records(f) for f in files]
+    with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
+        checks = checks_of(store, name, majority, require)
+        settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
+        counts, judged, skip = LineCounts(), Judged(), Warnings("skipped: ")
+        refuse_collected(store, name)
+        gold = GoldAnswers(None if questions is None else str(questions), checks.without_gold == "majority")
+        if gold.file is not None:
+            shelve(store, gold.file, Path(), skip if skip_bad_rows else None, checks.without_gold)
+        if not skip_bad_rows:
+            with _reading("reading") as on_read:
+                check_lines(store, name, sources, gold, on_read)
+        before = store.config_of(name)
+        with _imported_run(store, settings) as run_id:
+            say_if_changed(before, store.config_of(name))
+            with _reading("storing") as on_read:
+                store_lines(store, run_id, sources, gold, counts, skip, on_read)
+            judge_answers(store, run_id, pool, judged)
+        skip.close("bad lines skipped")
+        for torn in counts.torn:
+            say(f"warning: {torn}; whoever writes the file has not finished it: import it again then")
+        select_as_set(store, name)
+        with writing_to(runs_folder() / name):
+            report = write_report_of(store, name, live=False)
+            dataset, _ = write_dataset(store, name, report)
+    if as_json:
+        said = {"run": name, "lines": counts.as_json(), "judged": judged.judged, "dataset": str(dataset)}
+        print(json.dumps(said | {"report": report}, ensure_ascii=False))
+    else:
+        print(markdown(report))
+        print(counts.in_words())
+    return 0
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[OnRead]:
+    """Shows how much of a file is read."""
+    with steps(name) as step:
+        yield lambda records, counts: step(
+            records.done_bytes, records.total_bytes, f"{counts.lines:,} lines of {records.name}"
+        )
+
+
+@contextmanager
+def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
+    """The run's id, between the start and the end of an import that the store notes.
+
+    The run's folder is written first, so that it names the store even when the import is killed.
+    """
+    name = settings["name"]
+    run_id = put_imported_run(store, settings)
+    with writing_to(runs_folder() / name):
+        write_settings(name, store.config_of(name) or {})
+    with store.transaction():
+        session_id = store.begin_session(run_id, now())
+    status = "interrupted"
+    try:
+        yield run_id
+        status = "complete"
+    finally:
+        with store.transaction():
+            store.end_session(session_id, status, 0, "", now())
+
+
+def store_of(name: str, given: str | None) -> str:
+    """The URL of the store to import into: `given`, else that of the run where it is there, else the default."""
+    if given is None and (runs_folder() / name / "config.json").is_file():
+        return find_run(name, None)[1]
+    return given or DEFAULT_STORE
 
 
 def checks_of(store: Store, name: str, majority: str | None, require: Sequence[str] | None = None) -> Checks:
-    """How the run judges: by `majority` where there is no gold answer, and by the verdicts that `require` names; else
-    as an earlier import into it did. Raises ConfigError."""
+    """How the run judges: as an earlier import into it did, with what the command line says put over it.
+
+    `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
+    an answer needs. Raises ConfigError.
+    """
     checks = dict((store.config_of(name) or {}).get("checks", {}))
     if require is not None:
+        validated(Checks, {"require": require}, f"--require {','.join(require)}")
         checks["require"] = require
-        try:
-            Checks.model_validate({"require": require})
-        except ValidationError as e:
-            fault = e.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"--require {','.join(require)}: {fault}") from None
     if majority is not None:
         checks |= {"without_gold": "majority", "majority": majority}
-    try:
-        return Checks.model_validate(checks)
-    except ValidationError as e:
-        fault = e.errors(include_url=False)[0]["msg"]
-        raise ConfigError(f"--majority {majority}: {fault}: a share such as 0.5") from None
+    return validated(Checks, checks, "" if majority is None else f"--majority {majority} (a share such as 0.5)")
 
 
 def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
-    """The run's settings as they are stored: all that a collected run has, unknown where nobody said."""
+    """The run's settings as the store keeps them: those of a collected run, None where a file does not say."""
     prompt = prompts.parse(PROMPT, "imported", "the imported run's prompt")
     sampling = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
     return {
@@ -107,7 +214,7 @@ def refuse_collected(store: Store, name: str) -> None:
 
 
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
-    """The run's id; a run that is there already keeps the files that it came from, and what `harvest select` set."""
+    """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
     before = store.config_of(name) or {}
     kept: dict[str, Any] = {
@@ -119,17 +226,17 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
 
 
 def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:
-    """Puts a file of questions where lines without a gold answer look theirs up. Raises QuestionError."""
+    """Puts a file of questions into the store, where lines look up their gold answers. Raises QuestionError."""
     with store.transaction():
         rows = read_rows(source, base, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
-def check_lines(store: Store, name: str, files: Iterable[Records], gold: Gold, told: Told) -> None:
-    """Reads all and stores nothing. Raises QuestionError with a line for each bad one (the first 20 and a count)."""
+def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
+    """Reads all lines and stores nothing. Raises QuestionError with a line for each bad one (the first 20, a count)."""
     run_id = store.run_id(name) if store.config_of(name) is not None else 0
     faults: list[str] = []
-    intake = Intake()
+    counts = LineCounts()
     total = 0
 
     def fault(line: str) -> None:
@@ -140,10 +247,10 @@ def check_lines(store: Store, name: str, files: Iterable[Records], gold: Gold, t
 
     for records in files:
         with store.transaction():
-            for record, (question, _) in _entries(store, records, gold, intake, fault):
+            for record, (question, _) in _entries(store, records, gold, counts, fault):
                 if not store.claim(run_id, question):
                     fault(f"{record.where}: {_taken(question)}")
-                told(records, intake)
+                on_read(records, counts)
     if total:
         more = f"\n… and {total - len(faults)} more" if total > len(faults) else ""
         raise QuestionError(
@@ -152,26 +259,26 @@ def check_lines(store: Store, name: str, files: Iterable[Records], gold: Gold, t
 
 
 def store_lines(
-    store: Store, run_id: int, files: Iterable[Records], gold: Gold, intake: Intake, skip: Callable[[str], None],
-    told: Told,
+    store: Store, run_id: int, files: Iterable[Records], gold: GoldAnswers, counts: LineCounts,
+    skip: Callable[[str], None], on_read: OnRead,
 ) -> None:  # fmt: skip
-    """Stores every line that is not there yet, a page in a transaction; bad ones go to `skip`."""
+    """Stores every line that is not in the store yet, a page in a transaction. Calls `skip` with each bad line."""
     for records in files:
         page: list[tuple[Record, Question, Bought]] = []
         size = 0
-        for record, (question, bought) in _entries(store, records, gold, intake, skip):
+        for record, (question, bought) in _entries(store, records, gold, counts, skip):
             page.append((record, question, bought))
             size += len(bought.reply.answer) + len(bought.reply.reasoning or "") + len(question.question)
             if len(page) == PAGE or size > PAGE_CHARACTERS:
-                _store_page(store, run_id, page, intake, skip)
+                _store_page(store, run_id, page, counts, skip)
                 page, size = [], 0
-                told(records, intake)
-        _store_page(store, run_id, page, intake, skip)
-        told(records, intake)
+                on_read(records, counts)
+        _store_page(store, run_id, page, counts, skip)
+        on_read(records, counts)
 
 
 def _store_page(
-    store: Store, run_id: int, page: Iterable[tuple[Record, Question, Bought]], intake: Intake,
+    store: Store, run_id: int, page: Iterable[tuple[Record, Question, Bought]], counts: LineCounts,
     skip: Callable[[str], None],
 ) -> None:  # fmt: skip
     new = there = 0
@@ -188,41 +295,42 @@ def _store_page(
                     run_id, question, key, bought.reply, bought.cost_pusd, bought.cost_source, bought.asked_at, now()
                 )
                 new += 1
-    intake.new += new
-    intake.there += there
-    intake.bad += len(taken)
+    counts.new += new
+    counts.there += there
+    counts.bad += len(taken)
     for line in taken:
         skip(line)
 
 
 def _entries(
-    store: Store, records: Records, gold: Gold, intake: Intake, fault: Callable[[str], None]
+    store: Store, records: Records, gold: GoldAnswers, counts: LineCounts, fault: Callable[[str], None]
 ) -> Iterator[tuple[Record, tuple[Question, Bought]]]:
     for record in records:
-        intake.lines += 1
+        counts.lines += 1
         try:
             if isinstance(record.value, BadRow):
                 raise record.value
             found = _resolved(store, record.value, gold)
         except NoAnswer:
-            intake.without_answer += 1
+            counts.without_answer += 1
         except BadRow as e:
             if record.torn:
-                intake.torn.append(f"{record.where}: {e}")
+                counts.torn.append(f"{record.where}: {e}")
             else:
-                intake.bad += 1
+                counts.bad += 1
                 fault(f"{record.where}: {e}")
         else:
             yield record, found
 
 
-def _resolved(store: Store, row: dict[str, Any], gold: Gold) -> tuple[Question, Bought]:
-    """The line's own question where it holds a gold answer, else the shelf's, else its own without one."""
+def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, Bought]:
+    """A line's question and its answer. The line's own question is taken where it holds a gold answer, else that of
+    the file of questions, else the line's own without a gold answer. Raises BadRow, or NoAnswer."""
     bought = read_bought(row)
     try:
         question = question_of(bought.question, needs_gold=False)
-    except BadRow as e:
-        if not bought.names or not str(e).startswith("question: missing"):
+    except MissingQuestion:
+        if not bought.names:
             raise
         question = None
     if question is not None and has_gold(question):

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from harvest.asking.counters import Counters
 from harvest.core.money import usd
+from harvest.core.printable import printable
+from harvest.questions.sources import SHOWN_FAULTS
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
@@ -23,6 +25,23 @@ def say(text: str) -> None:
     """Writes one line to stderr, where everything goes but the result."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+class Warnings:
+    """Writes the first lines of a kind to stderr, and at the end how many there were."""
+
+    def __init__(self, prefix: str = "warning: ") -> None:
+        self._prefix, self._n = prefix, 0
+
+    def __call__(self, text: str) -> None:
+        self._n += 1
+        if self._n <= SHOWN_FAULTS:
+            say(self._prefix + printable(text))
+
+    def close(self, words: str) -> None:
+        """Writes how many lines there were, if any: `3 bad rows skipped`."""
+        if self._n:
+            say(f"{self._n} {words}")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The corpus of attacks (attacks.toml), run against this machine's sandbox: `python -m harvest sandbox`.
+"""`harvest sandbox`: runs the attacks of attacks.toml against this machine's sandbox.
 
-An attack is held when it neither passes nor reaches anything, leaves no file and no process, ends within its limit and
+An attack is held when it does not pass and reaches nothing, leaves no file and no process, ends within its limit and
 half a second, and the next program is judged right. All of that is looked at from outside the jail.
 """
 
@@ -8,12 +8,13 @@ import json
 import os
 import secrets
 import socket
+import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harvest.checks.check import shown
@@ -69,37 +70,67 @@ QUESTIONS = {
         ),
     )
 }
-"""What a forgery answers, by its `target`."""
+"""The questions that forgeries answer, by the attack's `target`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
+    """One program that tries to get out, or to pass for a right answer."""
+
     name: str
     kind: str
     code: str
     target: str = ""
+    """Of a forgery: which of QUESTIONS it answers."""
     twice: bool = False
+    """Whether it is run twice in the same jail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one attack. `why` is empty where it was held."""
+    """What became of one attack."""
 
     name: str
     kind: str
     why: str
+    """Why it was not held; empty where it was."""
     saw: str
-    """What the judge saw of it, in words."""
+    """What the check or the jail saw of it, in words."""
     seconds: float
 
 
+def sandbox(*, cold: bool, limit_s: float, as_json: bool) -> int:
+    """Runs every attack and prints what became of it. The exit code: 1 where one got through.
+
+    `cold`: with a jail of its own for each program, in place of one that forks. Raises SandboxUnavailable where nothing
+    isolates programs here.
+    """
+    where = str(isolation())
+    print(where, file=sys.stderr)
+    results = []
+    for result in run_all(corpus(), "cold" if cold else "warm", limit_s):
+        results.append(result)
+        if not as_json:
+            held = f"THROUGH: {result.why}" if result.why else "held"
+            print(f"{result.kind:10} {result.seconds:5.2f} s  {held:6} {result.name} ({result.saw})", flush=True)
+    through = sum(bool(r.why) for r in results)
+    if as_json:
+        rows = [asdict(r) | {"held": not r.why} for r in results]
+        said = {"isolation": where, "attacks": len(results), "through": through, "results": rows}
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        print(f"{len(results) - through} of {len(results)} attacks held")
+    return 1 if through else 0
+
+
 def corpus() -> list[Attack]:
-    rows = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["attack"]
+    """The attacks of attacks.toml."""
+    rows = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))["attack"]
     return [Attack(**{key.replace("-", "_"): value for key, value in row.items()}) for row in rows]
 
 
 class Ground:
-    """What an attack might reach from the jail: a file, a folder, a server, a socket, the judge; all of it watched."""
+    """What an attack might reach from the jail: a file, a folder, a server, a socket. All of it is watched."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="winnow-attacks-")))
@@ -114,7 +145,7 @@ class Ground:
         self._abstract.listen()
         for listening in (self._server, self._abstract):
             listening.setblocking(False)
-        self.told = json.dumps(
+        self.places = json.dumps(
             {
                 "folder": str(self.folder),
                 "secret": str(self.secret),
@@ -126,7 +157,7 @@ class Ground:
         )
 
     def traces(self) -> str:
-        """What was touched, in words; empty where nothing was."""
+        """What an attack touched, in words; empty where it touched nothing."""
         found = [str(place) for p in (*PLACES, str(self.folder)) if os.access(place := Path(p, MARK), os.F_OK)]
         if [p.name for p in self.folder.iterdir()] != ["secret"] or self.secret.read_text() != self._content:
             found.append(f"{self.folder} was changed")
@@ -140,7 +171,7 @@ class Ground:
 
 
 def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S) -> Iterator[Result]:
-    """Each attack and what became of it, in order. Raises SandboxUnavailable where nothing isolates here."""
+    """What became of each attack, in order. Raises SandboxUnavailable where nothing isolates programs here."""
     isolation()
     with ExitStack() as stack:
         ground = Ground(stack)
@@ -168,18 +199,18 @@ def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S
 
 
 def _forged(attack: Attack, judge: Code, kind: Kind) -> tuple[bool, str]:
-    """Whether a forgery passes the check that it answers."""
+    """(whether a forgery passes the check of the question that it answers, what the check said)"""
     work = judge.quick(QUESTIONS[attack.target], f"```python\n{attack.code}```")
     outcome, detail = work if isinstance(work, tuple) else judge.work({**work, "jail": kind})
     return outcome is not Outcome.WRONG and outcome is not Outcome.TIMEOUT, f"{outcome}: {detail}"
 
 
 def _tried(attack: Attack, jail: Jail, ground: Ground, limit_s: float) -> tuple[bool, str]:
-    """Whether a program says that it got out, or got more than it may have."""
+    """(whether a program says that it got out or got more than it may have, what was seen of it)"""
     saw = ""
     for _ in range(1 + attack.twice):
         try:
-            ran = run_script(jail, [attack.code], ground.told.encode(), Limits(wall_s=limit_s))
+            ran = run_script(jail, [attack.code], ground.places.encode(), Limits(wall_s=limit_s))
         except TimeUp:
             return False, f"{limit_s:g} s passed"
         if b"ESCAPED" in ran.stdout or b"SURVIVED" in ran.stdout:
@@ -190,6 +221,7 @@ def _tried(attack: Attack, jail: Jail, ground: Ground, limit_s: float) -> tuple[
 
 
 def _next_is_right(jail: Jail) -> str:
+    """What is wrong with the next program in the same jail; empty where it runs as it should."""
     try:
         ran = run_script(jail, ["print(int(input()) + 1)"], b"41", Limits())
     except (TimeUp, JailBroken) as error:
@@ -198,7 +230,7 @@ def _next_is_right(jail: Jail) -> str:
 
 
 def _strays(known: list[Jail]) -> str:
-    """Processes that descend from this one and are none of the jails' own."""
+    """What processes are left that descend from this one and belong to no jail; empty where there are none."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -31,6 +31,10 @@ class BadRow(ValueError):
     """Why one row is none, with its field; `read` adds file and line."""
 
 
+class MissingQuestion(BadRow):
+    """The row has no field `question`."""
+
+
 def read_questions(
     sources: str | Iterable[str], base: Path, *, skip_bad_rows: Callable[[str], None] | None = None
 ) -> Iterator[Question]:
@@ -109,7 +113,7 @@ def question_of(row: Mapping[str, Any], *, needs_gold: bool = True, by_majority:
     if text is None:
         close = difflib.get_close_matches("question", [str(k) for k in row], 1, 0.6)
         hint = f" (there is {close[0]!r})" if close else ""
-        raise BadRow(f"question: missing{hint}")
+        raise MissingQuestion(f"question: missing{hint}")
     if not isinstance(text, str) or not text.strip():
         raise BadRow("question: not a text, or empty")
     for key in ("id", "answer", "domain", "source", "licence", "difficulty"):

@@ -18,7 +18,7 @@ from books import audit_file, tries_by_question
 from conftest import BARS, Place, scaled, sums
 from scripted_endpoint import FAULTS, Asked, Endpoint, Say, Script, overbill
 
-from harvest.commands.session import collect as collect_run
+from harvest.commands.collect import collect as collect_run
 from harvest.core.config import load
 from harvest.core.money import pusd
 

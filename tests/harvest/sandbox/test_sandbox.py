@@ -19,7 +19,7 @@ from conftest import ROOT, scaled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.commands.attacks import Attack, Result, corpus, run_all
+from harvest.commands.sandbox import Attack, Result, corpus, run_all
 from harvest.core.errors import SandboxUnavailable
 from harvest.sandbox import Jail, JailBroken, Kind, Limits, Ran, TimeUp, isolation, run_script, wire
 from harvest.sandbox.seccomp import program_filter

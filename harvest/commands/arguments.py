@@ -1,0 +1,167 @@
+"""The commands of `harvest` and their arguments, for argparse. Imports nothing heavy, so that `-h` answers at once."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+UNSAFE = "run programs of answers without isolation, as you; each verdict says so"
+RUN = "a run's name or its folder"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (`{self.prog} -h` lists what there is)\n")
+
+
+class Commands:
+    """Adds commands to a parser, each with the arguments that all of them have."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+
+    def add(
+        self, name: str, text: str, *, json: str, run: bool = False, overrides: bool = False
+    ) -> argparse.ArgumentParser:
+        """`json` says what --json prints. With `run` the command takes RUN; with `overrides` it takes settings."""
+        p = self._commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        p.set_defaults(overrides=overrides, command_parser=p)
+        if run:
+            p.add_argument("name", metavar="RUN", help=RUN)
+        p.add_argument("--store", metavar="URL", help="sqlite:///path (relative) or sqlite:////path (absolute)")
+        p.add_argument("--json", action="store_true", help=f"print {json} as JSON")
+        return p
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    found = Parser(
+        prog="python -m harvest",
+        description="Ask a reasoning teacher questions, keep the chains of thought that check out, count the money.",
+    )
+    commands = Commands(found)
+    _add_asking(commands)
+    _add_import(commands)
+    _add_of_a_run(commands)
+    _add_export(commands)
+    _add_sandbox(commands)
+    return found
+
+
+def _add_asking(commands: Commands) -> None:
+    p = commands.add(
+        "collect", "the main job: ask, check, store, report, export; started again it goes on", json="the report",
+        overrides=True,
+    )  # fmt: skip
+    p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe on the embedded teacher")
+    p.add_argument(
+        "--student", metavar="URL",
+        help="a student that is asked first, so that the teachers are asked only what it cannot do: the URL of its"
+        " endpoint (with --student.model NAME), or the name of an embedded model; docs/asking.md",
+    )  # fmt: skip
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
+    p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
+
+    p = commands.add(
+        "doctor", "one small request: what does the endpoint send, announce, refuse and cost", json="the findings",
+        overrides=True,
+    )  # fmt: skip
+    p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe's embedded teacher")
+
+
+def _add_import(commands: Commands) -> None:
+    p = commands.add(
+        "import", "answers paid for elsewhere become attempts of a run and are judged; again to go on",
+        json="what was imported, and the report,",
+    )  # fmt: skip
+    p.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE",
+        help="JSON lines, a JSON array or Parquet; plain, .gz or .zst",
+    )  # fmt: skip
+    p.add_argument("--name", required=True, metavar="RUN", help="the run that the answers are put into")
+    p.add_argument(
+        "--questions", type=Path, metavar="F",
+        help="questions and gold answers, for lines that hold none: found by custom_id, id, metadata, or the text",
+    )  # fmt: skip
+    p.add_argument(
+        "--majority", metavar="SHARE",
+        help="judge a question without a gold answer by what more than SHARE of its answers agree on, e.g. 0.5",
+    )  # fmt: skip
+    p.add_argument(
+        "--require", metavar="NAMES",
+        help="the verdicts that an answer needs: `correct`, and filters by name, e.g. correct,format,language",
+    )  # fmt: skip
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip lines that cannot be read")
+    p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
+    p.epilog = (
+        "Recognised by what a line holds: a question's fields and `response` (a text or a whole chat completion);"
+        " OpenAI's\nbatch output and stored completions; logs of LiteLLM and OpenRouter; datasets in ShareGPT's form,"
+        " Sky-T1's,\nor with `messages`. An example of each: docs/import.md"
+    )
+
+
+def _add_of_a_run(commands: Commands) -> None:
+    p = commands.add(
+        "verify", "judge stored answers again with today's checks; the teacher is asked nothing", json="what changed",
+        run=True,
+    )  # fmt: skip
+    p.add_argument("--again", action="store_true", help="also answers that today's checks have judged already")
+    p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
+
+    p = commands.add(
+        "select", "which accepted traces are trained on: filters, duplicates, evaluations, difficulty, number",
+        json="what was selected", run=True, overrides=True,
+    )  # fmt: skip
+    p.add_argument("--preset", metavar="NAME", help="sky-t1, s1, openthoughts, or a path to a TOML of your own")
+    p.add_argument("--dry-run", action="store_true", help="say what would be selected and change nothing")
+    p.epilog = "Any setting of [select] and [filters]: --select.traces 1000. The run keeps them. All: docs/selection.md"
+
+    commands.add(
+        "report", "rebuild report.json and report.md of a run from the store alone", json="the report", run=True
+    )
+    p = commands.add("why", "what became of one question, attempt by attempt", json="it", run=True)
+    p.add_argument("question_id", metavar="QUESTION_ID")
+    p.add_argument("--full", action="store_true", help="print chains and answers to their last character")
+
+
+def _add_export(commands: Commands) -> None:
+    p = commands.add(
+        "export", "the traces as a dataset that datasets.load_dataset and TRL take as they are",
+        json="what was written", run=True,
+    )  # fmt: skip
+    p.add_argument("--to", metavar="DIR", type=Path, help="default: dataset/ in the run's folder")
+    p.add_argument("--format", choices=("jsonl", "parquet"))
+    p.add_argument(
+        "--which", choices=("selected", "accepted", "all"),
+        help="all has every answer, with `accepted` and `reason`: train on both to see what the checks are worth",
+    )  # fmt: skip
+    p.add_argument(
+        "--layout", choices=("messages", "trl", "prompt-completion", "axolotl", "sharegpt", "llama-factory"),
+        help="the program that trains on it; an example of each: docs/export.md",
+    )  # fmt: skip
+    p.add_argument(
+        "--reasoning", choices=("inline", "apart", "none"),
+        help="where the chain is: in the content, in a field beside it, or left out",
+    )  # fmt: skip
+    p.add_argument(
+        "--reasoning-field", choices=("reasoning_content", "thinking", "reasoning"),
+        help="the name of that field, with --reasoning apart",
+    )  # fmt: skip
+    p.add_argument("--marks", choices=("think", "sky-t1"), help="the marks around a chain in the content")
+    p.add_argument(
+        "--columns", choices=("all", "training"), help="all that is known of a row, or its training part alone"
+    )
+    p.add_argument("--shard-mb", type=int, metavar="MB", help="about how large one file may be before there are more")
+    p.epilog = "A setting that no flag gives is taken from the run's [export]: docs/configuration.md"
+
+
+def _add_sandbox(commands: Commands) -> None:
+    p = commands.add(
+        "sandbox", "run the corpus of attacks against this machine's sandbox; 1 if any gets through",
+        json="the results",
+    )  # fmt: skip
+    p.add_argument("--cold", action="store_true", help="use a jail for each program, in place of one that forks")
+    p.add_argument("--limit", type=float, default=1.0, metavar="S", help="how many seconds each program may take")

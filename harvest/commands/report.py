@@ -1,0 +1,36 @@
+"""`harvest report`: the report of a run, made anew from the store alone."""
+
+import json
+from typing import Any
+
+from harvest.commands.run_folder import made_folder, writing_to
+from harvest.core.config import runs_folder
+from harvest.core.files import write_whole
+from harvest.report.figures import fold, markdown
+from harvest.store.store import Store, is_being_written
+
+
+def report(name: str, url: str, *, as_json: bool) -> int:
+    """Writes report.json and report.md of a run, and prints one of them. The exit code."""
+    print_report(write_report(name, url), as_json=as_json)
+    return 0
+
+
+def write_report(name: str, url: str) -> dict[str, Any]:
+    """Writes report.json and report.md of a run. Raises InputError where they cannot be written."""
+    with Store.open(url, write=False) as store, writing_to(runs_folder() / name):
+        return write_report_of(store, name, live=is_being_written(url))
+
+
+def write_report_of(store: Store, name: str, *, live: bool) -> dict[str, Any]:
+    """The same with a store that is open. `live`: another process is collecting now. Raises OSError."""
+    found = fold(store.figures(store.run_id(name)), live=live)
+    folder = made_folder(name)
+    write_whole(folder / "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "report.md", markdown(found))
+    return found
+
+
+def print_report(found: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a report as Markdown, or as one line of JSON."""
+    print(json.dumps(found, ensure_ascii=False) if as_json else markdown(found), end="\n" if as_json else "")

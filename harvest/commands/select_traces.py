@@ -1,0 +1,82 @@
+"""`harvest select`: which accepted traces of a run are trained on, by the settings of the run or by others."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harvest.commands.export import write_dataset
+from harvest.commands.progress import say, steps
+from harvest.commands.report import write_report_of
+from harvest.commands.run_folder import has_dataset, write_settings, writing_to
+from harvest.core.config import Select, runs_folder
+from harvest.filters.required import required_by
+from harvest.store.store import Store
+
+
+def select_traces(
+    name: str, url: str, overrides: Sequence[tuple[str, str]], *, preset: str | None, dry_run: bool, as_json: bool
+) -> int:
+    """Selects by the run's settings with `overrides` put over them, and prints what was selected. The exit code.
+
+    The run keeps the settings; its report is written anew, and its dataset where there is one. `dry_run` changes
+    nothing.
+    """
+    from harvest.selection.pipeline import select_run
+    from harvest.selection.settings import changed_settings
+    from harvest.selection.summary import in_words
+
+    with Store.open(url) as store:
+        run_id = store.run_id(name)
+        before = store.config_of_id(run_id)
+        config = changed_settings(before, overrides, preset)
+        with steps("selecting") as step:
+            settings = Select.model_validate(config["select"])
+            summary, is_new = select_run(store, run_id, settings, step, config=config, dry_run=dry_run)
+        if not dry_run:
+            say_if_required_changed(before, config)
+            with writing_to(runs_folder() / name):
+                report = write_report_of(store, name, live=False)
+                write_settings(name, config)
+                if has_dataset(name):
+                    write_dataset(store, name, report)
+    if as_json:
+        print(json.dumps({"run": name, "dry_run": dry_run, **summary, "new": is_new}, ensure_ascii=False))
+        return 0
+    print("\n".join(in_words(summary)))
+    if not is_new:
+        print("Nothing has changed since the newest selection.", file=sys.stderr)
+    return 0
+
+
+def select_as_set(store: Store, name: str) -> bool:
+    """Selects as the run's settings say; whether anything has changed since the newest selection."""
+    from harvest.selection.pipeline import select_run
+
+    run_id = store.run_id(name)
+    settings = Select.model_validate(store.config_of_id(run_id).get("select") or {})
+    with steps("selecting") as step:
+        return select_run(store, run_id, settings, step)[1]
+
+
+def say_if_changed(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
+    """Tells the user that the settings in RUN.toml take the place of those that `harvest select` had set, or that
+    the answers of before were judged by other filters than the next ones will be."""
+    if before is None or after is None:
+        return
+    names = []
+    for section in ("filters", "rewrite", "select"):
+        old, new = before.get(section), after.get(section) or {}  # old is None in a run of before there were any
+        names += [f"{section}.{key}" for key in new if old is not None and old.get(key, new[key]) != new[key]]
+    if names:
+        say(f"selected by other settings than before: {', '.join(names)} as RUN.toml and this command have it")
+    say_if_required_changed(before, after)
+
+
+def say_if_required_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Tells the user where `checks.require` changed, which holds for the answers of before only after `verify`."""
+    if required_by(before) != required_by(after):
+        say(
+            "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
+            f" until `harvest verify {after['name']}` judges them by it"
+        )
