@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harvest.commands.importing import settings_of
+from harvest.commands.import_answers import settings_of
 from harvest.core.config import Checks, RunConfig, configs
 from harvest.core.errors import StoreUnusable
 from harvest.core.nouns import STUDENT
