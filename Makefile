@@ -1,7 +1,6 @@
-# `make demo` and `make test` are the two commands; both install first, which does nothing when that is current.
+# The two commands are `make demo` and `make test`. Both install first; that does nothing when the install is current.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
-SHARED ?= ../shared
 
 SHELL := /bin/bash
 .PHONY: install system demo test check bars
@@ -14,7 +13,7 @@ install: .venv/installed
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,gym,train,dev]'
 	touch $@
 
-# What only a system package brings, on Debian and Ubuntu; a no-op where it is there.
+# Installs what only a system package brings, on Debian and Ubuntu. Does nothing where it is installed.
 SYSTEM = bubblewrap
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
@@ -23,7 +22,7 @@ system:
 	elif ! command -v apt-get >/dev/null; then echo "no apt-get here: install $(SYSTEM) your system's way" >&2; exit 1; \
 	else $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(SYSTEM); fi
 
-# The main job on this machine: ask, check, report, export; then a student before, trained, and after.
+# The main job on this machine: collect with a small teacher, train a student, and measure it before and after.
 HELD_OUT = reasoning-gym:chain_sum?n=100&seed=1001&min_terms=3&max_terms=4&min_digits=1&max_digits=2
 HELD_OUT_LONGER = reasoning-gym:chain_sum?n=60&seed=1002&min_terms=5&max_terms=6&min_digits=1&max_digits=2
 STUDENT = SmolLM2-135M-Instruct
@@ -48,7 +47,7 @@ check: install
 test: check
 	$(PY) -m pytest -n auto --dist loadfile
 
-# The full figures of the issues; `make test` holds a sample of each. Results: benchmarks/results/.
+# The tests at full size; `make test` runs a sample of each. The results go into benchmarks/results/.
 BARS = $(shell grep -rlw 'import.*scaled' tests)
 RESULT = benchmarks/results/bars-$(shell date +%F).txt
 
