@@ -1,4 +1,4 @@
-"""What an endpoint's headers say of its limits: how much is left, when it is filled up, when to come again. Pure."""
+"""What an endpoint's headers say about its rate limits: what is left, and when it is full again. Pure."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What an endpoint says is left, and in how many seconds it is filled up again. None: it does not say."""
+    """What is left of an endpoint's limits, and in how many seconds they are full again. None: it does not say."""
 
     requests: float | None = None
     requests_reset_s: float | None = None
@@ -22,15 +22,15 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
-    """What the headers (lower-case names) say is left and when it is filled up.
+    """Reads the headers, whose names are in lower case. What cannot be read counts as not said.
 
-    OpenAI and Groq say `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
-    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds of the
-    epoch. What cannot be read is not said. Sources: platform.openai.com/docs/guides/rate-limits,
-    docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/api-reference/limits.
+    OpenAI and Groq send `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
+    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds since
+    1970. Sources: platform.openai.com/docs/guides/rate-limits, docs.anthropic.com/en/api/rate-limits,
+    openrouter.ai/docs/api-reference/limits.
     """
 
-    def both(kind: str) -> tuple[float | None, float | None]:
+    def left_and_reset(kind: str) -> tuple[float | None, float | None]:
         for left, reset in (
             (f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}"),
             (f"anthropic-ratelimit-{kind}-remaining", f"anthropic-ratelimit-{kind}-reset"),
@@ -40,11 +40,12 @@ def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
                 return _number(headers[left]), _seconds(headers.get(reset, ""), now_unix_s)
         return None, None
 
-    return Announced(*both("requests"), *both("tokens"))
+    return Announced(*left_and_reset("requests"), *left_and_reset("tokens"))
 
 
 def precise(retry_after_s: float | None, said: Announced) -> float | None:
-    """`retry-after` is whole seconds, rounded up: where a reset names a moment within the last of them, it is that."""
+    """The seconds to wait, to the millisecond where the headers allow. `retry-after` is in whole seconds, rounded up:
+    where the limit is full again within the last of them, that moment is taken."""
     reset_s = said.requests_reset_s
     if retry_after_s is None or reset_s is None or not 0 <= retry_after_s - reset_s <= 1 or retry_after_s % 1:
         return retry_after_s
@@ -58,8 +59,8 @@ def _number(text: str) -> float | None:
 def _seconds(text: str, now_unix_s: float) -> float | None:
     text = text.strip()
     if (n := _number(text)) is not None:
-        epoch_s = n / 1000 if n > 1e11 else n
-        return max(0.0, epoch_s - now_unix_s) if epoch_s > 1e9 else n
+        unix_s = n / 1000 if n > 1e11 else n
+        return max(0.0, unix_s - now_unix_s) if unix_s > 1e9 else n
     if _SPAN.sub("", text) == "" and text:
         return sum(float(n) * _UNITS_S[unit] for n, unit in _SPAN.findall(text))
     try:

@@ -1,6 +1,6 @@
-"""What a teacher's tokens cost, and until when: the user's figure, then genai-prices, then unknown.
+"""What a teacher's tokens cost at a moment: by the user's figure, else by genai-prices, else unknown.
 
-What the endpoint itself says a call cost stands above all of these, and is read with the reply.
+What an endpoint itself says that a call cost goes before all of these. It is read with the reply (reply.py).
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,13 @@ from harvest.core.money import FREE, Price
 from harvest.core.teachers import Student
 
 DEEPSEEK_PEAKS = ((time(1), time(4)), (time(6), time(10)))
-"""UTC, Monday to Friday: twice the price. Chinese holidays, which are excepted, are reckoned as peak: too much
-is reserved then, never too little. Source: DeepSeek's pricing page, "Models & Pricing"."""
+"""The times of day, in UTC, at which DeepSeek charges twice the price from Monday to Friday. Chinese holidays are
+exceptions there, not here: too much is reserved on them, never too little. Source: DeepSeek's page "Models & Pricing".
+"""
 
 
 class Tariff(Protocol):
-    """Prices by moment and, where a provider has tiers, by the length of the input."""
+    """Gives the price at a moment and, where a provider has tiers, for a length of the input."""
 
     @property
     def source(self) -> str: ...
@@ -29,7 +30,7 @@ class Tariff(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """One price, always."""
+    """A tariff of one price, whatever the moment and the input."""
 
     price: Price
 
@@ -43,7 +44,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model of genai-prices, with our own rule for what its data cannot say."""
+    """The tariff of a model in genai-prices, with a rule of ours for what its data cannot say: DeepSeek's peaks."""
 
     model: Any
     provider_id: str
@@ -65,7 +66,7 @@ def is_deepseek_peak(moment: datetime) -> bool:
 
 
 def tariff_of(config: RunConfig) -> Tariff | None:
-    """What this run's teacher charges; None where nobody knows."""
+    """The tariff of this run's teacher. None where its price is not known."""
     teacher = config.teacher
     if teacher.local is not None:
         return Fixed(FREE)
@@ -82,18 +83,18 @@ def tariff_of(config: RunConfig) -> Tariff | None:
         return None
     prices = model.get_prices(datetime.now(UTC))
     if prices.input_mtok is None or prices.output_mtok is None or prices.requests_kcount is not None:
-        return None  # a price for each request, besides its tokens, is more than can be reckoned with here
+        return None  # a price for each request, besides its tokens, cannot be computed here
     return Listed(model, provider.id)
 
 
 def dearest(
     tariff: Tariff, start: datetime, end: datetime, input_tokens: int, extra: Mapping[str, Any], *, routed: bool
 ) -> Price:
-    """The highest price, part by part, that may hold between two moments: what is reserved.
+    """The highest price, part by part, that may hold between two moments. It is what a reservation is made at.
 
-    Prices change on the half hour, so both ends and each half hour between them are looked at. OpenRouter's
-    `provider.max_price` (USD a million tokens) bounds what it may choose, and is taken where it is set; `routed`
-    says that this is OpenRouter, since nobody else keeps to it.
+    Prices change on the half hour, so both ends and each half hour between them are looked at. Where the request's
+    `extra` sets OpenRouter's `provider.max_price` (USD for a million tokens), that is taken, since OpenRouter chooses
+    no provider above it. `routed` says that the endpoint is OpenRouter: no other endpoint knows the setting.
     Source: openrouter.ai/docs, "Provider Routing", Max Price.
     """
     moments = [start, end]

@@ -1,4 +1,4 @@
-"""prompts/*.md: front matter, then the messages, into what is sent.
+"""A prompt: a Markdown file with the messages around a question → the messages that are sent. Pure, but for `load`.
 
     ---
     for: maths with one final value
@@ -9,10 +9,10 @@
     ## user
     {question}
 
-Worked examples (`## user` and `## assistant` before the last `## user`) are for the teacher alone.
+Worked examples (`## user` and `## assistant` before the last `## user`) are sent to the teacher, not to the student.
 
-`reasoning` says where the chain stands when the endpoint does not set it apart: `endpoint` (nowhere: the
-answer is all there is) or `before_box` (what the answer says before its final box).
+`reasoning` says where the chain stands when the endpoint does not set it apart: `endpoint` (nowhere: all of the text
+is the answer) or `before_box` (it is what the text says before its final box).
 """
 
 import hashlib
@@ -30,32 +30,32 @@ PLACES = ("endpoint", "before_box")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The words around a question. `parts` are (role, text) with `{question}` in the last."""
+    """The messages around a question. `parts` are (role, text), with `{question}` in the last text."""
 
     name: str
     path: str
     sha256: str
     text: str
-    """The whole file: what a run keeps of it, since files change."""
+    """The whole file. A run stores it, since the file may change."""
     reasoning: str
     parts: tuple[tuple[str, str], ...]
 
     def messages(self, question: Question) -> list[dict[str, str]]:
-        """What the teacher reads: role and content of each message. Text of a question is never a template."""
+        """What the teacher reads: role and content of each message. Braces in a question are left as they are."""
         text = text_of(question)
         return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
 
     def without_examples(self) -> "Prompt":
-        """The same as the student is asked under it."""
+        """The prompt as the student is asked under it."""
         return replace(self, parts=(*(p for p in self.parts if p[0] == "system"), self.parts[-1]))
 
     def student_messages(self, question: Question) -> list[dict[str, str]]:
-        """What the student reads, in training and after: the same without the worked examples."""
+        """What the student reads, in training and afterwards: the messages without the worked examples."""
         return self.without_examples().messages(question)
 
 
 def text_of(question: Question) -> str:
-    """The question with its options, where it does not list them itself."""
+    """The question's text, with its choices where the text does not list them itself."""
     return question.question + _choices(question)
 
 
@@ -80,7 +80,7 @@ def load(name: str, base: Path | None = None) -> Prompt:
 
 
 def parse(text: str, name: str, where: str) -> Prompt:
-    """Raises PromptError that names the file and what it lacks."""
+    """The prompt in a file's text. `where` is the file's name. Raises PromptError, which names it and what it lacks."""
     m = re.match(r"---\n(.*?)\n---\n(.*)", text.replace("\r\n", "\n"), re.DOTALL)
     if not m:
         raise PromptError(f"{where}: no front matter: begin with --- lines around `for:` and `reasoning:`")
