@@ -50,6 +50,8 @@ def check_name_for(row: Mapping[str, Any]) -> str:
 
 def reads_as_maths(answer: str) -> bool:
     """Whether a gold answer is maths: a number, a formula, a set; not words, a date, a time."""
+    if answer.isascii() and answer.isdigit():
+        return True
     if not answer or _DATE.fullmatch(answer):
         return False
     if plain_words(answer) in ("yes", "no", "true", "false"):

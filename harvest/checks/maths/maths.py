@@ -176,8 +176,10 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
 
 def _names_a_part(name: str, gold: str, question: str) -> bool:
     """Whether "a = 5" answers a question for a+b: the value of one letter of what was asked."""
+    if len(name) != 1:
+        return False
     asked = _ASKED_FORMULA.findall(question[-1000:])
-    formula = re.sub(r"\\[A-Za-z]+", "", squeezed(asked[-1])) if asked and "=" not in gold and len(name) == 1 else ""
+    formula = re.sub(r"\\[A-Za-z]+", "", squeezed(asked[-1])) if asked and "=" not in gold else ""
     return bool(re.search(r"[-+*/^]|[a-z][a-z]", formula)) and name in formula and "=" not in formula
 
 
@@ -186,6 +188,8 @@ _ASKED_NAME = re.compile(r"\b(?:find|value of|what is) \$?([a-z](?:\(\d+\))?)\$?
 
 def _names_another(name: str, question: str) -> bool:
     """Whether "y = 5" or "f(2) = 5" gives a value to another name than the one asked for, x or f(3)."""
+    if not name:
+        return False
     asked = _ASKED_NAME.findall(question[-1000:])
     name = squeezed(name).lower()
     return (
