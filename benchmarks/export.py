@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from harvest.core.teachers import Sampling  # noqa: E402
 from harvest.export.layouts import LAYOUTS  # noqa: E402
-from harvest.store.store import Store  # noqa: E402
+from harvest.store import Store  # noqa: E402
 
 MB = 1_000_000
 

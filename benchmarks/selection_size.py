@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from harvest.endpoint import prompt as prompts  # noqa: E402
 from harvest.selection.pipeline import BATCH  # noqa: E402
-from harvest.store.store import Store  # noqa: E402
+from harvest.store import Store  # noqa: E402
 
 CHARS = 8_000
 

@@ -27,7 +27,7 @@ from harvest.selection.sketch_maker import features_of  # noqa: E402
 from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file  # noqa: E402
 from harvest.selection.stages import select  # noqa: E402
 from harvest.selection.summary import plain_text  # noqa: E402
-from harvest.store.store import Store  # noqa: E402
+from harvest.store import Store  # noqa: E402
 
 
 def sketches(folder: Path, kind: Kind) -> tuple[Sketches, Notes]:

@@ -16,7 +16,7 @@ from harvest.endpoint.prompt import Prompt
 from harvest.local.models import MODELS
 
 if TYPE_CHECKING:
-    from harvest.store.store import Store
+    from harvest.store import Store
 
 WAIT_S = 60.0
 """How long to wait for a store that another process writes to: what is to be kept took longer to make."""
@@ -31,14 +31,14 @@ class Run:
 
     def check(self) -> None:
         """Raises StoreUnusable where the store or the run in it is not there. Makes nothing."""
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             store.run_id(self.name)
 
     def trainings(self) -> list[dict[str, Any]]:
         """The training blocks of its report."""
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["training"]
@@ -51,7 +51,7 @@ class Run:
 
     def put_points(self, key: str, points: Sequence[Mapping[str, Any]], since: int | None = None) -> bool:
         """Logged steps of a training; whether they are in. Waits for nobody: they are in the training's folder too."""
-        from harvest.store.store import Store, is_being_written
+        from harvest.store import Store, is_being_written
 
         if is_being_written(self.url):
             return False
@@ -70,7 +70,7 @@ class Run:
 
     def _writing(self) -> "Store":
         """The store, once whoever else is writing to it lets it go; raises StoreUnusable after WAIT_S."""
-        from harvest.store.store import Store, is_being_written
+        from harvest.store import Store, is_being_written
 
         until = time.monotonic() + WAIT_S
         if is_being_written(self.url):
@@ -80,21 +80,21 @@ class Run:
         return Store.open(self.url)
 
     def answers(self, key: str) -> list[dict[str, Any]]:
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             return store.evaluation_answers(self.name, key)
 
     def settings(self, key: str) -> dict[str, Any]:
         """An evaluation's settings, {} where there is none."""
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             return store.evaluation_settings(self.name, key)
 
     def mean_output_tokens(self) -> float | None:
         """Of its accepted traces."""
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             found: float | None = store.figures(store.run_id(self.name))["mean_output_tokens"]
@@ -102,7 +102,7 @@ class Run:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """All of them: key, settings, and answers without their texts."""
-        from harvest.store.store import Store
+        from harvest.store import Store
 
         with Store.open(self.url, write=False) as store:
             found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["evaluation"]

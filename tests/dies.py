@@ -16,19 +16,19 @@ from typing import Any
 
 STEPS = {
     # (function, what of it, whether it takes effect at the next commit)
-    "before intent": ("Store.reserve", "call", False),
-    "in intent": ("Store.reserve", "return", False),
-    "after intent": ("Store.reserve", "return", True),
+    "before intent": ("Attempts.reserve", "call", False),
+    "in intent": ("Attempts.reserve", "return", False),
+    "after intent": ("Attempts.reserve", "return", True),
     "before send": ("Teacher._send", "call", False),
     "after receive": ("Teacher.ask", "done", False),
-    "before settle": ("Store.settle", "call", False),
-    "in settle": ("Store.settle", "return", False),
-    "after settle": ("Store.settle", "return", True),
-    "before settling a failure": ("Store.settle_failure", "call", False),
-    "in settling a failure": ("Store.settle_failure", "return", False),
-    "after settling a failure": ("Store.settle_failure", "return", True),
+    "before settle": ("Attempts.settle", "call", False),
+    "in settle": ("Attempts.settle", "return", False),
+    "after settle": ("Attempts.settle", "return", True),
+    "before settling a failure": ("Attempts.settle_failure", "call", False),
+    "in settling a failure": ("Attempts.settle_failure", "return", False),
+    "after settling a failure": ("Attempts.settle_failure", "return", True),
 }
-COMMIT = "Ledger._commit"
+COMMIT = "Writer._commit"
 
 
 class Watch:

@@ -21,7 +21,7 @@ from conftest import ROOT
 from harvest.core.errors import StoreUnusable
 from harvest.local.server import LocalServer
 from harvest.local.weights import fetch
-from harvest.store.store import Store
+from harvest.store import Store
 
 TEACHER = "Qwen2.5-Coder-0.5B-Instruct"
 RUN = """

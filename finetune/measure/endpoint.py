@@ -29,7 +29,7 @@ from harvest.core.teachers import Sampling as Asking
 from harvest.core.teachers import Teacher
 from harvest.endpoint.prompt import Prompt
 from harvest.endpoint.reply import REPETITION, cut_short
-from harvest.store.store import Store
+from harvest.store import Store
 
 FLAGS = {
     'set budget.usd, e.g. usd = "5.00"': "give one, e.g. --usd 5.00",

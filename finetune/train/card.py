@@ -56,7 +56,7 @@ def write_card(
 def report_of(name: str, url: str) -> dict[str, Any] | None:
     """The run's report, None where its store is not here any more."""
     from harvest.report.figures import fold
-    from harvest.store.store import Store, is_being_written
+    from harvest.store import Store, is_being_written
 
     try:
         with Store.open(url, write=False) as store:

@@ -29,8 +29,7 @@ from harvest.core.nouns import Ask, Reply
 from harvest.core.teachers import Student
 from harvest.endpoint.announced_limits import announced
 from harvest.endpoint.client import Arriving, Teacher
-from harvest.store.store import Reused, Sent, Store
-from harvest.store.writer import Ledger
+from harvest.store import Reused, Sent, Store, Writer
 
 GIVE_UP_AFTER = 30
 """So many tries in a row, from the first on, that brought nothing: nobody answers there."""
@@ -64,7 +63,7 @@ class Answerer:
     """Who is asked. `run` is the run as it asks this one alone; `name` what people call it."""
 
     def __init__(
-        self, name: str, run: Run, ledger: Ledger, teacher: Teacher, pace: Pace, purse: Purse, counters: Counters,
+        self, name: str, run: Run, ledger: Writer, teacher: Teacher, pace: Pace, purse: Purse, counters: Counters,
         ended: Callable[["Answerer", WinnowError], None],
     ) -> None:  # fmt: skip
         """`ended` hears why nothing more can be asked: of it, or of anybody where it is Overbilled."""

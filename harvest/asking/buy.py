@@ -16,8 +16,7 @@ from harvest.core.money import cost_of, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Reply
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.endpoint.price import dearest
-from harvest.store.store import Reused, Sent, Store
-from harvest.store.writer import Ledger
+from harvest.store import Reused, Sent, Store, Writer
 
 LINGER = 0.5
 """After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
@@ -36,7 +35,7 @@ class Settled:
 class Buyer:
     """Buys tries of one run from one teacher. `told` hears of each settlement, the late ones too."""
 
-    def __init__(self, run: Run, ledger: Ledger, teacher: Teacher, told: Callable[[Settled], None]) -> None:
+    def __init__(self, run: Run, ledger: Writer, teacher: Teacher, told: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
 
     async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:

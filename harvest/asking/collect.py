@@ -29,8 +29,7 @@ from harvest.endpoint.client import Teacher, request_body
 from harvest.endpoint.reply import cut_short
 from harvest.filters.required import required_by
 from harvest.judging.ruling import JudgesTogether, rule, rule_together, with_required
-from harvest.store.store import OpenQuestion, Store
-from harvest.store.writer import Ledger
+from harvest.store import OpenQuestion, Store, Writer
 
 SPARE_QUESTIONS = 32
 
@@ -47,7 +46,7 @@ class Collection:
     """One start of `collect`. `stop` ends the asking, `abandon` also lets go of what is in flight."""
 
     def __init__(
-        self, run: Run, ledger: Ledger, asked: Mapping[int, Asked], judge: Judging, counters: Counters,
+        self, run: Run, ledger: Writer, asked: Mapping[int, Asked], judge: Judging, counters: Counters,
         on_judged: OnJudged, second: tuple[Run, Teacher] | None = None,
     ) -> None:  # fmt: skip
         """`asked`: who may be asked, by place; `second` the model that is asked about what the checks refuse, if there

@@ -13,8 +13,7 @@ from harvest.core.config import configs
 from harvest.core.money import cost_of, pusd
 from harvest.core.nouns import STUDENT, Reply
 from harvest.endpoint.price import tariff_of
-from harvest.store.store import OpenQuestion, Store
-from harvest.store.writer import Ledger
+from harvest.store import OpenQuestion, Store, Writer
 
 PAGE = 256
 FEW = 16
@@ -27,7 +26,7 @@ CHARACTERS_A_TOKEN = 4
 class Feed:
     """The questions of one start, each once, and again after a wrong answer where they go by promise."""
 
-    def __init__(self, run: Run, ledger: Ledger, counters: Counters) -> None:
+    def __init__(self, run: Run, ledger: Writer, counters: Counters) -> None:
         self._run, self._ledger, self._counters = run, ledger, counters
         self._order = run.config.plan.order
         self._first_teacher = configs(run.config)[0]
@@ -122,11 +121,11 @@ class Feed:
         strata = await self._ledger.do(Store.strata, self._run.id)
         promise = Promise(strata, {s: self._prior_cost(s) for s in strata})
         for r in await self._ledger.do(Store.stratum_outcomes, self._run.id):
-            if r["teacher"] == STUDENT:
-                promise.student_said(r["stratum"], r["accepted"], r["answers"])
+            if r.teacher == STUDENT:
+                promise.student_said(r.stratum, r.accepted, r.answers)
             else:
-                cost = r["cost_pusd"] if self._is_priced else r["output_tokens"]
-                promise.answered(r["stratum"], r["accepted"], float(cost), r["answers"])
+                cost = r.cost_pusd if self._is_priced else r.output_tokens
+                promise.answered(r.stratum, r.accepted, float(cost), r.answers)
         return promise
 
     def _cap_binds(self) -> bool:

@@ -25,7 +25,7 @@ from harvest.endpoint.price import Tariff, tariff_of
 from harvest.endpoint.prompt import Prompt
 from harvest.local.models import find
 from harvest.questions.sources import SHOWN_FAULTS, fingerprint, read_rows
-from harvest.store.store import Store
+from harvest.store import Store
 
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"

@@ -27,8 +27,7 @@ from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.prompt import Prompt, text_of
 from harvest.endpoint.reply import cut_short
 from harvest.judging.ruling import JUDGE, JUDGE_VERSION
-from harvest.store.store import Reused, Store
-from harvest.store.writer import Ledger
+from harvest.store import Reused, Store, Writer
 
 REFUSED_TOO_LONG_S = 900.0
 MOST_CHARACTERS = 2000
@@ -64,7 +63,7 @@ class Second:
         self,
         run: Run,
         settings: JudgeModel,
-        ledger: Ledger,
+        ledger: Writer,
         teacher: Teacher,
         told: Callable[[Settled], None],
         holding: Callable[[], AbstractContextManager[None]],

@@ -21,8 +21,7 @@ from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, Overbilled, StoreUnusable, TeacherRefused, WinnowError
 from harvest.endpoint.client import Learned, Teacher
-from harvest.store.store import Store
-from harvest.store.writer import Ledger
+from harvest.store import Store, Writer
 
 INTERRUPTED = 130
 GC_THRESHOLD = (20_000, 10, 20)
@@ -54,7 +53,7 @@ def ask(run: Run, store: Store, judge: CheckPool, keys: Keys, hooks: Hooks) -> E
 
 
 async def _session(run: Run, store: Store, judge: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
-    ledger = Ledger(store)
+    ledger = Writer(store)
     try:
         session_id = await ledger.do(Store.begin_session, run.id, now())
         await ledger.do(Store.reopen, run.id)
@@ -92,7 +91,7 @@ async def _session(run: Run, store: Store, judge: CheckPool, keys: Keys, hooks: 
         ledger.close()
 
 
-async def _all_asked(run: Run, keys: Keys, ledger: Ledger, stack: AsyncExitStack, hooks: Hooks) -> dict[int, Asked]:
+async def _all_asked(run: Run, keys: Keys, ledger: Writer, stack: AsyncExitStack, hooks: Hooks) -> dict[int, Asked]:
     """Everybody who may be asked, each with its own connections, and with what earlier starts found of it."""
     runs = asked_alone(run)
     wanted = [one.config.teacher.max_concurrency for one in runs.values()]
@@ -116,7 +115,7 @@ async def _second(run: Run, keys: Keys, stack: AsyncExitStack) -> tuple[Run, Tea
 
 
 async def _keep_what_was_found(
-    ledger: Ledger, run: Run, asked: Mapping[int, Asked], known: Mapping[int, Learned]
+    ledger: Writer, run: Run, asked: Mapping[int, Asked], known: Mapping[int, Learned]
 ) -> None:
     """For the next start: where the pace ended, if an endpoint limited it, and what it demanded."""
     for place, (_, teacher, pace) in asked.items():

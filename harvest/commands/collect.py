@@ -15,7 +15,7 @@ from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import Question
 from harvest.selection.sketch_pool import SketchesWhileAsking
-from harvest.store.store import Store
+from harvest.store import Store
 
 
 def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool) -> int:

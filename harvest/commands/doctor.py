@@ -25,8 +25,7 @@ from harvest.core.teachers import Student
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.price import Tariff, tariff_of
 from harvest.sandbox import isolation
-from harvest.store.store import Reused, Sent, Store
-from harvest.store.writer import Ledger
+from harvest.store import Reused, Sent, Store, Writer
 
 MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
@@ -114,7 +113,7 @@ def examine(config: RunConfig, base: Path) -> list[Examined]:
 
 
 async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Examined]:
-    ledger = Ledger(store)
+    ledger = Writer(store)
     examined = []
     try:
         for place, alone in asked_alone(run).items():
@@ -239,7 +238,7 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
     d.add("limits", ", ".join(limits) or "none announced: they are found while running")
 
 
-async def diagnose(run: Run, ledger: Ledger, teacher: Teacher, d: Diagnosis, place: int = 0) -> AttemptFailed | None:
+async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, place: int = 0) -> AttemptFailed | None:
     """Sends the one request and adds what it shows; the failure where no answer came. `place`: who is asked.
 
     Raises CapReached where the cap has no room for it.

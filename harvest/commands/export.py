@@ -12,7 +12,7 @@ from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export as export_rows
 from harvest.export.rows import export_settings
 from harvest.report.figures import fold
-from harvest.store.store import Store, is_being_written
+from harvest.store import Store, is_being_written
 
 
 def export(name: str, url: str, *, to: Path | None, given: Mapping[str, Any], as_json: bool) -> int:

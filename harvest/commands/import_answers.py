@@ -31,7 +31,7 @@ from harvest.questions.files import Record, Records, content_key
 from harvest.questions.paid_answers import Bought, NoAnswer, read_bought, shown_names
 from harvest.questions.sources import SHOWN_FAULTS, BadRow, MissingQuestion, has_gold, question_of, read_rows
 from harvest.report.figures import markdown
-from harvest.store.store import Store
+from harvest.store import Store
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000

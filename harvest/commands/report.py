@@ -7,7 +7,7 @@ from harvest.commands.run_folder import made_folder, writing_to
 from harvest.core.config import runs_folder
 from harvest.core.files import write_whole
 from harvest.report.figures import fold, markdown
-from harvest.store.store import Store, is_being_written
+from harvest.store import Store, is_being_written
 
 
 def report(name: str, url: str, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, write_settings, writing_to
 from harvest.core.config import Select, runs_folder
 from harvest.filters.required import required_by
-from harvest.store.store import Store
+from harvest.store import Store
 
 
 def select_traces(

@@ -11,7 +11,7 @@ from harvest.commands.select_traces import select_as_set
 from harvest.core.config import runs_folder
 from harvest.core.errors import InputError
 from harvest.judging.stored import Judged, Pass, begin_pass, changes_of, end_pass, in_words, judge_stored
-from harvest.store.store import Store
+from harvest.store import Store
 
 
 def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool) -> int:

@@ -4,7 +4,7 @@ import json
 
 from harvest.core.errors import InputError
 from harvest.report.question_story import story_json, tell
-from harvest.store.store import Store
+from harvest.store import Store
 
 NAMED_QUESTIONS = 5
 """How many questions of the run an error names."""

@@ -42,8 +42,7 @@ from harvest.export.layouts import (
 from harvest.export.shards import Shards
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.filters.rewrite import rewritten
-from harvest.store.selections import NewestPass
-from harvest.store.store import Store
+from harvest.store import NewestPass, Store
 
 OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")

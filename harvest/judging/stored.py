@@ -21,7 +21,7 @@ from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging.ruling import refused_by, rule_together, unfinished, with_required
 from harvest.questions.sources import has_gold
-from harvest.store.store import JudgedBy, Store, StoredAnswer
+from harvest.store import JudgedBy, Store, StoredAnswer
 
 PAGE = 256
 PAGE_BYTES = 4_000_000

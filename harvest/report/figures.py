@@ -19,7 +19,7 @@ from harvest.report.evaluation import (
 )
 from harvest.report.forecast import forecast
 from harvest.report.loss_curve import sparkline, thinned
-from harvest.store.selections import REJECTED_SINCE
+from harvest.store import REJECTED_SINCE
 
 SCHEMA = 1
 Figures = Mapping[str, Any]

@@ -31,7 +31,7 @@ from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of
 from harvest.selection.sketch_pool import Batch, Job, SketchPool
 from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file
 from harvest.selection.summary import Summary, outcome_rows, summary
-from harvest.store.store import Store
+from harvest.store import Store
 
 BATCH = 1024
 IN_THIS_PROCESS = 2 * BATCH

@@ -22,7 +22,7 @@ from harvest.selection import minhash, near_duplicates
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.near_duplicates import MANY_NUMBERS, QuestionFeatures
 from harvest.selection.sketches import ATTEMPT, FRAMES, QUESTION, Kind, Notes, Sketches, file_for, write_file
-from harvest.store.store import Store
+from harvest.store import Store
 
 
 class SketchMaker:

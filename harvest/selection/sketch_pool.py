@@ -173,7 +173,7 @@ def main() -> None:
     """One process of the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from harvest.selection.sketch_maker import SketchMaker
-    from harvest.store.store import Store
+    from harvest.store import Store
 
     job = Job(**json.loads(sys.stdin.readline()))
     with Store.open(job.url, write=False) as store:

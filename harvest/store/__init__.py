@@ -1,0 +1,30 @@
+"""The one room that knows SQL: runs, questions, attempts with their money, verdicts, selections, evaluations.
+
+Plain values come in: a step adds rows, and changes none that an earlier step wrote. Typed values go out to whoever
+judges, selects, exports or reports.
+"""
+
+from harvest.store.attempts import Reused, Sent
+from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
+from harvest.store.questions import OpenQuestion, StratumOutcome
+from harvest.store.runs import StoredRun
+from harvest.store.selections import REJECTED_SINCE, NewestPass
+from harvest.store.sqlite import is_being_written
+from harvest.store.store import Store
+from harvest.store.writer import Writer
+
+__all__ = [
+    "REJECTED_SINCE",
+    "JudgedBy",
+    "NewestPass",
+    "OpenQuestion",
+    "Rejudged",
+    "Reused",
+    "Sent",
+    "Store",
+    "StoredAnswer",
+    "StoredRun",
+    "StratumOutcome",
+    "Writer",
+    "is_being_written",
+]

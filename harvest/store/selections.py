@@ -1,128 +1,99 @@
-"""Every statement on passes of selection: a part of the store, which see (harvest/store/store.py).
-
-A pass says of each candidate whether it is selected, or why not. Passes are added, never changed; the newest counts.
-"""
+"""Selections, each with what it says of every candidate. They are added and never changed; the newest one counts."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harvest.core.nouns import FILTER_REASONS
-
-SELECTION = """
-    CREATE TABLE selection (
-      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, key TEXT NOT NULL,
-      settings TEXT NOT NULL, said TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX selection_run ON selection (run_id, id);
-    CREATE TABLE selection_outcome (
-      selection_id INTEGER NOT NULL REFERENCES selection, attempt_id INTEGER NOT NULL REFERENCES attempt,
-      reason TEXT, instead INTEGER, detail TEXT, rewritten INTEGER NOT NULL, PRIMARY KEY (selection_id, attempt_id)
-    ) STRICT, WITHOUT ROWID;
-"""
-"""`key` names all that a pass was made of. Of an outcome, `reason` is NULL where it is selected; `instead` is the
-attempt that has its place; `rewritten`, whether its row has the rewritten text (harvest/filters/rewrite.py)."""
+from harvest.core.nouns import FILTER_REASONS, Reply
+from harvest.store.replies import REPLY_COLUMNS, Replies
 
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
-"""Why a whole answer may be rejected: all but what broke off."""
+"""The reasons for which an answer that ended by itself may be rejected."""
 REJECTED_SINCE = "rejected_since"
-"""Of what a pass had selected and a later verdict rejects."""
+"""Why an attempt is not selected that the newest selection had selected and a later verdict rejects."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewestPass:
+    """The newest selection of a run."""
+
     id: int
     at: str
     key: str
+    """A hash of everything that it was made of."""
     settings: dict[str, Any]
     said: dict[str, Any]
 
 
-class Passes:
-    """What the store knows of selection. `db` is the store's connection."""
-
-    db: Any
+class Selections(Replies):
+    """Statements on selections."""
 
     def selection_pool(self, run_id: int, pool: str) -> Iterator[tuple[int, int, int | None]]:
-        """(attempt, question, output tokens) of each candidate, by question, teacher, sample and limit."""
-        values = {"run": run_id, "all": pool == "all", "whole": json.dumps(JUDGED_WHOLE)}
-        statement = (
-            "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt JOIN try ON try.id ="
-            " attempt.answer_try WHERE attempt.run_id = :run AND attempt.kind = 'teacher'"
-            " AND attempt.state = 'answered' AND (attempt.accepted = 1 OR :all AND attempt.accepted = 0"
-            " AND attempt.reason IN"
-            " (SELECT value FROM json_each(:whole)))"
-            " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens"
-        )
-        with closing(self.db.execute(statement, values)) as rows:
-            for r in rows:
-                yield tuple(r)
+        """(attempt, question, output tokens) of each candidate, in the order of question, teacher, sample and limit.
 
-    def question_bodies(self, question_ids: Iterable[int]) -> Iterator[tuple[int, str]]:
-        with closing(
-            self.db.execute(
-                "SELECT id, body FROM question WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
-                (json.dumps(list(question_ids)),),
-            )
-        ) as rows:
-            for r in rows:
-                yield r["id"], r["body"]
+        Candidates are the accepted answers; with `pool` "all", those too that ended by themselves and were rejected.
+        """
+        for r in self._each(
+            "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt"
+            " JOIN try ON try.id = attempt.answer_try"
+            " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND attempt.state = 'answered'"
+            " AND (attempt.accepted = 1 OR :all AND attempt.accepted = 0 AND attempt.reason IN"
+            " (SELECT value FROM json_each(:whole)))"
+            " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
+            {"run": run_id, "all": pool == "all", "whole": json.dumps(JUDGED_WHOLE)},
+        ):
+            yield tuple(r)
 
     def failed_shares(self, run_id: int) -> Iterator[tuple[int, float]]:
-        """(question, share of its judged answers that were not accepted, other than by a filter, which says nothing of
-        the question); the student's alone where it was asked."""
-        with closing(
-            self.db.execute(
-                "SELECT question_id, CASE WHEN total(kind = 'student') THEN total(kind = 'student' AND accepted = 0)"
-                " / total(kind = 'student') ELSE avg(accepted = 0 AND reason NOT IN (SELECT value"
-                " FROM json_each(?))) END"
-                " FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL GROUP BY 1",
-                (json.dumps(list(FILTER_REASONS.values())), run_id),
-            )
-        ) as rows:
-            for r in rows:
-                yield r[0], r[1]
+        """(question, the share of its judged answers that were wrong).
+
+        The student's answers count where it was asked, else the teachers'. An answer that a filter rejects counts as
+        right: the filter says nothing about how hard the question is.
+        """
+        for r in self._each(
+            "SELECT question_id, CASE WHEN total(kind = 'student')"
+            " THEN total(kind = 'student' AND accepted = 0) / total(kind = 'student')"
+            " ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
+            " FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL GROUP BY 1",
+            json.dumps(list(FILTER_REASONS.values())), run_id,
+        ):  # fmt: skip
+            yield r[0], r[1]
 
     def put_pass(
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
         outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
-        """A pass as a whole. `outcomes` are, of each candidate, its attempt, the reason, the attempt in its place, the
-        detail, and whether it is rewritten."""
-        pass_id = self.db.execute(
+        """Writes a whole selection. For each candidate `outcomes` has its attempt, why it is not selected or None, the
+        attempt that is selected in its place, the detail, and whether its rewritten text is trained on."""
+        selection_id = self._insert(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
-            (run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False)),
-        ).lastrowid
+            run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False),
+        )  # fmt: skip
         self.db.executemany(
             "INSERT INTO selection_outcome (selection_id, attempt_id, reason, instead, detail, rewritten)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            ((pass_id, *outcome) for outcome in outcomes),
+            ((selection_id, *outcome) for outcome in outcomes),
         )
 
     def newest_pass(self, run_id: int) -> NewestPass | None:
+        """The newest selection; None before the first."""
         row = self.db.execute("SELECT * FROM selection WHERE run_id = ? ORDER BY id DESC LIMIT 1", (run_id,)).fetchone()
         if row is None:
             return None
         return NewestPass(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
 
-    def put_settings(self, run_id: int, config: Mapping[str, Any]) -> None:
-        """Of a run, changed in what the teacher does not see."""
-        self.db.execute("UPDATE run SET config = ? WHERE id = ?", (json.dumps(config, ensure_ascii=False), run_id))
-
-    def run_began(self, run_id: int) -> str:
-        return str(self.db.execute("SELECT created_at FROM run WHERE id = ?", (run_id,)).fetchone()[0])
-
     def pass_in_words(self, run_id: int) -> dict[str, Any]:
-        """What a statement needs of the newest pass: its id, None before the first, and whether it chose from `any`
+        """What statements need of the newest selection: its id (None before the first), and whether it chose from `any`
         answer, rejected ones too."""
         newest = self.newest_pass(run_id)
         return {"pass": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
 
     def unselected(self, run_id: int) -> dict[str, Any]:
-        """Of the newest pass: how many are selected, why the others are not, in its order of stages, and what it said.
-        None before one. `newer` counts what was accepted after it."""
+        """How many attempts the newest selection selected, and why it left the others out, in the order of its stages.
+
+        `newer` counts the answers that were accepted after it. Before the first selection `selected` is None.
+        """
         newest = self.newest_pass(run_id)
         if newest is None:
             return {"selected": None, "unselected": {}, "newer": 0, "said": None, "at": None}
@@ -144,7 +115,7 @@ class Passes:
         return {"selected": selected, "unselected": by, "newer": newer[0], "said": newest.said, "at": newest.at}
 
     def outcome_of(self, run_id: int, attempt_id: int) -> dict[str, Any] | None:
-        """What the newest pass said of one attempt, with the question and sample of what has its place."""
+        """What the newest selection says of one attempt, with the question and sample of what is selected instead."""
         row = self.db.execute(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN NOT (:any OR of.accepted = 1)"
             " THEN :since END AS reason, instead, detail, rewritten, question.name AS instead_question,"
@@ -155,3 +126,14 @@ class Passes:
             {"attempt": attempt_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id),
         ).fetchone()
         return None if row is None else dict(row)
+
+    def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
+        """(attempt, sample, its question's row and JSON, its reply) of each of these attempts."""
+        statement = (
+            "SELECT attempt.id AS attempt_id, attempt.sample, question_id, question.body AS question_body,"  # noqa: S608 - ours
+            f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = question_id"
+            " JOIN try ON try.id = answer_try JOIN reply ON reply.try_id = try.id"
+            " WHERE attempt.id IN (SELECT value FROM json_each(?)) ORDER BY attempt.id"
+        )
+        for r in self._each(statement, json.dumps(list(attempt_ids))):
+            yield r["attempt_id"], r["sample"], r["question_id"], r["question_body"], self.read_reply(r)

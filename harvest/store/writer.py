@@ -28,7 +28,7 @@ class _Call:
     """Where a caller waits for the commit; None: nobody does."""
 
 
-class Ledger:
+class Writer:
     """The writing thread: calls on a Store from the event loop, written in their order and committed in groups.
 
     Where the store fails, every waiting call of the group raises that: nothing of it was written, so nothing that was
@@ -40,7 +40,7 @@ class Ledger:
         self.store = store
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lost: Exception | None = None
-        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
         self._thread.start()
 
     async def do(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

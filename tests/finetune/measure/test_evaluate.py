@@ -30,7 +30,7 @@ from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import read_questions
 from harvest.report.evaluation import gains, newest, warnings
-from harvest.store.store import Store
+from harvest.store import Store
 
 TRAINING = {
     "student": "base", "method": "sft", "weights": "full", "output": "trained", "rows": 1, "dropped": 0, "data": "d",

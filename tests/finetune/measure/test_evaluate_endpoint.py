@@ -16,7 +16,7 @@ from scripted_endpoint import Asked, Endpoint, Say
 
 from finetune.__main__ import main
 from harvest.core.config import RunConfig
-from harvest.store.store import Store
+from harvest.store import Store
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]

@@ -18,7 +18,7 @@ from finetune.train.loss_curve import Curve, curve_of, in_words, read_curve
 from harvest.core.errors import InputError
 from harvest.report.figures import fold, markdown
 from harvest.report.loss_curve import BARS, sparkline, thinned
-from harvest.store.store import Store
+from harvest.store import Store
 
 ROOT = Path(__file__).parents[3]
 

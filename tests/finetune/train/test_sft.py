@@ -347,7 +347,7 @@ def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> 
 def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harvest.store.store import Store
+    from harvest.store import Store
 
     recipe, url = make(), f"sqlite:///{tmp_path}/w.db"
     short = ("--train.epochs", "0.2")

@@ -30,7 +30,7 @@ from harvest.core.nouns import Outcome, Verdict
 from harvest.export.layouts import LAYOUTS, MARKS, training_columns, training_part
 from harvest.export.rows import columns_of
 from harvest.export.shards import Shards
-from harvest.store.store import Store
+from harvest.store import Store
 
 __all__ = ["imports"]  # the fixture
 
@@ -275,7 +275,7 @@ from harvest.core.config import Export
 from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export
 from harvest.report.figures import fold
-from harvest.store.store import Store
+from harvest.store import Store
 
 url, to = sys.argv[1:]
 with Store.open(url, write=False) as store:

@@ -25,7 +25,7 @@ from harvest.export.card import card
 from harvest.export.card_header import Written
 from harvest.export.census import Census
 from harvest.export.rows import columns_of
-from harvest.store.store import Store
+from harvest.store import Store
 
 __all__ = ["imports"]  # the fixture
 

@@ -20,7 +20,7 @@ from harvest.core.nouns import FILTER_REASONS
 from harvest.filters import FILTERS
 from harvest.judging.stored import in_words
 from harvest.report.question_story import REASONS
-from harvest.store.store import Store
+from harvest.store import Store
 
 Endpoints = Callable[..., Endpoint]
 Places = Callable[..., Place]

@@ -12,7 +12,7 @@ from conftest import ROOT, Place
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.report.figures import markdown
-from harvest.store.store import Store
+from harvest.store import Store
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]

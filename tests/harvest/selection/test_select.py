@@ -27,7 +27,7 @@ from harvest.selection.settings import changed_settings
 from harvest.selection.sketch_maker import attempt_rules
 from harvest.selection.sketches import ATTEMPT, Notes, read_file, write_file
 from harvest.selection.stages import select
-from harvest.store.store import Store
+from harvest.store import Store
 
 __all__ = ["imports"]  # the fixture
 

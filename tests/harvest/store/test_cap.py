@@ -13,7 +13,6 @@ import tempfile
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 from urllib.request import urlopen
 
@@ -23,10 +22,11 @@ from conftest import BARS, Place, scaled, sums
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
-import harvest.store.store
+import harvest.store.attempts
 from harvest.core.errors import FAILURES, Cut, Late, Passing, RowRefused, Throttled
 from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Question, Reply
+from harvest.store import Store
 
 NOW = "2026-11-24T12:00:00.000Z"
 DEADLINE = 10
@@ -84,10 +84,10 @@ worlds = st.builds(
 class Simulation:
     """One run, by the rules of `collect`: reserve, send, settle; near the cap, wait for what others give back."""
 
-    def __init__(self, ledger: ModuleType, folder: Path, world: World) -> None:
-        self.ledger, self.world = ledger, world
+    def __init__(self, kind: type[Store], folder: Path, world: World) -> None:
+        self.kind, self.world = kind, world
         self.url = f"sqlite:///{folder / 'store.db'}"
-        self.store = ledger.Store.open(self.url)
+        self.store = kind.open(self.url)
         with self.store.transaction():
             self.run = self.store.put_run("r", {}, world.cap, NOW)
             for n in range(len(world.fates)):
@@ -124,7 +124,7 @@ class Simulation:
                 key = f"sha256:{n}"
                 held = self.store.reserve(self.run, self.questions[n], Ask(0, 100), key, fate.worst, NOW)
             self._look()
-            if isinstance(held, self.ledger.Reused):
+            if hasattr(held, "reply"):
                 raise AssertionError("an answer that is stored was asked for again")
             if held is None:
                 self.stopped = not self.out
@@ -192,7 +192,7 @@ class Simulation:
             n = self.queue[-1]
             self.store.reserve(self.run, self.questions[n], Ask(0, 100), f"sha256:{n}", 1, NOW)
         self.store.close()
-        self.store = self.ledger.Store.open(self.url)
+        self.store = self.kind.open(self.url)
         with self.store.transaction():
             self.store.begin_session(self.run, NOW)
         self.events = [e for e in self.events if e[2] == "bill"]
@@ -208,17 +208,17 @@ class Simulation:
         assert self.bill <= held, f"the teacher billed {self.bill}, the books know of {held}"
 
 
-def simulate(ledger: ModuleType, world: World) -> dict[str, int]:
+def simulate(kind: type[Store], world: World) -> dict[str, int]:
     """The books at its end. Raises AssertionError at the first step after which something is wrong."""
     shm = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None) as folder:
-        return Simulation(ledger, Path(folder), world).go()
+        return Simulation(kind, Path(folder), world).go()
 
 
 @settings(max_examples=scaled(200, 10_000))
 @given(worlds)
 def test_no_run_passes_its_cap_by_one_picodollar(world: World) -> None:
-    simulate(harvest.store.store, world)
+    simulate(Store, world)
 
 
 @settings(max_examples=scaled(25, 500))
@@ -232,12 +232,12 @@ def test_where_nothing_fails_the_cap_is_used(worst: int, share: int, at_once: in
     enough = cap // cost + 2 * fits
     fate = Fate("answer", latency, worst, -(-100 * cost // worst))
     world = World(cap, at_once, (fate,) * enough, ())
-    books = simulate(harvest.store.store, world)
+    books = simulate(Store, world)
     assert books["spent"] >= 0.95 * cap
     assert books["spent"] <= cap
 
 
-# ---- faults seeded into a copy of the ledger: the properties above find each
+# ---- faults seeded into a copy of the money's statements: the properties above find each
 
 
 SEEDED = {
@@ -261,27 +261,27 @@ SEEDED = {
 }
 
 
-def with_fault(name: str, folder: Path) -> ModuleType:
-    """The ledger's own source with one change, as another module."""
+def with_fault(name: str, folder: Path) -> type[Store]:
+    """A store whose statements on attempts and tries are their own source with one change."""
     old, new = SEEDED[name]
-    source = Path(harvest.store.store.__file__).read_text("utf-8")
-    assert source.count(old) >= 1, f"the seeded fault {name!r} no longer fits the ledger: seed it anew"
-    path = folder / "faulty_store.py"
+    source = Path(harvest.store.attempts.__file__).read_text("utf-8")
+    assert source.count(old) >= 1, f"the seeded fault {name!r} no longer fits the source: seed it anew"
+    path = folder / "faulty_attempts.py"
     path.write_text(source.replace(old, new), "utf-8")
-    spec = importlib.util.spec_from_file_location("faulty_store", path)
+    spec = importlib.util.spec_from_file_location("faulty_attempts", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["faulty_store"] = module
+    sys.modules["faulty_attempts"] = module
     try:
         spec.loader.exec_module(module)
     finally:
-        del sys.modules["faulty_store"]
-    return module
+        del sys.modules["faulty_attempts"]
+    return type("FaultyStore", (module.Attempts, Store), {})
 
 
 @pytest.mark.parametrize("name", SEEDED)
-def test_a_fault_seeded_into_the_ledger_is_found(name: str, tmp_path: Path) -> None:
+def test_a_fault_seeded_into_the_statements_is_found(name: str, tmp_path: Path) -> None:
     faulty = with_fault(name, tmp_path)
 
     def breaks(world: World) -> bool:
@@ -294,7 +294,7 @@ def test_a_fault_seeded_into_the_ledger_is_found(name: str, tmp_path: Path) -> N
     found = find(
         worlds, breaks, settings=settings(max_examples=2_000, phases=[Phase.generate], derandomize=True, database=None)
     )
-    simulate(harvest.store.store, cast(World, found))
+    simulate(Store, cast(World, found))
 
 
 # ---- the real thing

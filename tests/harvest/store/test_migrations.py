@@ -9,7 +9,8 @@ import pytest
 
 from harvest.core.errors import StoreUnusable
 from harvest.core.nouns import Ask
-from harvest.store.store import MIGRATIONS, TABLES, Sent, Store
+from harvest.store import Sent, Store
+from harvest.store.schema import MIGRATIONS, TABLES
 
 QUESTION = '{"id": "q%d", "question": "?", "answer": "1", "check": "math"}'
 

@@ -11,7 +11,7 @@ from harvest.commands.import_answers import settings_of
 from harvest.core.config import Checks, RunConfig, configs
 from harvest.core.errors import StoreUnusable
 from harvest.core.nouns import STUDENT
-from harvest.store.store import Store
+from harvest.store import Store
 
 TEACHER = {"base_url": "https://h.example/v1", "model": "m", "price_usd_per_mtok": {"input": "1", "output": "2.5"}}
 OTHER = {"local": "Qwen3-0.6B", "sampling": {"max_tokens": 99, "temperature": None}}

@@ -29,8 +29,7 @@ from hypothesis.stateful import (
 from harvest.core.errors import FAILURES, Late, StoreUnusable
 from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Outcome, Question, Reply, Verdict
-from harvest.store.store import Reused, Sent, Store
-from harvest.store.writer import Ledger
+from harvest.store import Reused, Sent, Store, Writer
 
 NOW = "2026-11-24T12:00:00.000Z"
 
@@ -278,7 +277,7 @@ WRITE_UNTIL_IT_FAILS = """
 import os, resource, sys
 sys.path[:0] = sys.argv[2:]
 from harvest.core.errors import StoreUnusable
-from harvest.store.store import Store
+from harvest.store import Store
 from test_store import NOW, fill, question
 with Store.open(sys.argv[1]) as store:
     with store.transaction():
@@ -304,7 +303,7 @@ def test_an_io_error_on_commit_is_one_line_and_nothing_is_half_written(tmp_path:
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_store(store: Store) -> None:
-    open_it = "import sys; from harvest.store.store import Store; Store.open(sys.argv[1])"
+    open_it = "import sys; from harvest.store import Store; Store.open(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", open_it, f"sqlite:///{store.path}"],
         capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
@@ -380,11 +379,11 @@ def test_the_store_is_its_owners_alone(store: Store) -> None:
 KILLED_WHILE_CREATED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
-from harvest.store.store import Store
+from harvest.store import Store
 left = int(sys.argv[2])
 def count(frame, event, arg):
     global left
-    if event == "c_call" and frame.f_code.co_filename.endswith("store.py"):
+    if event == "c_call" and frame.f_code.co_filename.endswith("sqlite.py"):
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -409,8 +408,7 @@ def test_a_store_killed_at_any_moment_of_its_creation_opens_again(tmp_path: Path
 def test_the_tables_and_their_version_appear_together(tmp_path: Path) -> None:
     """Every state of the file that another process can see while a store is made is a whole store or an empty one."""
     make = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from harvest.store.store import Store;"
-        "Store.open(sys.argv[1]).close()"
+        "import sys; sys.path.insert(0, sys.argv[2]); from harvest.store import Store;Store.open(sys.argv[1]).close()"
     )
     seen = set()
     for n in range(3):
@@ -435,7 +433,7 @@ def test_the_tables_and_their_version_appear_together(tmp_path: Path) -> None:
 
 
 async def test_calls_are_written_and_answered(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
     held = await asyncio.gather(*(ledger.do(reserved, n) for n in range(20)))
     assert len({h.try_id for h in held}) == 20
     ledger.close()
@@ -443,7 +441,7 @@ async def test_calls_are_written_and_answered(store: Store) -> None:
 
 
 async def test_one_failing_call_fails_its_group_and_nothing_of_it_is_written(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
 
     def broken(store: Store) -> None:
         store.db.execute("INSERT INTO no_such_table VALUES (1)")
@@ -457,7 +455,7 @@ async def test_one_failing_call_fails_its_group_and_nothing_of_it_is_written(sto
 
 
 async def test_a_defect_in_one_call_fails_it_alone_and_the_others_are_written(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
 
     def defect(_: Store) -> None:
         raise ZeroDivisionError
@@ -473,7 +471,7 @@ async def test_a_defect_in_one_call_fails_it_alone_and_the_others_are_written(st
 
 
 async def test_after_a_lost_call_that_nobody_waited_for_nothing_more_is_written(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
 
     def defect(_: Store) -> None:
         raise ZeroDivisionError
@@ -493,7 +491,7 @@ async def test_after_a_lost_call_that_nobody_waited_for_nothing_more_is_written(
 
 
 async def test_a_caller_that_goes_away_does_not_stop_the_ledger(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
     gone = asyncio.create_task(ledger.do(reserved, 0))
     await asyncio.sleep(0)
     gone.cancel()
@@ -505,7 +503,7 @@ async def test_a_caller_that_goes_away_does_not_stop_the_ledger(store: Store) ->
 
 
 async def test_what_waits_is_written_before_the_ledger_closes(store: Store) -> None:
-    ledger = Ledger(store)
+    ledger = Writer(store)
     waiting = [asyncio.create_task(ledger.do(reserved, n)) for n in range(10)]
     await asyncio.sleep(0)
     ledger.close()

@@ -1,0 +1,191 @@
+"""Attempts and their tries, and the money that they cost.
+
+Money moves in whole picodollars. Each statement that moves it stands in the transaction that records why: the worst
+case is reserved with the try, and is settled, freed or held in doubt with its reply.
+"""
+
+from dataclasses import dataclass
+
+from harvest.core.errors import AttemptFailed
+from harvest.core.foreign_json import clean
+from harvest.core.money import Usage
+from harvest.core.nouns import Ask, Attempt, Reply
+from harvest.store.replies import Replies
+from harvest.store.sqlite import Row
+
+LONGEST_MESSAGE = 2000
+"""Characters of a failure's message that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A try whose worst case is reserved: its request may be sent now."""
+
+    attempt_id: int
+    try_id: int
+    reserved_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """The answer is in the store already: another attempt with the same key bought it. Nothing is sent."""
+
+    attempt_id: int
+    reply: Reply
+
+
+class Attempts(Replies):
+    """Statements on attempts and tries."""
+
+    def reserve(
+        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False
+    ) -> Sent | Reused | None:
+        """One more try for an attempt, with its worst case reserved under the cap. `free`: it costs nothing.
+
+        None: the cap has no room for it now, and nothing was written. The cap is compared in the statement that
+        reserves, so two tries cannot both take the last room.
+        """
+        row = self.db.execute(
+            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
+            " AND max_tokens = ? AND kind = ? AND about IS ?",
+            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about),
+        ).fetchone()
+        bought = self.db.execute(
+            "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
+        ).fetchone()
+        if bought is not None:
+            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
+            self.db.execute(
+                "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try"
+                " WHERE id = :id",
+                {"try": bought["answer_try"], "id": attempt_id},
+            )
+            return Reused(attempt_id, self.reply(bought["answer_try"]))
+        fits = self.db.execute(
+            "UPDATE run SET reserved = reserved + :x"
+            " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)",
+            {"x": worst_pusd, "run": run_id},
+        ).rowcount
+        if not fits:
+            return None
+        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
+        try_id = self._insert(
+            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source) VALUES (?, ?, ?, ?, ?)",
+            attempt_id, run_id, worst_pusd, now, "free" if free else None,
+        )  # fmt: skip
+        return Sent(attempt_id, try_id, worst_pusd)
+
+    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
+        return self._insert(
+            "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            run_id, question_id, ask.kind, ask.about, ask.teacher, ask.sample, ask.max_tokens, key,
+        )  # fmt: skip
+
+    def settle(self, try_id: int, reply: Reply, cost_pusd: int | None, source: str, now: str) -> bool:
+        """Writes a whole reply with its tokens and its cost, also one that comes after its try was held in doubt.
+
+        An unknown cost (None) is held in doubt at the worst case where there is a price, and is unpriced where there
+        is none (`source` "none"). True: it cost more than was reserved.
+        """
+        held = self._free(try_id)
+        doubt = held if cost_pusd is None and source != "none" else None
+        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        self._end_try(try_id, "answered", None, reply, cost_pusd, source, doubt, now)
+        self.db.execute(
+            "UPDATE attempt SET state = 'answered', reason = NULL, answer_try = coalesce(answer_try, ?)"
+            " WHERE id = (SELECT attempt_id FROM try WHERE id = ?)",
+            (try_id, try_id),
+        )
+        return cost_pusd is not None and cost_pusd > held
+
+    def settle_failure(
+        self, try_id: int, failure: AttemptFailed, reply: Reply | None, cost_pusd: int | None, source: str, now: str
+    ) -> bool:
+        """Writes how a try failed, with what had come of its reply.
+
+        A known cost is booked. An unknown one is held in doubt where the failure may have been billed; else what was
+        reserved is free again. True: it cost more than was reserved.
+        """
+        held = self._free(try_id)
+        doubt = held if cost_pusd is None and failure.in_doubt else None
+        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        self._end_try(try_id, "failed" if doubt is None else "in_doubt", failure, reply, cost_pusd, source, doubt, now)
+        return cost_pusd is not None and cost_pusd > held
+
+    def fail_attempt(self, attempt_id: int, reason: str) -> None:
+        """Gives an attempt no more tries in this start. `reason` is the class of its last failure."""
+        self.db.execute(
+            "UPDATE attempt SET state = 'failed', reason = ? WHERE id = ? AND answer_try IS NULL", (reason, attempt_id)
+        )
+
+    def hold_unsettled(self, run_id: int, now: str) -> None:
+        """Ends the tries that are still out when asking ends: in doubt at their worst case, or failed as `cut` where
+        they cost nothing."""
+        self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
+        self.db.execute(
+            "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
+            " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'"
+            " AND cost_source = 'free'",
+            (now, run_id),
+        )
+        self.db.execute(
+            "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"
+            " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
+            (now, run_id),
+        )
+
+    def _free(self, try_id: int) -> int:
+        """Takes off the run's books what a try has there: reserved, in doubt or spent. Returns what was reserved."""
+        row = self.db.execute("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", (try_id,)).fetchone()
+        if row["state"] == "sent":
+            self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
+        else:
+            self.db.execute(
+                "UPDATE run SET in_doubt = in_doubt - ?, spent = spent - ? WHERE id = ?",
+                (row["doubt"] or 0, row["cost"] or 0, row["run_id"]),
+            )
+        return int(row["reserved"])
+
+    def _spend(self, try_id: int, cost_pusd: int, doubt_pusd: int) -> None:
+        self.db.execute(
+            "UPDATE run SET spent = spent + ?, in_doubt = in_doubt + ?"
+            " WHERE id = (SELECT run_id FROM try WHERE id = ?)",
+            (cost_pusd, doubt_pusd, try_id),
+        )
+
+    def _end_try(
+        self, try_id: int, state: str, failure: AttemptFailed | None, reply: Reply | None, cost_pusd: int | None,
+        source: str, doubt_pusd: int | None, now: str,
+    ) -> None:  # fmt: skip
+        """Writes how a try ended, and its reply where one came."""
+        kind, message = (failure.kind, clean(str(failure)[:LONGEST_MESSAGE])) if failure else (None, None)
+        usage = reply.usage if reply else Usage()
+        served = reply or Reply("")
+        self.db.execute(
+            "UPDATE try SET state = ?, kind = ?, message = ?, cost = ?, cost_source = ?, doubt = ?, input_tokens = ?,"
+            " cached_input_tokens = ?, output_tokens = ?, reasoning_tokens = ?, finish_reason = ?, served_model = ?,"
+            " served_by = ?, system_fingerprint = ?, response_id = ?, ended_at = ? WHERE id = ?",
+            (
+                state, kind, message or None, cost_pusd, source, doubt_pusd, usage.input_tokens,
+                usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens, served.finish_reason,
+                served.served_model, served.served_by, served.system_fingerprint, served.response_id, now, try_id,
+            ),
+        )  # fmt: skip
+        if reply is not None:
+            self._put_reply(try_id, reply)
+
+    def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
+        """The attempts at one question, the student's among them, in the order in which they were made."""
+        rows = self.db.execute(
+            "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
+            " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
+            (question_id,),
+        )
+        return tuple(read_attempt(r) for r in rows)
+
+
+def read_attempt(row: Row) -> Attempt:
+    """An attempt from a row with its columns."""
+    accepted = None if row["accepted"] is None else bool(row["accepted"])
+    return Attempt(row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"])

@@ -1,0 +1,105 @@
+"""Trainings and evaluations: what finetune writes into the run that they belong to."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from harvest.store.runs import Runs
+
+
+class Evaluations(Runs):
+    """Statements on trainings and evaluations."""
+
+    def put_training(self, run_name: str, key: str, block: dict[str, Any]) -> None:
+        """Writes what one training cost and gave. The same training again (by `key`) overwrites its own block."""
+        with self.transaction():
+            self.db.execute(
+                "INSERT INTO training (run_id, key, block) VALUES (?, ?, ?)"
+                " ON CONFLICT (run_id, key) DO UPDATE SET block = excluded.block",
+                (self.run_id(run_name), key, json.dumps(block, ensure_ascii=False)),
+            )
+
+    def put_training_points(
+        self, run_name: str, key: str, points: Iterable[dict[str, Any]], since: int | None = None
+    ) -> None:
+        """Writes logged steps of a training, each with its `step`; a step that is there is overwritten.
+
+        `since`: the training goes on from this step, so the later ones that are there are removed before.
+        """
+        with self.transaction():
+            run_id = self.run_id(run_name)
+            if since is not None:
+                self.db.execute(
+                    "DELETE FROM training_point WHERE run_id = ? AND key = ? AND step > ?", (run_id, key, since)
+                )
+            self.db.executemany(
+                "INSERT OR REPLACE INTO training_point VALUES (?, ?, ?, ?)",
+                [(run_id, key, p["step"], json.dumps(p)) for p in points],
+            )
+
+    def put_evaluation(self, run_name: str, key: str, settings: dict[str, Any]) -> None:
+        """Writes an evaluation's settings. The same evaluation again (by `key`) overwrites its own."""
+        with self.transaction():
+            self.db.execute(
+                "INSERT INTO evaluation (run_id, key, settings) VALUES (?, ?, ?)"
+                " ON CONFLICT (run_id, key) DO UPDATE SET settings = excluded.settings",
+                (self.run_id(run_name), key, json.dumps(settings, ensure_ascii=False)),
+            )
+
+    def evaluation_settings(self, run_name: str, key: str) -> dict[str, Any]:
+        """The settings of an evaluation; {} where there is none with this key."""
+        found = self.db.execute(
+            "SELECT settings FROM evaluation WHERE id = ?", (self._evaluation_id(run_name, key),)
+        ).fetchone()
+        settings: dict[str, Any] = json.loads(found["settings"]) if found else {}
+        return settings
+
+    def put_evaluation_answers(self, run_name: str, key: str, rows: Iterable[dict[str, Any]]) -> None:
+        with self.transaction():
+            evaluation_id = self._evaluation_id(run_name, key)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO evaluation_answer VALUES"
+                " (:evaluation_id, :question_id, :sample, :outcome, :finish_reason, :output_tokens, :cost_pusd, :text)",
+                [{**r, "evaluation_id": evaluation_id} for r in rows],
+            )
+
+    def evaluation_answers(self, run_name: str, key: str) -> list[dict[str, Any]]:
+        return self._all(
+            "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd, text"
+            " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
+            self._evaluation_id(run_name, key),
+        )
+
+    def trainings(self, run_id: int) -> list[dict[str, Any]]:
+        """The blocks of a run's trainings, the oldest first."""
+        rows = self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)
+        return [json.loads(r["block"]) for r in rows]
+
+    def curves(self, run_id: int) -> list[list[dict[str, Any]]]:
+        """The logged steps of each training, in the order of `trainings`."""
+        rows = self._all(
+            "SELECT training.id, point FROM training LEFT JOIN training_point AS p ON p.run_id = training.run_id"
+            " AND p.key = training.key WHERE training.run_id = ? ORDER BY training.id, step",
+            run_id,
+        )
+        found: dict[int, list[dict[str, Any]]] = {}
+        for r in rows:
+            found.setdefault(r["id"], []).extend([json.loads(r["point"])] if r["point"] else [])
+        return list(found.values())
+
+    def evaluations(self, run_id: int) -> list[dict[str, Any]]:
+        found = []
+        for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id):
+            answers = self._all(
+                "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd"
+                " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
+                e["id"],
+            )
+            found.append({"key": e["key"], "settings": json.loads(e["settings"]), "answers": answers})
+        return found
+
+    def _evaluation_id(self, run_name: str, key: str) -> int:
+        row = self.db.execute(
+            "SELECT id FROM evaluation WHERE run_id = ? AND key = ?", (self.run_id(run_name), key)
+        ).fetchone()
+        return int(row["id"]) if row else 0

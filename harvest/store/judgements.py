@@ -1,0 +1,174 @@
+"""Verdicts and judgements as they are written, and the answers that wait to be judged."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from harvest.core.nouns import Attempt, Judgement, Question, Reply, Verdict
+from harvest.store.attempts import Attempts, read_attempt
+from harvest.store.replies import REPLY_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer of the store, with all that judging it needs and may change."""
+
+    question_id: int
+    question_status: str
+    question: Question
+    attempt: Attempt
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBy:
+    """The checks and filters of today. Answers that they have not judged yet are to be judged."""
+
+    checks: Mapping[str, str]
+    """The version of each check by its name. An answer is judged once one of them has given a verdict."""
+    required: Mapping[str, str]
+    """The version of each filter that a right answer must pass too."""
+    refused_by: Mapping[str, str]
+    """For every filter that may be required, the reason with which it rejects an answer."""
+    newer_than: int = 0
+    """Only verdicts with a larger id than this count."""
+
+
+class Rejudged(NamedTuple):
+    """A new verdict, beside what the same check had said of the same attempt before."""
+
+    check: str
+    version: str
+    outcome: str
+    version_before: str | None
+    """None where the check had not judged the attempt before."""
+    outcome_before: str | None
+    question: str
+    """The question's name."""
+
+
+STORED = (
+    "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
+    " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
+    " AND attempt.kind != 'judge'"
+    " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
+    " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
+    " WHERE attempt_id = attempt.id AND verdict.id > :newer_than)"
+    # A right answer is judged again too where a required filter of today has no verdict on it yet, or where a filter
+    # that is required no longer rejected it.
+    " OR attempt.kind = 'teacher' AND (accepted = 1 OR attempt.reason IN (SELECT value FROM json_each(:by_filters)))"
+    " AND (EXISTS (SELECT 1 FROM json_each(:required) AS today WHERE NOT EXISTS (SELECT 1 FROM verdict"
+    "  WHERE attempt_id = attempt.id AND check_name = today.key AND version = today.value AND id > :newer_than))"
+    "  OR attempt.reason IN (SELECT value FROM json_each(:by_filters) AS f"
+    "   WHERE f.key NOT IN (SELECT key FROM json_each(:required)))) END"
+)
+"""Which answers are to be judged: what follows SELECT …"""
+
+
+class Judgements(Attempts):
+    """Statements on verdicts."""
+
+    def put_verdicts(
+        self, attempt_id: int, verdicts: Sequence[Verdict], accepted: bool, reason: str | None, now: str
+    ) -> None:
+        """Adds verdicts, and gives the attempt what they come to."""
+        self.db.executemany(
+            "INSERT INTO verdict (attempt_id, check_name, version, outcome, detail, share, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(attempt_id, v.check, v.version, v.outcome.value, v.detail, v.share, now) for v in verdicts],
+        )
+        self.db.execute("UPDATE attempt SET accepted = ?, reason = ? WHERE id = ?", (int(accepted), reason, attempt_id))
+
+    def put_judgements(self, judgements: Iterable[Judgement], now: str) -> None:
+        """Adds the verdicts of each, and gives each attempt what they come to."""
+        for j in judgements:
+            self.put_verdicts(j.attempt_id, j.verdicts, j.accepted, j.reason, now)
+
+    def unjudged(self, run_id: int) -> list[tuple[int, Question, Attempt, Reply]]:
+        """(question's row, question, attempt, reply) of the answers that an earlier start stored and did not judge."""
+        rows = self.db.execute(
+            "SELECT attempt.id AS id, question_id, body, teacher, sample, max_tokens, answer_try FROM attempt"
+            " JOIN question ON question.id = question_id WHERE attempt.run_id = ? AND attempt.state = 'answered'"
+            " AND accepted IS NULL AND kind != 'judge' ORDER BY attempt.id",
+            (run_id,),
+        ).fetchall()
+        return [
+            (
+                r["question_id"],
+                Question.model_validate_json(r["body"]),
+                Attempt(r["id"], r["sample"], r["max_tokens"], "answered", teacher=r["teacher"]),
+                self.reply(r["answer_try"]),
+            )
+            for r in rows
+        ]
+
+    def stored_answers(
+        self, run_id: int, after: tuple[int, int, int, int], limit: int, most_bytes: int, unless: JudgedBy | None
+    ) -> list[StoredAnswer]:
+        """A page of answers that are to be judged, in the order of question, teacher, sample and limit.
+
+        The page begins after the place `after` in that order. It ends at `limit` answers, or once their packed replies
+        are more than `most_bytes`. With `unless` the answers are those that it has not judged; without it, those that
+        nobody has judged.
+        """
+        found, size = [], 0
+        for r in self._each(
+            "SELECT attempt.id, attempt.question_id, attempt.sample, attempt.max_tokens, attempt.teacher,"
+            " attempt.state, attempt.accepted, attempt.reason, question.status, question.body AS question_body,"
+            f" {REPLY_COLUMNS} {STORED} AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
+            " > (:question, :teacher, :sample, :limit)"
+            " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
+            _stored(run_id, unless) | dict(zip(("question", "teacher", "sample", "limit"), after, strict=True)),
+        ):
+            size += len(r["body"])
+            question = Question.model_validate_json(r["question_body"])
+            found.append(StoredAnswer(r["question_id"], r["status"], question, read_attempt(r), self.read_reply(r)))
+            if len(found) == limit or size > most_bytes:
+                break
+        return found
+
+    def count_stored_answers(self, run_id: int, unless: JudgedBy | None) -> int:
+        """How many answers `stored_answers` has in all its pages."""
+        return int(self._one(f"SELECT count(*) {STORED}", _stored(run_id, unless)))
+
+    def has_accepted(self, question_id: int) -> bool:
+        """Whether an answer of a teacher to this question is accepted."""
+        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1 AND kind = 'teacher'"
+        return self.db.execute(statement, (question_id,)).fetchone() is not None
+
+    def opinions(self, attempt_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """(outcome of the check, opinion of the judging model after it), for those attempts that a model judged."""
+        return {
+            r["attempt_id"]: (r["rules"], r["outcome"])
+            for r in self._all(
+                "SELECT attempt_id, outcome, (SELECT outcome FROM verdict AS before WHERE before.id < verdict.id AND"
+                "  before.attempt_id = verdict.attempt_id AND check_name != 'judge' ORDER BY id DESC LIMIT 1) AS rules"
+                " FROM verdict WHERE check_name = 'judge' AND attempt_id IN (SELECT value FROM json_each(?))"
+                " ORDER BY id",
+                json.dumps(list(attempt_ids)),
+            )
+        }
+
+    def newest_verdict(self) -> int:
+        """The id of the newest verdict; 0 where there is none."""
+        return int(self._one("SELECT coalesce(max(id), 0) FROM verdict"))
+
+    def rejudged(self, run_id: int, since: int) -> Iterator[Rejudged]:
+        """Each verdict of a run that has a larger id than `since`, with the one before it."""
+        for r in self._each(
+            "SELECT new.check_name, new.version, new.outcome, old.version, old.outcome, question.name"
+            " FROM verdict AS new JOIN attempt ON attempt.id = new.attempt_id"
+            " JOIN question ON question.id = question_id LEFT JOIN verdict AS old ON old.id ="
+            " (SELECT max(id) FROM verdict WHERE attempt_id = new.attempt_id AND check_name = new.check_name"
+            "  AND id <= :since) WHERE new.id > :since AND attempt.run_id = :run ORDER BY new.id",
+            {"since": since, "run": run_id},
+        ):
+            yield Rejudged(*r)
+
+
+def _stored(run_id: int, unless: JudgedBy | None) -> dict[str, Any]:
+    if unless is None:
+        return {"run": run_id, "unless": None, "newer_than": 0, "required": "{}", "by_filters": "{}"}
+    words = {"unless": unless.checks, "required": unless.required, "by_filters": unless.refused_by}
+    return {"run": run_id, "newer_than": unless.newer_than} | {k: json.dumps(dict(v)) for k, v in words.items()}

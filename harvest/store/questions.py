@@ -1,0 +1,219 @@
+"""Questions: written once, open until they are solved or given up, and found in the order in which they are asked."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from harvest.core.errors import FAILURES, StoreUnusable
+from harvest.core.nouns import Attempt, Question
+from harvest.store.runs import Runs
+from harvest.store.sqlite import Row
+
+RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
+"""The classes of failure after which a new start tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """A question that may be asked, with what became of its attempts so far."""
+
+    id: int
+    """Its row in the store."""
+    question: Question
+    attempts: tuple[Attempt, ...]
+    """The teachers' and the student's."""
+    stratum: str = ""
+    """Names the questions that look alike before they are asked (harvest/asking/promise.py)."""
+    turn: int = 0
+    """How many of its answers were judged and not accepted. Questions of a lower turn are asked first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StratumOutcome:
+    """What one teacher's, or the student's, answers to the questions of one stratum cost and came to."""
+
+    stratum: str
+    teacher: int
+    """The place of who answered, or STUDENT."""
+    answers: int
+    accepted: int
+    cost_pusd: int
+    output_tokens: int
+
+
+class Questions(Runs):
+    """Statements on questions."""
+
+    def put_question(self, run_id: int, question: Question, stratum: str = "") -> bool:
+        """Writes a question; False where the run has it already.
+
+        Raises StoreUnusable where the run has another question under this id.
+        """
+        body = question.model_dump_json(exclude_none=True)
+        added = self.db.execute(
+            "INSERT INTO question (run_id, name, body, stratum) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (run_id, question.id, body, stratum),
+        ).rowcount
+        if added:
+            return True
+        if self._one("SELECT body FROM question WHERE run_id = ? AND name = ?", run_id, question.id) != body:
+            raise StoreUnusable(
+                f"question {question.id!r} is not what this run asked under that id: give the run another name"
+            )
+        return False
+
+    def has_question(self, run_id: int, name: str) -> bool:
+        statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
+        return self.db.execute(statement, (run_id, name)).fetchone() is not None
+
+    def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
+        """Writes a question that is asked anew each time. Returns its row and how many attempts it has."""
+        self.put_question(run_id, question)
+        row = self.db.execute(
+            "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
+            " AND attempt.kind = 'teacher' WHERE question.run_id = ? AND name = ? GROUP BY 1",
+            (run_id, question.id),
+        ).fetchone()
+        return row[0], row[1]
+
+    def question_count(self, run_id: int) -> int:
+        return int(self._one("SELECT count(*) FROM question WHERE run_id = ?", run_id))
+
+    def question_judged_by(self, run_id: int, check: str) -> str | None:
+        """The name of one question that this check judges; None where the run has none."""
+        row = self.db.execute(
+            "SELECT name FROM question WHERE run_id = ? AND json_extract(body, '$.check') = ? LIMIT 1", (run_id, check)
+        ).fetchone()
+        return None if row is None else str(row["name"])
+
+    def some_question_names(self, run_id: int, limit: int) -> list[str]:
+        rows = self.db.execute("SELECT name FROM question WHERE run_id = ? ORDER BY id LIMIT ?", (run_id, limit))
+        return [r["name"] for r in rows]
+
+    def question_statuses(self, run_id: int) -> dict[str, int]:
+        """How many questions have each status."""
+        return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
+
+    def counts(self, run_id: int) -> dict[str, int]:
+        """Where a run stands when it starts: what its progress line shows."""
+        by_status = self.question_statuses(run_id)
+        row = self.db.execute(
+            "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
+            " (SELECT count(*) FROM attempt WHERE run_id = :run AND kind != 'judge' AND state = 'answered'"
+            "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
+            {"run": run_id},
+        ).fetchone()
+        spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
+        total = sum(by_status.values())
+        ended, by_student = total - by_status.get("open", 0), by_status.get("student_solved", 0)
+        return {"questions": total, "ended": ended, "by_student": by_student, "spent": spent, **dict(row)}
+
+    def reopen(self, run_id: int) -> int:
+        """Opens the questions that were given up for a failure which may have passed. Returns how many."""
+        kinds = json.dumps(RETRIED_KINDS)
+        n = self.db.execute(
+            "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
+            " WHERE run_id = ? AND state = 'failed' AND kind != 'judge'"
+            " AND reason IN (SELECT value FROM json_each(?)))",
+            (run_id, kinds),
+        ).rowcount
+        self.db.execute(
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND kind != 'judge'"
+            " AND reason IN (SELECT value FROM json_each(?))",
+            (run_id, kinds),
+        )
+        return n
+
+    def reopen_failed(self, run_id: int) -> None:
+        """Opens every attempt that failed, whatever it failed for: the user asked for it once more."""
+        self.db.execute(
+            "UPDATE question SET status = 'open' WHERE run_id = ? AND id IN (SELECT question_id FROM attempt"
+            " WHERE state = 'failed' AND kind = 'teacher')",
+            (run_id,),
+        )
+        self.db.execute(
+            "UPDATE attempt SET state = 'open', reason = NULL"
+            " WHERE run_id = ? AND state = 'failed' AND kind = 'teacher'",
+            (run_id,),
+        )
+
+    def reopen_all(self, run_name: str) -> None:
+        """Opens every question, after a change of how often to ask. Answers that are there are not bought again."""
+        self.db.execute("UPDATE question SET status = 'open' WHERE run_id = ?", (self.run_id(run_name),))
+
+    def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
+        """The next open questions after the row `after`, in the order in which they were given."""
+        rows = self.db.execute(
+            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (run_id, after, limit),
+        ).fetchall()
+        return self._open(rows)
+
+    def _open(self, rows: list[Row]) -> list[OpenQuestion]:
+        return [
+            OpenQuestion(
+                r["id"],
+                Question.model_validate_json(r["body"]),
+                self.attempts_of(r["id"]),
+                r["stratum"],
+                r["turn"],
+            )
+            for r in rows
+        ]
+
+    def count_turns(self, run_id: int) -> None:
+        """Counts each open question's `turn` anew."""
+        self.db.execute(
+            "UPDATE question SET turn = (SELECT count(*) FROM attempt WHERE question_id = question.id"
+            " AND kind = 'teacher' AND accepted = 0) WHERE run_id = ? AND status = 'open'",
+            (run_id,),
+        )
+
+    def put_back(self, question_id: int) -> None:
+        """Lets an open question wait for its next turn."""
+        self.db.execute("UPDATE question SET turn = turn + 1 WHERE id = ?", (question_id,))
+
+    def open_strata(self, run_id: int) -> list[tuple[int, str, int]]:
+        """(turn, stratum, number of open questions), for each turn and stratum."""
+        return [
+            tuple(r)
+            for r in self.db.execute(
+                "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2",
+                (run_id,),
+            )
+        ]
+
+    def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
+        """The next open questions of one stratum and turn, in the order they were given."""
+        rows = self.db.execute(
+            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND turn = ?"
+            " AND stratum = ? AND id > ? ORDER BY id LIMIT ?",
+            (run_id, turn, stratum, after, limit),
+        ).fetchall()
+        return self._open(rows)
+
+    def strata(self, run_id: int) -> list[str]:
+        rows = self.db.execute("SELECT DISTINCT stratum FROM question WHERE run_id = ? ORDER BY 1", (run_id,))
+        return [r["stratum"] for r in rows]
+
+    def stratum_outcomes(self, run_id: int) -> list[StratumOutcome]:
+        """What the student's and each teacher's judged answers in each stratum cost and came to."""
+        return self._as(
+            StratumOutcome,
+            "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"
+            " coalesce(sum(cost), 0) AS cost_pusd, coalesce(sum(output_tokens), 0) AS output_tokens FROM attempt"
+            " JOIN question ON question.id = question_id JOIN try ON try.id = answer_try"
+            " WHERE attempt.run_id = ? AND attempt.kind != 'judge' AND accepted IS NOT NULL"
+            " GROUP BY 1, 2 ORDER BY 1, 2",
+            run_id,
+        )
+
+    def close_question(self, question_id: int, status: str) -> None:
+        self.db.execute("UPDATE question SET status = ? WHERE id = ?", (status, question_id))
+
+    def question_bodies(self, question_ids: Iterable[int]) -> Iterator[tuple[int, str]]:
+        """(row, the question as JSON) of each of these rows."""
+        statement = "SELECT id, body FROM question WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        for r in self._each(statement, json.dumps(list(question_ids))):
+            yield r["id"], r["body"]

@@ -1,0 +1,145 @@
+"""The tables, as numbered migrations.
+
+Data is appended: a step adds rows and changes none that an earlier step wrote. What changes is the state of what is
+under way: a run's money, an open question, an attempt without an answer, a try that is still out.
+
+An attempt's `kind` says what it is for. A `teacher`'s, by its place in the run's list, may become a trace. The
+`student`'s shows whether it can answer the question itself. A `judge`'s says what a model thinks of the answer of
+another attempt, whose id stands in `about`. All three are paid from the same cap; the last two never become traces.
+
+A try's `kind` is the class of its failure (harvest/core/errors.py). Amounts of money are whole picodollars.
+"""
+
+TABLES = """
+    CREATE TABLE run (
+      id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, created_at TEXT NOT NULL,
+      cap INTEGER, spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+      in_doubt INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE session (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, started_at TEXT NOT NULL,
+      ended_at TEXT, status TEXT, peak_in_flight INTEGER, limited_by TEXT
+    ) STRICT;
+    CREATE TABLE question (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, name TEXT NOT NULL, body TEXT NOT NULL,
+      status TEXT NOT NULL DEFAULT 'open', UNIQUE (run_id, name)
+    ) STRICT;
+    CREATE INDEX question_open ON question (run_id, id) WHERE status = 'open';
+    CREATE TABLE attempt (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+      answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
+      judges INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (run_id, question_id, sample, max_tokens, judges)
+    ) STRICT;
+    CREATE INDEX attempt_judges ON attempt (judges) WHERE judges > 0;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+    CREATE TABLE try (
+      id INTEGER PRIMARY KEY, attempt_id INTEGER NOT NULL REFERENCES attempt, run_id INTEGER NOT NULL REFERENCES run,
+      state TEXT NOT NULL DEFAULT 'sent', kind TEXT, message TEXT, reserved INTEGER NOT NULL, cost INTEGER,
+      cost_source TEXT, doubt INTEGER, input_tokens INTEGER, cached_input_tokens INTEGER, output_tokens INTEGER,
+      reasoning_tokens INTEGER, finish_reason TEXT, served_model TEXT, served_by TEXT, system_fingerprint TEXT,
+      response_id TEXT, sent_at TEXT NOT NULL, ended_at TEXT
+    ) STRICT;
+    CREATE INDEX try_attempt ON try (attempt_id);
+    CREATE INDEX try_run ON try (run_id);
+    CREATE INDEX try_sent ON try (run_id) WHERE state = 'sent';
+    CREATE TABLE reply (try_id INTEGER PRIMARY KEY REFERENCES try, body BLOB NOT NULL) STRICT;
+    CREATE TABLE verdict (
+      id INTEGER PRIMARY KEY, attempt_id INTEGER NOT NULL REFERENCES attempt, check_name TEXT NOT NULL,
+      version TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, share REAL, at TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX verdict_attempt ON verdict (attempt_id);
+    CREATE INDEX verdict_judge ON verdict (attempt_id) WHERE check_name = 'judge';
+    CREATE TABLE event (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, kind TEXT NOT NULL,
+      data TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE training (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, block TEXT NOT NULL,
+      UNIQUE (run_id, key)
+    ) STRICT;
+    CREATE TABLE evaluation (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, settings TEXT NOT NULL,
+      UNIQUE (run_id, key)
+    ) STRICT;
+    CREATE TABLE evaluation_answer (
+      evaluation_id INTEGER NOT NULL REFERENCES evaluation, question_id TEXT NOT NULL, sample INTEGER NOT NULL,
+      outcome TEXT NOT NULL, finish_reason TEXT, output_tokens INTEGER, cost INTEGER, text TEXT NOT NULL,
+      PRIMARY KEY (evaluation_id, question_id, sample)
+    ) STRICT, WITHOUT ROWID;
+"""
+
+SEVERAL_TEACHERS = """
+    CREATE TABLE attempt_of_several (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      teacher INTEGER NOT NULL DEFAULT 0, sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL,
+      state TEXT NOT NULL DEFAULT 'open', answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER,
+      reason TEXT, judges INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (run_id, question_id, teacher, sample, max_tokens, judges)
+    ) STRICT;
+    INSERT INTO attempt_of_several (id, run_id, question_id, sample, max_tokens, key, state, answer_try, reused,
+      accepted, reason, judges) SELECT id, run_id, question_id, sample, max_tokens, key, state, answer_try, reused,
+      accepted, reason, judges FROM attempt;
+    DROP TABLE attempt;
+    ALTER TABLE attempt_of_several RENAME TO attempt;
+    CREATE INDEX attempt_judges ON attempt (judges) WHERE judges != 0;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+    UPDATE try SET cost_source = 'free' WHERE state = 'sent' AND run_id IN
+      (SELECT id FROM run WHERE json_extract(config, '$.teacher.local') IS NOT NULL)
+      AND attempt_id IN (SELECT id FROM attempt WHERE judges = 0);
+    ALTER TABLE question ADD COLUMN stratum TEXT NOT NULL DEFAULT '';
+    ALTER TABLE question ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX question_turn ON question (run_id, turn, stratum, id) WHERE status = 'open';
+"""
+
+CURVE = """
+    CREATE TABLE training_point (
+      run_id INTEGER NOT NULL REFERENCES run, key TEXT NOT NULL, step INTEGER NOT NULL, point TEXT NOT NULL,
+      PRIMARY KEY (run_id, key, step)
+    ) STRICT, WITHOUT ROWID;
+"""
+
+SELECTION = """
+    CREATE TABLE selection (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, at TEXT NOT NULL, key TEXT NOT NULL,
+      settings TEXT NOT NULL, said TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX selection_run ON selection (run_id, id);
+    CREATE TABLE selection_outcome (
+      selection_id INTEGER NOT NULL REFERENCES selection, attempt_id INTEGER NOT NULL REFERENCES attempt,
+      reason TEXT, instead INTEGER, detail TEXT, rewritten INTEGER NOT NULL, PRIMARY KEY (selection_id, attempt_id)
+    ) STRICT, WITHOUT ROWID;
+"""
+"""`selection.key` is a hash of everything that the selection was made of. In an outcome, `reason` is NULL where the
+attempt is selected, `instead` is the attempt that is selected in its place, and `rewritten` says whether its training
+row has the rewritten text (harvest/filters/rewrite.py)."""
+
+KINDS = """
+    CREATE TABLE attempt_with_kind (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      kind TEXT NOT NULL, about INTEGER REFERENCES attempt, teacher INTEGER NOT NULL DEFAULT 0,
+      sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+      answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
+      CHECK (kind IN ('teacher', 'student', 'judge') AND (kind = 'judge') = (about IS NOT NULL))
+    ) STRICT;
+    INSERT INTO attempt_with_kind (id, run_id, question_id, kind, about, teacher, sample, max_tokens, key, state,
+      answer_try, reused, accepted, reason)
+      SELECT id, run_id, question_id,
+      CASE WHEN judges > 0 THEN 'judge' WHEN judges < 0 THEN 'student' ELSE 'teacher' END,
+      CASE WHEN judges > 0 THEN judges END, teacher, sample, max_tokens, key, state, answer_try, reused, accepted,
+      reason FROM attempt;
+    DROP TABLE attempt;
+    ALTER TABLE attempt_with_kind RENAME TO attempt;
+    CREATE UNIQUE INDEX attempt_once
+      ON attempt (run_id, question_id, teacher, sample, max_tokens, kind, coalesce(about, 0));
+    CREATE INDEX attempt_kind ON attempt (kind) WHERE kind != 'teacher';
+    CREATE INDEX attempt_about ON attempt (about) WHERE about IS NOT NULL;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+"""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS)
+"""Migration n brings a store of version n to version n + 1. Add new ones at the end; never change a released one."""

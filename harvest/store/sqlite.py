@@ -1,0 +1,200 @@
+"""A connection to a store in an SQLite file. All that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
+
+One process at a time writes to a store, and holds a lock file while it does. Any number of processes may read. Inside
+the process that writes, one thread does all the writing (harvest/store/writer.py).
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from harvest.core.errors import StoreUnusable
+from harvest.store.schema import MIGRATIONS
+
+Row = sqlite3.Row
+T = TypeVar("T")
+
+BUSY_S = 30
+"""How long a statement waits while another process holds the file."""
+
+
+class Connection:
+    """A store that is open. A method is a transaction of its own, unless it is called inside a `transaction`."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
+        self.db, self.path, self._lock = db, path, lock
+
+    @classmethod
+    def open(cls, url: str, *, write: bool = True) -> Self:
+        """Opens a store; to write, it is made or brought up to date first.
+
+        Raises StoreUnusable where another process is writing to it, where the file is no store of ours, and where it
+        cannot be read or written.
+        """
+        path = sqlite_path(url)
+        lock = None
+        try:
+            if write:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = _take_lock(path)
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            elif not path.exists():
+                raise StoreUnusable(f"store {path}: no such file; name another with --store")
+            address = f"file:{_escaped(path)}?mode={'rw' if write else 'ro'}"
+            db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+            db.row_factory = Row
+            store = cls(db, path, lock)
+            store._prepare(write)
+        except (OSError, sqlite3.Error, StoreUnusable) as e:
+            if lock is not None:
+                os.close(lock)
+            if isinstance(e, StoreUnusable):
+                raise
+            raise StoreUnusable(f"store {path}: {_in_words(e)}") from None
+        return store
+
+    def _prepare(self, write: bool) -> None:
+        """Brings the tables up to date. Raises StoreUnusable where the file is not ours or of another version."""
+        version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if not write and 0 < version < len(MIGRATIONS):
+            self.db.close()
+            raise StoreUnusable(
+                f"store {self.path}: made by an older winnow (version {version}, {len(MIGRATIONS)} now); a command that"
+                " writes brings it up to date: python -m harvest collect, verify or select"
+            )
+        if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
+            self.db.close()
+            raise StoreUnusable(
+                f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
+            )
+        if write:
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute("PRAGMA foreign_keys = OFF")  # a migration may make a table anew that others refer to
+        if missing := " ".join(MIGRATIONS[version:]):
+            self.db.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(MIGRATIONS):d}; COMMIT;")
+        self.db.execute("PRAGMA foreign_keys = ON")
+
+    def close(self) -> None:
+        self.db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Writes everything in the block, or nothing. Raises StoreUnusable where the disk is full or fails."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            # Whatever the fault is, the transaction ends before the fault is raised on.
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+        except sqlite3.Error as e:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise StoreUnusable(f"store {self.path}: {_in_words(e)}; nothing was half written") from e
+
+    def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        """All rows, each by its columns' names. `values` fill the places: values in order, or one mapping by name."""
+        return [dict(r) for r in self.db.execute(statement, _bound(values))]
+
+    def _each(self, statement: str, *values: Any) -> Iterator[Row]:
+        """The rows, one after another: however many there are, one is in memory."""
+        with closing(self.db.execute(statement, _bound(values))) as rows:
+            yield from rows
+
+    def _as(self, kind: Callable[..., T], statement: str, *values: Any) -> list[T]:
+        """All rows, each as a dataclass whose fields are named like the columns."""
+        return [kind(**dict(r)) for r in self.db.execute(statement, _bound(values))]
+
+    def _one(self, statement: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        return self.db.execute(statement, _bound(values)).fetchone()[0]
+
+    def _pairs(self, statement: str, *values: Any) -> dict[str, int]:
+        """The second column by the first, without rows where the first is NULL."""
+        return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
+
+    def _insert(self, statement: str, *values: Any) -> int:
+        """Inserts one row; its id."""
+        return int(self.db.execute(statement, _bound(values)).lastrowid or 0)
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a store: `sqlite:///a` is relative to the working directory, `sqlite:////a` is absolute.
+
+    Raises StoreUnusable for any other address.
+    """
+    if url.startswith("postgresql://"):
+        raise StoreUnusable(f"store {url.split('@')[-1]}: PostgreSQL is not supported yet; use sqlite:///path")
+    if not url.startswith("sqlite:///") or not url.removeprefix("sqlite:///"):
+        raise StoreUnusable(f"store {url!r}: write sqlite:///path (relative) or sqlite:////path (absolute)")
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def is_being_written(url: str) -> bool:
+    """Whether a process holds the store for writing now."""
+    try:
+        lock = os.open(f"{sqlite_path(url)}.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _bound(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 and isinstance(values[0], dict) else values
+
+
+def _take_lock(path: Path) -> int:
+    """The lock's file descriptor. Raises StoreUnusable where another process holds the lock."""
+    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        raise StoreUnusable(
+            f"store {path}: another process{f' (pid {holder})' if holder else ''} is writing to it. Wait for it, or"
+            " give this run a store of its own with --store"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _escaped(path: Path) -> str:
+    """A path as a part of a URI."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _in_words(e: OSError | sqlite3.Error) -> str:
+    """What went wrong, for people. SQLite has one class of error for many causes, so its words are read."""
+    text = e.strerror or str(e) if isinstance(e, OSError) else str(e)
+    if "disk is full" in text or "No space left" in text:
+        return "the disk is full; free some space and start again"
+    if "not a database" in text:
+        return "not an SQLite database"
+    return text
