@@ -25,7 +25,7 @@ def train(
 
     `torn`: a file's name and a step. With half of that file of that step's checkpoint on the disk it dies.
     """
-    FORKS.set_forkserver_preload(["finetune.train.sft", "finetune.__main__"])
+    FORKS.set_forkserver_preload(["finetune.train.sft", "finetune.commands.sft", "finetune.__main__"])
     process = FORKS.Process(target=_train, args=(["sft", str(recipe), *words], log, dict(env or {}), torn))
     process.start()
     return process

@@ -26,7 +26,14 @@ PLACES = {
         ("commands",),
         ("__main__",),
     ),
-    "finetune": (("progress", "recipe", "run", "student"), ("cost",), ("rows",), ("train", "measure"), ("__main__",)),
+    "finetune": (
+        ("progress", "recipe", "run", "student"),
+        ("cost",),
+        ("rows",),
+        ("train", "measure"),
+        ("commands",),
+        ("__main__",),
+    ),
 }
 """The rooms of each package, from the ground up. An import goes down, never up and never to a neighbour."""
 

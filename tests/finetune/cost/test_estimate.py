@@ -274,7 +274,7 @@ def test_calibrated_by_real_steps_it_says_how_fast_they_were_and_keeps_nothing(
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (tmp_path / "r.toml").write_text(
         f'student = "{tiny_student(tmp_path / "student")}"\ndata = "{tmp_path}/d.jsonl"\noutput = "{tmp_path}/out"\n'
-        "[train]\ntraces_per_step = 2\nepochs = 50\nsave_steps = 1\n"
+        "[train]\ntraces_per_step = 2\nepochs = 5\nsave_steps = 1\n"
     )
     before = {p for p in tmp_path.rglob("*") if "cache" not in str(p)}
     found = told(capsys, str(tmp_path / "r.toml"), "--calibrate", "--json")
@@ -285,7 +285,7 @@ def test_calibrated_by_real_steps_it_says_how_fast_they_were_and_keeps_nothing(
     assert 0 < rates["low"] <= rates["high"]
     assert hours["mid"] == pytest.approx(found["tokens"] / rates["mid"] / 3600, rel=0.02)
     assert "20 steps on " in found["source"]
-    assert found["steps"] == 500
+    assert found["steps"] == 50
     if measured["device"] == "cpu":
         assert "GiB" not in in_words(found)
         assert " seconds (" in in_words(found)

@@ -384,7 +384,7 @@ def test_a_training_whose_loss_is_no_number_is_stopped_and_saves_nothing(make: M
 
 
 def test_a_training_that_cannot_be_recorded_is_said_to_be_safe(make: Make, tmp_path: Path) -> None:
-    from finetune.__main__ import _trained
+    from finetune.commands.sft import record
     from finetune.recipe import read_recipe
     from finetune.run import Run
     from harvest.core.errors import StoreUnusable
@@ -393,16 +393,15 @@ def test_a_training_that_cannot_be_recorded_is_said_to_be_safe(make: Make, tmp_p
     claimed(recipe)
     (tmp_path / "w.db").write_text("no store")
     with pytest.raises(StoreUnusable, match=r"finished and safe in .*out; the same command records it"):
-        _trained(read_recipe(recipe), {}, Run("r", f"sqlite:///{tmp_path}/w.db"), as_json=True)
+        record(read_recipe(recipe), {}, Run("r", f"sqlite:///{tmp_path}/w.db"))
 
 
-def test_a_training_without_losses_is_told_too(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    from finetune.__main__ import _trained
+def test_a_training_without_losses_is_said_too(make: Make) -> None:
+    from finetune.commands.sft import in_words
     from finetune.recipe import read_recipe
 
     block = {"rows": 1, "tokens": 2, "wall_s": 3.0, "loss_first": None, "loss_last": None}
-    assert _trained(read_recipe(make()), block, None, as_json=False) == 0
-    assert capsys.readouterr().out.endswith("1 rows, 2 tokens in 3 s\n")
+    assert in_words(read_recipe(make()), block).endswith("1 rows, 2 tokens in 3 s")
 
 
 def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) -> None:

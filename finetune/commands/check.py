@@ -1,0 +1,50 @@
+"""`finetune check DATA STUDENT`: any dataset as a student would read it; and the same checks for `sft --dry-run`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.commands.arguments import Overrides, add_evaluations, add_settings
+from finetune.cost.quote import Figures, quote
+from finetune.recipe import Recipe, recipe_of
+from finetune.rows.dataset import Examples
+from finetune.rows.preflight import in_words, preflight
+from finetune.student import find, load_tokenizer
+from harvest.questions.sources import read_questions
+from harvest.selection.decontamination import Evaluation
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_settings(p)
+    p.add_argument("data", metavar="DATA", help="a file, a folder, a run, or a hub's dataset")
+    p.add_argument("student", metavar="STUDENT", help="a folder, an entry of the model table, a hub's name")
+    add_evaluations(p)
+
+
+def run(args: argparse.Namespace, overrides: Overrides) -> int:
+    given = {"student": args.student, "data": args.data, "output": "unused"}
+    checked_rows(recipe_of(given, "check", overrides), args)
+    return 0
+
+
+def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
+    """Prints what was found about the recipe's rows, and gives those that can be trained.
+
+    Raises DatasetError where a row cannot be trained, or where there is none to train.
+    """
+    evaluations = [
+        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations
+    ]
+    found, findings, made = preflight(recipe, load_tokenizer(find(recipe.student)), evaluations)
+    lengths = [len(e) for e in made.examples]
+    can_quote = recipe.launch.gpu and lengths
+    found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        Console().print(in_words(found, lengths), soft_wrap=True)
+    findings.stop(recipe.data)
+    made.refuse_none(recipe.data)
+    return made

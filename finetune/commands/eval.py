@@ -1,0 +1,240 @@
+"""`finetune eval STUDENT --questions F`: held-out accuracy of a student, an endpoint or a run's teacher."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.commands.arguments import (
+    Overrides,
+    add_run,
+    count,
+    positive,
+    seed,
+    share,
+    temperature,
+    usd,
+)
+from finetune.commands.model_card import write_model_card
+from finetune.measure import answers, endpoint
+from finetune.measure.evaluate import Engine, Measured, Record, evaluate
+from finetune.measure.sampling import PRESETS, Sampling, sampling_of
+from finetune.measure.stored_answers import Kept, evaluations_of
+from finetune.progress import Progress
+from finetune.run import Run, began_with_of, find_run, label_of, layout_of, prompt_of, trained_on
+from finetune.student import find
+from harvest.checks import judged_together
+from harvest.commands.report import write_report
+from harvest.core.config import DEFAULT_STORE, runs_folder
+from harvest.core.errors import InputError, QuestionError, StoreUnusable
+from harvest.core.nouns import Question
+from harvest.endpoint import prompt as prompts
+from harvest.endpoint.prompt import Prompt
+from harvest.questions.sources import read_questions
+from harvest.report.evaluation import against_teacher, gains, warnings
+
+TEACHER = "teacher"
+"""In place of a student: the teacher of the run."""
+FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
+"""Flags that say nothing to a student on this machine."""
+SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "student", nargs="?", metavar="STUDENT",
+        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL, or the word teacher:"
+        " the teacher of --run, asked as it is there",
+    )  # fmt: skip
+    p.add_argument("--questions", metavar="F", help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"')
+    p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
+    p.add_argument("--limit", type=count, metavar="N", help="only the first N questions")
+    p.add_argument(
+        "--label", choices=("before", "after", "teacher"),
+        help="without it: after for what finetune trained, before for what it began with, else neither",
+    )  # fmt: skip
+    add_run(p, "whose report gets the evaluation; without it: the run it was trained on")
+    p.add_argument("--details", type=Path, metavar="FILE", help="write every answer with its text, as JSON lines")
+    p.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"),
+        help="asks nothing: compares two files of --details, B's answers with A's, paired by question",
+    )  # fmt: skip
+    _add_sampling(p.add_argument_group("how answers are drawn"))
+    _add_endpoint(p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger"))
+
+
+def _add_sampling(g: "argparse._ArgumentGroup") -> None:
+    g.add_argument("--samples", type=count, metavar="N", help="answers for each question (1)")
+    g.add_argument("--max-tokens", type=count, metavar="N", help="most tokens of an answer (1024)")
+    g.add_argument("--temperature", type=temperature, metavar="T", help="0 is greedy (0)")
+    g.add_argument("--top-p", type=share, metavar="P")
+    g.add_argument("--top-k", type=count, metavar="K")
+    g.add_argument("--min-p", type=share, metavar="P")
+    g.add_argument("--seed", type=seed, metavar="N", help="(0)")
+    presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
+    g.add_argument("--preset", choices=PRESETS, help=f"settings that others publish, under those given here. {presets}")
+    g.add_argument("--batch-size", type=count, metavar="N", help="rows at once on this machine; else what fits")
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:g}" for k, v in settings.items())
+
+
+def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
+    g.add_argument("--model", metavar="NAME", help="the model's name there")
+    g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    g.add_argument("--usd", type=usd, metavar="CAP", help="the most it may be billed")
+    g.add_argument("--price", nargs=2, type=usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
+    g.add_argument("--concurrency", type=count, metavar="N", help="most requests in flight (64)")
+    g.add_argument("--timeout-s", type=positive, metavar="S", help="for a whole answer (600)")
+    g.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
+
+
+def run(args: argparse.Namespace, _: Overrides) -> int:
+    if args.compare:
+        compared = answers.compare(*args.compare)
+        print(json.dumps(compared, ensure_ascii=False) if args.json else answers.compared_in_words(compared))
+        return 0
+    if not args.student or not args.questions:
+        args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
+    _check_flags(args)
+    if args.details:
+        answers.check_details(args.details)
+    run = _run_of(args)
+    questions = _questions(args)
+    measured = _measured(args, run, questions)
+    if args.details:
+        answers.write_details(args.details, measured, questions)
+    if not _is_url(args.student):
+        write_model_card(Path(args.student))
+    _say(args, run, measured)
+    return 0
+
+
+def _is_url(student: str) -> bool:
+    return student.startswith(("http://", "https://"))
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises InputError for a flag that would do nothing: a cap for a student on this machine would bound nothing."""
+    if "://" in args.student and not _is_url(args.student):
+        raise InputError(f"{args.student}: an endpoint's URL begins with http:// or https://")
+    is_here = not _is_url(args.student) and args.student != TEACHER
+    idle = FOR_ENDPOINTS if is_here else ("batch_size", *(("model",) if args.student == TEACHER else ()))
+    if given := [f"--{name.replace('_', '-')}" for name in idle if getattr(args, name) is not None]:
+        where = "for an endpoint's URL" if is_here else "for a student on this machine"
+        where = "the run's own" if given == ["--model"] and not is_here else where
+        raise InputError(f"{', '.join(given)}: {where}, and {args.student} is asked: leave it out")
+
+
+def _run_of(args: argparse.Namespace) -> Run | None:
+    """The run whose report gets the evaluation, None with a warning where a student's own is not here any more."""
+    run = find_run(args.run_name, args.store) if args.run_name else trained_on(Path(args.student))
+    if run is not None:
+        try:
+            run.check()
+        except StoreUnusable as e:
+            if args.run_name:
+                raise
+            print(f"warning: in no report, since its run is not here: {e}", file=sys.stderr)
+            run = None
+    return run
+
+
+def _questions(args: argparse.Namespace) -> list[Question]:
+    """Raises QuestionError for a bad row wherever it stands, InputError where there is nothing to measure by."""
+    try:
+        questions = list(read_questions(args.questions, Path()))[: args.limit]
+    except QuestionError as e:
+        raise QuestionError(str(e).replace(", or pass --skip-bad-rows to go on without them", "")) from None
+    if not questions:
+        raise InputError(f"{args.questions}: not one question in it")
+    if (without := next((q for q in questions if judged_together(q)), None)) is not None:
+        raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
+    return questions
+
+
+def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Question]) -> Measured:
+    """The evaluation, kept in the run's store and its report. What came before an interruption is there too."""
+    student = Path(args.student)
+    prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
+    engine, sampling, label = _engine(args, prompt, run, questions)
+    label = label or label_of(args.student, run)
+    if run is not None and label == "after":
+        run.label_befores(student)
+    record: Record = run or Kept()
+    try:
+        return evaluate(
+            engine, questions, args.questions, prompt, sampling, record, Progress("eval"),
+            label, layout_of(student), began_with_of(student),
+        )  # fmt: skip
+    finally:
+        if run is not None:
+            write_report(run.name, run.url)
+
+
+def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
+    """Prints the evaluation, its gain, its distance to the teacher, and warnings."""
+    if run is not None:
+        beside = run.evaluations()
+    else:
+        mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
+        beside = evaluations_of(Path(args.student)) or [mine]
+    said = [words for key, words in warnings(beside, run.mean_output_tokens() if run else None) if key == measured.key]
+    gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
+    against = next((g for g in against_teacher(beside) if g["key"] == measured.key), None)
+    found = measured.entry | {"gain": gain, "against_teacher": against, "warnings": said}
+    for words in said:
+        print(f"warning: {words}", file=sys.stderr)
+    print(json.dumps(found, ensure_ascii=False) if args.json else answers.in_words(found, gain, against))
+
+
+def _engine(
+    args: argparse.Namespace, prompt: Prompt, run: Run | None, questions: Sequence[Question]
+) -> tuple[Engine, Sampling, str | None]:
+    """(who answers, how answers are drawn, the label where it is given or follows from who answers)."""
+    given = {name: getattr(args, name) for name in SAMPLED}
+    if args.student == TEACHER or _is_url(args.student):
+        return _endpoint(args, prompt, run, questions, given)
+    from finetune.measure.generate import TransformersEngine
+    from finetune.train.sft import quiet
+
+    sampling = sampling_of(args.preset, given)
+    student = find(args.student)
+    quiet()
+    return TransformersEngine(student, args.batch_size), sampling, args.label
+
+
+def _endpoint(
+    args: argparse.Namespace,
+    prompt: Prompt,
+    run: Run | None,
+    questions: Sequence[Question],
+    given: Mapping[str, Any],
+) -> tuple[Engine, Sampling, str | None]:
+    price = {"input": str(args.price[0]), "output": str(args.price[1])} if args.price else None
+    settings = {"price_usd_per_mtok": price, "timeout_s": args.timeout_s, "max_concurrency": args.concurrency}
+    label = args.label
+    extra, effort, base = endpoint.extra_of(args.extra), None, None
+    if args.student == TEACHER:
+        if run is None:
+            raise InputError("teacher: --run names the run whose teacher is asked")
+        teacher, asking = endpoint.teacher_of(runs_folder() / run.name, **settings, api_key_env=args.api_key_env)
+        base = {name: getattr(asking, name) for name in endpoint.OF_SAMPLING}
+        extra, effort, label = {**asking.extra, **extra}, asking.reasoning_effort, label or TEACHER
+    else:
+        settings["max_concurrency"] = args.concurrency or 64
+        teacher = endpoint.teacher_at(args.student, args.model, api_key_env=args.api_key_env, **settings)
+    engine = endpoint.Endpoint(
+        teacher=teacher,
+        questions=questions,
+        prompt=prompt,
+        cap_usd=args.usd,
+        store=args.store or (run.url if run else DEFAULT_STORE),
+        with_examples=label == TEACHER,
+        extra=extra,
+        reasoning_effort=effort,
+    )
+    return engine, sampling_of(args.preset, given, base), label

@@ -1,0 +1,28 @@
+"""`finetune merge OUTPUT`: the adapter into its model, and the lines that serve it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from finetune.commands.arguments import Overrides
+from finetune.commands.model_card import write_model_card
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
+    p.add_argument("--to", metavar="DIR", help="without it: OUTPUT-merged")
+
+
+def run(args: argparse.Namespace, _: Overrides) -> int:
+    from finetune.train.merge import in_words, merge, serving
+    from finetune.train.sft import quiet
+
+    quiet()
+    output = Path(args.output)
+    to = Path(args.to) if args.to else output.with_name(f"{output.name}-merged")
+    place = merge(output, to)
+    write_model_card(place)
+    lines = serving(place)
+    found = {"folder": str(place), "merged": place != output, "serve": lines}
+    print(json.dumps(found) if args.json else in_words(place, lines, is_merged=place != output))
+    return 0

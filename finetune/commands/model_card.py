@@ -1,0 +1,16 @@
+"""The model card of a trained student, written anew after a training, an evaluation and a merge."""
+
+from pathlib import Path
+
+from finetune.measure.stored_answers import evaluations_of
+from finetune.run import note_of
+from finetune.train.card import report_of, write_card
+
+
+def write_model_card(folder: Path) -> None:
+    """Writes README.md of a student that finetune trained; does nothing for any other."""
+    note = note_of(folder)
+    if run := note.get("run"):
+        write_card(folder, note, report_of(run["name"], run["store"]))
+    else:
+        write_card(folder, note, None, evaluations_of(folder))

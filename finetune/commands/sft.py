@@ -1,0 +1,105 @@
+"""`finetune sft RECIPE.toml`: trains the student, or with --dry-run only checks rows and settings."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from finetune.commands.arguments import Overrides, add_evaluations, add_recipe, add_run, recipe_path
+from finetune.commands.check import checked_rows
+from finetune.commands.model_card import write_model_card
+from finetune.progress import Progress
+from finetune.recipe import Recipe, check_method, read_recipe
+from finetune.rows.dataset import Examples, examples, run_folder
+from finetune.run import Run, find_run
+from finetune.student import find, load_tokenizer
+from finetune.train.launch import check_started, devices, joined
+from finetune.train.loss_curve import read_curve
+from finetune.train.output import attach_run, training_key, unrecorded
+from harvest.commands.report import write_report
+from harvest.core.errors import StoreUnusable
+
+LISTED = 20
+"""Rows left out that are named one by one."""
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_recipe(p)
+    p.add_argument("--dry-run", action="store_true", help="check every row and setting, then stop")
+    add_evaluations(p)
+    add_run(p, "whose report gets the training; without it: the run of `data`")
+
+
+def run(args: argparse.Namespace, overrides: Overrides) -> int:
+    from finetune.train.sft import check, quiet
+
+    recipe = read_recipe(recipe_path(args), overrides, train=True)
+    check_method(recipe)
+    gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
+    if not args.dry_run:
+        check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args)))
+    quiet()
+    name = args.run_name or run_folder(recipe.data)
+    run = find_run(name, args.store) if name is not None else None
+    if args.dry_run:
+        if run is not None:
+            run.check()
+        check(recipe, checked_rows(recipe, args), find(recipe.student))
+    elif (block := _train(recipe, run)) is not None:
+        record(recipe, block, run)
+        print(json.dumps(block, ensure_ascii=False) if args.json else in_words(recipe, block))
+    return 0
+
+
+def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
+    """The report's entry of the finished training, None in all processes but the first."""
+    from finetune.train.sft import sft
+
+    with joined(os.environ) as world:
+        progress = Progress("sft", mute=not world.is_first)
+        block = None
+        with world.together():
+            student = find(recipe.student)
+            if run is not None and world.is_first:
+                run.check()
+                block = unrecorded(recipe, student)
+        if (block := world.hear(block)) is not None:
+            progress.say(f"{recipe.output}: finished already, and not in the report yet")
+            return block if world.is_first else None
+        with world.together():
+            tokenizer = load_tokenizer(student)
+            rows = examples(recipe, tokenizer)
+        _say_left_out(rows, progress)
+        block = sft(recipe, rows, tokenizer, student, progress, world, run)
+        return block if world.is_first else None
+
+
+def _say_left_out(rows: Examples, progress: Progress) -> None:
+    for line in rows.notes:
+        progress.say(f"warning: {line}")
+    for line in rows.dropped[:LISTED]:
+        progress.say(f"left out: {line}")
+    if len(rows.dropped) > LISTED:
+        progress.say(f"left out: {len(rows.dropped) - LISTED} more")
+
+
+def record(recipe: Recipe, block: dict[str, Any], run: Run | None) -> None:
+    """Puts the training into the run's report, and writes the student's model card."""
+    output = Path(recipe.output)
+    if run is not None:
+        try:
+            run.put_training(training_key(output), block, read_curve(output))
+            write_report(run.name, run.url)
+        except StoreUnusable as e:
+            raise StoreUnusable(
+                f"{e}\n  the training is finished and safe in {output}; the same command records it"
+            ) from None
+        attach_run(output, run.name, run.url)
+    write_model_card(output)
+
+
+def in_words(recipe: Recipe, block: dict[str, Any]) -> str:
+    first, last = block["loss_first"], block["loss_last"]
+    loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
+    return f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}"

@@ -1,0 +1,38 @@
+"""`finetune show RECIPE.toml`: one training row as the model sees it, or a page of rows."""
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from finetune.commands.arguments import Overrides, add_recipe, count, recipe_path
+from finetune.recipe import read_recipe
+from finetune.rows.show import CLOSE, OPEN, marked, show, write_page
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    add_recipe(p)
+    p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
+    p.add_argument("--page", metavar="FILE", help="write an HTML page instead, of that row and those after it")
+    p.add_argument("--rows", type=count, default=20, metavar="N", help="how many rows the page has")
+
+
+def run(args: argparse.Namespace, overrides: Overrides) -> int:
+    recipe = read_recipe(recipe_path(args), overrides)
+    if args.page:
+        page = Path(args.page)
+        rows = write_page(recipe, args.row, args.rows, page)
+        print(json.dumps({"page": str(page), "rows": rows}) if args.json else f"{page}: {rows} rows")
+        return 0
+    found, text = show(recipe, args.row)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    console = Console()
+    is_coloured = console.color_system is not None and not console.no_color
+    console.print(text if is_coloured else Text(marked(text)), soft_wrap=True)
+    how = "green" if is_coloured else f"between {OPEN} and {CLOSE}"
+    console.print(f"row {found['row']}: {found['tokens']} tokens, {found['trained_tokens']} of them trained ({how})")
+    return 0
