@@ -4,8 +4,11 @@ import argparse
 import json
 
 from finetune.commands.arguments import Overrides, add_recipe, count, positive, recipe_path
-from finetune.cost.estimate import Evaluating, Measured, gpu_named, in_words
+from finetune.cost.estimate import Measured
+from finetune.cost.gpus import gpu_named
+from finetune.cost.hours import Evaluating
 from finetune.cost.quote import GPU, Figures, quote
+from finetune.cost.summary import in_words
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_of
 from finetune.rows.dataset import examples

@@ -1,35 +1,25 @@
-"""An estimate for a recipe: the student's sizes from its configuration, the rows from the dataset or from figures."""
+"""The estimate for a recipe, from the student's configuration and its rows, or from figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from finetune.cost.estimate import (
-    LORA_RANK,
-    Estimate,
-    Evaluating,
-    Launching,
-    Measured,
-    Shape,
-    Work,
-    estimate,
-    shape_of,
-    shape_of_size,
-    work_of,
-    work_of_mean,
-)
+from finetune.cost.estimate import Estimate, Measured, estimate
+from finetune.cost.hours import Evaluating
+from finetune.cost.shape import Shape, shape_of, shape_of_size
+from finetune.cost.work import LORA_RANK, Launching, Work, work_of, work_of_mean
 from finetune.recipe import Recipe
 from finetune.student import find, sizes
 from harvest.core.errors import ConfigError
 
 GPU = "H100"
-"""What is reckoned with where a recipe names none."""
+"""The GPU of an estimate where the recipe names none."""
 TRIED = ("single", "fsdp2", "zero3-offload")
-"""In this order, where nobody said how it is launched: the first that fits."""
+"""Where nobody named a strategy, the first of these that fits is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """In place of a model and a dataset."""
+    """Figures given in place of a model (`parameters`) and of a dataset (`rows` and `mean_tokens`)."""
 
     parameters: float | None = None
     rows: int | None = None
@@ -60,20 +50,18 @@ def quote(
     *,
     choose: bool = False,
 ) -> Estimate:
-    """`lengths` are the tokens of each row that will be trained, None where `figures` say how many there are.
+    """The estimate of a recipe. `lengths` are the tokens of each row, None where `figures` say how many there are.
 
-    With `choose` the way to launch is the first that fits. Raises ConfigError where a size or a GPU is not known.
+    With `choose` the strategy is the first of TRIED that fits. Raises ConfigError where a size or a GPU is not known.
     """
     shape = shape_of_size(figures.parameters) if figures.parameters else student_shape(recipe)
     work = _work(recipe, figures, lengths)
-    launching = launching_of(recipe)
-    quotes = (
-        estimate(shape, work, replace(launching, strategy=s), recipe.launch.price_usd_per_gpu_hour, evaluating)
-        for s in (TRIED if choose else ())
-    )
-    if fitting := next((q for q in quotes if q.fits), None):
-        return fitting
-    return estimate(shape, work, launching, recipe.launch.price_usd_per_gpu_hour, evaluating, measured)
+    launching, price = launching_of(recipe), recipe.launch.price_usd_per_gpu_hour
+    for strategy in TRIED if choose else ():
+        tried = estimate(shape, work, replace(launching, strategy=strategy), price, evaluating)
+        if tried.fits:
+            return tried
+    return estimate(shape, work, launching, price, evaluating, measured)
 
 
 def _work(recipe: Recipe, figures: Figures, lengths: Sequence[int] | None) -> Work:

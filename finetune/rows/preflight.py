@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from finetune.cost import estimate
+from finetune.cost import summary
 from finetune.recipe import Recipe
 from finetune.rows.conversation import has_chain
 from finetune.rows.dataset import Examples, survey
@@ -156,7 +156,7 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
     for e in found["evaluations"]:
         line("overlap", f"{e['rows']:,} rows ask one of the {e['n']:,} questions of {e['questions']}")
     if expected := found.get("estimate"):
-        text.append(estimate.in_words(expected) + "\n")
+        text.append(summary.in_words(expected) + "\n")
     elif lengths:
         line("hours", "name launch.gpu for hours and memory: --launch.gpu H100 --launch.gpus 8")
     text.append("\n")

@@ -23,7 +23,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from finetune.cost.estimate import Interval, Measured
+from finetune.cost.estimate import Measured
+from finetune.cost.hours import Interval
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples

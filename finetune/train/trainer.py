@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from finetune.cost.estimate import MICRO_TOKENS, SMALL_PARAMETERS
+from finetune.cost.work import MICRO_TOKENS, SMALL_PARAMETERS
 from finetune.recipe import PACKING, Recipe, lora_keys
 from finetune.rows.dataset import Examples
 from finetune.rows.render import Tokenizer, end_token

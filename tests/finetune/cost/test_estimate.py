@@ -11,21 +11,13 @@ from hypothesis import strategies as st
 from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
-from finetune.cost.estimate import (
-    GPUS,
-    PRESETS,
-    Evaluating,
-    Launching,
-    estimate,
-    flops_per_token,
-    gpu_hours,
-    in_words,
-    memory_gib,
-    shape_of,
-    shape_of_size,
-    work_of,
-    work_of_mean,
-)
+from finetune.cost.estimate import estimate
+from finetune.cost.gpus import GPUS, SHARES
+from finetune.cost.hours import Evaluating, flops_per_token, gpu_hours
+from finetune.cost.memory import memory_gib
+from finetune.cost.shape import shape_of, shape_of_size
+from finetune.cost.summary import in_words
+from finetune.cost.work import Launching, work_of, work_of_mean
 from harvest.core.errors import ConfigError
 
 QWEN_32B = {
@@ -74,7 +66,7 @@ def test_32b_in_full_at_16k_does_not_fit_eight_gpus_of_80_gb_without_a_cure() ->
 PARAMS = st.floats(1e8, 4e11)
 ROWS, MEAN, EPOCHS = st.integers(1, 10**7), st.floats(10, 30_000), st.floats(0.1, 20)
 LAUNCHINGS = st.builds(
-    Launching, st.sampled_from(list(PRESETS)), st.sampled_from(list(GPUS)), st.sampled_from([1, 2, 8, 16]),
+    Launching, st.sampled_from(list(SHARES)), st.sampled_from(list(GPUS)), st.sampled_from([1, 2, 8, 16]),
     st.sampled_from(["full", "lora"]), st.sampled_from([4, 64, 256]), st.booleans(),
 )  # fmt: skip
 

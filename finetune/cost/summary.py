@@ -1,0 +1,47 @@
+"""An estimate as text for a reader."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune.cost.hours import rounded
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """`found` is what `Estimate.as_json` gives."""
+    hours, evaluation = found["gpu_hours"], found["evaluation"]
+    parts = " + ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in found["memory_gib"].items() if v >= 0.1)
+    verdict = "fits" if found["fits"] else "does not fit"
+    ends = found["cost_usd_interval"]
+    where = f"{found['gpus']} × {found['gpu']}" if found["measured"] is None else found["measured"]["device"]
+    if ends is None:
+        money = ["money    unknown: name launch.price_usd_per_gpu_hour"]
+    else:
+        money = [
+            f"money    ${found['cost_usd']} (${ends['low']} to ${ends['high']}); "
+            f"with the evaluation ${found['total_usd']}"
+        ]
+    per, unit = _unit(hours["mid"])
+    low, mid, high = (_shown(hours[k] * per) for k in ("low", "mid", "high"))
+    span = f"{mid} {{}}{unit} ({low} to {high}) on {where}, {found['strategy']}"
+    tokens = f"{found['tokens']:,} tokens in {found['steps']:,} steps"
+    if where == "cpu":  # neither a GPU's memory nor its answers say anything of this machine
+        lines = [f"hours    {span.format('')}; {tokens}"]
+    else:
+        lines = [
+            f"hours    {span.format('GPU-')}",
+            f"         {_shown(found['wall_hours'] * per)} by the clock; {tokens}",
+            f"         {_shown(evaluation['gpu_hours'] * per)} more for the evaluation's answers before and after",
+            *money,
+            f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
+            *(f"         would fit: {cure}" for cure in found["would_fit"]),
+        ]
+    return "\n".join([*lines, f"source   {found['source']}"])
+
+
+def _unit(hours: float) -> tuple[int, str]:
+    """(how many of the unit are an hour, the unit's name) for so many hours."""
+    return (1, "hours") if hours >= 0.01 else (3600, "seconds")
+
+
+def _shown(x: float) -> str:
+    return f"{rounded(x):,}" if x >= 0.01 else "under 0.01" if x else "0"

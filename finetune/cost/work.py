@@ -1,0 +1,74 @@
+"""What goes through the student, and on which GPUs it runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune.cost.gpus import OFFLOAD_ON_SEVERAL_NODES, SHARES, Share
+from finetune.cost.shape import Shape
+
+MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Most tokens, padding included, that go through the student at once; a longer row goes alone."""
+SMALL_PARAMETERS = 600_000_000
+"""A smaller student keeps the activations of a micro-batch, a larger one computes them again, unless the recipe says
+otherwise."""
+LORA_RANK = 8
+"""PEFT's default."""
+LONG_TAIL = 1.5
+"""Σlen²/Σlen over the mean, where the lengths are not known: chains have a long tail."""
+GPUS_A_NODE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The rows of a training. `context` is Σlen²/Σlen: the length of the row that an average token stands in."""
+
+    rows: int
+    tokens: float
+    """The tokens of all rows, each row once."""
+    context: float
+    longest: int
+    epochs: float
+    traces_per_step: int
+
+
+def work_of(lengths: Sequence[int], epochs: float, traces_per_step: int) -> Work:
+    tokens = sum(lengths)
+    return Work(len(lengths), tokens, sum(n * n for n in lengths) / tokens, max(lengths), epochs, traces_per_step)
+
+
+def work_of_mean(rows: int, mean_tokens: float, max_tokens: int, epochs: float, traces_per_step: int) -> Work:
+    """The work where only the mean length is known: the longest row is taken to be as long as the limit."""
+    context = min(LONG_TAIL * mean_tokens, max(max_tokens, mean_tokens))
+    return Work(rows, rows * mean_tokens, context, max(max_tokens, round(mean_tokens)), epochs, traces_per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """The GPUs, how the training is spread over them, and which weights are trained."""
+
+    strategy: str
+    gpu: str
+    gpus: int
+    method: str = "full"
+    rank: int = LORA_RANK
+    recompute: bool | None = None
+    """Whether activations are computed again in the backward pass; None: as sft decides it."""
+    eight_bit_adam: bool = False
+    context_parallel: int = 1
+
+    @property
+    def used(self) -> int:
+        """How many GPUs take part."""
+        return 1 if self.strategy == "single" else self.gpus
+
+    @property
+    def share(self) -> Share:
+        """The share of the GPUs' peak that this launch reaches."""
+        if self.strategy == "zero3-offload" and self.used > GPUS_A_NODE:
+            return OFFLOAD_ON_SEVERAL_NODES
+        return SHARES[self.strategy]
+
+    def recomputes(self, shape: Shape, longest: int) -> bool:
+        if self.recompute is not None:
+            return self.recompute
+        return shape.parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS["cuda"]
