@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.note import began_with_of, note_of
 from finetune.rows.render import Layout
 from harvest.core.config import DEFAULT_STORE, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
@@ -141,25 +142,6 @@ def layout_of(output: Path) -> Layout | None:
     """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
     noted = note_of(output).get("layout")
     return Layout(**noted) if noted else None
-
-
-def began_with_of(output: Path) -> str | None:
-    """The checksum of what a trained folder's student began with, else None."""
-    found = (note_of(output).get("of") or {}).get("student")
-    return found if isinstance(found, str) else None
-
-
-def note_of(output: Path) -> dict[str, Any]:
-    """What `finetune sft` and `merge` wrote down of a trained folder, {} where there is none as we write it."""
-    try:
-        noted = json.loads((output / "winnow.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(noted, dict) or not isinstance(noted.get("of") or {}, dict):
-        return {}
-    training = noted.get("training")
-    is_ours = training is None or (isinstance(training, dict) and {"student", "rows", "weights"} <= training.keys())
-    return noted if is_ours else {}
 
 
 def label_of(student: str, run: Run | None) -> str | None:

@@ -27,7 +27,7 @@ PLACES = {
         ("__main__",),
     ),
     "finetune": (
-        ("progress", "recipe", "run", "student"),
+        ("note", "progress", "recipe", "run", "student"),
         ("cost",),
         ("rows",),
         ("train", "measure"),

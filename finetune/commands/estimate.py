@@ -54,7 +54,8 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
     """(how fast this machine trains, the tokens of each row)."""
-    from finetune.train.sft import calibrate, quiet
+    from finetune.train.calibrate import calibrate
+    from finetune.train.sft import quiet
 
     check_method(recipe)
     quiet()

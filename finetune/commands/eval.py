@@ -22,8 +22,9 @@ from finetune.measure import answers, endpoint
 from finetune.measure.evaluate import Engine, Measured, Record, evaluate
 from finetune.measure.sampling import PRESETS, Sampling, sampling_of
 from finetune.measure.stored_answers import Kept, evaluations_of
+from finetune.note import began_with_of
 from finetune.progress import Progress
-from finetune.run import Run, began_with_of, find_run, label_of, layout_of, prompt_of, trained_on
+from finetune.run import Run, find_run, label_of, layout_of, prompt_of, trained_on
 from finetune.student import find
 from harvest.checks import judged_together
 from harvest.commands.report import write_report

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from finetune.measure.stored_answers import evaluations_of
-from finetune.run import note_of
+from finetune.note import note_of
 from finetune.train.card import report_of, write_card
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.run import note_of
+from finetune.note import note_of
 from finetune.student import find, identity
 from harvest.core.config import runs_folder
 from harvest.core.errors import InputError

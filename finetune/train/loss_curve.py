@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.note import NOTE
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.report.loss_curve import sparkline
@@ -52,7 +53,7 @@ def read_curve(output: Path) -> list[dict[str, Any]]:
 def curve_of(output: Path) -> list[dict[str, Any]]:
     """The same of a folder that a user names. Raises InputError where no training is."""
     points = read_curve(output)
-    if not points and not (output / "winnow.json").is_file():
+    if not points and not (output / NOTE).is_file():
         raise InputError(f"{output}: no training of ours: name the `output` of a recipe")
     return points
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from finetune.note import NOTE, note_of
 from finetune.rows.render import LAYOUTS, Layout, end_token
-from finetune.run import layout_of, note_of
+from finetune.run import layout_of
 from finetune.student import Student, adapter_base, find, identity, load_model, load_tokenizer, sizes
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
-
-NOTE = "winnow.json"
 
 
 def merge(output: Path, to: Path) -> Path:

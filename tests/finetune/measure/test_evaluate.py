@@ -19,9 +19,10 @@ from finetune.measure.answers import compare, compared_in_words, in_words, write
 from finetune.measure.evaluate import Asked, Generated, Measured, after_chain, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
 from finetune.measure.stored_answers import Kept, evaluations_of
+from finetune.note import note_of
 from finetune.progress import Progress
 from finetune.rows.render import Layout
-from finetune.run import Run, label_of, note_of
+from finetune.run import Run, label_of
 from finetune.student import find, identity
 from harvest.core.config import RunConfig
 from harvest.core.errors import ConfigError, InputError, StoreUnusable

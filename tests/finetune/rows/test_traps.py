@@ -58,7 +58,8 @@ def build(tmp_path: Path, tokenizer: Any) -> Build:
     """(trainer, examples) of some conversations."""
 
     def built(rows: list[Any], **render: Any) -> tuple[Any, Examples]:
-        from finetune.train.trainer import build_trainer, training_config
+        from finetune.train.trainer import build_trainer
+        from finetune.train.training_args import training_config
 
         (tmp_path / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in rows))
         recipe = Recipe.model_validate({
@@ -158,7 +159,7 @@ def test_a_step_is_as_many_traces_as_the_recipe_says_however_long_they_are(lengt
     from array import array
 
     from finetune.rows.render import Example
-    from finetune.train.trainer import training_config
+    from finetune.train.training_args import training_config
 
     rows = tuple(Example(array("i", [0] * n), array("b", [1] * n)) for n in lengths)
     recipe = Recipe.model_validate({"student": "s", "data": "d", "output": "o", "train": {"traces_per_step": traces}})

@@ -145,7 +145,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_command() -> None:
     pytest.importorskip("trl", reason="needs the extra `train`")
     from types import SimpleNamespace
 
-    from finetune.train.trainer import check_trackers
+    from finetune.train.training_args import check_trackers
     from harvest.core.errors import ConfigError
 
     missing = [n for n in ("trackio", "wandb") if importlib.util.find_spec(n) is None]

@@ -259,7 +259,7 @@ def sharded(folder: Path, strategy: str, processes: int = 2) -> Path:
     """A checkpoint as `strategy` leaves it, its files real archives of torch's."""
     import torch
 
-    from finetune.train.output import mark
+    from finetune.train.checkpoints import mark
 
     folder.mkdir(parents=True)
     for n in range(processes):
@@ -296,7 +296,8 @@ PARTS = {
 @pytest.mark.parametrize("strategy", PARTS)
 def test_a_checkpoint_of_several_processes_is_whole_with_each_ones_part(strategy: str, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.train.output import check_disk, is_complete, newest_checkpoint
+    from finetune.train.checkpoints import is_complete, newest_checkpoint
+    from finetune.train.disk import check_disk
 
     whole = sharded(tmp_path / "checkpoint-4", strategy)
     assert is_complete(whole)
@@ -324,7 +325,7 @@ def test_a_checkpoint_of_several_processes_is_whole_with_each_ones_part(strategy
 
 def test_a_checkpoint_goes_on_in_another_number_of_processes_only_where_all_have_all_weights(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.train.output import check_resumable
+    from finetune.train.checkpoints import check_resumable
 
     ddp = sharded(tmp_path / "checkpoint-2", "ddp")
     assert check_resumable(ddp, "ddp", 2) is None
@@ -478,7 +479,7 @@ def test_one_of_two_killed_ends_the_other_and_the_next_start_learns_what_one_pro
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_on(
     recipe: Path, alone: list[dict[str, Any]]
 ) -> None:
-    from finetune.train.output import is_complete
+    from finetune.train.checkpoints import is_complete
 
     output = recipe.parent / "stopped"
     p = start(TORCHRUN, recipe, output.name, "--train.save_steps", "1000")

@@ -345,16 +345,16 @@ def test_a_hybrid_student_is_refused_by_the_command(tmp_path: Path, make: Make) 
 )
 def test_packing_is_refused_where_tokens_or_weights_are_spread(setting: str, strategy: str, why: str) -> None:
     from finetune.recipe import Recipe
-    from finetune.train.sft import refuse_packed_parts
+    from finetune.train.training_args import refuse_sharded_packs
 
     def recipe(strategy: str, **train: Any) -> Recipe:
         given = {"student": "s", "data": "d", "output": "o", "train": train, "launch": {"strategy": strategy}}
         return Recipe.model_validate(given)
 
     with pytest.raises(ConfigError, match=f'^train.packing: not with launch.strategy = "{strategy}".*{why}'):
-        refuse_packed_parts(recipe(strategy, **{setting: True}))
-    refuse_packed_parts(recipe(strategy))
-    refuse_packed_parts(recipe("fsdp2", **{setting: True}))
+        refuse_sharded_packs(recipe(strategy, **{setting: True}))
+    refuse_sharded_packs(recipe(strategy))
+    refuse_sharded_packs(recipe("fsdp2", **{setting: True}))
 
 
 # ---- the loss

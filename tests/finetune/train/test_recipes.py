@@ -40,7 +40,7 @@ def test_every_recipe_that_was_promised_is_there() -> None:
 @recipes
 def test_a_recipe_is_read_by_this_winnow_and_its_settings_by_this_trl(path: Path) -> None:
     pytest.importorskip("trl", reason="needs the extra `train`")
-    from finetune.train.trainer import training_config
+    from finetune.train.training_args import training_config
 
     recipe = read_recipe(path, train=True)
     row = Example(array("i", [0] * 100), array("b", [1] * 100))

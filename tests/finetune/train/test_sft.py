@@ -74,7 +74,8 @@ def trainer_for(recipe: Path, **changes: Any) -> Any:
     from finetune.recipe import read_recipe
     from finetune.rows.dataset import examples
     from finetune.student import find, load_model
-    from finetune.train.trainer import build_trainer, training_config
+    from finetune.train.trainer import build_trainer
+    from finetune.train.training_args import training_config
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
     made = examples(read, smol_tokenizer())
@@ -338,7 +339,7 @@ def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
 
 def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> None:
     from finetune.student import find, load_model
-    from finetune.train.trainer import student_parameters
+    from finetune.train.training_args import student_parameters
 
     model = load_model(find(str(student)), torch.float32)
     assert student_parameters(find(str(student))) == sum(p.numel() for p in model.parameters())
@@ -420,8 +421,8 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(
     train: str, make: Make, tmp_path: Path
 ) -> None:
     """Each start is killed a step or two after the checkpoint that it went on from: some in a step, some in a save."""
+    from finetune.train.checkpoints import newest_checkpoint
     from finetune.train.loss_curve import read_curve
-    from finetune.train.output import newest_checkpoint
 
     whole, broken, log = make("whole", train), make("broken", train), tmp_path / "log"
     epochs = ("--train.epochs", str(scaled(3, 10)))  # of 5 steps each
@@ -490,7 +491,7 @@ def has_begun(output: Path) -> bool:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    from finetune.train.output import is_complete
+    from finetune.train.checkpoints import is_complete
 
     return is_complete(checkpoint)
 
@@ -516,7 +517,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
     ["no state", "torn state", "no optimizer", "torn optimizer", "torn weights", "no weights", "no random state"],
 )
 def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path, tmp_path: Path) -> None:
-    from finetune.train.output import is_complete, newest_checkpoint
+    from finetune.train.checkpoints import is_complete, newest_checkpoint
 
     for n in (2, 4):
         shutil.copytree(checkpoint, tmp_path / f"checkpoint-{n}")
@@ -562,7 +563,7 @@ def test_a_disk_that_fills_up_is_one_line_before_anything_of_a_checkpoint_is_wri
 def test_a_disk_that_fills_up_inside_a_save_is_one_line_and_other_failures_stay_what_they_are(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    from finetune.train.output import check_room, disk_watched
+    from finetune.train.disk import check_room, disk_watched
 
     errors = (
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -584,7 +585,7 @@ def test_a_disk_that_fills_up_inside_a_save_is_one_line_and_other_failures_stay_
 
 
 def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path) -> None:
-    from finetune.train.output import check_disk
+    from finetune.train.disk import check_disk
 
     with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
         check_disk(tmp_path / "not" / "there", 10**13, "full", 2)

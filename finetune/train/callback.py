@@ -1,0 +1,156 @@
+"""What happens beside the steps of a training: progress, checkpoints in time, the loss curve, stopping on a signal."""
+
+import math
+import signal
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune.progress import Progress
+from finetune.run import Run
+from finetune.train.loss_curve import Curve, read_curve
+from finetune.train.output import training_key, write_state
+from finetune.train.trainer import WinnowTrainer
+from harvest.core.errors import InputError
+
+SAVE_EVERY_S = 300.0
+"""How often a checkpoint is saved, where the recipe does not say."""
+RECORD_EVERY_S = 30.0
+"""How often the curve goes into the run's store."""
+STATE_EVERY_S = 10.0
+"""How often the seconds so far are written into the output folder."""
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Watches a training: shows its progress, has it saved in time, stops it at the end of a step after a signal."""
+
+    def __init__(
+        self, output: Path, state: dict[str, Any], progress: Progress, trainer: WinnowTrainer, run: Run | None = None
+    ) -> None:
+        self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
+        self.curve: Curve | None = None
+        self.points: list[dict[str, Any]] = []
+        """Points that are not in the run's store yet."""
+        self.since: int | None = None
+        """The step that this start went on from, until the store knows it: later points there are out of date."""
+        self.before_s = float(state["wall_s"])
+        self.started = self.saved = time.monotonic()
+        self.state_written = float("-inf")
+        self.logged, self.recorded = (self.started, 0.0), self.started
+        """Time and tokens at the last logged step; when the points went into the store."""
+        self.stop = False
+        self.world, self.tokens = trainer.world, 0.0
+        self.handlers: dict[int, Any] = {}
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of all starts together. A kill loses at most the last ten."""
+        return round(self.before_s + time.monotonic() - self.started, 1)
+
+    def __enter__(self) -> "Watch":
+        for s in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[s] = signal.signal(s, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for s, handler in self.handlers.items():
+            signal.signal(s, handler)
+        self.progress.close()
+        self.record()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop:
+            raise KeyboardInterrupt
+        self.stop = True
+        self.progress.say("stopping at the end of this step, with a checkpoint; signal again to stop at once")
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress.begin(state.max_steps, state.global_step)
+        self.logged = (time.monotonic(), 0.0)
+        if self.world.is_first:
+            self.curve, self.since = Curve(self.output, state.global_step), state.global_step
+            self.points = read_curve(self.output)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if self.curve is not None:
+            self._add(state.global_step, logs)
+        check_finite(state.global_step, logs, scaled=args.fp16)
+
+    def _add(self, step: int, logs: Mapping[str, Any]) -> None:
+        assert self.curve is not None
+        (since, before), now = self.logged, time.monotonic()
+        self.logged = (now, self.tokens)
+        point: dict[str, Any] = {"step": step} | {
+            k: _finite(v)
+            for k, v in (
+                ("epoch", logs.get("epoch")),
+                ("loss", logs["loss"]),
+                ("learning_rate", logs.get("learning_rate")),
+                ("grad_norm", logs.get("grad_norm")),
+                ("tokens_per_s", round((self.tokens - before) / max(now - since, 1e-9), 1)),
+            )
+        }
+        point["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.curve.add(point)
+        self.points.append(point)
+        self.progress.step(step, float(logs["loss"]), self.tokens / (now - self.started))
+        if now - self.recorded > RECORD_EVERY_S:
+            self.record()
+
+    def record(self) -> None:
+        """Puts the new points into the run's store; later, where another process is writing to the store."""
+        self.recorded = time.monotonic()
+        if self.run is None or not self.points:
+            return
+        if self.run.put_points(training_key(self.output), self.points, self.since):
+            self.points, self.since = [], None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        now = time.monotonic()
+        due = args.save_strategy == "no" and now - self.saved > SAVE_EVERY_S
+        # One signal in one process stops all, at the same step; the first process's clock says when to save.
+        stop, save, self.tokens = self.world.sums(self.stop, due and self.world.is_first, self.trainer.tokens)
+        if stop:
+            control.should_training_stop = True
+            control.should_save = state.global_step < state.max_steps
+        elif save:
+            control.should_save = True
+        if self.world.is_first and (now - self.state_written > STATE_EVERY_S or stop):
+            self.state_written = now
+            write_state(self.output, {**self.state, "wall_s": self.wall_s})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved = time.monotonic()
+
+
+def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) -> None:
+    """Raises InputError where loss or gradient is not a finite number: from there on nothing is learnt.
+
+    With float16 (`scaled`) the trainer skips such a gradient and lowers the scale.
+    """
+    loss, norm = logs["loss"], None if scaled else logs.get("grad_norm")
+    for name, value in (("loss", loss), ("gradient", norm)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(
+                f"step {step}: the {name} is {float(value)}, no number, and the training was stopped: lower "
+                "train.learning_rate or train.max_grad_norm, and name another output"
+            )
+
+
+def _finite(value: Any) -> float | None:
+    """The number, None where it is not finite: JSON has no such number."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,162 @@
+"""The checkpoints of a training: which of them are complete, and from which one a training goes on."""
+
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from finetune.recipe import Recipe
+from harvest.core.errors import ConfigError
+from harvest.core.files import write_whole
+
+MARK = "winnow.json"
+"""A file in each checkpoint, written once all processes have written their parts: how many processes there were, and
+how they were launched."""
+CHECKPOINTS_KEPT = 2
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """All checkpoints in the folder, complete or not, the newest first."""
+    found = [p for p in output.glob("checkpoint-*") if p.name.partition("-")[2].isdigit()]
+    return sorted(found, key=lambda p: -int(p.name.partition("-")[2]))
+
+
+def drop_checkpoints(recipe: Recipe, output: Path) -> None:
+    """Removes the checkpoints of a finished training, unless the recipe says how many to keep."""
+    if "save_total_limit" not in recipe.train.further:
+        for folder in checkpoints(output):
+            shutil.rmtree(folder)
+
+
+def newest_checkpoint(output: Path) -> Path | None:
+    """The newest complete checkpoint. Newer ones that broke off are removed, so that nothing of them is read."""
+    for folder in checkpoints(output):
+        if is_complete(folder):
+            return folder
+        shutil.rmtree(folder)
+    return None
+
+
+def rotate(output: Path, kept: int) -> None:
+    """Removes all checkpoints but the `kept` newest. Call it once the newest is complete."""
+    for folder in checkpoints(output)[kept:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def mark(checkpoint: Path, strategy: str, processes: int) -> None:
+    """Notes in a checkpoint that every process has written its part."""
+    write_whole(checkpoint / MARK, json.dumps({"strategy": strategy, "processes": processes}) + "\n")
+
+
+def mark_of(checkpoint: Path) -> tuple[str, int] | None:
+    """(strategy, processes) of a checkpoint that all its processes have written, else None."""
+    try:
+        noted = json.loads((checkpoint / MARK).read_text("utf-8"))
+        return str(noted["strategy"]), int(noted["processes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_resumable(checkpoint: Path, strategy: str, processes: int) -> str | None:
+    """A sentence on how this launch differs from the checkpoint's, None where it does not.
+
+    Raises ConfigError where the training cannot go on from it: shards of weights and optimizer belong to as many
+    processes as wrote them.
+    """
+    noted = mark_of(checkpoint)
+    if noted is None or noted == (strategy, processes):
+        return None
+    then = f"{checkpoint.name} is of {noted[1]} process{'es' if noted[1] > 1 else ''} of {noted[0]}"
+    if {strategy, noted[0]} <= {"single", "ddp"}:
+        return f"{then}: the same steps in {processes}, sums rounded in another order, other numbers for dropout"
+    raise ConfigError(
+        f"launch.strategy: {then}, and cannot be gone on from in {processes} of {strategy}: start {noted[1]} of "
+        f"{noted[0]} again, or name another output"
+    )
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file of the checkpoint was written to its end, by each of its processes.
+
+    Source of the layouts: transformers 5.23, Trainer._save_checkpoint; accelerate 1.15, save_fsdp_model and
+    save_fsdp_optimizer; DeepSpeed, engine.save_checkpoint.
+    """
+    noted = mark_of(checkpoint)
+    if noted is None:
+        return False
+    strategy, processes = noted
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    states = [f"rng_state_{n}.pth" for n in range(processes)] if processes > 1 else ["rng_state.pth"]
+    archives = [checkpoint / name for name in states]
+    if strategy.startswith("zero3"):
+        parts = _deepspeed_parts(checkpoint, processes)
+        return parts is not None and all(map(zipfile.is_zipfile, [*archives, *parts]))
+    archives.append(checkpoint / "scheduler.pt")
+    if strategy.startswith("fsdp2"):
+        parts = []
+        for name in ("pytorch_model_fsdp", "optimizer"):
+            if (checkpoint / f"{name}_0").is_dir():
+                if not _has_all_shards(checkpoint / f"{name}_0"):
+                    return False
+            else:
+                parts.append(checkpoint / f"{name}.bin")
+        return all(map(zipfile.is_zipfile, [*archives, *parts]))
+    weights = list(checkpoint.glob("*.safetensors"))
+    archives.append(checkpoint / "optimizer.pt")
+    return bool(weights) and all(map(zipfile.is_zipfile, archives)) and all(map(_is_whole, weights))
+
+
+def _has_all_shards(folder: Path) -> bool:
+    """Whether a distributed checkpoint of torch has every file that its table of contents, written last, names."""
+    try:
+        named = {n.decode() for n in re.findall(rb"__\d+_\d+\.distcp", (folder / ".metadata").read_bytes())}
+        return bool(named) and all((folder / name).stat().st_size for name in named)
+    except OSError:
+        return False
+
+
+def _deepspeed_parts(checkpoint: Path, processes: int) -> list[Path] | None:
+    """The files of weights and optimizer that each process wrote, None where `latest` names no folder or a process's
+    part is missing."""
+    try:
+        tag = (checkpoint / "latest").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    folder = checkpoint / tag
+    if not tag or folder.parent != checkpoint or not folder.is_dir():
+        return None
+    found = []
+    for kind in ("optim", "model"):
+        for n in range(processes):
+            part = list(folder.glob(f"*zero_pp_rank_{n}_mp_rank_*_{kind}_states.pt"))
+            if not part:
+                return None
+            found += part
+    return found
+
+
+def _is_whole(safetensors: Path) -> bool:
+    """Whether the file is as long as its header says: eight bytes of length, JSON, data."""
+    size = safetensors.stat().st_size
+    with safetensors.open("rb") as f:
+        header_bytes = int.from_bytes(f.read(8), "little")
+    ends = [t["data_offsets"][1] for t in tensors_of(safetensors).values()]
+    return size == 8 + header_bytes + max(ends, default=0)
+
+
+def tensors_of(safetensors: Path) -> dict[str, dict[str, Any]]:
+    """The table of tensors in the file's header, empty where the header broke off."""
+    with safetensors.open("rb") as f:
+        header_bytes = int.from_bytes(f.read(8), "little")
+        if header_bytes > safetensors.stat().st_size:
+            return {}
+        try:
+            header: dict[str, Any] = json.loads(f.read(header_bytes))
+        except ValueError:
+            return {}
+    return {name: t for name, t in header.items() if name != "__metadata__"}

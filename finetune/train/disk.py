@@ -1,0 +1,75 @@
+"""Whether the disk will hold what a training writes."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune.train.checkpoints import checkpoints, is_complete
+from harvest.core.errors import InputError, WinnowError
+
+DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter")
+"""Words in the errors of Python, Rust's libraries and torch on a full disk. torch's and safetensors' writers have no
+class of error for it: their words are all there is to go by."""
+SMALL_FILES = 2**20
+"""Bytes for what else is written: the state, the curve, the card."""
+
+
+def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
+    """Raises InputError where checkpoints and student will not fit on the disk.
+
+    For a moment there is one checkpoint more than are kept. Each has the trained weights and two moments of Adam, four
+    bytes apiece.
+    """
+    trained = parameters * 4
+    if method != "full":
+        trained //= 10  # a generous adapter
+    one = 3 * trained
+    there = sum(map(_bytes, checkpoints(output)))
+    need = (kept + 1) * one + trained - there
+    free = shutil.disk_usage(next(p for p in (output, *output.absolute().parents) if p.is_dir())).free
+    if free < need:
+        raise InputError(
+            f"output {output}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed ({kept + 1} checkpoints of "
+            f"{one / 1e9:.1f} GB and the student): free some, set train.save_total_limit = 1, or name another output"
+        )
+
+
+def check_room(output: Path, need: int, what: str) -> None:
+    """Raises InputError where `what`, of `need` bytes, will not fit on the disk. Call it before writing."""
+    free = shutil.disk_usage(output).free
+    if free < need + SMALL_FILES:
+        raise InputError(
+            f"output {output}: {_size(free)} free, {_size(need)} needed for {what}, of which nothing was written: free "
+            f"some; {_goes_on(output)}"
+        )
+
+
+def checkpoint_bytes(output: Path) -> int | None:
+    """The size of the newest complete checkpoint, None where there is none."""
+    newest = next(filter(is_complete, checkpoints(output)), None)
+    return None if newest is None else _bytes(newest)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+@contextmanager
+def disk_watched(output: Path) -> Iterator[None]:
+    """Turns the error of a full disk into an InputError of one line."""
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, WinnowError) or not any(words in str(e) for words in DISK_FULL):
+            raise
+        raise InputError(f"output {output}: the disk is full: free some; {_goes_on(output)}") from None
+
+
+def _goes_on(output: Path) -> str:
+    newest = next(filter(is_complete, checkpoints(output)), None)
+    return f"the same command goes on from {newest.name}" if newest else "the same command begins again"
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"

@@ -1,0 +1,134 @@
+"""The arguments of TRL's trainer, as a recipe sets them."""
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import SFTConfig
+
+from finetune.cost.work import MICRO_TOKENS, SMALL_PARAMETERS
+from finetune.recipe import PACKING, Recipe, lora_keys
+from finetune.rows.dataset import Examples
+from finetune.student import Student
+from finetune.train.checkpoints import CHECKPOINTS_KEPT, tensors_of
+from finetune.train.packing import packs_a_step
+from finetune.train.steps import divided
+from finetune.train.world import World
+from harvest.core.errors import ConfigError
+
+REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
+"""What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""For train.report_to: the packages that bring a tracker. Where none is installed, the first is named."""
+
+
+def training_config(
+    recipe: Recipe,
+    examples: Examples,
+    parameters: int,
+    *,
+    bf16: bool,
+    world: World = World(),  # noqa: B008  frozen
+) -> SFTConfig:
+    """The SFTConfig of a recipe for a student with so many `parameters`.
+
+    Raises ConfigError where TRL refuses a value, settings do not go together, or the batch cannot be divided.
+    """
+    refuse_sharded_packs(recipe)
+    further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    lengths = list(map(len, examples.examples))
+    micro, accumulated = _batch(recipe, lengths, further.pop("per_device_train_batch_size", None), device, world)
+    settings: dict[str, Any] = {
+        "activation_checkpointing": parameters >= SMALL_PARAMETERS or max(lengths) > MICRO_TOKENS[device],
+        "bf16": bf16 and not further.get("fp16"),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show a loss that is no number as a number
+        "save_strategy": "steps" if "save_steps" in further else "no",
+        "save_total_limit": CHECKPOINTS_KEPT,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "report_to": "none",
+        **{k: v for k, v in further.items() if k not in PACKING},
+    }
+    if world.sharers > 1:  # each of the processes that share a row takes two pieces of it
+        settings["pad_to_multiple_of"] = 2 * world.sharers
+    try:
+        config = SFTConfig(
+            **settings,
+            output_dir=recipe.output,
+            num_train_epochs=recipe.train.epochs,
+            learning_rate=recipe.train.learning_rate,
+            seed=recipe.train.seed,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=accumulated,
+            max_length=recipe.render.max_tokens,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            use_cpu=device == "cpu",
+            disable_tqdm=True,
+        )
+    except REFUSALS as e:
+        raise ConfigError(refused(e)) from None
+    check_trackers(config)
+    if config.n_gpu > 1:  # else transformers spreads each batch over all of them, whatever `launch.strategy` says
+        config._n_gpu = 1
+    return config
+
+
+def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, world: World) -> tuple[int, int]:
+    """(rows or packs at once in each process, how many times a step). `micro`: rows at once, None for what fits."""
+    per_step, processes = recipe.train.traces_per_step, world.readers
+    if recipe.train.packs:
+        epochs, room = math.ceil(recipe.train.epochs), MICRO_TOKENS[device]
+        return 1, packs_a_step(lengths, per_step, recipe.train.seed, epochs, room, processes)
+    if micro is None:
+        return divided(per_step, MICRO_TOKENS[device] // max(lengths), processes)
+    if micro < 1 or per_step % (micro * processes):
+        raise ConfigError(
+            f"train.traces_per_step: {per_step} cannot be divided by per_device_train_batch_size = {micro}"
+            + (f" in {processes} processes" if processes > 1 else "")
+        )
+    return micro, per_step // (micro * processes)
+
+
+def refuse_sharded_packs(recipe: Recipe) -> None:
+    """Raises ConfigError for packing with a strategy that does not keep their rows apart.
+
+    Context parallelism drops the mask that keeps them apart (TRL 1.16, SFTTrainer). ZeRO-3 shards the weights before
+    `refuse_leaks` could run.
+    """
+    strategy = recipe.launch.strategy
+    if not (recipe.train.packs or recipe.train.further.get("padding_free")):
+        return
+    if strategy == "fsdp2-cp":
+        raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
+    if strategy in ("zero3", "zero3-offload"):
+        raise ConfigError(
+            f'train.packing: not with launch.strategy = "{strategy}", which spreads the weights before it can be tried '
+            'whether packed rows see each other: leave packing out, or take "fsdp2"'
+        )
+
+
+def check_trackers(config: SFTConfig) -> None:
+    """Raises ConfigError for a tracker that is not installed, with the command that installs it."""
+    for name in config.report_to:
+        if (packages := TRACKERS.get(name)) and not any(map(importlib.util.find_spec, packages)):
+            raise ConfigError(f'train.report_to: "{name}" is not installed: pip install {packages[0]}')
+
+
+def refused(e: Exception) -> str:
+    """One line about what a library refused."""
+    return f"[train]: {(str(e).strip().splitlines() or [type(e).__name__])[0]}"
+
+
+def student_parameters(student: Student) -> int:
+    """How many weights the student has, without loading them: one for each byte of a GGUF file, 0 where it is not here."""
+    place = Path(student.place)
+    if student.is_hub or not place.exists():
+        return 0
+    if place.is_file():
+        return place.stat().st_size
+    shapes = (t["shape"] for p in place.glob("*.safetensors") for t in tensors_of(p).values())
+    return sum(math.prod(shape) for shape in shapes)

@@ -1,0 +1,144 @@
+"""The processes of one training: what one of them knows, decides or fails at, the others learn."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from harvest.core.errors import InputError, WinnowError
+
+CP_SIZE = "PARALLELISM_CONFIG_CP_SIZE"
+"""Over how many processes accelerate's launcher spreads the tokens of a row (context parallelism)."""
+PROCESS_GONE = ("gloo", "NCCL", "nccl", "process group", "Connection closed by peer", "Connection reset by peer")
+"""Words in torch's RuntimeError where another process is gone. gloo raises a plain RuntimeError: its words are all
+there is to go by."""
+
+
+class Lost(WinnowError):
+    """Another process of this training is gone. That process has said why."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of one training. The first locks the output folder, keeps the state and talks to the user."""
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+    """A process group on the CPU, beside that of the gradients: messages between processes wait for no GPU."""
+    sharers: int = 1
+    """How many processes read the same rows, each a part of every row's tokens (context parallelism)."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def readers(self) -> int:
+        """How many parts the rows of a step are split into."""
+        return self.size // self.sharers
+
+    @property
+    def reader(self) -> int:
+        """The number of the part that this process reads."""
+        return self.rank // self.sharers
+
+    def hear(self, value: Any) -> Any:
+        """The first process's value, in every process."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        told = [value]
+        with self._lost():
+            dist.broadcast_object_list(told, src=0, group=self.group)
+        return told[0]
+
+    def sums(self, *values: float) -> list[float]:
+        """The sum of each value over all processes, in every process."""
+        if self.size == 1:
+            return list(values)
+        import torch
+        import torch.distributed as dist
+
+        of = torch.tensor(values, dtype=torch.float64)
+        with self._lost():
+            dist.all_reduce(of, group=self.group)
+        return [float(x) for x in of]
+
+    def wait(self) -> None:
+        """Waits until all processes have come here."""
+        self.sums(0)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Where one process raises a WinnowError, all raise it: that of the first process which did."""
+        fault: WinnowError | None = None
+        try:
+            yield
+        except WinnowError as e:
+            if self.size == 1:
+                raise
+            fault = e
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        faults: list[WinnowError | None] = [None] * self.size
+        with self._lost():
+            dist.all_gather_object(faults, fault, group=self.group)
+        if refused := next(filter(None, faults), None):
+            raise refused
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raises Lost where torch fails because another process is gone."""
+        if self.size == 1:
+            yield
+            return
+        with self._lost():
+            yield
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as e:
+            if not any(word in str(e) for word in PROCESS_GONE):
+                raise
+            raise Lost(
+                "another process of this training ended, and this one with it; the same command goes on from the "
+                "newest checkpoint"
+            ) from None
+
+
+@contextmanager
+def joined(environ: Mapping[str, str]) -> Iterator[World]:
+    """The processes that a launcher started together with this one; a world of one where there was no launcher.
+
+    Raises InputError where the others do not answer.
+    """
+    size = int(environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    import torch
+    import torch.distributed as dist
+    from accelerate import PartialState
+
+    try:
+        PartialState(cpu=not torch.cuda.is_available())
+        world = World(
+            dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"), int(environ.get(CP_SIZE, "1"))
+        )
+    except (RuntimeError, ValueError) as e:
+        first = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise InputError(f"the {size} processes do not find each other: {first[:300]}") from None
+    try:
+        yield world
+    finally:
+        # A launcher that sees one process end signals the others to end; this one ends by itself.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if dist.is_initialized():
+            dist.destroy_process_group()
