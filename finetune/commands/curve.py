@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from finetune.commands.arguments import Overrides
-from finetune.train.loss_curve import curve_of, in_words
+from finetune.train.output_folder.loss_curve import curve_of, in_words
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from finetune.measure.stored_answers import evaluations_of
 from finetune.note import note_of
-from finetune.train.card import report_of, write_card
+from finetune.train.output_folder.card import report_of, write_card
 
 
 def write_model_card(folder: Path) -> None:

@@ -15,8 +15,8 @@ from finetune.rows.dataset import Examples, examples, run_folder
 from finetune.run import Run, find_run
 from finetune.student import find, load_tokenizer
 from finetune.train.launch import check_started, devices
-from finetune.train.loss_curve import read_curve
-from finetune.train.output import attach_run, training_key, unrecorded
+from finetune.train.output_folder.loss_curve import read_curve
+from finetune.train.output_folder.state import attach_run, training_key, unrecorded
 from finetune.train.world import joined
 from harvest.commands.report import write_report
 from harvest.core.errors import StoreUnusable

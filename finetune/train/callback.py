@@ -13,8 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finetune.progress import Progress
 from finetune.run import Run
-from finetune.train.loss_curve import Curve, read_curve
-from finetune.train.output import training_key, write_state
+from finetune.train.output_folder.loss_curve import Curve, read_curve
+from finetune.train.output_folder.state import training_key, write_state
 from finetune.train.trainer import WinnowTrainer
 from harvest.core.errors import InputError
 

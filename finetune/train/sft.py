@@ -20,11 +20,16 @@ from finetune.rows.render import Tokenizer
 from finetune.run import Run
 from finetune.student import Student
 from finetune.train.callback import Watch
-from finetune.train.card import provenance
-from finetune.train.checkpoints import CHECKPOINTS_KEPT, check_resumable, drop_checkpoints, newest_checkpoint
-from finetune.train.disk import check_disk, check_room, disk_watched
 from finetune.train.launch import running
-from finetune.train.output import alone, identity_of, read_state, save_student, write_state
+from finetune.train.output_folder.card import provenance
+from finetune.train.output_folder.checkpoints import (
+    CHECKPOINTS_KEPT,
+    check_resumable,
+    drop_checkpoints,
+    newest_checkpoint,
+)
+from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
+from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
 from finetune.train.precision import is_bf16_faster
 from finetune.train.report_entry import training_block
 from finetune.train.trainer import build_trainer, load_student

@@ -18,11 +18,11 @@ from finetune.recipe import Recipe, lora_keys
 from finetune.rows.dataset import Examples
 from finetune.rows.render import Tokenizer, end_token
 from finetune.student import Student, load_model
-from finetune.train.checkpoints import mark, rotate
-from finetune.train.disk import check_room, checkpoint_bytes
+from finetune.train.batches.packing import ROWS, Packed, attend_by_rows, flattened, refuse_leaks
+from finetune.train.batches.steps import Split, Steps
 from finetune.train.loss import add_loss, beyond_the_head
-from finetune.train.packing import ROWS, Packed, attend_by_rows, flattened, refuse_leaks
-from finetune.train.steps import Split, Steps
+from finetune.train.output_folder.checkpoints import mark, rotate
+from finetune.train.output_folder.disk import check_room, checkpoint_bytes
 from finetune.train.training_args import REFUSALS, refused
 from finetune.train.world import World
 from harvest.core.errors import ConfigError

@@ -12,9 +12,9 @@ from finetune.cost.work import MICRO_TOKENS, SMALL_PARAMETERS
 from finetune.recipe import PACKING, Recipe, lora_keys
 from finetune.rows.dataset import Examples
 from finetune.student import Student
-from finetune.train.checkpoints import CHECKPOINTS_KEPT, tensors_of
-from finetune.train.packing import packs_a_step
-from finetune.train.steps import divided
+from finetune.train.batches.packing import packs_a_step
+from finetune.train.batches.steps import divided
+from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT, tensors_of
 from finetune.train.world import World
 from harvest.core.errors import ConfigError
 
@@ -124,7 +124,7 @@ def refused(e: Exception) -> str:
 
 
 def student_parameters(student: Student) -> int:
-    """How many weights the student has, without loading them: one for each byte of a GGUF file, 0 where it is not here."""
+    """How many weights the student has, without loading them: as many as a GGUF file has bytes, 0 for no file here."""
     place = Path(student.place)
     if student.is_hub or not place.exists():
         return 0

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from students import sums, tiny_student
 
-from finetune.train.loss_curve import Curve, curve_of, in_words, read_curve
+from finetune.train.output_folder.loss_curve import Curve, curve_of, in_words, read_curve
 from harvest.core.errors import InputError
 from harvest.report.figures import fold, markdown
 from harvest.report.loss_curve import BARS, sparkline, thinned

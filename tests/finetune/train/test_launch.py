@@ -223,7 +223,7 @@ def test_the_scripts_are_whole_and_the_one_of_several_machines_starts_what_it_sa
 def test_any_number_of_processes_sees_each_row_once_and_the_same_rows_a_step(
     lengths: list[int], per_step: int, most: int, processes: int, epoch: int
 ) -> None:
-    from finetune.train.steps import Split, Steps, divided
+    from finetune.train.batches.steps import Split, Steps, divided
 
     micro, accumulated = divided(per_step, most, processes)
     assert micro <= most
@@ -259,7 +259,7 @@ def sharded(folder: Path, strategy: str, processes: int = 2) -> Path:
     """A checkpoint as `strategy` leaves it, its files real archives of torch's."""
     import torch
 
-    from finetune.train.checkpoints import mark
+    from finetune.train.output_folder.checkpoints import mark
 
     folder.mkdir(parents=True)
     for n in range(processes):
@@ -296,8 +296,8 @@ PARTS = {
 @pytest.mark.parametrize("strategy", PARTS)
 def test_a_checkpoint_of_several_processes_is_whole_with_each_ones_part(strategy: str, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.train.checkpoints import is_complete, newest_checkpoint
-    from finetune.train.disk import check_disk
+    from finetune.train.output_folder.checkpoints import is_complete, newest_checkpoint
+    from finetune.train.output_folder.disk import check_disk
 
     whole = sharded(tmp_path / "checkpoint-4", strategy)
     assert is_complete(whole)
@@ -325,7 +325,7 @@ def test_a_checkpoint_of_several_processes_is_whole_with_each_ones_part(strategy
 
 def test_a_checkpoint_goes_on_in_another_number_of_processes_only_where_all_have_all_weights(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `train`")
-    from finetune.train.checkpoints import check_resumable
+    from finetune.train.output_folder.checkpoints import check_resumable
 
     ddp = sharded(tmp_path / "checkpoint-2", "ddp")
     assert check_resumable(ddp, "ddp", 2) is None
@@ -384,7 +384,7 @@ def finish(p: "subprocess.Popen[str]") -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def alone(recipe: Path) -> list[dict[str, Any]]:
     """The curve of one process."""
-    from finetune.train.loss_curve import read_curve
+    from finetune.train.output_folder.loss_curve import read_curve
 
     code, _, err = finish(start(ALONE, recipe, "alone"))
     assert code == 0, err
@@ -393,7 +393,7 @@ def alone(recipe: Path) -> list[dict[str, Any]]:
 
 
 def assert_learnt_alike(output: Path, alone: list[dict[str, Any]]) -> None:
-    from finetune.train.loss_curve import read_curve
+    from finetune.train.output_folder.loss_curve import read_curve
 
     curve = read_curve(output)
     assert [p["step"] for p in curve] == [p["step"] for p in alone] == list(range(1, 13))
@@ -444,7 +444,7 @@ def children(p: "subprocess.Popen[str]") -> dict[int, int]:
 
 
 def reached(output: Path, steps: int, p: "subprocess.Popen[str]") -> bool:
-    from finetune.train.loss_curve import read_curve
+    from finetune.train.output_folder.loss_curve import read_curve
 
     deadline = time.monotonic() + 900
     while p.poll() is None and time.monotonic() < deadline:
@@ -479,7 +479,7 @@ def test_one_of_two_killed_ends_the_other_and_the_next_start_learns_what_one_pro
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_on(
     recipe: Path, alone: list[dict[str, Any]]
 ) -> None:
-    from finetune.train.checkpoints import is_complete
+    from finetune.train.output_folder.checkpoints import is_complete
 
     output = recipe.parent / "stopped"
     p = start(TORCHRUN, recipe, output.name, "--train.save_steps", "1000")

@@ -10,8 +10,8 @@ from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
 from finetune.recipe import Recipe
-from finetune.train.card import card, provenance
 from finetune.train.merge import precision
+from finetune.train.output_folder.card import card, provenance
 
 ROWS = [
     {

@@ -37,8 +37,8 @@ Lengths = st.lists(st.integers(2, 3000), min_size=1, max_size=60)
 def test_every_row_is_in_one_pack_of_its_step_and_no_pack_is_too_long(
     lengths: list[int], traces: int, processes: int, epoch: int, most: int
 ) -> None:
-    from finetune.train.packing import Packed, packs_a_step
-    from finetune.train.steps import Split
+    from finetune.train.batches.packing import Packed, packs_a_step
+    from finetune.train.batches.steps import Split
 
     packs = packs_a_step(lengths, traces, 7, 6, most, processes)
     ranks = [Packed(lengths, traces, 7, Split(1, packs, processes, rank)) for rank in range(processes)]
@@ -56,7 +56,7 @@ def test_every_row_is_in_one_pack_of_its_step_and_no_pack_is_too_long(
 
 @given(Lengths, st.integers(1, 12))
 def test_packs_of_a_step_are_about_as_long(lengths: list[int], packs: int) -> None:
-    from finetune.train.packing import packs_of
+    from finetune.train.batches.packing import packs_of
 
     made = packs_of(range(len(lengths)), lengths, packs)
     tokens = [sum(lengths[i] for i in pack) for pack in made]
@@ -162,7 +162,7 @@ def _loss_and_gradients(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[s
 @pytest.mark.parametrize("build", [*APART, _smol])
 def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[[], Any]) -> None:
     """Ours against transformers' own attention over padded rows, windows and all, and the proof lets it pass."""
-    from finetune.train.packing import attend_by_rows, flattened, moved
+    from finetune.train.batches.packing import attend_by_rows, flattened, moved
 
     torch.manual_seed(0)
     model = build().eval()
@@ -206,7 +206,7 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
 )
 def test_a_student_that_cannot_keep_rows_apart_is_refused_in_one_line(build: Callable[[], Any], why: str) -> None:
     """By what it does with the kernels that are here; with others the same student may pass."""
-    from finetune.train.packing import attend_by_rows, refuse_leaks
+    from finetune.train.batches.packing import attend_by_rows, refuse_leaks
 
     torch.manual_seed(0)
     model = build()
@@ -222,7 +222,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from finetune.train.packing import moved, refuse_leaks
+    from finetune.train.batches.packing import moved, refuse_leaks
 
     def whole_pack(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any = None, **_: Any) -> Any:
         return sdpa_attention_forward(module, q, k, v, None, scaling=scaling, is_causal=True)
@@ -240,7 +240,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
 
 def test_attention_that_is_not_the_students_own_is_seen() -> None:
     """Nothing leaks, and yet a row reads otherwise: rows of a window that the attention in use knows nothing of."""
-    from finetune.train.packing import attend_by_rows, moved
+    from finetune.train.batches.packing import attend_by_rows, moved
 
     torch.manual_seed(0)
     model = _gemma3().eval()
@@ -256,7 +256,7 @@ def test_attention_that_is_not_the_students_own_is_seen() -> None:
 
 
 def test_numbers_that_are_none_count_as_a_leak() -> None:
-    from finetune.train.packing import Moved
+    from finetune.train.batches.packing import Moved
 
     none = float("nan")
     assert Moved(none, 0.0, 1.0, 0.0).leaks
@@ -293,7 +293,7 @@ def test_packed_or_padded_the_same_is_learnt(make: Make, setting: str, top: str)
 
 
 def test_a_step_counts_traces_though_its_packs_are_few(make: Make) -> None:
-    from finetune.train.packing import Packed
+    from finetune.train.batches.packing import Packed
 
     trainer, made = trainer_for(make(train="packing = true"))
     assert isinstance(trainer.steps, Packed)

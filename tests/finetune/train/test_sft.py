@@ -113,7 +113,7 @@ def test_labels_are_the_turn_and_its_end_and_padding_is_not_trained(make: Make) 
 
 
 def test_rows_share_a_step_by_chance_and_lie_in_it_by_length() -> None:
-    from finetune.train.steps import Split, Steps
+    from finetune.train.batches.steps import Split, Steps
 
     lengths = [random.Random(i).randint(1, 900) for i in range(50)]
     steps = Steps(lengths, 16, 3, Split(4, 4))
@@ -256,7 +256,7 @@ def claimed(recipe: Path, **changes: Any) -> None:
     from finetune.recipe import read_recipe
     from finetune.rows.dataset import examples
     from finetune.student import find
-    from finetune.train.output import identity_of, read_state, write_state
+    from finetune.train.output_folder.state import identity_of, read_state, write_state
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()])
     output = Path(read.output)
@@ -312,7 +312,7 @@ def test_a_dry_run_checks_settings_and_output_and_writes_nothing(make: Make) -> 
 
 
 def test_two_trainings_into_one_folder_are_one_too_many(tmp_path: Path) -> None:
-    from finetune.train.output import alone
+    from finetune.train.output_folder.state import alone
 
     with alone(tmp_path), pytest.raises(InputError, match="another process"), alone(tmp_path):
         pass
@@ -322,7 +322,7 @@ def test_two_trainings_into_one_folder_are_one_too_many(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{"])
 def test_a_state_that_is_not_ours_is_one_line(tmp_path: Path, text: str) -> None:
-    from finetune.train.output import read_state
+    from finetune.train.output_folder.state import read_state
 
     (tmp_path / "winnow.json").write_text(text)
     with pytest.raises(InputError, match=r"winnow\.json: (not what|cannot be read)"):
@@ -330,7 +330,7 @@ def test_a_state_that_is_not_ours_is_one_line(tmp_path: Path, text: str) -> None
 
 
 def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
-    from finetune.train.output import alone
+    from finetune.train.output_folder.state import alone
 
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"), alone(tmp_path / "file" / "out"):
@@ -406,7 +406,7 @@ def test_a_training_without_losses_is_said_too(make: Make) -> None:
 
 
 def test_a_trainings_key_does_not_know_how_its_folder_was_spelt(tmp_path: Path) -> None:
-    from finetune.train.output import read_state, training_key, write_state
+    from finetune.train.output_folder.state import read_state, training_key, write_state
 
     write_state(tmp_path, read_state(tmp_path, {"data": "x"}))
     (tmp_path / "in").mkdir()
@@ -421,8 +421,8 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(
     train: str, make: Make, tmp_path: Path
 ) -> None:
     """Each start is killed a step or two after the checkpoint that it went on from: some in a step, some in a save."""
-    from finetune.train.checkpoints import newest_checkpoint
-    from finetune.train.loss_curve import read_curve
+    from finetune.train.output_folder.checkpoints import newest_checkpoint
+    from finetune.train.output_folder.loss_curve import read_curve
 
     whole, broken, log = make("whole", train), make("broken", train), tmp_path / "log"
     epochs = ("--train.epochs", str(scaled(3, 10)))  # of 5 steps each
@@ -491,7 +491,7 @@ def has_begun(output: Path) -> bool:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    from finetune.train.checkpoints import is_complete
+    from finetune.train.output_folder.checkpoints import is_complete
 
     return is_complete(checkpoint)
 
@@ -517,7 +517,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Path:
     ["no state", "torn state", "no optimizer", "torn optimizer", "torn weights", "no weights", "no random state"],
 )
 def test_a_checkpoint_that_broke_off_is_passed_over(harm: str, checkpoint: Path, tmp_path: Path) -> None:
-    from finetune.train.checkpoints import is_complete, newest_checkpoint
+    from finetune.train.output_folder.checkpoints import is_complete, newest_checkpoint
 
     for n in (2, 4):
         shutil.copytree(checkpoint, tmp_path / f"checkpoint-{n}")
@@ -563,7 +563,7 @@ def test_a_disk_that_fills_up_is_one_line_before_anything_of_a_checkpoint_is_wri
 def test_a_disk_that_fills_up_inside_a_save_is_one_line_and_other_failures_stay_what_they_are(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    from finetune.train.disk import check_room, disk_watched
+    from finetune.train.output_folder.disk import check_room, disk_watched
 
     errors = (
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -585,7 +585,7 @@ def test_a_disk_that_fills_up_inside_a_save_is_one_line_and_other_failures_stay_
 
 
 def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path) -> None:
-    from finetune.train.disk import check_disk
+    from finetune.train.output_folder.disk import check_disk
 
     with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
         check_disk(tmp_path / "not" / "there", 10**13, "full", 2)

@@ -14,8 +14,8 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.rows.render import Tokenizer, thinking_template
 from finetune.student import Student, identity
-from finetune.train.card import datasets_of
-from finetune.train.checkpoints import checkpoints
+from finetune.train.output_folder.card import datasets_of
+from finetune.train.output_folder.checkpoints import checkpoints
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.nouns import content_hash

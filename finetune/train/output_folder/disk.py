@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.train.checkpoints import checkpoints, is_complete
+from finetune.train.output_folder.checkpoints import checkpoints, is_complete
 from harvest.core.errors import InputError, WinnowError
 
 DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter")

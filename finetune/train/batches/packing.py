@@ -13,7 +13,7 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from finetune.train.steps import Split, Steps
+from finetune.train.batches.steps import Split, Steps
 
 ROWS = "winnow_rows"
 """The name that transformers knows `rows_attention` by."""
