@@ -18,7 +18,9 @@ from finetune.recipe import Recipe, lora_keys
 from finetune.rows.dataset import Examples
 from finetune.rows.render import Tokenizer, end_token
 from finetune.student import Student, load_model
-from finetune.train.batches.packing import ROWS, Packed, attend_by_rows, flattened, refuse_leaks
+from finetune.train.batches.packing import Packed, flattened
+from finetune.train.batches.row_attention import ROWS, attend_by_rows
+from finetune.train.batches.row_probe import refuse_leaks
 from finetune.train.batches.steps import Split, Steps
 from finetune.train.loss import add_loss, beyond_the_head
 from finetune.train.output_folder.checkpoints import mark, rotate

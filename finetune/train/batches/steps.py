@@ -10,8 +10,10 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How the rows of one step go through the student: `micro` at a time, `accumulated` times, on each of
-    `processes`, of which this is number `rank`."""
+    """How the rows of one step go through the student: `micro` at a time, `accumulated` times, in each of `processes`.
+
+    `rank` is the number of this process.
+    """
 
     micro: int
     accumulated: int
@@ -20,21 +22,21 @@ class Split:
 
 
 def divided(traces_per_step: int, most: int, processes: int) -> tuple[int, int]:
-    """(rows at a time in each process, how many times): of at most `most` rows, as few times as go up evenly."""
+    """(rows at a time in each process, how many times): at most `most` rows, as few times as divide the step evenly."""
     share = ceil(traces_per_step / processes)
     micro = max(d for d in range(1, share + 1) if share % d == 0 and d <= max(1, most))
     return micro, share // micro
 
 
 class Steps(Sampler[list[int]]):
-    """The rows of one process, a list for each time that some go through the student.
+    """The rows of one process, as lists of rows that go through the student at once.
 
-    Rows come in the order of `seed` and epoch, whatever the number of processes; within a step the longest first, so
-    that little is padded and the processes wait little for each other. Which rows share a step is left to chance: it
-    is the order within, which the gradient does not see.
+    `seed` and epoch shuffle the rows, the same way for any number of processes: chance decides which rows share a step.
+    Within a step the longest rows come first, so that there is little padding and processes wait little for each other;
+    the gradient does not depend on that order.
 
-    Every process gets as many lists as the others, as it must wait for them. Where rows run out, in an epoch's last
-    step, the list is `[filler]`: the number of a row without a trained token.
+    Every process gets the same number of lists, since processes wait for each other. Where the rows of an epoch's last
+    step run out, the list is `[filler]`: the number of a row without a trained token.
     """
 
     def __init__(self, lengths: Sequence[int], traces_per_step: int, seed: int, split: Split) -> None:
@@ -49,7 +51,7 @@ class Steps(Sampler[list[int]]):
 
     @property
     def at_once(self) -> int:
-        """Rows that all processes together take at a time."""
+        """How many rows all processes together take at a time."""
         return self.split.micro * self.split.processes
 
     def __len__(self) -> int:
@@ -59,7 +61,7 @@ class Steps(Sampler[list[int]]):
     def steps(self) -> Iterator[list[int]]:
         """The rows of each step of this epoch, the same in every process."""
         order = list(range(len(self.lengths)))
-        # Seeded by text: the same everywhere, and no number of one epoch meets another seed's.
+        # The seed is a text: so no epoch of one seed gets the order of another seed's epoch.
         random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
         for at in range(0, len(order), self.traces_per_step):
             yield sorted(order[at : at + self.traces_per_step], key=lambda i: -self.lengths[i])

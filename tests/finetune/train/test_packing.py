@@ -162,7 +162,9 @@ def _loss_and_gradients(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[s
 @pytest.mark.parametrize("build", [*APART, _smol])
 def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[[], Any]) -> None:
     """Ours against transformers' own attention over padded rows, windows and all, and the proof lets it pass."""
-    from finetune.train.batches.packing import attend_by_rows, flattened, moved
+    from finetune.train.batches.packing import flattened
+    from finetune.train.batches.row_attention import attend_by_rows
+    from finetune.train.batches.row_probe import probe
 
     torch.manual_seed(0)
     model = build().eval()
@@ -186,9 +188,9 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
     assert packed.keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(packed[name], gradient, atol=2e-5, rtol=1e-4, msg=name)
-    found = moved(model, None, own)
+    found = probe(model, None, own)
     assert not found.leaks, found
-    assert found.felt == 0
+    assert found.gradient == 0
     assert found.by_itself > 1e-3, "logits that nothing moves prove nothing"
 
 
@@ -206,7 +208,8 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
 )
 def test_a_student_that_cannot_keep_rows_apart_is_refused_in_one_line(build: Callable[[], Any], why: str) -> None:
     """By what it does with the kernels that are here; with others the same student may pass."""
-    from finetune.train.batches.packing import attend_by_rows, refuse_leaks
+    from finetune.train.batches.row_attention import attend_by_rows
+    from finetune.train.batches.row_probe import refuse_leaks
 
     torch.manual_seed(0)
     model = build()
@@ -222,7 +225,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from finetune.train.batches.packing import moved, refuse_leaks
+    from finetune.train.batches.row_probe import probe, refuse_leaks
 
     def whole_pack(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any = None, **_: Any) -> Any:
         return sdpa_attention_forward(module, q, k, v, None, scaling=scaling, is_causal=True)
@@ -231,7 +234,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
     torch.manual_seed(0)
     model = _llama()
     model.set_attn_implementation("whole_pack")
-    found = moved(model.train(), torch.autocast("cpu", torch.bfloat16))
+    found = probe(model.train(), torch.autocast("cpu", torch.bfloat16))
     assert found.by_another > 0.2 * found.by_itself
     assert model.training
     with pytest.raises(ValueError, match="rows would see each other"):
@@ -240,30 +243,31 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
 
 def test_attention_that_is_not_the_students_own_is_seen() -> None:
     """Nothing leaks, and yet a row reads otherwise: rows of a window that the attention in use knows nothing of."""
-    from finetune.train.batches.packing import attend_by_rows, moved
+    from finetune.train.batches.row_attention import attend_by_rows
+    from finetune.train.batches.row_probe import probe
 
     torch.manual_seed(0)
     model = _gemma3().eval()
     own = model.config._attn_implementation
     attend_by_rows(model)
-    assert not moved(model, None, own).leaks
+    assert not probe(model, None, own).leaks
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
-    found = moved(model, None, own)
-    assert found.by_another == found.felt == 0
+    found = probe(model, None, own)
+    assert found.by_another == found.gradient == 0
     assert found.leaks
-    assert not moved(model, None, None).leaks, "against itself it cannot be seen"
+    assert not probe(model, None, None).leaks, "against itself it cannot be seen"
 
 
 def test_numbers_that_are_none_count_as_a_leak() -> None:
-    from finetune.train.batches.packing import Moved
+    from finetune.train.batches.row_probe import Changes
 
     none = float("nan")
-    assert Moved(none, 0.0, 1.0, 0.0).leaks
-    assert Moved(0.0, none, 1.0, 0.0).leaks
-    assert Moved(0.0, 0.0, none, 0.0).leaks
-    assert Moved(0.0, 0.0, 1.0, none).leaks
-    assert not Moved(0.0, 0.0, 1.0, 0.0).leaks
+    assert Changes(none, 0.0, 1.0, 0.0).leaks
+    assert Changes(0.0, none, 1.0, 0.0).leaks
+    assert Changes(0.0, 0.0, none, 0.0).leaks
+    assert Changes(0.0, 0.0, 1.0, none).leaks
+    assert not Changes(0.0, 0.0, 1.0, 0.0).leaks
 
 
 # ---- training

@@ -1,0 +1,80 @@
+"""Attention that stays within each row of a pack."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+ROWS = "winnow_rows"
+"""The name that transformers knows `rows_attention` by."""
+ATTENTIONS = ("full_attention", "sliding_attention", "linear_attention", "attention")
+"""Kinds of layers in a configuration that `rows_attention` can do, or that are no attention and show in the probe."""
+
+
+def rows_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    row_lengths: Sequence[int] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of each row of a pack by itself: without padding, and without a mask of the whole pack.
+
+    `query` is [1, heads, tokens, size], the result is [1, tokens, heads, size]. Without `row_lengths` it is one row.
+    It is PyTorch's fused attention where that can do what the layer asks for (a window takes a mask of the row), else
+    the model's own attention in plain products (sinks, soft caps).
+    """
+    lengths = [query.shape[2]] if row_lengths is None else list(row_lengths)
+    window = kwargs.get("sliding_window")
+    plain = kwargs.get("s_aux") is not None or kwargs.get("softcap") is not None
+    if plain:
+        attend = inspect.getmodule(type(module)).eager_attention_forward  # type: ignore[union-attr]
+    made = []
+    for q, k, v in zip(*(torch.split(x, lengths, dim=2) for x in (query, key, value)), strict=True):
+        seen = _seen(q.shape[2], window, q.device) if plain or (window is not None and q.shape[2] > window) else None
+        if plain and seen is not None:
+            hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, torch.finfo(q.dtype).min)
+            made.append(attend(module, q, k, v, hidden, scaling=scaling, dropout=dropout, **kwargs)[0])
+        else:
+            made.append(sdpa_attention_forward(module, q, k, v, seen, dropout, scaling, is_causal=True)[0])
+    return torch.cat(made, dim=1), None
+
+
+def _seen(tokens: int, window: int | None, device: torch.device) -> torch.Tensor:
+    """[1, 1, tokens, tokens]: which tokens of a row each of its tokens attends to."""
+    at = torch.arange(tokens, device=device)
+    back = at[:, None] - at[None]
+    seen = back >= 0 if window is None else (back >= 0) & (back < window)
+    return seen[None, None]
+
+
+AttentionInterface.register(ROWS, rows_attention)
+
+
+def attend_by_rows(model: PreTrainedModel) -> str:
+    """Sets the attention that packs need and gives its name: flash attention where it is installed, else ours.
+
+    Raises ValueError where the student's attention cannot be chosen, or is of a kind that ours cannot do (Llama 4's
+    chunks, which have more tokens than the probe).
+    """
+    from transformers.utils import is_flash_attn_2_available
+
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if getattr(text, "attention_chunk_size", None) and not kinds:
+        kinds = {"chunked_attention"}
+    if other := sorted(k for k in kinds if "attention" in k and k not in ATTENTIONS):
+        raise ValueError(f"packing: this student has layers of {other[0]}, which packs do not do: leave packing out")
+    half = model.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    name = "flash_attention_2" if half and is_flash_attn_2_available() else ROWS
+    model.set_attn_implementation(name)
+    if model.config._attn_implementation != name:
+        raise ValueError("packing: this student's attention cannot be chosen: leave packing out")
+    return name

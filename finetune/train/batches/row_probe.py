@@ -1,0 +1,121 @@
+"""A probe on the student itself, with the kernels in use: does a row of a pack see another row?"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+
+from finetune.train.batches.packing import bounds_of
+
+LEAK = 0.05
+"""How much another row, or being in a pack, may change a row's logits, as a share of what the row's own first token
+changes. Rounding in bfloat16 gives some hundredths at most; a row that reads differently in a pack gives about 1."""
+GRADIENT_LEAK = 1e-6
+"""How much gradient may reach another row, as a share of the gradient within the row. Where rows are apart it is 0 in
+any precision. A state that leaks little shows here (Jamba of random weights: 1e-3) and is lost in rounding above."""
+PROBE_TOKENS = 40
+"""How many tokens each of the two rows of the probe has."""
+
+
+class Changes(NamedTuple):
+    """The largest changes of row B's logits in a pack of the rows A and B."""
+
+    by_another: float
+    """The change when row A's tokens change."""
+    by_packing: float
+    """The change against B alone, with the student's own attention."""
+    by_itself: float
+    """The change of B's later logits when its first token changes: a change that does reach them."""
+    gradient: float
+    """The gradient of B's logits at row A, as a share of the gradient at B's own tokens."""
+
+    @property
+    def leaks(self) -> bool:
+        """Whether a row sees another row, or reads differently in a pack. NaN counts as a leak."""
+        most = LEAK * self.by_itself
+        return not (self.by_another <= most and self.by_packing <= most and self.gradient <= GRADIENT_LEAK)
+
+
+def probe(
+    model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
+) -> Changes:
+    """Measures what changes a row's logits in a pack, on this model with the kernels in use.
+
+    `own_attention` is the student's attention before packing was asked for; None: the one that it has now.
+    """
+    # Its own generator: the random numbers of the training must not depend on whether the probe ran.
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    a, other, b = (torch.randint(vocabulary, (PROBE_TOKENS,), generator=draw) for _ in range(3))
+    changed = torch.cat([(b[:1] + 1) % vocabulary, b[1:]])
+
+    def most(x: torch.Tensor, y: torch.Tensor) -> float:
+        return float((x - y).abs().max())
+
+    trained = model.training
+    model.eval()
+    try:
+        with precision or nullcontext():
+            gradient = _gradient_at(model, a, b)
+            with torch.no_grad():
+                packed = _last_logits(model, a, b)
+                by_itself = most(packed[1:], _last_logits(model, a, changed)[1:])
+                by_another = most(packed, _last_logits(model, other, b))
+                in_use = model.config._attn_implementation
+                model.set_attn_implementation(own_attention or in_use)
+                try:
+                    by_packing = most(packed, _last_logits(model, b))
+                finally:
+                    model.set_attn_implementation(in_use)
+    finally:
+        model.train(trained)
+    return Changes(by_another, by_packing, by_itself, gradient)
+
+
+def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
+    """The logits of the last of `rows`, [tokens, vocabulary]. Several rows go in as one pack, one row as a batch."""
+    given: dict[str, Any] = {"input_ids": torch.cat(rows)[None]}
+    if len(rows) > 1:
+        given |= bounds_of([len(r) for r in rows]).as_inputs()
+    given = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+    made: torch.Tensor = model(**given, use_cache=False).logits
+    return made[0, -len(rows[-1]) :].float()
+
+
+def _gradient_at(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> float:
+    """The gradient of B's logits at A's embeddings, in a pack of both, as a share of that at B's own embeddings."""
+    seen: list[torch.Tensor] = []
+
+    def watch(module: torch.nn.Module, given: Any, made: torch.Tensor) -> torch.Tensor:
+        seen.append(made.detach().requires_grad_())
+        return seen[-1]
+
+    hook = model.get_input_embeddings().register_forward_hook(watch)
+    try:
+        with torch.enable_grad():
+            logits = _last_logits(model, a, b)
+            signs = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).to(logits.device)
+            (gradient,) = torch.autograd.grad((logits * signs).sum(), seen[0])
+    finally:
+        hook.remove()
+    of_token = gradient[0].float().abs().amax(-1)
+    return float(of_token[: len(a)].max() / of_token[len(a) :].max())
+
+
+def refuse_leaks(
+    model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
+) -> None:
+    """Raises ValueError where the rows of a pack see each other in this student, with the kernels in use."""
+    try:
+        found = probe(model, precision, own_attention)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:
+        why = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ValueError(f"packing: this student cannot keep rows apart: {why} Or leave packing out") from None
+    if found.leaks:
+        raise ValueError(
+            "packing: rows would see each other in this student, or read differently in a pack: a row's logits change "
+            f"by {found.by_another:.2g} with another row's tokens, by {found.by_packing:.2g} in a pack, by "
+            f"{found.by_itself:.2g} with its own first token; {found.gradient:.2g} of its gradient goes to another "
+            "row: leave packing out"
+        )
