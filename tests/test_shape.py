@@ -27,7 +27,8 @@ PLACES = {
         ("__main__",),
     ),
     "finetune": (
-        ("note", "progress", "recipe", "run", "student"),
+        ("note", "progress", "recipe", "student"),
+        ("run",),
         ("cost",),
         ("rows",),
         ("train", "measure"),

@@ -53,7 +53,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         used = int(c.get("num_experts_per_tok") or 1) + int(c.get("n_shared_experts") or 0)
         i = int((c.get("moe_intermediate_size") if experts else None) or c["intermediate_size"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
-        raise ConfigError(f"config.json: a size is missing: {e}") from None
+        raise ConfigError(f"config.json: a size is missing or is no number: {e}") from None
     attention = heads * head
     per_layer = 2 * h * attention + 2 * h * kv
     embedding = vocab * h

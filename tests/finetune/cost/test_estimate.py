@@ -197,7 +197,7 @@ def test_of_layers_only_those_with_full_attention_look_at_all_of_the_row() -> No
 
 @pytest.mark.parametrize("config", [{}, {"hidden_size": "wide"}, {**QWEN_32B, "num_attention_heads": 0}])
 def test_a_configuration_without_sizes_is_one_line(config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"config\.json: no sizes") as e:
+    with pytest.raises(ConfigError, match=r"config\.json: a size is missing") as e:
         shape_of(config)
     assert "\n" not in str(e.value)
 
