@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.note import began_with_of, note_of
-from finetune.rows.render import Layout
 from harvest.core.config import DEFAULT_STORE, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
 from harvest.endpoint import prompt as prompts
@@ -136,12 +135,6 @@ def trained_on(output: Path) -> Run | None:
     """The run that a trained folder came from, as `finetune sft` noted it, else None."""
     noted = note_of(output).get("run")
     return Run(noted["name"], noted["store"]) if noted else None
-
-
-def layout_of(output: Path) -> Layout | None:
-    """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
-    noted = note_of(output).get("layout")
-    return Layout(**noted) if noted else None
 
 
 def label_of(student: str, run: Run | None) -> str | None:

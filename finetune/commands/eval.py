@@ -24,7 +24,8 @@ from finetune.measure.sampling import PRESETS, Sampling, sampling_of
 from finetune.measure.stored_answers import Kept, evaluations_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
-from finetune.run import Run, find_run, label_of, layout_of, prompt_of, trained_on
+from finetune.rows.layout import learnt_layout
+from finetune.run import Run, find_run, label_of, prompt_of, trained_on
 from finetune.student import find
 from harvest.checks import judged_together
 from harvest.commands.report import write_report
@@ -169,7 +170,7 @@ def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Que
     try:
         return evaluate(
             engine, questions, args.questions, prompt, sampling, record, Progress("eval"),
-            label, layout_of(student), began_with_of(student),
+            label, learnt_layout(student), began_with_of(student),
         )  # fmt: skip
     finally:
         if run is not None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
-from finetune.rows.render import LAYOUTS
+from finetune.rows.layout import LAYOUTS
 from harvest.asking.hooks import Hooks
 from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys
 from harvest.asking.session import INTERRUPTED, ask

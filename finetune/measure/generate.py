@@ -17,7 +17,8 @@ from transformers import DynamicCache
 
 from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
-from finetune.rows.render import end_token, prompt_ids
+from finetune.rows.render import prompt_ids
+from finetune.rows.template import end_token
 from finetune.student import Student, identity, load_model, load_tokenizer
 from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash

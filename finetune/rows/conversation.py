@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from finetune.rows.faults import RowFault
-from finetune.rows.render import CHAIN_FIELDS, LAYOUTS, Layout, turn
+from finetune.rows.layout import LAYOUTS, Layout, turn
+from finetune.rows.template import CHAIN_FIELDS
 from harvest.core.nouns import Message
 
 Row = Mapping[str, Any]

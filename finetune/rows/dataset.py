@@ -16,7 +16,8 @@ from finetune.progress import Counted
 from finetune.recipe import Recipe
 from finetune.rows.conversation import conversation
 from finetune.rows.faults import Findings, RowFault
-from finetune.rows.render import Example, Tokenizer, render
+from finetune.rows.render import Example, render
+from finetune.rows.template import Tokenizer, layout_of
 from harvest.core.config import runs_folder
 from harvest.core.errors import DatasetError, TooLong
 from harvest.core.nouns import Message
@@ -148,7 +149,7 @@ def _example(
 ) -> tuple[list[Message], Example]:
     if isinstance(value, BadRow):
         raise value
-    layout = recipe.render.layout(tokenizer)
+    layout = layout_of(recipe.render, tokenizer)
     messages = conversation(value, layout)
     return messages, render(messages, tokenizer, recipe.render.max_tokens, layout)
 

@@ -13,8 +13,9 @@ from finetune.recipe import Recipe
 from finetune.rows.conversation import has_chain
 from finetune.rows.dataset import Examples, survey
 from finetune.rows.faults import Findings
-from finetune.rows.render import Example, Layout, Tokenizer, end_token, opened_otherwise, quotes_special, turn
-from harvest.answers.repetition import loop_at_end
+from finetune.rows.layout import Layout, turn
+from finetune.rows.render import Example
+from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise, quotes_special
 from harvest.core.nouns import Message
 from harvest.selection.decontamination import Evaluation
 
@@ -79,7 +80,7 @@ def preflight(
 
     Raises DatasetError where there is no such dataset, ConfigError for a tokenizer that cannot be used.
     """
-    rows = _Rows(recipe.render.layout(tokenizer), tokenizer, evaluations)
+    rows = _Rows(layout_of(recipe.render, tokenizer), tokenizer, evaluations)
     made = survey(recipe, tokenizer, rows.findings, rows.look)
     if rows.chains:
         rows.findings.of |= rows.chainless.of

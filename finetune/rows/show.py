@@ -9,7 +9,8 @@ from rich.text import Text
 from finetune.recipe import Recipe
 from finetune.rows.dataset import one_example, some_examples
 from finetune.rows.faults import RowFault
-from finetune.rows.render import Example, Tokenizer
+from finetune.rows.render import Example
+from finetune.rows.template import Tokenizer
 from finetune.student import find, load_tokenizer
 from harvest.core.errors import InputError, TooLong
 from harvest.core.files import write_whole

@@ -14,7 +14,7 @@ from finetune.cost.hours import Interval
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
-from finetune.rows.render import Tokenizer
+from finetune.rows.template import Tokenizer
 from finetune.student import Student
 from finetune.train.precision import is_bf16_faster
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student

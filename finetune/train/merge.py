@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.note import NOTE, note_of
-from finetune.rows.render import LAYOUTS, Layout, end_token
-from finetune.run import layout_of
+from finetune.rows.layout import LAYOUTS, Layout, learnt_layout
+from finetune.rows.template import end_token
 from finetune.student import Student, adapter_base, find, identity, load_model, load_tokenizer, sizes
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
@@ -84,7 +84,7 @@ def serving(folder: Path) -> dict[str, str]:
     config = sizes(find(str(folder)))
     text = config.get("text_config") or config
     place, length = shlex.quote(str(folder)), int(text.get("max_position_embeddings") or 32_768)
-    has_think = _marks(layout_of(folder)) == _marks(LAYOUTS["think"])
+    has_think = _marks(learnt_layout(folder)) == _marks(LAYOUTS["think"])
     vllm, sglang = (f" --reasoning-parser {name}" if has_think else "" for name in ("deepseek_r1", "deepseek-r1"))
     return {
         "vllm": f"vllm serve {place} --max-model-len {length}{vllm}",

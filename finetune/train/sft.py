@@ -16,7 +16,7 @@ import torch
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
-from finetune.rows.render import Tokenizer
+from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
 from finetune.student import Student
 from finetune.train.callback import Watch
@@ -86,7 +86,7 @@ def sft(
             save_student(trainer, tokenizer, output, world.is_first)
         entry: dict[str, Any] = {}
         if world.is_first:
-            state["layout"] = asdict(recipe.render.layout(tokenizer))
+            state["layout"] = asdict(layout_of(recipe.render, tokenizer))
             entry = training_block(recipe, examples, trainer, watch.wall_s)
             write_state(output, {**state, "wall_s": watch.wall_s, "training": entry})
             drop_checkpoints(recipe, output)

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from finetune.recipe import Recipe, lora_keys
+from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
-from finetune.rows.render import Tokenizer, end_token
+from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, load_model
 from finetune.train.batches.packing import Packed, flattened
 from finetune.train.batches.row_attention import ROWS, attend_by_rows
@@ -27,6 +27,7 @@ from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
 from finetune.train.training_args import REFUSALS, refused
 from finetune.train.world import World
+from finetune.trl_settings import lora_keys
 from harvest.core.errors import ConfigError
 
 

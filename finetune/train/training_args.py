@@ -9,13 +9,14 @@ import torch
 from trl import SFTConfig
 
 from finetune.cost.work import MICRO_TOKENS, SMALL_PARAMETERS
-from finetune.recipe import PACKING, Recipe, lora_keys
+from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.student import Student
 from finetune.train.batches.packing import packs_a_step
 from finetune.train.batches.steps import divided
 from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT, tensors_of
 from finetune.train.world import World
+from finetune.trl_settings import PACKING, lora_keys
 from harvest.core.errors import ConfigError
 
 REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)

@@ -1,5 +1,6 @@
 """RECIPE.toml: which settings exist, which do not, and that all mistakes are reported at once."""
 
+import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import pytest
 
 from finetune.__main__ import main
-from finetune.recipe import OURS, check_method, describe, read_recipe
+from finetune.recipe import Recipe, check_method, read_recipe
+from finetune.rows.template import layout_of
+from finetune.trl_settings import OURS
 from harvest.core.errors import ConfigError, MissingExtra
+from harvest.core.settings import describe
 
 BASE = 'student = "s"\ndata = "d"\noutput = "o"\n'
 
@@ -51,7 +55,7 @@ price_usd_per_gpu_hour = "2.95"
 
 def test_a_layout_of_ones_own(tmp_path: Path) -> None:
     read = read_recipe(recipe(tmp_path, BASE + 'render.reasoning = { open = "[", close = "]", answer_open = "(" }\n'))
-    assert read.render.layout(None).write("a", "b") == "[a](b"
+    assert layout_of(read.render, None).write("a", "b") == "[a](b"
 
 
 def test_all_faults_are_told_at_once_one_line_each(tmp_path: Path) -> None:
@@ -71,11 +75,11 @@ lr_scheduler_tpe = "cosine"
 """,
     )
     told = faults(path)
-    assert "methd: unknown, did you mean method?" in told
+    assert "methd: unknown setting; did you mean 'method'?" in told
     assert "data: missing" in told
-    assert "train.learnig_rate: unknown, did you mean learning_rate?" in told
-    assert "train.lr_scheduler_tpe: unknown, did you mean lr_scheduler_type?" in told
-    assert "render.reasoning.closed: unknown, did you mean close?" in told
+    assert "train.learnig_rate: unknown setting; did you mean 'learning_rate'?" in told
+    assert "train.lr_scheduler_tpe: unknown setting; did you mean 'lr_scheduler_type'?" in told
+    assert "render.reasoning.closed: unknown setting; did you mean 'close'?" in told
     assert "render.reasoning.close: missing" in told
     assert any(t.startswith("render.max_tokens: ") and "(it is 0)" in t for t in told)
     assert any(t.startswith("render.too_long: ") and "'drop'" in t for t in told)
@@ -89,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: Any) -> None:
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert len(faults(path, train=False)) == 1
-    assert faults(tmp_path, train=False)[0].endswith("name the RECIPE.toml in it")
+    assert faults(tmp_path, train=False)[0].endswith("name the TOML file in it")
 
 
 def test_overrides_are_toml_or_text(tmp_path: Path) -> None:
@@ -132,7 +136,7 @@ def test_qlora_without_its_extra_is_one_line_that_installs_it(tmp_path: Path) ->
 
 
 def test_every_setting_of_ours_is_explained() -> None:
-    for name, default, meaning in describe():
+    for name, default, meaning in describe(Recipe):
         assert len(meaning) > 10, name
         assert default
 
@@ -141,9 +145,8 @@ def test_what_is_said_of_trls_settings_names_settings_that_it_has() -> None:
     from peft import LoraConfig
     from trl import SFTConfig
 
-    from finetune.recipe import _hints
-
-    gone = set(OURS) - set(_hints(SFTConfig)) - set(_hints(LoraConfig))
+    names = {f.name for config in (SFTConfig, LoraConfig) for f in dataclasses.fields(config)}
+    gone = set(OURS) - names
     assert not gone
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from finetune.note import NOTE
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
-from finetune.rows.render import Tokenizer, thinking_template
+from finetune.rows.template import Tokenizer, thinking_template
 from finetune.student import Student, identity
 from finetune.train.output_folder.card import datasets_of
 from finetune.train.output_folder.checkpoints import checkpoints

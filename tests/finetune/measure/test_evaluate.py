@@ -21,7 +21,7 @@ from finetune.measure.sampling import Sampling, sampling_of
 from finetune.measure.stored_answers import Kept, evaluations_of
 from finetune.note import note_of
 from finetune.progress import Progress
-from finetune.rows.render import Layout
+from finetune.rows.layout import Layout
 from finetune.run import Run, label_of
 from finetune.student import find, identity
 from harvest.core.config import RunConfig

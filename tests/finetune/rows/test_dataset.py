@@ -10,7 +10,7 @@ from students import chat, smol_tokenizer, sums
 from finetune.recipe import Recipe
 from finetune.rows.conversation import conversation
 from finetune.rows.dataset import Examples, examples, one_example, read_rows, run_folder
-from finetune.rows.render import LAYOUTS
+from finetune.rows.layout import LAYOUTS
 from harvest.core.errors import DatasetError
 
 THINK = LAYOUTS["think"]

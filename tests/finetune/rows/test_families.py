@@ -7,16 +7,9 @@ from families import FAMILIES, Family, byte_level, template_of, tokenizer_of
 from students import chat
 
 from finetune.recipe import Render
-from finetune.rows.render import (
-    LAYOUTS,
-    Example,
-    Layout,
-    end_token,
-    prompt_ids,
-    render,
-    template_layout,
-    thinking_template,
-)
+from finetune.rows.layout import LAYOUTS, Layout
+from finetune.rows.render import Example, prompt_ids, render
+from finetune.rows.template import end_token, layout_of, template_layout, thinking_template
 from harvest.core.errors import ConfigError, DatasetError
 
 CHAIN, ANSWER = "First 7 + 25 = 32.\n\n  ünïcode ∑ 你好 👩‍🔬\n\tyes", "So \\boxed{32}. "
@@ -94,7 +87,7 @@ def test_the_familys_own_marks_are_read_from_its_template(family: str) -> None:
         with pytest.raises(ConfigError, match="no place of its own for a chain"):
             template_layout(tokenizer)
         return
-    layout = Render(reasoning="template").layout(tokenizer)
+    layout = layout_of(Render(reasoning="template"), tokenizer)
     assert (layout.open, layout.close) == f.own
     example = render(chat("What is 7 + 25?", CONTENT), tokenizer, 4096, layout)
     assert trained(tokenizer, example) == turn_of(f, layout) + f.end

@@ -7,7 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from students import chat, smol_tokenizer
 
-from finetune.rows.render import LAYOUTS, Layout, _frame, end_token, prompt_ids, render, turn
+from finetune.rows.layout import LAYOUTS, Layout, turn
+from finetune.rows.render import prompt_ids, render
+from finetune.rows.template import end_token, frame_of
 from harvest.core.errors import ConfigError, DatasetError, TooLong
 
 THINK, SKY = LAYOUTS["think"], LAYOUTS["sky-t1"]
@@ -239,4 +241,4 @@ def test_a_template_that_refuses_the_roles_is_the_rows_fault() -> None:
 
 def test_a_tokenizer_without_a_template_is_refused() -> None:
     with pytest.raises(ConfigError, match="no chat template"):
-        _frame(("user", "assistant"), Templated(None))
+        frame_of(("user", "assistant"), Templated(None))

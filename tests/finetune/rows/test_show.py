@@ -11,7 +11,8 @@ from families import tokenizer_of
 from students import SMOL, chat, smol_tokenizer
 
 from finetune.__main__ import main
-from finetune.rows.render import LAYOUTS, render
+from finetune.rows.layout import LAYOUTS
+from finetune.rows.render import render
 from finetune.rows.show import coloured
 
 HOSTILE = "<think>\n<script>alert(1)</script> & \x1b[31mred \u202e\n</think>\n\n</pre>6"

@@ -19,7 +19,8 @@ from students import chat, sums
 
 from finetune.recipe import Recipe, read_recipe
 from finetune.rows.dataset import Examples, examples
-from finetune.rows.render import LAYOUTS, render
+from finetune.rows.layout import LAYOUTS
+from finetune.rows.render import render
 from harvest.core.errors import ConfigError, DatasetError
 
 torch = pytest.importorskip("torch", reason="needs the extra `train`")

@@ -16,6 +16,7 @@ from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, read_recipe
 from finetune.rows.dataset import Examples, examples, one_example, recipe_rows
 from finetune.rows.render import Example, render
+from finetune.rows.template import layout_of
 from finetune.train.launch import launch_line
 from harvest.core.errors import ConfigError, DatasetError
 
@@ -93,7 +94,7 @@ def test_sky_t1s_recipes_have_the_published_settings() -> None:
 
 def test_s1s_marks_are_tokens_of_its_student() -> None:
     tokenizer = tokenizer_of("Qwen2.5")
-    layout = read_recipe(ROOT / "recipes/s1-32b.toml").render.layout(tokenizer)
+    layout = layout_of(read_recipe(ROOT / "recipes/s1-32b.toml").render, tokenizer)
     example = render(chat("q", "<think>\nwhy\n</think>\n\nAnswer: 6"), tokenizer, 512, layout)
     trained = [i for i, m in zip(example.ids, example.mask, strict=True) if m]
     assert tokenizer.decode(trained) == "<|im_start|>think\nwhy\n<|im_start|>answer\nAnswer: 6<|im_end|>"

@@ -212,7 +212,7 @@ def test_adapters_alone_learn_under_lora(make: Make) -> None:
 def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from finetune.rows.render import LAYOUTS
+    from finetune.rows.layout import LAYOUTS
     from finetune.run import layout_of
 
     recipe = make()

@@ -20,9 +20,9 @@ from test_import import Imports, completion, imports, line
 from finetune.rows.conversation import conversation
 from finetune.rows.dataset import BadRow, read_rows
 from finetune.rows.faults import RowFault
-from finetune.rows.render import LAYOUTS as MARKS_OF_FINETUNE
-from finetune.rows.render import turn
-from harvest.commands.export import write_export
+from finetune.rows.layout import LAYOUTS as MARKS_OF_FINETUNE
+from finetune.rows.layout import turn
+from harvest.commands.session import write_export
 from harvest.core.config import Export, load
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.foreign_json import clean

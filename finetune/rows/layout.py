@@ -1,0 +1,111 @@
+"""The marks around a chain and its answer: writing them, and finding them in an assistant's turn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.note import note_of
+from finetune.rows.faults import RowFault
+
+Part = tuple[str, bool]
+"""A text, and whether special tokens in it are meant: in what template and recipe write they are, in contents never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The marks around a chain and its answer, line breaks included."""
+
+    open: str
+    close: str
+    answer_open: str = ""
+    answer_close: str = ""
+
+    def write(self, reasoning: str | None, answer: str) -> str:
+        """The assistant's turn. Without a chain it has no marks of a chain."""
+        chain = "" if reasoning is None else f"{self.open}{reasoning}{self.close}"
+        return f"{chain}{self.answer_open}{answer}{self.answer_close}"
+
+    def read(self, content: str) -> tuple[str, str] | None:
+        """(reasoning, answer) of a content in this layout, None where it has no chain in these marks.
+
+        The chain reaches to the last closing mark. Raises RowFault, saying what is wrong, where a chain was
+        begun and not ended, ended and not begun, or has no answer after it.
+        """
+        begin, end = self.open.strip(), self.close.strip()
+        if not begin or not end:
+            return None
+        if not content.lstrip().startswith(begin):
+            if end in content and begin not in content:
+                raise RowFault("chain", f"{end} closes a chain that was never opened with {begin}")
+            return None
+        head, found, tail = content.rpartition(end)
+        if not found:
+            raise RowFault("chain", f"the chain is open: {begin} is never closed with {end}")
+        reasoning = head.lstrip().removeprefix(begin)
+        answer = tail
+        if mark := self.answer_open.strip():
+            _, found, answer = tail.partition(mark)
+            if not found:
+                raise RowFault("answer", f"no {mark} after the chain")
+        if mark := self.answer_close.strip():
+            answer, found, _ = answer.rpartition(mark)
+            if not found:
+                raise RowFault("answer", f"the answer is open: no {mark} at its end")
+        if not answer.strip():
+            raise RowFault("answer", "no answer after the chain")
+        return _unwrap(reasoning, self.open, self.close), _unwrap(
+            answer, self.answer_open or self.close, self.answer_close
+        )
+
+    def cut(self, written: str) -> list[Part]:
+        """A turn that `turn` wrote, cut at its marks. White space around a mark stays with the texts."""
+        parts: list[Part] = []
+        begin, end = self.open.strip(), self.close.strip()
+        if begin and end and written.lstrip().startswith(begin):
+            head, _, tail = written.partition(begin)
+            chain, _, written = tail.rpartition(end)
+            parts = [(head, False), (begin, True), (chain, False), (end, True)]
+        if (mark := self.answer_open.strip()) and mark in written:
+            head, _, written = written.partition(mark)
+            parts += [(head, False), (mark, True)]
+        if (mark := self.answer_close.strip()) and mark in written:
+            head, _, written = written.rpartition(mark)
+            parts += [(head, False), (mark, True)]
+        return [*parts, (written, False)]
+
+
+def _unwrap(text: str, before: str, after: str) -> str:
+    """The text without the line breaks that belong to the marks."""
+    lead = before[len(before.rstrip("\n")) :]
+    trail = after[: len(after) - len(after.lstrip("\n"))]
+    return text.removeprefix(lead).removesuffix(trail)
+
+
+LAYOUTS = {
+    "think": Layout("<think>\n", "\n</think>\n\n"),
+    "sky-t1": Layout(
+        "<|begin_of_thought|>\n\n",
+        "\n\n<|end_of_thought|>\n\n",
+        "<|begin_of_solution|>\n\n",
+        "\n\n<|end_of_solution|>",
+    ),
+}
+"""The layouts that are known by name."""
+
+
+def learnt_layout(folder: Path) -> Layout | None:
+    """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
+    noted = note_of(folder).get("layout")
+    return Layout(**noted) if noted else None
+
+
+def turn(content: str, layout: Layout) -> str:
+    """An assistant's content in the recipe's layout, whichever known layout it came in.
+
+    Where it is in that layout already, or has no chain, no byte of it changes. Raises RowFault as `Layout.read` does.
+    """
+    # The layout it begins in comes first: its chain may quote the marks of another.
+    begun = sorted((layout, *LAYOUTS.values()), key=lambda known: not content.lstrip().startswith(known.open.strip()))
+    for known in begun:
+        if (parts := known.read(content)) is not None:
+            return content if known == layout else layout.write(*parts)
+    return content if content.startswith(layout.answer_open) else layout.write(None, content)

@@ -1,0 +1,191 @@
+"""What the student's own chat template writes around the contents of a conversation.
+
+The template is asked once for each order of roles, with slots in place of the contents, and in its thinking mode where
+it has one.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import TemplateError
+
+from finetune.recipe import OwnLayout, Render
+from finetune.rows.faults import RowFault
+from finetune.rows.layout import LAYOUTS, Layout
+from harvest.core.errors import ConfigError
+
+Tokenizer = Any
+"""A transformers tokenizer. It has no type here, so that tokenizers of tests and users need no common base."""
+
+TODAY = (
+    "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') }}{% endmacro %}{{ '' }}"
+)
+"""The date that a template gets when it asks, always the same: training, going on and measuring must read the same
+prompt. It is the date that Llama 3's templates take where there is no clock."""
+
+CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
+"""Fields in which a message has its chain apart from its content, in other people's datasets and for chat templates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the template writes around the contents of one order of roles."""
+
+    before: tuple[str, ...]
+    """The text before each content, as it is when the student is asked. An end token before it is left to `ends`."""
+    leads: tuple[str, ...]
+    """What the student has to write itself before its content, for example gpt-oss's final channel. Else empty."""
+    ends: tuple[int, ...]
+    """The token after each assistant's content, -1 after the content of others. gpt-oss ends earlier turns with another
+    token than the last one. That token is read and not trained, since generation would not stop at it."""
+    trims: tuple[bool, ...]
+    """Whether the template strips white space from each content, as it will when the student is asked."""
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer: the end of the last turn."""
+        return next(e for e in reversed(self.ends) if e >= 0)
+
+    def content(self, k: int, text: str) -> str:
+        return text.strip() if self.trims[k] else text
+
+
+@lru_cache(maxsize=256)
+def frame_of(roles: tuple[str, ...], tokenizer: Tokenizer) -> Frame:
+    """Raises ConfigError for a tokenizer without a usable template, RowFault where it refuses these roles."""
+    if not tokenizer.chat_template:
+        raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
+    slots = [f"winnowslot{k}x" for k in range(len(roles))]
+
+    def written(contents: Sequence[str], to: int, **more: bool) -> str:
+        return _applied(
+            [{"role": r, "content": c} for r, c in zip(roles[:to], contents, strict=False)], tokenizer, **more
+        )
+
+    whole = written(slots, len(roles))
+    padded = written([f" {s} " for s in slots], len(roles))
+    before, leads, ends, rest = [], [], [], whole
+    for k, (role, slot) in enumerate(zip(roles, slots, strict=True)):
+        head, found, rest = rest.partition(slot)
+        if not found:
+            raise RowFault("roles", f"the student's chat template drops message {k} ({role}) of {', '.join(roles)}")
+        lead, end = "", -1
+        if role == "assistant":
+            asked = written(slots, k, add_generation_prompt=True)
+            asked = asked.rpartition(slots[k - 1])[2] if k else asked
+            lead, head = _lead(head.removeprefix(asked) if head.startswith(asked) else "", tokenizer), asked
+            end, rest = _without_end(rest, tokenizer)
+        before.append(head)
+        leads.append(lead)
+        ends.append(end)
+    trims = tuple(f" {s} " not in padded for s in slots)
+    return Frame(tuple(before), tuple(leads), tuple(ends), trims)
+
+
+def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bool | None) -> str:
+    """The template's text of these messages, in its thinking mode unless `enable_thinking` is None."""
+    template = tokenizer.chat_template
+    if "strftime_now" in template:
+        template = TODAY + template
+    switches = {k: v for k, v in {"enable_thinking": True, **more}.items() if v is not None}
+    try:
+        text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **switches)
+    except (TemplateError, TypeError, KeyError) as e:
+        roles = ", ".join(r["role"] for r in rows)
+        raise RowFault("roles", f"the student's chat template refuses the roles {roles}: {e}") from None
+    return text
+
+
+def _lead(text: str, tokenizer: Tokenizer) -> str:
+    """`text` where it is a channel, "" where it is empty or an empty chain: the layout writes chains."""
+    is_chain = any(mark.strip() in text for known in LAYOUTS.values() for mark in (known.open, known.close))
+    return text if special_tokens(tokenizer).search(text) and not is_chain else ""
+
+
+def _without_end(text: str, tokenizer: Tokenizer) -> tuple[int, str]:
+    """(the end token that `text` begins with, the text after it). Raises ConfigError where there is none."""
+    m = special_tokens(tokenizer).match(text)
+    if m is None:
+        raise ConfigError(
+            f"the student's chat template puts no end token after an assistant's turn, but {text[:20]!r}: "
+            "the student could not learn to stop"
+        )
+    return int(tokenizer.convert_tokens_to_ids(m.group())), text[m.end() :]
+
+
+def end_token(tokenizer: Tokenizer) -> int:
+    """The id that ends an assistant's turn in the student's template, whatever its `eos_token` says."""
+    return frame_of(("user", "assistant"), tokenizer).end_id
+
+
+@lru_cache(maxsize=16)
+def special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Finds the text of any special token."""
+    added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
+    tokens = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+
+def quotes_special(text: str, tokenizer: Tokenizer) -> str | None:
+    """The first special token whose text stands in `text`, else None."""
+    found = special_tokens(tokenizer).search(text)
+    return found.group() if found else None
+
+
+def layout_of(render: Render, tokenizer: Tokenizer) -> Layout:
+    """The marks that a recipe names, for this tokenizer. Raises ConfigError where its template has none of its own."""
+    if isinstance(render.reasoning, OwnLayout):
+        return Layout(**render.reasoning.model_dump())
+    return template_layout(tokenizer) if render.reasoning == "template" else LAYOUTS[render.reasoning]
+
+
+@lru_cache(maxsize=16)
+def template_layout(tokenizer: Tokenizer) -> Layout:
+    """The marks that the student's own chat template writes around a chain that is given apart from the answer.
+
+    Raises ConfigError where it has no place for one.
+    """
+    frame = frame_of(("user", "assistant"), tokenizer)
+    opened = next((known for known in LAYOUTS.values() if opens_chain(frame.before[1], known)), None)
+    question = {"role": "user", "content": "winnowslot0x"}
+    for field in CHAIN_FIELDS:
+        answer = {"role": "assistant", "content": "winnowslot1x", field: "winnowslotchain"}
+        text = _applied([question, answer], tokenizer).rpartition("winnowslot0x")[2]
+        before, found, rest = text.partition("winnowslotchain")
+        close = rest.partition("winnowslot1x")[0]
+        if found and close.strip():
+            return Layout(before.removeprefix(frame.before[1]) or (opened.open if opened else ""), close)
+    if opened:
+        return opened
+    raise ConfigError(
+        'render.reasoning: the student\'s chat template has no place of its own for a chain: take "think" or "sky-t1"'
+    )
+
+
+def opens_chain(before: str, layout: Layout) -> bool:
+    """Whether `before`, the template's text before the student's turn, ends with the layout's opening mark."""
+    return before.rstrip("\n").endswith(layout.open.strip() or "\0")
+
+
+def opened_otherwise(tokenizer: Tokenizer, layout: Layout) -> str | None:
+    """The opening mark of another layout, where the template writes one before the student's turn, else None."""
+    before = frame_of(("user", "assistant"), tokenizer).before[1]
+    others = (known for known in LAYOUTS.values() if known.open.strip() != layout.open.strip())
+    return next((known.open.strip() for known in others if opens_chain(before, known)), None)
+
+
+def thinking_template(tokenizer: Tokenizer) -> str:
+    """The chat template to save with a student that was trained to think: its thinking mode is the default.
+
+    So whoever serves the student asks it as it was trained.
+    """
+    template: str = tokenizer.chat_template
+    rows = [{"role": "user", "content": "q"}]
+    plain = _applied(rows, tokenizer, add_generation_prompt=True, enable_thinking=None)
+    if plain == _applied(rows, tokenizer, add_generation_prompt=True):
+        return template
+    return "{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{%- endif %}" + template
