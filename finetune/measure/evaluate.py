@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from finetune.measure.sampling import Sampling
 from finetune.progress import Progress
 from finetune.rows.layout import LAYOUTS, Layout
+from harvest.answers.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.checks import CHECKS, CheckPool
 from harvest.core.nouns import Message, Outcome, Question, content_hash
 from harvest.endpoint.prompt import Prompt

@@ -16,6 +16,7 @@ from finetune.rows.faults import Findings
 from finetune.rows.layout import Layout, turn
 from finetune.rows.render import Example
 from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise, quotes_special
+from harvest.answers.repetition import loop_at_end
 from harvest.core.nouns import Message
 from harvest.selection.decontamination import Evaluation
 

@@ -22,7 +22,7 @@ from finetune.rows.dataset import BadRow, read_rows
 from finetune.rows.faults import RowFault
 from finetune.rows.layout import LAYOUTS as MARKS_OF_FINETUNE
 from finetune.rows.layout import turn
-from harvest.commands.session import write_export
+from harvest.commands.export import write_export
 from harvest.core.config import Export, load
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.foreign_json import clean
