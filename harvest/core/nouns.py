@@ -20,7 +20,7 @@ Message = Mapping[str, str]
 class Question(BaseModel):
     """One row to ask about, and what its check needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """Names the question in a run; without one, a hash of the content."""
