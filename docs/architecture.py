@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/architecture.md"
 BEGIN, END = "<!-- begin: made by python docs/architecture.py -->", "<!-- end -->"
+PARAGRAPH = "\n\n"
 LOOSE = "files"
 """The name of the room that holds the files which stand beside the rooms."""
 
@@ -68,8 +69,9 @@ class Package:
     def purpose(self, room: str) -> str:
         """What a room says of itself, in one paragraph."""
         if room == LOOSE:
-            return " ".join(f"`{p.name}`: {docstring(p)}" for p in self.files[room] if p.name != "__init__.py")
-        return docstring(self.files[room][0])  # of a folder the first file is its __init__.py
+            files = [p for p in self.files[room] if p.name != "__init__.py"]
+            return " ".join(f"`{p.name}`: {docstring(p).split(PARAGRAPH)[0]}" for p in files)
+        return docstring(self.files[room][0]).replace(PARAGRAPH, " ")  # of a folder the first file is its __init__.py
 
 
 def imported(path: Path) -> set[str]:
@@ -84,9 +86,9 @@ def imported(path: Path) -> set[str]:
 
 
 def docstring(path: Path) -> str:
-    """The first paragraph of a file's docstring, on one line."""
+    """A file's docstring, each paragraph on one line."""
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "(no docstring yet)"
-    return " ".join(text.split("\n\n")[0].split())
+    return PARAGRAPH.join(" ".join(paragraph.split()) for paragraph in text.split(PARAGRAPH))
 
 
 def diagram(package: Package) -> list[str]:
