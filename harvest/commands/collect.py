@@ -14,6 +14,7 @@ from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import Question
+from harvest.endpoint import warm_up
 from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
@@ -25,6 +26,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     afterwards all that came is stored, and errors are said and become the exit code.
     """
     keys = take_keys(config)
+    warm_up()
     if config.select.against:
         from harvest.selection.decontamination import evaluations_of
 
