@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from finetune.note import began_with_of, note_of
 from harvest.core.config import DEFAULT_STORE, runs_folder
 from harvest.core.errors import InputError, StoreUnusable
+from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
-from harvest.endpoint.prompt import Prompt
-from harvest.local.models import MODELS
+from harvest.local import MODELS
 
 if TYPE_CHECKING:
     from harvest.store import Store

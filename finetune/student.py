@@ -45,7 +45,7 @@ def find(name: str) -> Student:
             )
             raise ConfigError(f"{name}: a folder without config.json: no model{state}")
         return Student(name, name)
-    from harvest.local.models import MODELS
+    from harvest.local import MODELS
 
     names = {n.casefold() for m in MODELS for n in (m.name, *m.aliases)}
     if name.casefold() in names:

@@ -27,8 +27,7 @@ from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
 from harvest.core.teachers import Sampling as Asking
 from harvest.core.teachers import Teacher
-from harvest.endpoint.prompt import Prompt
-from harvest.endpoint.reply import REPETITION, cut_short
+from harvest.endpoint import REPETITION, Prompt, cut_short
 from harvest.store import Store
 
 FLAGS = {

@@ -15,8 +15,7 @@ from finetune.rows.layout import LAYOUTS, Layout
 from harvest.answers.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.checks import CHECKS, CheckPool
 from harvest.core.nouns import Message, Outcome, Question, content_hash
-from harvest.endpoint.prompt import Prompt
-from harvest.endpoint.reply import REPETITION
+from harvest.endpoint import REPETITION, Prompt
 from harvest.report.evaluation import evaluation_entry
 
 CHANNEL, FINAL_CHANNEL = "<|channel|>", "<|channel|>final<|message|>"

@@ -22,8 +22,8 @@ from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefuse
 from harvest.core.money import cost_of, usd
 from harvest.core.nouns import Ask, Question, Reply
 from harvest.core.teachers import Student
+from harvest.endpoint import Tariff, tariff_of
 from harvest.endpoint.client import Arriving, Teacher, request_body
-from harvest.endpoint.price import Tariff, tariff_of
 from harvest.sandbox import isolation
 from harvest.store import Reused, Sent, Store, Writer
 

@@ -23,7 +23,7 @@ from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, content_hash
 from harvest.core.settings import validated
-from harvest.endpoint.prompt import Prompt
+from harvest.endpoint import Prompt
 from harvest.export.card import card
 from harvest.export.card_header import Written
 from harvest.export.census import Census

@@ -6,8 +6,7 @@ from typing import Protocol
 
 from harvest.core.errors import Cut, RowRefused
 from harvest.core.nouns import FILTER_REASONS, Judgement, Outcome, Question, Reply, Verdict
-from harvest.endpoint.failures import BROKE_OFF
-from harvest.endpoint.reply import cut_short
+from harvest.endpoint import BROKE_OFF, cut_short
 
 JUDGE, JUDGE_VERSION = "judge", "1"
 """What a verdict of the judging model is called, and its version: of its prompt and of how its word is read."""

@@ -8,7 +8,7 @@ from typing import Any
 from harvest.core.intervals import accuracy_interval, paired_gain, pass_at_k
 from harvest.core.money import pusd, usd
 from harvest.core.printable import one_line, printable
-from harvest.endpoint.reply import REPETITION
+from harvest.endpoint import REPETITION
 
 Answers = Sequence[Mapping[str, Any]]
 """question_id, sample, outcome, finish_reason, output_tokens, cost_pusd of each."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harvest.asking.pace import LONGEST_WAIT_S, START, Pace
-from harvest.endpoint.announced_limits import Announced, announced
+from harvest.endpoint import Announced, announced
 
 
 @dataclass
