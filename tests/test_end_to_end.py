@@ -67,7 +67,7 @@ def answered(folder: Path) -> list[tuple[str, str]]:
         return []
     with closing(Store.open(f"sqlite:///{folder / 'store.db'}", write=False)) as store:
         rows = store.answered_attempts(store.run_id("real"), "all")
-        return [(r["question_name"], r["sent_at"]) for r in rows]
+        return [(r.question.id, r.sent_at) for r in rows]
 
 
 def servers_of(pid: int) -> list[int]:

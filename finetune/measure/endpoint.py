@@ -208,10 +208,11 @@ def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple
     """What came, for those that got an answer: of the others nothing is known, least of all that it was wrong."""
     wanted = {(a.question.id, a.sample): a for a in asked}
     for row in store.answered_attempts(run.id, "all"):
-        if (a := wanted.get((row["question_name"], row["sample"]))) is not None:
-            reply, cost = row["reply"], 0 if row["reused"] else row["cost"]
+        if (a := wanted.get((row.question.id, row.sample))) is not None:
+            reply, cost = row.reply, 0 if row.reused else row.cost_pusd
             ended = cut_short(reply)
-            yield a, Generated(_text(reply), ended is None, row["output_tokens"], cost, ended == REPETITION)
+            tokens = reply.usage.output_tokens
+            yield a, Generated(_text(reply), ended is None, tokens, cost, ended == REPETITION)
 
 
 def _text(reply: Reply) -> str:

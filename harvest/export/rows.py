@@ -21,7 +21,7 @@ from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
-from harvest.core.nouns import Question, content_hash
+from harvest.core.nouns import content_hash
 from harvest.core.settings import validated
 from harvest.endpoint import Prompt
 from harvest.export.card import card
@@ -42,7 +42,7 @@ from harvest.export.layouts import (
 from harvest.export.shards import Shards
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.filters.rewrite import rewritten
-from harvest.store import NewestPass, Store
+from harvest.store import AnsweredAttempt, NewestPass, Store
 
 OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
@@ -90,14 +90,14 @@ def _renamed(known: Mapping[str, Any], settings: Export) -> dict[str, Any]:
 
 
 def _known(
-    r: Mapping[str, Any], question: Question, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str],
+    a: AnsweredAttempt, config: Mapping[str, Any], prompt: Prompt, parts: tuple[str | None, str],
     original: tuple[str | None, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What is known of one attempt, in the columns of PROVENANCE."""
-    teacher, reply = teachers_of(config)[r["teacher"]], r["reply"]
+    teacher, question, reply = teachers_of(config)[a.teacher], a.question, a.reply
     sampling = teacher["sampling"]
     return {
-        "id": content_hash([r["key"], question.id]).removeprefix("sha256:")[:32],
+        "id": content_hash([a.key, question.id]).removeprefix("sha256:")[:32],
         "question_id": question.id,
         "question": question.question,
         "reasoning": parts[0],
@@ -117,34 +117,34 @@ def _known(
         },
         "prompt": {"name": prompt.name, "sha256": prompt.sha256},
         "sampling": {k: sampling[k] for k in SAMPLING}
-        | {"max_tokens": r["max_tokens"] or None, "extra": json.dumps(sampling["extra"], sort_keys=True)},
-        "sample": r["sample"],
+        | {"max_tokens": a.max_tokens or None, "extra": json.dumps(sampling["extra"], sort_keys=True)},
+        "sample": a.sample,
         "finish_reason": reply.finish_reason,
         "usage": {
-            "input_tokens": r["input_tokens"],
-            "cached_input_tokens": r["cached_input_tokens"],
-            "output_tokens": r["output_tokens"],
-            "reasoning_tokens": r["reasoning_tokens"],
+            "input_tokens": reply.usage.input_tokens,
+            "cached_input_tokens": reply.usage.cached_input_tokens,
+            "output_tokens": reply.usage.output_tokens,
+            "reasoning_tokens": reply.usage.reasoning_tokens,
         },
-        "cost_usd": None if r["cost"] is None else usd(0 if r["reused"] else r["cost"]),
+        "cost_usd": None if a.cost_pusd is None else usd(0 if a.reused else a.cost_pusd),
         "verdicts": [
             {
-                "check": v["check"],
-                "version": v["version"],
-                "passed": v["outcome"] == "right",
-                "detail": v["detail"],
-                "share": v["share"],
+                "check": v.check,
+                "version": v.version,
+                "passed": v.passed,
+                "detail": v.detail,
+                "share": v.share,
             }
-            for v in {v["check"]: v for v in r["verdicts"]}.values()  # the newest of each check
+            for v in {v.check: v for v in a.verdicts}.values()  # the newest of each check
         ],
-        "accepted": bool(r["accepted"]),
-        "reason": r["reason"] or (None if r["accepted"] else NOT_JUDGED),
-        "selected": bool(r["selected"]),
-        "unselected": r["unselected"],
+        "accepted": bool(a.accepted),
+        "reason": a.reason or (None if a.accepted else NOT_JUDGED),
+        "selected": a.selected,
+        "unselected": a.unselected,
         "source": question.source,
         "licence": question.licence,
         "teacher_terms": teacher["terms"],
-        "asked_at": r["sent_at"] or None,
+        "asked_at": a.sent_at or None,
     }
 
 
@@ -155,28 +155,23 @@ def rows(
 
     Raises InputError where a text was rewritten by other rules than today's: it would not be the one that was checked.
     """
-    body, question, imported = None, None, bool(config.get("imported"))
+    imported = bool(config.get("imported"))
     if settings.which == "selected":
         _refuse_other_rules(store.newest_pass(run_id), config["name"])
-    for r in store.answered_attempts(run_id, settings.which):
-        if question is None or r["question_body"] != body:
-            body, question = r["question_body"], Question.model_validate_json(r["question_body"])
-        candidate, original = (
-            candidate_of(r["attempt_id"], r["sample"], question, r["reply"], prompt, imported=imported),
-            None,
-        )
-        if settings.which == "selected" and r["rewritten"] and (again := rewritten(candidate)) is not None:
+    for a in store.answered_attempts(run_id, settings.which):
+        candidate, original = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=imported), None
+        if settings.which == "selected" and a.rewritten and (again := rewritten(candidate)) is not None:
             original = (candidate.reasoning, candidate.answer)
             candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
         reasoning, answer = candidate.reasoning, candidate.answer
-        known = _known(r, question, config, prompt, (reasoning, answer), original)
-        asked = [*asked_under(imported, r["reply"]), *prompt.student_messages(question)]
+        known = _known(a, config, prompt, (reasoning, answer), original)
+        asked = [*asked_under(imported, a.reply), *prompt.student_messages(a.question)]
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
         row = training_part(asked, reasoning, answer, settings)
         if settings.columns == "all":
             # A chain that is left out of the messages on purpose must not look as if it had been lost.
             row |= _renamed(known | {"reasoning": None} if settings.reasoning == "none" else known, settings)
-        yield row, 2 * (len(reasoning or "") + len(answer) + len(question.question))
+        yield row, 2 * (len(reasoning or "") + len(answer) + len(a.question.question))
 
 
 def _refuse_other_rules(newest: NewestPass | None, name: str) -> None:

@@ -3,6 +3,7 @@ said before. In words for people, or as plain data.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +12,15 @@ from rich.text import Text
 
 from harvest.answers.candidate import candidate_of
 from harvest.checks import CHECKS
-from harvest.core.config import teachers_of
+from harvest.core.config import configs
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply, Verdict
 from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
 from harvest.judging.ruling import JUDGE, JUDGE_VERSION
+from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """What is shown of a longer text: a chain's end is where it says what it found."""
@@ -76,47 +78,54 @@ UNSELECTED = {
 """Why an accepted attempt is not selected; all else are filters."""
 
 
-def story_json(story: dict[str, Any]) -> dict[str, Any]:
+def story_json(story: QuestionStory) -> dict[str, Any]:
     """The story as plain data."""
-    question = story["question"]
+    question = story.question
     return {
         "question_id": question.id,
-        "status": story["status"],
+        "status": story.status,
         "question": question.question,
         "gold": question.answer,
         "check": question.check,
         "check_version": _version_today(question.check),
-        "cost_usd": usd(sum(_costs(story["attempts"]))),
-        "attempts": [
-            {
-                "asked_of": who_of(story, a["teacher"]),
-                "sample": a["sample"],
-                "max_tokens": a["max_tokens"] or None,
-                "state": a["state"],
-                "accepted": None if a["accepted"] is None else bool(a["accepted"]),
-                "reason": a["reason"],
-                "reused": bool(a["reused"]),
-                "tries": [_try_json(t) for t in a["tries"]],
-                "judging": [_try_json(t) for t in a["judging"]],
-                "verdicts": [
-                    {k: v[k] for k in ("check_name", "version", "outcome", "detail", "share", "at")}
-                    for v in a["verdicts"]
-                ],
-                "selection": a["selection"],
-                "rewritten": None
-                if (trained := as_trained(story, a)) is None
-                else {"reasoning": trained.reasoning, "answer": trained.answer},
-                "reasoning": a["reply"].reasoning if a["reply"] else None,
-                "answer": a["reply"].answer if a["reply"] else None,
-                "finish_reason": a["reply"].finish_reason if a["reply"] else None,
-            }
-            for a in story["attempts"]
-        ],
+        "cost_usd": usd(sum(_costs(story.attempts))),
+        "attempts": [_attempt_json(story, a) for a in story.attempts],
     }
 
 
-def _try_json(t: dict[str, Any]) -> dict[str, Any]:
-    kept = (
+def _attempt_json(story: QuestionStory, a: AttemptStory) -> dict[str, Any]:
+    attempt, reply, trained = a.attempt, a.reply, as_trained(story, a)
+    return {
+        "asked_of": who_of(story, attempt.teacher),
+        "sample": attempt.sample,
+        "max_tokens": attempt.max_tokens or None,
+        "state": attempt.state,
+        "accepted": attempt.accepted,
+        "reason": attempt.reason,
+        "reused": a.reused,
+        "tries": [_try_json(t) for t in a.tries],
+        "judging": [_try_json(t) for t in a.judging],
+        "verdicts": [
+            {
+                "check_name": v.verdict.check,
+                "version": v.verdict.version,
+                "outcome": v.verdict.outcome,
+                "detail": v.verdict.detail,
+                "share": v.verdict.share,
+                "at": v.at,
+            }
+            for v in a.verdicts
+        ],
+        "selection": None if a.selection is None else {**asdict(a.selection), "rewritten": int(a.selection.rewritten)},
+        "rewritten": None if trained is None else {"reasoning": trained.reasoning, "answer": trained.answer},
+        "reasoning": reply.reasoning if reply else None,
+        "answer": reply.answer if reply else None,
+        "finish_reason": reply.finish_reason if reply else None,
+    }
+
+
+def _try_json(t: StoredTry) -> dict[str, Any]:
+    shown = (
         "state",
         "kind",
         "message",
@@ -128,24 +137,24 @@ def _try_json(t: dict[str, Any]) -> dict[str, Any]:
         "response_id",
     )
     money = {
-        f"{name}_usd": None if t[column] is None else usd(t[column])
-        for name, column in (("cost", "cost"), ("in_doubt", "doubt"), ("reserved", "reserved"))
+        f"{name}_usd": None if amount is None else usd(amount)
+        for name, amount in (("cost", t.cost), ("in_doubt", t.doubt), ("reserved", t.reserved))
     }
-    partial = t.get("partial")
+    partial = t.partial
     came = {} if partial is None else {"partial": {"reasoning": partial.reasoning, "answer": partial.answer}}
-    return {k: t[k] for k in kept} | money | came
+    return {name: getattr(t, name) for name in shown} | money | came
 
 
-def tell(story: dict[str, Any], *, full: bool = False) -> None:
+def tell(story: QuestionStory, *, full: bool = False) -> None:
     """On stdout, for people. A model's text is shown as text, whatever is in it; `full`: all of it."""
     console = Console(highlight=False, soft_wrap=True)
     for line in _lines(story, full):
         console.print(line)
 
 
-def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
-    question, attempts = story["question"], story["attempts"]
-    yield Text(f"{_safe(question.id)}: {STATUS.get(story['status'], story['status'])}", "bold")
+def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
+    question, attempts = story.question, story.attempts
+    yield Text(f"{_safe(question.id)}: {STATUS.get(story.status, story.status)}", "bold")
     yield from _text("question", question.question, full)
     yield from _text("gold", question.answer or "none", full)
     version = _version_today(question.check)
@@ -154,83 +163,72 @@ def _lines(story: dict[str, Any], full: bool) -> Iterator[Text]:
     yield _row("money", _money(attempts))
     for n, attempt in enumerate(attempts, 1):
         yield Text("")
-        yield _headline(n, len(attempts), attempt, _of(story, attempt["teacher"]))
-        for k, t in enumerate(attempt["tries"], 1):
-            yield _row(f"try {k}" if len(attempt["tries"]) > 1 else "bought", _of_try(t, attempt["max_tokens"]))
-            if (partial := t["partial"]) is not None and (partial.reasoning or partial.answer):
+        yield _headline(n, len(attempts), attempt, _of(story, attempt.attempt.teacher))
+        for k, t in enumerate(attempt.tries, 1):
+            yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", _of_try(t))
+            if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
                 chain, answer = len(partial.reasoning or ""), len(partial.answer)
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
-        for t in attempt["judging"]:
-            yield _row("asked a judge", _of_try(t, t["max_tokens"]))
-        yield from _verdicts(attempt["verdicts"], required_by(story.get("settings") or {}).versions)
-        if (said := attempt["selection"]) is not None:
-            yield _row("selected" if said["reason"] is None else "not selected", _selection(said))
-        yield from _reply(attempt["reply"], full)
+        for t in attempt.judging:
+            yield _row("asked a judge", _of_try(t))
+        yield from _verdicts(attempt.verdicts, required_by(story.run.settings).versions)
+        if (said := attempt.selection) is not None:
+            yield _row("selected" if said.reason is None else "not selected", _selection(said))
+        yield from _reply(attempt.reply, full)
         if (trained := as_trained(story, attempt)) is not None:
             if trained.reasoning:
                 yield from _text("trained chain", trained.reasoning, full)
             yield from _text("trained", trained.answer, full)
 
 
-def as_trained(story: Mapping[str, Any], attempt: Mapping[str, Any]) -> Rewritten | None:
+def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
     """The text that rules made of an answer, where the newest selection keeps it in place of what came."""
-    if attempt["selection"] is None or not attempt["selection"]["rewritten"] or attempt["reply"] is None:
+    if a.selection is None or not a.selection.rewritten or a.reply is None:
         return None
-    settings = story["settings"]
-    prompt = prompts.parse(settings["prompt_text"], "prompt", "the run's prompt")
-    of = candidate_of(
-        attempt["id"],
-        attempt["sample"],
-        story["question"],
-        attempt["reply"],
-        prompt,
-        imported=bool(settings.get("imported")),
-    )
+    prompt = prompts.parse(story.run.prompt_text, "prompt", "the run's prompt")
+    attempt, imported = a.attempt, story.run.imported
+    of = candidate_of(attempt.id, attempt.sample, story.question, a.reply, prompt, imported=imported)
     return rewritten(of)
 
 
-def who_of(story: Mapping[str, Any], place: int) -> str | None:
+def who_of(story: QuestionStory, place: int) -> str | None:
     """The model's name of who was asked; None where the run's settings do not have it."""
-    settings = story.get("settings") or {}
-    if place == STUDENT:
-        who = settings.get("student") or {}
-    else:
-        who = dict(enumerate(teachers_of(settings))).get(place, {}) if settings else {}
-    name = who.get("model") or who.get("local")
-    return None if name is None else str(name)
+    found = configs(story.run.config).get(place)
+    return None if found is None else found.teacher.model or found.teacher.local
 
 
-def _of(story: Mapping[str, Any], place: int) -> str:
+def _of(story: QuestionStory, place: int) -> str:
     name = _safe(who_of(story, place) or "unknown")
     if place == STUDENT:
         return f", by the student {name}"
-    return f", by {name}" if len((story.get("settings") or {}).get("teachers") or ()) > 1 else ""
+    return f", by {name}" if len(story.run.config.teachers) > 1 else ""
 
 
-def _headline(n: int, of: int, a: Mapping[str, Any], who: str = "") -> Text:
-    reused = " (from the store: another attempt had bought it)" if a["reused"] else ""
-    reason = str(a["reason"])
-    if a["state"] == "failed":
+def _headline(n: int, of: int, story: AttemptStory, who: str = "") -> Text:
+    a = story.attempt
+    reused = " (from the store: another attempt had bought it)" if story.reused else ""
+    reason = str(a.reason)
+    if a.state == "failed":
         words, style = f"no answer: {_why(reason)}", "red"
-    elif a["accepted"] is None:
-        words, style = ("answered, not judged yet" if a["state"] == "answered" else "no answer yet"), ""
-    elif a["accepted"]:
-        words, style = ("right" if a["teacher"] == STUDENT else "accepted"), "green"
+    elif a.accepted is None:
+        words, style = ("answered, not judged yet" if a.state == "answered" else "no answer yet"), ""
+    elif a.accepted:
+        words, style = ("right" if a.teacher == STUDENT else "accepted"), "green"
     else:
         words, style = f"rejected: {_why(reason)}", "red"
     return Text(f"Attempt {n} of {of}{who}: {words}{reused}", style)
 
 
-def _selection(said: Mapping[str, Any]) -> str:
-    """What the newest pass of selection said of an attempt."""
-    again = ", rewritten" if said["rewritten"] else ""
-    if said["reason"] is None:
+def _selection(said: SelectionOutcome) -> str:
+    """What the newest selection says of an attempt."""
+    again = ", rewritten" if said.rewritten else ""
+    if said.reason is None:
         return f"it is trained on{again}"
-    words = [UNSELECTED.get(said["reason"], f"the filter {_safe(said['reason']).replace('_', ' ')} refuses it")]
-    if said["instead_question"] is not None:
-        words.append(f"sample {said['instead_sample']} of {_safe(said['instead_question'])} has its place")
-    if said["detail"]:
-        words.append(_safe(said["detail"]))
+    words = [UNSELECTED.get(said.reason, f"the filter {_safe(said.reason).replace('_', ' ')} refuses it")]
+    if said.instead_question is not None:
+        words.append(f"sample {said.instead_sample} of {_safe(said.instead_question)} has its place")
+    if said.detail:
+        words.append(_safe(said.detail))
     return ": ".join(words)
 
 
@@ -239,52 +237,53 @@ def _why(reason: str) -> str:
     return f"{name} ({REASONS[reason]})" if reason in REASONS else name
 
 
-def _money(attempts: Sequence[Mapping[str, Any]]) -> str:
-    tries = [t for a in attempts for t in (*a["tries"], *a["judging"])]
+def _money(attempts: Sequence[AttemptStory]) -> str:
+    tries = [t for a in attempts for t in (*a.tries, *a.judging)]
     if not tries:
         return "none: not asked yet"
     words = [f"{usd(sum(_costs(attempts)))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
-    if doubt := sum(t["doubt"] or 0 for t in tries):
+    if doubt := sum(t.doubt or 0 for t in tries):
         words.append(f"{usd(doubt)} USD in doubt")
-    if unknown := sum(t["state"] == "answered" and t["cost"] is None and t["doubt"] is None for t in tries):
+    if unknown := sum(t.state == "answered" and t.cost is None and t.doubt is None for t in tries):
         words.append(f"{unknown} at a cost that nobody told")
     return ", ".join(words)
 
 
-def _costs(attempts: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [t["cost"] or 0 for a in attempts for t in (*a["tries"], *a["judging"])]
+def _costs(attempts: Sequence[AttemptStory]) -> list[int]:
+    return [t.cost or 0 for a in attempts for t in (*a.tries, *a.judging)]
 
 
-def _of_try(t: Mapping[str, Any], max_tokens: int) -> str:
-    when = f"{t['sent_at']}, " if t["sent_at"] else ""
-    took = "" if not max_tokens else _took(t["sent_at"], t["ended_at"])
-    words = [when + {"sent": "still out", "in_doubt": "in doubt"}.get(t["state"], t["state"]) + took]
-    if t["kind"]:
-        words.append(f"{t['kind']}: {_safe(t['message'] or '')}")
-    elif t["message"]:
-        words.append(_safe(t["message"]))
-    if t["output_tokens"] is not None:
-        thought = f" ({t['reasoning_tokens']:,} of them reasoning)" if t["reasoning_tokens"] else ""
+def _of_try(t: StoredTry) -> str:
+    max_tokens = t.max_tokens
+    when = f"{t.sent_at}, " if t.sent_at else ""
+    took = "" if not max_tokens else _took(t.sent_at, t.ended_at)
+    words = [when + {"sent": "still out", "in_doubt": "in doubt"}.get(t.state, t.state) + took]
+    if t.kind:
+        words.append(f"{t.kind}: {_safe(t.message or '')}")
+    elif t.message:
+        words.append(_safe(t.message))
+    if t.output_tokens is not None:
+        thought = f" ({t.reasoning_tokens:,} of them reasoning)" if t.reasoning_tokens else ""
         limit = f" of at most {max_tokens:,}" if max_tokens else ""
-        words.append(f"{t['output_tokens']:,} tokens{limit}{thought}")
-    if t["finish_reason"]:
-        words.append(f"ended by {_safe(t['finish_reason'])!r}")
-    if t["served_model"]:
-        words.append(f"from {_safe(t['served_model'])}" + (f" at {_safe(t['served_by'])}" if t["served_by"] else ""))
+        words.append(f"{t.output_tokens:,} tokens{limit}{thought}")
+    if t.finish_reason:
+        words.append(f"ended by {_safe(t.finish_reason)!r}")
+    if t.served_model:
+        words.append(f"from {_safe(t.served_model)}" + (f" at {_safe(t.served_by)}" if t.served_by else ""))
     if not max_tokens:
         words.append("paid for elsewhere")
     words.append(_cost_of(t))
     return ", ".join(w for w in words if w)
 
 
-def _cost_of(t: Mapping[str, Any]) -> str:
-    if t["state"] == "sent":
-        return f"{usd(t['reserved'])} USD reserved for its worst case"
-    if t["doubt"] is not None:
-        return f"{usd(t['doubt'])} USD in doubt, its worst case"
-    if t["cost"] is not None:
-        return f"{usd(t['cost'])} USD"
-    return "cost not known" if t["state"] == "answered" else "nothing billed"
+def _cost_of(t: StoredTry) -> str:
+    if t.state == "sent":
+        return f"{usd(t.reserved)} USD reserved for its worst case"
+    if t.doubt is not None:
+        return f"{usd(t.doubt)} USD in doubt, its worst case"
+    if t.cost is not None:
+        return f"{usd(t.cost)} USD"
+    return "cost not known" if t.state == "answered" else "nothing billed"
 
 
 def _took(sent_at: str, ended_at: str | None) -> str:
@@ -295,28 +294,28 @@ def _took(sent_at: str, ended_at: str | None) -> str:
     return f" after {seconds:,.1f} s"
 
 
-def _verdicts(verdicts: Sequence[Mapping[str, Any]], required: Mapping[str, str]) -> Iterator[Text]:
+def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> Iterator[Text]:
     """The newest of each check first, and beside it what was said before. `required` are filters that are verdicts
     too, by their versions."""
-    newest = {v["check_name"]: v["id"] for v in verdicts}
-    for v in sorted(verdicts, key=lambda v: (v["check_name"], -v["id"])):
-        now = newest[v["check_name"]] == v["id"]
-        by_filter = v["check_name"] in FILTER_REASONS
-        today = required.get(v["check_name"]) if by_filter else _version_today(v["check_name"])
+    newest = {v.verdict.check: v.id for v in verdicts}
+    for dated in sorted(verdicts, key=lambda v: (v.verdict.check, -v.id)):
+        v, now = dated.verdict, newest[dated.verdict.check] == dated.id
+        by_filter = v.check in FILTER_REASONS
+        today = required.get(v.check) if by_filter else _version_today(v.check)
         if by_filter and today is None:
             yield _row("before", f"{_words_of(v, by_filter)} – no longer required", dim=True)
             continue
-        stale = f" (today's is {today}: `harvest verify` judges again)" if now and v["version"] != today else ""
+        stale = f" (today's is {today}: `harvest verify` judges again)" if now and v.version != today else ""
         words = _words_of(v, by_filter, stale)
-        yield _row("verdict" if now else "before", f"{words}{'' if now else ' – ' + v['at'][:10]}", dim=not now)
+        yield _row("verdict" if now else "before", f"{words}{'' if now else ' – ' + dated.at[:10]}", dim=not now)
 
 
-def _words_of(v: Mapping[str, Any], by_filter: bool, stale: str = "") -> str:
-    said = OUTCOMES.get(v["outcome"], v["outcome"])
+def _words_of(v: Verdict, by_filter: bool, stale: str = "") -> str:
+    said = OUTCOMES.get(v.outcome, v.outcome)
     if by_filter:
-        said = "passed" if v["outcome"] == "right" else "refused"
-    detail = f": {_safe(v['detail'])}" if v["detail"] else ""
-    return f"{_safe(v['check_name']).replace('_', ' ')} {_safe(v['version'])}{stale}: {said}{detail}"
+        said = "passed" if v.passed else "refused"
+    detail = f": {_safe(v.detail)}" if v.detail else ""
+    return f"{_safe(v.check).replace('_', ' ')} {_safe(v.version)}{stale}: {said}{detail}"
 
 
 def _version_today(check: str) -> str | None:

@@ -8,22 +8,29 @@ from harvest.store.attempts import Reused, Sent
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun
-from harvest.store.selections import REJECTED_SINCE, NewestPass
+from harvest.store.selections import REJECTED_SINCE, NewestPass, SelectionOutcome
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
+from harvest.store.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.writer import Writer
 
 __all__ = [
     "REJECTED_SINCE",
+    "AnsweredAttempt",
+    "AttemptStory",
+    "DatedVerdict",
     "JudgedBy",
     "NewestPass",
     "OpenQuestion",
+    "QuestionStory",
     "Rejudged",
     "Reused",
+    "SelectionOutcome",
     "Sent",
     "Store",
     "StoredAnswer",
     "StoredRun",
+    "StoredTry",
     "StratumOutcome",
     "Writer",
     "is_being_written",

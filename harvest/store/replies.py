@@ -43,12 +43,19 @@ class Replies(Connection):
         )
 
     def reply(self, try_id: int) -> Reply:
-        """The reply that one try brought."""
+        """The reply that one try brought. Raises LookupError where it brought none."""
+        found = self.find_reply(try_id)
+        if found is None:
+            raise LookupError(f"try {try_id} has no reply")
+        return found
+
+    def find_reply(self, try_id: int) -> Reply | None:
+        """The reply that one try brought, or what came of it; None where nothing came."""
         row = self.db.execute(
             f"SELECT {REPLY_COLUMNS} FROM try JOIN reply ON reply.try_id = try.id WHERE try.id = ?",  # noqa: S608 - ours
             (try_id,),
         ).fetchone()
-        return self.read_reply(row)
+        return None if row is None else self.read_reply(row)
 
     def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
         """(attempt, its reply) of the teachers' answered attempts at one question. Each is read when it is taken."""

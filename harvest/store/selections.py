@@ -26,6 +26,22 @@ class NewestPass:
     said: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SelectionOutcome:
+    """What the newest selection says of one attempt."""
+
+    reason: str | None
+    """Why it is not selected; None: it is selected."""
+    instead: int | None
+    """The attempt that is selected in its place."""
+    detail: str | None
+    rewritten: bool
+    """Its rewritten text is trained on."""
+    instead_question: str | None
+    """The name of the question of `instead`."""
+    instead_sample: int | None
+
+
 class Selections(Replies):
     """Statements on selections."""
 
@@ -114,8 +130,8 @@ class Selections(Replies):
         by = {reason: by[reason] for reason in [*order, *(r for r in by if r not in order)]}
         return {"selected": selected, "unselected": by, "newer": newer[0], "said": newest.said, "at": newest.at}
 
-    def outcome_of(self, run_id: int, attempt_id: int) -> dict[str, Any] | None:
-        """What the newest selection says of one attempt, with the question and sample of what is selected instead."""
+    def outcome_of(self, run_id: int, attempt_id: int) -> SelectionOutcome | None:
+        """What the newest selection says of one attempt; None where the attempt was no candidate."""
         row = self.db.execute(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN NOT (:any OR of.accepted = 1)"
             " THEN :since END AS reason, instead, detail, rewritten, question.name AS instead_question,"
@@ -125,7 +141,7 @@ class Selections(Replies):
             " WHERE outcome.attempt_id = :attempt AND selection_id = :pass",
             {"attempt": attempt_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id),
         ).fetchone()
-        return None if row is None else dict(row)
+        return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": bool(row["rewritten"])})
 
     def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
         """(attempt, sample, its question's row and JSON, its reply) of each of these attempts."""

@@ -1,30 +1,121 @@
-"""All that is known of one question, and of every answered attempt."""
+"""Attempts with all that is known of them: for exports, and for the story of one question."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
-from harvest.core.nouns import Question
-from harvest.store.runs import Runs
-from harvest.store.selections import Selections
+from harvest.core.nouns import Attempt, Outcome, Question, Reply, Verdict
+from harvest.store.attempts import read_attempt
+from harvest.store.runs import Runs, StoredRun
+from harvest.store.selections import SelectionOutcome, Selections
+from harvest.store.sqlite import Row
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredAttempt:
+    """A teacher's attempt that has a whole reply, with what verdicts and the newest selection say of it."""
+
+    id: int
+    key: str
+    question: Question
+    teacher: int
+    """The place among the run's teachers."""
+    sample: int
+    max_tokens: int
+    """0 where the answer was imported and nobody knows."""
+    accepted: bool | None
+    reason: str | None
+    """Why it is rejected; None where it is accepted or not judged."""
+    reused: bool
+    """Another attempt with the same key had bought the reply."""
+    sent_at: str
+    """Empty where the answer was imported and nobody knows."""
+    cost_pusd: int | None
+    reply: Reply
+    verdicts: tuple[Verdict, ...]
+    """The oldest first."""
+    selected: bool
+    unselected: str | None
+    """Why the newest selection left it out."""
+    rewritten: bool
+    """Its rewritten text is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTry:
+    """One request of an attempt, and how it ended. Amounts are picodollars."""
+
+    id: int
+    max_tokens: int
+    state: str
+    """sent, answered, failed or in_doubt."""
+    kind: str | None
+    """The class of its failure."""
+    message: str | None
+    reserved: int
+    cost: int | None
+    doubt: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    finish_reason: str | None
+    served_model: str | None
+    served_by: str | None
+    response_id: str | None
+    sent_at: str
+    ended_at: str | None
+    partial: Reply | None
+    """What came of a reply that is not the attempt's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedVerdict:
+    """A verdict, when it was given, and its place among all verdicts."""
+
+    id: int
+    verdict: Verdict
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStory:
+    """One attempt with its tries, what a judge was asked about it, its verdicts and its place in the selection."""
+
+    attempt: Attempt
+    reused: bool
+    tries: tuple[StoredTry, ...]
+    judging: tuple[StoredTry, ...]
+    """The tries of the judging model's attempts about this one."""
+    verdicts: tuple[DatedVerdict, ...]
+    reply: Reply | None
+    selection: SelectionOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionStory:
+    """One question of a run with everything that became of it."""
+
+    run: StoredRun
+    question: Question
+    status: str
+    attempts: tuple[AttemptStory, ...]
 
 
 class Stories(Selections, Runs):
     """Statements that read whole attempts."""
 
-    def answered_attempts(self, run_id: int, which: str) -> Iterator[dict[str, Any]]:
-        """Teachers' attempts that have a whole reply, for exports: `all`, the `accepted`, or the `selected` ones.
+    def answered_attempts(self, run_id: int, which: str) -> Iterator[AnsweredAttempt]:
+        """Teachers' attempts that have a whole reply: `all`, the `accepted`, or the `selected` ones.
 
         Selected are those of the newest selection; before the first, the accepted ones. What was rejected after the
-        selection is not selected, unless the selection chose from rejected answers too. `unselected` is the
-        selection's reason, and `rewritten` is 1 where the rewritten text is trained on.
+        selection is not selected, unless the selection chose from rejected answers too.
         """
+        body, question = "", None
         for r in self._each(
-            "SELECT attempt.id AS attempt_id, attempt.teacher, attempt.sample, attempt.max_tokens,"
-            " attempt.accepted, attempt.reason, attempt.reused, question.name AS question_name,"
-            " question.body AS question_body, attempt.answer_try, attempt.key, outcome.reason AS unselected,"
+            "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"
             " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :pass IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            " END AS selected, try.*, reply.body"
+            " END AS selected, sent_at, finish_reason, served_model, served_by, system_fingerprint, response_id,"
+            " input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, reply.body"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :pass"
@@ -35,36 +126,68 @@ class Stories(Selections, Runs):
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
             {"run": run_id, "which": which} | self.pass_in_words(run_id),
         ):
-            verdicts = self._all(
-                "SELECT check_name AS 'check', version, outcome, detail, share FROM verdict"
-                " WHERE attempt_id = ? ORDER BY id",
-                r["attempt_id"],
+            if question is None or r["question_body"] != body:
+                body, question = r["question_body"], Question.model_validate_json(r["question_body"])
+            yield AnsweredAttempt(
+                id=r["id"],
+                key=r["key"],
+                question=question,
+                teacher=r["teacher"],
+                sample=r["sample"],
+                max_tokens=r["max_tokens"],
+                accepted=None if r["accepted"] is None else bool(r["accepted"]),
+                reason=r["reason"],
+                reused=bool(r["reused"]),
+                sent_at=r["sent_at"],
+                cost_pusd=r["cost"],
+                reply=self.read_reply(r),
+                verdicts=tuple(v.verdict for v in self._verdicts(r["id"])),
+                selected=bool(r["selected"]),
+                unselected=r["unselected"],
+                rewritten=bool(r["rewritten"]),
             )
-            row = dict(r)
-            del row["body"]
-            yield row | {"reply": self.read_reply(r), "verdicts": verdicts}
 
-    def story(self, run_id: int, question_name: str) -> dict[str, Any] | None:
-        """One question with all its attempts, tries and verdicts, for `harvest why`."""
-        q = self.db.execute("SELECT * FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)).fetchone()
+    def story(self, run_id: int, question_name: str) -> QuestionStory | None:
+        """One question with all its attempts, tries and verdicts; None where the run has no such question."""
+        q = self.db.execute(
+            "SELECT id, body, status FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)
+        ).fetchone()
         if q is None:
             return None
-        attempts = self._all("SELECT * FROM attempt WHERE question_id = ? AND kind != 'judge' ORDER BY id", q["id"])
-        for a in attempts:
-            a["tries"] = self._all(
-                "SELECT try.*, reply.try_id IS NOT NULL AS kept FROM try LEFT JOIN reply ON reply.try_id = try.id"
-                " WHERE attempt_id = ? ORDER BY try.id",
-                a["id"],
-            )
-            for t in a["tries"]:
-                t["partial"] = self.reply(t["id"]) if t["kept"] and t["id"] != a["answer_try"] else None
-            a["judging"] = self._all(
-                "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id WHERE about = ?"
-                " ORDER BY try.id",
-                a["id"],
-            )
-            a["verdicts"] = self._all("SELECT * FROM verdict WHERE attempt_id = ? ORDER BY id", a["id"])
-            a["reply"] = self.reply(a["answer_try"]) if a["answer_try"] else None
-            a["selection"] = self.outcome_of(run_id, a["id"])
-        question, settings = Question.model_validate_json(q["body"]), self.config_of_id(run_id)
-        return {**dict(q), "question": question, "attempts": attempts, "settings": settings}
+        attempts = self.db.execute(
+            "SELECT * FROM attempt WHERE question_id = ? AND kind != 'judge' ORDER BY id", (q["id"],)
+        ).fetchall()
+        return QuestionStory(
+            run=self.run(run_id),
+            question=Question.model_validate_json(q["body"]),
+            status=q["status"],
+            attempts=tuple(self._attempt_story(run_id, a) for a in attempts),
+        )
+
+    def _attempt_story(self, run_id: int, a: Row) -> AttemptStory:
+        columns = "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id"
+        tries = self.db.execute(f"{columns} WHERE attempt_id = ? ORDER BY try.id", (a["id"],)).fetchall()
+        judging = self.db.execute(f"{columns} WHERE about = ? ORDER BY try.id", (a["id"],)).fetchall()
+        return AttemptStory(
+            attempt=read_attempt(a),
+            reused=bool(a["reused"]),
+            tries=tuple(self._try(t, a["answer_try"]) for t in tries),
+            judging=tuple(self._try(t, t["id"]) for t in judging),
+            verdicts=tuple(self._verdicts(a["id"])),
+            reply=self.reply(a["answer_try"]) if a["answer_try"] else None,
+            selection=self.outcome_of(run_id, a["id"]),
+        )
+
+    def _try(self, row: Row, answer_try: int | None) -> StoredTry:
+        """A try from its row; `answer_try` is the one whose reply is the attempt's answer."""
+        names = StoredTry.__dataclass_fields__.keys() - {"partial"}
+        partial = None if row["id"] == answer_try else self.find_reply(row["id"])
+        return StoredTry(**{name: row[name] for name in names}, partial=partial)
+
+    def _verdicts(self, attempt_id: int) -> Iterator[DatedVerdict]:
+        for v in self.db.execute(
+            "SELECT id, check_name, version, outcome, detail, share, at FROM verdict WHERE attempt_id = ? ORDER BY id",
+            (attempt_id,),
+        ):
+            verdict = Verdict(v["check_name"], v["version"], Outcome(v["outcome"]), v["detail"], v["share"])
+            yield DatedVerdict(v["id"], verdict, v["at"])

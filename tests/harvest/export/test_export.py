@@ -383,7 +383,7 @@ def test_what_a_later_verdict_rejects_is_not_selected_and_what_came_later_is_tol
     imports.take(imports.file("a.jsonl", [line(i) for i in range(3)]))
     with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
         run_id = store.run_id("r")
-        first, second = (r["attempt_id"] for r in list(store.answered_attempts(run_id, "selected"))[:2])
+        first, second = (r.id for r in list(store.answered_attempts(run_id, "selected"))[:2])
         verdict = Verdict(check="math", version="9", outcome=Outcome.WRONG, detail="found out")
         store.put_verdicts(first, [verdict], False, "wrong", "2026-01-01T00:00:00.000Z")
         newest = store.newest_pass(run_id)

@@ -267,7 +267,7 @@ def test_the_counts_of_the_card_are_those_of_the_report_the_store_and_the_files(
     report = json.loads(imports.run("report", "r", "--json")[0])
     with Store.open(f"sqlite:///{imports.store}") as store:
         stored = list(store.answered_attempts(store.run_id("r"), "all"))
-    in_store: Counter[str] = Counter(r["unselected"] for r in stored if r["accepted"] and not r["selected"])
+    in_store: Counter[str] = Counter(r.unselected or "" for r in stored if r.accepted and not r.selected)
     unselected = {"repetition": 1, "exact_duplicate": 1, "contaminated": 1, "difficulty": 1, "not_chosen": 3}
     assert dict(in_store) == report["traces"]["unselected"] == said["unselected"] == unselected
     text = (imports.folder / "out/README.md").read_text()
@@ -280,7 +280,7 @@ def test_the_counts_of_the_card_are_those_of_the_report_the_store_and_the_files(
         ("**in this data set**", "", "**4**"),
     ]  # fmt: skip
     written = loaded(imports.folder / "out")
-    assert len(written) == report["traces"]["selected"] == sum(r["selected"] for r in stored)
+    assert len(written) == report["traces"]["selected"] == sum(r.selected for r in stored)
     assert all(r["accepted"] and r["selected"] and r["unselected"] is None for r in written)
     assert "domains | d0: 2; d1: 2 |" in text
     assert str(imports.folder) not in text, "where the evaluation lies is nobody else's business"
