@@ -1,58 +1,65 @@
-"""The run that a training or an evaluation belongs to, and the one place where finetune writes to its store."""
+"""The run that a training or an evaluation belongs to, and the one place where finetune reads and writes a store."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.note import began_with_of, note_of
-from harvest.core.config import DEFAULT_STORE, runs_folder
-from harvest.core.errors import InputError, StoreUnusable
+from finetune.student import find, identity
+from harvest.commands import run_folder
+from harvest.core.clock import now
+from harvest.core.config import runs_folder
+from harvest.core.errors import StoreUnusable
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.local import MODELS
-
-if TYPE_CHECKING:
-    from harvest.store import Store
+from harvest.store import Store, StoredRun, is_being_written
 
 WAIT_S = 60.0
-"""How long to wait for a store that another process writes to: what is to be kept took longer to make."""
+"""How long to wait for a store that another process is writing to, rather than lose what took longer to make."""
+STANDALONE = "evaluations"
+"""The name of the run in which evaluations are kept that belong to no run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run by its name, in the store at `url`. The store is opened for each of these calls alone."""
+    """A run by its name, in the store at `url`. Each method opens the store and closes it again.
+
+    All of them raise StoreUnusable where the store cannot be used or the run is not in it.
+    """
 
     name: str
     url: str
 
     def check(self) -> None:
         """Raises StoreUnusable where the store or the run in it is not there. Makes nothing."""
-        from harvest.store import Store
-
-        with Store.open(self.url, write=False) as store:
+        with self._reading() as store:
             store.run_id(self.name)
 
-    def trainings(self) -> list[dict[str, Any]]:
-        """The training blocks of its report."""
-        from harvest.store import Store
+    def stored(self) -> StoredRun:
+        """The run with its settings."""
+        with self._reading() as store:
+            return store.run(self.name)
 
-        with Store.open(self.url, write=False) as store:
-            found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["training"]
-            return found
+    def trainings(self) -> list[dict[str, Any]]:
+        """The entries of its trainings in the report."""
+        with self._reading() as store:
+            return store.trainings(store.run_id(self.name))
 
     def put_training(self, key: str, block: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Writes a finished training: its entry in the report, and the points of its loss curve."""
         with self._writing() as store:
             store.put_training_points(self.name, key, [dict(p) for p in points])
             store.put_training(self.name, key, dict(block))
 
     def put_points(self, key: str, points: Sequence[Mapping[str, Any]], since: int | None = None) -> bool:
-        """Logged steps of a training; whether they are in. Waits for nobody: they are in the training's folder too."""
-        from harvest.store import Store, is_being_written
+        """Writes logged steps of a training that runs; False where another process is writing to the store.
 
+        It does not wait, since the points are in the training's folder too.
+        """
         if is_being_written(self.url):
             return False
         try:
@@ -63,15 +70,45 @@ class Run:
         return True
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-        """An evaluation's settings, and answers more of it."""
+        """Writes an evaluation's settings, and more of its answers."""
         with self._writing() as store:
             store.put_evaluation(self.name, key, dict(settings))
             store.put_evaluation_answers(self.name, key, [dict(r) for r in rows])
 
-    def _writing(self) -> "Store":
-        """The store, once whoever else is writing to it lets it go; raises StoreUnusable after WAIT_S."""
-        from harvest.store import Store, is_being_written
+    def answers(self, key: str) -> list[dict[str, Any]]:
+        """The answers of an evaluation, with their texts."""
+        with self._reading() as store:
+            return store.evaluation_answers(self.name, key)
 
+    def settings(self, key: str) -> dict[str, Any]:
+        """An evaluation's settings, {} where there is no such evaluation."""
+        with self._reading() as store:
+            return store.evaluation_settings(self.name, key)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """All of its evaluations: key, settings, and answers without their texts."""
+        with self._reading() as store:
+            return store.evaluations(store.run_id(self.name))
+
+    def mean_output_tokens(self) -> float | None:
+        """How many tokens its accepted traces have on average."""
+        with self._reading() as store:
+            found: float | None = store.figures(store.run_id(self.name))["mean_output_tokens"]
+            return found
+
+    def label_befores(self, output: Path) -> None:
+        """Labels the evaluations of what the student in `output` began with, which were made before its training."""
+        began_with = began_with_of(output)
+        for e in self.evaluations() if began_with else ():
+            s = e["settings"]
+            if s.get("label") is None and s.get("engine", {}).get("weights") == began_with:
+                self.put(e["key"], s | {"label": "before"}, [])
+
+    def _reading(self) -> Store:
+        return Store.open(self.url, write=False)
+
+    def _writing(self) -> Store:
+        """The store, once no other process is writing to it. Raises StoreUnusable after WAIT_S."""
         until = time.monotonic() + WAIT_S
         if is_being_written(self.url):
             sys.stderr.write(f"waiting up to {WAIT_S:.0f} s for {self.url}: another process is writing to it\n")
@@ -79,67 +116,57 @@ class Run:
                 time.sleep(0.2)
         return Store.open(self.url)
 
-    def answers(self, key: str) -> list[dict[str, Any]]:
-        from harvest.store import Store
-
-        with Store.open(self.url, write=False) as store:
-            return store.evaluation_answers(self.name, key)
-
-    def settings(self, key: str) -> dict[str, Any]:
-        """An evaluation's settings, {} where there is none."""
-        from harvest.store import Store
-
-        with Store.open(self.url, write=False) as store:
-            return store.evaluation_settings(self.name, key)
-
-    def mean_output_tokens(self) -> float | None:
-        """Of its accepted traces."""
-        from harvest.store import Store
-
-        with Store.open(self.url, write=False) as store:
-            found: float | None = store.figures(store.run_id(self.name))["mean_output_tokens"]
-            return found
-
-    def evaluations(self) -> list[dict[str, Any]]:
-        """All of them: key, settings, and answers without their texts."""
-        from harvest.store import Store
-
-        with Store.open(self.url, write=False) as store:
-            found: list[dict[str, Any]] = store.figures(store.run_id(self.name))["evaluation"]
-            return found
-
-    def label_befores(self, output: Path) -> None:
-        """What the student in `output` began with may have been measured before anybody knew that it would be."""
-        began_with = began_with_of(output)
-        for e in self.evaluations() if began_with else ():
-            s = e["settings"]
-            if s.get("label") is None and s.get("engine", {}).get("weights") == began_with:
-                self.put(e["key"], s | {"label": "before"}, [])
-
 
 def find_run(run: str | Path, store: str | None = None) -> Run:
-    """A run by name or folder. Raises InputError where there is no such run."""
-    folder = next((f for f in (Path(run), runs_folder() / run) if (f / "config.json").is_file()), None)
-    if folder is None:
-        if store is None or "/" in str(run):
-            raise InputError(f"{run}: no such run (looked for config.json in it and in {runs_folder() / run})")
-        return Run(str(run), store)
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as e:
-        raise InputError(f"{folder / 'config.json'}: cannot be read: {e}") from None
-    return Run(config.get("name") or folder.name, store or config.get("store") or DEFAULT_STORE)
+    """A run by its name or its folder. Raises ConfigError for a path that is no run's folder."""
+    return Run(*run_folder.find_run(str(run), store))
 
 
-def trained_on(output: Path) -> Run | None:
+def trained_on(folder: Path) -> Run | None:
     """The run that a trained folder came from, as `finetune sft` noted it, else None."""
-    noted = note_of(output).get("run")
+    noted = note_of(folder).get("run")
     return Run(noted["name"], noted["store"]) if noted else None
 
 
+def standalone() -> Run:
+    """Where evaluations are kept that belong to no run: a store of their own, which no `collect` is writing to.
+
+    It is made where it is not there.
+    """
+    run = Run(STANDALONE, f"sqlite:///{_standalone_store().absolute()}")
+    with run._writing() as store:
+        if store.find_run(run.name) is None:
+            store.put_run(run.name, {}, None, now())
+    return run
+
+
+def _standalone_store() -> Path:
+    return runs_folder() / ".evaluations.db"
+
+
+def standalone_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Evaluations of a trained folder that belongs to no run: those of what it began with, then its own.
+
+    [] where finetune did not train it.
+    """
+    if not note_of(folder).get("training") or not _standalone_store().is_file():
+        return []
+    evaluations = standalone().evaluations()
+    weights = {"before": began_with_of(folder), "after": identity(find(str(folder)))}
+    return [
+        {**e, "settings": e["settings"] | {"label": label}}
+        for label, of in weights.items()
+        for e in evaluations
+        if of is not None and e["settings"].get("engine", {}).get("weights") == of
+    ]
+
+
 def label_of(student: str, run: Run | None) -> str | None:
-    """ "before" for what a training of `run` began with or an untrained entry of the model table, "after" for
-    what finetune trained; None where it is neither, since a gain over it would be no gain of the training."""
+    """The label of an evaluation of `student`, which may be a folder or a name.
+
+    "before" for what a training of `run` began with and for an untrained entry of the model table, "after" for what
+    finetune trained. None for any other: a gain over it would be no gain of the training.
+    """
     place = Path(student).resolve()
     trainings = run.trainings() if run is not None else []
     if any(place == Path(t["output"]).resolve() for t in trainings):
@@ -153,13 +180,8 @@ def label_of(student: str, run: Run | None) -> str | None:
 
 
 def prompt_of(run: Run | None) -> Prompt:
-    """The prompt that the run's teacher was asked with, so that the student is asked alike; else `boxed`."""
-    config: dict[str, Any] = {}
-    if run is not None:
-        try:
-            config = json.loads((runs_folder() / run.name / "config.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            config = {}
-    if text := config.get("prompt_text"):
-        return prompts.parse(text, Path(config["prompt"]).stem, "the run's prompt")
+    """The prompt of the run, so that the student is asked like its teacher was; without a run `boxed`."""
+    stored = run.stored() if run is not None else None
+    if stored is not None and stored.prompt_text:
+        return prompts.parse(stored.prompt_text, Path(stored.config.prompt).stem, "the run's prompt")
     return prompts.load("boxed")

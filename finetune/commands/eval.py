@@ -19,17 +19,16 @@ from finetune.commands.arguments import (
 )
 from finetune.commands.model_card import write_model_card
 from finetune.measure import answers, endpoint
-from finetune.measure.evaluate import Engine, Measured, Record, evaluate
+from finetune.measure.evaluate import Engine, Measured, evaluate
 from finetune.measure.sampling import PRESETS, Sampling, sampling_of
-from finetune.measure.stored_answers import Kept, evaluations_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
-from finetune.run import Run, find_run, label_of, prompt_of, trained_on
+from finetune.run import Run, find_run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
 from finetune.student import find
 from harvest.checks import judged_together
 from harvest.commands.report import write_report
-from harvest.core.config import DEFAULT_STORE, runs_folder
+from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import InputError, QuestionError, StoreUnusable
 from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
@@ -166,10 +165,9 @@ def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Que
     label = label or label_of(args.student, run)
     if run is not None and label == "after":
         run.label_befores(student)
-    record: Record = run or Kept()
     try:
         return evaluate(
-            engine, questions, args.questions, prompt, sampling, record, Progress("eval"),
+            engine, questions, args.questions, prompt, sampling, run or standalone(), Progress("eval"),
             label, learnt_layout(student), began_with_of(student),
         )  # fmt: skip
     finally:
@@ -183,7 +181,7 @@ def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
         beside = run.evaluations()
     else:
         mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
-        beside = evaluations_of(Path(args.student)) or [mine]
+        beside = standalone_evaluations(Path(args.student)) or [mine]
     said = [words for key, words in warnings(beside, run.mean_output_tokens() if run else None) if key == measured.key]
     gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
     against = next((g for g in against_teacher(beside) if g["key"] == measured.key), None)
@@ -217,18 +215,24 @@ def _endpoint(
     given: Mapping[str, Any],
 ) -> tuple[Engine, Sampling, str | None]:
     price = {"input": str(args.price[0]), "output": str(args.price[1])} if args.price else None
-    settings = {"price_usd_per_mtok": price, "timeout_s": args.timeout_s, "max_concurrency": args.concurrency}
+    settings = {
+        "price_usd_per_mtok": price,
+        "timeout_s": args.timeout_s,
+        "max_concurrency": args.concurrency,
+        "api_key_env": args.api_key_env,
+    }
     label = args.label
     extra, effort, base = endpoint.extra_of(args.extra), None, None
     if args.student == TEACHER:
         if run is None:
             raise InputError("teacher: --run names the run whose teacher is asked")
-        teacher, asking = endpoint.teacher_of(runs_folder() / run.name, **settings, api_key_env=args.api_key_env)
+        stored = run.stored()
+        teacher, asking = endpoint.teacher_of(stored, settings), stored.config.sampling
         base = {name: getattr(asking, name) for name in endpoint.OF_SAMPLING}
         extra, effort, label = {**asking.extra, **extra}, asking.reasoning_effort, label or TEACHER
     else:
         settings["max_concurrency"] = args.concurrency or 64
-        teacher = endpoint.teacher_at(args.student, args.model, api_key_env=args.api_key_env, **settings)
+        teacher = endpoint.teacher_at(args.student, args.model, settings)
     engine = endpoint.Endpoint(
         teacher=teacher,
         questions=questions,

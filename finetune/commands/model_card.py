@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from finetune.measure.stored_answers import evaluations_of
 from finetune.note import note_of
+from finetune.run import standalone_evaluations
 from finetune.train.output_folder.card import report_of, write_card
 
 
@@ -13,4 +13,4 @@ def write_model_card(folder: Path) -> None:
     if run := note.get("run"):
         write_card(folder, note, report_of(run["name"], run["store"]))
     else:
-        write_card(folder, note, None, evaluations_of(folder))
+        write_card(folder, note, None, standalone_evaluations(folder))

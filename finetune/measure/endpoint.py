@@ -1,22 +1,22 @@
-"""An endpoint evaluated like a student: asked through harvest's teacher and budget, as a run of its own.
+"""An endpoint that answers the questions of an evaluation, asked through harvest as a run of its own.
 
-So an answer that is paid for is kept, asked once, judged by the same checks, and bounded by the same kind of cap.
+So an answer that is paid for is kept, bought once, judged by the same checks, and bounded by the same kind of cap.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.layout import LAYOUTS
 from harvest.asking.hooks import Hooks
-from harvest.asking.run import Run, answerer_of, checked_tariff, prepare, take_keys
+from harvest.asking.run import Run, answerer_of, prepare, take_keys
 from harvest.asking.session import INTERRUPTED, ask
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.progress import asking_shown, say
@@ -25,47 +25,34 @@ from harvest.core.errors import ConfigError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
+from harvest.core.settings import validated
+from harvest.core.teachers import NOT_EXTRA, Teacher
 from harvest.core.teachers import Sampling as Asking
-from harvest.core.teachers import Teacher
-from harvest.endpoint import REPETITION, Prompt, cut_short
-from harvest.store import Store
+from harvest.endpoint import REPETITION, Prompt, cut_short, tariff_of
+from harvest.store import Store, StoredRun
 
-FLAGS = {
-    'set budget.usd, e.g. usd = "5.00"': "give one, e.g. --usd 5.00",
-    "set its price, or take out budget.usd": "give --price IN OUT, or no --usd",
-    "budget.usd": "--usd",
-    "teacher.price_usd_per_mtok": "--price",
-    "teacher.api_key_env": "--api-key-env",
-    "api_key_env is": "--api-key-env is",
-    "base_url is": "the endpoint's URL is",
-    "this teacher": "this endpoint",
-    "and the run has no cap": "and there is no cap",
-    "is a setting of its own: write it under [sampling]": "has a flag of its own",
-    "write sampling.max_tokens": "give --max-tokens",
-    "write teacher.model": "give --model",
-    "extra.": "--extra: ",
-}
-"""What settings of a RUN.toml are called on this command line."""
 OF_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p")
+OWN_FLAGS = {name: f"--{name.replace('_', '-')}" for name in (*OF_SAMPLING, "seed", "model")}
+"""Parts of a request that have a flag of their own, so that `--extra` may not hold them."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to ask, what, and what it may cost."""
+    """An engine that asks an endpoint: where to ask, what, and what it may cost."""
 
     teacher: Teacher
     questions: Sequence[Question]
-    """All of the evaluation, whatever of it is still missing: they are one run with one cap."""
+    """All questions of the evaluation, also those that have an answer: they are one run with one cap."""
     prompt: Prompt
     cap_usd: Decimal | None
     store: str
     with_examples: bool = False
-    """Asked with the prompt's worked examples, as a teacher is; else as a student is."""
+    """Whether it is asked with the prompt's worked examples, like a teacher, or without them, like a student."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Put into the request's body as it is."""
+    """What is put into the request's body as it is."""
     reasoning_effort: str | None = None
     served: dict[str, Any] = field(default_factory=dict)
-    """Filled while answering: who it was, by its own account."""
+    """Who answered, by the endpoint's own account; filled while it answers."""
 
     @property
     def model(self) -> str:
@@ -87,14 +74,14 @@ class Endpoint:
         return {"engine": "endpoint", **self.served, "max_concurrency": self.teacher.max_concurrency}
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
-        """All of them as one batch: each is on the disk as it comes, so a start that is cut short goes on.
+        """All answers as one batch. Each is on the disk as it comes, so an evaluation that was stopped goes on.
 
-        Raises, after what came, what ended the asking: a cap reached, a refusal, Ctrl-C.
+        After the answers it raises what ended the asking: CapReached, a refusal, KeyboardInterrupt.
         """
         config = self._config(sampling)
-        with _as_flags():
-            checked_tariff(config)
-            keys = take_keys(config)
+        _check_price(config)
+        _check_key(self.teacher.api_key_env)
+        keys = take_keys(config)
         with Store.open(config.store) as store, CheckPool() as judge:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             store.reopen_failed(run.id)
@@ -108,22 +95,21 @@ class Endpoint:
             spent_usd=usd(figures["run"]["spent"]),
             in_doubt_usd=usd(figures["run"]["in_doubt"]),
         )
-        yield found  # after the store is let go, since whoever takes them may write to it
+        yield found  # after the store is closed, since the caller may write to it
         if ending.reason is not None:
             raise ending.reason
         if ending.exit_code == INTERRUPTED:
             raise KeyboardInterrupt
 
     def _config(self, sampling: Sampling) -> RunConfig:
-        with _as_flags():
-            asking = Asking(
-                **{name: getattr(sampling, name) for name in OF_SAMPLING},
-                seed=sampling.seed,
-                samples=sampling.samples,
-                stop_after_accepted=sampling.samples,
-                extra=dict(self.extra),
-                reasoning_effort=self.reasoning_effort,
-            )
+        asking = {
+            **{name: getattr(sampling, name) for name in OF_SAMPLING},
+            "seed": sampling.seed,
+            "samples": sampling.samples,
+            "stop_after_accepted": sampling.samples,
+            "extra": dict(self.extra),
+            "reasoning_effort": self.reasoning_effort,
+        }
         rows = [q.model_dump_json(exclude_none=True) for q in self.questions]
         content = {**self.about, "questions": rows, "prompt": self.prompt.sha256, "sampling": sampling.content}
         name = "eval-" + content_hash(content).removeprefix("sha256:")[:12]
@@ -138,56 +124,58 @@ class Endpoint:
             prompt=str(words.absolute()),
             store=self.store,
             teacher=self.teacher,
-            sampling=asking,
+            sampling=validated(Asking, asking),
             plan=Plan(order="file"),
             budget=Budget(usd=self.cap_usd),
         )
 
 
-class _as_flags:
-    """Faults of settings in the words of this command line."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValidationError):
-            first = error.errors(include_url=False)[0]
-            raise ConfigError(_flagged(str(first["msg"]).removeprefix("Value error, "))) from None
-        if isinstance(error, ConfigError):
-            raise ConfigError(_flagged(str(error))) from None
-
-
-def _flagged(words: str) -> str:
-    for setting, flag in FLAGS.items():
-        words = words.replace(setting, flag)
-    return words
+def _check_price(config: RunConfig) -> None:
+    """Raises ConfigError where the endpoint has a price and no cap, or a cap and a price that nobody knows."""
+    tariff, cap, teacher = tariff_of(config), config.budget.usd, config.teacher
+    if teacher.local is not None:
+        return
+    if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
+        raise ConfigError(
+            f"--usd: {teacher.model!r} at {teacher.base_url} is priced (by {tariff.source}), and there is no cap: give"
+            " one, e.g. --usd 5.00"
+        )
+    if tariff is None and cap is not None:
+        raise ConfigError(
+            f"--price: nobody knows the price of {teacher.model!r} at {teacher.base_url}, so a cap cannot be kept: give"
+            " --price IN OUT, or no --usd"
+        )
 
 
-def teacher_at(base_url: str, model: str | None, **settings: Any) -> Teacher:
-    """An endpoint by its address, settings as they are in [teacher] where they are not None. Raises ConfigError."""
+def _check_key(variable: str | None) -> None:
+    if variable is not None and not os.environ.get(variable, "").strip():
+        raise ConfigError(f"--api-key-env: the variable {variable} is not set: export {variable}=…")
+
+
+def teacher_at(base_url: str, model: str | None, settings: Mapping[str, Any]) -> Teacher:
+    """An endpoint by its address. `settings` are those of [teacher]; None stands for its default.
+
+    Raises ConfigError where one of them is wrong.
+    """
     if not model:
         raise ConfigError(f"{base_url}: --model names the model there")
-    with _as_flags():
-        return Teacher(base_url=base_url, model=model, **{k: v for k, v in settings.items() if v is not None})
+    given = {k: v for k, v in settings.items() if v is not None}
+    return validated(Teacher, {"base_url": base_url, "model": model, **given}, base_url)
 
 
-def teacher_of(folder: Path, **settings: Any) -> tuple[Teacher, Asking]:
-    """The teacher of a run by its folder, and how it is asked there, with these settings over it where they are set.
+def teacher_of(run: StoredRun, settings: Mapping[str, Any]) -> Teacher:
+    """The teacher of a run, with those of `settings` that are not None in place of its own.
 
-    Raises ConfigError where the run has none.
+    Raises ConfigError where the run has no teacher, or a setting is wrong.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        over = {k: v for k, v in settings.items() if v is not None}
-        return Teacher.model_validate({**config["teacher"], **over}), Asking.model_validate(config["sampling"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{folder / 'config.json'}: this run has no teacher to ask: name the endpoint's URL and --model instead"
-        ) from None
+    if not run.has_teacher:
+        raise ConfigError(f"run {run.name!r} has no teacher to ask: name the endpoint's URL and --model instead")
+    given = {k: v for k, v in settings.items() if v is not None}
+    return validated(Teacher, {**run.config.teacher.model_dump(exclude_unset=True), **given}, f"teacher of {run.name}")
 
 
 def extra_of(text: str | None) -> dict[str, Any]:
-    """`--extra` as JSON. Raises ConfigError where it is no object or holds what is a setting of its own."""
+    """`--extra` as JSON. Raises ConfigError where it is no object, or holds a part of the request that is not free."""
     if text is None:
         return {}
     try:
@@ -196,16 +184,21 @@ def extra_of(text: str | None) -> dict[str, Any]:
         raise ConfigError(f"--extra: no JSON: {e}") from None
     if not isinstance(found, dict):
         raise ConfigError('--extra: no JSON object, e.g. \'{"chat_template_kwargs": {"enable_thinking": true}}\'')
+    for name in found.keys() & NOT_EXTRA.keys():
+        flag = OWN_FLAGS.get(name)
+        raise ConfigError(
+            f"--extra: {name}: " + (f"give {flag}" if flag else "winnow writes this part of a request itself")
+        )
     return found
 
 
 def _without_examples(prompt: Prompt) -> Prompt:
-    """Asked as a student is asked."""
+    """The prompt without its worked examples, as a student is asked."""
     return replace(prompt, parts=(*(p for p in prompt.parts if p[0] == "system"), prompt.parts[-1]))
 
 
 def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple[Asked, Generated]]:
-    """What came, for those that got an answer: of the others nothing is known, least of all that it was wrong."""
+    """The answers that came. A question without one is left out: it does not count as wrong."""
     wanted = {(a.question.id, a.sample): a for a in asked}
     for row in store.answered_attempts(run.id, "all"):
         if (a := wanted.get((row.question.id, row.sample))) is not None:
@@ -216,7 +209,7 @@ def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple
 
 
 def _text(reply: Reply) -> str:
-    """Chain and answer as a student writes them."""
+    """Chain and answer in the marks that a student writes."""
     if reply.reasoning is None:
         return reply.answer
     if not reply.answer and cut_short(reply):

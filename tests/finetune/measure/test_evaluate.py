@@ -18,11 +18,10 @@ from finetune.__main__ import main
 from finetune.measure.answers import compare, compared_in_words, in_words, write_details
 from finetune.measure.evaluate import Asked, Generated, Measured, after_chain, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
-from finetune.measure.stored_answers import Kept, evaluations_of
 from finetune.note import note_of
 from finetune.progress import Progress
 from finetune.rows.layout import Layout
-from finetune.run import Run, label_of
+from finetune.run import Run, label_of, standalone, standalone_evaluations
 from finetune.student import find, identity
 from harvest.core.config import RunConfig
 from harvest.core.errors import ConfigError, InputError, StoreUnusable
@@ -206,7 +205,7 @@ def test_what_was_measured_before_the_training_is_before_once_there_is_an_after(
 def test_a_note_that_is_not_as_we_write_it_is_none(tmp_path: Path, note: str) -> None:
     (tmp_path / "winnow.json").write_text(note)
     assert note_of(tmp_path) == {}
-    assert evaluations_of(tmp_path) == []
+    assert standalone_evaluations(tmp_path) == []
 
 
 def test_what_took_long_to_make_waits_for_the_store(tmp_path: Path) -> None:
@@ -416,29 +415,27 @@ def test_a_question_without_a_gold_answer_measures_no_student(tmp_path: Path, co
 # ---- what is kept without a run
 
 
-def test_what_is_kept_without_a_run_survives_a_line_that_broke_off(tmp_path: Path) -> None:
-    table, kept = {f"q{i}": right(i) for i in range(7)}, Kept(tmp_path)
+def test_what_is_kept_without_a_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINNOW_RUNS", str(tmp_path / "runs"))
+    table = {f"q{i}": right(i) for i in range(7)}
     with pytest.raises(KeyboardInterrupt):
-        measured(Scripted(table, break_after=4), 7, kept)
-    file = next(tmp_path.glob("*.jsonl"))
-    file.write_bytes(file.read_bytes()[:-7])
+        measured(Scripted(table, break_after=4), 7, standalone())
     second = Scripted(table)
-    found = measured(second, 7, Kept(tmp_path))
-    assert second.asked == [("q3", 0), ("q4", 0), ("q5", 0), ("q6", 0)]
+    found = measured(second, 7, standalone())
+    assert second.asked == [("q4", 0), ("q5", 0), ("q6", 0)]
     assert (found["n"], found["accuracy"]) == (7, 1)
     assert found["settings"]["answered_by"] == {"batch_rows": 2}
     third = Scripted(table)
-    assert measured(third, 7, Kept(tmp_path))["n"] == 7
+    assert measured(third, 7, standalone())["n"] == 7
     assert not third.asked
-    assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_place_where_nothing_can_be_kept_is_one_line_before_anything_is_asked(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    engine = Scripted({"q0": right(0)})
-    with pytest.raises(InputError, match=r"file/.*jsonl: cannot be read: Not a directory"):
-        measured(engine, 1, Kept(tmp_path / "file"))
-    assert not engine.asked
+def test_a_place_where_nothing_can_be_kept_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").write_text("")
+    monkeypatch.setenv("WINNOW_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(StoreUnusable, match=r"\.evaluations\.db") as e:
+        standalone()
+    assert "\n" not in str(e.value)
 
 
 # ---- several samples
@@ -566,14 +563,10 @@ def test_of_two_students_that_began_with_two_each_has_its_own_gain() -> None:
     assert [round(g["points"]) for g in gains([small, served, stranger])] == [-10]
 
 
-@pytest.mark.parametrize("kind", ["run", "files"])
-def test_answers_judged_by_other_versions_of_the_checks_are_judged_again_and_not_asked(
-    kind: str, tmp_path: Path
-) -> None:
-    record: Any = Kept(tmp_path) if kind == "files" else Run("r", f"sqlite:///{tmp_path}/w.db")
-    if kind == "run":
-        with Store.open(record.url) as store:
-            store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
+def test_answers_judged_by_other_versions_of_the_checks_are_judged_again_and_not_asked(tmp_path: Path) -> None:
+    record = Run("r", f"sqlite:///{tmp_path}/w.db")
+    with Store.open(record.url) as store:
+        store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
     table = {f"q{i}": right(i) for i in range(3)} | {"q3": Generated("3 3 3", False, 9, None, True)}
     first = evaluated(Scripted(table), 4, record)
     assert first.settings["checks"].keys() == {"math"}
