@@ -77,22 +77,18 @@ class Arriving:
     """What has come so far of an answer that is still on its way. A body that is no stream shows nothing before its
     end."""
 
-    __slots__ = ("_clean", "_reader", "headers")
+    __slots__ = ("headers", "partial")
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
         """Names in lower case."""
-        self._reader: BodyReader | None = None
-
-    def follow(self, reader: BodyReader, clean: Callable[[Reply], Reply]) -> None:
-        self._reader, self._clean = reader, clean
+        self.partial: Callable[[], Reply] | None = None
+        """Reads what has come so far of a stream."""
 
     def reply(self) -> Reply | None:
         """None where no word has come."""
-        if self._reader is None:
-            return None
-        reply = self._clean(self._reader.partial())
-        return reply if reply.answer or reply.reasoning_kind else None
+        reply = self.partial() if self.partial is not None else None
+        return reply if reply is not None and (reply.answer or reply.reasoning_kind) else None
 
 
 class Teacher:
@@ -159,9 +155,9 @@ class Teacher:
                     continue
                 return self._redaction.reply(read_response(status, data))
             except AttemptFailed as failure:
-                raise self._told(failure, arriving.headers) from None
+                raise self._cleaned(failure, arriving.headers) from None
 
-    def _told(self, failure: AttemptFailed, headers: Mapping[str, str]) -> AttemptFailed:
+    def _cleaned(self, failure: AttemptFailed, headers: Mapping[str, str]) -> AttemptFailed:
         """The failure without the key, and with the seconds that the endpoint asks us to wait."""
         now_unix_s = time.time()
         wait_s = precise(retry_after_s(headers, now_unix_s), announced(headers, now_unix_s))
@@ -209,7 +205,7 @@ class Teacher:
     async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
         """The reply, or what there is of one that ran into a loop: its connection is closed with the rest unread."""
         reader = BodyReader(is_stream=True)
-        arriving.follow(reader, self._redaction.reply)
+        arriving.partial = lambda: self._redaction.reply(reader.partial())
         longest_pause_s = (self._idle_timeout_s or math.inf) / 4
         broken: AttemptFailed | None = None
         held = b""

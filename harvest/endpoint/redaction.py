@@ -39,12 +39,8 @@ class Redaction:
 
     def begun_at_end(self, data: bytes) -> int:
         """How many bytes at the end of `data` may be the beginning of the key."""
-        at = max(0, len(data) - len(self._secret_bytes) + 1)
-        while self._secret and (at := data.find(self._secret_bytes[:1], at)) >= 0:
-            if self._secret_bytes.startswith(data[at:]):
-                return len(data) - at
-            at += 1
-        return 0
+        lengths = range(len(self._secret_bytes) - 1, 0, -1)
+        return next((n for n in lengths if data.endswith(self._secret_bytes[:n])), 0)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):

