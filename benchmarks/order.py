@@ -4,14 +4,15 @@
 
 Simulated runs of 2,000 questions of ten kinds, each kind with a share of right answers (5% to 95%) and a cost of an
 answer (1 to 5) of its own, which the plan is not told. Accepted traces for the same money: in the file's order, by
-promise (harvest/asking/promise.py), and by someone who knows the shares and costs. Everything is drawn from the seed.
+expected yield (harvest/asking/planning/expected_yield.py), and by someone who knows the shares and costs. Everything is
+drawn from the seed.
 """
 
 import argparse
 import random
 from collections import defaultdict
 
-from harvest.asking.promise import Promise
+from harvest.asking.planning.expected_yield import ExpectedYield
 
 QUESTIONS, KINDS, REACHES = 2000, 10, 3
 HOW = ("file", "promising", "known")
@@ -25,7 +26,7 @@ def accepted(how: str, seed: int, questions: int = QUESTIONS) -> int:
     money = sum(cost for _, _, cost in rows) / REACHES
     if how == "known":
         rows.sort(key=lambda row: -row[1] / row[2])
-    promise = Promise([name for name, _, _ in kinds])
+    promise = ExpectedYield([name for name, _, _ in kinds])
     left: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     for row in reversed(rows):
         left[row[0]].append(row)

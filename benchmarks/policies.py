@@ -3,10 +3,10 @@
     python benchmarks/policies.py                  # tables of recorded_answers.jsonl here and of ../shared's traces
     python benchmarks/policies.py --record WORK    # asks the embedded teachers again first; goes on in WORK
 
-A policy is a `harvest.asking.plan.Rules`. `next_step` plans each question, and what it wants to buy is taken from the
-answers recorded for the question, in every order of its samples; the figures are the means. Tokens and outcomes are
-real. Money is simulated at list prices (PRICES), because the recorded answers cost nothing; a provider's discount for
-a cached prompt is left out. Intervals are 95%, from 2,000 draws of the questions within each group.
+A policy is a `harvest.asking.planning.plan.Rules`. `next_step` plans each question, and what it wants to buy is taken
+from the answers recorded for the question, in every order of its samples; the figures are the means. Tokens and
+outcomes are real. Money is simulated at list prices (PRICES), because the recorded answers cost nothing; a provider's
+discount for a cached prompt is left out. Intervals are 95%, from 2,000 draws of the questions within each group.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from harvest.asking.plan import Rules, next_step
+from harvest.asking.planning.plan import Rules, next_step
 from harvest.core.money import Price, Usage, cost_of
 from harvest.core.nouns import Attempt
 from harvest.core.teachers import Sampling

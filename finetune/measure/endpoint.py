@@ -16,8 +16,11 @@ from finetune.measure.evaluate import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.layout import LAYOUTS
 from harvest.asking.hooks import Hooks
-from harvest.asking.run import Run, answerer_of, prepare, take_keys
-from harvest.asking.session import INTERRUPTED, ask
+from harvest.asking.planning.keys_and_prices import take_keys
+from harvest.asking.planning.preparation import prepare
+from harvest.asking.planning.run import Run, endpoint_of
+from harvest.asking.session import ask
+from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.progress import asking_shown, say
 from harvest.core.config import Budget, Plan, RunConfig, runs_folder
@@ -60,7 +63,7 @@ class Endpoint:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        model, endpoint = answerer_of(RunConfig(questions="none", teacher=self.teacher))
+        model, endpoint = endpoint_of(RunConfig(questions="none", teacher=self.teacher))
         more = {
             "revision": self.teacher.revision,
             "extra": dict(self.extra),

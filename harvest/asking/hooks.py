@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from harvest.asking.counters import Counters
+from harvest.asking.buying.counters import Counters
 from harvest.core.nouns import Attempt, Judgement, Question, Reply
 
 OnJudged = Callable[[Question, Attempt, Reply, Judgement], None]

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harvest.asking.hooks import Hooks
-from harvest.asking.run import Run, prepare, take_keys
-from harvest.asking.session import INTERRUPTED, ask
+from harvest.asking.planning.keys_and_prices import take_keys
+from harvest.asking.planning.preparation import prepare
+from harvest.asking.planning.run import Run
+from harvest.asking.session import ask
+from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, asking_shown, say, steps

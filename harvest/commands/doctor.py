@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from harvest.asking.buy import Buyer
-from harvest.asking.connections import Keys, connect
-from harvest.asking.run import Run, asked_alone, checked_tariff, judge_config, put_run, take_keys
+from harvest.asking.buying.connections import Keys, connect
+from harvest.asking.buying.tries import Tries
+from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys
+from harvest.asking.planning.preparation import put_run
+from harvest.asking.planning.run import Run, judging_settings, runs_by_place
 from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
 from harvest.core.money import cost_of, usd
@@ -116,7 +118,7 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Examined]:
     ledger = Writer(store)
     examined = []
     try:
-        for place, alone in asked_alone(run).items():
+        for place, alone in runs_by_place(run).items():
             has_key = alone.config.teacher.api_key_env in keys
             found = before_asking(alone.config, alone.tariff, has_key, section_of(run.config, place))
             if place == max(configs(run.config)):
@@ -173,7 +175,7 @@ def _heading(section: str) -> str:
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:
     """Adds what can be said of all that is not a teacher: the judging model and the sandbox."""
-    if (judging := judge_config(config)) is not None and config.judge is not None:
+    if (judging := judging_settings(config)) is not None and config.judge is not None:
         priced = tariff_of(judging)
         words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
         price = "at an unknown price" if priced is None else f"priced from {priced.source}"
@@ -247,16 +249,16 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
     question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)
     limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
     sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
-    buyer = Buyer(run, ledger, teacher, lambda settled: None)
+    tries = Tries(run, ledger, teacher, lambda settled: None)
     sent: Sent | Reused | None = Reused(0, Reply(""))
     while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
         body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
         ask = Ask(sample, limit, place)
-        sent = await buyer.reserve(question_id, ask, body, run.key(body, sample))
+        sent = await tries.reserve(question_id, ask, body, run.key(body, sample))
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
-    outcome = await buyer.send(sent, body, limit, arriving := Arriving())
+    outcome = await tries.send(sent, body, limit, arriving := Arriving())
     read_teacher(d, teacher, arriving.headers)
     if isinstance(outcome, AttemptFailed):
         return outcome

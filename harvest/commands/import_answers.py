@@ -26,7 +26,7 @@ from harvest.core.errors import ConfigError, InputError, QuestionError
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts
-from harvest.judging.stored import Judged
+from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.paid_answers import Bought, NoAnswer, read_bought, shown_names
 from harvest.questions.sources import SHOWN_FAULTS, BadRow, MissingQuestion, has_gold, question_of, read_rows
@@ -103,7 +103,7 @@ def import_answers(
     with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
         checks = checks_of(store, name, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
-        counts, judged, skip = LineCounts(), Judged(), Warnings("skipped: ")
+        counts, judged, skip = LineCounts(), Counts(), Warnings("skipped: ")
         refuse_collected(store, name)
         gold = GoldAnswers(None if questions is None else str(questions), checks.without_gold == "majority")
         if gold.file is not None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from harvest.asking.counters import Counters
+from harvest.asking.buying.counters import Counters
 from harvest.core.money import usd
 from harvest.core.printable import printable
 from harvest.questions.sources import SHOWN_FAULTS
@@ -101,7 +101,7 @@ async def asking_shown(counters: Counters) -> AsyncIterator[None]:
 
 def figures(counters: Counters) -> str:
     """The counters in one line."""
-    cap = "" if counters.cap_usd is None else f" of ${counters.cap_usd}"
+    cap = "" if counters.cap.usd is None else f" of ${counters.cap.usd}"
     parts = [
         f"{counters.ended}/{counters.questions} questions",
         f"{counters.accepted} accepted",
@@ -110,7 +110,7 @@ def figures(counters: Counters) -> str:
         *([f"{counters.reused} reused"] if counters.reused else []),
         *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
         f"{counters.output_tokens:,} tokens",
-        f"${usd(counters.spent_pusd)}{cap}",
+        f"${usd(counters.cap.spent_pusd)}{cap}",
         f"{counters.in_flight} in flight",
     ]
     return " · ".join(parts)

@@ -2,6 +2,7 @@
 
 import json
 
+from harvest.asking.planning.plan import plan_of
 from harvest.checks import CheckPool
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, steps
@@ -10,7 +11,8 @@ from harvest.commands.run_folder import has_dataset, writing_to
 from harvest.commands.select_traces import select_as_set
 from harvest.core.config import runs_folder
 from harvest.core.errors import InputError
-from harvest.judging.stored import Judged, Pass, begin_pass, changes_of, end_pass, in_words, judge_stored
+from harvest.judging.verification import Counts, Verification, Verifier, begin_verification, end_verification
+from harvest.judging.verification_changes import changes_of, in_words
 from harvest.store import Store
 
 
@@ -21,10 +23,9 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
     """
     with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
         run_id = store.run_id(name)
-        judged = Judged()
-        judging_pass = begin_pass(store, run_id, again=again)
-        judge_answers(store, run_id, pool, judged, judging_pass)
-        changes = changes_of(store, run_id, judging_pass, judged)
+        counts, verification = Counts(), begin_verification(store, run_id, again=again)
+        judge_answers(store, run_id, pool, counts, verification)
+        changes = changes_of(store, run_id, verification, counts)
         failed: InputError | None = None
         try:
             is_new = select_as_set(store, name)
@@ -36,18 +37,19 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
                 write_dataset(store, name, report)
         if failed is not None:
             raise failed
-        end_pass(store, run_id, changes)
+        end_verification(store, run_id, changes)
     said = {"run": name, **changes}
     print(json.dumps(said, ensure_ascii=False) if as_json else "\n".join(in_words(said)))
     return 0
 
 
-def judge_answers(store: Store, run_id: int, pool: CheckPool, judged: Judged, judging_pass: Pass | None = None) -> None:
-    """Judges the stored answers of a pass, or without one those that nobody has judged, and shows how far it is."""
+def judge_answers(
+    store: Store, run_id: int, pool: CheckPool, counts: Counts, verification: Verification | None = None
+) -> None:
+    """Judges what a verification has not judged yet, or without one what nobody has, and shows how far it is."""
     warnings = Warnings()
+    verifier = Verifier(store, run_id, pool, plan_of(store.config_of_id(run_id)), counts, warnings)
     with steps("judging") as step:
-        judge_stored(
-            store, run_id, pool, judged, warnings,
-            lambda: step(judged.seen, judged.total, f"{judged.seen:,} of {judged.total:,} answers"), judging_pass,
-        )  # fmt: skip
+        words = "{:,} of {:,} answers".format
+        verifier.judge(verification, lambda: step(counts.seen, counts.total, words(counts.seen, counts.total)))
     warnings.close("questions whose gold answer fails its own check: their answers are not judged")

@@ -19,7 +19,7 @@ from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
-from harvest.judging.ruling import JUDGE, JUDGE_VERSION
+from harvest.judging import model_judge
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
@@ -319,8 +319,8 @@ def _words_of(v: Verdict, by_filter: bool, stale: str = "") -> str:
 
 
 def _version_today(check: str) -> str | None:
-    if check == JUDGE:
-        return JUDGE_VERSION
+    if check == model_judge.NAME:
+        return model_judge.VERSION
     return CHECKS[check].version if check in CHECKS else None
 
 

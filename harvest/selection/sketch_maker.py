@@ -17,7 +17,7 @@ from harvest.filters import first_fault
 from harvest.filters import versions as filter_versions
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.judging.rewriting import Rewriter
-from harvest.judging.stored import versions_today
+from harvest.judging.verification import versions_today
 from harvest.selection import minhash, near_duplicates
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.near_duplicates import MANY_NUMBERS, QuestionFeatures

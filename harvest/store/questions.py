@@ -23,7 +23,7 @@ class OpenQuestion:
     attempts: tuple[Attempt, ...]
     """The teachers' and the student's."""
     stratum: str = ""
-    """Names the questions that look alike before they are asked (harvest/asking/promise.py)."""
+    """Names the questions that look alike before they are asked (harvest/asking/planning/strata.py)."""
     turn: int = 0
     """How many of its answers were judged and not accepted. Questions of a lower turn are asked first."""
 

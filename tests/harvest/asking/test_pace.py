@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.asking.pace import LONGEST_WAIT_S, START, Pace
+from harvest.asking.buying.pace import LONGEST_WAIT_S, START, Pace
 from harvest.endpoint import Announced, announced
 
 

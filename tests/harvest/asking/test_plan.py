@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvest.asking.plan import REPETITION, TRUNCATED, Rules, Step, next_step
+from harvest.asking.planning.plan import REPETITION, TRUNCATED, Rules, Step, next_step
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt
 from harvest.core.teachers import Sampling
 

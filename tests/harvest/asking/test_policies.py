@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 from policies import Answer, Recorded, Yield, figures, in_every_order, interval, policies, tables, walk
 
-from harvest.asking.plan import Rules
+from harvest.asking.planning.plan import Rules
 from harvest.core.teachers import Sampling
 
 RIGHT, WRONG, CUT = Answer("right", 10), Answer("wrong", 3), Answer("truncated", 100)

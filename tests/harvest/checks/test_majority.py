@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scripted_endpoint import Asked, Endpoint, Say
 from test_import import Imports
 
-from harvest.asking.plan import TRUNCATED, Rules, Step, next_step
+from harvest.asking.planning.plan import TRUNCATED, Rules, Step, next_step
 from harvest.checks import CheckPool
 from harvest.checks.majority import MOST_KINDS, grouped, same_at_sight
 from harvest.core.nouns import Ask, Attempt, Outcome, Question

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 from test_import import Imports
-from test_verify import age
+from test_verification import age
 
-from harvest.asking.second import MOST_CHARACTERS, WORDS, messages, read
 from harvest.core.nouns import Outcome, Question, Reply
 from harvest.endpoint import prompt as prompts
+from harvest.judging.model_judge import MOST_CHARACTERS, WORDS, messages, verdict_of
 
 
 def rows(n: int) -> list[dict[str, Any]]:
@@ -166,17 +166,17 @@ def test_the_answer_stands_alone_between_marks_that_are_nowhere_else(answer: str
 
 @pytest.mark.parametrize("text", ["RIGHT", " right.\n", "**RIGHT**"])
 def test_one_word_is_a_verdict(text: str) -> None:
-    assert read(Reply(text), "m").outcome is Outcome.RIGHT
+    assert verdict_of(Reply(text), "m").outcome is Outcome.RIGHT
 
 
 @given(st.text(max_size=40))
 def test_anything_but_one_of_the_words_is_an_error_and_never_right(text: str) -> None:
-    said = read(Reply(text), "m").outcome
+    said = verdict_of(Reply(text), "m").outcome
     if not re.fullmatch(r"[\s.*`\"']*(right|wrong|none)[\s.*`\"']*", text, re.IGNORECASE):
         assert said is Outcome.ERROR
     for word in WORDS:
-        assert read(Reply(f"{word} {text}x"), "m").outcome is Outcome.ERROR
-        assert read(Reply(word, finish_reason="length"), "m").outcome is Outcome.ERROR
+        assert verdict_of(Reply(f"{word} {text}x"), "m").outcome is Outcome.ERROR
+        assert verdict_of(Reply(word, finish_reason="length"), "m").outcome is Outcome.ERROR
 
 
 def test_a_word_cut_from_a_longer_reply_and_a_failing_judge_leave_what_the_rules_said(

@@ -1,7 +1,8 @@
 """What one session of asking has done so far, for the display. The report's figures come from the store."""
 
 from dataclasses import dataclass, field
-from decimal import Decimal
+
+from harvest.asking.buying.cap import SharedCap
 
 
 @dataclass(slots=True)
@@ -10,7 +11,7 @@ class Counters:
 
     run: str
     """The run's name."""
-    cap_usd: Decimal | None
+    cap: SharedCap
     questions: int = 0
     ended: int = 0
     """Questions that are solved or given up."""
@@ -18,7 +19,6 @@ class Counters:
     rejected: int = 0
     by_student: int = 0
     """Questions that the student solved."""
-    spent_pusd: int = 0
     failed_tries: int = 0
     reused: int = 0
     """Answers that the store had already, so that nothing was sent for them."""

@@ -1,12 +1,12 @@
-"""The limit on requests in flight: nearly first come, first served, as many as the pace allows; none waits for ever."""
+"""The concurrency limiter: nearly first come, first served, as many as the pace allows; none waits for ever."""
 
 import asyncio
 import random
 
 from conftest import scaled
 
-from harvest.asking.gate import Gate
-from harvest.asking.pace import Pace
+from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter
+from harvest.asking.buying.pace import Pace
 
 
 class Slow(Pace):
@@ -26,16 +26,16 @@ class Slow(Pace):
 async def test_a_moment_that_comes_while_the_pace_is_asked_is_not_missed() -> None:
     pace = Slow(10)
     pace.at_s = asyncio.get_running_loop().time() + 0.02
-    async with asyncio.timeout(5), Gate(pace)():
+    async with asyncio.timeout(5), ConcurrencyLimiter(pace).slot():
         pass
 
 
 async def test_no_more_are_inside_than_the_limit_and_all_get_in() -> None:
-    gate, inside, peak, order = Gate(Pace(3)), 0, 0, []
+    limiter, inside, peak, order = ConcurrencyLimiter(Pace(3)), 0, 0, []
 
     async def one(n: int) -> None:
         nonlocal inside, peak
-        async with gate():
+        async with limiter.slot():
             inside += 1
             peak = max(peak, inside)
             order.append(n)
@@ -52,63 +52,62 @@ async def test_no_more_are_inside_than_the_limit_and_all_get_in() -> None:
 async def test_refusals_by_chance_leave_nobody_standing() -> None:
     for seed in range(scaled(4, 100)):
         chance, pace = random.Random(seed), Pace(20)
-        gate = Gate(pace)
+        limiter = ConcurrencyLimiter(pace)
 
-        async def one(chance: random.Random = chance, pace: Pace = pace, gate: Gate = gate) -> None:
+        async def one(chance: random.Random = chance, pace: Pace = pace, limiter: ConcurrencyLimiter = limiter) -> None:
             while True:
-                async with gate() as let_in:
+                async with limiter.slot() as slot:
                     await asyncio.sleep(0.002)
                     if chance.random() > 0.2:
                         return pace.answered()
-                    pace.refused_at(let_in.sent_s, asyncio.get_running_loop().time(), chance.choice([None, 0.01]))
+                    pace.refused_at(slot.sent_s, asyncio.get_running_loop().time(), chance.choice([None, 0.01]))
 
         async with asyncio.timeout(20):
             await asyncio.gather(*(one() for _ in range(12)))
 
 
-async def test_an_open_gate_lets_everybody_through() -> None:
+async def test_an_open_limiter_lets_everybody_through() -> None:
     pace = Pace(1)
-    gate = Gate(pace)
+    limiter = ConcurrencyLimiter(pace)
 
     async def one() -> None:
-        async with gate():
+        async with limiter.slot():
             await asyncio.sleep(3600)
 
     tasks = [asyncio.create_task(one()) for _ in range(5)]
     await asyncio.sleep(0.01)
-    gate.open = True
-    gate.wake()
+    limiter.open()
     await asyncio.sleep(0.01)
-    assert gate._inside == 5
+    assert limiter.in_flight == 5
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_who_leaves_early_makes_room_once() -> None:
-    gate = Gate(Pace(1))
-    async with asyncio.timeout(5), gate() as first:
-        first.leave()
-        async with gate() as second:
-            first.leave()
-            assert gate._inside == 1
-            second.leave()
-    assert gate._inside == 0
+    limiter = ConcurrencyLimiter(Pace(1))
+    async with asyncio.timeout(5), limiter.slot() as first:
+        first.release()
+        async with limiter.slot() as second:
+            first.release()
+            assert limiter.in_flight == 1
+            second.release()
+    assert limiter.in_flight == 0
 
 
 async def test_a_teacher_that_refuses_everything_holds_up_no_other() -> None:
-    refusing, willing = Gate(Pace(8)), Gate(Pace(8))
+    refusing, willing = ConcurrencyLimiter(Pace(8)), ConcurrencyLimiter(Pace(8))
     done = 0
 
     async def refused() -> None:
         while True:
-            async with refusing() as let_in:
+            async with refusing.slot() as slot:
                 await asyncio.sleep(0)
-                refusing.pace.refused_at(let_in.sent_s, asyncio.get_running_loop().time(), 60.0)
+                refusing.pace.refused_at(slot.sent_s, asyncio.get_running_loop().time(), 60.0)
 
     async def answered() -> None:
         nonlocal done
-        async with willing():
+        async with willing.slot():
             await asyncio.sleep(0.001)
             willing.pace.answered()
             done += 1

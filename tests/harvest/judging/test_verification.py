@@ -16,7 +16,7 @@ from scripted_endpoint import Endpoint
 from test_import import Imports, line, wait_until
 
 from harvest.checks import CHECKS
-from harvest.judging.stored import in_words
+from harvest.judging.verification_changes import in_words
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_endpoint import Asked, Endpoint, Say
 
-from harvest.asking.promise import MOST_DIFFICULTIES, MOST_DOMAINS, MOST_SIZES, OTHER, Promise, Strata, size_of
+from harvest.asking.planning.expected_yield import ExpectedYield
+from harvest.asking.planning.strata import MOST_DIFFICULTIES, MOST_DOMAINS, MOST_SIZES, OTHER, Strata, size_of
 from harvest.core.nouns import Question
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -62,27 +63,27 @@ def test_sizes_double() -> None:
 
 
 def test_before_any_answer_the_easier_comes_first() -> None:
-    assert Promise(["m|hard|0", "m|easy|0", "m||0"]).best(["m|hard|0", "m|easy|0", "m||0"]) == "m|easy|0"
+    assert ExpectedYield(["m|hard|0", "m|easy|0", "m||0"]).best(["m|hard|0", "m|easy|0", "m||0"]) == "m|easy|0"
     levels = [f"m|{n}|0" for n in range(1, 6)]
-    assert Promise(levels).best(levels[1:]) == "m|2|0"
+    assert ExpectedYield(levels).best(levels[1:]) == "m|2|0"
 
 
 def test_what_is_learned_outweighs_what_was_expected() -> None:
-    promise = Promise(["m|easy|0", "m|hard|0"])
+    promise = ExpectedYield(["m|easy|0", "m|hard|0"])
     promise.answered("m|easy|0", 1, 1.0, answers=20)
     promise.answered("m|hard|0", 18, 1.0, answers=20)
     assert promise.best(["m|easy|0", "m|hard|0"]) == "m|hard|0"
 
 
 def test_the_dearer_stratum_must_promise_more() -> None:
-    promise = Promise(["a||0", "b||0"])
+    promise = ExpectedYield(["a||0", "b||0"])
     promise.answered("a||0", 15, 20 * 8.0, answers=20)
     promise.answered("b||0", 10, 20 * 1.0, answers=20)
     assert promise.best(["a||0", "b||0"]) == "b||0"
 
 
 def test_what_the_student_finds_hard_is_put_later() -> None:
-    promise = Promise(["a||0", "b||0"])
+    promise = ExpectedYield(["a||0", "b||0"])
     promise.student_said("a||0", 1, 20)
     promise.student_said("b||0", 19, 20)
     assert promise.best(["a||0", "b||0"]) == "b||0"
@@ -90,7 +91,7 @@ def test_what_the_student_finds_hard_is_put_later() -> None:
 
 def test_while_nothing_is_known_all_get_a_turn() -> None:
     names = ["a||0", "b||0", "c||0"]
-    promise = Promise(names)
+    promise = ExpectedYield(names)
     taken = []
     for _ in range(6):
         taken.append(promise.best(names))
@@ -109,7 +110,7 @@ def test_the_same_news_gives_the_same_choice_and_every_figure_is_sane(
     told: list[tuple[str, int, float | None]],
 ) -> None:
     names = ["a|easy|0", "a|hard|1", "b||0"]
-    one, other = Promise(names), Promise(reversed(names))
+    one, other = ExpectedYield(names), ExpectedYield(reversed(names))
     for stratum, right, cost in told:
         for promise in (one, other):
             promise.answered(stratum, right, cost, answers=5)

@@ -5,7 +5,7 @@ import resource
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
-from harvest.asking.run import Run
+from harvest.asking.planning.run import Run
 from harvest.endpoint.client import Teacher
 
 ROOM_FOR_PROMPT_TOKENS = 1024

@@ -1,17 +1,18 @@
-"""What to ask next of one question, and of whom. Pure: from what became of its attempts to those still worth buying.
+"""What to ask next about one question, and of whom. Pure: from what became of its attempts to those still worth buying.
 
-Whoever may be asked stands on a ladder: the student, where there is one, then the teachers in the order written.
+The student is asked first, where there is one, then the teachers in the order written.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from harvest.checks import judged_together
 from harvest.core.config import RunConfig
 from harvest.core.errors import FAILURES
-from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome
+from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome, Question
 from harvest.core.teachers import Sampling
 
 TRUNCATED, REPETITION = "truncated", "repetition"
@@ -25,7 +26,7 @@ SOLVED, GIVEN_UP, BY_STUDENT = "solved", "given_up", "student_solved"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a run asks: what of RUN.toml the plan goes by."""
+    """What of RUN.toml the plan goes by."""
 
     teachers: tuple[Sampling, ...]
     """How each teacher is asked, in the order written."""
@@ -47,7 +48,7 @@ class Step:
 
 
 def rules_of(config: RunConfig | Mapping[str, Any]) -> Rules:
-    """Of a run's settings, or of them as they are stored (of an import: with one teacher who was never asked)."""
+    """The rules in a run's settings, or in its settings as they are stored."""
     if isinstance(config, RunConfig):
         teachers = tuple(t.sampling for t in config.teachers) or (config.sampling,)
         if config.student is None:
@@ -59,6 +60,16 @@ def rules_of(config: RunConfig | Mapping[str, Any]) -> Rules:
     asked_first = None if student is None else Sampling.model_validate(student["sampling"])
     share = Decimal(0) if student is None else Decimal(student["keep_solved"])
     return Rules(tuple(several) or (Sampling.model_validate(config["sampling"]),), mode, asked_first, share)
+
+
+def plan_of(settings: Mapping[str, Any]) -> Callable[[Question, Sequence[Attempt]], Step]:
+    """The plan of a stored run, from a question and its attempts. An imported run asks nobody."""
+    if settings.get("imported"):
+        return lambda question, attempts: Step(ended=_solved_or_given_up(attempts))
+    rules = rules_of(settings)
+    return lambda question, attempts: next_step(
+        attempts, rules, together=judged_together(question), question_id=question.id
+    )
 
 
 def next_step(
@@ -99,7 +110,7 @@ def next_step(
 
 
 def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
-    """None: it could not do it."""
+    """The step while the student may still solve the question. None: it could not."""
     mine = [a for a in attempts if a.teacher == STUDENT]
     right = sum(1 for a in mine if a.accepted)
     if right >= sampling.stop_after_accepted:
@@ -114,7 +125,7 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 
 
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
-    """What is still worth asking of one teacher, where so many are accepted already."""
+    """The attempts that are still worth buying from one teacher. `accepted`: how many answers are accepted already."""
     owed = [Ask(a.sample, a.max_tokens, place) for a in mine if a.state == "open"]
     raised = sampling.raised_limit
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
@@ -142,11 +153,15 @@ def _may_pass(mine: Sequence[Attempt], together: bool) -> bool:
 def _end(bought: Sequence[Attempt], together: bool) -> Step:
     if together and any(a.state == "answered" and a.accepted is None for a in bought):
         return Step(judge=True)
-    return Step(ended=SOLVED if any(a.accepted for a in bought) else GIVEN_UP)
+    return Step(ended=_solved_or_given_up(bought))
+
+
+def _solved_or_given_up(bought: Sequence[Attempt]) -> str:
+    return SOLVED if any(a.accepted for a in bought) else GIVEN_UP
 
 
 def _is_kept(question_id: str | None, share: Decimal) -> bool:
-    """Whether a question is of the share that is kept: by a hash of its name, the same in every run."""
+    """Whether the teachers are asked a question that the student solved: by a hash of its name, so in every run."""
     if question_id is None:
         return share >= 1
     digest = hashlib.sha256(f"kept\0{question_id}".encode("utf-8", "surrogatepass")).digest()

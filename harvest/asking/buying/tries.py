@@ -1,6 +1,6 @@
-"""One try bought: its worst case reserved, sent, settled. The only way to reach a teacher.
+"""One paid try: its worst case is reserved, the request is sent, what came is settled. The only way to an endpoint.
 
-Collecting, looking an endpoint over and evaluating one all go through here, so that nothing is asked off the books.
+Teachers, the student, the judging model and `harvest doctor` are all asked through here, so nothing is off the books.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from harvest.asking.run import Run
+from harvest.asking.planning.run import Run
 from harvest.core.clock import now
 from harvest.core.errors import AttemptFailed, Cut, Late
 from harvest.core.money import cost_of, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Reply
+from harvest.endpoint import dearest
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
-from harvest.endpoint.price import dearest
 from harvest.store import Reused, Sent, Store, Writer
 
 LINGER = 0.5
-"""After the deadline a reply is still waited for, for this share of timeout_s: it refunds what was in doubt."""
+"""How long a reply is still waited for after the deadline, as a share of timeout_s: it refunds what is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,19 @@ class Settled:
 
     outcome: Reply | AttemptFailed
     cost_pusd: int | None
-    over: bool
-    """It cost more than had been reserved for it."""
+    overbilled: bool
+    """Whether it cost more than had been reserved for it."""
 
 
-class Buyer:
-    """Buys tries of one run from one teacher. `told` hears of each settlement, the late ones too."""
+class Tries:
+    """The tries of one run at one endpoint. `on_settled` is called after each settlement, the late ones too."""
 
-    def __init__(self, run: Run, ledger: Writer, teacher: Teacher, told: Callable[[Settled], None]) -> None:
-        self.run, self.ledger, self.teacher, self._told = run, ledger, teacher, told
+    def __init__(self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None]) -> None:
+        self.run, self.ledger, self.teacher, self._on_settled = run, ledger, teacher, on_settled
 
     async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
-        """A try with its worst case reserved; None where the cap has no room for it now. `key`: of `Run.key`."""
+        """A try with its worst case reserved, or the answer that the store has; None where the cap has no room for it
+        now. `key` is the content's (`Run.key`)."""
         worst = self._worst_pusd(body, ask.max_tokens)
         return await self.ledger.do(
             Store.reserve, self.run.id, question_id, ask, key, worst, now(), free=self.run.is_free
@@ -51,11 +52,12 @@ class Buyer:
         body: dict[str, Any],
         max_tokens: int,
         arriving: Arriving,
-        answered: Callable[[], None] = lambda: None,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> Reply | AttemptFailed:
-        """One request and its settlement; `answered` is called between the two, where a reply came as it should.
+        """Sends one request and settles it. `on_answer` is called between the two, where a reply came that cost no more
+        than was reserved.
 
-        Past the deadline it is booked as late, in doubt; a reply that still comes while we linger is settled in
+        Past the deadline the try is booked as late, in doubt. A reply that still comes while we linger is settled in
         place of the doubt, and is the outcome. What a stream had brought stays with the try, however it ended.
         """
         cfg = self.run.config
@@ -69,58 +71,58 @@ class Buyer:
             if not done:
                 words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}"
                 late = Late(words, None, arriving.reply())
-                await self._book_failure(sent, late, started)
+                await self._settle_failure(sent, late, started)
                 done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
                 if not done or asking.exception() is not None:
                     late = Late(words, None, arriving.reply())
                     booking = True
-                    await self._keep(sent, late, started)
+                    await self._keep_text(sent, late, started)
                     return late
             booking = True
-            return await self._book(sent, asking.result(), started, answered)
+            return await self._settle(sent, asking.result(), started, on_answer)
         except AttemptFailed as failure:
             booking = True
-            await self._book_failure(sent, failure, started)
+            await self._settle_failure(sent, failure, started)
             return failure
         except asyncio.CancelledError:
-            # The user lets go of it: what has come is booked, unless that is under way.
+            # The user abandons it: what has come is booked, unless that is under way.
             if not booking:
-                await self._book_what_came(sent, asking, arriving, late, started)
+                await self._settle_what_came(sent, asking, arriving, late, started)
             raise
         finally:
             asking.cancel()
 
-    async def _book(self, sent: Sent, reply: Reply, started: datetime, answered: Callable[[], None]) -> Reply:
+    async def _settle(self, sent: Sent, reply: Reply, started: datetime, on_answer: Callable[[], None]) -> Reply:
         cost, source = self._cost(reply, started)
-        if (cost or 0) <= sent.reserved_pusd:  # else nobody may take its place
-            answered()
+        if (cost or 0) <= sent.reserved_pusd:  # an overbilled try keeps its place in flight: nothing may follow it
+            on_answer()
         over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
-        self._told(Settled(reply, cost, over and self.run.tariff is not None))
+        self._on_settled(Settled(reply, cost, over and self.run.tariff is not None))
         return reply
 
-    async def _book_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
+    async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
         reply = failure.reply if isinstance(failure.reply, Reply) else None
         cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
         over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
-        self._told(Settled(failure, cost, over and self.run.tariff is not None))
+        self._on_settled(Settled(failure, cost, over and self.run.tariff is not None))
 
-    async def _book_what_came(
+    async def _settle_what_came(
         self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime
     ) -> None:
         if asking.done() and not asking.cancelled():
             failure = asking.exception()
             if failure is None:
-                await self._book(sent, asking.result(), started, lambda: None)
+                await self._settle(sent, asking.result(), started, lambda: None)
             elif isinstance(failure, AttemptFailed) and late is None:
-                await self._book_failure(sent, failure, started)
+                await self._settle_failure(sent, failure, started)
         elif (came := arriving.reply()) is not None:
             if late is None:
-                await self._book_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
+                await self._settle_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
             else:
-                await self._keep(sent, Late(late.message, None, came), started)
+                await self._keep_text(sent, Late(late.message, None, came), started)
 
-    async def _keep(self, sent: Sent, late: Late, started: datetime) -> None:
-        """What came after the deadline of a try that is booked, and never whole."""
+    async def _keep_text(self, sent: Sent, late: Late, started: datetime) -> None:
+        """Stores what came after the deadline of a try that is settled as late already, and never became whole."""
         if isinstance(late.reply, Reply):
             cost, source = self._cost(late.reply, started)
             await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, source, now())

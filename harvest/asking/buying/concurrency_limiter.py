@@ -1,0 +1,98 @@
+"""The concurrency limiter of one endpoint: tries wait here, in the order they came, until the pace lets them go."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from harvest.asking.buying.pace import Pace
+
+LOOK_AGAIN_S = 1.0
+"""A try that waits for others to come back looks again after this time, so that a lost wake-up costs a second."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """The place in flight that one try holds until the endpoint has answered it."""
+
+    limiter: "ConcurrencyLimiter"
+    sent_s: float
+    """When the pace let the try go, on the event loop's clock."""
+    is_held: bool = True
+
+    def release(self) -> None:
+        """Makes room for the next try, once. It is called as soon as the endpoint has answered, whatever is still to be
+        written down."""
+        if self.is_held:
+            self.is_held = False
+            self.limiter.released()
+
+
+@dataclass(slots=True)
+class ConcurrencyLimiter:
+    """Lets in as many tries as the pace allows. Once it is `open` it lets everybody in, who then finds that asking has
+    stopped."""
+
+    pace: Pace
+    is_open: bool = False
+    in_flight: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _timer: asyncio.TimerHandle | None = None
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[Slot]:
+        """Waits for a place in flight and holds it until it is released or left."""
+        slot = Slot(self, await self._enter())
+        try:
+            yield slot
+        finally:
+            slot.release()
+
+    def open(self) -> None:
+        """Lets in all who wait and who still come."""
+        self.is_open = True
+        self._wake()
+
+    def released(self) -> None:
+        """One try less is in flight."""
+        self.in_flight -= 1
+        self._wake()
+
+    async def _enter(self) -> float:
+        loop = asyncio.get_running_loop()
+        was_first = not self._waiting
+        while not self.is_open:
+            now_s = loop.time()
+            if was_first and self.pace.may_send(self.in_flight, now_s):
+                break
+            waiter = loop.create_future()
+            (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
+            self._wake_in_time(loop, now_s)
+            await waiter
+            was_first = True
+        now_s = loop.time()
+        self.pace.sent(now_s)
+        self.in_flight += 1
+        self._wake()
+        return now_s
+
+    def _wake_in_time(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
+        # As of the moment at which the pace refused: a moment later it may have nothing to wait for, and no timer would
+        # be set.
+        wait_s = self.pace.wait_s(now_s)
+        if self._timer is None:
+            self._timer = loop.call_later(wait_s if wait_s > 0 else LOOK_AGAIN_S, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        """Lets the first in line look again, or all of them once it is open. Each that goes in wakes the next."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                if not self.is_open:
+                    return

@@ -1,0 +1,70 @@
+"""Judges each answer as it comes, and writes the judgement down."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from harvest.asking.buying.counters import Counters
+from harvest.asking.buying.opinions import Opinions
+from harvest.asking.hooks import OnJudged
+from harvest.checks import judged_together
+from harvest.core.clock import now
+from harvest.core.nouns import STUDENT, Attempt, Judgement, Question, Reply, Verdict
+from harvest.judging.acceptance import Acceptance, Agreement, unfinished
+from harvest.store import OpenQuestion, Store, Writer
+
+
+class Checking(Agreement, Protocol):
+    """The pool of processes that run checks."""
+
+    async def check(self, question: Question, answer: str) -> Verdict: ...
+
+
+class IncomingAnswers:
+    """Answers on their way from the endpoint to the store's judgements."""
+
+    def __init__(
+        self, acceptance: Acceptance, checks: Checking, opinions: Opinions | None, ledger: Writer, counters: Counters,
+        on_judged: OnJudged,
+    ) -> None:  # fmt: skip
+        self.opinions = opinions
+        self._acceptance, self._checks, self._ledger = acceptance, checks, ledger
+        self._counters, self._on_judged = counters, on_judged
+
+    async def judge(self, question_id: int, question: Question, attempt: Attempt, reply: Reply) -> Attempt:
+        """The attempt with its judgement. Where all answers to a question are judged together, it is returned as it is.
+
+        Raises Stopped where the next session is to ask the judging model.
+        """
+        verdicts: list[Verdict] = []
+        if unfinished(reply) is None:
+            if judged_together(question):
+                return attempt
+            verdicts = [await self._checks.check(question, reply.answer)]
+            opinions = self.opinions if attempt.teacher != STUDENT else None
+            if opinions is not None and opinions.is_asked(question, verdicts[0]):
+                opinion = await opinions.of(question_id, question, attempt, reply.answer)
+                verdicts += [] if opinion is None else [opinion]
+        judgement = self._acceptance.judgement(attempt, question, reply, verdicts)
+        return self._write([(attempt, reply, judgement)], question)[0]
+
+    async def judge_together(self, question: OpenQuestion, attempts: Mapping[int, Attempt]) -> list[Attempt]:
+        """All answered attempts of one question, judged by what most of them say."""
+        answers = await self._ledger.do(lambda store: list(store.answers_of(question.id)))
+        judged = await asyncio.to_thread(
+            self._acceptance.judgements_together, attempts, question.question, lambda: answers, self._checks
+        )
+        return self._write([(attempts[i], reply, judged[i]) for i, reply in answers], question.question)
+
+    def _write(self, judged: list[tuple[Attempt, Reply, Judgement]], question: Question) -> list[Attempt]:
+        self._ledger.post(Store.put_judgements, [judgement for _, _, judgement in judged], now())
+        return [self._count(question, *one) for one in judged]
+
+    def _count(self, question: Question, before: Attempt, reply: Reply, judgement: Judgement) -> Attempt:
+        after = replace(before, accepted=judgement.accepted, reason=judgement.reason)
+        if before.teacher != STUDENT:
+            self._counters.accepted += judgement.accepted - (before.accepted is True)
+            self._counters.rejected += (not judgement.accepted) - (before.accepted is False)
+            self._on_judged(question, after, reply, judgement)
+        return after

@@ -1,0 +1,156 @@
+"""Preparing a run: its settings, prompt and questions are checked and written to the store before anything is asked."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from harvest.asking.planning.keys_and_prices import checked_tariff
+from harvest.asking.planning.plan import rules_of
+from harvest.asking.planning.run import Run, endpoint_of, judging_settings
+from harvest.asking.planning.run_changes import refuse_changes
+from harvest.asking.planning.strata import Strata
+from harvest.checks.majority import Majority
+from harvest.core.clock import now
+from harvest.core.config import RunConfig, configs, runs_folder, section_of
+from harvest.core.errors import ConfigError, InputError, QuestionError, StoreUnusable
+from harvest.core.files import write_whole
+from harvest.core.money import pusd
+from harvest.core.nouns import STUDENT, Question
+from harvest.endpoint import prompt as prompts
+from harvest.endpoint import tariff_of
+from harvest.questions.sources import SHOWN_FAULTS, fingerprint, read_rows
+from harvest.store import Store
+
+GOLD_PAGE = 512
+QUESTIONS_READ = "questions read"
+"""The event of the store that names the questions file which a run has read without a fault."""
+GoldProblems = Callable[[Sequence[Question]], list[str | None]]
+"""Says of each question what is wrong with its gold answer by its own check; None: nothing."""
+
+
+def prepare(
+    config: RunConfig,
+    base: Path,
+    store: Store,
+    gold_problems: GoldProblems,
+    skip_bad_rows: Callable[[str], None] | None = None,
+) -> Run:
+    """Writes the run and its questions, all or nothing. Raises an InputError before anything is asked.
+
+    `gold_problems` is asked of new questions alone. A file that this run has read without a fault is not read again
+    until it changes. `skip_bad_rows` is called with the fault of each bad row; None: bad rows raise QuestionError.
+    """
+    if (judging := judging_settings(config)) is not None:
+        checked_tariff(judging, "judge")
+    for place, one in configs(config).items():
+        checked_tariff(one, section_of(config, place))
+    with store.transaction():
+        run, settings = put_run(config, base, store, may_change=False)
+        sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold
+        read = {"sha256": sha256, "without_gold": without_gold}
+        if sha256 is None or read not in store.events(run.id, QUESTIONS_READ)[-1:]:
+            skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
+            whole = not skipped and fingerprint(config.questions, base) == sha256
+            store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
+        _refuse_majority_of_one(config, store, run.id)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    except OSError as e:
+        raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
+    return run
+
+
+def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) -> tuple[Run, dict[str, Any]]:
+    """(the run, its settings as they are stored). Raises ConfigError where a run of that name asked something else."""
+    prompt = prompts.load(config.prompt, base)
+    first = configs(config)[0]
+    model, endpoint = endpoint_of(first)
+    tariff = tariff_of(first)
+    settings = config.model_dump(mode="json") | {
+        "prompt_sha256": prompt.sha256,
+        "prompt_text": prompt.text,
+        "endpoint": endpoint,
+        "base": str(base.absolute()),
+        "price_source": tariff.source if tariff else "none",
+    }
+    for place, one in configs(config).items():
+        if place == STUDENT:
+            settings["student"]["endpoint"] = endpoint_of(one)[1]
+        elif config.teachers:
+            settings["teachers"][place]["endpoint"] = endpoint_of(one)[1]
+    before = store.config_of(config.name)
+    if before is not None and before.get("imported"):
+        raise ConfigError(
+            f"run {config.name!r} holds imported answers, and no run mixes two: give this one another name"
+        )
+    if before is not None and not may_change:
+        refuse_changes(config.name, before, settings)
+        if rules_of(before) != rules_of(settings):
+            store.reopen_all(config.name)
+    cap = None if config.budget.usd is None else pusd(config.budget.usd)
+    run_id = store.put_run(config.name, settings, cap, now())
+    return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
+
+
+def _put_questions(
+    config: RunConfig,
+    base: Path,
+    store: Store,
+    run_id: int,
+    gold_problems: GoldProblems,
+    skip_bad_rows: Callable[[str], None] | None,
+) -> int:
+    """Writes the questions; how many bad rows were skipped."""
+    total, faults, skipped = 0, [], 0
+
+    def skip(fault: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if skip_bad_rows is not None:
+            skip_bad_rows(fault)
+
+    strata = Strata(store.strata(run_id))
+    rows = read_rows(
+        config.questions,
+        base,
+        skip_bad_rows=skip if skip_bad_rows else None,
+        without_gold=config.checks.without_gold,
+    )
+    while page := list(islice(rows, GOLD_PAGE)):
+        new = [q for _, q in page if not store.has_question(run_id, q.id)]
+        wrong = {q.id: fault for q, fault in zip(new, gold_problems(new), strict=True) if fault}
+        for where, question in page:
+            if question.id not in wrong:
+                store.put_question(run_id, question, strata.of(question))
+                total += 1
+                continue
+            line = f"{where}: answer: {wrong[question.id]}"
+            if skip_bad_rows is None:
+                faults.append(line)
+            else:
+                skip(line)
+    if faults:
+        more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+        raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")
+    if not total:
+        raise QuestionError(f"questions = {config.questions!r}: not one question in it")
+    stored = store.question_count(run_id)
+    if stored != total:
+        raise StoreUnusable(
+            f"run {config.name!r} asked {stored - total} questions that are no longer in {config.questions!r}: put them"
+            " back, or give the run another name"
+        )
+    return skipped
+
+
+def _refuse_majority_of_one(config: RunConfig, store: Store, run_id: int) -> None:
+    """Raises ConfigError where a question is judged by a majority of one."""
+    most = sum(sampling.samples for sampling in rules_of(config).teachers)
+    if most < 2 and (name := store.question_judged_by(run_id, Majority.name)) is not None:
+        raise ConfigError(
+            f"sampling.samples: {most}, and question {name!r} has no gold answer and is judged by"
+            " what most of its answers agree on: ask 2 samples at least, better 4 or more"
+        )

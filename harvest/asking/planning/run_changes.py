@@ -1,0 +1,75 @@
+"""What may change in a run that is there already: all but what a teacher or the student would see changed."""
+
+import json
+from typing import Any
+
+from harvest.core.config import teachers_of
+from harvest.core.errors import ConfigError
+
+FREE_TO_CHANGE = {
+    "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
+}  # fmt: skip
+"""Settings that may change, since no teacher sees them. (A question that changed is found by its content.)"""
+FREE_TO_CHANGE_OF_ONE = {
+    "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
+    "api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted", "sampling.give_up_after",
+    "sampling.when_truncated", "sampling.raised_max_tokens", "samples", "solved_after", "keep_solved", "free",
+}  # fmt: skip
+"""Settings of a teacher, or of the student, that may change."""
+COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}
+"""Settings that are compared teacher by teacher."""
+NO_SETTINGS = {"base", "price_source", "prompt_text"}
+"""What is stored with the settings and is none."""
+
+
+def refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Raises ConfigError that names each setting which a teacher, or the student, would see changed.
+
+    Teachers may be added after those that are there: they see nothing of what was asked before. None may be taken out,
+    since its answers would have nobody who gave them. A student may be added and taken out.
+    """
+    changes = [
+        (key, old, new)
+        for key, old, new in _differences(before, after)
+        if key.split(".")[0] not in FREE_TO_CHANGE | COMPARED_APART | NO_SETTINGS
+    ]
+    were, are = teachers_of(before), teachers_of(after)
+    alone = len(were) == len(are) == 1
+    for n, (old, new) in enumerate(zip(were, are, strict=False)):
+        prefix = "teacher." if alone else f"teachers.{n}."
+        for key, was, is_now in _seen_by_one(old, new):
+            changes.append((key if alone and key.startswith("sampling.") else prefix + key, was, is_now))
+    if len(are) < len(were):
+        changes.append(("teachers", len(were), len(are)))
+    if before.get("student") and after.get("student"):
+        changes += [(f"student.{key}", *rest) for key, *rest in _seen_by_one(before["student"], after["student"])]
+    if changes:
+        lines = [f"{key}: {_short(old)} before, {_short(new)} now" for key, old, new in changes]
+        raise ConfigError(
+            f"run {name!r} is there already and asked something else; give this one another name, or change back:\n  "
+            + "\n  ".join(lines)
+        )
+
+
+def _seen_by_one(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(setting, before, after) of what one who is asked would see changed."""
+    free = FREE_TO_CHANGE_OF_ONE
+    return [d for d in _differences(before, after) if d[0] not in free and d[0].split(".")[0] not in free]
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        else:
+            found.append((prefix + key, old, new))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else text[:77] + "…"

@@ -1,0 +1,166 @@
+"""Which question is taken in hand next: in the order given, or the one from which a dollar is expected to bring most
+(expected_yield.py).
+
+The store holds the questions and whose turn it is. Here are one page of them at a time, and which are in hand.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+from harvest.asking.buying.counters import Counters
+from harvest.asking.planning.expected_yield import ExpectedYield
+from harvest.asking.planning.run import Run
+from harvest.asking.planning.strata import typical_characters
+from harvest.core.config import configs
+from harvest.core.money import cost_of, pusd
+from harvest.core.nouns import STUDENT, Reply
+from harvest.endpoint import tariff_of
+from harvest.store import OpenQuestion, Store, Writer
+
+PAGE = 256
+FEW = 16
+"""How many questions of one stratum are taken before it is asked again which one promises most."""
+EVIDENCE = 32
+"""How many questions must have ended before it is reckoned whether the cap will reach all."""
+CHARACTERS_A_TOKEN = 4
+
+
+class QuestionQueue:
+    """The open questions of one session. Each comes once, and again after a wrong answer where they go by yield."""
+
+    def __init__(self, run: Run, ledger: Writer, counters: Counters) -> None:
+        self._run, self._ledger, self._counters = run, ledger, counters
+        self._order = run.config.plan.order
+        self._first_teacher = configs(run.config)[0]
+        self._tariff = tariff_of(self._first_teacher)
+        self.in_hand: dict[int, str] = {}
+        """The questions that are being asked, with their strata."""
+        self._yields: ExpectedYield | None = None
+        self._put_back = 0
+
+    @property
+    def by_yield(self) -> bool:
+        """Whether the next question is the one that promises most."""
+        return self._yields is not None
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether what comes of a question may change which one is next."""
+        auto = self._order == "auto" and self._run.config.budget.usd is not None
+        return self.by_yield or auto or self._order == "promising"
+
+    async def questions(self, all_done: Callable[[], Awaitable[None]]) -> AsyncIterator[OpenQuestion]:
+        """One question after the other; `all_done` waits for all that are in hand."""
+        if self._order != "promising":
+            async for question in self._in_file_order():
+                yield question
+                if self._order == "auto" and self._cap_binds():
+                    break
+            else:
+                return
+        yields = await self._what_is_known()
+        for stratum in self.in_hand.values():  # taken in the file's order: `left` will say that they have ended
+            yields.begun(stratum)
+        self._yields = yields
+        await self._ledger.do(Store.count_turns, self._run.id)
+        while True:
+            before = self._put_back
+            async for question in self._most_promising(yields):
+                yield question
+            await all_done()
+            if self._put_back == before:
+                return
+
+    def taken(self, question: OpenQuestion) -> None:
+        """The question is in hand."""
+        self.in_hand[question.id] = question.stratum
+        if self._yields is not None:
+            self._yields.begun(question.stratum)
+
+    def left(self, question: OpenQuestion) -> None:
+        """The question is in hand no more."""
+        self.in_hand.pop(question.id, None)
+        if self._yields is not None:
+            self._yields.ended(question.stratum)
+
+    def put_back(self, question: OpenQuestion) -> None:
+        """The question waits for its next turn, after all that have had fewer."""
+        self._put_back += 1
+        self._ledger.post(Store.put_back, question.id)
+
+    def learned(self, question: OpenQuestion, place: int, right: bool, reply: Reply) -> None:
+        """Takes in what one answer to a question was worth. `place`: whose answer it is."""
+        if self._yields is None:
+            return
+        if place == STUDENT:
+            self._yields.student_said(question.stratum, int(right))
+        else:
+            self._yields.answered(question.stratum, int(right), self._effort(reply))
+
+    async def _in_file_order(self) -> AsyncIterator[OpenQuestion]:
+        after = 0
+        while page := await self._ledger.do(Store.open_questions, self._run.id, after, PAGE):
+            for question in page:
+                yield question
+            after = page[-1].id
+
+    async def _most_promising(self, yields: ExpectedYield) -> AsyncIterator[OpenQuestion]:
+        """Every open question once: those without a wrong answer first, then those with one, and so on."""
+        turn = -1
+        while groups := [g for g in await self._ledger.do(Store.open_strata, self._run.id) if g[0] > turn]:
+            turn = min(g[0] for g in groups)
+            after = {stratum: 0 for t, stratum, _ in groups if t == turn}
+            while after:
+                stratum = yields.best(after)
+                page = await self._ledger.do(
+                    Store.open_in_stratum, self._run.id, turn, stratum, after[stratum], FEW + len(self.in_hand)
+                )
+                few = [q for q in page if q.id not in self.in_hand][:FEW]
+                if few:
+                    after[stratum] = few[-1].id
+                elif page:
+                    after[stratum] = page[-1].id
+                else:
+                    del after[stratum]
+                for question in few:
+                    yield question
+
+    async def _what_is_known(self) -> ExpectedYield:
+        strata = await self._ledger.do(Store.strata, self._run.id)
+        yields = ExpectedYield(strata, {s: self._prior_cost(s) for s in strata})
+        for r in await self._ledger.do(Store.stratum_outcomes, self._run.id):
+            if r.teacher == STUDENT:
+                yields.student_said(r.stratum, r.accepted, r.answers)
+            else:
+                cost = r.cost_pusd if self._is_priced else r.output_tokens
+                yields.answered(r.stratum, r.accepted, float(cost), r.answers)
+        return yields
+
+    def _cap_binds(self) -> bool:
+        """Whether what is left of the cap will not reach what is left of the questions, as they have cost so far."""
+        counters, cap = self._counters, self._counters.cap
+        if cap.usd is None or counters.ended < EVIDENCE:
+            return False
+        to_come = (counters.questions - counters.ended) * cap.spent_pusd // counters.ended
+        return to_come > pusd(cap.usd) - cap.spent_pusd
+
+    @property
+    def _is_priced(self) -> bool:
+        return self._tariff is not None and not self._tariff.at(datetime.now(UTC), 0).is_free
+
+    def _effort(self, reply: Reply) -> float | None:
+        """What an answer costs, in picodollars, or in tokens where it costs nothing or nobody knows."""
+        if not self._is_priced or self._tariff is None:
+            tokens = reply.usage.output_tokens
+            return None if tokens is None else float(tokens)
+        cost, _ = cost_of(reply.usage, self._tariff.at(datetime.now(UTC), reply.usage.input_tokens or 0))
+        return None if cost is None else float(cost)
+
+    def _prior_cost(self, stratum: str) -> float:
+        """What an answer is expected to cost: by the question's length, and a quarter of the limit for the answer."""
+        tokens_in = typical_characters(stratum) / CHARACTERS_A_TOKEN
+        tokens_out = self._first_teacher.sampling.max_tokens / 4
+        if not self._is_priced or self._tariff is None:
+            return tokens_out
+        price = self._tariff.at(datetime.now(UTC), int(tokens_in))
+        return float(price.input) * tokens_in + float(price.output) * tokens_out

@@ -1,0 +1,110 @@
+"""When a session stops asking, and why."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harvest.asking.buying.buyer import Buyer
+from harvest.asking.buying.counters import Counters
+from harvest.asking.buying.opinions import Opinions
+from harvest.asking.planning.plan import Rules
+from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError
+from harvest.core.nouns import STUDENT
+
+INTERRUPTED = 130
+STATUS: dict[type[WinnowError], str] = {
+    CapReached: "stopped_at_cap",
+    Overbilled: "overbilled",
+    TeacherRefused: "refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a session ended: the status in the report, the exit code, and what to tell the user."""
+
+    status: str
+    exit_code: int
+    words: str | None = None
+    reason: WinnowError | None = None
+
+
+class Stopping:
+    """Who may still be asked. `buyers` (by their places) and `opinions` are set once they are there."""
+
+    def __init__(self, rules: Rules, counters: Counters) -> None:
+        self.buyers: dict[int, Buyer] = {}
+        self.opinions: Opinions | None = None
+        self.reason: WinnowError | None = None
+        """Why the session stopped before all was done."""
+        self.interrupted = False
+        self.is_stopping = False
+        self.when_stopping: list[Callable[[], None]] = []
+        """Called when the session stops."""
+        self._counters = counters
+        # Every new question is asked of these first: without one of them none can be.
+        self._needed = {STUDENT} if rules.student else set[int]()
+        self._needed |= {0} if rules.mode == "cascade" else set()
+
+    def stop(self, reason: WinnowError | None = None) -> None:
+        """Asks nothing more. What is in flight is waited for, since it is paid for."""
+        if self.reason is None or isinstance(reason, Overbilled):
+            self.reason = reason
+        self.is_stopping = self._counters.stopping = True
+        if self.opinions is not None:
+            self.opinions.stop(capped=isinstance(reason, CapReached))
+        for buyer in self.buyers.values():
+            buyer.stop()
+        for call in self.when_stopping:
+            call()
+
+    def interrupt(self) -> None:
+        """The user stops the session; the next one goes on."""
+        self.interrupted = True
+        self.stop()
+
+    def buyer_ended(self, buyer: Buyer, reason: WinnowError) -> None:
+        """Nothing more can be asked of one teacher, or of the student.
+
+        Nobody dearer takes its place: what needs it waits for the next session. Where every new question needs it, or
+        nobody is left, asking ends.
+        """
+        was_open = buyer.is_open
+        buyer.stop()
+        left = any(b.is_open for place, b in self.buyers.items() if place != STUDENT)
+        if isinstance(reason, Overbilled) or not left or any(buyer is self.buyers[place] for place in self._needed):
+            self.stop(reason)
+        elif was_open and not self.is_stopping:  # once, though many of its tries may end so
+            self._counters.warnings.append(f"{reason}; the others go on, and what needs it stays open")
+
+    def judge_ended(self, buyer: Buyer, reason: WinnowError) -> None:
+        """Nothing more can be asked of the judging model: what the checks say stands."""
+        was_open = buyer.is_open
+        buyer.stop()
+        if isinstance(reason, Overbilled):
+            self.stop(reason)
+        elif was_open and isinstance(reason, TeacherRefused):
+            stays = "what the checks refused stays refused"
+            self._counters.warnings.append(f"the judging model answers nobody, {stays}: {reason}")
+
+    def ending(self) -> Ending:
+        """How the session ended: by the user, by what stopped it, or by the gravest reason why one of those who may be
+        asked was asked no more."""
+        ended = [b.reason for b in self.buyers.values() if b.reason is not None]
+        reason = self.reason or min(ended, key=lambda e: not isinstance(e, TeacherRefused), default=None)
+        if self.interrupted and (reason is None or self.reason is None):
+            return Ending("interrupted", INTERRUPTED, "the same command goes on from here")
+        if reason is None:
+            return Ending("complete", 0)
+        return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason), reason)
+
+    def limited_by(self) -> str:
+        """What kept the session from asking faster, for the report."""
+        buyers = self.buyers.values()
+        if any(buyer.was_short_of_money for buyer in buyers):
+            return "cap"
+        if any(buyer.pace.announced for buyer in buyers):
+            return "announced limit"
+        if any(buyer.pace.refused for buyer in buyers):
+            return "refusals"
+        is_local = bool(buyers) and all(b.run.config.teacher.local is not None for b in buyers)
+        return "teacher" if is_local else "concurrency"

@@ -1,0 +1,127 @@
+"""The only place that says accepted or rejected: as an answer comes, as it is imported, and as it is judged again.
+
+An answer is rejected for the first of these: it broke off; its check does not pass it, and no judging model called it
+right; a filter that `checks.require` names refuses it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from harvest.answers.candidate import candidate_of
+from harvest.core.errors import Cut, RowRefused
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
+from harvest.endpoint import BROKE_OFF, Prompt, cut_short
+from harvest.filters.required import Required
+from harvest.questions.sources import has_gold
+
+NO_GOLD = "no_gold"
+"""The reason where there is nothing to judge an answer by."""
+NO_MAJORITY = "no_majority"
+"""The reason where too few of the answers to a question agree."""
+
+
+class Agreement(Protocol):
+    """Judges all answers to a question by what most of them say (the check pool does it)."""
+
+    def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What the judging model said of an answer when it was asked, and what the check had said then."""
+
+    check_said: Outcome
+    model_said: Outcome
+
+    def accepts(self, verdict: Verdict) -> bool:
+        """Whether the model called the answer right. Its word holds while the check says what it said then."""
+        return self.model_said is Outcome.RIGHT and self.check_said is verdict.outcome
+
+
+def unfinished(reply: Reply) -> str | None:
+    """Why an answer is not whole, so that no check is asked about it; None: it is whole.
+
+    The reason is that of an answer at its limit or in a loop, else the class of failure that a try would have had: an
+    imported answer alone may have broken off like that.
+    """
+    ended_by = (reply.finish_reason or "").lower()
+    broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
+    return cut_short(reply) or broken
+
+
+def refused_by(required: Sequence[Verdict]) -> str | None:
+    """The reason of the first required filter that refuses an answer; None: all pass it."""
+    return next((FILTER_REASONS[v.check] for v in required if not v.passed), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What a run wants of an answer before it accepts it."""
+
+    required: Required
+    """The filters of `checks.require`."""
+    prompt: Prompt
+    """The prompt that the answers were asked under."""
+    majority: Decimal
+    """Of answers that are judged together, more than this share must agree."""
+    imported: bool = False
+    """Whether the answers were bought by another program, under its own words."""
+
+    def judgement(
+        self, attempt: Attempt, question: Question, reply: Reply, verdicts: Sequence[Verdict],
+        earlier: Opinion | None = None,
+    ) -> Judgement:  # fmt: skip
+        """Whether one attempt is accepted, or the first reason why not.
+
+        `verdicts`: the check's, and after it the judging model's where it was just asked; none of an unfinished answer.
+        `earlier`: what the judging model said in an earlier session.
+        """
+        if reason := unfinished(reply):
+            return Judgement(attempt.id, (), reason)
+        by_check = verdicts[0]
+        if not any(v.passed for v in verdicts) and not (earlier is not None and earlier.accepts(by_check)):
+            return Judgement(attempt.id, verdicts, by_check.outcome.value if has_gold(question) else NO_GOLD)
+        return self._after_filters(Judgement(attempt.id, verdicts, None), attempt, question, reply)
+
+    def judgements_together(
+        self, attempts: Mapping[int, Attempt], question: Question, answers: Callable[[], Iterable[tuple[int, Reply]]],
+        agreement: Agreement,
+    ) -> dict[int, Judgement]:  # fmt: skip
+        """The judgement of each answered attempt of a question whose answers are judged by what most of them say.
+
+        `answers` gives attempt and reply of each, anew at each call. Unfinished answers have no voice.
+        """
+        finished: list[int] = []
+        judged: dict[int, Judgement] = {}
+
+        def texts() -> Iterable[str]:
+            for attempt_id, reply in answers():
+                if reason := unfinished(reply):
+                    judged[attempt_id] = Judgement(attempt_id, (), reason)
+                else:
+                    finished.append(attempt_id)
+                    yield reply.answer
+
+        verdicts = agreement.check_together(question, texts(), self.majority)
+        decided = any(verdict.passed for verdict in verdicts)
+        for attempt_id, verdict in zip(finished, verdicts, strict=True):
+            undecided = not decided and verdict.outcome is Outcome.NO_ANSWER
+            reason = None if verdict.passed else NO_MAJORITY if undecided else verdict.outcome.value
+            judged[attempt_id] = Judgement(attempt_id, (verdict,), reason)
+        if decided and self.required:
+            for attempt_id, reply in answers():
+                if judged[attempt_id].accepted:
+                    before = judged[attempt_id]
+                    judged[attempt_id] = self._after_filters(before, attempts[attempt_id], question, reply)
+        return judged
+
+    def _after_filters(self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
+        """A right answer after the required filters. Their verdicts are written first: the newest verdict is the
+        check's own, as a judging model's opinion is held against it. A student's answers meet no filter."""
+        if not self.required or attempt.teacher == STUDENT:
+            return judgement
+        candidate = candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)
+        by_filters = self.required.verdicts(candidate)
+        return Judgement(attempt.id, (*by_filters, *judgement.verdicts), refused_by(by_filters))

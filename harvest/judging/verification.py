@@ -1,0 +1,259 @@
+"""Verification: judges stored answers that nobody has judged yet, or all of them again with today's checks.
+
+No teacher is asked. Verdicts are added, never changed. An attempt has the judgement that the newest verdicts make, and
+its question is solved, given up or open by that. A page of answers is written at once, so that wherever one start stops
+the next one goes on.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from typing import Any, Protocol
+
+from harvest.checks import CHECKS, CheckPool, gold_problems, judged_together
+from harvest.core.clock import now
+from harvest.core.config import Checks
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt, Judgement, Outcome, Question, Verdict
+from harvest.endpoint import prompt as prompts
+from harvest.filters.required import required_by
+from harvest.judging.acceptance import NO_GOLD, Acceptance, Opinion, unfinished
+from harvest.questions.sources import has_gold
+from harvest.store import JudgedBy, Store, StoredAnswer
+
+PAGE = 256
+PAGE_BYTES = 4_000_000
+"""The most bytes of a page, as it is packed in the store. A page holds one answer at least."""
+PAGES_AHEAD = 2
+"""How many pages are being checked while an earlier one is written."""
+BEGUN, ENDED = "verify", "verified"
+"""The store's events at the beginning and the end of one verification."""
+
+Waiting = Callable[[], Verdict]
+"""Waits for the verdict of a check that was begun."""
+
+
+class Step(Protocol):
+    """What the plan of a run says of one question."""
+
+    @property
+    def asks(self) -> Sequence[Ask]:
+        """Attempts that are still to be bought."""
+
+    @property
+    def ended(self) -> str | None:
+        """How the question ended; None: it has not."""
+
+
+NextStep = Callable[[Question, Sequence[Attempt]], Step]
+"""The plan of a run, from a question and its attempts. (The room that asks makes it; here it is handed in.)"""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one start has done."""
+
+    total: int = 0
+    seen: int = 0
+    judged: int = 0
+    set_aside: int = 0
+    """Unfinished answers, about which no check is asked."""
+    no_check: int = 0
+    """Answers to questions whose check is not there today. They are left as they were."""
+    no_gold: int = 0
+    bad_gold: int = 0
+    """Answers to questions whose gold answer does not pass its own check."""
+    waiting: int = 0
+    """Answers that wait for others to their question, with which they are judged together."""
+    together_to: int = 0
+    """The questions whose answers are judged together are done up to this row."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """How many questions changed their status, by "before → after"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One judging of all of a run's answers, in one start or several."""
+
+    versions: Mapping[str, str]
+    """The versions of today's checks, by their names."""
+    required: Mapping[str, str]
+    """The versions of the filters that the run requires."""
+    since: int
+    """The newest verdict when it began; its own verdicts have larger ids."""
+    again: bool
+    """Whether answers are judged again that today's checks have judged already."""
+    before: Mapping[str, Any]
+    """How many attempts were accepted, and questions by status, when it began."""
+
+    @property
+    def newer_than(self) -> int:
+        """Verdicts up to this id do not spare an attempt from being judged."""
+        return self.since if self.again else 0
+
+
+def versions_today() -> dict[str, str]:
+    """The version of each check."""
+    return {name: check.version for name, check in CHECKS.items()}
+
+
+def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
+    """The one that was not finished, where it was begun with today's checks; else a new one."""
+    versions, required = versions_today(), required_by(store.config_of_id(run_id)).versions
+    begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
+    if len(begun) > len(ended):
+        last = begun[-1]
+        if (last["versions"], last.get("required", {}), last["again"]) == (versions, required, again):
+            return Verification(versions, required, last["since"], again, last["before"])
+        with store.transaction():
+            store.add_event(run_id, ENDED, {"abandoned": True}, now())
+    fresh = Verification(versions, required, store.newest_verdict(), again, standing(store, run_id))
+    data = {"versions": versions, "required": required, "since": fresh.since, "again": again, "before": fresh.before}
+    with store.transaction():
+        store.add_event(run_id, BEGUN, data, now())
+    return fresh
+
+
+def end_verification(store: Store, run_id: int, changes: Mapping[str, Any]) -> None:
+    """Notes that it is over, and what it changed. Until then the next start goes on with it and says the same."""
+    with store.transaction():
+        store.add_event(run_id, ENDED, dict(changes), now())
+
+
+def standing(store: Store, run_id: int) -> dict[str, Any]:
+    """How many attempts of a run are accepted, and its questions by status."""
+    return {"accepted": store.counts(run_id)["accepted"], "questions": store.question_statuses(run_id)}
+
+
+class Verifier:
+    """Judges the stored answers of one run."""
+
+    def __init__(
+        self, store: Store, run_id: int, checks: CheckPool, next_step: NextStep, counts: Counts,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """`warn` is told of each gold answer that does not pass its own check."""
+        self._store, self._run_id, self._checks = store, run_id, checks
+        self._next_step, self._counts, self._warn = next_step, counts, warn
+        self._acceptance = _acceptance(store.config_of_id(run_id))
+        self._gold: dict[int, str | None] = {}
+
+    def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
+        """Judges what the verification has not judged yet; without one, all that was never judged. `on_page` is called
+        after each page."""
+        v = verification
+        judged_by = None if v is None else JudgedBy(v.versions, v.required, FILTER_REASONS, v.newer_than)
+        self._counts.total = self._store.count_stored_answers(self._run_id, judged_by)
+        begun: deque[list[tuple[StoredAnswer, Waiting | None]]] = deque()
+        for page in self._pages(judged_by):
+            self._check_gold(page)
+            begun.append([(answer, self._begin(answer)) for answer in page])
+            if len(begun) > PAGES_AHEAD:
+                self._write(begun.popleft())
+                on_page()
+        while begun:
+            self._write(begun.popleft())
+            on_page()
+
+    def _pages(self, unless: JudgedBy | None) -> Iterator[list[StoredAnswer]]:
+        after = (0, STUDENT, -1, -1)
+        while page := self._store.stored_answers(self._run_id, after, PAGE, PAGE_BYTES, unless):
+            last = page[-1]
+            after = (last.question_id, last.attempt.teacher, last.attempt.sample, last.attempt.max_tokens)
+            yield page
+
+    def _check_gold(self, page: list[StoredAnswer]) -> None:
+        """Finds what is wrong with the gold answer of each question of a page, and warns of what is new."""
+        questions = {a.question_id: a.question for a in page if a.question.check in CHECKS and has_gold(a.question)}
+        new = {i: q for i, q in questions.items() if i not in self._gold}
+        found = dict(zip(new, gold_problems(new.values(), self._checks), strict=True))
+        for i, problem in found.items():
+            if problem is not None:
+                self._warn(f"question {new[i].id[:200]!r}: {problem}")
+        self._gold = {i: found[i] if i in found else self._gold[i] for i in questions}
+        self._counts.bad_gold += sum(self._gold.get(answer.question_id) is not None for answer in page)
+
+    def _begin(self, answer: StoredAnswer) -> Waiting | None:
+        """Begins to check an answer. None: there is nothing to wait for."""
+        question = answer.question
+        if unfinished(answer.reply) is not None or question.check not in CHECKS or judged_together(question):
+            return None
+        problem = self._gold.get(answer.question_id)
+        if problem is None and has_gold(question):
+            return self._checks.begin(question, answer.reply.answer)
+        words = problem or "there is no gold answer to judge by"
+        verdict = Verdict(question.check, CHECKS[question.check].version, Outcome.ERROR, words)
+        return lambda: verdict
+
+    def _write(self, page: list[tuple[StoredAnswer, Waiting | None]]) -> None:
+        """Waits for the verdicts of a page and writes down what they make of it."""
+        alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
+        verdicts = [(answer, None if waiting is None else waiting()) for answer, waiting in alone]
+        together = self._judge_together([answer for answer, _ in page if _waits_for_others(answer)])
+        opinions = self._store.opinions(answer.attempt.id for answer, _ in alone)
+        at = now()
+        changed: dict[int, StoredAnswer] = {}
+        self._counts.seen += len(page)
+        with self._store.transaction():
+            for answer, judgements in together:
+                self._store.put_judgements(judgements, at)
+                changed[answer.question_id] = answer
+            for answer, verdict in verdicts:
+                if self._write_one(answer, verdict, opinions.get(answer.attempt.id), at):
+                    changed[answer.question_id] = answer
+            for question_id, answer in changed.items():
+                self._write_status(question_id, answer)
+
+    def _write_one(
+        self, answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None, at: str
+    ) -> bool:
+        """Whether it is accepted now where it was not before, or the other way round."""
+        if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
+            self._counts.no_check += 1
+            return False
+        earlier = None if opinion is None else Opinion(Outcome(opinion[0]), Outcome(opinion[1]))
+        said = [] if verdict is None else [verdict]
+        judgement = self._acceptance.judgement(answer.attempt, answer.question, answer.reply, said, earlier)
+        self._counts.set_aside += verdict is None
+        self._counts.judged += verdict is not None
+        self._counts.no_gold += judgement.reason == NO_GOLD
+        if verdict is not None or (answer.attempt.accepted, answer.attempt.reason) != (False, judgement.reason):
+            self._store.put_judgements([judgement], at)
+        return answer.attempt.accepted is not judgement.accepted
+
+    def _judge_together(self, answers: list[StoredAnswer]) -> list[tuple[StoredAnswer, list[Judgement]]]:
+        """For each question of which all answers are judged together now: one of them, and the judgements of all."""
+        found = []
+        for question_id, of_one in groupby(answers, key=lambda answer: answer.question_id):
+            first, *rest = of_one
+            attempts = self._store.attempts_of(question_id)
+            if self._next_step(first.question, attempts).asks:
+                self._counts.waiting += 1 + len(rest)
+                continue
+            self._counts.judged += 1 + len(rest)
+            if question_id > self._counts.together_to:
+                self._counts.together_to = question_id
+                answers_of_it = partial(self._store.answers_of, question_id)
+                judgements = self._acceptance.judgements_together(
+                    {a.id: a for a in attempts}, first.question, answers_of_it, self._checks
+                )
+                found.append((first, list(judgements.values())))
+        return found
+
+    def _write_status(self, question_id: int, answer: StoredAnswer) -> None:
+        """Solves, gives up or opens the question as the plan says, after its attempts were judged anew."""
+        status = self._next_step(answer.question, self._store.attempts_of(question_id)).ended or "open"
+        if status != answer.question_status:
+            self._store.close_question(question_id, status)
+            self._counts.statuses[f"{answer.question_status} → {status}"] += 1
+
+
+def _acceptance(config: Mapping[str, Any]) -> Acceptance:
+    checks = Checks.model_validate(config["checks"])
+    prompt = prompts.parse(config["prompt_text"], "", "the run's prompt")
+    return Acceptance(required_by(config), prompt, checks.majority, imported=bool(config.get("imported")))
+
+
+def _waits_for_others(answer: StoredAnswer) -> bool:
+    return judged_together(answer.question) and unfinished(answer.reply) is None
