@@ -125,7 +125,7 @@ def test_imports_go_down_the_rooms() -> None:
     ("name", "planted"),
     [
         ("harvest.store.store", "from harvest.endpoint.client import Teacher"),
-        ("harvest.asking.collect", "def f():\n    from harvest.report import figures"),
+        ("harvest.asking.collect", "def f():\n    from harvest.report import run_report"),
         ("harvest.core.money", "import harvest.core.errors, harvest.store.store"),
         ("harvest.checks.table", "from harvest import filters"),
         ("harvest.filters.table", "from harvest.checks import CHECKS"),

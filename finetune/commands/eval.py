@@ -34,7 +34,8 @@ from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.prompt import Prompt
 from harvest.questions.sources import read_questions
-from harvest.report.evaluation import against_teacher, gains, warnings
+from harvest.report.evaluation_warnings import warnings_of
+from harvest.report.evaluations import against_teacher, gains
 
 TEACHER = "teacher"
 """In place of a student: the teacher of the run."""
@@ -182,7 +183,8 @@ def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
     else:
         mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
         beside = standalone_evaluations(Path(args.student)) or [mine]
-    said = [words for key, words in warnings(beside, run.mean_output_tokens() if run else None) if key == measured.key]
+    trained_on = run.mean_output_tokens() if run else None
+    said = [words for key, words in warnings_of(beside, trained_on) if key == measured.key]
     gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
     against = next((g for g in against_teacher(beside) if g["key"] == measured.key), None)
     found = measured.entry | {"gain": gain, "against_teacher": against, "warnings": said}

@@ -10,7 +10,7 @@ from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question
-from harvest.report.evaluation import compared, ended, several
+from harvest.report.evaluations import compared, ended, several
 
 
 def check_details(path: Path) -> None:

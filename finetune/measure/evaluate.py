@@ -16,7 +16,7 @@ from harvest.answers.repetition import CHARS_OF_CUT, loop_at_end
 from harvest.checks import CHECKS, CheckPool
 from harvest.core.nouns import Message, Outcome, Question, content_hash
 from harvest.endpoint import REPETITION, Prompt
-from harvest.report.evaluation import evaluation_entry
+from harvest.report.evaluations import evaluation_entry
 
 CHANNEL, FINAL_CHANNEL = "<|channel|>", "<|channel|>final<|message|>"
 """What gpt-oss writes before its chain and before its answer. https://cookbook.openai.com/articles/openai-harmony"""

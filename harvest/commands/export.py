@@ -11,7 +11,7 @@ from harvest.core.config import Export, runs_folder
 from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export as export_rows
 from harvest.export.rows import export_settings
-from harvest.report.figures import fold
+from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written
 
 
@@ -29,7 +29,7 @@ def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, An
     Those are the run's [export] with `given` put over it. Raises InputError where it cannot be written.
     """
     with Store.open(url, write=False) as store, writing_to(to or runs_folder() / name):
-        report = fold(store.figures(store.run_id(name)), live=is_being_written(url))
+        report = run_report(store.figures(store.run_id(name)), live=is_being_written(url))
         settings = export_settings(store.config_of(name) or {}, given)
         if settings.which == "selected" and report["selection"] and (stale := report["selection"]["stale"]):
             say(f"warning: {stale}")

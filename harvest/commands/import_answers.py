@@ -30,7 +30,7 @@ from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.paid_answers import Bought, NoAnswer, read_bought, shown_names
 from harvest.questions.sources import SHOWN_FAULTS, BadRow, MissingQuestion, has_gold, question_of, read_rows
-from harvest.report.figures import markdown
+from harvest.report.markdown_page import markdown
 from harvest.store import Store
 
 PAGE = 256

@@ -13,7 +13,7 @@ from finetune.rows.dataset import BadRow, recipe_rows
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import write_whole
 from harvest.core.printable import one_line
-from harvest.report.evaluation import evaluation_entry, gains
+from harvest.report.evaluations import evaluation_entry, gains
 
 FROM_ROWS = ("source", "licence", "teacher_terms")
 """Columns of an export that a card counts."""
@@ -55,12 +55,12 @@ def write_card(
 
 def report_of(name: str, url: str) -> dict[str, Any] | None:
     """The run's report, None where its store is not here any more."""
-    from harvest.report.figures import fold
+    from harvest.report.run_report import run_report
     from harvest.store import Store, is_being_written
 
     try:
         with Store.open(url, write=False) as store:
-            return fold(store.figures(store.run_id(name)), live=is_being_written(url))
+            return run_report(store.figures(store.run_id(name)), live=is_being_written(url))
     except StoreUnusable:
         return None
 

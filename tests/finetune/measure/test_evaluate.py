@@ -29,7 +29,8 @@ from harvest.core.nouns import Question
 from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import read_questions
-from harvest.report.evaluation import gains, newest, warnings
+from harvest.report.evaluation_warnings import warnings_of
+from harvest.report.evaluations import gains, newest
 from harvest.store import Store
 
 TRAINING = {
@@ -493,7 +494,7 @@ def test_loops_are_told_from_answers_that_were_cut_and_from_wrong_ones() -> None
         "right": 1, "wrong": 0, "no_answer": 1, "unfinished": 1, "looping": 2, "timeout": 0, "error": 0
     }  # fmt: skip
     assert (run.entry["unfinished"], run.entry["looping"], run.entry["no_answer"]) == (0.6, 0.4, 0.2)
-    said = [w for _, w in warnings([as_stored(run)], None)]
+    said = [w for _, w in warnings_of([as_stored(run)], None)]
     assert any("60.0% of the answers have no end, 40.0% of all in a loop" in w for w in said)
     assert any("20.0% of the answers ended without an answer in the form" in w for w in said)
 
@@ -505,7 +506,7 @@ def as_stored(run: Measured) -> dict[str, Any]:
 def warned(before: dict[str, Generated], after: dict[str, Generated], n: int = 40, **more: Any) -> list[str]:
     runs = [evaluated(Scripted(t), n, label=lb) for lb, t in (("before", before), ("after", after))]
     runs[1] = Measured("other", runs[1].settings | more, runs[1].answers)
-    found = warnings([as_stored(r) for r in runs], 10.0)
+    found = warnings_of([as_stored(r) for r in runs], 10.0)
     assert {key for key, _ in found} <= {"other"}, "what it did before is no fault of the training"
     return [w for _, w in found]
 

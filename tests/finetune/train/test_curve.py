@@ -16,8 +16,9 @@ from students import sums, tiny_student
 
 from finetune.train.output_folder.loss_curve import Curve, curve_of, in_words, read_curve
 from harvest.core.errors import InputError
-from harvest.report.figures import fold, markdown
 from harvest.report.loss_curve import BARS, sparkline, thinned
+from harvest.report.markdown_page import markdown
+from harvest.report.run_report import run_report
 from harvest.store import Store
 
 ROOT = Path(__file__).parents[3]
@@ -85,7 +86,7 @@ def test_the_store_has_each_step_once_and_the_report_at_most_two_hundred(tmp_pat
         figures = store.figures(store.run_id("r"))
     assert [p["step"] for p in figures["curves"][0]] == list(range(1, 601))
     assert figures["curves"][1] == []
-    report = fold(figures, live=False)
+    report = run_report(figures, live=False)
     curve = report["training"][0]["curve"]
     assert (len(curve), curve[0]["step"], curve[-1]) == (200, 1, point(600, 1400.0))
     assert report["training"][1]["curve"] == []

@@ -274,7 +274,7 @@ from pathlib import Path
 from harvest.core.config import Export
 from harvest.endpoint import prompt as prompts
 from harvest.export.rows import export
-from harvest.report.figures import fold
+from harvest.report.run_report import run_report
 from harvest.store import Store
 
 url, to = sys.argv[1:]
@@ -285,7 +285,7 @@ with Store.open(url, write=False) as store:
     def told(n):
         print(n, flush=True)
         time.sleep(60)
-    export(store, run, config, prompt, Path(to), Export(), fold(store.figures(run), live=False), told)
+    export(store, run, config, prompt, Path(to), Export(), run_report(store.figures(run), live=False), told)
 """
 
 

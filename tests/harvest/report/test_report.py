@@ -11,7 +11,7 @@ import datasets
 from conftest import ROOT, Place
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
-from harvest.report.figures import markdown
+from harvest.report.markdown_page import markdown
 from harvest.store import Store
 
 Places = Callable[..., Place]

@@ -1,0 +1,220 @@
+"""The figures of evaluations: accuracy, pass@k, majority, how answers ended, and the gain of a training. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from harvest.core.intervals import accuracy_interval, paired_gain, pass_at_k
+from harvest.core.money import pusd, usd
+from harvest.endpoint import REPETITION
+
+Answers = Sequence[Mapping[str, Any]]
+"""Answers of an evaluation: each has question_id, sample, outcome, finish_reason, output_tokens and cost_pusd."""
+Evaluation = Mapping[str, Any]
+"""An evaluation as the store has it: key, settings and answers."""
+
+OUTCOMES = ("right", "wrong", "no_answer", "unfinished", "looping", "timeout", "error")
+"""How an answer can have ended. Each answer counts under one of them."""
+SAME_QUESTIONS = ("questions_sha256",)
+ASKED_ALIKE = (*SAME_QUESTIONS, "prompt_sha256", "max_tokens", "temperature", "top_p", "top_k", "min_p")
+"""The settings that two evaluations must share, so that a difference between them is the student's."""
+
+
+def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
+    """One entry of the report's `evaluation`, with 95% intervals by question. What was not measured is None.
+
+    `unfinished` is the share of answers without an end, `looping` the part of it that repeats itself; neither is
+    judged.
+    `majority` needs the texts, so it is taken from `settings`, which has how right the majority's answer to each
+    question is, from 0 to 1.
+    """
+    tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
+    accuracy, low, high = accuracy_interval(list(by_question(answers).values()), len(answers))
+    costs = [a["cost_pusd"] for a in answers]
+    ends = Counter(map(ended, answers))
+    majority = settings.get("majority") or {}
+    share, share_low, share_high = accuracy_interval(list(majority.values()))
+    named = ("model", "label", "questions", "samples", "majority")
+
+    def part(*kinds: str) -> float | None:
+        return rounded(sum(ends[k] for k in kinds) / len(answers)) if answers else None
+
+    return {
+        "model": settings["model"],
+        "label": settings.get("label"),
+        "questions": settings["questions"],
+        "n": len({a["question_id"] for a in answers}),
+        "samples": settings["samples"],
+        "answers": len(answers),
+        "accuracy": rounded(accuracy),
+        "low": rounded(low),
+        "high": rounded(high),
+        "interval": "Wilson" if settings["samples"] == 1 else "Wilson, questions as clusters",
+        "pass_at_k": _pass_at(answers),
+        "majority": {"accuracy": rounded(share), "low": rounded(share_low), "high": rounded(share_high)}
+        if majority
+        else None,
+        "outcomes": {kind: ends[kind] for kind in OUTCOMES},
+        "mean_output_tokens": rounded(sum(tokens) / len(tokens), 2) if tokens else None,
+        "unfinished": part("unfinished", "looping"),
+        "looping": part("looping"),
+        "no_answer": part("no_answer"),
+        "cost_usd": _cost(costs, settings.get("answered_by") or {}),
+        "settings": {k: v for k, v in settings.items() if k not in named},
+    }
+
+
+def _cost(costs: Sequence[int | None], answered_by: Mapping[str, Any]) -> str | None:
+    """What the answers cost, and what was billed for tries that brought no answer. None where a cost is unknown."""
+    known = [c for c in costs if c is not None]
+    if not known or len(known) < len(costs):
+        return None
+    return usd(max(sum(known), pusd(Decimal(answered_by.get("spent_usd", "0")))))
+
+
+def ended(answer: Mapping[str, Any]) -> str:
+    """How an answer ended: one of OUTCOMES."""
+    if answer["finish_reason"] == REPETITION:
+        return "looping"
+    return "unfinished" if answer["finish_reason"] == "length" else str(answer["outcome"])
+
+
+def _pass_at(answers: Answers) -> dict[str, float]:
+    """pass@k for k = 1, 2, 4, … and for all samples, up to the number of samples that every question has."""
+    counts: dict[str, list[bool]] = {}
+    for a in answers:
+        counts.setdefault(a["question_id"], []).append(a["outcome"] == "right")
+    n = min(map(len, counts.values()), default=0)
+    ks = sorted({*(2**i for i in range(n.bit_length())), n}) if n > 1 else []
+    return {str(k): round(sum(pass_at_k(len(r), sum(r), k) for r in counts.values()) / len(counts), 4) for k in ks}
+
+
+def by_question(answers: Answers) -> dict[str, float]:
+    """The share of right answers for each question."""
+    found: dict[str, list[bool]] = {}
+    for a in answers:
+        found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
+    return {q: sum(right) / len(right) for q, right in found.items()}
+
+
+def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
+    """How many percentage points more are right after than before, paired by question, with a 95% interval.
+
+    None where the two have no question in common.
+    """
+    one, other = by_question(before), by_question(after)
+    points, low, high = paired_gain(one, other)
+    if points is None:
+        return None
+    both = one.keys() & other.keys()
+    return {
+        "points": rounded(points, 2),
+        "low": rounded(low, 2),
+        "high": rounded(high, 2),
+        "paired": True,
+        "n": len(both),
+        "gained": sum(other[q] > one[q] for q in both),
+        "lost": sum(other[q] < one[q] for q in both),
+    }
+
+
+# ---- evaluations of a run beside each other
+
+
+def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """The gain of each "after" over what its training began with, where both were asked the same in the same way."""
+    return [
+        found | {"questions": after["settings"]["questions"], "model": after["settings"]["model"], "key": after["key"]}
+        for before, after in befores(evaluations)
+        if (found := compared(before["answers"], after["answers"])) is not None
+    ]
+
+
+def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Each "after" beside the evaluation labelled "teacher" of the same questions, each asked in its own way.
+
+    `points` is the student's accuracy minus the teacher's.
+    """
+    found = []
+    for teacher, after in teachers_of(evaluations):
+        if (points := compared(teacher["answers"], after["answers"])) is None:
+            continue
+        one, other = (evaluation_entry(e["settings"], e["answers"]) for e in (teacher, after))
+        named = {
+            "questions": after["settings"]["questions"],
+            "model": after["settings"]["model"],
+            "key": after["key"],
+            "teacher": teacher["settings"]["model"],
+            "teacher_accuracy": one["accuracy"],
+            "accuracy": other["accuracy"],
+            "teacher_mean_output_tokens": one["mean_output_tokens"],
+            "mean_output_tokens": other["mean_output_tokens"],
+        }
+        found.append(points | named)
+    return found
+
+
+def newest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The entry that the report has as `gain` or `against_teacher`: the latest student on the questions that were
+    measured first."""
+    return next((f for f in reversed(found) if f["questions"] == found[0]["questions"]), None)
+
+
+def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
+    """(before, after) for each "after": the latest evaluation, asked alike, of the model that its training began with.
+
+    That model is known by the checksum of its weights where both are known, else by the label "before": two students of
+    one run may have begun with different models.
+    """
+    for after in evaluations:
+        if _label(after) != "after":
+            continue
+        began_with = after["settings"].get("began_with")
+        for e in reversed(evaluations):
+            if e is after or not e["answers"] or asked_as(e, ASKED_ALIKE) != asked_as(after, ASKED_ALIKE):
+                continue
+            weights = e["settings"].get("engine", {}).get("weights")
+            is_known = began_with is not None and weights is not None
+            if weights == began_with if is_known else e["settings"].get("label") == "before":
+                yield e, after
+                break
+
+
+def teachers_of(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
+    """(teacher, after) for each "after": the latest evaluation labelled "teacher" of the same questions."""
+    teachers = {asked_as(e, SAME_QUESTIONS): e for e in evaluations if _label(e) == "teacher"}
+    for e in evaluations:
+        if _label(e) == "after" and (teacher := teachers.get(asked_as(e, SAME_QUESTIONS))):
+            yield teacher, e
+
+
+def _label(e: Evaluation) -> str | None:
+    """The label of an evaluation; None also where it has no answers yet."""
+    label: str | None = e["settings"].get("label") if e["answers"] else None
+    return label
+
+
+def asked_as(e: Evaluation, names: Sequence[str]) -> tuple[Any, ...]:
+    """The values of the settings named, to compare evaluations by."""
+    return tuple(e["settings"].get(name) for name in names)
+
+
+def several(entry: Mapping[str, Any]) -> str:
+    """What several samples of each question show, in words: "4: pass@4 71.0%, majority 62.0%". Empty for one sample."""
+    if entry["samples"] == 1:
+        return ""
+    parts = [f"pass@{k} {percent(share)}" for k, share in list(entry["pass_at_k"].items())[1:]]
+    if entry["majority"]:
+        parts.append(f"majority {percent(entry['majority']['accuracy'])}")
+    return f"{entry['samples']}: {', '.join(parts)}" if parts else str(entry["samples"])
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage with one digit."""
+    return f"{round(100 * share, 6):.1f}%"  # 0.2875 is 28.8%, not the 28.7% of a float's last digit
+
+
+def rounded(value: float | None, places: int = 4) -> float | None:
+    """The value rounded; None stays None."""
+    return None if value is None else round(value, places)
