@@ -9,7 +9,7 @@ from harvest.commands.export import write_dataset
 from harvest.commands.progress import say, steps
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, write_settings, writing_to
-from harvest.core.config import Select, runs_folder
+from harvest.core.config import runs_folder
 from harvest.filters.required import required_by
 from harvest.store import Store
 
@@ -23,21 +23,19 @@ def select_traces(
     nothing.
     """
     from harvest.selection.pipeline import select_run
-    from harvest.selection.settings import changed_settings
+    from harvest.selection.settings import changed_run
     from harvest.selection.summary import in_words
 
     with Store.open(url) as store:
-        run_id = store.run_id(name)
-        before = store.config_of_id(run_id)
-        config = changed_settings(before, overrides, preset)
+        before = store.run(name)
+        run = changed_run(before, overrides, preset)
         with steps("selecting") as step:
-            settings = Select.model_validate(config["select"])
-            summary, is_new = select_run(store, run_id, settings, step, config=config, dry_run=dry_run)
+            summary, is_new = select_run(store, run, step, keep_settings=True, dry_run=dry_run)
         if not dry_run:
-            say_if_required_changed(before, config)
+            say_if_required_changed(before.settings, run.settings)
             with writing_to(runs_folder() / name):
                 report = write_report_of(store, name, live=False)
-                write_settings(name, config)
+                write_settings(name, run.settings)
                 if has_dataset(name):
                     write_dataset(store, name, report)
     if as_json:
@@ -53,10 +51,8 @@ def select_as_set(store: Store, name: str) -> bool:
     """Selects as the run's settings say; whether anything has changed since the newest selection."""
     from harvest.selection.pipeline import select_run
 
-    run_id = store.run_id(name)
-    settings = Select.model_validate(store.config_of_id(run_id).get("select") or {})
     with steps("selecting") as step:
-        return select_run(store, run_id, settings, step)[1]
+        return select_run(store, store.run(name), step)[1]
 
 
 def say_if_changed(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:

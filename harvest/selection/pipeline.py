@@ -6,7 +6,7 @@ start goes on. The outcome is written as a whole.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.core.clock import now
-from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash
 from harvest.filters import versions as filter_versions
@@ -26,12 +25,12 @@ from harvest.filters.length import CHARACTERS_A_TOKEN
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.selection import minhash, near_duplicates, stages
 from harvest.selection.candidates import I64, Candidates, Questions, SameQuestion
-from harvest.selection.decontamination import evaluations_of
+from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of, folders
 from harvest.selection.sketch_pool import Batch, Job, SketchPool
 from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file
 from harvest.selection.summary import Summary, outcome_rows, summary
-from harvest.store import Store
+from harvest.store import Store, StoredRun
 
 BATCH = 1024
 IN_THIS_PROCESS = 2 * BATCH
@@ -45,8 +44,7 @@ Progress = Callable[[float, float | None, str], None]
 class Pool:
     """The answers that a selection is made from, and all else that decides what it selects."""
 
-    config: dict[str, Any]
-    settings: Select
+    run: StoredRun
     attempt: I64
     question: I64
     """The row of each attempt's question."""
@@ -56,6 +54,7 @@ class Pool:
     """By question: the share of its answers that were not accepted. Empty where no setting asks for it."""
     against: dict[str, int]
     """The evaluations by name: how many questions each has."""
+    evaluations: Sequence[Evaluation]
     folders: dict[Kind, Path]
     """Where the sketches lie."""
     versions: dict[str, Any]
@@ -64,80 +63,78 @@ class Pool:
 
 
 def select_run(
-    store: Store, run_id: int, settings: Select, progress: Progress, *, config: dict[str, Any] | None = None,
-    dry_run: bool = False,
-) -> tuple[Summary, bool]:  # fmt: skip
+    store: Store, run: StoredRun, progress: Progress, *, keep_settings: bool = False, dry_run: bool = False
+) -> tuple[Summary, bool]:
     """(what was selected and why the rest was not, whether anything has changed since the newest selection).
 
-    `config` are the run's settings from now on; without it they stay. Raises an InputError before anything is read
-    where an evaluation cannot be read.
+    `keep_settings`: the settings of `run` are others than those in the store, which keeps them from now on. `dry_run`
+    changes nothing there. Raises an InputError before anything is read where an evaluation cannot be read.
     """
-    pool = _pool(store, run_id, settings, config or store.config_of_id(run_id))
-    newest = store.newest_pass(run_id)
+    evaluations = evaluations_of(run.config.select.against, run.base)
+    pool = _pool(store, run, evaluations)
+    newest = store.newest_pass(run.id)
     if newest is not None and newest.key == pool.key:
-        if config is not None and not dry_run:
+        if keep_settings and not dry_run:
             with store.transaction():
-                store.put_settings(run_id, config)
+                store.put_settings(run.id, run.settings)
         return newest.said, False  # type: ignore[return-value]  # it was written from a Summary
-    attempts, attempt_notes = _sketches(store, run_id, pool, "attempts", pool.attempt, progress)
+    attempts, attempt_notes = _sketches(store, pool, "attempts", pool.attempt, progress)
     rows, place = np.unique(pool.question, return_inverse=True)
-    questions, question_notes = _sketches(store, run_id, pool, "questions", rows, progress)
+    questions, question_notes = _sketches(store, pool, "questions", rows, progress)
     candidates = _candidates(pool, place, attempts, attempt_notes)
     known = _questions(pool, questions, question_notes)
-    outcome = stages.select(candidates, known, settings, _same(store, known), lambda words: progress(0, None, words))
+    outcome = stages.select(
+        candidates, known, run.config.select, _same(store, known), lambda words: progress(0, None, words)
+    )
     said = summary(
-        candidates, known, outcome, attempt_notes, settings, counted=pool.tokens >= 0, against=pool.against
-    )  # fmt: skip
+        candidates, known, outcome, attempt_notes, run.config.select, counted=pool.tokens >= 0, against=pool.against
+    )
     if not dry_run:
         progress(0, None, "writing")
         with store.transaction():
-            made_by = settings.model_dump(mode="json") | {"versions": pool.versions} | made_with(pool.config)
-            if config is not None:
-                store.put_settings(run_id, config)
+            if keep_settings:
+                store.put_settings(run.id, run.settings)
             outcomes = outcome_rows(candidates, outcome, attempt_notes, question_notes, pool.question)
-            store.put_pass(run_id, pool.key, made_by, said, outcomes, now())
-        _tidy(store, run_id, pool)
+            store.put_pass(run.id, pool.key, _made_by(run, pool.versions), said, outcomes, now())
+        _tidy(store, pool)
     return said, True
 
 
-def made_with(config: Mapping[str, Any]) -> dict[str, Any]:
-    """[filters] and [rewrite] as they are stored with a selection, with the version of the rules of rewriting."""
-    filters = Filters.model_validate(config.get("filters", {}))
-    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
-    return {
-        "filters": filters.model_dump(mode="json"),
-        "rewrite": rewrite.model_dump(mode="json") | {"version": REWRITE_VERSION if rewrite.on else None},
+def _made_by(run: StoredRun, versions: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings and versions of a selection, as they are stored with it."""
+    config = run.config
+    return config.select.model_dump(mode="json") | {
+        "versions": versions,
+        "filters": config.filters.model_dump(mode="json"),
+        "rewrite": config.rewrite.model_dump(mode="json") | {"version": REWRITE_VERSION if config.rewrite.on else None},
     }
 
 
-def _pool(store: Store, run_id: int, settings: Select, config: dict[str, Any]) -> Pool:
+def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Pool:
+    settings = run.config.select
     kind = np.dtype([("attempt", "<i8"), ("question", "<i8"), ("tokens", "<i8")])
-    answers = store.selection_pool(run_id, settings.pool)
+    answers = store.selection_pool(run.id, settings.pool)
     found = np.fromiter(((a, q, -1 if t is None else t) for a, q, t in answers), kind)
-    failed = dict(store.failed_shares(run_id)) if settings.min_failed is not None else {}
-    evaluations = evaluations_of(settings.against, Path(config.get("base", ".")))
-    filters = Filters.model_validate(config.get("filters", {}))
+    failed = dict(store.failed_shares(run.id)) if settings.min_failed is not None else {}
     versions: dict[str, Any] = {
         "select": stages.VERSION, "alike": near_duplicates.VERSION, "minhash": minhash.VERSION,
-        "filters": filter_versions(filters),
+        "filters": filter_versions(run.config.filters),
     }  # fmt: skip
-    places = folders(store, run_id, config, evaluations)
+    places = folders(store, run, evaluations)
     key = content_hash(
         [places["attempts"].name, places["questions"].name, settings.model_dump(mode="json"), versions,
          sorted(failed.items()), content_hash(found.tobytes().hex())]
     )  # fmt: skip
     return Pool(
-        config, settings, found["attempt"], found["question"], found["tokens"], failed,
-        {e.name: len(e.questions) for e in evaluations}, places, versions, key,
+        run, found["attempt"], found["question"], found["tokens"], failed,
+        {e.name: len(e.questions) for e in evaluations}, evaluations, places, versions, key,
     )  # fmt: skip
 
 
 # ---- sketches
 
 
-def _sketches(
-    store: Store, run_id: int, pool: Pool, kind: Kind, ids: I64, progress: Progress
-) -> tuple[Sketches, Notes]:
+def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress) -> tuple[Sketches, Notes]:
     """The sketches of `ids`, in their order, made where they are missing; and all notes."""
     folder = pool.folders[kind]
     order = np.argsort(ids, kind="stable")
@@ -161,7 +158,7 @@ def _sketches(
             take(path)
         missing = np.sort(ids[~there]).tolist()
         batches = [Batch(kind, tuple(missing[at : at + BATCH])) for at in range(0, len(missing), BATCH)]
-        for path in _made(store, run_id, pool, kind, batches):
+        for path in _made(store, pool, kind, batches):
             take(path)
             done = len(missing) - int((~there).sum())
             what = "answers" if kind == "attempts" else kind
@@ -176,17 +173,16 @@ def _sketches(
     return found, notes
 
 
-def _made(store: Store, run_id: int, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterator[Path]:
+def _made(store: Store, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterator[Path]:
     """Makes the sketches of `batches`; each file once it is written."""
     if not batches:
         return
-    config = {**pool.config, "select": pool.settings.model_dump(mode="json")}
     if sum(len(batch.ids) for batch in batches) <= IN_THIS_PROCESS:
-        with closing(SketchMaker(store, run_id, config)) as maker:
+        with closing(SketchMaker(store, pool.run, pool.evaluations)) as maker:
             for batch in batches:
                 yield maker.make(kind, batch.ids)
         return
-    processes = SketchPool(Job(f"sqlite:///{store.path.absolute()}", run_id, config))
+    processes = SketchPool(Job(f"sqlite:///{store.path.absolute()}", pool.run.id, pool.run.settings))
     try:
         for batch in batches:
             processes.put(batch)
@@ -195,10 +191,10 @@ def _made(store: Store, run_id: int, pool: Pool, kind: Kind, batches: list[Batch
         processes.kill()
 
 
-def _tidy(store: Store, run_id: int, pool: Pool) -> None:
+def _tidy(store: Store, pool: Pool) -> None:
     """Takes away the sketches of this run that were made under other settings."""
     used = {folder.name for folder in pool.folders.values()}
-    for old in all_folders(store).glob(f"{run_id}-*"):
+    for old in all_folders(store).glob(f"{pool.run.id}-*"):
         if old.name not in used:
             shutil.rmtree(old, ignore_errors=True)
 

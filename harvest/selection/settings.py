@@ -1,6 +1,7 @@
 """The settings of a run that selection goes by, and changing them from the command line."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import ConfigError
 from harvest.core.settings import Section, override, parse_value, validated
 from harvest.questions.sources import GYM
+from harvest.store import StoredRun
 
 
 class SelectionSettings(Section):
@@ -20,15 +22,22 @@ class SelectionSettings(Section):
     rewrite: Rewrite = Rewrite()
 
 
-def changed_settings(
-    config: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None
-) -> dict[str, Any]:
-    """A run's settings with `--select.key value` (and settings of [filters] and [rewrite]) put over them.
+def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: str | None) -> StoredRun:
+    """The run with `--select.key value` (and settings of [filters] and [rewrite]) put over its settings.
 
     With a preset, [select] has the preset's settings alone, but the evaluations that the run is compared with stay.
-    Raises ConfigError with a line for each fault.
+    Nothing is stored. Raises ConfigError with a line for each fault.
     """
-    sections: dict[str, Any] = {name: dict(config.get(name) or {}) for name in SelectionSettings.model_fields}
+    changed = changed_settings(run.settings, overrides, preset)
+    config = run.config.model_copy(update={name: getattr(changed, name) for name in SelectionSettings.model_fields})
+    return replace(run, config=config, settings={**run.settings, **changed.model_dump(mode="json")})
+
+
+def changed_settings(
+    before: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None
+) -> SelectionSettings:
+    """The same for the settings alone. `before` is JSON, as it is stored: a preset may not have been read again."""
+    sections: dict[str, Any] = {name: dict(before.get(name) or {}) for name in SelectionSettings.model_fields}
     if preset is not None:
         sections["select"] = _under_preset(preset, sections["select"])
     for key, text in sorted(overrides, key=lambda o: o[0] != "select.preset"):  # the other settings go over the preset
@@ -46,7 +55,7 @@ def changed_settings(
             sections["select"]["difficulty"] = [text]
         else:
             override(SelectionSettings, sections, [(key, text)])
-    return {**config, **validated(SelectionSettings, sections).model_dump(mode="json")}
+    return validated(SelectionSettings, sections)
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:

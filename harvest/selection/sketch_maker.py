@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.answers.candidate import candidate_of
-from harvest.core.config import Filters, Rewrite, Select
+from harvest.core.config import Filters, Rewrite
 from harvest.core.nouns import Question, content_hash
 from harvest.endpoint import prompt as prompts
 from harvest.filters import first_fault
@@ -22,21 +22,22 @@ from harvest.selection import minhash, near_duplicates
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.near_duplicates import MANY_NUMBERS, QuestionFeatures
 from harvest.selection.sketches import ATTEMPT, FRAMES, QUESTION, Kind, Notes, Sketches, file_for, write_file
-from harvest.store import Store
+from harvest.store import Store, StoredRun
 
 
 class SketchMaker:
-    """Makes the sketches of one run, as its settings `config` say."""
+    """Makes the sketches of one run, as its settings say."""
 
-    def __init__(self, store: Store, run_id: int, config: Mapping[str, Any]) -> None:
-        self.store = store
-        self.prompt = prompts.parse(config["prompt_text"], Path(config["prompt"]).stem, "the run's prompt")
-        self.imported = bool(config.get("imported"))
-        self.filters = Filters.model_validate(config.get("filters", {}))
-        self.rewriter = Rewriter(Rewrite.model_validate(config.get("rewrite", {})).on)
-        select = Select.model_validate(config.get("select") or {})
-        self.evaluations = evaluations_of(select.against, Path(config.get("base", ".")))
-        self.folders = folders(store, run_id, config, self.evaluations)
+    def __init__(self, store: Store, run: StoredRun, evaluations: Sequence[Evaluation] | None = None) -> None:
+        """`evaluations` are those of the run's [select], read here if not given."""
+        self.store, self.filters = store, run.config.filters
+        self.prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
+        self.imported = run.imported
+        self.rewriter = Rewriter(run.config.rewrite.on)
+        self.evaluations = (
+            evaluations if evaluations is not None else evaluations_of(run.config.select.against, run.base)
+        )
+        self.folders = folders(store, run, self.evaluations)
         self._question_rows: set[int] = set()
 
     def close(self) -> None:
@@ -113,17 +114,16 @@ class SketchMaker:
         return found[:n], notes
 
 
-def folders(
-    store: Store, run_id: int, config: Mapping[str, Any], evaluations: Iterable[Evaluation]
-) -> dict[Kind, Path]:
+def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:
     """Where the sketches of a run lie. A folder's name is a hash of all that decides what its sketches say, beside the
     texts: with other settings or rules they are made anew in another folder."""
-    run = [run_id, store.run_began(run_id)]
+    this_run = [run.id, store.run_began(run.id)]
+    rules = attempt_rules(run.prompt_sha256, run.config.filters, run.config.rewrite, versions_today())
     asked = content_hash([[e.name, [[key, q.gold, *q.whole] for key, q in e.questions]] for e in evaluations])
-    attempts = content_hash([run, *attempt_rules(config, versions_today())])[7:23]
-    questions = content_hash([run, near_duplicates.VERSION, minhash.VERSION, asked])[7:23]
+    attempts = content_hash([this_run, *rules])[7:23]
+    questions = content_hash([this_run, near_duplicates.VERSION, minhash.VERSION, asked])[7:23]
     place = all_folders(store)
-    return {"attempts": place / f"{run_id}-a{attempts}", "questions": place / f"{run_id}-q{questions}"}
+    return {"attempts": place / f"{run.id}-a{attempts}", "questions": place / f"{run.id}-q{questions}"}
 
 
 def all_folders(store: Store) -> Path:
@@ -131,15 +131,13 @@ def all_folders(store: Store) -> Path:
     return Path(f"{store.path.absolute()}.sketches")
 
 
-def attempt_rules(config: Mapping[str, Any], checks: Mapping[str, str]) -> list[Any]:
+def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks: Mapping[str, str]) -> list[Any]:
     """All that decides what an answer's sketch says, beside the answer: the prompt, the filters, rewriting, MinHash.
 
     `checks` are the checks' versions. They count where answers are rewritten: a check that was mended may refuse a
     rewritten answer that it passed before.
     """
-    filters = Filters.model_validate(config.get("filters", {}))
-    rewrite = Rewrite.model_validate(config.get("rewrite", {}))
-    rules = [config["prompt_sha256"], filters.model_dump(mode="json"), filter_versions(filters)]
+    rules = [prompt_sha256, filters.model_dump(mode="json"), filter_versions(filters)]
     rules += [rewrite.model_dump(mode="json"), minhash.VERSION]
     return [*rules, REWRITE_VERSION, dict(checks)] if rewrite.on else rules
 

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ class Job:
 
     url: str
     run_id: int
-    config: dict[str, Any] | None
-    """None: the settings that stand in the store."""
+    settings: Mapping[str, Any] | None
+    """The run's settings as JSON, where they are others than those in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +174,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from harvest.selection.sketch_maker import SketchMaker
     from harvest.store import Store
+    from harvest.store.runs import read_run
 
     job = Job(**json.loads(sys.stdin.readline()))
     with Store.open(job.url, write=False) as store:
-        config = job.config if job.config is not None else store.config_of_id(job.run_id)
-        with closing(SketchMaker(store, job.run_id, config)) as maker:
+        run = store.run(job.run_id)
+        if job.settings is not None:
+            run = read_run(run.id, run.name, json.dumps(job.settings))
+        with closing(SketchMaker(store, run)) as maker:
             for line in sys.stdin:
                 batch = Batch(**json.loads(line))
                 path = None

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_import import Imports, imports
 
-from harvest.core.config import Select
+from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import ConfigError
 from harvest.selection import minhash
 from harvest.selection.candidates import NOT_CHOSEN, SELECTED, TOO_MANY, Candidates, Questions
@@ -149,14 +149,11 @@ def test_an_evaluation_whose_gold_answer_was_mended_is_read_again(imports: Impor
 
 
 def test_a_check_that_was_mended_judges_rewritten_answers_again() -> None:
-    config = {"prompt_sha256": "p", "rewrite": {"on": True}}
-    assert (
-        attempt_rules(config, {"math": "1"})
-        == attempt_rules(config, {"math": "1"})
-        != attempt_rules(config, {"math": "2"})
-    )
-    as_it_came = {"prompt_sha256": "p"}
-    assert attempt_rules(as_it_came, {"math": "1"}) == attempt_rules(as_it_came, {"math": "2"})
+    def rules(on: bool, math: str) -> list[Any]:
+        return attempt_rules("p", Filters(), Rewrite(on=on), {"math": math})
+
+    assert rules(True, "1") == rules(True, "1") != rules(True, "2")
+    assert rules(False, "1") == rules(False, "2")
 
 
 def test_an_evaluation_that_cannot_be_read_stops_before_anything_is_changed(imports: Imports) -> None:
@@ -235,20 +232,20 @@ def test_a_wrong_setting_is_one_line(imports: Imports) -> None:
 def test_presets_are_what_their_recipes_say_and_the_evaluations_stay() -> None:
     for path in sorted((ROOT / "recipes").glob("select-*.toml")):
         name = path.stem.removeprefix("select-")
-        found = Select.model_validate(changed_settings({"select": {"against": ["a.jsonl"]}}, [], name)["select"])
+        found = changed_settings({"select": {"against": ["a.jsonl"]}}, [], name).select
         assert found.preset == name
         assert found.against == ("a.jsonl",)
     words = [("select.preset", "s1"), ("select.traces", "20")]
     for given_as in (words, words[::-1]):
-        over = changed_settings({}, given_as, None)["select"]
-        assert (over["traces"], over["favour"], over["per_question"]) == (20, "longer", 1)
+        over = changed_settings({}, given_as, None).select
+        assert (over.traces, over.favour, over.per_question) == (20, "longer", 1)
     with pytest.raises(ConfigError, match=r"filters\.preset"):
         changed_settings({}, [("filters.preset", "s1")], None)
 
 
 def test_a_preset_of_ones_own_is_read_and_may_name_no_other(tmp_path: Path) -> None:
     (mine := tmp_path / "mine.toml").write_text("traces = 7\n")
-    assert changed_settings({}, [], str(mine))["select"]["traces"] == 7
+    assert changed_settings({}, [], str(mine)).select.traces == 7
     mine.write_text('preset = "s1"\n')
     with pytest.raises(ConfigError, match="names a preset itself"):
         changed_settings({}, [], str(mine))
