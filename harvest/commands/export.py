@@ -9,8 +9,7 @@ from harvest.commands.progress import say, steps
 from harvest.commands.run_folder import writing_to
 from harvest.core.config import Export, runs_folder
 from harvest.endpoint import prompt as prompts
-from harvest.export.rows import export as export_rows
-from harvest.export.rows import export_settings
+from harvest.export.dataset_folder import export_settings, write_folder
 from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written
 
@@ -30,7 +29,7 @@ def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, An
     """
     with Store.open(url, write=False) as store, writing_to(to or runs_folder() / name):
         report = run_report(store.figures(store.run_id(name)), live=is_being_written(url))
-        settings = export_settings(store.config_of(name) or {}, given)
+        settings = export_settings(store.run(name), given)
         if settings.which == "selected" and report["selection"] and (stale := report["selection"]["stale"]):
             say(f"warning: {stale}")
         return *write_dataset(store, name, report, to, settings), settings
@@ -43,14 +42,14 @@ def write_dataset(
 
     Without `to` it is `dataset/` in the run's folder; without `settings` the run's [export] says how.
     """
-    config = store.config_of(name) or {}
-    prompt = prompts.parse(config["prompt_text"], Path(config["prompt"]).stem, "the run's prompt")
-    to, settings = to or runs_folder() / name / "dataset", settings or export_settings(config, {})
+    run = store.run(name)
+    prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
+    to, settings = to or runs_folder() / name / "dataset", settings or export_settings(run, {})
     traces = report["traces"]
     total = traces[settings.which] if settings.which != "all" else traces["accepted"] + sum(traces["rejected"].values())
     with steps("export") as step:
-        census = export_rows(
-            store, store.run_id(name), config, prompt, to, settings, report,
+        census = write_folder(
+            store, run, prompt, to, settings, report,
             lambda n: step(n, total, f"{n:,} of {total:,} rows"),
         )  # fmt: skip
     if census.quoting_marks:

@@ -1,17 +1,18 @@
-"""What the rows of an export hold, counted as they are written, for its card."""
+"""The census: what the rows of a dataset hold, counted as they are written, for its card."""
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from harvest.core.money import pusd
 from harvest.core.printable import one_line
 
 MOST_KINDS = 10_000
-"""So many different values of a column are counted by name; what else comes is counted as one."""
+"""How many different values of a column are counted by name; further values are counted together."""
 OTHERS = "others"
 COUNTED = ("domain", "difficulty", "source", "licence", "teacher_terms")
 """Columns whose values are counted."""
@@ -19,25 +20,25 @@ COUNTED = ("domain", "difficulty", "source", "licence", "teacher_terms")
 
 @dataclass(slots=True)
 class Census:
-    """Memory is flat but for 8 bytes a row."""
+    """Counts over all rows so far. It grows by 8 bytes a row."""
 
     rows: int = 0
     chain_tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """Where the endpoint said how many."""
+    """One for each chain whose tokens the endpoint counted."""
     chain_characters: "array[int]" = field(default_factory=lambda: array("I"))
     without_chain: int = 0
     quoting_marks: int = 0
-    """Rows whose text holds the marks that are written around the chain."""
+    """Rows whose own text holds the marks that are written around the chain."""
     rewritten: int = 0
     accepted: int = 0
     cost_pusd: int = 0
     without_cost: int = 0
-    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    kinds: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     checks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     """(check, version, whether it passed)"""
 
     def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
-        """`row` with all its columns, whichever of them are written."""
+        """Counts one row. `row` has all columns, whichever of them are written; `quotes`: its text holds the marks."""
         self.rows += 1
         self.quoting_marks += quotes
         self.rewritten += row["original"] is not None
@@ -63,10 +64,15 @@ class Census:
                 self.checks[key] += 1
 
     def _one_more(self, name: str, value: str | None) -> None:
-        kinds = self.kinds.setdefault(name, Counter())
-        key = one_line(value, 200) if value is not None else ""
+        kinds = self.kinds[name]
+        key = _shown(value) if value is not None else ""
         kinds[key if key in kinds or len(kinds) < MOST_KINDS else OTHERS] += 1
 
     def known(self, name: str) -> Counter[str]:
-        """The values of a column, without the rows that have none."""
+        """How many rows have each value of a column; rows without a value are left out."""
         return Counter({k: n for k, n in self.kinds.get(name, Counter()).items() if k})
+
+
+@lru_cache(1024)
+def _shown(value: str) -> str:
+    return one_line(value, 200)

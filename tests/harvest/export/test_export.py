@@ -273,19 +273,18 @@ import sys, time
 from pathlib import Path
 from harvest.core.config import Export
 from harvest.endpoint import prompt as prompts
-from harvest.export.rows import export
+from harvest.export.dataset_folder import write_folder
 from harvest.report.run_report import run_report
 from harvest.store import Store
 
 url, to = sys.argv[1:]
 with Store.open(url, write=False) as store:
-    run = store.run_id("r")
-    config = store.config_of("r")
-    prompt = prompts.parse(config["prompt_text"], "p", "p")
+    run = store.run("r")
+    prompt = prompts.parse(run.prompt_text, "p", "p")
     def told(n):
         print(n, flush=True)
         time.sleep(60)
-    export(store, run, config, prompt, Path(to), Export(), run_report(store.figures(run), live=False), told)
+    write_folder(store, run, prompt, Path(to), Export(), run_report(store.figures(run.id), live=False), told)
 """
 
 

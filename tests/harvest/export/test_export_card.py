@@ -19,13 +19,13 @@ from test_export import exported, loaded
 from test_import import Imports, completion, imports, line
 from test_report import Endpoints, Places
 
-from harvest.core.config import Export
+from harvest.core.config import Checks, Export, RunConfig, Teacher
 from harvest.core.printable import cell
 from harvest.export.card import card
 from harvest.export.card_header import Written
 from harvest.export.census import Census
 from harvest.export.rows import columns_of
-from harvest.store import Store
+from harvest.store import NewestPass, Store, StoredRun
 
 __all__ = ["imports"]  # the fixture
 
@@ -41,10 +41,17 @@ REPORT: dict[str, Any] = {
         "unpriced_calls": 0, "spent_on": {"accepted_usd": "1.00", "rejected_usd": "0.20", "truncated_usd": "0.00"},
     },
 }  # fmt: skip
-CONFIG: dict[str, Any] = {
-    "name": "r", "prompt": "boxed", "prompt_sha256": "ab", "prompt_text": "Think.", "checks": {"require": ["correct"]},
-    "teacher": {"base_url": "https://api.example.com/v1", "local": None, "model": "m"},
-}  # fmt: skip
+
+
+def run_of(name: str = "r", prompt: str = "boxed", text: str = "Think.", base_url: str | None = None) -> StoredRun:
+    """A run with one teacher; its settings may hold what a RUN.toml may not."""
+    teacher = Teacher.model_construct(base_url=base_url or "https://api.example.com/v1", local=None, model="m")
+    config = RunConfig.model_construct(name=name, prompt=prompt, teacher=teacher, teachers=(), checks=Checks())
+    return StoredRun(1, name, config, False, True, text, "ab", {}, Path(), "config", {})
+
+
+def selected(at: str, settings: dict[str, Any], said: dict[str, Any]) -> NewestPass:
+    return NewestPass(1, at, "", settings, said)
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -56,13 +63,16 @@ def row(**more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
-def card_of(rows: list[dict[str, Any]], settings: Export | None = None, **more: Any) -> str:
+def card_of(
+    rows: list[dict[str, Any]], settings: Export | None = None, newest: NewestPass | None = None,
+    run: StoredRun | None = None, folder: str = "dataset",
+) -> str:  # fmt: skip
     settings = settings or Export()
     census = Census()
     for one in rows:
         census.count(one, "So it is.", quotes=False)
-    written = Written(more.pop("folder", "dataset"), ["train.jsonl"], 123, columns_of(settings))
-    return card({**CONFIG, **more.pop("config", {})}, REPORT, settings, census, written, version="1", **more)
+    written = Written(folder, ["train.jsonl"], 123, columns_of(settings))
+    return card(run or run_of(), REPORT, settings, census, written, newest, version="1")
 
 
 def header(text: str) -> dict[str, Any]:
@@ -97,13 +107,12 @@ def test_nothing_that_others_wrote_is_markup(words: list[str]) -> None:
     text = card_of(
         [row(domain=domain, licence=licence, teacher_terms=terms, teacher={"model": model, "served_model": served,
              "served_by": served}, verdicts=[{"check": domain, "version": licence, "passed": True}])],
-        config={"prompt_text": prompt, "name": model, "prompt": folder,
-                "teacher": {"base_url": place, "local": None, "model": model}},
-        folder=folder, chosen={
-            "at": prompt, "settings": {"preset": model, "against": [place], "versions": {"filters": {domain: licence}},
+        run=run_of(model, folder, prompt, place), folder=folder,
+        newest=selected(
+            prompt, {"preset": model, "against": [place], "versions": {"filters": {domain: licence}},
             "filters": {"language": served}, "rewrite": {"on": True, "version": terms}},
-            "said": {"against": {place: 3}, "seed": 1, "rewritten": {}},
-        },
+            {"against": {place: 3}, "seed": 1, "rewritten": {}},
+        ),
     )  # fmt: skip
     data = header(text)
     assert set(data) == set(header(card_of([row()]))) | {k for k in data if k in ("license_name", "license_link")}
@@ -149,7 +158,7 @@ def test_every_count_of_the_report_and_of_the_rows_is_in_it() -> None:
         "rewrite": {"on": True, "version": "4"},
     }  # fmt: skip
     said = {"seed": 7, "against": {"/home/me/secret/aime.jsonl": 30}, "rewritten": {"kept": 5, "refused_by_check": 1}}
-    text = card_of(rows, chosen={"at": "2026-11-27", "settings": settings, "said": said})
+    text = card_of(rows, newest=selected("2026-11-27", settings, said))
     assert "secret" not in text
     for line_ in (
         "| questions |  | 9 |", "| not asked | 1 | 8 |", "| questions asked |  | 8 |", "| requests sent |  | 11 |",
@@ -181,15 +190,15 @@ def test_every_count_of_the_report_and_of_the_rows_is_in_it() -> None:
 
 def test_what_was_not_done_is_said_plainly() -> None:
     """An export of all, of what was accepted, and one of a selection from right and wrong answers."""
-    made = {"at": "then", "settings": {"pool": "all"}, "said": {}}
-    everything = card_of([row(accepted=False, reason="wrong")], Export(which="all"), chosen=made)
+    made = selected("then", {"pool": "all"}, {})
+    everything = card_of([row(accepted=False, reason="wrong")], Export(which="all"), newest=made)
     assert "| whole answers (1 of them bought by an earlier run) |  | 8 |\n| **in this data set** |" in everything
     assert "not applied; `selected` and `unselected` say" in everything
     assert "[select]" not in everything
     accepted = card_of([row()], Export(which="accepted"))
     assert "| accepted |  | 4 |\n| **in this data set** |" in accepted
     assert "| filters and selection | none was run |" in accepted
-    chosen = card_of([row(accepted=False, reason="wrong"), row()], chosen=made)
+    chosen = card_of([row(accepted=False, reason="wrong"), row()], newest=made)
     assert "**1 of them were not accepted**" in chosen
     assert "| answers that ended by themselves, right or wrong |  | 4 |" in chosen
     assert "selected is what was accepted" in card_of([row()])
@@ -200,7 +209,7 @@ def test_domains_without_end_are_counted_and_not_kept() -> None:
     for n in range(12_000):
         census.count(row(domain=f"d{n}"), None, quotes=False)
     assert len(census.kinds["domain"]) <= 10_001
-    text = card(CONFIG, REPORT, Export(), census, Written("d", ["train.jsonl"], 1, {}), version="1")
+    text = card(run_of(), REPORT, Export(), census, Written("d", ["train.jsonl"], 1, {}), version="1")
     assert "others: 2,000" in text
     assert census.rows == sum(census.kinds["domain"].values()) == 12_000
 

@@ -1,0 +1,137 @@
+"""The dataset folder: the rows' files, a card, and what a trainer wants beside them, written as a whole.
+
+The folder is written under another name and then put in the place of the one before. The card gives each column's type,
+so that a column which is empty in the first rows loads all the same.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harvest.core.config import Export
+from harvest.core.errors import InputError
+from harvest.core.files import write_whole
+from harvest.core.settings import validated
+from harvest.endpoint import Prompt
+from harvest.export.card import card
+from harvest.export.card_header import Written
+from harvest.export.census import Census
+from harvest.export.layouts import files_beside
+from harvest.export.rows import columns_of, rows
+from harvest.export.shards import Shards
+from harvest.store import Store, StoredRun
+
+OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
+"""The names of the files that an export writes."""
+MEGABYTE = 1_000_000
+PROGRESS_ROWS = 500
+"""Progress is shown after each so many rows."""
+
+
+def write_folder(
+    store: Store, run: StoredRun, prompt: Prompt, to: Path, settings: Export, report: Mapping[str, Any],
+    progress: Callable[[int], None],
+) -> Census:  # fmt: skip
+    """Writes the dataset folder `to`, in place of one that is there. Returns what its rows hold.
+
+    `progress` is called now and then with the number of rows written. Raises InputError where something else than a
+    dataset of ours stands in its place.
+    """
+    to = to.absolute()
+    _tidy(to)
+    _refuse_other_things(to)
+    part = _beside(to, "part")
+    part.mkdir(parents=True, mode=0o700)
+    census, columns = Census(), columns_of(settings)
+    try:
+        shards = Shards(part, settings.format, columns, settings.shard_mb * MEGABYTE)
+        for row, characters in rows(store, run, prompt, settings, census):
+            shards.put(row, characters)
+            if census.rows % PROGRESS_ROWS == 0:
+                progress(census.rows)
+        files = shards.close()
+        for name, text in files_beside(settings, to.name).items():
+            write_whole(part / name, text)
+        written = Written(to.name, files, sum((part / name).stat().st_size for name in files), columns)
+        newest = store.newest_pass(run.id)
+        write_whole(part / "README.md", card(run, report, settings, census, written, newest, version=_version()))
+        _put_in_place(part, to)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return census
+
+
+def export_settings(run: StoredRun, given: Mapping[str, Any]) -> Export:
+    """The run's [export] with the command line's settings put over it. Raises ConfigError where two do not fit."""
+    return validated(Export, {**run.config.export.model_dump(), **given}, "export")
+
+
+def _version() -> str:
+    try:
+        return version("winnow")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "(a checkout)"
+
+
+def _refuse_other_things(to: Path) -> None:
+    """Raises InputError where anything stands there that is no export of ours."""
+    if not to.exists():
+        return
+    names = {p.name for p in to.iterdir()} if to.is_dir() else {to.name}
+    if names and not (to.is_dir() and all(map(OURS.fullmatch, names)) and _is_our_card(to / "README.md")):
+        raise InputError(f"{to}: holds other things than an export; name a new folder with --to")
+
+
+def _is_our_card(path: Path) -> bool:
+    try:
+        with path.open("rb") as f:
+            return b"\ntags: [reasoning, distillation, winnow]\n" in f.read(4096)
+    except OSError:
+        return False
+
+
+def _beside(to: Path, kind: str) -> Path:
+    return to.with_name(f".{to.name}.{os.getpid()}.{kind}")
+
+
+def _put_in_place(part: Path, to: Path) -> None:
+    """The finished folder for the one before; stopped between the two, the one before comes back."""
+    old = _beside(to, "old")
+    try:
+        if to.exists():
+            to.replace(old)
+        part.replace(to)
+    finally:
+        if old.exists() and not to.exists():
+            old.replace(to)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _tidy(to: Path) -> None:
+    """What an export that was killed has left: half a new folder goes, and an old one that was on its way out comes
+    back."""
+    left = re.compile(rf"\.{re.escape(to.name)}\.(\d+)\.(part|old)")
+    found = [(p, m) for p in to.parent.glob(".*") if (m := left.fullmatch(p.name))] if to.parent.is_dir() else []
+    for path, m in found:
+        if _is_alive(int(m[1])):
+            continue
+        if m[2] == "old" and not to.exists():
+            path.replace(to)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
