@@ -48,7 +48,7 @@ def judge_answers(
 ) -> None:
     """Judges what a verification has not judged yet, or without one what nobody has, and shows how far it is."""
     warnings = Warnings()
-    verifier = Verifier(store, run_id, pool, plan_of(store.config_of_id(run_id)), counts, warnings)
+    verifier = Verifier(store, run_id, pool, plan_of(store.run(run_id)), counts, warnings)
     with steps("judging") as step:
         words = "{:,} of {:,} answers".format
         verifier.judge(verification, lambda: step(counts.seen, counts.total, words(counts.seen, counts.total)))

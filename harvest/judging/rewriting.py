@@ -1,4 +1,4 @@
-"""Rewriting at work: the check judges the rewritten answer again, and one that fails stays as it was."""
+"""Rewrites answers into the training format. Each rewritten answer is checked again; one that fails stays as it was."""
 
 from dataclasses import replace
 
@@ -9,14 +9,14 @@ from harvest.filters.rewrite import rewritten
 
 
 class Rewriter:
-    """Rewrites candidates where it is on. Its judge starts no process before an answer needs one."""
+    """Rewrites candidates where it is on. It starts no process of checks before an answer needs one."""
 
     def __init__(self, on: bool) -> None:
         self._on = on
-        self._judge: CheckPool | None = None
+        self._checks: CheckPool | None = None
 
     def __call__(self, candidate: Candidate) -> tuple[Candidate, bool | None]:
-        """(as it would be trained, whether the rewriting stands); None: there was nothing to rewrite."""
+        """(the candidate as it would be trained, whether it was rewritten). None: there was nothing to rewrite."""
         found = rewritten(candidate) if self._on else None
         if found is None:
             return candidate, None
@@ -25,12 +25,14 @@ class Rewriter:
         return replace(candidate, reasoning=found.reasoning, answer=found.answer), True
 
     def close(self) -> None:
-        if self._judge is not None:
-            self._judge.close()
+        if self._checks is not None:
+            self._checks.close()
 
     def _still_right(self, question: Question, before: str, after: str) -> bool:
-        """Whether the check says of it what it said before, or that it is right. What would be run or reckoned in the
-        same way (the same program, the same formula) has the same verdict."""
+        """Whether the check says the same of the answer after the rewriting, or that it is right.
+
+        Where it would run the same program, or compare the same formula, its verdict is the same without asking it.
+        """
         if judged_together(question):
             says = said_by(question)
             return says(before).value == says(after).value
@@ -42,6 +44,6 @@ class Rewriter:
             return True
         if isinstance(found, tuple):
             return found[0] is Outcome.RIGHT
-        if self._judge is None:
-            self._judge = CheckPool(workers=1)
-        return self._judge.check_now(question, after).passed
+        if self._checks is None:
+            self._checks = CheckPool(workers=1)
+        return self._checks.check_now(question, after).passed

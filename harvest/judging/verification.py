@@ -14,13 +14,12 @@ from typing import Any, Protocol
 
 from harvest.checks import CHECKS, CheckPool, gold_problems, judged_together
 from harvest.core.clock import now
-from harvest.core.config import Checks
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt, Judgement, Outcome, Question, Verdict
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging.acceptance import NO_GOLD, Acceptance, Opinion, unfinished
 from harvest.questions.sources import has_gold
-from harvest.store import JudgedBy, Store, StoredAnswer
+from harvest.store import JudgedBy, Store, StoredAnswer, StoredRun
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
@@ -100,7 +99,7 @@ def versions_today() -> dict[str, str]:
 
 def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
     """The one that was not finished, where it was begun with today's checks; else a new one."""
-    versions, required = versions_today(), required_by(store.config_of_id(run_id)).versions
+    versions, required = versions_today(), required_by(store.run(run_id).settings).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):
         last = begun[-1]
@@ -136,7 +135,7 @@ class Verifier:
         """`warn` is told of each gold answer that does not pass its own check."""
         self._store, self._run_id, self._checks = store, run_id, checks
         self._next_step, self._counts, self._warn = next_step, counts, warn
-        self._acceptance = _acceptance(store.config_of_id(run_id))
+        self._acceptance = _acceptance(store.run(run_id))
         self._gold: dict[int, str | None] = {}
 
     def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
@@ -249,10 +248,9 @@ class Verifier:
             self._counts.statuses[f"{answer.question_status} → {status}"] += 1
 
 
-def _acceptance(config: Mapping[str, Any]) -> Acceptance:
-    checks = Checks.model_validate(config["checks"])
-    prompt = prompts.parse(config["prompt_text"], "", "the run's prompt")
-    return Acceptance(required_by(config), prompt, checks.majority, imported=bool(config.get("imported")))
+def _acceptance(run: StoredRun) -> Acceptance:
+    prompt = prompts.parse(run.prompt_text, "", "the run's prompt")
+    return Acceptance(required_by(run.settings), prompt, run.config.checks.majority, imported=run.imported)
 
 
 def _waits_for_others(answer: StoredAnswer) -> bool:

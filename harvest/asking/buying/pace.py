@@ -1,11 +1,12 @@
-"""How fast to ask, and how many at once. Pure: told what happened and when (seconds of any clock), it says what may go.
+"""How fast to ask one endpoint, and how many requests at once. Pure: it is told what happened and when (in seconds of
+any clock), and says whether the next request may leave.
 
-Two limits. *In flight*: climbs from a small start, with each reply and with each second in which all that may be out
-is out, up to the user's ceiling: a reasoning answer takes a minute, so by replies alone the climb would take many.
-*Per second*: none until the endpoint refuses, or announces that nothing is left. Then single probes find the moment
-at which it takes requests again, and what it took from the first request to that moment is its rate. From there the
-rate follows by small steps, up while nothing is refused and down at a refusal, once for the requests of one round
-(additive increase, multiplicative decrease: Chiu and Jain 1989).
+There are two limits. *In flight*: it climbs from a small start up to the user's ceiling, with each reply, and with each
+second in which as many requests are in flight as may be. (A reasoning answer takes a minute: by replies alone the climb
+would take many.) *Requests a second*: there is no limit until the endpoint refuses, or announces that nothing is left.
+Then single probes find the moment at which it takes requests again, and what it took from the first request to that
+moment is its rate. From there the rate follows by small steps, up while nothing is refused and down at a refusal, once
+for all requests that were sent before the last step (additive increase, multiplicative decrease: Chiu and Jain 1989).
 """
 
 from dataclasses import dataclass
@@ -13,42 +14,51 @@ from dataclasses import dataclass
 from harvest.endpoint.announced_limits import Announced
 
 START = 16
+"""How many requests may be in flight at first."""
 LONGEST_WAIT_S = 60.0
+"""The longest that a wait of any kind takes, whatever the endpoint says."""
 FIRST_PROBE_S = 0.05
+"""The wait before the first probe after a refusal that names no time; each further probe waits PROBE_GROWTH times as
+long."""
 PROBE_GROWTH = 1.5
 SETTLED_S = 0.25
-"""A probe that was not refused for so long was taken (or four times as long as the last refusal took)."""
+"""A probe counts as taken when it was not refused for so long, or for four times as long as the last refusal took."""
 EVIDENCE, EVIDENCE_S = 8, 5.0
-"""So many requests taken, or so long a wait, make a rate; a refusal or two at the start do not."""
+"""How many requests must have been taken, or how long it must have lasted, to make a rate of it."""
 FULL = 8
-"""So many refusals in a row say that nothing is taken now."""
+"""After so many refusals in a row nothing is taken now."""
 OLD_S = 120.0
 """What was taken over a longer span is no measure of a limit that has just come down."""
 SLOWEST = 0.01
+"""The lowest rate, in requests a second."""
 DECREASE = 0.96
+"""By how much the rate goes down at a refusal."""
 NOTHING_LEFT = 0.99
-"""A decrease before the first refusal, where an endpoint announces that nothing is left."""
+"""By how much it goes down before any refusal, where the endpoint announces that nothing is left."""
 INCREASE_A_SECOND = 0.01
+"""The share by which the rate goes up in a second without a refusal."""
 CLIMB, CLIMB_EVERY_S = 1.5, 1.0
+"""By how much the limit in flight goes up where it is reached, and how often."""
 BURST_S = 0.1
-"""A rate is kept over this long: so many requests may go at once after a pause."""
+"""After a pause, the requests of so long a time may leave at once."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """The state for one teacher. `ceiling` is the user's max_concurrency."""
+    """The pace of one endpoint."""
 
     ceiling: int
+    """The user's max_concurrency."""
     limit: float = 0.0
-    """How many may be in flight now."""
+    """How many requests may be in flight now."""
     rate: float | None = None
-    """Requests a second that may leave; None while nothing has limited them."""
+    """How many requests may leave in a second. None: nothing has limited them."""
     refused: bool = False
     """Whether any request was ever refused for coming too fast."""
     announced: bool = False
     """Whether a limit that the endpoint announced ever made us wait."""
     tokens_a_request: float = 0.0
-    """Mean of what answers took, for limits on tokens."""
+    """The mean of the tokens of an answer, for limits on tokens."""
     _quiet_until_s: float = 0.0
     _epoch_s: float = -1.0
     _taken: int = 0
@@ -70,7 +80,7 @@ class Pace:
         self._found = self.rate or 0.0
 
     def may_send(self, in_flight: int, now_s: float) -> bool:
-        """Whether a request may leave now, with so many out already."""
+        """Whether a request may leave now, with so many in flight already."""
         if now_s < self._quiet_until_s:
             return False
         if in_flight >= int(self.limit) and not self._climbs(now_s):
@@ -82,7 +92,7 @@ class Pace:
         return self._allowance_at(now_s) >= 1
 
     def wait_s(self, now_s: float) -> float:
-        """How long until time alone may let the next request go; 0 where time is not what it waits for."""
+        """How long until the next request may leave by the clock alone. 0: it waits for a reply, not for time."""
         quiet = self._quiet_until_s - now_s
         if self._blocked and self._probe_sent_s >= 0:
             return max(quiet, self._probe_sent_s + self._settled_s() - now_s, 0.001)
@@ -92,7 +102,7 @@ class Pace:
         return max(quiet, climb, 0.0)
 
     def _climbs(self, now_s: float) -> bool:
-        """Half as many again, once a second, where all that may be out is out and nothing limits the rate."""
+        """Raises the limit in flight once a second, where it is reached and nothing limits the rate."""
         if self._blocked or self.limit >= self.ceiling or now_s - self._climbed_s < CLIMB_EVERY_S:
             return False
         self.limit = min(float(self.ceiling), self.limit * CLIMB)
@@ -100,7 +110,7 @@ class Pace:
         return True
 
     def sent(self, now_s: float) -> None:
-        """A request leaves."""
+        """Notes that a request leaves."""
         if self._epoch_s < 0:
             self._epoch_s = self._climbed_s = now_s
         if self._blocked:
@@ -114,20 +124,20 @@ class Pace:
         self._taken += 1
 
     def withdrawn(self, sent_s: float) -> None:
-        """What was let go at `sent_s` did not leave after all."""
+        """Notes that the request which was let go at `sent_s` did not leave."""
         self._taken -= 1
         if sent_s == self._probe_sent_s:
             self._probe_sent_s = -1.0
 
     def answered(self, tokens: int | None = None) -> None:
-        """A reply came that was no refusal."""
+        """Notes a reply, and how many tokens it took."""
         self.limit = min(float(self.ceiling), self.limit + (1 if self.refused or self.announced else 2))
         self._in_a_row = 0
         if tokens is not None:
             self.tokens_a_request += (tokens - self.tokens_a_request) * (0.05 if self.tokens_a_request else 1.0)
 
     def refused_at(self, sent_s: float, now_s: float, retry_after_s: float | None) -> None:
-        """A request sent at `sent_s` was refused for coming too fast."""
+        """Notes that a request sent at `sent_s` was refused for coming too fast."""
         self.refused = True
         self._taken -= 1
         self._refusal_takes_s = now_s - sent_s
@@ -143,8 +153,10 @@ class Pace:
             self._slow_down(sent_s, now_s)
 
     def heard(self, said: Announced, sent_s: float, now_s: float) -> None:
-        """With a request that was sent at `sent_s` an endpoint announced what it had left then. With nothing left,
-        nothing leaves until it is filled up again."""
+        """Notes what the endpoint announced that it had left when it took the request sent at `sent_s`.
+
+        With nothing left, no request leaves until it is filled up again.
+        """
         resets = []
         if said.requests is not None and said.requests < 1 and said.requests_reset_s is not None:
             resets.append(said.requests_reset_s)
@@ -167,8 +179,8 @@ class Pace:
             self._cut_s = now_s
 
     def _slow_down(self, sent_s: float, now_s: float) -> None:
-        """A little, once a round, and not below half of what was found: refusals may have another cause than our
-        haste. Many in a row, with nothing taken between, say that it is full: then the rate is found anew.
+        """Slows down a little, once a round, and not below half of the rate that was found: refusals may have another
+        cause than our haste. After many in a row, with nothing taken between, the rate is found anew.
         """
         if self.rate is None:
             return
@@ -181,6 +193,7 @@ class Pace:
             self._quiet_until_s = max(self._quiet_until_s, now_s + min(1 / self.rate, 1.0))
 
     def _block(self, sent_s: float, now_s: float) -> None:
+        """Lets nothing leave but single probes."""
         self._blocked, self._probe_sent_s = True, -1.0
         self._last_refused_s, self._probe_gap_s = sent_s, FIRST_PROBE_S
         self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
@@ -197,7 +210,8 @@ class Pace:
         return now_s - self._probe_sent_s >= self._settled_s()
 
     def _unblock(self, now_s: float) -> None:
-        """It takes requests again, from some moment between the last refusal and the probe that was taken."""
+        """Ends the probing: the endpoint takes requests again, since some moment between the last refusal and the
+        probe that was taken. Sets the rate, where there is evidence for one."""
         full_until_s = max(self._last_refused_s, min(self._named_until_s, self._probe_sent_s))
         again_s = (full_until_s + self._probe_sent_s) / 2
         span_s, taken = again_s - self._epoch_s, self._taken - 1
@@ -214,7 +228,7 @@ class Pace:
         self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
 
     def _allowance_at(self, now_s: float) -> float:
-        """How many may leave at once; on the way, the rate climbs with the time that passed."""
+        """How many requests may leave at once. The rate goes up on the way, with the time that passed."""
         if self.rate is None:
             return 1.0
         passed = max(0.0, now_s - self._reckoned_s)

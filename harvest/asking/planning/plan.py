@@ -4,16 +4,17 @@ The student is asked first, where there is one, then the teachers in the order w
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from harvest.checks import judged_together
 from harvest.core.config import RunConfig
 from harvest.core.errors import FAILURES
 from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome, Question
 from harvest.core.teachers import Sampling
+from harvest.store import StoredRun
 
 TRUNCATED, REPETITION = "truncated", "repetition"
 """Reasons of an answer that was cut short, at its limit or for its loop: it is judged no further."""
@@ -47,26 +48,19 @@ class Step:
     ended: str | None = None
 
 
-def rules_of(config: RunConfig | Mapping[str, Any]) -> Rules:
-    """The rules in a run's settings, or in its settings as they are stored."""
-    if isinstance(config, RunConfig):
-        teachers = tuple(t.sampling for t in config.teachers) or (config.sampling,)
-        if config.student is None:
-            return Rules(teachers, config.plan.teachers)
-        return Rules(teachers, config.plan.teachers, config.student.sampling, config.student.keep_solved)
-    several = [Sampling.model_validate(t["sampling"]) for t in config.get("teachers") or ()]
-    mode = (config.get("plan") or {}).get("teachers", "cascade")
-    student = config.get("student")
-    asked_first = None if student is None else Sampling.model_validate(student["sampling"])
-    share = Decimal(0) if student is None else Decimal(student["keep_solved"])
-    return Rules(tuple(several) or (Sampling.model_validate(config["sampling"]),), mode, asked_first, share)
+def rules_of(config: RunConfig) -> Rules:
+    """The rules in a run's settings."""
+    teachers = tuple(t.sampling for t in config.teachers) or (config.sampling,)
+    if config.student is None:
+        return Rules(teachers, config.plan.teachers)
+    return Rules(teachers, config.plan.teachers, config.student.sampling, config.student.keep_solved)
 
 
-def plan_of(settings: Mapping[str, Any]) -> Callable[[Question, Sequence[Attempt]], Step]:
+def plan_of(run: StoredRun) -> Callable[[Question, Sequence[Attempt]], Step]:
     """The plan of a stored run, from a question and its attempts. An imported run asks nobody."""
-    if settings.get("imported"):
+    if run.imported:
         return lambda question, attempts: Step(ended=_solved_or_given_up(attempts))
-    rules = rules_of(settings)
+    rules = rules_of(run.config)
     return lambda question, attempts: next_step(
         attempts, rules, together=judged_together(question), question_id=question.id
     )

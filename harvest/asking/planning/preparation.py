@@ -81,14 +81,14 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
             settings["student"]["endpoint"] = endpoint_of(one)[1]
         elif config.teachers:
             settings["teachers"][place]["endpoint"] = endpoint_of(one)[1]
-    before = store.config_of(config.name)
-    if before is not None and before.get("imported"):
+    before = store.find_run(config.name)
+    if before is not None and before.imported:
         raise ConfigError(
             f"run {config.name!r} holds imported answers, and no run mixes two: give this one another name"
         )
     if before is not None and not may_change:
-        refuse_changes(config.name, before, settings)
-        if rules_of(before) != rules_of(settings):
+        refuse_changes(config.name, before.settings, settings)
+        if rules_of(before.config) != rules_of(config):
             store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
     run_id = store.put_run(config.name, settings, cap, now())

@@ -1,6 +1,7 @@
 """What may change in a run that is there already: all but what a teacher or the student would see changed."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from harvest.core.config import teachers_of
@@ -22,7 +23,7 @@ NO_SETTINGS = {"base", "price_source", "prompt_text"}
 """What is stored with the settings and is none."""
 
 
-def refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Raises ConfigError that names each setting which a teacher, or the student, would see changed.
 
     Teachers may be added after those that are there: they see nothing of what was asked before. None may be taken out,
@@ -51,13 +52,13 @@ def refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> 
         )
 
 
-def _seen_by_one(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+def _seen_by_one(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(setting, before, after) of what one who is asked would see changed."""
     free = FREE_TO_CHANGE_OF_ONE
     return [d for d in _differences(before, after) if d[0] not in free and d[0].split(".")[0] not in free]
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
