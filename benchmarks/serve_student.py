@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from finetune.measure.evaluate import Asked, Generated
+from finetune.measure.engine import Asked, Generated
 from finetune.measure.generate import TransformersEngine
 from finetune.measure.sampling import Sampling
 from finetune.student import find

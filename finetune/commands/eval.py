@@ -18,8 +18,9 @@ from finetune.commands.arguments import (
     usd,
 )
 from finetune.commands.model_card import write_model_card
-from finetune.measure import answers, endpoint
-from finetune.measure.evaluate import Engine, Measured, evaluate
+from finetune.measure import details, endpoint
+from finetune.measure.engine import Engine
+from finetune.measure.evaluate import Measured, evaluate
 from finetune.measure.sampling import PRESETS, Sampling, sampling_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
@@ -96,19 +97,19 @@ def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
 
 def run(args: argparse.Namespace, _: Overrides) -> int:
     if args.compare:
-        compared = answers.compare(*args.compare)
-        print(json.dumps(compared, ensure_ascii=False) if args.json else answers.compared_in_words(compared))
+        compared = details.compare(*args.compare)
+        print(json.dumps(compared, ensure_ascii=False) if args.json else details.compared_in_words(compared))
         return 0
     if not args.student or not args.questions:
         args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
     _check_flags(args)
     if args.details:
-        answers.check_details(args.details)
+        details.check_details(args.details)
     run = _run_of(args)
     questions = _questions(args)
     measured = _measured(args, run, questions)
     if args.details:
-        answers.write_details(args.details, measured, questions)
+        details.write_details(args.details, measured, questions)
     if not _is_url(args.student):
         write_model_card(Path(args.student))
     _say(args, run, measured)
@@ -190,7 +191,7 @@ def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
     found = measured.entry | {"gain": gain, "against_teacher": against, "warnings": said}
     for words in said:
         print(f"warning: {words}", file=sys.stderr)
-    print(json.dumps(found, ensure_ascii=False) if args.json else answers.in_words(found, gain, against))
+    print(json.dumps(found, ensure_ascii=False) if args.json else details.in_words(found, gain, against))
 
 
 def _engine(

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from finetune.measure.evaluate import Asked, Generated
+from finetune.measure.engine import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.layout import LAYOUTS
 from harvest.asking.hooks import Hooks

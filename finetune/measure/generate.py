@@ -15,7 +15,7 @@ import torch
 import transformers
 from transformers import DynamicCache
 
-from finetune.measure.evaluate import Asked, Generated
+from finetune.measure.engine import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.render import prompt_ids
 from finetune.rows.template import end_token

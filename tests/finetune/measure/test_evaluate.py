@@ -15,9 +15,11 @@ import pytest
 from students import smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
-from finetune.measure.answers import compare, compared_in_words, in_words, write_details
-from finetune.measure.evaluate import Asked, Generated, Measured, after_chain, evaluate
+from finetune.measure.details import compare, compared_in_words, in_words, write_details
+from finetune.measure.engine import Asked, Generated
+from finetune.measure.evaluate import Measured, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
+from finetune.measure.verdicts import after_chain
 from finetune.note import note_of
 from finetune.progress import Progress
 from finetune.rows.layout import Layout
