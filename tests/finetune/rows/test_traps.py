@@ -1,7 +1,7 @@
 """Each trap of training with TRL is provoked, or shown to be impossible, on the dataset that the built trainer holds.
 
 Traps of chat templates are in test_families.py, of the end token and padding in test_render.py, of loading and saving
-and of resuming in test_sft.py.
+and of resuming in test_kills.py.
 """
 
 import json

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from students import SMOL, smol_tokenizer
-from test_sft import Make, make, run, student, trainer_for
 from test_traps import SIZES, _gemma3, _gptoss, _llama, _qwen3, _qwen35
+from trainings import Make, make, run, student, trainer_for
 
 from harvest.core.errors import ConfigError
 
@@ -316,7 +316,7 @@ def test_a_step_counts_traces_though_its_packs_are_few(make: Make) -> None:
 
 
 def test_a_packed_training_says_so_and_leaves_no_trace_of_it_in_the_student(make: Make) -> None:
-    """That it may be killed at any moment is in test_sft.py."""
+    """That it may be killed at any moment is in test_kills.py."""
     recipe = make(train="packing = true")
     code, _, err = run(recipe)
     assert code == 0, err

@@ -1,0 +1,73 @@
+"""Trainings of a student of random weights over some short rows, for the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from students import smol_tokenizer, sums, tiny_student
+
+torch = pytest.importorskip("torch", reason="needs the extra `train`")
+pytest.importorskip("trl", reason="needs the extra `train`")
+
+ROOT = Path(__file__).parents[3]
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_student(tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture
+def make(tmp_path: Path, student: Path) -> Make:
+    """A RECIPE.toml over 40 short rows; `train` and `top` are lines of TOML."""
+
+    def recipe(name: str = "a", train: str = "", top: str = "", rows: int = 40) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(rows)))
+        (folder / "r.toml").write_text(
+            f'student = "{student}"\ndata = "{folder}/train.jsonl"\noutput = "{folder}/out"\n{top}\n'
+            f"[render]\nmax_tokens = 256\n[train]\nepochs = 2\ntraces_per_step = 8\nlearning_rate = 3e-3\n{train}\n"
+        )
+        return folder / "r.toml"
+
+    return recipe
+
+
+def start(recipe: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "finetune", "sft", str(recipe), *more]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(recipe: Path, *more: str) -> tuple[int, str, str]:
+    p = start(recipe, *more)
+    out, err = p.communicate(timeout=600)
+    return p.returncode, out, err
+
+
+def trainer_for(recipe: Path, **changes: Any) -> Any:
+    """(trainer, examples) of a recipe, in this process."""
+    from finetune.recipe import read_recipe
+    from finetune.rows.dataset import examples
+    from finetune.student import find, load_model
+    from finetune.train.trainer import build_trainer
+    from finetune.train.training_args import training_config
+
+    read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
+    made = examples(read, smol_tokenizer())
+    torch.manual_seed(0)
+    config = training_config(read, made, 1_000_000, bf16=False)
+    return build_trainer(read, made, smol_tokenizer(), load_model(find(read.student), torch.float32), config), made
+
+
+def weights(output: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in sorted(output.glob("*.safetensors")))
