@@ -9,7 +9,7 @@ from harvest.commands.progress import say, steps
 from harvest.commands.run_folder import writing_to
 from harvest.core.config import Export, runs_folder
 from harvest.endpoint import prompt as prompts
-from harvest.export.dataset_folder import export_settings, write_folder
+from harvest.export import export_settings, write_folder
 from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written
 

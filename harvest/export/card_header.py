@@ -1,4 +1,4 @@
-"""The head of a dataset's card: YAML that the hub and `datasets` read, with each column's type. Pure."""
+"""The header of a dataset's card: YAML that the hub and `datasets` read, with each column's type. Pure."""
 
 import json
 import re
@@ -17,7 +17,7 @@ HUB_LICENCES = (
     " odbl odc-by pddl cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 afl-3.0 artistic-2.0 epl-2.0 eupl-1.1"
     " gfdl ms-pl ncsa ofl-1.1 osl-3.0 postgresql zlib openrail"
 )
-"""Of the hub's list of licence identifiers, those that data comes under."""
+"""The licences of the hub's list that data comes under."""
 SIZES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
@@ -26,16 +26,17 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What lies in the folder: names of the files, their size, and the columns of a row."""
+    """What was written into the dataset folder."""
 
     folder: str
-    """The folder's own name, for the lines that load it."""
+    """The folder's name, for the lines that load it."""
     files: Sequence[str]
     size_bytes: int
     columns: Columns
 
 
 def header(name: str, census: Census, written: Written) -> Iterator[str]:
+    """The lines of the header, without the dashes around it."""
     yield f"pretty_name: {_yaml(name)}"
     yield from _licence(census)
     yield "task_categories: [text-generation]"
@@ -62,7 +63,8 @@ def header(name: str, census: Census, written: Written) -> Iterator[str]:
 
 
 def _licence(census: Census) -> Iterator[str]:
-    """One known licence on every row is the data set's; else `other` or `unknown`, and the table below says more."""
+    """The licence of the dataset: that of its rows where all have the same, else `other` or `unknown`. The table of
+    origins says more."""
     found = census.kinds.get("licence", Counter())
     names = {_hub_licence(name) for name in found}
     if len(names) == 1 and (only := names.pop()) is not None:
@@ -76,7 +78,7 @@ def _licence(census: Census) -> Iterator[str]:
 
 
 def _hub_licence(name: str) -> str | None:
-    """A licence as the hub names it, None where it knows none of that name."""
+    """The hub's name of a licence; None where the hub does not know it."""
     key = re.sub(r"[\s_]+", "-", name.strip().casefold())
     key = {"apache-license-2.0": "apache-2.0", "mit-license": "mit", "cc0": "cc0-1.0"}.get(key, key)
     return key if key in HUB_LICENCES.split() else None
@@ -97,5 +99,5 @@ def _features(columns: Columns, indent: str) -> Iterator[str]:
 
 
 def _yaml(text: str) -> str:
-    """A text as YAML in double quotes; printable, so that JSON's form of it is YAML's too."""
+    """A text as YAML in double quotes. It is printable, so JSON's form of it is YAML's too."""
     return json.dumps(one_line(text, 200), ensure_ascii=False)

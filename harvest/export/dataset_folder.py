@@ -79,7 +79,7 @@ def _version() -> str:
 
 
 def _refuse_other_things(to: Path) -> None:
-    """Raises InputError where anything stands there that is no export of ours."""
+    """Raises InputError where the folder holds anything that is no export of ours."""
     if not to.exists():
         return
     names = {p.name for p in to.iterdir()} if to.is_dir() else {to.name}
@@ -100,7 +100,7 @@ def _beside(to: Path, kind: str) -> Path:
 
 
 def _put_in_place(part: Path, to: Path) -> None:
-    """The finished folder for the one before; stopped between the two, the one before comes back."""
+    """Puts the finished folder in the place of the one before, which comes back if this is stopped in between."""
     old = _beside(to, "old")
     try:
         if to.exists():
@@ -113,7 +113,7 @@ def _put_in_place(part: Path, to: Path) -> None:
 
 
 def _tidy(to: Path) -> None:
-    """What an export that was killed has left: half a new folder goes, and an old one that was on its way out comes
+    """Clears up what a killed export left: an unfinished folder is removed; an old one whose place is empty comes
     back."""
     left = re.compile(rf"\.{re.escape(to.name)}\.(\d+)\.(part|old)")
     found = [(p, m) for p in to.parent.glob(".*") if (m := left.fullmatch(p.name))] if to.parent.is_dir() else []

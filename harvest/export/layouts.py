@@ -1,7 +1,6 @@
-"""How a trace is laid out for the programs that train on it: a row's training part, its columns, and the files that a
-program wants beside the data. Pure.
+"""Layouts: how a trace is written for the program that trains on it, and the files which that program wants. Pure.
 
-A layout is one entry of LAYOUTS. Whatever the layout, the same conversation stands in it, and `finetune` reads it back.
+A layout is one entry of LAYOUTS. All layouts hold the same conversation, and `finetune` reads each of them back.
 """
 
 import json
@@ -14,11 +13,11 @@ from harvest.core.nouns import Message
 
 T, N, F, B = "string", "int64", "float64", "bool"
 Columns = Mapping[str, Any]
-"""Columns and their types; a list holds rows of its one entry, a dict is a struct."""
+"""Columns by name with their types. A list is a list of its one entry; a mapping is a struct."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
-"""Who speaks in ShareGPT's words."""
+"""What ShareGPT calls each role."""
 DATASET_NAME = "winnow"
-"""The export's name in LLaMA-Factory's dataset_info.json."""
+"""The name of the dataset in LLaMA-Factory's dataset_info.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,17 @@ MARKS = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingLayout:
-    """One way to lay out a trace, and who reads it."""
+    """One way to write a trace, and who reads it."""
 
     for_whom: str
     write: Callable[[Sequence[Message], Mapping[str, Any]], dict[str, Any]]
-    """The messages that were asked and the assistant's turn → the training part of a row."""
+    """Makes the training part of a row from the messages that were asked and the assistant's message."""
     columns: Callable[[Columns], Columns]
-    """The columns of one message → the columns of the training part."""
+    """Makes the columns of the training part from the columns of one message."""
     prompt_column: str = "prompt_file"
-    """Where a row names the prompt. TRL takes whatever is called `prompt` for the text to complete."""
+    """The column that names the prompt file. TRL takes a column `prompt` for the text to complete."""
     turn_apart: bool = True
-    """Whether a reader of this layout knows a field beside the content."""
+    """Whether readers of this layout know a field for the chain beside the content."""
 
 
 def _messages(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +106,7 @@ LAYOUTS = {
 
 
 def assistant_turn(reasoning: str | None, answer: str, settings: Export) -> dict[str, Any]:
-    """The assistant's message: its chain inline between marks, in a field of its own, or left out."""
+    """The assistant's message, with the chain between marks in the content, in a field of its own, or left out."""
     turn: dict[str, Any] = {"role": "assistant", "content": answer}
     if settings.reasoning == "apart":
         turn[settings.reasoning_field] = reasoning
@@ -128,7 +127,7 @@ def training_columns(settings: Export) -> Columns:
 
 
 def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
-    """Whether chain or answer hold the very marks that are written around the chain: a reader may cut it there."""
+    """Whether chain or answer hold the marks that are written around the chain: a reader may cut them there."""
     if settings.reasoning != "inline" or reasoning is None:
         return False
     marks = MARKS[settings.marks]
@@ -139,7 +138,7 @@ def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
 
 
 def files_beside(settings: Export, folder: str) -> dict[str, str]:
-    """Names and texts of the files that the layout's program reads. `folder` is the export's own name."""
+    """The files that the layout's program wants beside the data: texts by name. `folder` is the dataset's name."""
     if settings.layout == "llama-factory":
         return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
     if settings.layout == "axolotl":

@@ -17,13 +17,16 @@ from harvest.selection.near_duplicates import (
 )
 
 COMMON_TO = 20
+"""A run of three words that more questions of an evaluation hold than this (or than 1% of them) is a template's."""
 LOOKED_AT = 10
+"""How many questions of an evaluation are compared with a row, of those found by words or by numbers."""
 
 
 class Evaluation:
-    """The questions of one evaluation, ready to be looked for. `questions` are (id, text) or (id, text, gold)."""
+    """The questions of one evaluation, indexed so that rows which ask them are found."""
 
     def __init__(self, name: str, questions: Iterable[Sequence[str | None]]) -> None:
+        """`questions` are (id, text) or (id, text, gold)."""
         self.name = name
         self.questions = [(str(q[0]), QuestionFeatures(q[1] or "", q[2] if len(q) > 2 else None)) for q in questions]
 
@@ -33,7 +36,7 @@ class Evaluation:
 
     @cached_property
     def _by_triple(self) -> dict[tuple[str, ...], list[int]]:
-        """Which questions hold a triple; none for one that a template gives to many of them."""
+        """The questions that hold each run of three tokens, but for runs that a template gives to many questions."""
         found = defaultdict(list)
         for n, (_, q) in enumerate(self.questions):
             for triple in q.triples:
@@ -50,7 +53,8 @@ class Evaluation:
         return found
 
     def asked_in(self, text: str, gold: str | None = None) -> str | None:
-        """The id of the question that `text` asks, else None. Frames, names and more sentences do not count."""
+        """The id of the evaluation's question that `text` asks, or None. Other names, frames and further sentences do
+        not hide it."""
         asked = QuestionFeatures(text, gold)
         if (key := self._whole.get(asked.whole)) is not None:
             return key
@@ -66,7 +70,7 @@ class Evaluation:
 
 
 def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
-    """Whether a row holds all that an evaluation's question reckons with, and says it; it may say more."""
+    """Whether a row holds the numbers and enough of the words of an evaluation's question. It may hold more."""
     if same_question(row, question):
         return True
     n = question.words.total()
@@ -81,8 +85,11 @@ def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
 
 
 def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
-    """The evaluations that are named, read; gold answers are welcome and not needed. Raises QuestionError where one
-    cannot be, or has no question: to be held against nothing would look like being clean."""
+    """Reads the evaluations that [select] `against` names. Their gold answers are used where they are known.
+
+    Raises QuestionError where one cannot be read or has no question: a comparison with nothing would find nothing and
+    look like a clean run.
+    """
     found = []
     for source in against:
         rows = read_rows(source, base, without_gold="majority", may_skip=False)

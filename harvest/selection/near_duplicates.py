@@ -14,17 +14,18 @@ VERSION = "2"
 """The version of these rules. What another version found is looked for again."""
 
 SHARE_OF_WORDS = 0.8
-"""So many of the shorter question's words in the longer one, where nothing else speaks for the same question."""
+"""The share of the shorter question's words that the longer one must have, where nothing else speaks for the same
+question."""
 FRAME_SENTENCES = 2
-"""At most so many before or after a question are a frame, whose numbers do not count: `Problem 12.`"""
+"""A frame is at most so many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
 MANY_NUMBERS = 3
-"""So many numbers and formulas alike are no accident."""
+"""Two questions with so many numbers and formulas in common have them for a reason."""
 FEW_WORDS = 8
-"""A question of fewer, without a number, has to be the same word for word."""
+"""A question with fewer words and no number must be the same word for word."""
 
 
 class QuestionFeatures:
-    """A question, read once: what it reckons with, its words, and its gold answer where it is known."""
+    """What is compared of one question: its numbers and formulas, its words, and its gold answer where it is known."""
 
     def __init__(self, text: str, gold: str | None = None) -> None:
         self.sentences = sentences(tokens(unnumbered(text)))
@@ -33,25 +34,31 @@ class QuestionFeatures:
 
     @cached_property
     def numbers(self) -> Counter[str]:
+        """All numbers and formulas."""
         return sum(self.by_sentence, Counter())
 
     @cached_property
     def words(self) -> Counter[str]:
+        """All words and numbers."""
         return Counter(t for s in self.sentences for t in s if t[0].isalnum())
 
     @cached_property
     def triples(self) -> frozenset[tuple[str, ...]]:
-        """Three tokens in a row; within a sentence, so that an order of sentences does not count."""
+        """All runs of three tokens. They stay within a sentence, so that the order of sentences does not count."""
         return frozenset(tuple(s[i : i + 3]) for s in self.sentences for i in range(len(s) - 2))
 
     @cached_property
     def whole(self) -> tuple[str, ...]:
+        """All tokens, without the ends of sentences."""
         return tuple(t for s in self.sentences for t in s)
 
     @cached_property
     def without_frames(self) -> list[tuple[bool, bool, Counter[str]]]:
-        """What it reckons with as it stands, and without its first or last sentences, where most of it remains:
-        (whether some are left out at the beginning, at the end, the numbers of the rest)."""
+        """The numbers of the whole question, and of the question without its first or last sentences.
+
+        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). More
+        than half of the question remains.
+        """
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
         found = [(False, False, self.numbers)]
@@ -62,7 +69,7 @@ class QuestionFeatures:
                     continue
                 reckons = [self.by_sentence[i] for i in left_out if self.by_sentence[i]]
                 if not reckons:
-                    continue  # the numbers of all of it
+                    continue  # the rest has the numbers of the whole question
                 numbers = self.numbers - sum(reckons, Counter())
                 if numbers and all(numbers != other for _, _, other in found):
                     found.append((first > 0, last > 0, numbers))
@@ -70,7 +77,7 @@ class QuestionFeatures:
 
 
 def _gold(gold: str | None) -> tuple[str, ...] | None:
-    """A gold answer in one spelling; None where it is unknown, or so long that it has many."""
+    """A gold answer in one spelling. None where it is unknown, or so long that it can be spelled in many ways."""
     if gold is None or not gold.strip() or len(gold) > 400:
         return None
     found = [t for s in sentences(tokens(gold)) for t in s]
@@ -79,10 +86,10 @@ def _gold(gold: str | None) -> tuple[str, ...] | None:
 
 
 def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether two questions ask the same, in other words, another order or another frame.
+    """Whether two questions ask the same, if in other words, in another order or in another frame.
 
-    Different gold answers are different questions. What is reckoned with has to be alike, apart from frames; then the
-    more numbers and the same gold answer, the fewer words need to be.
+    Questions with different gold answers are different. Their numbers and formulas must be the same, apart from frames.
+    The more of these they share, and where the gold answer is the same too, the fewer words need to agree.
     """
     if a.whole == b.whole:
         return True
@@ -92,8 +99,10 @@ def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 
 
 def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether two questions with nearly the same answer may be one: in any words, if they reckon with anything. Where a
-    gold answer is unknown, few numbers alike say too little."""
+    """Whether two questions ask the same, given that their answers are nearly the same.
+
+    Then the same numbers are enough, whatever the words; but not few numbers where a gold answer is unknown.
+    """
     numbers = min(a.numbers.total(), b.numbers.total())
     if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
         return same_question(a, b)
@@ -101,8 +110,8 @@ def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 
 
 def _same_numbers_without_frames(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether their numbers are alike once a frame is left out: at either end of one of them, never of both, since
-    two that begin with different numbers are two questions."""
+    """Whether the numbers are the same once frames are left out. At each end only one of the two may lose a frame: two
+    questions that begin with different numbers are different."""
     return any(
         n == m and not (first and other_first) and not (last and other_last)
         for first, last, n in a.without_frames
@@ -111,11 +120,12 @@ def _same_numbers_without_frames(a: QuestionFeatures, b: QuestionFeatures) -> bo
 
 
 def may_agree(a: QuestionFeatures, b: QuestionFeatures) -> bool:
+    """Whether the gold answers do not contradict each other."""
     return a.gold is None or b.gold is None or a.gold == b.gold
 
 
 def _same_words(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """By their words, given that their numbers are alike."""
+    """Whether the words agree enough, given that the numbers are the same."""
     shorter, longer = sorted((a, b), key=lambda q: q.words.total())
     n = shorter.words.total()
     words = (shorter.words & longer.words).total() / max(n, 1)

@@ -15,7 +15,7 @@ _UNITS = (
 _SPELLED = {word: str(n) for n, word in enumerate(_UNITS.split()) if word != "."} | {
     word: str(10 * n) for n, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)
 }
-"""Not "one", which is a pronoun as often."""
+"""Numbers by their words. "one" is left out: it is a pronoun as often."""
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SIGNS = str.maketrans({
     "−": "-", "–": "-", "—": " ", "×": "*", "·": "*", "⋅": "*", "÷": "/", "∕": "/", "≤": "<=", "≥": ">=", "≠": "!=",
@@ -45,7 +45,7 @@ _TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'[^\W\d_]+)?|<=|>=|!=|[-+*
 _OPERATORS = frozenset(["+", "-", "*", "/", "=", "^", "<", ">", "<=", ">=", "!=", "!"])
 _JOINS = _OPERATORS | {","}
 _MARKS = r"[(\[]\s*\d{1,3}\s*(?:points?|pts?|marks?)\.?\s*[)\]]"
-_OF_A_SHEET = (
+_SHEET_NUMBERS = (
     re.compile(rf"^\s*{_MARKS}\s*[.:]?\s*(?=\S)", re.I),
     re.compile(
         r"^[\s#*]*(?:(?:problem|question|exercise|example|task|puzzle|item|q|no|nr)[\s.#]*)?"
@@ -54,15 +54,15 @@ _OF_A_SHEET = (
     ),
     re.compile(rf"(?<=\S)\s*(?:{_MARKS}|(?<=[.?!)])\s\d{{1,3}} (?:points?|marks?))\.?\s*$", re.I),
 )
-NESTED = 8
-"""Braces in braces are followed so deep."""
+MOST_NESTED = 8
+"""How many levels of braces in braces are unfolded."""
 _REMARK = re.compile(r"(?<==)\s*(?=\(?[^\W\d]{2})|(?=\(\s*\d+\s+[^\W\d]{3})|(?<=\\\])")
-"""Where words follow a sum, a bracket or a formula on a line of its own without a full stop: `98 - 93 = (2 points)`."""
+"""The places where words follow a sum, a bracket or a formula without a full stop: `98 - 93 = (2 points)`."""
 _LONE = re.compile(r"\(([^(),+\-*/=^<>!]*)\)")
 
 
 def plain(text: str) -> str:
-    """`text` in small letters, with one spelling for each sign, number and formula."""
+    """The text in small letters, with one spelling for each sign, number and formula."""
     text = text.casefold()
     if not text.isascii():
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
@@ -72,7 +72,7 @@ def plain(text: str) -> str:
     if "\\" in text or "$" in text or "**" in text:
         for pattern, put in _LATEX:
             text = pattern.sub(put, text)
-        for _ in range(NESTED):
+        for _ in range(MOST_NESTED):
             before, text = text, _GROUP.sub(r"\1(\2)", _FRACTION.sub(r"(\1)/(\2)", text))
             if text == before:
                 break
@@ -80,7 +80,7 @@ def plain(text: str) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """Words, numbers, signs and ends of sentences, each in one spelling."""
+    """The words, numbers, signs and ends of sentences of a text, each in one spelling."""
     found = []
     for token in _TOKEN.findall(plain(text)):
         if "." in token and token[-1].isdigit():
@@ -91,7 +91,7 @@ def tokens(text: str) -> list[str]:
 
 
 def sentences(found: Iterable[str]) -> list[list[str]]:
-    """Tokens by sentence; what stands before a colon or an empty line is one too."""
+    """The tokens of each sentence. A colon or an empty line ends a sentence too."""
     parts: list[list[str]] = [[]]
     for token in found:
         if token == "\n" or token[0] in ".?:;":
@@ -102,15 +102,14 @@ def sentences(found: Iterable[str]) -> list[list[str]]:
 
 
 def unnumbered(text: str) -> str:
-    """A question without the number that it has on its sheet, and without its points: `Problem 12.`, `7)`,
-    `(5 points)`."""
-    for pattern in _OF_A_SHEET:
+    """A question without its number and its points on an exam sheet: `Problem 12.`, `7)`, `(5 points)`."""
+    for pattern in _SHEET_NUMBERS:
         text = pattern.sub("", text, count=1)
     return text
 
 
 def quantities(sentence: Sequence[str]) -> Iterator[str]:
-    """The numbers and formulas of a sentence: `98-93+77` is one, so that its order counts."""
+    """The numbers and formulas of a sentence. `98-93+77` is one formula, so that its order counts."""
     if not any(t[0].isdigit() or t in _OPERATORS for t in sentence):
         return
     run: list[str] = []
@@ -128,10 +127,12 @@ def quantities(sentence: Sequence[str]) -> Iterator[str]:
 
 
 def _is_factor(number: str, letter: str, following: str) -> bool:
+    """Whether a letter right after a number is a factor, as in `2x + 1`."""
     return number[0].isdigit() and letter.isalpha() and (following in _JOINS or following == ")")
 
 
 def _formulas(run: list[str]) -> Iterator[str]:
+    """The formulas in a run of numbers, letters and signs, without the signs at its ends."""
     while run and (run[0] in _JOINS or run[0] == ")"):
         run = run[1:]
     while run and (run[-1] in _JOINS - {"!"} or run[-1] == "("):
@@ -141,7 +142,7 @@ def _formulas(run: list[str]) -> Iterator[str]:
     depth = 0
     for i in range(len(run) - 1, -1, -1):
         depth += (run[i] == ")") - (run[i] == "(")
-        if depth < 0:  # opened and never closed: words follow, and what stands before is a formula of its own
+        if depth < 0:  # a bracket that is never closed: what stands before it is a formula of its own
             yield from _formulas(run[:i])
             yield from _formulas(run[i + 1 :])
             return
