@@ -93,7 +93,7 @@ class Run:
     def mean_output_tokens(self) -> float | None:
         """How many tokens its accepted traces have on average."""
         with self._reading() as store:
-            found: float | None = store.figures(store.run_id(self.name))["mean_output_tokens"]
+            found: float | None = store.figures(store.run_id(self.name)).mean_output_tokens
             return found
 
     def label_befores(self, output: Path) -> None:

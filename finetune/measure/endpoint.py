@@ -6,7 +6,7 @@ So an answer that is paid for is kept, bought once, judged by the same checks, a
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -94,9 +94,9 @@ class Endpoint:
             figures = store.figures(run.id)
         self.served.update(
             run=config.name,
-            served=figures["served"],
-            spent_usd=usd(figures["run"]["spent"]),
-            in_doubt_usd=usd(figures["run"]["in_doubt"]),
+            served=[{k: v for k, v in asdict(s).items() if k != "teacher"} for s in figures.served],
+            spent_usd=usd(figures.money.spent),
+            in_doubt_usd=usd(figures.money.in_doubt),
         )
         yield found  # after the store is closed, since the caller may write to it
         if ending.reason is not None:

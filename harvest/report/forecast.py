@@ -1,31 +1,31 @@
 """What the rest of a run will cost and bring, from what its questions cost so far. Pure."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from harvest.core.money import usd
+from harvest.store import PerQuestion
 
 Z95 = 1.959964
 
 
-def forecast(per_question: Mapping[str, Any], open_questions: int) -> dict[str, Any] | None:
+def forecast(per_question: PerQuestion, open_questions: int) -> dict[str, Any] | None:
     """USD to finish and questions yet to be solved, each low, mid and high (95%); None before any has ended.
 
-    `per_question` has n, sum and sum of squares of picodollars over the questions that ended, and how many of
-    them were solved. The interval is the prediction interval of a sum of m draws, m = open questions, with the
+    The interval is the prediction interval of a sum of m draws, m = open questions, with the
     mean known from n: sd · sqrt(m + m²/n), by the normal law; for the yield the same with a share.
     """
-    n, m = per_question["n"], open_questions
+    n, m = per_question.n, open_questions
     if not n:
         return None
-    mean = per_question["sum"] / n
-    variance = max(0.0, per_question["squares"] / n - mean * mean) * (n / (n - 1) if n > 1 else 1)
-    share = (per_question["solved"] + 0.5) / (n + 1)
+    solved = per_question.solved or 0
+    mean = (per_question.sum or 0) / n
+    variance = max(0.0, (per_question.squares or 0) / n - mean * mean) * (n / (n - 1) if n > 1 else 1)
+    share = (solved + 0.5) / (n + 1)
     spread = math.sqrt(m + m * m / n)
     money = Z95 * math.sqrt(variance) * spread
     yielded = Z95 * math.sqrt(share * (1 - share)) * spread
-    mid = per_question["solved"] / n * m
+    mid = solved / n * m
     return {
         "usd_to_finish": {
             "low": usd(max(0, round(mean * m - money))),

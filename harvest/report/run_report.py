@@ -1,78 +1,73 @@
 """What report.json holds: the figures of a run in the store, added up. Pure: the same figures give the same report."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from harvest.core.config import teachers_of
 from harvest.core.money import pusd, usd
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
 from harvest.report.forecast import forecast
 from harvest.report.loss_curve import thinned
-from harvest.store import REJECTED_SINCE
+from harvest.store import REJECTED_SINCE, JudgeFigures, RunFigures, Session, TeacherFigures, Tries
 
 SCHEMA = 1
-Figures = Mapping[str, Any]
 SPENT_ON = ("accepted", "rejected", "truncated", "failed", "judging")
 SHOWN_NAMES = 10
 """How many names a warning about more than one model, provider or fingerprint lists."""
 
 
-def run_report(figures: Figures, *, live: bool) -> dict[str, Any]:
+def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
     """The report of a run, as report.json has it.
 
     `figures` are what `Store.figures` gives. `live` says that some process is writing to the store now, so that a
     session without an end is running and not broken off.
     """
-    settings = json.loads(figures["run"]["config"])
     money = _money(figures)
-    student = _student(figures, settings)
+    student = _student(figures)
     stale = _stale_selection(figures, live)
     measured = _trainings_and_evaluations(figures)
     spent = [money["spent_usd"], *(e.get("cost_usd") for e in (*measured["training"], *measured["evaluation"]))]
     return {
         "schema": SCHEMA,
-        "run": _run(figures, settings, live),
+        "run": _run(figures, live),
         "questions": _questions(figures, with_student=student is not None),
         "attempts": {
-            **{name: figures[name] for name in ("sent", "answered", "in_doubt", "reused")},
-            "failed": dict(figures["failed"]),
+            **{name: getattr(figures.tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed")}
         },
-        "tokens": dict(figures["tokens"]),
-        "judging": _judging(figures["judging"]),
-        "teachers": _teachers(figures, settings),
+        "tokens": figures.tries.tokens,
+        "judging": _judging(figures.judging),
+        "teachers": _teachers(figures),
         "student": student,
         "money": money,
         "traces": _traces(figures),
         "selection": _selection(figures, stale),
-        "pace": _pace(figures["sessions"]),
-        "forecast": forecast(figures["per_question"], figures["questions"].get("open", 0)),
+        "pace": _pace(figures.sessions),
+        "forecast": forecast(figures.per_question, figures.questions.get("open", 0)),
         **measured,
         "total_usd": usd(sum(pusd(Decimal(amount)) for amount in spent if amount is not None)),
         "total_leaves_out": _unknown_costs(measured, money),
         "warnings": [
-            *_warnings(figures, settings),
+            *_warnings(figures),
             *([stale] if stale else []),
-            *(words for _, words in warnings_of(figures["evaluation"], figures["mean_output_tokens"])),
+            *(words for _, words in warnings_of(figures.evaluation, figures.mean_output_tokens)),
         ],
     }
 
 
-def _run(figures: Figures, settings: Mapping[str, Any], live: bool) -> dict[str, Any]:
-    sessions = figures["sessions"]
+def _run(figures: RunFigures, live: bool) -> dict[str, Any]:
+    sessions = figures.sessions
     last = sessions[-1] if sessions else None
-    status = (last["status"] or ("running" if live else "interrupted")) if last else "interrupted"
-    ends = [s["ended_at"] for s in sessions if s["ended_at"]]
+    status = (last.status or ("running" if live else "interrupted")) if last else "interrupted"
+    ends = [s.ended_at for s in sessions if s.ended_at]
     return {
-        "name": figures["run"]["name"],
-        "imported": bool(settings.get("imported")),
+        "name": figures.run.name,
+        "imported": figures.run.imported,
         "status": status,
-        "started_at": sessions[0]["started_at"] if sessions else None,
+        "started_at": sessions[0].started_at if sessions else None,
         "ended_at": max(ends) if ends and status != "running" else None,
-        "wall_s": round(sum(_seconds(s["started_at"], s["ended_at"]) for s in sessions if s["ended_at"]), 3),
+        "wall_s": round(sum(_seconds(s.started_at, s.ended_at) for s in sessions if s.ended_at), 3),
     }
 
 
@@ -80,33 +75,32 @@ def _seconds(start: str, end: str) -> float:
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
 
 
-def _questions(figures: Figures, *, with_student: bool) -> dict[str, int]:
-    by_status = figures["questions"]
+def _questions(figures: RunFigures, *, with_student: bool) -> dict[str, int]:
+    by_status = figures.questions
     return {
         "total": sum(by_status.values()),
-        "asked": figures["asked"],
+        "asked": figures.asked,
         **{status: by_status.get(status, 0) for status in ("solved", "given_up", "open")},
         **({"by_student": by_status.get("student_solved", 0)} if with_student else {}),
     }
 
 
-def _money(figures: Figures) -> dict[str, Any]:
-    run, on = figures["run"], figures["spent_on"]
-    cap, spent, doubt = run["cap"], run["spent"], run["in_doubt"]
-    unpriced = figures["unpriced"]
-    sources = sorted(figures["cost_sources"].items(), key=lambda s: (-s[1], s[0]))
+def _money(figures: RunFigures) -> dict[str, Any]:
+    money, on, unpriced = figures.money, figures.spent_on, figures.unpriced
+    cap, spent, doubt = money.cap, money.spent, money.in_doubt
+    sources = sorted(figures.tries.cost_sources.items(), key=lambda s: (-s[1], s[0]))
     parts = (*SPENT_ON, "student") if "student" in on else SPENT_ON
     return {
         "cap_usd": None if cap is None else usd(cap),
         "spent_usd": usd(spent),
         "in_doubt_usd": usd(doubt),
-        "reserved_usd": usd(run["reserved"]),
-        "remaining_usd": None if cap is None else usd(max(0, cap - spent - doubt - run["reserved"])),
+        "reserved_usd": usd(money.reserved),
+        "remaining_usd": None if cap is None else usd(max(0, cap - spent - doubt - money.reserved)),
         "unpriced_calls": unpriced,
         "price_source": sources[0][0] if sources else "none",
         "price_sources": dict(sources),
         "spent_on": {f"{part}_usd": usd(on.get(part, 0)) for part in parts},
-        "usd_per_accepted_trace": _usd_each(spent, figures["accepted"], unpriced),
+        "usd_per_accepted_trace": _usd_each(spent, figures.accepted, unpriced),
         "usd_per_selected_trace": _usd_each(spent, _selected(figures), unpriced),
     }
 
@@ -116,91 +110,95 @@ def _usd_each(spent_pusd: int, traces: int, unpriced: int) -> str | None:
     return usd(-(-spent_pusd // traces)) if traces and not unpriced else None
 
 
-def _traces(figures: Figures) -> dict[str, Any]:
+def _traces(figures: RunFigures) -> dict[str, Any]:
     return {
-        "answers": figures["answers"],
-        "accepted": figures["accepted"],
+        "answers": figures.answers,
+        "accepted": figures.accepted,
         "selected": _selected(figures),
-        "rejected": dict(figures["rejected"]),
-        "unselected": figures["selection"]["unselected"],
-        "mean_reasoning_tokens": rounded(figures["mean_reasoning_tokens"], 2),
-        "mean_output_tokens": rounded(figures["mean_output_tokens"], 2),
+        "rejected": figures.rejected,
+        "unselected": figures.selection.unselected,
+        "mean_reasoning_tokens": rounded(figures.mean_reasoning_tokens, 2),
+        "mean_output_tokens": rounded(figures.mean_output_tokens, 2),
     }
 
 
-def _selected(figures: Figures) -> int:
+def _selected(figures: RunFigures) -> int:
     """How many traces the newest selection keeps; before the first one, how many are accepted."""
-    selected = figures["selection"]["selected"]
-    return int(figures["accepted"] if selected is None else selected)
+    selected = figures.selection.selected
+    return figures.accepted if selected is None else selected
 
 
-def _selection(figures: Figures, stale: str | None) -> dict[str, Any] | None:
+def _selection(figures: RunFigures, stale: str | None) -> dict[str, Any] | None:
     """What the newest selection said, and when; None before the first."""
-    newest_selection = figures["selection"]
-    if newest_selection["said"] is None:
+    newest_selection = figures.selection
+    if newest_selection.said is None:
         return None
-    return {"at": newest_selection["at"], **newest_selection["said"], "stale": stale}
+    return {"at": newest_selection.at, **newest_selection.said, "stale": stale}
 
 
-def _teachers(figures: Figures, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
     """What each teacher was asked and what came of it, in the order of RUN.toml."""
-    asked_of = {t["teacher"]: t for t in figures["teachers"]}
-    nothing = dict.fromkeys(("questions", "sent", "answered", "accepted", "spent", "in_doubt", "unpriced"), 0)
+    if not (figures.run.has_teacher or figures.run.imported):
+        return []
+    asked_of = {t.teacher: t for t in figures.teachers}
     found = []
-    for place, teacher in enumerate(teachers_of(settings)):
-        asked = nothing | asked_of.get(place, {})
+    for place, teacher in enumerate(figures.run.config.teachers or [figures.run.config.teacher]):
+        asked = asked_of.get(place, TeacherFigures(place))
         found.append(
             {
-                "model": teacher["model"] or teacher["local"],
-                "base_url": teacher["base_url"],
-                **{name: asked[name] for name in ("questions", "sent", "answered", "accepted")},
-                "spent_usd": usd(asked["spent"]),
-                "in_doubt_usd": usd(asked["in_doubt"]),
-                "unpriced_calls": asked["unpriced"],
-                "usd_per_accepted_trace": _usd_each(asked["spent"], asked["accepted"], asked["unpriced"]),
+                "model": teacher.model or teacher.local,
+                "base_url": teacher.base_url,
+                **{name: getattr(asked, name) for name in ("questions", "sent", "answered", "accepted")},
+                "spent_usd": usd(asked.spent),
+                "in_doubt_usd": usd(asked.in_doubt),
+                "unpriced_calls": asked.unpriced,
+                "usd_per_accepted_trace": _usd_each(asked.spent, asked.accepted, asked.unpriced),
             }
         )
     return found
 
 
-def _student(figures: Figures, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def _student(figures: RunFigures) -> dict[str, Any] | None:
     """What the student was asked before the teachers; None where there is none. No other count has its tries."""
-    asked, student = figures["student"], settings.get("student")
-    if not student and not asked["sent"] and not asked["reused"]:
+    asked, student = figures.student, figures.run.config.student
+    if student is None and not asked.tries.sent and not asked.tries.reused:
         return None
     return {
-        "model": (student["model"] or student["local"]) if student else None,
-        "asked": asked["questions"],
-        "solved": figures["questions"].get("student_solved", 0),
-        "left_to_teachers": asked["left_to_teachers"],
-        **{name: asked[name] for name in ("sent", "answered", "in_doubt", "reused", "failed", "tokens")},
-        "cost_usd": None if asked["unpriced"] else usd(asked["spent"]),
+        "model": (student.model or student.local) if student else None,
+        "asked": asked.questions,
+        "solved": figures.questions.get("student_solved", 0),
+        "left_to_teachers": asked.left_to_teachers,
+        **_tries(asked.tries),
+        "cost_usd": None if asked.unpriced else usd(asked.spent),
     }
 
 
-def _judging(asked: Figures) -> dict[str, Any] | None:
+def _tries(tries: Tries) -> dict[str, Any]:
+    return {name: getattr(tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed", "tokens")}
+
+
+def _judging(asked: JudgeFigures) -> dict[str, Any] | None:
     """What the judging model was asked and what it said; None where there is none. `spent_on` has what it cost."""
-    if not asked["sent"] and not asked["verdicts"]:
+    if not asked.tries.sent and not asked.verdicts:
         return None
-    names = ("sent", "answered", "in_doubt", "reused", "failed", "tokens", "verdicts", "accepted")
-    return {name: asked[name] for name in names}
+    return {**_tries(asked.tries), "verdicts": asked.verdicts, "accepted": asked.accepted}
 
 
-def _pace(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    ended = [s for s in sessions if s["peak_in_flight"]]
+def _pace(sessions: Sequence[Session]) -> dict[str, Any]:
+    ended = [s for s in sessions if s.peak_in_flight]
     return {
-        "limited_by": ended[-1]["limited_by"] if ended else None,
-        "peak_in_flight": max((s["peak_in_flight"] or 0 for s in ended), default=0),
+        "limited_by": ended[-1].limited_by if ended else None,
+        "peak_in_flight": max((s.peak_in_flight or 0 for s in ended), default=0),
     }
 
 
-def _trainings_and_evaluations(figures: Figures) -> dict[str, Any]:
+def _trainings_and_evaluations(figures: RunFigures) -> dict[str, Any]:
     """What `finetune` added to the run."""
-    evaluations = figures["evaluation"]
+    evaluations = figures.evaluation
     gained, against = gains(evaluations), against_teacher(evaluations)
     return {
         "training": [
-            {**t, "curve": thinned(points)} for t, points in zip(figures["training"], figures["curves"], strict=True)
+            {**t, "curve": thinned(points)} for t, points in zip(figures.training, figures.curves, strict=True)
         ],
         "evaluation": [evaluation_entry(e["settings"], e["answers"]) for e in evaluations if e["answers"]],
         "gain": newest(gained),
@@ -222,33 +220,33 @@ def _unknown_costs(measured: Mapping[str, Any], money: Mapping[str, Any]) -> lis
     return unknown
 
 
-def _warnings(figures: Figures, settings: Mapping[str, Any]) -> list[str]:
+def _warnings(figures: RunFigures) -> list[str]:
     found = []
-    teachers, run = teachers_of(settings), figures["run"]
+    teachers, money = figures.run.config.teachers, figures.money
     names = (("served_model", "model"), ("served_by", "provider"), ("system_fingerprint", "fingerprint"))
-    for place in sorted({s["teacher"] for s in figures["served_of"]}):
-        served = [s for s in figures["served_of"] if s["teacher"] == place]
-        whose = f" in the name of {teachers[place]['model']}" if len(teachers) > 1 and place < len(teachers) else ""
+    for place in sorted({s.teacher for s in figures.served}):
+        served = [s for s in figures.served if s.teacher == place]
+        whose = f" in the name of {teachers[place].model}" if len(teachers) > 1 and place < len(teachers) else ""
         for name, words in names:
-            values = sorted({s[name] for s in served if s[name] is not None})
+            values = sorted({value for s in served if (value := getattr(s, name)) is not None})
             if len(values) > 1:
                 shown = ", ".join(repr(v[:60]) for v in values[:SHOWN_NAMES])
                 found.append(f"more than one {words} answered{whose} within this run: {shown}")
-    if run["cap"] is not None and run["spent"] + run["in_doubt"] > run["cap"]:
-        over = usd(run["spent"] + run["in_doubt"] - run["cap"])
+    if money.cap is not None and money.spent + money.in_doubt > money.cap:
+        over = usd(money.spent + money.in_doubt - money.cap)
         found.append(f"the endpoint billed {over} USD beyond the cap: it charged more than had been reserved")
-    if figures["tokens"]["calls_without_usage"]:
-        found.append(f"{figures['tokens']['calls_without_usage']} replies came without usage: their cost is not known")
+    if without := figures.tries.tokens["calls_without_usage"]:
+        found.append(f"{without} replies came without usage: their cost is not known")
     return found
 
 
-def _stale_selection(figures: Figures, live: bool) -> str | None:
+def _stale_selection(figures: RunFigures, live: bool) -> str | None:
     """In words, what changed since the newest selection. None while the run goes on, since its end selects anew."""
-    selection = figures["selection"]
-    gone = selection["unselected"].get(REJECTED_SINCE, 0)
-    if live or not (selection["newer"] or gone):
+    selection = figures.selection
+    gone = selection.unselected.get(REJECTED_SINCE, 0)
+    if live or not (selection.newer or gone):
         return None
-    came = f"accepted after the newest selection: {selection['newer']:,}" if selection["newer"] else ""
+    came = f"accepted after the newest selection: {selection.newer:,}" if selection.newer else ""
     went = f"selected by it and rejected since: {gone:,}" if gone else ""
-    name = figures["run"]["name"]
+    name = figures.run.name
     return f"{'; '.join(filter(None, (came, went)))}. `python -m harvest select {name}` selects anew"

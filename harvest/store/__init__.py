@@ -5,6 +5,7 @@ judges, selects, exports or reports.
 """
 
 from harvest.store.attempts import Reused, Sent
+from harvest.store.figures import JudgeFigures, PerQuestion, RunFigures, Session, TeacherFigures, Tries
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun
@@ -19,19 +20,25 @@ __all__ = [
     "AnsweredAttempt",
     "AttemptStory",
     "DatedVerdict",
+    "JudgeFigures",
     "JudgedBy",
     "NewestPass",
     "OpenQuestion",
+    "PerQuestion",
     "QuestionStory",
     "Rejudged",
     "Reused",
+    "RunFigures",
     "SelectionOutcome",
     "Sent",
+    "Session",
     "Store",
     "StoredAnswer",
     "StoredRun",
     "StoredTry",
     "StratumOutcome",
+    "TeacherFigures",
+    "Tries",
     "Writer",
     "is_being_written",
 ]

@@ -1,119 +1,247 @@
-"""Sums and counts of one run: everything that its report is made of."""
+"""Sums and counts of one run: everything that its report is made of. Money is in whole picodollars."""
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
+from harvest.core.nouns import Kind
 from harvest.store.evaluations import Evaluations
-from harvest.store.selections import Selections
+from harvest.store.runs import StoredRun
+from harvest.store.selections import SelectionFigures, Selections
 
-THEIRS = {
+THEIRS: dict[Kind, str] = {
     "teacher": "NOT IN (SELECT id FROM attempt WHERE kind != 'teacher')",
     "judge": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'judge')",
     "student": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'student')",
 }
-"""Which attempts are whose, in the words of the index attempt_kind."""
+"""Which attempts are of which kind, in the words of the index attempt_kind."""
+
+
+UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
+ACCEPTED = (
+    "FROM attempt JOIN try ON try.id = answer_try"
+    " WHERE attempt.run_id = :run AND accepted = 1 AND attempt.kind = 'teacher'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A run's books."""
+
+    cap: int | None
+    spent: int
+    reserved: int
+    in_doubt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One start of `collect` or `import`."""
+
+    started_at: str
+    ended_at: str | None
+    """None: it goes on, or it was killed."""
+    status: str | None
+    peak_in_flight: int | None
+    limited_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who says that it answered, and how often. `teacher` is the place of who was asked."""
+
+    teacher: int
+    served_model: str | None
+    served_by: str | None
+    system_fingerprint: str | None
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """The tries of one kind of attempt."""
+
+    sent: int
+    out: int
+    """Still waiting for their replies."""
+    answered: int
+    in_doubt: int
+    reused: int
+    """Attempts whose reply the store had already: nothing was sent."""
+    failed: dict[str, int]
+    """By the class of the failure."""
+    tokens: dict[str, int]
+    cost_sources: dict[str, int]
+    """How many answers got their cost from where."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherFigures:
+    """What one teacher was asked, what it cost and what came of it."""
+
+    teacher: int
+    """The place among the run's teachers."""
+    sent: int = 0
+    answered: int = 0
+    accepted: int = 0
+    questions: int = 0
+    spent: int = 0
+    in_doubt: int = 0
+    unpriced: int = 0
+    """Answers whose cost nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """What the judging model was asked and what it said."""
+
+    tries: Tries
+    verdicts: dict[str, int]
+    """By their outcome."""
+    accepted: int
+    """Attempts that are accepted only because of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudentFigures:
+    """What the student was asked, and what is left to the teachers."""
+
+    tries: Tries
+    questions: int
+    left_to_teachers: int
+    """Questions that the student was asked and a teacher too."""
+    spent: int
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True)
+class PerQuestion:
+    """What the questions that ended cost."""
+
+    n: int
+    sum: int | None
+    squares: float | None
+    """The sum of the squares of their costs."""
+    solved: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """All of it."""
+
+    run: StoredRun
+    money: Money
+    sessions: list[Session]
+    questions: dict[str, int]
+    """By their status."""
+    asked: int
+    """Questions that a teacher was asked."""
+    tries: Tries
+    """The teachers'."""
+    judging: JudgeFigures
+    student: StudentFigures
+    teachers: list[TeacherFigures]
+    served: list[Served]
+    unpriced: int
+    """Answers whose cost nobody knows."""
+    spent_on: dict[str, int]
+    selection: SelectionFigures
+    answers: int
+    accepted: int
+    rejected: dict[str, int]
+    """By the reason."""
+    mean_reasoning_tokens: float | None
+    """A mean over the accepted answers, as the next one."""
+    mean_output_tokens: float | None
+    per_question: PerQuestion
+    training: list[dict[str, Any]]
+    curves: list[list[dict[str, Any]]]
+    evaluation: list[dict[str, Any]]
 
 
 class Figures(Selections, Evaluations):
     """Statements of the report."""
 
-    def figures(self, run_id: int) -> dict[str, Any]:
-        """Everything that a report is made of: sums and counts of one run, money in picodollars."""
-        one = self.db.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone()
-        return {
-            "run": dict(one),
-            "sessions": self._all("SELECT * FROM session WHERE run_id = ? ORDER BY id", run_id),
-            "questions": self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id),
-            "asked": self._one(
-                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND kind = 'teacher'", run_id
+    def figures(self, run_id: int) -> RunFigures:
+        """Everything that a report is made of."""
+        of = {"run": run_id}
+        theirs = "FROM attempt WHERE run_id = :run AND kind = 'teacher'"
+        return RunFigures(
+            run=self.run(run_id),
+            money=self._as(Money, "SELECT cap, spent, reserved, in_doubt FROM run WHERE id = :run", of)[0],
+            sessions=self._as(
+                Session,
+                "SELECT started_at, ended_at, status, peak_in_flight, limited_by FROM session WHERE run_id = :run"
+                " ORDER BY id",
+                of,
             ),
-            **self._tries(run_id, "teacher"),
-            "judging": self._tries(run_id, "judge") | self._opinions(run_id),
-            "student": self._tries(run_id, "student") | self._of_student(run_id),
-            "teachers": self._of_teachers(run_id),
-            "served_of": self._all(
-                "SELECT teacher, served_model, served_by, system_fingerprint FROM try JOIN attempt"
-                " ON attempt.id = attempt_id WHERE try.run_id = ? AND attempt.kind = 'teacher'"
-                " AND try.state = 'answered'"
-                " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
-                run_id,
+            questions=self._pairs("SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1", of),
+            asked=self._one(f"SELECT count(DISTINCT question_id) {theirs}", of),
+            tries=self._tries(run_id, "teacher"),
+            judging=self._judging(run_id),
+            student=self._student(run_id),
+            teachers=self._teachers(run_id),
+            served=self._as(
+                Served,
+                "SELECT teacher, served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
+                " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
+                " AND try.state = 'answered' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+                of,
             ),
-            "unpriced": self._one(
-                "SELECT count(*) FROM try WHERE run_id = ? AND state = 'answered' AND cost IS NULL AND doubt IS NULL",
-                run_id,
-            ),
-            "spent_on": self._pairs(
+            unpriced=self._one(f"SELECT count(*) FROM try WHERE run_id = :run AND {UNPRICED}", of),  # noqa: S608 - ours
+            spent_on=self._pairs(
                 "SELECT CASE WHEN attempt.kind = 'judge' THEN 'judging' WHEN attempt.kind = 'student' THEN 'student'"
                 " WHEN answer_try IS NOT try.id THEN 'failed'"
                 " WHEN accepted = 1 THEN 'accepted' WHEN attempt.reason = 'truncated' THEN 'truncated'"
                 " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
-                " WHERE try.run_id = ? AND cost IS NOT NULL GROUP BY 1",
-                run_id,
+                " WHERE try.run_id = :run AND cost IS NOT NULL GROUP BY 1",
+                of,
             ),
-            "selection": self.unselected(run_id),
-            "answers": self._one(
-                "SELECT count(*) FROM attempt WHERE run_id = ? AND answer_try IS NOT NULL AND kind = 'teacher'", run_id
+            selection=self.unselected(run_id),
+            answers=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL", of),
+            accepted=self._one(f"SELECT count(*) {theirs} AND accepted = 1", of),
+            rejected=self._pairs(
+                f"SELECT coalesce(reason, 'unknown'), count(*) {theirs} AND accepted = 0 GROUP BY 1 ORDER BY 1", of
             ),
-            "accepted": self._one(
-                "SELECT count(*) FROM attempt WHERE run_id = ? AND accepted = 1 AND kind = 'teacher'", run_id
-            ),
-            "rejected": self._pairs(
-                "SELECT coalesce(reason, 'unknown'), count(*) FROM attempt WHERE run_id = ? AND accepted = 0"
-                " AND kind = 'teacher' GROUP BY 1 ORDER BY 1",
-                run_id,
-            ),
-            "mean_reasoning_tokens": self._one(
-                "SELECT avg(reasoning_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1 AND attempt.kind = 'teacher'",
-                run_id,
-            ),
-            "mean_output_tokens": self._one(
-                "SELECT avg(output_tokens) FROM attempt JOIN try ON try.id = answer_try"
-                " WHERE attempt.run_id = ? AND accepted = 1 AND attempt.kind = 'teacher'",
-                run_id,
-            ),
-            "per_question": self._all(
+            mean_reasoning_tokens=self._one(f"SELECT avg(reasoning_tokens) {ACCEPTED}", of),
+            mean_output_tokens=self._one(f"SELECT avg(output_tokens) {ACCEPTED}", of),
+            per_question=self._as(
+                PerQuestion,
                 "SELECT count(*) AS n, sum(cost) AS sum, sum(1.0 * cost * cost) AS squares, sum(solved) AS solved FROM"
                 " (SELECT coalesce(sum(cost), 0) AS cost, question.status = 'solved' AS solved FROM question"
                 "  LEFT JOIN attempt ON attempt.question_id = question.id LEFT JOIN try ON try.attempt_id = attempt.id"
-                "  WHERE question.run_id = ? AND question.status != 'open' GROUP BY question.id)",
-                run_id,
+                "  WHERE question.run_id = :run AND question.status != 'open' GROUP BY question.id)",
+                of,
             )[0],
-            "training": self.trainings(run_id),
-            "curves": self.curves(run_id),
-            "evaluation": self.evaluations(run_id),
-        }  # fmt: skip
+            training=self.trainings(run_id),
+            curves=self.curves(run_id),
+            evaluation=self.evaluations(run_id),
+        )
 
-    def _tries(self, run_id: int, who: Literal["teacher", "judge", "student"]) -> dict[str, Any]:
-        """What was asked of the teachers, of the judging model or of the student: sums and counts of tries."""
-        tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[who]}"
+    def _tries(self, run_id: int, kind: Kind) -> Tries:
+        tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[kind]}"
         of = {"run": run_id}
-        reused = f"SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND id {THEIRS[who]}"  # noqa: S608 - ours
-        return {
-            "sent": self._one(f"SELECT count(*) {tries}", of),
-            "out": self._one(f"SELECT count(*) {tries} AND state = 'sent'", of),
-            "answered": self._one(f"SELECT count(*) {tries} AND state = 'answered'", of),
-            "in_doubt": self._one(f"SELECT count(*) {tries} AND doubt IS NOT NULL", of),
-            "reused": self._one(reused, of),
-            "failed": self._pairs(f"SELECT kind, count(*) {tries} AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", of),
-            "tokens": self._all(
+        reused = f"SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND id {THEIRS[kind]}"  # noqa: S608 - ours
+        return Tries(
+            sent=self._one(f"SELECT count(*) {tries}", of),
+            out=self._one(f"SELECT count(*) {tries} AND state = 'sent'", of),
+            answered=self._one(f"SELECT count(*) {tries} AND state = 'answered'", of),
+            in_doubt=self._one(f"SELECT count(*) {tries} AND doubt IS NOT NULL", of),
+            reused=self._one(reused, of),
+            failed=self._pairs(f"SELECT kind, count(*) {tries} AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", of),
+            tokens=self._all(
                 "SELECT coalesce(sum(input_tokens), 0) AS input, coalesce(sum(cached_input_tokens), 0) AS cached_input,"
                 " coalesce(sum(output_tokens), 0) AS output, coalesce(sum(reasoning_tokens), 0) AS reasoning,"
                 f" coalesce(sum(state = 'answered' AND output_tokens IS NULL), 0) AS calls_without_usage {tries}",
                 of,
             )[0],
-            "cost_sources": self._pairs(
+            cost_sources=self._pairs(
                 f"SELECT cost_source, count(*) {tries} AND state = 'answered' GROUP BY 1 ORDER BY 1", of
             ),
-            "served": self._all(
-                f"SELECT served_model, served_by, system_fingerprint, count(*) AS answers {tries}"
-                " AND state = 'answered' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-                of,
-            ),
-        }
+        )
 
-    def _of_teachers(self, run_id: int) -> list[dict[str, Any]]:
-        """What each teacher was asked, what it cost and what came of it, by its place."""
-        return self._all(
+    def _teachers(self, run_id: int) -> list[TeacherFigures]:
+        return self._as(
+            TeacherFigures,
             "SELECT place AS teacher, coalesce(sent, 0) AS sent, coalesce(answered, 0) AS answered, accepted,"
             " questions, coalesce(spent, 0) AS spent, coalesce(in_doubt, 0) AS in_doubt,"
             " coalesce(unpriced, 0) AS unpriced FROM"
@@ -123,41 +251,36 @@ class Figures(Selections, Evaluations):
             " (SELECT teacher, count(*) AS sent, sum(try.state = 'answered') AS answered, sum(cost) AS spent,"
             "  sum(doubt) AS in_doubt, sum(try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
             "  FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
-            " GROUP BY 1)"
-            " ON teacher = place ORDER BY 1",
+            "  GROUP BY 1) ON teacher = place ORDER BY 1",
             {"run": run_id},
         )
 
-    def _of_student(self, run_id: int) -> dict[str, Any]:
-        """How many questions the student was asked, how many of them teachers were asked too, and its costs."""
-        tries = f"FROM try WHERE run_id = :run AND attempt_id {THEIRS['student']}"
-        return {
-            "questions": self._one(
-                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = ? AND kind = 'student'", run_id
+    def _student(self, run_id: int) -> StudentFigures:
+        of, tries = {"run": run_id}, f"FROM try WHERE run_id = :run AND attempt_id {THEIRS['student']}"
+        return StudentFigures(
+            tries=self._tries(run_id, "student"),
+            questions=self._one(
+                "SELECT count(DISTINCT question_id) FROM attempt WHERE run_id = :run AND kind = 'student'", of
             ),
-            "left_to_teachers": self._one(
-                "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = ? GROUP BY 1"
+            left_to_teachers=self._one(
+                "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = :run GROUP BY 1"
                 " HAVING max(kind = 'student') AND max(kind = 'teacher'))",
-                run_id,
+                of,
             ),
-            "spent": self._one(f"SELECT coalesce(sum(cost), 0) {tries}", {"run": run_id}),
-            "unpriced": self._one(
-                f"SELECT count(*) {tries} AND state = 'answered' AND cost IS NULL AND doubt IS NULL", {"run": run_id}
-            ),
-        }
+            spent=self._one(f"SELECT coalesce(sum(cost), 0) {tries}", of),
+            unpriced=self._one(f"SELECT count(*) {tries} AND {UNPRICED}", of),
+        )
 
-    def _opinions(self, run_id: int) -> dict[str, Any]:
-        """What the judging model said, and how many attempts are accepted only because of it."""
-        return {
-            "verdicts": self._pairs(
-                "SELECT outcome, count(*) FROM verdict JOIN attempt ON attempt.id = attempt_id"
-                " WHERE run_id = ? AND check_name = 'judge' GROUP BY 1 ORDER BY 1",
-                run_id,
+    def _judging(self, run_id: int) -> JudgeFigures:
+        of = {"run": run_id}
+        judged = "FROM verdict JOIN attempt ON attempt.id = attempt_id WHERE run_id = :run AND check_name = 'judge'"
+        return JudgeFigures(
+            tries=self._tries(run_id, "judge"),
+            verdicts=self._pairs(f"SELECT outcome, count(*) {judged} GROUP BY 1 ORDER BY 1", of),
+            accepted=self._one(
+                f"SELECT count(DISTINCT attempt.id) {judged} AND accepted = 1"  # noqa: S608 - ours
+                " AND (SELECT outcome FROM verdict AS rules WHERE rules.attempt_id = attempt.id"
+                "  AND check_name != 'judge' ORDER BY id DESC LIMIT 1) != 'right'",
+                of,
             ),
-            "accepted": self._one(
-                "SELECT count(DISTINCT attempt.id) FROM verdict JOIN attempt ON attempt.id = attempt_id"
-                " WHERE run_id = ? AND check_name = 'judge' AND accepted = 1 AND (SELECT outcome FROM verdict AS rules"
-                "  WHERE rules.attempt_id = attempt.id AND check_name != 'judge' ORDER BY id DESC LIMIT 1) != 'right'",
-                run_id,
-            ),
-        }
+        )

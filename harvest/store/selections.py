@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harvest.core.nouns import FILTER_REASONS, Reply
@@ -40,6 +40,20 @@ class SelectionOutcome:
     instead_question: str | None
     """The name of the question of `instead`."""
     instead_sample: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionFigures:
+    """What the newest selection came to."""
+
+    selected: int | None = None
+    """None before the first selection, as `said` and `at`."""
+    unselected: dict[str, int] = field(default_factory=dict)
+    """By the reason, in the order of the selection's stages."""
+    newer: int = 0
+    """Answers that were accepted after it."""
+    said: dict[str, Any] | None = None
+    at: str | None = None
 
 
 class Selections(Replies):
@@ -105,14 +119,11 @@ class Selections(Replies):
         newest = self.newest_pass(run_id)
         return {"pass": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
 
-    def unselected(self, run_id: int) -> dict[str, Any]:
-        """How many attempts the newest selection selected, and why it left the others out, in the order of its stages.
-
-        `newer` counts the answers that were accepted after it. Before the first selection `selected` is None.
-        """
+    def unselected(self, run_id: int) -> SelectionFigures:
+        """How many attempts the newest selection selected, and why it left the others out."""
         newest = self.newest_pass(run_id)
         if newest is None:
-            return {"selected": None, "unselected": {}, "newer": 0, "said": None, "at": None}
+            return SelectionFigures()
         of = {"run": run_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id)
         counts = self.db.execute(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN :any OR accepted = 1 THEN ''"
@@ -128,7 +139,7 @@ class Selections(Replies):
         by = {r[0]: r[1] for r in counts}
         selected, order = by.pop("", 0), [r for r in newest.said.get("unselected", {}) if r in by]
         by = {reason: by[reason] for reason in [*order, *(r for r in by if r not in order)]}
-        return {"selected": selected, "unselected": by, "newer": newer[0], "said": newest.said, "at": newest.at}
+        return SelectionFigures(selected, by, newer[0], newest.said, newest.at)
 
     def outcome_of(self, run_id: int, attempt_id: int) -> SelectionOutcome | None:
         """What the newest selection says of one attempt; None where the attempt was no candidate."""

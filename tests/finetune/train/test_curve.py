@@ -84,8 +84,8 @@ def test_the_store_has_each_step_once_and_the_report_at_most_two_hundred(tmp_pat
         store.put_training("r", "b", {**block, "student": "t"})
         store.put_training_points("other", "a", [point(1)])
         figures = store.figures(store.run_id("r"))
-    assert [p["step"] for p in figures["curves"][0]] == list(range(1, 601))
-    assert figures["curves"][1] == []
+    assert [p["step"] for p in figures.curves[0]] == list(range(1, 601))
+    assert figures.curves[1] == []
     report = run_report(figures, live=False)
     curve = report["training"][0]["curve"]
     assert (len(curve), curve[0]["step"], curve[-1]) == (200, 1, point(600, 1400.0))
@@ -129,7 +129,7 @@ def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_
     assert curve[:3] == before[:3], "what is not trained again keeps its time"
     assert (output / "curve.jsonl").read_text().count("\n") == 10
     with Store.open(url, write=False) as store:
-        assert store.figures(store.run_id("r"))["curves"] == [curve]
+        assert store.figures(store.run_id("r")).curves == [curve]
     report = json.loads((tmp_path / "runs/r/report.json").read_text())
     assert report["training"][0]["curve"] == curve
     assert json.loads(done.stdout)["loss_last"] == pytest.approx(curve[-1]["loss"])

@@ -183,7 +183,7 @@ def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     code, out, err = run(recipe, *short, "--run", "r", "--store", url, "--json")
     assert code == 0, err
     with Store.open(url, write=False) as store:
-        assert store.figures(store.run_id("r"))["training"] == [json.loads(out)]
+        assert store.figures(store.run_id("r")).training == [json.loads(out)]
     assert json.loads((recipe.parent / "out" / "winnow.json").read_text())["run"] == {"name": "r", "store": url}
 
 

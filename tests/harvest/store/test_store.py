@@ -178,8 +178,8 @@ class Books(RuleBasedStateMachine):
         assert books["reserved"] == sum(w for _, w in self.out.values())
         assert books["in_doubt"] == sum(w for _, w in self.doubt.values())
         figures = self.store.figures(self.run)
-        assert sum(figures["spent_on"].values()) == self.spent
-        assert figures["in_doubt"] == len(self.doubt)
+        assert sum(figures.spent_on.values()) == self.spent
+        assert figures.tries.in_doubt == len(self.doubt)
 
 
 def test_the_books_are_right_after_any_steps_in_any_order() -> None:
@@ -263,7 +263,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(store: Store) -> No
     assert "disk is full" in said
     assert "\n" not in said
     before = audit(store.db, 1)
-    answered = store.figures(1)["answered"]
+    answered = store.figures(1).tries.answered
     assert answered > 0
     assert before["spent"] == 5 * answered
     assert before["reserved"] in (0, 10)
@@ -299,7 +299,7 @@ def test_an_io_error_on_commit_is_one_line_and_nothing_is_half_written(tmp_path:
     assert "nothing was half written" in done.stdout
     with Store.open(url) as store:
         books = audit(store.db, 1)
-        assert books["spent"] == 5 * store.figures(1)["answered"] > 0
+        assert books["spent"] == 5 * store.figures(1).tries.answered > 0
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_store(store: Store) -> None:
