@@ -84,7 +84,10 @@ def read_document(document: Json) -> Reply:
 
 def choice_of(document: Json) -> Json:
     """The first choice, or {}: one answer is asked for at a time."""
-    choices = [choice for choice in as_list(document.get("choices")) if isinstance(choice, dict)]
+    choices = as_list(document.get("choices"))
+    if len(choices) == 1:
+        return as_dict(choices[0])
+    choices = [choice for choice in choices if isinstance(choice, dict)]
     return next((choice for choice in choices if choice.get("index") == 0), choices[0] if choices else {})
 
 

@@ -70,12 +70,14 @@ class EventStream:
         self._tools: dict[int, Json] = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._token_ids: list[Any] = []
+        self._has_finished = False
+        """Whether a finish_reason has come. Usage may still follow it."""
         self._has_final_usage = False
 
     @property
     def loop(self) -> Loop | None:
         """The loop that one of its texts has run into, while the answer goes on."""
-        if self.saw_done or self._has_finished():
+        if self.saw_done or self._has_finished:
             return None
         return next((text.loop for text in self._texts.values() if text.loop), None)
 
@@ -123,7 +125,7 @@ class EventStream:
                 self._chunk(parse(line))
             except Cut as unreadable:
                 # what opens no object is a keep-alive; a lost chunk is a hole in an answer that goes on
-                if line.lstrip().startswith(b"{") and not self._has_finished():
+                if line.lstrip().startswith(b"{") and not self._has_finished:
                     self.unreadable = self.unreadable or unreadable.message
         return None
 
@@ -150,21 +152,23 @@ class EventStream:
         choice |= {"message": message, "logprobs": self._logprobs, "token_ids": self._token_ids}
         return top | {"choices": [] if self._choice is None else [choice]}
 
-    def _has_finished(self) -> bool:
-        return bool(self._choice and self._choice.get("finish_reason"))
-
     def _chunk(self, chunk: object) -> None:
         document = as_dict(chunk)
-        self._top |= {key: value for key, value in document.items() if value is not None and key != "choices"}
+        for key, value in document.items():
+            if value is not None and key != "choices":
+                self._top[key] = value
         choice = choice_of(document)
         if choice:
             self._choice = self._choice or {}
-            self._choice |= {k: v for k, v in choice.items() if v is not None and k not in APART}
+            for key, value in choice.items():
+                if value is not None and key not in APART:
+                    self._choice[key] = value
             for key, values in as_dict(choice.get("logprobs")).items():
                 self._logprobs.setdefault(key, []).extend(as_list(values))
             self._token_ids.extend(as_list(choice.get("token_ids")))
             self._delta(as_dict(choice.get("delta")))
-        if self._has_finished() and usage_in(document, choice):
+            self._has_finished = bool(self._choice.get("finish_reason"))
+        if self._has_finished and usage_in(document, choice):
             self._has_final_usage = True
 
     def _delta(self, delta: Json) -> None:
