@@ -67,11 +67,15 @@ class Package:
         return seen
 
     def purpose(self, room: str) -> str:
-        """What a room says of itself, in one paragraph."""
+        """What a room and the folders in it say they are for, in one paragraph."""
         if room == LOOSE:
             files = [p for p in self.files[room] if p.name != "__init__.py"]
             return " ".join(f"`{p.name}`: {docstring(p).split(PARAGRAPH)[0]}" for p in files)
-        return docstring(self.files[room][0]).replace(PARAGRAPH, " ")  # of a folder the first file is its __init__.py
+        purpose = docstring(self.files[room][0]).replace(
+            PARAGRAPH, " "
+        )  # of a folder the first file is its __init__.py
+        inner = [p for p in self.files[room][1:] if p.name == "__init__.py"]
+        return " ".join([purpose, *(f"`{p.parent.name}/`: {docstring(p).split(PARAGRAPH)[0]}" for p in inner)])
 
 
 def imported(path: Path) -> set[str]:
