@@ -84,6 +84,8 @@ def main() -> None:
         f"{args.rows} rows, {args.in_flight} in flight, {args.words} words, {args.latency_s} s, median of {args.rounds}"
     )
     print(table(rows))
+    whole, while_asking = rates["winnow"] / rates["sockets"], statistics.median(asking) / rates["sockets"]
+    print(f"winnow: {whole:.2f} of the floor for the whole command, {while_asking:.2f} while asking")
 
 
 if __name__ == "__main__":

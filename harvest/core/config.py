@@ -142,50 +142,52 @@ class Rewrite(Section):
     """The teacher's free form brought into the training format, by rules that change no number: docs/filters.md."""
 
     on: bool = False
-    """Rewrites answers before the filters see them. The check judges again; one that fails stays as it was. Both
-    versions are kept."""
+    """Rewrites answers before the filters see them. The check judges each rewritten answer again, and one that
+    it does not pass stays as it came. Both texts are kept."""
 
 
 class Select(Section):
     """Which accepted traces are trained on, after the filters: docs/selection.md has an example of each setting."""
 
     preset: str | None = None
-    """recipes/select-<name>.toml of the package ("sky-t1", "s1", "openthoughts"), or a path to your own, relative to
-    the working directory. What is set beside it goes over it."""
+    """Takes the settings of recipes/select-<name>.toml ("sky-t1", "s1", "openthoughts"), or of a file of your own by
+    its path, relative to the working directory. Settings written beside it take precedence."""
     pool: Literal["accepted", "all"] = "accepted"
-    """What is selected from: accepted answers, or all that ended by themselves, right or wrong."""
+    """Selects from the accepted answers, or from all answers that ended by themselves, right or wrong."""
     exact: bool = True
-    """Of the same answers to the same question, case and spaces apart, keeps one."""
+    """Keeps one of several answers to a question that are the same but for case and spaces."""
     near: bool = True
-    """Of answers that are nearly the same, to questions with the same numbers, keeps one."""
+    """Keeps one of several answers that are nearly the same, where their questions have the same numbers."""
     near_similarity: Annotated[Decimal, Field(ge=Decimal("0.4"), le=1, max_digits=18)] = Decimal("0.6")
-    """How much two traces share that are nearly the same: runs of three words in both, of all in either."""
+    """Two traces are near-duplicates where they share at least this much: of all runs of three words that either has,
+    the share that both have."""
     near_questions: bool = False
-    """Of questions that ask the same in other words, another order or another frame, keeps the answers to the first.
-    Other numbers or another gold answer make another question."""
+    """Keeps only the answers to the first of several questions that ask the same in other words, another order or
+    another frame. Questions with other numbers or another gold answer are different."""
     against: tuple[str, ...] = ()
-    """Evaluations that no trace may ask a question of: files or built-in sources, relative to RUN.toml."""
+    """Leaves out traces whose question an evaluation asks too. Names the evaluations: files, relative to RUN.toml, or
+    built-in sources."""
     per_question: Count | None = None
-    """At most so many answers to a question; to one that stands there under several ids, so many in all."""
+    """Keeps at most this many answers to a question. The same question under several ids counts as one."""
     prefer: Literal["first", "shortest", "longest", "random"] = "first"
-    """Which of several duplicates, and of several answers to a question, stays."""
+    """Which one is kept of several duplicates, or of several answers to a question."""
     difficulty: tuple[str, ...] = ()
-    """Questions of these labels alone, as their field `difficulty` has them, in any case. Empty: all."""
+    """Keeps only questions whose field `difficulty` is one of these, whatever the case. Empty: all questions."""
     min_failed: Annotated[Decimal, Field(ge=0, le=1, max_digits=18)] | None = None
-    """Questions alone of whose answers at least this share was wrong: the student's answers where it was asked, else
-    the teachers'. A question that nobody failed or tried is left out."""
+    """Keeps only questions where at least this share of the answers was wrong: the student's answers where it was
+    asked, else the teachers'. A question without a judged answer is left out."""
     balance: Literal["none", "domains"] = "none"
-    """With `traces` or `tokens`: draws a domain first, each as likely, then a trace in it."""
+    """With `traces` or `tokens`, "domains" draws a domain first, each with the same chance, and then a trace in it."""
     favour: Literal["random", "longer"] = "random"
-    """With `traces` or `tokens`: which trace is drawn in a domain (or of all): any, or with a chance that halves from
-    the longest to the next, and so on."""
+    """With `traces` or `tokens`, how a trace is drawn: "random" gives all the same chance. "longer" gives the longest
+    a chance of about a half, the next longest a quarter, and so on."""
     traces: Count | None = None
-    """At most so many traces."""
+    """Selects at most this many traces."""
     tokens: Annotated[int, Field(ge=1, lt=2**62, strict=True)] | None = None
-    """Traces until their chains and answers fill so many tokens, by the endpoint's count, else about 3.8 characters
-    to one."""
+    """Selects traces until their chains and answers fill this many tokens, as the endpoint counted them, else with
+    about 3.8 characters to a token."""
     seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
-    """Of all that is random. The same answers, settings and seed give the same selection."""
+    """The seed of every random choice in selection. The same answers, settings and seed give the same selection."""
 
     @model_validator(mode="before")
     @classmethod
@@ -215,21 +217,23 @@ class Export(Section):
     """How the dataset is written: by collect, import, verify, and by `harvest export` where no flag says otherwise."""
 
     layout: Literal["messages", "trl", "prompt-completion", "axolotl", "sharegpt", "llama-factory"] = "messages"
-    """Who trains on it: docs/export.md has a line of each."""
+    """The program that will train on the dataset. docs/export.md shows a row of each layout."""
     format: Literal["jsonl", "parquet"] = "jsonl"
-    """JSON lines, or Parquet."""
+    """Writes JSON lines or Parquet."""
     which: Literal["selected", "accepted", "all"] = "selected"
-    """Traces that the selection kept; all that passed their checks; every whole reply, with `accepted` and `reason`."""
+    """Writes the traces that were selected, all that were accepted, or every whole answer, with `accepted` and
+    `reason`."""
     reasoning: Literal["inline", "apart", "none"] = "inline"
-    """The chain in the content between marks; in a field of its own beside the content; or left out."""
+    """Writes the chain into the content between marks, into a field of its own beside the content, or not at all."""
     reasoning_field: Literal["reasoning_content", "thinking", "reasoning"] = "reasoning_content"
-    """The field's name under reasoning = "apart": what the student's chat template reads (gpt-oss: thinking)."""
+    """With reasoning = "apart", the name of the chain's field: the one that the student's chat template reads (gpt-oss:
+    thinking)."""
     marks: Literal["think", "sky-t1"] = "think"
-    """The marks around a chain that stands in the content."""
+    """The marks around a chain in the content."""
     columns: Literal["all", "training"] = "all"
-    """All that is known of a trace after its training part, or the training part alone."""
+    """Writes all that is known of a trace beside its training part, or the training part alone."""
     shard_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
-    """Megabytes of one file, about. What fits into one is one file."""
+    """About how many megabytes a file may have. What is more becomes several files."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Export":
