@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from harvest.checks import CheckPool, gold_problems
+from harvest.checks import ROW_RULES, CheckPool, gold_problems
 from harvest.questions.sources import read_questions
 from harvest.sandbox import Jail, Kind, Limits, isolation, run_script
 
@@ -51,7 +51,7 @@ def measure(what: str, work: Callable[..., None], given: object, n: int, cores: 
 
 
 def human_eval(shared: Path) -> None:
-    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
+    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data", ROW_RULES))
     with CheckPool() as pool:
         gold_problems(questions[:8], pool)
         began = time.monotonic()

@@ -12,6 +12,7 @@ from finetune.recipe import Recipe, recipe_of
 from finetune.rows.dataset import Examples
 from finetune.rows.preflight import in_words, preflight
 from finetune.student import find, load_tokenizer
+from harvest.checks import ROW_RULES
 from harvest.questions.sources import read_questions
 from harvest.selection.decontamination import Evaluation
 
@@ -35,7 +36,8 @@ def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
     Raises DatasetError where a row cannot be trained, or where there is none to train.
     """
     evaluations = [
-        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path()))) for f in args.evaluations
+        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES)))
+        for f in args.evaluations
     ]
     found, findings, made = preflight(recipe, load_tokenizer(find(recipe.student)), evaluations)
     lengths = [len(e) for e in made.examples]

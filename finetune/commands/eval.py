@@ -27,13 +27,14 @@ from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
 from finetune.run import Run, find_run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
 from finetune.student import find
-from harvest.checks import judged_together
+from harvest.checks import ROW_RULES
 from harvest.commands.report import write_report
 from harvest.core.config import DEFAULT_STORE
-from harvest.core.errors import InputError, QuestionError, StoreUnusable
+from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.prompt import Prompt
+from harvest.questions.rows import judged_together
 from harvest.questions.sources import read_questions
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, gains
@@ -148,10 +149,8 @@ def _run_of(args: argparse.Namespace) -> Run | None:
 
 def _questions(args: argparse.Namespace) -> list[Question]:
     """Raises QuestionError for a bad row wherever it stands, InputError where there is nothing to measure by."""
-    try:
-        questions = list(read_questions(args.questions, Path()))[: args.limit]
-    except QuestionError as e:
-        raise QuestionError(str(e).replace(", or pass --skip-bad-rows to go on without them", "")) from None
+    every_question = list(read_questions(args.questions, Path(), ROW_RULES, may_skip=False))
+    questions = every_question[: args.limit]
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")
     if (without := next((q for q in questions if judged_together(q)), None)) is not None:

@@ -11,8 +11,8 @@ from harvest.asking.planning.run import Run
 from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Stopping
 from harvest.asking.tasks import Tasks
-from harvest.checks import judged_together
 from harvest.core.nouns import STUDENT, Ask, Attempt
+from harvest.questions.rows import judged_together
 from harvest.store import OpenQuestion, Store, Writer
 
 SPARE_QUESTIONS = 32

@@ -8,10 +8,10 @@ from typing import Protocol
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.opinions import Opinions
 from harvest.asking.hooks import OnJudged
-from harvest.checks import judged_together
 from harvest.core.clock import now
 from harvest.core.nouns import STUDENT, Attempt, Judgement, Question, Reply, Verdict
 from harvest.judging.acceptance import Acceptance, Agreement, unfinished
+from harvest.questions.rows import judged_together
 from harvest.store import OpenQuestion, Store, Writer
 
 

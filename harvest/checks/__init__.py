@@ -3,17 +3,16 @@
 from harvest.answers.boxes import split_at_final_box
 from harvest.answers.stated import final_answer
 from harvest.checks.check import Check
-from harvest.checks.majority import judged_together
 from harvest.checks.pool import CheckPool, gold_problems
-from harvest.checks.table import CHECKS, check_name_for
+from harvest.checks.table import CHECKS, ROW_RULES, check_name_for
 
 __all__ = [
     "CHECKS",
+    "ROW_RULES",
     "Check",
     "CheckPool",
     "check_name_for",
     "final_answer",
     "gold_problems",
-    "judged_together",
     "split_at_final_box",
 ]

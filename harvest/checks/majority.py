@@ -24,6 +24,7 @@ from harvest.checks.maths.equality import Algebra
 from harvest.checks.maths.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
 from harvest.checks.text import truth_said
 from harvest.core.nouns import Outcome, Question, Verdict
+from harvest.questions.rows import MAJORITY
 
 MOST_COMPARED_CHARACTERS = 1000
 """A longer stated answer agrees with no other: what a question's answers state is held together in memory."""
@@ -43,7 +44,7 @@ AtASight = Callable[[str, str], bool | None]
 class Majority:
     """The check "majority". One answer alone is no majority; `judge_together` judges."""
 
-    name = "majority"
+    name = MAJORITY
     version = "1"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
@@ -65,11 +66,6 @@ class Majority:
 
     def own_answer(self, question: Question) -> str | None:
         return None
-
-
-def judged_together(question: Question) -> bool:
-    """Whether its answers are judged when all are there, and none before."""
-    return question.check == Majority.name
 
 
 # ---- what each answer states

@@ -23,10 +23,11 @@ from types import TracebackType
 from typing import Self
 
 from harvest.checks.check import Check, Finding, Work, verdict
-from harvest.checks.majority import Majority, agreeing, judge_together, judged_together, said_by
+from harvest.checks.majority import Majority, agreeing, judge_together, said_by
 from harvest.checks.programs import Code
 from harvest.checks.table import CHECKS
 from harvest.core.nouns import Outcome, Question, Verdict
+from harvest.questions.rows import judged_together
 from harvest.sandbox import isolation
 
 PREPARE_S = 120.0

@@ -12,9 +12,11 @@ from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.majority import Majority
 from harvest.checks.maths.answer_form import is_words
 from harvest.checks.maths.maths import Maths
-from harvest.checks.programs import Code
+from harvest.checks.programs import Code, code_fault
 from harvest.checks.reasoning_gym import ReasoningGym
 from harvest.checks.text import Text
+from harvest.core.nouns import Question
+from harvest.questions.rows import RowRules
 
 _ALL: tuple[Check, ...] = (Maths(), Choice(), Text(), ReasoningGym(), Code(), Majority())
 CHECKS: Mapping[str, Check] = MappingProxyType({check.name: check for check in _ALL})
@@ -31,9 +33,9 @@ _LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
 
 
 def check_name_for(row: Mapping[str, Any]) -> str:
-    """The check of a row: the one it names, else the first that has what it needs (contract, Questions).
+    """The check of a row: the one that it names, else the first for which it has what the check needs.
 
-    "code" is named where there are tests or cases, whether or not the table has it yet.
+    The contract's part on questions says in which order.
     """
     named = row.get("check")
     if named:
@@ -46,6 +48,22 @@ def check_name_for(row: Mapping[str, Any]) -> str:
     if row.get("reasoning_gym"):
         return "reasoning_gym"
     return "math" if reads_as_maths(answer) else "text"
+
+
+def question_fault(question: Question, needs_gold: bool) -> str | None:
+    """What the question lacks for its check, beginning with the field; None where its answers can be judged."""
+    if question.check not in CHECKS:
+        return f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}"
+    if not needs_gold or question.check in (ReasoningGym.name, Majority.name):
+        return None
+    if question.check == Code.name:
+        return code_fault(question)
+    has_answer = question.answer is not None and question.answer.strip()
+    return None if has_answer else "answer: missing, and the check needs one"
+
+
+ROW_RULES = RowRules(check_name_for, question_fault)
+"""What all checks say of a row of questions, for the room `questions`, which stands below checks."""
 
 
 def reads_as_maths(answer: str) -> bool:

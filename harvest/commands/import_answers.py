@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harvest.checks import CheckPool
+from harvest.checks import ROW_RULES, CheckPool
 from harvest.checks.majority import Majority
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, say, steps
@@ -26,10 +26,12 @@ from harvest.core.errors import ConfigError, InputError, QuestionError
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts
+from harvest.endpoint.reply import read_document
 from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
-from harvest.questions.paid_answers import Bought, NoAnswer, read_bought, shown_names
-from harvest.questions.sources import SHOWN_FAULTS, BadRow, MissingQuestion, has_gold, question_of, read_rows
+from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer, shown_names
+from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
+from harvest.questions.sources import SHOWN_FAULTS, read_rows
 from harvest.report.markdown_page import markdown
 from harvest.store import Store
 
@@ -228,7 +230,7 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
 def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:
     """Puts a file of questions into the store, where lines look up their gold answers. Raises QuestionError."""
     with store.transaction():
-        rows = read_rows(source, base, skip_bad_rows=skip, without_gold=without_gold)
+        rows = read_rows(source, base, ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
@@ -264,7 +266,7 @@ def store_lines(
 ) -> None:  # fmt: skip
     """Stores every line that is not in the store yet, a page in a transaction. Calls `skip` with each bad line."""
     for records in files:
-        page: list[tuple[Record, Question, Bought]] = []
+        page: list[tuple[Record, Question, ImportedAnswer]] = []
         size = 0
         for record, (question, bought) in _entries(store, records, gold, counts, skip):
             page.append((record, question, bought))
@@ -278,7 +280,7 @@ def store_lines(
 
 
 def _store_page(
-    store: Store, run_id: int, page: Iterable[tuple[Record, Question, Bought]], counts: LineCounts,
+    store: Store, run_id: int, page: Iterable[tuple[Record, Question, ImportedAnswer]], counts: LineCounts,
     skip: Callable[[str], None],
 ) -> None:  # fmt: skip
     new = there = 0
@@ -304,7 +306,7 @@ def _store_page(
 
 def _entries(
     store: Store, records: Records, gold: GoldAnswers, counts: LineCounts, fault: Callable[[str], None]
-) -> Iterator[tuple[Record, tuple[Question, Bought]]]:
+) -> Iterator[tuple[Record, tuple[Question, ImportedAnswer]]]:
     for record in records:
         counts.lines += 1
         try:
@@ -323,12 +325,12 @@ def _entries(
             yield record, found
 
 
-def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, Bought]:
+def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, ImportedAnswer]:
     """A line's question and its answer. The line's own question is taken where it holds a gold answer, else that of
     the file of questions, else the line's own without a gold answer. Raises BadRow, or NoAnswer."""
-    bought = read_bought(row)
+    bought = read_answer(row, read_document)
     try:
-        question = question_of(bought.question, needs_gold=False)
+        question = question_of(bought.question, ROW_RULES, needs_gold=False)
     except MissingQuestion:
         if not bought.names:
             raise

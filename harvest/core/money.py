@@ -15,6 +15,9 @@ PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
 """Wide enough that no price times tokens is rounded; a figure with still more digits, from outside, goes up."""
 
+MOST_USD = 10_000
+"""No reply costs so much. A larger figure is no cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, count, joined, kept, label, plain, unread
-from harvest.core.money import Usage, pusd
+from harvest.core.money import MOST_USD, Usage, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
@@ -27,9 +27,6 @@ TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
 
 REPETITION = "repetition"
 """A finish_reason of ours: the answer had run into a loop, and its stream was broken off."""
-
-MOST_USD = 10_000
-"""No reply costs so much. A larger figure is no cost."""
 
 READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
 READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})

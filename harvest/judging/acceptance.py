@@ -14,7 +14,7 @@ from harvest.core.errors import Cut, RowRefused
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
 from harvest.endpoint import BROKE_OFF, Prompt, cut_short
 from harvest.filters.required import Required
-from harvest.questions.sources import has_gold
+from harvest.questions.rows import has_gold
 
 NO_GOLD = "no_gold"
 """The reason where there is nothing to judge an answer by."""

@@ -8,10 +8,10 @@ import hashlib
 import json
 import re
 
-from harvest.checks import judged_together
 from harvest.core.nouns import Message, Outcome, Question, Reply, Verdict
 from harvest.core.teachers import JudgeModel
 from harvest.endpoint import Prompt, cut_short, text_of
+from harvest.questions.rows import judged_together
 
 NAME, VERSION = "judge", "1"
 """What its verdicts are called, and their version: of its prompt and of how its word is read."""

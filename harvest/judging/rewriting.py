@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from harvest.checks import CHECKS, CheckPool, judged_together
+from harvest.checks import CHECKS, CheckPool
 from harvest.checks.majority import said_by
 from harvest.core.nouns import Candidate, Outcome, Question
 from harvest.filters.rewrite import rewritten
+from harvest.questions.rows import judged_together
 
 
 class Rewriter:

@@ -12,13 +12,13 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
-from harvest.checks import CHECKS, CheckPool, gold_problems, judged_together
+from harvest.checks import CHECKS, CheckPool, gold_problems
 from harvest.core.clock import now
 from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt, Judgement, Outcome, Question, Verdict
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging.acceptance import NO_GOLD, Acceptance, Opinion, unfinished
-from harvest.questions.sources import has_gold
+from harvest.questions.rows import has_gold, judged_together
 from harvest.store import JudgedBy, Store, StoredAnswer, StoredRun
 
 PAGE = 256

@@ -1,6 +1,6 @@
-"""The records of a file, one at a time and in bounded memory: JSON lines, a JSON array, a page of a list, Parquet.
+"""Reads the records of a file one at a time, in bounded memory: JSON lines, a JSON array, a page of a list, Parquet.
 
-JSON may be packed with gzip or zstandard. What a file is, is seen by its first bytes, not by its name.
+JSON may be compressed with gzip or zstandard. The first bytes say what a file is, not its name.
 """
 
 import codecs
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import zstandard
 
-from harvest.core.errors import Cut, InputError
-from harvest.core.foreign_json import Json, parse, parse_next
-from harvest.questions.sources import BadRow
+from harvest.core.errors import InputError
+from harvest.core.foreign_json import DECODER, Json, parse_next
+from harvest.questions.rows import BadRow
 
 MOST_BYTES = 64 << 20
-"""The longest record that is read; a longer one is named and left out."""
+"""The longest record that is read. A longer one is a bad row."""
 CHUNK_BYTES = 1 << 20
 PARQUET_ROWS = 64
 GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
@@ -29,27 +29,32 @@ BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record, or why it is none."""
+    """One record of a file, or why it cannot be read."""
 
     where: str
     """File and line, for people."""
     place: str
-    """The file's name without folder and packing, and the line: the same wherever the file lies."""
+    """The file's name without folder and compression, and the line: the same wherever the file lies."""
     digest: str
     """SHA-256 of the record as it stands in the file."""
     value: Json | BadRow
     torn: bool = False
-    """It is the last one, and its end is missing: whoever writes the file has not finished it."""
+    """Whether it is the last record and its end is missing: whoever writes the file has not finished."""
 
 
 class Records:
-    """A file, to be read from its start any number of times. Raises InputError where it cannot be read."""
+    """The records of a file. Each loop over them reads the file from its start.
 
-    def __init__(self, path: Path) -> None:
+    `exact`: numbers with a decimal point become Decimal, so that money is exact; else float. Raises InputError where
+    the file cannot be read.
+    """
+
+    def __init__(self, path: Path, *, exact: bool = True) -> None:
+        self._exact = exact
         self.path = path
         self.name = path.name.removesuffix(".gz").removesuffix(".zst")
         self.done_bytes = 0
-        """How much of the file this reading has seen, packed as it is."""
+        """How much of the file has been read so far, in bytes as they lie on the disk."""
         try:
             with path.open("rb") as f:
                 self._magic = f.read(4)
@@ -85,14 +90,11 @@ class Records:
             yield Record(where, place, "", data, torn=not ended)
             return
         digest = hashlib.sha256(data).hexdigest()
-        try:
-            value = parse(data)
-        except Cut as e:
-            words = "not UTF-8" if "UTF-8" in str(e) else "not JSON"
+        value = self._value(data)
+        if isinstance(value, BadRow):
             torn = not ended
-            yield Record(where, place, digest, BadRow(words + ("; the line is torn off" if torn else "")), torn)
-            return
-        if not isinstance(value, dict):
+            yield Record(where, place, digest, BadRow(f"{value}; the line is torn off") if torn else value, torn)
+        elif not isinstance(value, dict):
             yield Record(where, place, digest, BadRow("not a JSON object"))
         elif value.get("object") == "list" and isinstance(value.get("data"), list):
             for i, entry in enumerate(value["data"]):
@@ -100,6 +102,16 @@ class Records:
                 yield Record(f"{where}, entry {i}", f"{place}.{i}", digest, one)
         else:
             yield Record(where, place, digest, value)
+
+    def _value(self, data: bytes) -> object:
+        """The JSON value, or BadRow."""
+        try:
+            text = data.decode("utf-8-sig")
+            return DECODER.decode(text) if self._exact else json.loads(text)
+        except UnicodeDecodeError:
+            return BadRow("not UTF-8")
+        except (ValueError, RecursionError):
+            return BadRow("not JSON")
 
     def _parquet(self) -> Iterator[Record]:
         import pyarrow as pa
@@ -110,7 +122,7 @@ class Records:
             with pq.ParquetFile(self.path) as table:
                 for batch in table.iter_batches(PARQUET_ROWS, use_threads=False):
                     for row in batch.to_pylist():
-                        # Through JSON, so that money is exact and types are those of the other layouts.
+                        # Through JSON, so that numbers and types are as in the other layouts.
                         data = json.dumps(row, sort_keys=True, default=str).encode()
                         self.done_bytes = self.total_bytes * (n + 1) // table.metadata.num_rows
                         yield from self._records(n, "row", data, True)
@@ -130,7 +142,7 @@ def _unpacked(raw: io.BufferedReader, magic: bytes) -> io.BufferedReader:
 
 
 def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
-    """(number, unit, line without blanks around it, whether it ends) of each line that is not blank."""
+    """(number, unit, line without white space around it, whether it has its line break) of each line with text."""
     n = 0
     while line := stream.readline(MOST_BYTES + 1):
         n += 1
@@ -144,7 +156,7 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRo
 
 
 def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
-    """The same of a JSON array's entries, or of objects that are spread over several lines."""
+    """The same for the entries of a JSON array, or for objects that are spread over several lines."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     text, at, n, ended = "", 0, 0, False
 
@@ -185,10 +197,10 @@ def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadR
 
 
 def _breaks_off(e: Exception, end: int) -> bool:
-    """Whether JSON is wrong because it ends too early."""
+    """Whether the JSON is wrong because it ends too early."""
     return isinstance(e, json.JSONDecodeError) and (e.pos >= end or e.msg.startswith("Unterminated string"))
 
 
 def content_key(record: Record) -> str:
-    """What an imported attempt is known by: its place and its content."""
+    """The key of an imported attempt: a hash of its place and its content."""
     return "sha256:" + hashlib.sha256(f"import\0{record.place}\0{record.digest}".encode()).hexdigest()

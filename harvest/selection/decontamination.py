@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from harvest.checks import ROW_RULES
 from harvest.core.errors import QuestionError
 from harvest.questions.sources import read_rows
 from harvest.selection.near_duplicates import (
@@ -92,7 +93,7 @@ def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
     """
     found = []
     for source in against:
-        rows = read_rows(source, base, without_gold="majority", may_skip=False)
+        rows = read_rows(source, base, ROW_RULES, without_gold="majority", may_skip=False)
         found.append(Evaluation(source, ((q.id, q.question, q.answer) for _, q in rows)))
         if not found[-1].questions:
             raise QuestionError(f"select.against: {source}: not one question in it")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from harvest.checks import judged_together
 from harvest.core.config import RunConfig
 from harvest.core.errors import FAILURES
 from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome, Question
 from harvest.core.teachers import Sampling
+from harvest.questions.rows import judged_together
 from harvest.store import StoredRun
 
 TRUNCATED, REPETITION = "truncated", "repetition"

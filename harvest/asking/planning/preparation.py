@@ -11,6 +11,7 @@ from harvest.asking.planning.plan import rules_of
 from harvest.asking.planning.run import Run, endpoint_of, judging_settings
 from harvest.asking.planning.run_changes import refuse_changes
 from harvest.asking.planning.strata import Strata
+from harvest.checks import ROW_RULES
 from harvest.checks.majority import Majority
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, configs, runs_folder, section_of
@@ -116,6 +117,7 @@ def _put_questions(
     rows = read_rows(
         config.questions,
         base,
+        ROW_RULES,
         skip_bad_rows=skip if skip_bad_rows else None,
         without_gold=config.checks.without_gold,
     )

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from scripted_endpoint import Endpoint, Say
 from test_sandbox import NONE_HERE, below, isolated, parents, until
 
-from harvest.checks import CheckPool, gold_problems
+from harvest.checks import ROW_RULES, CheckPool, gold_problems
 from harvest.checks.expected import print_differs, value_differs
 from harvest.checks.programs import Code, jail_for, last_block
 from harvest.core.errors import QuestionError
 from harvest.core.nouns import Outcome, Question, Verdict
-from harvest.questions.sources import BadRow, question_of, read_questions
+from harvest.questions.rows import BadRow, question_of
+from harvest.questions.sources import read_questions
 from harvest.sandbox import wire
 
 
@@ -43,7 +44,7 @@ def said(pool: CheckPool, code: str, **question: Any) -> Verdict:
 
 @isolated
 def test_every_reference_of_humaneval_passes(shared: Path, pool: CheckPool) -> None:
-    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
+    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data", ROW_RULES))
     assert len(questions) == 164
     assert {q.check for q in questions} == {"code"}
     assert [p for p in gold_problems(questions, pool) if p] == []
@@ -51,7 +52,7 @@ def test_every_reference_of_humaneval_passes(shared: Path, pool: CheckPool) -> N
 
 @isolated
 def test_every_reference_of_humaneval_fails_when_its_last_return_is_broken(shared: Path, pool: CheckPool) -> None:
-    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data"))
+    questions = list(read_questions("humaneval/HumanEval.jsonl", shared / "data", ROW_RULES))
     begun = [pool.begin(q, fenced(_broken(q.answer or "", q.entry_point or ""))) for q in questions]
     outcomes = {q.id: verdict().outcome for q, verdict in zip(questions, begun, strict=True)}
     assert [q for q, outcome in outcomes.items() if outcome is not Outcome.WRONG] == []
@@ -68,7 +69,9 @@ def _broken(code: str, entry: str) -> str:
 @isolated
 def test_a_completion_that_leaves_out_what_the_question_has_defined_passes(shared: Path, pool: CheckPool) -> None:
     question = next(
-        q for q in read_questions("humaneval/HumanEval.jsonl", shared / "data") if q.entry_point == "decode_cyclic"
+        q
+        for q in read_questions("humaneval/HumanEval.jsonl", shared / "data", ROW_RULES)
+        if q.entry_point == "decode_cyclic"
     )
     code = "def decode_cyclic(s: str):\n    return encode_cyclic(encode_cyclic(s))"
     assert pool.check_now(question, fenced(code)).outcome is Outcome.RIGHT
@@ -76,13 +79,13 @@ def test_a_completion_that_leaves_out_what_the_question_has_defined_passes(share
 
 @isolated
 def test_every_reference_of_mbpp_passes(shared: Path, pool: CheckPool) -> None:
-    questions = list(read_questions("mbpp/mbpp.jsonl", shared / "data"))
+    questions = list(read_questions("mbpp/mbpp.jsonl", shared / "data", ROW_RULES))
     assert len(questions) == 974
     assert [p for p in gold_problems(questions, pool) if p] == []
 
 
 def test_mbpp_tells_the_teacher_one_assert_and_keeps_the_others(shared: Path) -> None:
-    question = next(iter(read_questions("mbpp/mbpp.jsonl", shared / "data")))
+    question = next(iter(read_questions("mbpp/mbpp.jsonl", shared / "data", ROW_RULES)))
     assert isinstance(question.tests, tuple)
     assert [test in question.question for test in question.tests] == [True, False, False]
     assert question.entry_point == "min_cost"
@@ -423,7 +426,8 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
             "problem_id": 7, "question": "Add.", "difficulty": "interview", "starter_code": "",
             "solutions": json.dumps(["print(sum(map(int, input().split())))"]),
             "input_output": json.dumps({"inputs": ["1 2\n", ["3 4"]], "outputs": ["3\n", ["7"]]}),
-        }
+        },
+        ROW_RULES,
     )  # fmt: skip
     assert (scripts.id, scripts.check, scripts.difficulty) == ("apps-7", "code", "interview")
     assert scripts.cases == ({"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "3 4", "stdout": "7"})
@@ -432,7 +436,8 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
         {
             "question": "Twice.", "starter_code": "def f(x):\n", "solutions": "",
             "input_output": {"fn_name": "f", "inputs": [[1], [2]], "outputs": [[2], 4]},
-        }
+        },
+        ROW_RULES,
     )  # fmt: skip
     assert calls.entry_point == "f"
     first = {"arguments": "[1]", "returns": "[2]", "or_returns": "2"}
@@ -446,7 +451,7 @@ def test_apps_and_taco_are_read_as_they_are() -> None:
                                              ("f = lambda x: [[2 * x]]", False)])  # fmt: skip
 def test_apps_takes_a_value_or_a_list_of_it(pool: CheckPool, code: str, passes: bool) -> None:
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2]]}
-    question = question_of({"question": "Twice.", "input_output": data})
+    question = question_of({"question": "Twice.", "input_output": data}, ROW_RULES)
     assert pool.check_now(question, fenced(code)).passed is passes
 
 
@@ -461,14 +466,14 @@ def test_apps_takes_a_value_or_a_list_of_it(pool: CheckPool, code: str, passes: 
 )
 def test_apps_keys_that_json_made_strings_are_integers_again(pool: CheckPool, code: str, passes: bool) -> None:
     data = {"fn_name": "f", "inputs": [[{"1": 2}]], "outputs": [[{"2": 3}]]}
-    question = question_of({"question": "Count.", "input_output": data})
+    question = question_of({"question": "Count.", "input_output": data}, ROW_RULES)
     assert pool.check_now(question, fenced(code)).passed is passes
 
 
 @isolated
 def test_one_value_of_several_is_not_the_list_of_them(pool: CheckPool) -> None:
     data = {"fn_name": "f", "inputs": [[1]], "outputs": [[2, 3]]}
-    question = question_of({"question": "Two numbers.", "input_output": data})
+    question = question_of({"question": "Two numbers.", "input_output": data}, ROW_RULES)
     assert pool.check_now(question, fenced("def f(x):\n    return 2")).outcome is Outcome.WRONG
 
 
@@ -481,7 +486,7 @@ def test_livecodebench_is_read_without_its_pickles() -> None:
         "private_test_cases": "eJxrYJ...",
         "metadata": json.dumps({"func_name": "f"}),
     }
-    question = question_of(row)
+    question = question_of(row, ROW_RULES)
     assert (question.id, question.entry_point) == ("lcb-3", "f")
     assert question.cases == ({"arguments": "[3,[1]]", "returns": "6"},)
 
@@ -503,7 +508,7 @@ def test_livecodebench_is_read_without_its_pickles() -> None:
 )
 def test_a_code_row_that_cannot_be_judged_names_its_field(row: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRow) as error:
-        question_of({"question": "?", **row})
+        question_of({"question": "?", **row}, ROW_RULES)
     assert words in str(error.value)
 
 
@@ -571,7 +576,7 @@ def test_the_reason_to_skip_names_the_remedy() -> None:
 def test_a_bad_file_of_code_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "?", "tests": "def check(", "entry_point": "f"}\n')
     with pytest.raises(QuestionError, match=r"line 1: tests: not Python"):
-        list(read_questions("q.jsonl", tmp_path))
+        list(read_questions("q.jsonl", tmp_path, ROW_RULES))
 
 
 @isolated

@@ -22,11 +22,13 @@ from conftest import ROOT, scaled
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harvest.checks import ROW_RULES
 from harvest.core.foreign_json import parse
 from harvest.core.money import pusd
+from harvest.endpoint.reply import read_document
 from harvest.questions.files import Record, Records, content_key
-from harvest.questions.paid_answers import Bought, NoAnswer, read_bought
-from harvest.questions.sources import BadRow, question_of
+from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer
+from harvest.questions.rows import BadRow, question_of
 
 
 class Imports:
@@ -94,9 +96,9 @@ def completion(content: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def read(row: Any) -> Bought:
+def read(row: Any) -> ImportedAnswer:
     """A row as it comes out of a file."""
-    return read_bought(parse(json.dumps(row).encode()))
+    return read_answer(parse(json.dumps(row).encode()), read_document)
 
 
 # ---- the layouts
@@ -110,7 +112,7 @@ SKY = (
 
 def test_a_line_of_the_contract_is_a_question_and_its_response() -> None:
     got = read(line(1, "<think>\none and two\n</think>\n\n\\boxed{3}"))
-    assert question_of(got.question).id == "q1"
+    assert question_of(got.question, ROW_RULES).id == "q1"
     assert (got.reply.reasoning, got.reply.answer) == ("one and two", "\\boxed{3}")
     assert (got.cost_pusd, got.cost_source, got.asked_at) == (None, "none", None)
 
@@ -275,7 +277,7 @@ def test_a_thought_that_never_ends_has_no_answer() -> None:
 def test_our_own_export_can_come_back() -> None:
     row = {"messages": [*ASKED, {"role": "assistant", "content": "<think>\nc\n</think>\n\n\\boxed{3}"}]}
     got = read(row | {"question": "1 + 2?", "gold": "3", "answer": "\\boxed{3}", "question_id": "q1", "id": "abc"})
-    question = question_of(got.question)
+    question = question_of(got.question, ROW_RULES)
     assert (question.id, question.question, question.answer) == ("q1", "1 + 2?", "3")
     assert (got.reply.reasoning, got.reply.answer) == ("c", "\\boxed{3}")
 
@@ -319,7 +321,7 @@ def test_whatever_a_line_holds_it_is_read_or_refused(row: dict[str, Any]) -> Non
     assert found.cost_pusd is None or found.cost_pusd >= 0
     found.reply.answer.encode()
     try:
-        question_of(found.question, needs_gold=False)
+        question_of(found.question, ROW_RULES, needs_gold=False)
     except BadRow:
         return
 
@@ -369,7 +371,7 @@ def test_a_page_of_a_list_is_its_entries(tmp_path: Path) -> None:
 def test_parquet_gives_the_same_rows_with_exact_money(tmp_path: Path) -> None:
     rows = [line(i, completion(f"\\boxed{{{2 * i + 1}}}", usage={"cost": 0.1})) for i in range(200)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
-    found = [read_bought(v) for v in values(tmp_path / "a.parquet")]
+    found = [read_answer(v, read_document) for v in values(tmp_path / "a.parquet")]
     assert [f.reply.answer for f in found] == [f"\\boxed{{{2 * i + 1}}}" for i in range(200)]
     assert {f.cost_pusd for f in found} == {10**11}
 

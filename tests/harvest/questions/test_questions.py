@@ -9,6 +9,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harvest.checks import ROW_RULES
 from harvest.core.config import load
 from harvest.core.errors import PromptError, QuestionError
 from harvest.core.nouns import Question
@@ -26,19 +27,19 @@ def write(folder: Path, *rows: Any) -> Path:
 
 def test_an_id_of_the_content_is_the_same_in_every_order(tmp_path: Path) -> None:
     write(tmp_path, {"question": "What is 1 + 1?", "answer": "2"})
-    (first,) = read_questions("q.jsonl", tmp_path)
+    (first,) = read_questions("q.jsonl", tmp_path, ROW_RULES)
     write(tmp_path, {"answer": "2", "question": "What is 1 + 1?"})
-    (second,) = read_questions("q.jsonl", tmp_path)
+    (second,) = read_questions("q.jsonl", tmp_path, ROW_RULES)
     assert first == second
     assert first.id.startswith("q-")
 
 
 def test_gsm8k_and_math_are_read_as_they_are(shared: Path) -> None:
-    gsm8k = list(read_questions("gsm8k/test.jsonl", shared / "data"))
+    gsm8k = list(read_questions("gsm8k/test.jsonl", shared / "data", ROW_RULES))
     assert len(gsm8k) == 1319
     assert gsm8k[0].answer == "18"
     assert {q.check for q in gsm8k} == {"math"}
-    math = list(read_questions("math/math500.jsonl", shared / "data"))
+    math = list(read_questions("math/math500.jsonl", shared / "data", ROW_RULES))
     assert len(math) == 500
     assert math[0].answer
     assert math[0].domain == "math"
@@ -59,7 +60,7 @@ def test_every_bad_row_is_named_with_file_line_and_field(tmp_path: Path) -> None
     with path.open("a") as f:
         f.write('{"question": "torn')
     with pytest.raises(QuestionError) as e:
-        list(read_questions("q.jsonl", tmp_path))
+        list(read_questions("q.jsonl", tmp_path, ROW_RULES))
     lines = str(e.value).splitlines()
     for line, words in {
         2: "'qestion'",
@@ -77,7 +78,7 @@ def test_every_bad_row_is_named_with_file_line_and_field(tmp_path: Path) -> None
 def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     write(tmp_path, {"question": "What is 1 + 1?", "answer": "2"}, "{", {"question": "What is 2 + 2?", "answer": 4})
     skipped: list[str] = []
-    kept = list(read_questions("q.jsonl", tmp_path, skip_bad_rows=skipped.append))
+    kept = list(read_questions("q.jsonl", tmp_path, ROW_RULES, skip_bad_rows=skipped.append))
     assert [q.answer for q in kept] == ["2", "4"]
     assert len(skipped) == 1
 
@@ -85,23 +86,23 @@ def test_bad_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
 def test_a_repeated_question_comes_once(tmp_path: Path) -> None:
     row = {"question": "What is 1 + 1?", "answer": "2"}
     write(tmp_path, row, row)
-    assert len(list(read_questions("q.jsonl", tmp_path))) == 1
+    assert len(list(read_questions("q.jsonl", tmp_path, ROW_RULES))) == 1
 
 
 def test_the_demo_trains_on_nothing_that_it_is_measured_on() -> None:
-    trained = {q.question for q in read_questions(load(BASE / "demo.toml").questions, BASE)}
+    trained = {q.question for q in read_questions(load(BASE / "demo.toml").questions, BASE, ROW_RULES)}
     makefile = (ROOT / "Makefile").read_text()
     held_out = [line.split("=", 1)[1].strip() for line in makefile.splitlines() if line.startswith("HELD_OUT")]
     assert len(held_out) == 2
     for source in held_out:
-        asked = {q.question for q in read_questions(source, ROOT)}
+        asked = {q.question for q in read_questions(source, ROOT, ROW_RULES)}
         assert len(asked) >= 60
         assert not asked & trained, source
 
 
 def test_the_same_seed_makes_the_same_questions() -> None:
     source = "reasoning-gym:chain_sum?n=20&seed=5"
-    assert list(read_questions(source, BASE)) == list(read_questions(source, BASE))
+    assert list(read_questions(source, BASE, ROW_RULES)) == list(read_questions(source, BASE, ROW_RULES))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_the_same_seed_makes_the_same_questions() -> None:
 )
 def test_a_source_that_is_none_is_one_line(source: str, words: str) -> None:
     with pytest.raises(QuestionError) as e:
-        list(read_questions(source, BASE))
+        list(read_questions(source, BASE, ROW_RULES))
     assert words in str(e.value)
 
 
@@ -160,4 +161,4 @@ def test_a_folder_without_data_is_named_though_it_is_where_one_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(QuestionError, match="doesn't contain any data files"):
-        list(read_questions(".", Path()))
+        list(read_questions(".", Path(), ROW_RULES))

@@ -1,7 +1,8 @@
-"""One record of an answer paid for elsewhere → its question, its reply, what it cost. Pure.
+"""One record of an answer that was paid for elsewhere: its question, its reply, what it cost. Pure.
 
-`READERS` is the one table of layouts, each recognised by what the record holds. To add one: a function that says
-whether a record is of it, one that reads it, their row in the table, and a real record in tests/test_import.py.
+`READERS` is the one table of layouts. Each layout is recognised by what the record holds. To add one: a function
+that says whether a record is of this layout, a function that reads it, their row in the table, and a real record in
+tests/harvest/commands/test_import.py.
 """
 
 import json
@@ -14,27 +15,27 @@ from typing import Any
 
 from harvest.core.errors import Cut
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, parse, plain
-from harvest.core.money import pusd
+from harvest.core.money import MOST_USD, pusd
 from harvest.core.nouns import Reply
 from harvest.core.printable import one_line
-from harvest.endpoint.reply import MOST_USD, read_document
-from harvest.questions.sources import BadRow
+from harvest.questions.rows import BadRow
 
 ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
 }  # fmt: skip
-"""OpenAI's words and ShareGPT's."""
+"""The names of who speaks, OpenAI's and ShareGPT's, in OpenAI's words."""
 
 GOLD_FIELDS = ("answer", "choices", "tests", "cases", "reasoning_gym")
 OF_A_QUESTION = frozenset(
     {"question", "problem", "gold", "entry_point", "test", "test_list", "question_content", *GOLD_FIELDS}
 )
-"""Where a record has one of these, its `id` names the question; else it names the call."""
+"""Where a record has one of these fields, its `id` names the question; else it names the call."""
 NOT_OF_A_QUESTION = frozenset({"response", "messages", "conversations", "metadata", "system", "usage"})
 COSTS = ("response_cost", "cost_usd", "total_cost", "spend", "cost")
-"""Where a log says what a call cost, in USD: LiteLLM's payload, ours, OpenRouter's, LiteLLM's table, others."""
+"""The fields in which a log says what a call cost, in USD: LiteLLM's payload, ours, OpenRouter's, LiteLLM's table,
+others."""
 MOMENTS = ("startTime", "created", "created_at", "asked_at", "timestamp")
 ID_NAMES = ("custom_id", "question_id", "id")
 
@@ -44,13 +45,13 @@ class NoAnswer(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bought:
+class ImportedAnswer:
     """What one record says."""
 
     question: Json
-    """Fields of a question's row, ours or a foreign layout's; empty where the record does not hold it."""
+    """The fields of a question's row, ours or a foreign layout's; empty where the record does not hold the question."""
     names: tuple[str, ...]
-    """What a file of questions may call it."""
+    """The names that a file of questions may have for the question."""
     reply: Reply
     """With the system message that it was asked under, if any, in `extra["system"]`."""
     cost_pusd: int | None
@@ -60,11 +61,38 @@ class Bought:
     """UTC; None where the record does not say."""
 
 
-def read_bought(row: Json) -> Bought:
-    """Raises BadRow that names the field, or NoAnswer."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a layout finds in a record."""
+
+    question: Json
+    names: tuple[str, ...]
+    document: Json
+    """The answer as a chat completion."""
+    beside: Json
+    """Where the cost and the moment of asking may stand."""
+    moments: object = None
+    """Another place where the moment of asking may stand."""
+    system: str | None = None
+    """The system message that it was asked under."""
+
+
+def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAnswer:
+    """What a record says. `read_document` reads a chat completion (`harvest.endpoint.reply.read_document`).
+
+    Raises BadRow, which names the field, or NoAnswer.
+    """
     for reader in READERS:
         if reader.recognises(row):
-            return reader.read(row)
+            found = reader.read(row)
+            reply = read_document(found.document)
+            if found.system:
+                reply = replace(reply, extra={**reply.extra, "system": found.system})
+            cost, source = _cost(reply, found.beside)
+            places = (found.beside, as_dict(found.moments))
+            moments = [_moment(place.get(name)) for place in places for name in MOMENTS]
+            asked_at = next((m for m in moments if m), None)
+            return ImportedAnswer(plain(found.question), found.names, reply, cost, source, asked_at)
     if OF_A_QUESTION & row.keys():
         raise BadRow("response: missing")
     raise BadRow(f"no layout that is known here: it has {one_line(', '.join(map(str, row)), 120) or 'no fields'}")
@@ -77,7 +105,7 @@ def _is_batch(row: Json) -> bool:
     return "custom_id" in row and isinstance(row.get("response"), dict | None) and "question" not in row
 
 
-def _batch(row: Json) -> Bought:
+def _batch(row: Json) -> _Found:
     """OpenAI's batch output, which Mistral, Together and vLLM write too.
     https://platform.openai.com/docs/guides/batch"""
     response = as_dict(row.get("response"))
@@ -86,14 +114,14 @@ def _batch(row: Json) -> Bought:
         error = as_dict(row.get("error")) or as_dict(as_dict(body).get("error"))
         said = as_text(error.get("message")) or as_text(error.get("code"))
         raise NoAnswer(one_line(said, 120) or f"status {one_line(str(status), 20)}")
-    return _bought({}, _names(row), _reply("response.body", body, row), row, body)
+    return _Found({}, _names(row), _chat_completion("response.body", body, row), row, body)
 
 
 def _is_stored(row: Json) -> bool:
     return row.get("object") == "chat.completion" and "response" not in row
 
 
-def _stored(row: Json) -> Bought:
+def _stored(row: Json) -> _Found:
     """A chat completion by itself, as OpenAI's list of stored completions gives it. It holds no messages, unless
     whoever exported it put them in; the question is then known by `metadata`.
     https://platform.openai.com/docs/api-reference/chat/list"""
@@ -102,7 +130,7 @@ def _stored(row: Json) -> Bought:
     metadata = plain(as_dict(row.get("metadata")))
     kept = {k: v for k, v in metadata.items() if k in ("answer", "domain", "source", "licence") and question}
     names = _names(as_dict(row.get("metadata")))
-    return _bought(question | kept, names, _reply("choices", row, {}), {}, row, system)
+    return _Found(question | kept, names, _chat_completion("choices", row, {}), {}, row, system)
 
 
 def _is_generation(row: Json) -> bool:
@@ -110,7 +138,7 @@ def _is_generation(row: Json) -> bool:
     return isinstance(data.get("input"), dict) and isinstance(data.get("output"), dict)
 
 
-def _generation(row: Json) -> Bought:
+def _generation(row: Json) -> _Found:
     """OpenRouter's stored prompt and completion, with the figures of its generation beside them or not.
     https://openrouter.ai/docs/client-sdks/typescript/models/generationcontentdata"""
     data = as_dict(row.get("data")) or row
@@ -130,14 +158,14 @@ def _generation(row: Json) -> Bought:
         "choices": [{"message": message, "finish_reason": figures.get("finish_reason")}],
         "usage": {k: v for k, v in usage.items() if v is not None},
     }
-    return _bought(question, _names(figures), read_document(document), figures, document, system)
+    return _Found(question, _names(figures), document, figures, document, system)
 
 
 def _is_exchange(row: Json) -> bool:
     return "response" in row
 
 
-def _exchange(row: Json) -> Bought:
+def _exchange(row: Json) -> _Found:
     """A question's fields, or `messages`, and the `response`: our own lines, and gateways' logs.
     LiteLLM: https://docs.litellm.ai/docs/proxy/logging_spec"""
     if row.get("status") == "failure" or (row.get("response") is None and row.get("error_str")):
@@ -147,14 +175,15 @@ def _exchange(row: Json) -> Bought:
     if row.get("messages"):
         asked, system = _asked(_messages(row["messages"]), "messages")
         question = question | asked if not {"question", "problem"} & question.keys() else question
-    return _bought(question, _names(row), _reply("response", row["response"], row), row, row["response"], system)
+    document = _chat_completion("response", row["response"], row)
+    return _Found(question, _names(row), document, row, row["response"], system)
 
 
 def _is_conversation(row: Json) -> bool:
     return isinstance(row.get("conversations"), list) or isinstance(row.get("messages"), list)
 
 
-def _conversation(row: Json) -> Bought:
+def _conversation(row: Json) -> _Found:
     """A dataset's row: ShareGPT's `conversations`, Sky-T1's with `system`, or `messages`.
     https://huggingface.co/datasets/NovaSky-AI/Sky-T1_data_17k"""
     field = "conversations" if isinstance(row.get("conversations"), list) else "messages"
@@ -168,14 +197,14 @@ def _conversation(row: Json) -> Bought:
     message = turns[-1][1]
     given = message.get("content") if "content" in message else message.get("value")
     answer = _of_text(as_text(given)) | {k: v for k, v in message.items() if k not in ("content", "value", "from")}
-    return _bought(question, _names(row), read_document(_document(answer, row)), row, {}, system)
+    return _Found(question, _names(row), _document(answer, row), row, {}, system)
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     name: str
     recognises: Callable[[Json], bool]
-    read: Callable[[Json], Bought]
+    read: Callable[[Json], _Found]
 
 
 READERS = (
@@ -191,19 +220,11 @@ READERS = (
 # ---- what they share
 
 
-def _bought(
-    question: Json, names: tuple[str, ...], reply: Reply, row: Json, document: object, system: str | None = None
-) -> Bought:
-    if system:
-        reply = replace(reply, extra={**reply.extra, "system": system})
-    cost, source = _cost(reply, row)
-    moments = [_moment(place.get(name)) for place in (row, as_dict(document)) for name in MOMENTS]
-    return Bought(plain(question), names, reply, cost, source, next((m for m in moments if m), None))
-
-
 def _question_fields(row: Json) -> Json:
-    """What of a record may belong to its question. `gold`, where it is there, is the gold answer, and `answer` then
-    the teacher's (as in our own exports)."""
+    """The fields of a record that may belong to its question.
+
+    Where there is a field `gold`, it is the gold answer, and `answer` is the teacher's, as in our own exports.
+    """
     fields = {k: v for k, v in row.items() if k not in NOT_OF_A_QUESTION}
     if not OF_A_QUESTION & row.keys():
         fields.pop("id", None)
@@ -214,7 +235,7 @@ def _question_fields(row: Json) -> Json:
 
 
 def _names(row: Json) -> tuple[str, ...]:
-    """What a record may call its question, in the order in which it is looked for."""
+    """The names that a record may have for its question, the most likely first."""
     metadata = as_dict(row.get("metadata"))
     places = (row, metadata, as_dict(metadata.get("requester_metadata")), as_dict(metadata.get("spend_logs_metadata")))
     found = (place.get(name) for place in places for name in ID_NAMES)
@@ -249,7 +270,7 @@ def _turns(messages: list[Any]) -> Iterator[Turn]:
 
 
 def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
-    """(the question's text as a field, the system message) of what was asked: one user's turn."""
+    """(the question's text as a field, the system message) of what was asked, which must be one turn of the user's."""
     texts: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     for role, message in turns:
         content = message.get("content") if "content" in message else message.get("value")
@@ -262,26 +283,26 @@ def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
     return {"question": texts["user"][0]}, "\n\n".join(t for t in texts["system"] if t.strip()) or None
 
 
-def _reply(field: str, response: object, row: Json) -> Reply:
-    """From a whole chat completion, one message of it, or a text; `row` holds what stands beside it."""
+def _chat_completion(field: str, response: object, row: Json) -> Json:
+    """A chat completion of a whole one, of one message of it, or of a text. `row` holds what stands beside it."""
     if isinstance(response, str):
         if response.lstrip().startswith("{") and '"choices"' in response:
             try:
-                return _reply(field, parse(response.encode("utf-8", "surrogatepass")), row)
+                return _chat_completion(field, parse(response.encode("utf-8", "surrogatepass")), row)
             except (Cut, BadRow):
                 pass
         thought = {"reasoning_content": row.get("reasoning_content") or row.get("reasoning")}
-        return read_document(_document(thought | _of_text(response), row))
+        return _document(thought | _of_text(response), row)
     if not isinstance(response, dict):
         raise BadRow(f"{field}: neither a text nor a chat completion")
     if as_list(response.get("choices")):
         beside = {"usage": _usage_beside(row), "provider": row.get("custom_llm_provider")}
-        return read_document(beside | {k: v for k, v in response.items() if v is not None})
+        return beside | {k: v for k, v in response.items() if v is not None}
     if response.get("error"):
         error = response["error"]
         raise NoAnswer(one_line(as_text(as_dict(error).get("message")) or as_text(error), 120) or "an error")
     if "content" in response:
-        return read_document(_document(response, row))
+        return _document(response, row)
     raise BadRow(f"{field}: no chat completion (it has no `choices`)")
 
 
@@ -311,7 +332,7 @@ def _of_text(text: str) -> Json:
 
 
 def _cost(reply: Reply, row: Json) -> tuple[int | None, str]:
-    """(picodollars, who says so). What the endpoint billed stands above what a gateway reckons."""
+    """(picodollars, who says so). What the endpoint says it billed goes before what a gateway calculated."""
     if reply.usage.cost_pusd is not None:
         return reply.usage.cost_pusd, "usage.cost"
     if row.get("response_cost_failure_debug_info"):
@@ -332,7 +353,7 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _moment(value: object) -> str | None:
-    """A moment of the last or the next decades as we write it: from Unix seconds or ISO 8601."""
+    """Unix seconds or ISO 8601, as UTC in the form that we write everywhere; None for anything else."""
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool) and 10**9 <= value < 10**10:
             when = datetime.fromtimestamp(math.floor(value * 1000) / 1000, UTC)
@@ -347,5 +368,5 @@ def _moment(value: object) -> str | None:
 
 
 def shown_names(names: tuple[str, ...]) -> str:
-    """For a message."""
+    """The first three names, quoted, for a message."""
     return ", ".join(json.dumps(label(name), ensure_ascii=False) for name in names[:3])

@@ -1,0 +1,101 @@
+"""One row as a Question: ours, or of a known foreign layout. Pure.
+
+What the checks say of a row is handed in as RowRules, since checks stand above this room.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from harvest.core.nouns import Question, content_hash
+from harvest.questions.foreign_rows import BadLayout, own_layout
+
+FIELDS = tuple(Question.model_fields)
+MAJORITY = "majority"
+"""The check of a question without a gold answer: its answers are compared with each other."""
+
+
+class BadRow(ValueError):
+    """The row is not a question. The message begins with the field; whoever reads the file adds file and line."""
+
+
+class MissingQuestion(BadRow):
+    """The row has no field `question`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """What the checks say of a row. `harvest.checks.ROW_RULES` is the one that commands hand in."""
+
+    check_of: Callable[[Mapping[str, Any]], str]
+    """The name of the check that applies to a row."""
+    fault: Callable[[Question, bool], str | None]
+    """What a question lacks for its check, beginning with the field; None where its check can judge an answer.
+
+    With False, a missing gold answer (or missing tests) is no fault.
+    """
+
+
+def question_of(
+    row: Mapping[str, Any], rules: RowRules, *, needs_gold: bool = True, by_majority: bool = False
+) -> Question:
+    """The row as a Question. Raises BadRow, which names the field.
+
+    `needs_gold`: a row without the gold answer that its check needs is a bad row. `by_majority`: such a row is a
+    question that is judged by what most of its answers agree on.
+    """
+    try:
+        data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}
+    except BadLayout as e:
+        raise BadRow(str(e)) from None
+    text = data.get("question")
+    if text is None:
+        close = difflib.get_close_matches("question", [str(k) for k in row], 1, 0.6)
+        hint = f" (there is {close[0]!r})" if close else ""
+        raise MissingQuestion(f"question: missing{hint}")
+    if not isinstance(text, str) or not text.strip():
+        raise BadRow("question: not a text, or empty")
+    question = _validated(data, rules)
+    if by_majority and question.check != "code" and not has_gold(question):
+        question = question.model_copy(update={"check": MAJORITY})
+    if fault := rules.fault(question, needs_gold):
+        raise BadRow(fault)
+    return question
+
+
+def _validated(data: dict[str, Any], rules: RowRules) -> Question:
+    """The fields as a Question, with its check and its id. Raises BadRow."""
+    for key in ("id", "answer", "domain", "source", "licence", "difficulty"):
+        value = data.get(key)
+        if isinstance(value, bool | int | float):
+            data[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    given_id = data.pop("id", None)
+    if given_id == "":
+        raise BadRow("id: empty")
+    try:
+        data["check"] = data.get("check") or rules.check_of(data)
+        data["id"] = given_id if given_id is not None else "q-" + content_hash(data).removeprefix("sha256:")[:16]
+        question = Question.model_validate(data)
+        question.model_dump_json().encode()
+    except UnicodeEncodeError:
+        raise BadRow("half a surrogate pair stands in it, which is no text: write the character itself") from None
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]
+        raise BadRow(f"{'.'.join(str(p) for p in fault['loc'])}: {fault['msg']}") from None
+    except (ValueError, TypeError) as e:
+        raise BadRow(str(e)) from None
+    return question
+
+
+def judged_together(question: Question) -> bool:
+    """Whether the question's answers are judged together, once all have come."""
+    return question.check == MAJORITY
+
+
+def has_gold(question: Question) -> bool:
+    """Whether there is anything to judge an answer by: a gold answer, tests, or the other answers."""
+    gold = question.answer is not None and question.answer.strip()
+    return bool(gold or judged_together(question) or question.reasoning_gym or question.tests or question.cases)
