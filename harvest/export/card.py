@@ -14,7 +14,7 @@ from harvest.export.card_header import Written, header
 from harvest.export.card_tables import SHOWN_KINDS, Report, contents, costs, file_name, judged, origins, stages
 from harvest.export.census import Census
 from harvest.export.layouts import DATASET_NAME, axolotl_lines, dataset_info
-from harvest.store import NewestPass, StoredRun
+from harvest.store import StoredRun, StoredSelection
 
 MOST_PROMPT_CHARACTERS = 20_000
 
@@ -25,7 +25,7 @@ def card(
     settings: Export,
     census: Census,
     written: Written,
-    newest: NewestPass | None = None,
+    newest: StoredSelection | None = None,
     *,
     version: str,
 ) -> str:
@@ -99,7 +99,7 @@ def _first_words(settings: Export, census: Census) -> Iterator[str]:
         )
 
 
-def _selection_settings(settings: Export, newest: NewestPass | None) -> Iterator[str]:
+def _selection_settings(settings: Export, newest: StoredSelection | None) -> Iterator[str]:
     """The lines of a RUN.toml that makes the same selection."""
     if settings.which != "selected" or newest is None:
         return

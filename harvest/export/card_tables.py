@@ -10,7 +10,7 @@ from harvest.core.config import Export
 from harvest.core.money import pusd, usd
 from harvest.core.printable import cell
 from harvest.export.census import Census
-from harvest.store import NewestPass, StoredRun
+from harvest.store import StoredRun, StoredSelection
 
 SHOWN_KINDS = 20
 """How many values of a column are shown by name."""
@@ -18,7 +18,7 @@ Report = Mapping[str, Any]
 
 
 def stages(
-    run: StoredRun, report: Report, settings: Export, census: Census, newest: NewestPass | None
+    run: StoredRun, report: Report, settings: Export, census: Census, newest: StoredSelection | None
 ) -> Iterator[tuple[str, str, str]]:
     """(stage, how many it takes out, how many are left), from the questions to the rows."""
     questions, attempts, traces = report["questions"], report["attempts"], report["traces"]
@@ -51,7 +51,7 @@ def _accepted(traces: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "accepted", "", f"{traces['accepted']:,}"
 
 
-def _selected(traces: Mapping[str, Any], newest: NewestPass) -> Iterator[tuple[str, str, str]]:
+def _selected(traces: Mapping[str, Any], newest: StoredSelection) -> Iterator[tuple[str, str, str]]:
     left = traces["selected"] + sum(traces["unselected"].values())
     if newest.settings.get("pool") == "all":
         yield "answers that ended by themselves, right or wrong", "", f"{left:,}"
@@ -138,7 +138,9 @@ def costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
     yield "the answers in these rows alone", f"{usd(census.cost_pusd)} USD{unknown}" if counted else "unknown"
 
 
-def judged(run: StoredRun, settings: Export, census: Census, newest: NewestPass | None) -> Iterator[tuple[str, str]]:
+def judged(
+    run: StoredRun, settings: Export, census: Census, newest: StoredSelection | None
+) -> Iterator[tuple[str, str]]:
     checks = sorted({(check, version) for check, version, _ in census.checks})
     words = "; ".join(
         f"{cell(check)} {cell(version)}: {census.checks[check, version, True]:,} passed,"
@@ -159,7 +161,7 @@ def judged(run: StoredRun, settings: Export, census: Census, newest: NewestPass 
         yield from _selected_by(newest)
 
 
-def _selected_by(newest: NewestPass) -> Iterator[tuple[str, str]]:
+def _selected_by(newest: StoredSelection) -> Iterator[tuple[str, str]]:
     made, said = newest.settings, newest.said
     versions = made.get("versions") or {}
     yield "selected at", cell(newest.at)

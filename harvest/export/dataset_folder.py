@@ -58,7 +58,7 @@ def write_folder(
         for name, text in files_beside(settings, to.name).items():
             write_whole(part / name, text)
         written = Written(to.name, files, sum((part / name).stat().st_size for name in files), columns)
-        newest = store.newest_pass(run.id)
+        newest = store.newest_selection(run.id)
         write_whole(part / "README.md", card(run, report, settings, census, written, newest, version=_version()))
         _put_in_place(part, to)
     finally:

@@ -166,7 +166,7 @@ def rows(
 
 
 def _refuse_other_rules(store: Store, run: StoredRun) -> None:
-    newest = store.newest_pass(run.id)
+    newest = store.newest_selection(run.id)
     by = (newest.settings.get("rewrite") or {}).get("version") if newest is not None else None
     if by is not None and by != REWRITE_VERSION:
         raise InputError(

@@ -72,7 +72,7 @@ def select_run(
     """
     evaluations = evaluations_of(run.config.select.against, run.base)
     pool = _pool(store, run, evaluations)
-    newest = store.newest_pass(run.id)
+    newest = store.newest_selection(run.id)
     if newest is not None and newest.key == pool.key:
         if keep_settings and not dry_run:
             with store.transaction():
@@ -95,7 +95,7 @@ def select_run(
             if keep_settings:
                 store.put_settings(run.id, run.settings)
             outcomes = outcome_rows(candidates, outcome, attempt_notes, question_notes, pool.question)
-            store.put_pass(run.id, pool.key, _made_by(run, pool.versions), said, outcomes, now())
+            store.put_selection(run.id, pool.key, _made_by(run, pool.versions), said, outcomes, now())
         _tidy(store, pool)
     return said, True
 

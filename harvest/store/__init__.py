@@ -9,7 +9,7 @@ from harvest.store.figures import JudgeFigures, PerQuestion, RunFigures, Session
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun
-from harvest.store.selections import REJECTED_SINCE, NewestPass, SelectionOutcome
+from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
 from harvest.store.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
@@ -22,7 +22,6 @@ __all__ = [
     "DatedVerdict",
     "JudgeFigures",
     "JudgedBy",
-    "NewestPass",
     "OpenQuestion",
     "PerQuestion",
     "QuestionStory",
@@ -35,6 +34,7 @@ __all__ = [
     "Store",
     "StoredAnswer",
     "StoredRun",
+    "StoredSelection",
     "StoredTry",
     "StratumOutcome",
     "TeacherFigures",

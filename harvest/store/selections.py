@@ -15,7 +15,7 @@ REJECTED_SINCE = "rejected_since"
 
 
 @dataclass(frozen=True, slots=True)
-class NewestPass:
+class StoredSelection:
     """The newest selection of a run."""
 
     id: int
@@ -90,7 +90,7 @@ class Selections(Replies):
         ):  # fmt: skip
             yield r[0], r[1]
 
-    def put_pass(
+    def put_selection(
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
         outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
@@ -106,34 +106,34 @@ class Selections(Replies):
             ((selection_id, *outcome) for outcome in outcomes),
         )
 
-    def newest_pass(self, run_id: int) -> NewestPass | None:
+    def newest_selection(self, run_id: int) -> StoredSelection | None:
         """The newest selection; None before the first."""
         row = self.db.execute("SELECT * FROM selection WHERE run_id = ? ORDER BY id DESC LIMIT 1", (run_id,)).fetchone()
         if row is None:
             return None
-        return NewestPass(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
+        return StoredSelection(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
 
-    def pass_in_words(self, run_id: int) -> dict[str, Any]:
+    def _newest_in_words(self, run_id: int) -> dict[str, Any]:
         """What statements need of the newest selection: its id (None before the first), and whether it chose from `any`
         answer, rejected ones too."""
-        newest = self.newest_pass(run_id)
-        return {"pass": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
+        newest = self.newest_selection(run_id)
+        return {"selection": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
 
     def unselected(self, run_id: int) -> SelectionFigures:
         """How many attempts the newest selection selected, and why it left the others out."""
-        newest = self.newest_pass(run_id)
+        newest = self.newest_selection(run_id)
         if newest is None:
             return SelectionFigures()
-        of = {"run": run_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id)
+        of = {"run": run_id, "since": REJECTED_SINCE} | self._newest_in_words(run_id)
         counts = self.db.execute(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN :any OR accepted = 1 THEN ''"
             " ELSE :since END, count(*) FROM selection_outcome AS outcome JOIN attempt ON attempt.id = attempt_id"
-            " WHERE selection_id = :pass GROUP BY 1 ORDER BY 1",
+            " WHERE selection_id = :selection GROUP BY 1 ORDER BY 1",
             of,
         ).fetchall()
         newer = self.db.execute(
             "SELECT count(*) FROM attempt WHERE run_id = :run AND kind = 'teacher' AND accepted = 1 AND NOT EXISTS"
-            " (SELECT 1 FROM selection_outcome WHERE selection_id = :pass AND attempt_id = attempt.id)",
+            " (SELECT 1 FROM selection_outcome WHERE selection_id = :selection AND attempt_id = attempt.id)",
             of,
         ).fetchone()
         by = {r[0]: r[1] for r in counts}
@@ -149,8 +149,8 @@ class Selections(Replies):
             " attempt.sample AS instead_sample FROM selection_outcome AS outcome JOIN attempt AS of"
             " ON of.id = outcome.attempt_id LEFT JOIN attempt ON attempt.id = instead"
             " LEFT JOIN question ON question.id = attempt.question_id"
-            " WHERE outcome.attempt_id = :attempt AND selection_id = :pass",
-            {"attempt": attempt_id, "since": REJECTED_SINCE} | self.pass_in_words(run_id),
+            " WHERE outcome.attempt_id = :attempt AND selection_id = :selection",
+            {"attempt": attempt_id, "since": REJECTED_SINCE} | self._newest_in_words(run_id),
         ).fetchone()
         return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": bool(row["rewritten"])})
 

@@ -112,19 +112,19 @@ class Stories(Selections, Runs):
         body, question = "", None
         for r in self._each(
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"
-            " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :pass IS NULL THEN attempt.accepted = 1"
+            " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
             " END AS selected, sent_at, finish_reason, served_model, served_by, system_fingerprint, response_id,"
             " input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, reply.body"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-            " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :pass"
+            " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
             "  AND outcome.attempt_id = attempt.id"
             " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND CASE :which WHEN 'all' THEN 1"
             " WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END"
             # This is the order of the index attempt_once: to sort would be to copy every reply.
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-            {"run": run_id, "which": which} | self.pass_in_words(run_id),
+            {"run": run_id, "which": which} | self._newest_in_words(run_id),
         ):
             if question is None or r["question_body"] != body:
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])

@@ -1,4 +1,4 @@
-"""The store's one writing thread: group commit between the event loop and the disk."""
+"""The thread that writes to the store: it commits what many callers write at once in one transaction."""
 
 import asyncio
 import queue
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GROUP_S = 0.003
-"""How long the writer waits for company before it commits."""
+"""How long the writer waits for more calls before it writes a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class _Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     answer: "asyncio.Future[Any] | None"
-    """Where a caller waits for the commit; None: nobody does."""
+    """What the caller waits for; None: no caller waits."""
 
 
 class Writer:
-    """The writing thread: calls on a Store from the event loop, written in their order and committed in groups.
+    """The thread that writes to the store. It runs calls from the event loop in their order and commits them in groups.
 
-    Where the store fails, every waiting call of the group raises that: nothing of it was written, so nothing that was
-    not recorded may be sent. Where one call fails for another reason, the others are written without it. Where a call
-    that nobody waits for was lost, every later one raises its error: what follows must not be written without it.
+    When the store fails, nothing of the group was written and every waiting call of it raises the error: a request that
+    was not recorded must not be sent. When one call fails for another reason, the others are written without it. When a
+    call fails that no caller waits for, every later call raises its error: what follows relies on what was lost.
     """
 
     def __init__(self, store: Store) -> None:
@@ -44,20 +44,20 @@ class Writer:
         self._thread.start()
 
     async def do(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `method(store, …)` in the next group; returns once it is on the disk.
+        """Runs `method(store, …)` in the next group and returns its result once it is on the disk.
 
-        A caller that is cancelled meanwhile does not take the write with it.
+        It is written even when the caller is cancelled meanwhile.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put(_Call(method, args, kwargs, answer))
         return await answer
 
     def post(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """The same for a caller that need not wait: written before whatever is called later."""
+        """Runs `method(store, …)` like `do`, for a caller that does not wait. It is written before all later calls."""
         self._calls.put(_Call(method, args, kwargs, None))
 
     def close(self) -> None:
-        """Writes what is waiting, then ends the thread; the store stays open."""
+        """Writes what is waiting and ends the thread. The store stays open."""
         self._calls.put(None)
         self._thread.join()
 
@@ -85,7 +85,7 @@ class Writer:
                 results = [call.method(self.store, *call.args, **call.kwargs) for call in group]
         except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
             if len(group) > 1 and not isinstance(e, StoreUnusable) and self._lost is None:
-                # A defect in one call must not take paid answers with it: each for itself, in their order.
+                # A defect in one call must not lose paid answers of others: each call is written alone, in order.
                 for call in group:
                     self._commit([call])
                 return
@@ -97,15 +97,15 @@ class Writer:
 
 
 def _answer(outcomes: "Iterable[tuple[asyncio.Future[Any] | None, Any, Exception | None]]") -> None:
-    """Wakes the callers of a group, with one call into their loop."""
-    told = [(answer, result, error) for answer, result, error in outcomes if answer is not None]
-    if told:
+    """Gives the callers of a group their results, with one call into their event loop."""
+    waiting = [(answer, result, error) for answer, result, error in outcomes if answer is not None]
+    if waiting:
         with suppress(RuntimeError):  # their loop is closed: nobody waits any more
-            told[0][0].get_loop().call_soon_threadsafe(_wake, told)
+            waiting[0][0].get_loop().call_soon_threadsafe(_wake, waiting)
 
 
-def _wake(told: "list[tuple[asyncio.Future[Any], Any, Exception | None]]") -> None:
-    for answer, result, error in told:
+def _wake(waiting: "list[tuple[asyncio.Future[Any], Any, Exception | None]]") -> None:
+    for answer, result, error in waiting:
         if answer.done():
             continue
         if error is None:

@@ -385,7 +385,7 @@ def test_what_a_later_verdict_rejects_is_not_selected_and_what_came_later_is_tol
         first, second = (r.id for r in list(store.answered_attempts(run_id, "selected"))[:2])
         verdict = Verdict(check="math", version="9", outcome=Outcome.WRONG, detail="found out")
         store.put_verdicts(first, [verdict], False, "wrong", "2026-01-01T00:00:00.000Z")
-        newest = store.newest_pass(run_id)
+        newest = store.newest_selection(run_id)
         assert newest is not None
     assert exported(imports, which="selected") == 2
     report = json.loads(imports.run("report", "r", "--json")[0])
@@ -395,7 +395,7 @@ def test_what_a_later_verdict_rejects_is_not_selected_and_what_came_later_is_tol
     assert "| not selected: rejected since | 1 | 2 |" in (imports.folder / "out/README.md").read_text()
     assert "it was selected, and a later verdict rejects it" in imports.run("why", "r", "q0")[0]
     with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
-        store.put_pass(run_id, "k", newest.settings, newest.said, [(second, None, None, None, False)], newest.at)
+        store.put_selection(run_id, "k", newest.settings, newest.said, [(second, None, None, None, False)], newest.at)
     _, err = imports.run("export", "r", "--to", imports.folder / "out")
     assert "warning: accepted after the newest selection: 1. `python -m harvest select r`" in err
     report = json.loads(imports.run("report", "r", "--json")[0])
@@ -419,10 +419,10 @@ def test_a_text_that_other_rules_had_rewritten_is_not_written_as_if_it_were_that
     bought(imports, 1)
     with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
         run_id = store.run_id("r")
-        newest = store.newest_pass(run_id)
+        newest = store.newest_selection(run_id)
         assert newest is not None
         settings = newest.settings | {"rewrite": {"on": True, "version": "0"}}
-        store.put_pass(run_id, "other", settings, newest.said, [], "2026-01-01T00:00:00.000Z")
+        store.put_selection(run_id, "other", settings, newest.said, [], "2026-01-01T00:00:00.000Z")
     with pytest.raises(InputError, match="harvest select r"):
         exported(imports, which="selected")
     assert not list(imports.folder.glob("*out*"))

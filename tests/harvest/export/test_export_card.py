@@ -25,7 +25,7 @@ from harvest.export.card import card
 from harvest.export.card_header import Written
 from harvest.export.census import Census
 from harvest.export.rows import columns_of
-from harvest.store import NewestPass, Store, StoredRun
+from harvest.store import Store, StoredRun, StoredSelection
 
 __all__ = ["imports"]  # the fixture
 
@@ -50,8 +50,8 @@ def run_of(name: str = "r", prompt: str = "boxed", text: str = "Think.", base_ur
     return StoredRun(1, name, config, False, True, text, "ab", {}, Path(), "config", {})
 
 
-def selected(at: str, settings: dict[str, Any], said: dict[str, Any]) -> NewestPass:
-    return NewestPass(1, at, "", settings, said)
+def selected(at: str, settings: dict[str, Any], said: dict[str, Any]) -> StoredSelection:
+    return StoredSelection(1, at, "", settings, said)
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def row(**more: Any) -> dict[str, Any]:
 
 
 def card_of(
-    rows: list[dict[str, Any]], settings: Export | None = None, newest: NewestPass | None = None,
+    rows: list[dict[str, Any]], settings: Export | None = None, newest: StoredSelection | None = None,
     run: StoredRun | None = None, folder: str = "dataset",
 ) -> str:  # fmt: skip
     settings = settings or Export()
