@@ -1,4 +1,4 @@
-"""What is shown while a student learns or answers: a bar on a terminal, a line now and then elsewhere. On stderr."""
+"""Shows on stderr how far a training or an evaluation is: a bar on a terminal, elsewhere a line now and then."""
 
 import sys
 import time
@@ -11,17 +11,17 @@ LINE_EVERY_S = 15.0
 
 
 class Progress:
-    """`what` of `total`, begun at `done`. Nothing is shown before `begin`, and nothing at all where it is `mute`."""
+    """The progress of `what`. Nothing is shown before `begin`, and nothing at all where it is `mute`."""
 
     def __init__(self, what: str, *, mute: bool = False) -> None:
         self.what, self.mute = what, mute
         self.bar: Bar | None = None
         self.total = self.first = 0
-        self.started = self.told = time.monotonic()
+        self.started = self.shown = time.monotonic()
 
     def begin(self, total: int, done: int = 0) -> None:
         self.total, self.first = total, done
-        self.started = self.told = time.monotonic()
+        self.started = self.shown = time.monotonic()
         if sys.stderr.isatty() and not self.mute:
             self.bar = Bar(
                 TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -31,7 +31,7 @@ class Progress:
             self.bar.start()
 
     def step(self, done: int, loss: float, tokens_per_s: float) -> None:
-        """One step of training is over."""
+        """Shows a step of training that has ended."""
         self.note(done, f"loss {loss:.4f} · {tokens_per_s:,.0f} tokens/s")
 
     def note(self, done: int, text: str) -> None:
@@ -39,9 +39,9 @@ class Progress:
             self.bar.update(self.bar.task_ids[0], completed=done, note=text)
             return
         now = time.monotonic()
-        if now - self.told < LINE_EVERY_S and done < self.total:
+        if now - self.shown < LINE_EVERY_S and done < self.total:
             return
-        self.told = now
+        self.shown = now
         left = (self.total - done) * (now - self.started) / max(1, done - self.first)
         self.say(f"{self.what} {done}/{self.total} · {text} · {_duration(left)} to go")
 
@@ -61,16 +61,16 @@ class Progress:
 
 
 class Counted:
-    """For reading whose end nobody knows: a line now and then, none where it is quick."""
+    """Shows how many rows were read, where nobody knows how many there are: a line every 15 seconds."""
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.started = self.told = time.monotonic()
+        self.started = self.shown = time.monotonic()
 
     def step(self, done: int) -> None:
-        if done % 64 or (now := time.monotonic()) - self.told < LINE_EVERY_S:
+        if done % 64 or (now := time.monotonic()) - self.shown < LINE_EVERY_S:
             return
-        self.told = now
+        self.shown = now
         sys.stderr.write(f"{self.what} · {done:,} read · {done / (now - self.started):,.0f} a second\n")
         sys.stderr.flush()
 

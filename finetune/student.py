@@ -1,7 +1,7 @@
-"""Which model a name means, and its tokenizer and weights as transformers loads and saves them.
+"""The student: which model a name means, its tokenizer, and its weights as transformers loads and saves them.
 
-A GGUF file is converted once, beside the other caches: transformers can load one but not save what was
-trained from it, and reading its tokenizer costs seconds each time.
+A GGUF file is converted once, into the cache: transformers can load such a file but cannot save what was trained from
+it, and reading its tokenizer takes seconds each time.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from harvest.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """`name` as the recipe has it; `place` a folder, a .gguf file, or a hub's name when `is_hub`."""
+    """A model by its name in the recipe. `place` is a folder, a .gguf file, or a hub's name where `is_hub`."""
 
     name: str
     place: str
@@ -31,7 +31,7 @@ class Student:
 
 
 def find(name: str) -> Student:
-    """A folder or file here, an entry of the model table (fetched if need be), else a name of the hub.
+    """The student that a name means: a folder or file, an entry of the model table (which is downloaded), a hub's name.
 
     Raises ConfigError that says where it looked.
     """
@@ -61,7 +61,7 @@ def find(name: str) -> Student:
 
 
 def identity(student: Student) -> str:
-    """The weights as a checksum: what is trained or measured, whatever it is called."""
+    """The checksum of the weights: the same for the same weights, whatever they are called."""
     if student.gguf is not None:
         return _sha256(student.gguf)
     folder = Path(student.place) if not student.is_hub else Path(_hub(student, _snapshot))
@@ -77,7 +77,7 @@ def identity(student: Student) -> str:
 
 
 def adapter_base(folder: Path) -> str | None:
-    """The student that an adapter's folder is to be put over, None where it is no adapter's."""
+    """The student that the adapter in a folder was trained over, None where the folder has no adapter."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _sha256(path: Path) -> str:
 
 
 def load_tokenizer(student: Student) -> Any:
-    """Its tokenizer, without touching the weights. Raises ConfigError where there is none."""
+    """The student's tokenizer; loads no weights. Raises ConfigError where there is none."""
     from transformers import AutoTokenizer
 
     if student.gguf is not None:
@@ -108,7 +108,7 @@ def load_tokenizer(student: Student) -> Any:
 
 
 def sizes(student: Student) -> dict[str, Any]:
-    """Its configuration, without its weights. Raises ConfigError where there is none."""
+    """The student's configuration; loads no weights. Raises ConfigError where there is none."""
     place = Path(student.place)
     if not student.is_hub and place.is_dir():
         if base := adapter_base(place):
@@ -128,10 +128,10 @@ def sizes(student: Student) -> dict[str, Any]:
 
 
 def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
-    """Its weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded.
+    """The student's weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded.
 
-    `four_bit`: linear layers but the head in NF4 with its scales quantised too, multiplied in `dtype`, as QLoRA's
-    paper has it (arXiv 2305.14314). They can carry adapters and not be trained themselves.
+    `four_bit`: all linear layers but the head are held in NF4, with quantised scales, and multiplied in `dtype`, as in
+    QLoRA's paper (arXiv 2305.14314). Adapters over them can be trained, they themselves cannot.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -153,7 +153,7 @@ def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
 
 
 def _convert_model(student: Student, to: Path) -> None:
-    """From GGUF to what can be saved: the same configuration without its quantisation, the same weights."""
+    """Converts a GGUF file to a folder: the same configuration without its quantisation, the same weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -169,7 +169,7 @@ def _convert_model(student: Student, to: Path) -> None:
 
 
 def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
-    """`make`'s folder for this file's content; whole or not there, whoever else is making it."""
+    """The cached folder that `make` makes of this file. It is complete, also where another process makes it too."""
     from harvest.local.weights import cache_folder
 
     place = cache_folder() / "converted" / _sha256(gguf).removeprefix("sha256:")[:16] / what
@@ -197,7 +197,7 @@ def _snapshot(name: str) -> str:
 
 
 def _hub(student: Student, load: Callable[[str], Any]) -> Any:
-    """`load(place)`, with transformers' and the hub's many words about a missing file as one line."""
+    """Calls `load(place)`. What transformers and the hub say about a missing file becomes a ConfigError of one line."""
     from safetensors import SafetensorError
 
     try:

@@ -1,4 +1,4 @@
-"""An evaluation for people: as a table, as a file with every answer, and one such file against another."""
+"""An evaluation as text, as a file with every answer (--details), and one such file compared with another."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from harvest.report.evaluations import compared, ended, several
 
 
 def check_details(path: Path) -> None:
-    """Raises InputError where the file could not be written, before anything is asked."""
+    """Raises InputError where the file cannot be written. It is called before anything is asked."""
     if not path.parent.is_dir():
         raise InputError(f"--details {path}: there is no folder {path.parent}")
     if path.is_dir():
@@ -22,7 +22,7 @@ def check_details(path: Path) -> None:
 
 
 def write_details(path: Path, measured: Measured, questions: Sequence[Question]) -> None:
-    """One JSON object an answer, in the order of the questions; the file as a whole or not at all."""
+    """Writes one JSON object an answer, in the order of the questions. The file appears complete or not at all."""
     asked = {q.id: (place, q) for place, q in enumerate(questions)}
     rows = sorted(measured.answers, key=lambda r: (asked[r["question_id"]][0], r["sample"]))
     lines = []
@@ -48,7 +48,7 @@ def write_details(path: Path, measured: Measured, questions: Sequence[Question])
 
 
 def read_details(path: Path) -> list[dict[str, Any]]:
-    """The answers of such a file. Raises InputError that names the line."""
+    """The answers of a file that `write_details` wrote. Raises InputError that names the line."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
@@ -69,7 +69,7 @@ def read_details(path: Path) -> list[dict[str, Any]]:
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
-    """The second file's answers against the first one's, paired by question.
+    """Compares the answers in file `b` with those in file `a`, paired by question.
 
     Raises InputError where no question is the same.
     """
@@ -88,7 +88,7 @@ def compared_in_words(found: Mapping[str, Any]) -> str:
     lines = [
         f"{found['b']} against {found['a']}: {found['points']:+.1f} points (95%: {found['low']:+.1f} to"
         f" {found['high']:+.1f}) on {found['n']} questions, paired",
-        f"  better on {found['gained']}, worse on {found['lost']}, alike on"
+        f"  better on {found['gained']}, worse on {found['lost']}, the same on"
         f" {found['n'] - found['gained'] - found['lost']}",
     ]
     if found["only_in_one"]:
@@ -101,7 +101,7 @@ def compared_in_words(found: Mapping[str, Any]) -> str:
 def in_words(
     found: Mapping[str, Any], gain: Mapping[str, Any] | None = None, against: Mapping[str, Any] | None = None
 ) -> str:
-    """The entry for a reader, with the gain over "before" and the distance to the teacher where they are known."""
+    """The report's entry as text, with the gain over "before" and the distance to the teacher where they are known."""
     if found["accuracy"] is None:
         return f"{found['model']} on {found['questions']}: no answers"
     share, low, high = (f"{round(100 * found[k], 6):.1f}%" for k in ("accuracy", "low", "high"))

@@ -1,8 +1,8 @@
-"""Answers from local weights, in batches, by transformers' models with a loop of our own.
+"""Answers from local weights, in batches: transformers' models with a decoding loop of our own.
 
-`generate()` keeps a whole batch until its last row has ended, and draws a batch's samples from one stream of
-random numbers. Here rows that have ended leave, and each answer has its own stream, so that it does not depend
-on which questions were asked beside it.
+`generate()` keeps a whole batch until its last row has ended, and draws all rows from one stream of random numbers.
+Here rows leave the batch when they end, and each answer has its own stream of random numbers, so that it does not
+depend on the questions beside it.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""Of one batch, where memory allows. On a CPU more rows are no faster."""
+"""The most rows of a batch, where memory allows. On a CPU more rows are not faster."""
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
-"""Of the free memory that the key-value cache of one batch may come to fill: a CPU's memory is others' too."""
+"""The share of free memory that the key-value cache of a batch may fill. Other programs need a CPU's memory too."""
 SHRINK_AT = 0.75
-"""Ended rows leave once less than this share of the batch goes on: moving the cache costs as much as a step."""
+"""Ended rows leave when less than this share of the batch goes on: moving the cache costs as much as a step."""
 HAND_OVER_S = 5.0
-"""How often ended answers are handed over while the batch goes on: what a kill may lose."""
+"""How often ended answers are handed over while the batch goes on. A kill loses the answers since then."""
 
 
 class TransformersEngine:
-    """A student on this machine. float32 on a CPU, bfloat16 on a GPU, said in `about`."""
+    """An engine with a student on this machine: in float32 on a CPU, in bfloat16 on a GPU."""
 
     def __init__(self, student: Student, batch_rows: int | None = None) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,12 +50,12 @@ class TransformersEngine:
             "device": self.device,
             "attention": str(self.network.config._attn_implementation),
         }
-        told = self.network.generation_config.eos_token_id
-        self.ends = {end_token(self.tokenizer), *([told] if isinstance(told, int) else told or [])}
+        eos = self.network.generation_config.eos_token_id
+        self.ends = {end_token(self.tokenizer), *([eos] if isinstance(eos, int) else eos or [])}
         self.config = self.network.config.get_text_config()
         self.batch_rows = batch_rows
         self.most_rows = 0
-        """Of the batches so far."""
+        """The most rows that a batch had so far."""
 
     @property
     def beside(self) -> Mapping[str, Any]:
@@ -63,7 +63,7 @@ class TransformersEngine:
         return {"torch": torch.__version__, "hardware": name, "batch_rows": self.most_rows}
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Longest prompts first, so that a batch that is too large shows at once; it is halved then."""
+        """Answers the longest prompts first, so that a batch too large for memory fails at once; it is halved then."""
         waiting = [(prompt_ids(a.messages, self.tokenizer), a) for a in asked]
         waiting.sort(key=lambda p: (-len(p[0]), p[1].question.id, p[1].sample))
         self._check(waiting, sampling)
@@ -97,7 +97,7 @@ class TransformersEngine:
             )
 
     def _fitting(self, tokens: int) -> int:
-        """Rows of so many tokens each whose cache fits into memory."""
+        """How many rows of that many tokens have a cache that fits into memory."""
         c = self.config
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
         size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -109,7 +109,7 @@ class TransformersEngine:
     def _batch(
         self, batch: Sequence[tuple[list[int], Asked]], sampling: Sampling
     ) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Every row once, those that have ended every few seconds."""
+        """Yields every row once: every few seconds those that have ended."""
         width = max(len(ids) for ids, _ in batch)
         pad = min(self.ends)
         ids = torch.tensor([[pad] * (width - len(i)) + i for i, _ in batch], device=self.device)
@@ -119,7 +119,7 @@ class TransformersEngine:
         streams = [_stream(sampling.seed, a) for _, a in batch]
         written: list[list[int]] = [[] for _ in batch]
         rows = list(range(len(batch)))  # rows[i] is the batch's row in place i of what is computed
-        going, ended, told = set(rows), list[int](), time.monotonic()
+        going, ended, handed_over = set(rows), list[int](), time.monotonic()
         while going:
             out = self.network(
                 input_ids=ids,
@@ -135,9 +135,9 @@ class TransformersEngine:
                     if token in self.ends or len(written[r]) == sampling.max_tokens:
                         going.discard(r)
                         ended.append(r)
-            if ended and (not going or time.monotonic() - told > HAND_OVER_S):
+            if ended and (not going or time.monotonic() - handed_over > HAND_OVER_S):
                 yield [(batch[r][1], self._generated(written[r])) for r in ended]
-                ended, told = [], time.monotonic()
+                ended, handed_over = [], time.monotonic()
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
             position = position[:, -1:] + 1
             ids = drawn[:, None]
@@ -156,7 +156,7 @@ class TransformersEngine:
 
 
 def _free_memory() -> int:
-    """Bytes that a program may take without pushing others out; 4 GiB where nobody says."""
+    """Bytes of memory that are available; 4 GiB where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     except OSError:
@@ -171,7 +171,7 @@ def _stream(seed: int, asked: Asked) -> torch.Generator:
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Generator]) -> torch.Tensor:
-    """One token a row: [R, V] → [R]. Greedy at temperature 0, else by each row's own number in [0, 1)."""
+    """Draws a token for each row: [R, V] → [R]. At temperature 0 it is greedy, else by a number of the row's stream."""
     if not sampling.temperature:
         return logits.argmax(-1)
     at = torch.tensor([torch.rand(1, generator=s, dtype=torch.float64).item() for s in streams], device=logits.device)
@@ -183,7 +183,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Gener
 
 
 def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """(what the filters leave of each token's share, the tokens), likeliest first: [R, V] → [R, K] twice.
+    """(the probabilities that the filters leave, their tokens), likeliest first: [R, V] → [R, K] twice.
 
     top_k, then top_p over what that left, then min_p, as transformers and vLLM order them.
     """
@@ -198,7 +198,7 @@ def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
 
 
 def _at(share: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """The place in each row where its running sum passes that part of the whole."""
+    """The place in each row where the cumulative sum passes the share `at` of the whole."""
     upto = share.cumsum(-1)
     below = torch.nextafter(upto[:, -1:], torch.zeros_like(upto[:, -1:]))
     return torch.searchsorted(upto, (at[:, None] * upto[:, -1:]).minimum(below), right=True)[:, 0]

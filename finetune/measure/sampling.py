@@ -1,4 +1,4 @@
-"""How a student's answers are drawn, and the settings that others publish theirs with."""
+"""How answers are drawn, and the settings under which others publish their evaluations."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,11 +9,11 @@ from harvest.core.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy; the filters are off where they are None. Sample n of a question is its own draw."""
+    """How answers are drawn. Temperature 0 is greedy. top_p, top_k and min_p are off where they are None."""
 
     max_tokens: int = 1024
     temperature: float | None = 0.0
-    """None: an endpoint's own."""
+    """None: the endpoint's default."""
     samples: int = 1
     seed: int = 0
     top_p: float | None = None
@@ -22,13 +22,13 @@ class Sampling:
 
     @property
     def content(self) -> dict[str, Any]:
-        """All that bears on one answer: part of an evaluation's key."""
+        """Everything that changes an answer. It is part of an evaluation's key."""
         return {k: v for k, v in asdict(self).items() if k != "samples"}
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Settings as somebody published them, and where."""
+    """Settings as somebody published them, and the place."""
 
     settings: Mapping[str, Any]
     source: str
@@ -48,7 +48,10 @@ PRESETS = {
 
 
 def sampling_of(preset: str | None, given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Sampling:
-    """`given` (None: not given) over the preset over `base`. Raises InputError where samples would all be the same."""
+    """Settings of `given` that are not None, put over the preset, put over `base`.
+
+    Raises InputError where all samples would be the same answer.
+    """
     named = {k: v for k, v in given.items() if v is not None}
     settings = {**(base or {}), **(PRESETS[preset].settings if preset else {}), **named}
     found = Sampling(**settings)

@@ -1,4 +1,4 @@
-"""A row of somebody's dataset → one conversation, checked. Nothing is mended: what cannot be trained is a RowFault."""
+"""Turns a row of somebody's dataset into a conversation. A row that cannot be trained raises RowFault."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ from harvest.core.nouns import Message
 
 Row = Mapping[str, Any]
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant"}
-"""What ShareGPT and its kin call who speaks."""
+"""What ShareGPT and similar datasets call the one who speaks."""
 
 
 def conversation(row: Row, layout: Layout) -> list[Message]:
-    """The messages of a row of a known layout. A chain that stands in a field of its own is put before its answer.
+    """The messages of a row in a known layout. A chain in a field of its own is put before its answer.
 
     Raises RowFault with what is wrong.
     """
@@ -41,8 +41,10 @@ def conversation(row: Row, layout: Layout) -> list[Message]:
 
 
 def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
-    """The last answer in the recipe's marks, where the row's own columns say what is chain and what is answer: text
-    that quotes marks would be cut in the wrong place by reading."""
+    """The last answer in the recipe's marks, where the row's columns say what is chain and what is answer.
+
+    Reading the content would cut a text that quotes marks in the wrong place.
+    """
     reasoning, answer = row.get("reasoning"), row.get("answer")
     if not isinstance(reasoning, str) or not isinstance(answer, str):
         return last
@@ -123,7 +125,7 @@ _ROWS: tuple[tuple[tuple[str, ...], Callable[[Row], Sequence[Any]]], ...] = (
     (("instruction", "output"), _alpaca),
     (("question", "reasoning", "answer"), _columns),
 )
-"""A layout is known by its fields, and is one function."""
+"""The known layouts of rows: the fields by which one is known, and the function that reads it."""
 
 
 def _as_messages(value: Any, role: str) -> Sequence[Any]:

@@ -1,7 +1,7 @@
-"""Exports, runs and other people's datasets → rows, each checked, and the examples made of them.
+"""The examples of a recipe: every row of its data, checked and rendered.
 
-All faults of a dataset at once, each with its row (counted from 0) and what is wrong with it. Nothing is
-mended: a row that cannot be trained as it is stops the training before its first step.
+All faults of a dataset are reported at once, each with its row (counted from 0) and the reason. No row is repaired: a
+row that cannot be trained as it is stops the training before its first step.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The rows that will be trained. `rows[i]` is the dataset's row of `examples[i]`, counted from 0."""
+    """The examples that will be trained. `rows[i]` is the row of `examples[i]` in the dataset, counted from 0."""
 
     examples: tuple[Example, ...]
     rows: tuple[int, ...]
     dropped: tuple[str, ...]
     """One line for each row left out because it is too long."""
     notes: tuple[str, ...] = ()
-    """What is to be told of the set as a whole: fewer rows mixed in than were asked for."""
+    """Sentences about the dataset as a whole, for example that fewer rows were mixed in than the recipe asks for."""
 
     @property
     def digest(self) -> str:
-        """What is trained, as a checksum: every id and every bit of the mask, in order."""
+        """The checksum of what is trained: every id and every bit of the mask, in order."""
         h = hashlib.sha256()
         for e in self.examples:
             h.update(len(e).to_bytes(8, "little") + e.ids.tobytes() + e.mask.tobytes())
@@ -51,7 +51,7 @@ class Examples:
             raise DatasetError(f"{source}: nothing to train: {why}")
 
     def summary(self) -> dict[str, Any]:
-        """Counts: rows, tokens in all, trained, and of a row (mean, median, 95%, most)."""
+        """How many rows and tokens there are, how many tokens are trained, and how long the rows are."""
         lengths = sorted(map(len, self.examples))
         at = [lengths[min(len(lengths) - 1, int(len(lengths) * q))] if lengths else None for q in (0.5, 0.95, 1)]
         return {
@@ -69,7 +69,7 @@ class Examples:
 
 
 Look = Callable[[int, str, Mapping[str, Any], list[Message], Example], None]
-"""Is shown each row that can be trained: its number, where it stands, as it is, as messages, rendered."""
+"""A function that gets each row that can be trained: its number, its place, the row, its messages, its example."""
 
 
 def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
@@ -85,7 +85,7 @@ def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
 
 
 def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look | None = None) -> Examples:
-    """The rows that can be trained, though there be none; the others go into `findings`."""
+    """The rows that can be trained, which may be none. The others go into `findings`."""
     kept: list[Example] = []
     rows: list[int] = []
     dropped: list[str] = []
@@ -115,7 +115,7 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
 def some_examples(
     recipe: Recipe, tokenizer: Tokenizer, first: int, count: int
 ) -> Iterator[tuple[str, "Example | RowFault | TooLong"]]:
-    """(where it stands, the example or why it is none) of so many rows from `first` on, fewer at the end.
+    """(its place, the example or why there is none) for `count` rows from `first` on, fewer at the dataset's end.
 
     Raises DatasetError where there is no such row.
     """
@@ -133,7 +133,7 @@ def some_examples(
 
 
 def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
-    """One row, by its place. Raises DatasetError, TooLong."""
+    """The example of one row, by its number. Raises DatasetError, TooLong."""
     last = -1
     for last, where, value in recipe_rows(recipe):
         if last == row:
@@ -167,9 +167,9 @@ class BadRow(RowFault):
 def recipe_rows(
     recipe: Recipe, note: Callable[[str], None] | None = None
 ) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
-    """`read_rows` of the recipe's data, and after it what is mixed in, numbered on; the trainer shuffles them.
+    """The rows of the recipe's data, then those of `mix`, with numbers that go on. The trainer shuffles them.
 
-    `note` is told where there are fewer rows to mix in than were asked for.
+    `note` gets a sentence where a dataset of `mix` has fewer rows than the recipe asks for.
 
     Raises DatasetError where there is no such dataset.
     """
@@ -216,7 +216,7 @@ def _rows(data: str) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
 
 
 def run_folder(data: str) -> Path | None:
-    """The run that `data` is or lies in, else None."""
+    """The folder of the run that `data` is or lies in, else None."""
     path = Path(data)
     for folder in (path, runs_folder() / data, path.parent, path.parent.parent):
         if (folder / "config.json").is_file() and "questions" in _json_object(folder / "config.json"):

@@ -1,4 +1,4 @@
-"""What can be wrong with a row of a dataset: kinds, each with its remedy, and a list of rows that have them."""
+"""What can be wrong with a row of a dataset: the kinds of faults with their remedies, and the rows that have them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ from typing import NamedTuple
 from harvest.core.errors import DatasetError
 
 SHOWN = 20
-"""Rows of one kind that are kept by name; the others are counted."""
+"""How many rows of one kind are named; the others are counted."""
 NUMBER = re.compile(r"\d+")
-"""What tells near-equal reasons apart: a message's number, a count of tokens."""
+"""Numbers in a reason (of a message, of tokens). Reasons that differ only in them count as the same."""
 
 
 class Kind(NamedTuple):
-    """`title` follows a number of rows; `remedy` says what to do about them. A fault stops the training."""
+    """One kind of finding. `title` follows a number of rows, `remedy` says what to do. A fault stops the training."""
 
     title: str
     remedy: str
@@ -74,7 +74,7 @@ KINDS = {
 
 
 class RowFault(DatasetError, ValueError):
-    """A row that cannot be trained as it is: a key of KINDS, and what is wrong with this row."""
+    """A row that cannot be trained as it is: the kind (a key of KINDS) and the reason."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(kind, reason)
@@ -85,7 +85,7 @@ class RowFault(DatasetError, ValueError):
 
 
 class Finding(NamedTuple):
-    """`row` is counted from 0, `where` is the row in words and with its file's line."""
+    """A row about which something was found. `row` counts from 0; `where` names the row and its line in the file."""
 
     row: int
     where: str
@@ -94,7 +94,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """Rows by what was found about them: of each kind the first twenty, and how many."""
+    """What was found about rows, by kind: the first rows of each kind, and how many there are."""
 
     of: dict[str, list[Finding]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -117,20 +117,22 @@ class Findings:
                 yield kind, words, self.counts[kind], self.of[kind]
 
     def stop(self, source: str) -> None:
-        """Raises DatasetError with a line for each fault and the rows that have it, the first twenty of a kind, and a
-        count of the others; no kind goes unnamed."""
+        """Raises DatasetError where there are faults: a line for each reason with its rows, and a count of the others.
+
+        Every kind has at least one line.
+        """
         if not self.faults:
             return
-        alike: dict[tuple[str, str], list[Finding]] = {}
+        by_reason: dict[tuple[str, str], list[Finding]] = {}
         for kind, found in self.of.items():
             for f in found if KINDS[kind].is_fault else ():
-                alike.setdefault((kind, NUMBER.sub("0", f.reason)), []).append(f)
-        groups = [(rows, kind) for (kind, _), rows in alike.items()]
+                by_reason.setdefault((kind, NUMBER.sub("0", f.reason)), []).append(f)
+        groups = [(rows, kind) for (kind, _), rows in by_reason.items()]
         one_each = [next(g for g in groups if g[1] == kind) for kind in dict.fromkeys(kind for _, kind in groups)]
         others = sorted(g for g in groups if g not in one_each)
-        told = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
-        lines = [f"{source}: {_in_words(rows)}; {KINDS[kind].remedy}" for rows, kind in told]
-        more = self.faults - sum(len(rows) for rows, _ in told)
+        shown = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
+        lines = [f"{source}: {_in_words(rows)}; {KINDS[kind].remedy}" for rows, kind in shown]
+        more = self.faults - sum(len(rows) for rows, _ in shown)
         raise DatasetError("\n".join([*lines, *([f"and {more} more rows like these"] if more else [])]))
 
 

@@ -1,4 +1,4 @@
-"""What would be trained, looked at before it is: every row, its tokens and masks, and what is odd about the set."""
+"""Looks at a dataset before it is trained: every row, its tokens and mask, and what is odd about the whole."""
 
 import hashlib
 import re
@@ -18,16 +18,16 @@ from finetune.rows.render import Example
 from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise, quotes_special
 from harvest.answers.repetition import loop_at_end
 from harvest.core.nouns import Message
+from harvest.report.loss_curve import BARS
 from harvest.selection.decontamination import Evaluation
 
 OTHER_MARKS = re.compile(r"\s*(<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>|\[THINK\])", re.I)
-"""How other people's chains begin, where the recipe does not name it."""
-BARS = "▁▂▃▄▅▆▇█"
+"""How chains in other people's marks begin. Such a row is reported, since the recipe does not name these marks."""
 WIDTH = 32
 
 
 class _Rows:
-    """What is gathered row by row."""
+    """What is gathered about a dataset, row by row."""
 
     def __init__(self, layout: Layout, tokenizer: Tokenizer, evaluations: Sequence[Evaluation]) -> None:
         self.layout, self.tokenizer, self.evaluations = layout, tokenizer, evaluations
@@ -77,7 +77,7 @@ class _Rows:
 def preflight(
     recipe: Recipe, tokenizer: Tokenizer, evaluations: Sequence[Evaluation] = ()
 ) -> tuple[dict[str, Any], Findings, Examples]:
-    """(what --json prints, all that was found, the rows that can be trained). Loads no weights.
+    """(what --json prints, everything that was found, the rows that can be trained). Loads no weights.
 
     Raises DatasetError where there is no such dataset, ConfigError for a tokenizer that cannot be used.
     """
@@ -127,7 +127,7 @@ def preflight(
 
 
 def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
-    """The same for a reader."""
+    """What `preflight` found, as text for a reader. `lengths` are the tokens of each row that can be trained."""
     text = Text()
 
     def line(name: str, words: str, *more: str) -> None:
@@ -179,7 +179,7 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
 
 
 def _histogram(lengths: Sequence[int]) -> str:
-    """How many rows have how many tokens, from none to the longest, in bars."""
+    """A line of bars: how many rows have how many tokens, from 0 to the longest."""
     counts, longest = [0] * WIDTH, max(lengths)
     for n in lengths:
         counts[min(WIDTH - 1, n * WIDTH // longest)] += 1

@@ -1,4 +1,4 @@
-"""One training row as the model sees it: what is trained in colour, the rest grey, and the counts."""
+"""Shows training rows as the model sees them: trained tokens in colour, the others grey, and the counts."""
 
 import html
 from pathlib import Path
@@ -16,7 +16,7 @@ from harvest.core.errors import InputError, TooLong
 from harvest.core.files import write_whole
 
 STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
-"""Of the terminal, and the page's classes."""
+"""Styles of the terminal, and the class of each in the page."""
 READ = "bright_black"
 OPEN, CLOSE = "⟦", "⟧"
 PAGE = """<!doctype html>
@@ -41,16 +41,17 @@ body {{ background: #1b1b1b; color: #ddd; }} pre {{ background: #242424; }}
 
 
 def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
-    """(what --json prints, the same to look at). Loads the tokenizer alone. Raises DatasetError, TooLong."""
+    """(what --json prints, the coloured text) of one row. Loads only the tokenizer. Raises DatasetError, TooLong."""
     tokenizer = load_tokenizer(find(recipe.student))
     example = one_example(recipe, tokenizer, row)
     return figures(example, tokenizer, row), coloured(example, tokenizer)
 
 
 def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
-    """The same of `count` rows from `first` on as one HTML file, which loads nothing; how many it has.
+    """Writes `count` rows from `first` on as one HTML file, which loads nothing. Gives how many rows it has.
 
-    A row that cannot be trained is there with its fault. Raises DatasetError, InputError where `to` cannot be written.
+    A row that cannot be trained stands there with its fault. Raises DatasetError, or InputError where `to` cannot be
+    written.
     """
     tokenizer = load_tokenizer(find(recipe.student))
     parts = [_section(where, found, tokenizer) for where, found in some_examples(recipe, tokenizer, first, count)]
@@ -85,14 +86,14 @@ def figures(example: Example, tokenizer: Tokenizer, row: int) -> dict[str, Any]:
 
 
 def marked(text: Text) -> str:
-    """The same for where there are no colours: what is trained between two marks."""
+    """The text for a terminal without colours: what is trained stands between two marks."""
     parts = ((s.style, text.plain[s.start : s.end]) for s in sorted(text.spans))
     joined = "".join(part if style == READ else f"{OPEN}{part}{CLOSE}" for style, part in parts if part)
     return joined.replace(CLOSE + OPEN, "")  # the end token goes with its turn
 
 
 def coloured(example: Example, tokenizer: Tokenizer) -> Text:
-    """Runs of tokens by the mask: trained green, the end of each run underlined where it is the end token."""
+    """The text of a row: trained tokens in green, the last token of each trained run reversed, the others grey."""
     text, at = Text(), 0
     while at < len(example):
         to = at

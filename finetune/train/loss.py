@@ -1,4 +1,4 @@
-"""The loss of the trained tokens: their logits in chunks, each made once and gone before the next."""
+"""The loss of the trained tokens. Their logits are computed in chunks, each once, and freed before the next chunk."""
 
 import types
 from functools import wraps
@@ -10,16 +10,16 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 CHUNK_BYTES = 128 * 2**20
-"""Of one chunk's logits in float32: 682 tokens over a vocabulary of 49,152, 220 over one of 152,064."""
+"""How many bytes the logits of a chunk have in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
 SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""What a configuration may do to the logits behind the head. Source: TRL's `add_fused_lm_head`."""
+"""Settings of a model that change the logits behind the head. Source: TRL's `add_fused_lm_head`."""
 
 
 class ChunkedLoss(torch.autograd.Function):
     """Sum of the negative log-likelihoods of `targets` [N] under softmax(`states` [N, H] · `weight` [V, H]ᵀ + `bias`).
 
-    The gradients are made with the loss, from the logits that are there: three products a chunk, where doing it
-    again in the backward pass takes four. Sums are float32, products in the precision of autocast.
+    The gradients are computed together with the loss, from the same logits: three products a chunk, where computing
+    the logits again in the backward pass takes four. Sums are in float32, products in autocast's precision.
     """
 
     @staticmethod
@@ -74,9 +74,9 @@ class ChunkedLoss(torch.autograd.Function):
 
 
 def add_loss(model: PreTrainedModel) -> None:
-    """Teaches `model(…, labels=…, trained_loss=True)` to return that sum over its trained tokens, and nothing else.
+    """Makes `model(…, labels=…, trained_loss=True)` return that sum over its trained tokens, and nothing else.
 
-    Inside the model's own forward, so that what wraps it (DDP, adapters, autocast) sees an ordinary one.
+    It is done in the model's own forward, so that wrappers (DDP, adapters, autocast) see an ordinary forward pass.
     """
     forward = model.forward
 
@@ -89,13 +89,13 @@ def add_loss(model: PreTrainedModel) -> None:
         states = self.base_model(*args, use_cache=False, **more).last_hidden_state[:, :-1]
         trained = labels[:, 1:] != -100
         head = self.get_output_embeddings()
-        # Of no trained token the sum is a zero that has a gradient: DDP waits for one.
+        # Without a trained token the sum is a zero with a gradient: DDP waits for a gradient.
         return ChunkedLoss.apply(states[trained], head.weight, head.bias, labels[:, 1:][trained])  # type: ignore[no-untyped-call]
 
     model.forward = types.MethodType(with_loss, model)
 
 
 def beyond_the_head(config: PreTrainedConfig) -> str | None:
-    """What this student does to its logits behind the head, by its name; None where they are the head's own."""
+    """The setting by which this student changes its logits behind the head, None where it does not."""
     text = config.get_text_config()
     return next((s for s in SCALES if getattr(text, s, None) not in (None, 1)), None)

@@ -1,4 +1,4 @@
-"""An adapter into its model: one folder that any engine serves, and the lines that do."""
+"""Merges an adapter into its model: one folder that any engine serves, and the lines that serve it."""
 
 import json
 import shlex
@@ -18,8 +18,8 @@ from harvest.core.files import write_whole
 def merge(output: Path, to: Path) -> Path:
     """The folder to serve: `to` with the merged weights, or `output` itself where all weights were trained.
 
-    Done already it does nothing. Raises InputError where `output` has nothing to merge or serve, `to` holds something
-    else or the disk is too small, ConfigError where the student or its base cannot be loaded.
+    Where `to` has this merge already, nothing is done. Raises InputError where `output` has nothing to merge or serve,
+    `to` holds something else or the disk is too small, ConfigError where the student or its base cannot be loaded.
     """
     if not output.is_dir():
         raise InputError(f"{output}: no such folder: name that of a trained student")
@@ -40,7 +40,7 @@ def merge(output: Path, to: Path) -> Path:
 
 
 def _merge(output: Path, base: Student, to: Path, what: str) -> None:
-    """Whole or not at all: made beside `to`, then renamed."""
+    """Makes the merged folder beside `to`, then renames it: it is complete or not there."""
     import torch
     from peft import PeftModel
 
@@ -73,14 +73,14 @@ def _merge(output: Path, base: Student, to: Path, what: str) -> None:
 
 
 def precision(config: Mapping[str, Any]) -> str:
-    """What a model's own weights were saved in, "float32" where it does not say: merged weights are saved alike."""
+    """The precision that a model's weights were saved in, and merged ones will be; "float32" where it does not say."""
     named = config.get("dtype") or config.get("torch_dtype") or "float32"
     name = str(named).removeprefix("torch.")
     return name if name in ("float32", "bfloat16", "float16") else "float32"
 
 
 def serving(folder: Path) -> dict[str, str]:
-    """The command for each engine, by its name. vLLM and SGLang are told how to set the chain apart where they can."""
+    """The command that serves the folder, for each engine. vLLM and SGLang get the parser that sets the chain apart."""
     config = sizes(find(str(folder)))
     text = config.get("text_config") or config
     place, length = shlex.quote(str(folder)), int(text.get("max_position_embeddings") or 32_768)

@@ -1,6 +1,6 @@
-"""The model card of a trained student: what it learnt from, from whom, on which terms, at what cost, and how it does.
+"""The model card of a trained student: its data, teachers and their terms, what it cost, and how well it answers.
 
-Written anew after each training, evaluation and merge, from winnow.json and the run's report.
+It is written again after each training, evaluation and merge, from winnow.json and the run's report.
 """
 
 from collections import Counter
@@ -16,12 +16,12 @@ from harvest.core.printable import one_line
 from harvest.report.evaluations import evaluation_entry, gains
 
 FROM_ROWS = ("source", "licence", "teacher_terms")
-"""Columns of an export that a card counts."""
+"""Columns of an export whose values the card counts."""
 SHOWN = 12
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
-    """Where the rows come from, by their own columns: {"datasets": […], "teacher": {"r1": 324}, "licence": {…}, …}."""
+    """Where the rows come from, by their columns: {"datasets": […], "teacher": {"r1": 324}, "licence": {…}, …}."""
     counts: dict[str, Counter[str]] = {"teacher": Counter(), **{name: Counter() for name in FROM_ROWS}}
     for _, _, row in recipe_rows(recipe):
         if isinstance(row, BadRow):
@@ -38,7 +38,7 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
 
 
 def datasets_of(recipe: Recipe) -> list[str]:
-    """As the recipe names them."""
+    """The datasets of a recipe, by the names that it gives them."""
     return [recipe.data, *(m.data for m in recipe.mix)]
 
 
@@ -48,13 +48,13 @@ def write_card(
     report: Mapping[str, Any] | None,
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """README.md of a trained folder, where its training is finished. `kept`: evaluations, where there is no report."""
+    """Writes README.md of a folder whose training is finished. `kept`: its evaluations, where it has no report."""
     if note.get("training"):
         write_whole(output / "README.md", card(output.name, note, report, kept))
 
 
 def report_of(name: str, url: str) -> dict[str, Any] | None:
-    """The run's report, None where its store is not here any more."""
+    """The run's report, None where its store cannot be read."""
     from harvest.report.run_report import run_report
     from harvest.store import Store, is_being_written
 
@@ -71,7 +71,7 @@ def card(
     report: Mapping[str, Any] | None,
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card's text: `note` is winnow.json, `report` the run's where there is one. What is not known says so."""
+    """The card's text, with `note` from winnow.json and the run's `report` where there is one. It says what is unknown."""
     training, data = note["training"], note.get("provenance") or {}
     is_adapter = training["weights"] != "full" and not note.get("merged")
     entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
@@ -183,5 +183,5 @@ def _dollars(usd: str | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of others in a table's cell: one line, and nothing in it is markup."""
+    """Text from outside as a table's cell: one line, without markup."""
     return "".join(f"\\{c}" if c in "|[]<>`*_\\!#" else c for c in one_line(text, 200))

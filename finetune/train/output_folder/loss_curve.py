@@ -1,5 +1,6 @@
-"""The loss curve of a training: a line for each step that was logged, in a file of its folder. From there it goes into
-the store of the training's run.
+"""The loss curve of a training: a file in its folder with a line for each logged step.
+
+From there the points go into the store of the training's run.
 """
 
 import json
@@ -10,14 +11,16 @@ from typing import Any
 from finetune.note import NOTE
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
-from harvest.report.loss_curve import sparkline
+from harvest.report.loss_curve import sparkline, thinned
 
 CURVE = "curve.jsonl"
 
 
 class Curve:
-    """The points of a training that goes on after step `since`: those that a kill left behind of later steps are gone,
-    as the steps come again."""
+    """The file with the points of a training that goes on after step `since`.
+
+    Points of later steps, which a kill left behind, are removed: those steps come again.
+    """
 
     def __init__(self, output: Path, since: int) -> None:
         kept = [p for p in read_curve(output) if p["step"] <= since]
@@ -34,8 +37,10 @@ def _line(point: Mapping[str, Any]) -> str:
 
 
 def read_curve(output: Path) -> list[dict[str, Any]]:
-    """Each point has step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at; [] where there are none. A last
-    line that a kill cut is left out."""
+    """The points of a folder's curve, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at.
+
+    [] where there are none. A last line that a kill cut off is left out.
+    """
     try:
         lines = (output / CURVE).read_text("utf-8", errors="replace").splitlines()
     except OSError:
@@ -51,7 +56,7 @@ def read_curve(output: Path) -> list[dict[str, Any]]:
 
 
 def curve_of(output: Path) -> list[dict[str, Any]]:
-    """The same of a folder that a user names. Raises InputError where no training is."""
+    """The points of a folder that a user names. Raises InputError where it holds no training."""
     points = read_curve(output)
     if not points and not (output / NOTE).is_file():
         raise InputError(f"{output}: no training of ours: name the `output` of a recipe")
@@ -59,14 +64,13 @@ def curve_of(output: Path) -> list[dict[str, Any]]:
 
 
 def in_words(points: Sequence[Mapping[str, Any]]) -> str:
-    """The curve on a screen: a line of bars, the ends, and each step where there are few."""
+    """The curve as text: a line of bars, first and last loss, and up to 24 of its steps."""
     losses = [p["loss"] for p in points if p["loss"] is not None]
     if not losses:
         return "no step was logged yet"
     lines = [f"{sparkline(losses)}  loss {losses[0]:.4f} to {losses[-1]:.4f}, lowest {min(losses):.4f}", ""]
     lines.append(f"{'step':>7} {'epoch':>7} {'loss':>9} {'rate':>9} {'gradient':>9} {'tokens/s':>9}")
-    shown = points if len(points) <= 24 else [points[i * (len(points) - 1) // 23] for i in range(24)]
-    for p in shown:
+    for p in thinned(points, 24):
         loss, rate, norm, speed = (
             "–" if p[k] is None else f"{p[k]:{form}}"
             for k, form in (("loss", ".4f"), ("learning_rate", ".2e"), ("grad_norm", ".3f"), ("tokens_per_s", ",.0f"))
