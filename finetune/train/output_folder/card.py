@@ -71,7 +71,7 @@ def card(
     report: Mapping[str, Any] | None,
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card's text, with `note` from winnow.json and the run's `report` where there is one. It says what is unknown."""
+    """The card as text, from winnow.json (`note`) and the run's report. What is not known, the card says so."""
     training, data = note["training"], note.get("provenance") or {}
     is_adapter = training["weights"] != "full" and not note.get("merged")
     entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
