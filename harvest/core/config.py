@@ -32,27 +32,31 @@ from harvest.core.teachers import (
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DEFAULT_STORE = "sqlite:///data/winnow.db"
+LONGEST_NAME = 100
+"""How many characters of a model's name are shown."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""It names a folder too."""
+"""What a run's name must look like: it is the name of a folder too."""
 
 
 class Plan(Section):
-    """What is asked next, and of whom."""
+    """Which question is asked next, and which teacher is asked."""
 
     teachers: Literal["cascade", "all"] = "cascade"
-    """With several teachers: `cascade` asks the first, and each of the others only what those before it failed (their
-    answers were wrong, cut short or refused); `all` asks every one of them every question."""
+    """Which of several teachers is asked. `cascade`: the first teacher is asked every question, and each of the others
+    only the questions that those before it failed (their answers were wrong, cut short or refused). `all`: every
+    teacher is asked every question."""
     order: Literal["auto", "file", "promising"] = "auto"
-    """Which question is next: `file` as they are given, each until it ends; `promising` by the accepted traces that a
-    dollar is expected to bring, those with a wrong answer after fresh ones; `auto` begins with the file's order and
-    goes over to `promising` where the cap will not reach all."""
+    """Which question is asked next. `file`: in the order of the file, each question until it has ended. `promising`:
+    the question that is expected to bring the most accepted traces for a dollar; questions that got a wrong answer come
+    after those that were not asked yet. `auto`: in the order of the file, and as `promising` from the moment that the
+    cap will not be enough for all."""
 
 
 class Budget(Section):
-    """The cap."""
+    """How much money the run may spend."""
 
     usd: Annotated[Decimal, Field(gt=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)] | None = None
-    """The most that this run may be billed, in USD. Optional for a local teacher, which costs nothing."""
+    """The cap: the most that this run may be billed, in USD. Optional for a local teacher, which costs nothing."""
 
 
 class Checks(Section):
@@ -61,14 +65,18 @@ class Checks(Section):
     require: tuple[
         Literal["correct", "format", "refusal", "language", "repetition", "meta", "leaked_gold", "no_chain"], ...
     ] = ("correct",)
-    """The verdicts that an attempt needs: "correct", and filters by name. What a filter that is named here refuses is
-    rejected, and another sample may be asked; under [filters] alone it is only not trained on."""
+    """The verdicts that an attempt needs to be accepted: "correct", and filters by name. An answer that such a filter
+    refuses is rejected, and another sample may be asked. An answer that a filter refuses which is only set under
+    [filters] stays accepted and is not trained on."""
     without_gold: Literal["refuse", "majority"] = "refuse"
-    """Rows without a gold answer: bad rows, or judged by what most of their `sampling.samples` answers agree on."""
+    """What happens with rows without a gold answer. `refuse`: they are bad rows. `majority`: an answer is right when it
+    agrees with most of the `sampling.samples` answers to its question."""
     majority: Annotated[Decimal, Field(ge=Decimal("0.5"), lt=1, allow_inf_nan=False, max_digits=18)] = Decimal("0.5")
-    """Of a majority: more than this share of the finished answers must agree, as a decimal string."""
+    """The share of the finished answers, as a decimal string, that must be exceeded by those that agree, so that they
+    are a majority."""
     unsafe_code: bool = False
-    """Runs programs that the teacher wrote without isolation, as you, with your files. Each verdict says so."""
+    """Run programs that the teacher wrote without isolation, as you, with access to your files. Each verdict says
+    so."""
 
     @model_validator(mode="after")
     def _correct_and_each_once(self) -> "Checks":
@@ -81,55 +89,32 @@ class Filters(Section):
     """Which accepted answers are not trained on: docs/filters.md has an example of each filter, both ways."""
 
     format: bool = True
-    """Refuses what does not fit the training format: no answer, tags of a layout or of a chat template in the text, no
-    final box or fenced program where one was asked for, two answers in boxes apart."""
+    """Refuse answers that do not fit the training format: there is no answer, the text holds tags of a layout or of a
+    chat template, the final box or the fenced program that was asked for is missing, or two boxes hold different
+    answers."""
     refusal: bool = True
-    """Refuses answers that refuse ("I can't help with that")."""
+    """Refuse answers in which the teacher declines to answer ("I can't help with that")."""
     language: Literal[
-        False,
-        "question",
-        "ar",
-        "cs",
-        "da",
-        "de",
-        "el",
-        "en",
-        "es",
-        "fi",
-        "fr",
-        "he",
-        "hi",
-        "hu",
-        "id",
-        "it",
-        "ja",
-        "ko",
-        "nl",
-        "no",
-        "pl",
-        "pt",
-        "ro",
-        "ru",
-        "sv",
-        "th",
-        "tr",
-        "vi",
-        "zh",
-    ] = "question"
-    """Refuses chains and answers that are in another language than the question ("question"), or than the one named
-    here, or that slip into another. false turns it off."""
+        False, "question",
+        "ar", "cs", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "hu", "id", "it", "ja",
+        "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "vi", "zh",
+    ] = "question"  # fmt: skip
+    """Refuse chains and answers that are written, in whole or in part, in another language than the question's
+    ("question") or than the language named here. false turns the filter off."""
     repetition: bool = True
-    """Refuses chains and answers that repeat themselves, at the end or before."""
+    """Refuse chains and answers that repeat themselves, at their end or before it."""
     meta: bool = True
-    """Refuses talk about a reference answer, a hidden hint, a system message, a grader, or being a language model."""
+    """Refuse chains and answers that talk about a reference answer, a hidden hint, a system message, a grader, or about
+    being a language model."""
     leaked_gold: bool = True
-    """Refuses answers to a question, or under a prompt, that told the gold answer."""
+    """Refuse answers where the question or the prompt already told the gold answer."""
     no_chain: bool = False
-    """Refuses answers without a chain."""
+    """Refuse answers without a chain."""
     short_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
-    """Refuses chains of fewer tokens than this, by the endpoint's count, else about 3.8 characters to one. 0: off."""
+    """Refuse chains of fewer tokens than this. The endpoint's count is used where there is one, else about 3.8
+    characters are one token. 0 turns the filter off."""
     long_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
-    """Refuses chains of more tokens than this, counted in the same way. 0: off."""
+    """Refuse chains of more tokens than this, counted as for `short_chain`. 0 turns the filter off."""
 
     @model_validator(mode="after")
     def _some_length_is_left(self) -> "Filters":
@@ -139,7 +124,7 @@ class Filters(Section):
 
 
 class Rewrite(Section):
-    """The teacher's free form brought into the training format, by rules that change no number: docs/filters.md."""
+    """How answers are brought into the training format, by rules that change no number: docs/filters.md."""
 
     on: bool = False
     """Rewrites answers before the filters see them. The check judges each rewritten answer again, and one that
@@ -255,17 +240,21 @@ class RunConfig(Section):
     """One run: what is asked, of whom, how, and for how much."""
 
     name: str = ""
-    """The run's name; it lives in data/runs/<name>/. The file's name where it is not given."""
+    """The run's name, which is also the name of its folder, data/runs/<name>/. Without it the run is named after the
+    file."""
     questions: str | tuple[str, ...]
-    """A file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", or a list of them."""
+    """Where the questions come from: a file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", or a
+    list of them."""
     prompt: str = "boxed"
-    """prompts/<name>.md of the package, or a path to your own, relative to this file."""
+    """The prompt: the name of one of the package (prompts/<name>.md), or a path to your own, relative to this file."""
     store: str = DEFAULT_STORE
-    """Where everything is kept, relative to the working directory: sqlite:///path, or sqlite:////absolute."""
+    """The database that keeps everything: sqlite:///path, relative to the working directory, or sqlite:////path,
+    absolute."""
     teacher: Teacher
     teachers: Annotated[tuple[OneTeacher, ...], OneRow()] = ()
-    """[[teachers]] in place of [teacher]: several, in the order in which they are asked, each with the settings of
-    [teacher] and, under [teachers.sampling], what of [sampling] differs for it. `teacher` is the first of them then."""
+    """Several teachers, in the order in which they are asked: write a [[teachers]] section for each, in place of
+    [teacher]. Each has the settings of [teacher] and, under [teachers.sampling], the settings of [sampling] that differ
+    for it. `teacher` is then the first of them."""
     sampling: Sampling = Sampling()
     plan: Plan = Plan()
     student: Student | None = None
@@ -280,7 +269,8 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_or_several(cls, data: Any) -> Any:
-        """Each of several teachers, and the student, with all of its own sampling; the first as `teacher`."""
+        """Fills in the whole sampling of each of several teachers and of the student, and the first teacher as
+        `teacher`."""
         if not isinstance(data, Mapping):
             return data
         filled = dict(data)
@@ -327,25 +317,26 @@ class RunConfig(Section):
 
 
 def _what_it_sees(teacher: OneTeacher, limit: int) -> str:
-    """All that makes two attempts at one question the same attempt, but for the sample's number."""
+    """Everything that a teacher sees, as a text: two teachers with the same text give the same attempts."""
     sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY) | {"max_tokens": limit}
     address = urlsplit((teacher.base_url or "").rstrip("/"))
     return json.dumps([teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, sampled])
 
 
 def _over(base: Any, section: Mapping[str, Any]) -> Any:
-    """[sampling] with what a section of its own says of it put over."""
+    """[sampling] with the settings of a section's own `sampling` put over it."""
     own = section.get("sampling", {})
     return dict(base) | dict(own) if isinstance(base, Mapping) and isinstance(own, Mapping) else own
 
 
 def package_folder(name: str) -> Path:
-    """`prompts`, `recipes` or `data`: inside an installed package, beside it in a checkout."""
+    """The folder `prompts`, `recipes` or `data`: inside an installed package, or beside it in a checkout."""
     inside = PACKAGE / name
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
 def runs_folder() -> Path:
+    """The folder that holds the folders of all runs."""
     return Path(os.environ.get("WINNOW_RUNS", "data/runs"))
 
 
@@ -357,11 +348,12 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
     return validated(RunConfig, data, str(path))
 
 
-LONGEST_NAME = 100
-
-
 def configs(config: RunConfig) -> dict[int, RunConfig]:
-    """Of each place, the lowest first: STUDENT, where there is one, then 0, 1, … in the order written."""
+    """The settings of a run that asks one of those in `config` alone, by its place: the student (STUDENT) where there
+    is one, then the teachers (0, 1, …) in the order of RUN.toml.
+
+    Code that asks one endpoint reads `config.teacher` and `config.sampling`, so whoever is asked stands there.
+    """
     student = config.student
     found = {STUDENT: _asking(config, student, student.sampling)} if student is not None else {}
     if not config.teachers:
@@ -374,12 +366,12 @@ def _asking(config: RunConfig, who: Any, sampling: Any) -> RunConfig:
 
 
 def section_of(config: RunConfig, place: int) -> str:
-    """The section of RUN.toml that names who stands there."""
+    """The section of RUN.toml that sets who is asked at this place."""
     return "student" if place == STUDENT else f"teachers.{place}" if config.teachers else "teacher"
 
 
 def called(config: RunConfig, place: int) -> str:
-    """Who stands there, in words for people: one line, whatever its name holds."""
+    """Who is asked at this place, in words: one printable line, whatever the model's name holds."""
     if place == STUDENT and config.student is not None:
         return f"the student ({_shown(config.student.local or config.student.model)})"
     if not config.teachers:
@@ -393,7 +385,7 @@ def _shown(name: str | None) -> str:
 
 
 def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of a run's settings as they are stored: each teacher by its place, with its own `sampling` and `endpoint`."""
+    """The teachers in the settings of a run as they are stored, each with its own `sampling` and `endpoint`."""
     if several := settings.get("teachers"):
         return list(several)
     if "teacher" not in settings:  # a run that nothing was asked for

@@ -1,4 +1,4 @@
-"""Every way in which winnow stops, or an attempt fails, as one tree.
+"""Every error of winnow, as one tree with the exit codes: how a command stops, and how one try fails.
 
     WinnowError                    1  never raised itself
     ├─ InputError                  2  the user's files, settings or arguments
@@ -12,20 +12,24 @@
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
        └─ Throttled Passing Cut Late Hollow TooLarge RowRefused RunRefused
 
-To add one: subclass the nearest, set `exit_code` (or `kind`), write a message that says what, where and
-what to do. Keep it picklable: positional arguments only, all passed to `super().__init__`.
+To add one: subclass the nearest, set `exit_code` (or `kind`), and write messages that say what is wrong, where, and what
+to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
+`super().__init__`.
 """
 
 from typing import ClassVar
 
 
 class WinnowError(Exception):
-    """A known way to stop. The message is for the user: what, where, what to do."""
+    """A known way to stop. Its message is for the user and says what is wrong, where, and what to do."""
 
     exit_code: ClassVar[int] = 1
+    """The command's exit code."""
 
 
 class InputError(WinnowError):
+    """The user's files, settings or arguments are wrong, or something that the command needs is not there."""
+
     exit_code = 2
 
 
@@ -34,7 +38,7 @@ class ConfigError(InputError):
 
 
 class QuestionError(InputError):
-    """A row of questions cannot be asked. The message holds a line for each, with file, line and field."""
+    """Rows of questions cannot be asked. The message has a line for each, with file, line and field."""
 
 
 class PromptError(InputError):
@@ -42,27 +46,27 @@ class PromptError(InputError):
 
 
 class DatasetError(InputError):
-    """A dataset row cannot be trained or exported as it is."""
+    """A row of a dataset cannot be trained or exported as it is."""
 
 
 class TooLong(InputError):
-    """A conversation holds more tokens than the limit; nothing is cut."""
+    """A conversation has more tokens than the limit. It is not cut."""
 
 
 class StoreUnusable(InputError):
-    """The store is held by another process, cannot be written, or is not ours."""
+    """The store is open in another process, cannot be written, or was not made by winnow."""
 
 
 class TeacherUnavailable(InputError):
-    """The embedded teacher's weights cannot be had, or its server does not start."""
+    """The embedded teacher's weights cannot be downloaded, or its server does not start."""
 
 
 class SandboxUnavailable(InputError):
-    """This machine cannot isolate a program; the message says what to install."""
+    """This machine cannot isolate the programs that a model wrote. The message says what to install."""
 
 
 class MissingExtra(InputError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed. The message has the command that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, extra)
@@ -73,29 +77,37 @@ class MissingExtra(InputError):
 
 
 class CapReached(WinnowError):
+    """The cap has no room for another answer."""
+
     exit_code = 3
 
 
 class TeacherRefused(WinnowError):
+    """The endpoint refuses every row (key, balance, unknown model), so that asking again cannot help."""
+
     exit_code = 4
 
 
 class Overbilled(WinnowError):
+    """A reply cost more than was reserved for it."""
+
     exit_code = 5
 
 
 class AttemptFailed(WinnowError):
-    """One try brought no answer. `kind` is its name in the store and in the report (field.md §2).
+    """One try brought no answer. It is stored, and never leaves `collect`.
 
-    `reply` is what came all the same (a `harvest.core.nouns.Reply`, unseen here, since errors imports nothing of
-    ours): a try that failed may have been billed, and its usage says how much.
+    `reply` is what came all the same, a `harvest.core.nouns.Reply` (typed `object`, because this file imports nothing of
+    ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how long
+    the endpoint wants to be left alone.
     """
 
     kind: ClassVar[str]
+    """The failure's name in the store and in the report (field.md §2)."""
     again: ClassVar[bool]
     """Whether the same request is worth another try."""
     in_doubt: ClassVar[bool]
-    """Whether it may have been billed at a cost that nobody told us."""
+    """Whether the endpoint may have billed the try without telling us how much."""
 
     def __init__(self, message: str, retry_after_s: float | None = None, reply: object | None = None) -> None:
         super().__init__(message, retry_after_s, reply)
@@ -106,25 +118,25 @@ class AttemptFailed(WinnowError):
 
 
 class Throttled(AttemptFailed):
-    """429, 503, 529: asked too fast. Again, slower."""
+    """429, 503, 529: we ask too fast. The try is made again, more slowly."""
 
     kind, again, in_doubt = "throttled", True, False
 
 
 class Passing(AttemptFailed):
-    """500, 502, 504, a redirect, a refused connection: nothing was made."""
+    """500, 502, 504, a redirect, a refused connection: the endpoint made no answer."""
 
     kind, again, in_doubt = "passing", True, False
 
 
 class Cut(AttemptFailed):
-    """The answer broke off, or cannot be read: it may have been made and billed."""
+    """The answer broke off or cannot be read, so it may have been made and billed."""
 
     kind, again, in_doubt = "cut", True, True
 
 
 class Late(AttemptFailed):
-    """Past the deadline for the whole answer."""
+    """The whole answer did not come before its deadline."""
 
     kind, again, in_doubt = "late", True, True
 
@@ -136,19 +148,19 @@ class Hollow(AttemptFailed):
 
 
 class TooLarge(AttemptFailed):
-    """The body passed the size limit, packed or unpacked."""
+    """The body is larger than allowed, packed or unpacked."""
 
     kind, again, in_doubt = "too_large", False, True
 
 
 class RowRefused(AttemptFailed):
-    """400, 413, 422, a content filter: this row alone cannot be answered."""
+    """400, 413, 422, a content filter: the endpoint will not answer this row, but others."""
 
     kind, again, in_doubt = "row", False, False
 
 
 class RunRefused(AttemptFailed):
-    """401, 402, 403, an unknown model, an exhausted quota: no row will be answered."""
+    """401, 402, 403, an unknown model, an exhausted quota: the endpoint will not answer any row."""
 
     kind, again, in_doubt = "run", False, False
 
@@ -156,3 +168,4 @@ class RunRefused(AttemptFailed):
 FAILURES: dict[str, type[AttemptFailed]] = {
     f.kind: f for f in (Throttled, Passing, Cut, Late, Hollow, TooLarge, RowRefused, RunRefused)
 }
+"""The failures by their names in the store."""

@@ -1,7 +1,7 @@
 """Money and tokens, exactly: whole picodollars inside, decimal strings outside, unknown is None.
 
-A cached token can cost $1.4e-8, so a picodollar ($1e-12) is the smallest unit that loses nothing; whatever
-does not fit one is rounded up, against the user's budget.
+A cached token can cost $1.4e-8, and no known price needs a smaller unit than the picodollar ($1e-12). What is smaller
+still is rounded up, so that the budget is kept.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
-"""Wide enough that no price times tokens is rounded; a figure with still more digits, from outside, goes up."""
+"""Has so many digits that no price times tokens is rounded. A figure of others with more digits is rounded up."""
 
 MOST_USD = 10_000
 """No reply costs so much. A larger figure is no cost."""
@@ -21,9 +21,9 @@ MOST_USD = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply, inclusive: cached is part of input, reasoning is part of output.
+    """The tokens of one reply. Cached tokens are part of input, reasoning tokens are part of output.
 
-    None is a count that the endpoint did not send. `cost_pusd` is what the endpoint says the call cost.
+    A count that the endpoint did not send is None. `cost_pusd` is what the endpoint says the call cost.
     """
 
     input_tokens: int | None = None
@@ -35,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for a million tokens, and where the figure is from: config, genai-prices or local."""
+    """A price in USD for a million tokens. `source` says where it is from: config, genai-prices or local."""
 
     input: Decimal
     cached_input: Decimal
@@ -51,22 +51,22 @@ FREE = Price(Decimal(0), Decimal(0), Decimal(0), "local")
 
 
 def pusd(usd: Decimal) -> int:
-    """USD as whole picodollars, rounded up."""
+    """An amount of USD in whole picodollars, rounded up."""
     return int(EXACT.multiply(usd, PICO).to_integral_value(ROUND_CEILING))
 
 
 def usd(amount_pusd: int) -> str:
-    """Picodollars as a plain decimal string, at least two places, no trailing zeros past them."""
+    """An amount of picodollars as USD, in a decimal string: two decimals, or as many more as it needs."""
     sign, whole = "-" if amount_pusd < 0 else "", abs(amount_pusd)
     dollars, rest = divmod(whole, PICO)
     return f"{sign}{dollars}.{f'{rest:012d}'.rstrip('0').ljust(2, '0')}"
 
 
 def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
-    """(picodollars, source) of a reply; (None, "none") where neither the endpoint nor a price says.
+    """(cost in picodollars, where it is from) of a reply; (None, "none") where neither the endpoint nor a price says.
 
-    The endpoint's own figure comes first, then the price. A missing cached count is no discount; with a
-    price but without both token counts, the cost is unknown.
+    The endpoint's own figure comes first, then the price. Where the count of cached tokens is missing, all input is
+    charged in full. Where a count of input or output tokens is missing, the cost is unknown.
     """
     if usage.cost_pusd is not None:
         return usage.cost_pusd, "usage.cost"
@@ -84,17 +84,17 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
 
 
 TOKENS_A_MESSAGE = 16
-"""Room for what a chat template writes around one message."""
+"""The most tokens that a chat template writes around one message."""
 TOKENS_A_REQUEST = 64
-"""Room for what it writes once: a start, a system message of its own, the head of the answer."""
+"""The most tokens that it writes once: a start, a system message of its own, the head of the answer."""
 
 
 def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str, Any] | None = None) -> int:
-    """At least as many tokens as any byte-level tokenizer makes of these messages.
+    """An upper bound of the tokens that any byte-level tokenizer makes of these messages.
 
-    A token holds at least one byte; some tokenizers normalise first, which can lengthen the text, so the
-    longest of the text, its NFC and its NFKC counts. `extra` is what else the request holds (a schema, tools),
-    which a template may write out. Source: field notes §5.
+    A token has at least one byte. Some tokenizers normalise the text first, which can lengthen it, so the longest of the
+    text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a template
+    may write out. Source: field notes §5.
     """
     total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
     for message in messages:
@@ -106,7 +106,7 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
 
 
 def worst_case(input_tokens: int, max_tokens: int, price: Price) -> int:
-    """Picodollars that one try can cost at most: all input uncached, all of max_tokens used, at this price."""
+    """The most picodollars that one try can cost at this price: no input is cached, and all of max_tokens is used."""
     with localcontext(EXACT):
         total = max(price.input, price.cached_input) * input_tokens + price.output * max_tokens
         return pusd(total / 1_000_000)

@@ -1,4 +1,4 @@
-"""Whoever may be asked, as RUN.toml has them: teachers, the student, the judging model; and what is asked of them."""
+"""The settings of whoever is asked: teachers, the student, the judging model; and how their answers are sampled."""
 
 import json
 import re
@@ -17,45 +17,49 @@ Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**32, strict=True)]
 
 
 class PriceSetting(Section):
-    """USD for a million tokens, as decimal strings."""
+    """Prices in USD for a million tokens, as decimal strings."""
 
     input: Usd
-    """For a million input tokens."""
+    """The price of a million input tokens."""
     cached_input: Usd | None = None
-    """For a million input tokens that the endpoint had cached; the same as `input` where it is not given."""
+    """The price of a million input tokens that the endpoint had cached. Without it they cost as much as `input`."""
     output: Usd
-    """For a million output tokens, the reasoning among them."""
+    """The price of a million output tokens, reasoning included."""
 
 
 class Teacher(Section):
-    """Who answers: an OpenAI-compatible endpoint, or the embedded local model."""
+    """The teacher: an OpenAI-compatible endpoint, or a model that is served on this machine."""
 
     local: str | None = None
-    """A model of the table in harvest/local/models.py, served on this machine. In place of base_url and model."""
+    """The name of an embedded model (harvest/local/models.py has the table), which is served on this machine. It takes
+    the place of base_url and model."""
     base_url: str | None = None
-    """The endpoint up to and without /chat/completions, e.g. https://api.example.com/v1."""
+    """The endpoint's address without /chat/completions, e.g. https://api.example.com/v1."""
     model: str | None = None
-    """The model's name there."""
+    """The model's name at the endpoint."""
     revision: str = ""
-    """Part of an attempt's key. Set it anew when the provider moves the name to another model."""
+    """A name for the model's revision, of your choice. Change it when the provider puts another model behind the same
+    name: answers of the old one are then not used for the new one."""
     api_key_env: str | None = None
-    """The environment variable that holds the key. A key itself is refused."""
+    """The name of the environment variable that holds the key. A key itself is refused."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """A ceiling for requests in flight; the right number below it is found while running."""
+    """The most requests in flight at once. The right number below it is found while the run goes on."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
-    """For the whole answer, from the first byte sent to the last byte received."""
+    """How many seconds a whole answer may take, from the first byte sent to the last byte received."""
     stream: bool = False
-    """Ask for a stream of events rather than one body: what has come is kept when a connection breaks."""
+    """Ask for the answer as a stream of events, not as one body: the part that has come is kept when a connection
+    breaks."""
     idle_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 300
-    """With `stream`: a connection on which nothing came for so long, not even a keep-alive, is dead. Leave room for a
-    queue at the endpoint, and for models that hide their chain and are silent while they think. 0 turns it off."""
+    """With `stream`: after how many seconds without a byte, not even a keep-alive, a connection counts as dead. Leave
+    time for a queue at the endpoint, and for models that hide their chain and send nothing while they think. 0 turns
+    this off."""
     stop_repeating: bool = True
-    """With `stream`: an answer that has run into a loop (the same words four times over and 6,000 characters long) is
-    broken off. It is rejected as `repetition` and, since nobody says what it cost, in doubt at its worst case."""
+    """With `stream`: break off an answer that has run into a loop (the same words four times over, 6,000 characters
+    long). It is rejected as `repetition`, and its worst case stays in doubt, since nobody says what it cost."""
     price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
-    """Optional: else what the endpoint says, else known prices, else unpriced."""
+    """What the endpoint charges. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
-    """The provider's terms on training with its answers, as you read them; copied into every trace."""
+    """What the provider's terms say of training with its answers, as you read them. It is copied into every trace."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":
@@ -116,47 +120,48 @@ NOT_EXTRA = {
     "model": "write teacher.model",
     "stream": "write teacher.stream",
 }
-"""What `sampling.extra` may not hold."""
+"""What `sampling.extra` may not hold, and why."""
 
 
 class Sampling(Section):
-    """What is asked for. top_p, top_k, min_p, seed and reasoning_effort are sent only where set."""
+    """How answers are sampled. top_p, top_k, min_p, seed and reasoning_effort are sent only where they are set."""
 
     max_tokens: Count = 16384
-    """Most output tokens of one answer, reasoning included. What bounds an answer's worst case."""
+    """The most output tokens of one answer, reasoning included. The worst case of an answer is computed from it."""
     temperature: Annotated[float, Field(ge=0, le=10)] | None = 0.7
-    """Sampling temperature."""
+    """The sampling temperature: 0 always takes the likeliest token."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Nucleus sampling."""
+    """Nucleus sampling: sample from the likeliest tokens that together have this probability."""
     top_k: Count | None = None
-    """Only the k likeliest tokens."""
+    """Sample only from the k likeliest tokens."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Only tokens at least this share as likely as the likeliest."""
+    """Sample only from tokens whose probability is at least this share of the likeliest token's."""
     seed: Int64 | None = None
-    """Sample n is sent seed + n, so that samples differ and a run can be repeated."""
+    """The seed. Sample n is sent seed + n, so that samples differ and a run can be repeated."""
     reasoning_effort: str | None = None
-    """E.g. low, medium, high."""
+    """How much the model is to think, in the endpoint's words, e.g. low, medium, high."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Anything else, put into the request body as it is."""
+    """Anything else, which is put into the request's body as it is."""
     samples: Count = 1
-    """Most answers for one question. A failed or in-doubt try is none: it is tried again under the same key."""
+    """The most answers for one question. A try that failed or is in doubt brought none: it is tried again under the
+    same key."""
     tries: Count = 5
-    """Most tries for one answer in one start. Refusals for asking too fast are not counted."""
+    """The most tries for one answer in one start. Refusals for asking too fast are not counted."""
     stop_after_accepted: Count = 1
-    """No more attempts for a question once so many are accepted."""
+    """A question is asked no more once it has so many accepted answers."""
     give_up_after: Count | None = None
-    """No more attempts for a question once so many of its answers were found wrong; all of `samples` if not given."""
+    """A question is given up once so many of its answers were found wrong. Without it, all of `samples` are asked."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    """Store the teacher's top-k log-probabilities where the endpoint gives them."""
+    """Ask for and store the log-probabilities of the k likeliest tokens, where the endpoint gives them."""
     when_truncated: Literal["give_up", "raise"] = "give_up"
-    """An answer cut at max_tokens is never asked again with the same limit: give the question up, or raise
-    the limit once to raised_max_tokens."""
+    """What happens when an answer is cut at max_tokens. It is never asked for again with the same limit. `give_up`: the
+    question is given up. `raise`: it is asked once more, with the limit raised_max_tokens."""
     raised_max_tokens: Count | None = None
-    """The limit of the one further attempt under when_truncated = "raise"; twice max_tokens if not given."""
+    """The limit of the second attempt, with when_truncated = "raise". Without it, twice max_tokens."""
 
     @property
     def raised_limit(self) -> int:
-        """Under which a truncated answer is asked for once more; 0 where it is not."""
+        """The limit with which a truncated answer is asked for once more; 0 where it is not."""
         return 0 if self.when_truncated == "give_up" else self.raised_max_tokens or 2 * self.max_tokens
 
     @model_validator(mode="after")
@@ -177,30 +182,31 @@ class Sampling(Section):
 SEEN_BY_NOBODY = {
     "samples", "tries", "stop_after_accepted", "give_up_after", "when_truncated", "raised_max_tokens",
 }  # fmt: skip
-"""Settings of [sampling] that are in no request."""
+"""The settings of [sampling] that are in no request."""
 
 
 class OneTeacher(Teacher):
-    """One of several, each with its own price, key and limits."""
+    """One of several teachers, with its own price, key and limits."""
 
     sampling: Annotated[Sampling, OneRow("[sampling]")] = Sampling()
-    """What differs from [sampling] for this teacher, under [teachers.sampling]."""
+    """The settings of [sampling] that differ for this teacher, under [teachers.sampling]."""
 
 
 class Student(Teacher):
-    """The student, asked first: the teachers are asked only what it could not do. Its answers never become traces."""
+    """The student, which is asked first, so that teachers are asked only what it cannot do. Its answers never become
+    traces."""
 
     samples: Count = 1
-    """Most tries of one question."""
+    """The most answers that the student gives to one question."""
     solved_after: Count = 1
-    """So many right answers say that it can do the question."""
+    """With so many right answers the student can do the question, and no teacher is asked."""
     keep_solved: Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False, max_digits=18)] = Decimal(0)
-    """The share of the questions that it solves which the teachers are asked all the same, as a decimal string."""
+    """Which share of the questions that the student can do the teachers are asked all the same, as a decimal string."""
     free: bool = False
-    """It costs nothing: it is served on a machine of yours. Else its price is what is set or known."""
+    """The student costs nothing, since it is served on a machine of yours. Otherwise its price must be set or known."""
     sampling: Annotated[Sampling, OneRow("[sampling]")] = Sampling()
-    """What differs for the student, under [student.sampling]. From [sampling] it has max_tokens, temperature, top_p,
-    top_k, min_p, seed and tries."""
+    """The settings of [sampling] that differ for the student, under [student.sampling]. It takes max_tokens,
+    temperature, top_p, top_k, min_p, seed and tries from [sampling], and no others."""
 
     @model_validator(mode="after")
     def _can_be_solved(self) -> "Student":
@@ -212,7 +218,8 @@ class Student(Teacher):
 
 
 INHERITED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "tries")
-"""What the student has from [sampling]: `extra` and `reasoning_effort` are words of the teacher's endpoint."""
+"""The settings that the student takes from [sampling]. `extra` and `reasoning_effort` are for the teacher's
+endpoint."""
 NOT_THE_STUDENTS = {
     "samples": "write student.samples", "stop_after_accepted": "write student.solved_after",
     "give_up_after": "student.samples bounds its tries", "when_truncated": "a student is not asked again",
@@ -221,9 +228,9 @@ NOT_THE_STUDENTS = {
 
 
 class JudgeModel(Teacher):
-    """A model that is asked about answers which the checks refused or could not read: off where it is not set."""
+    """A model that is asked about answers which the checks refused or could not read. Without [judge] none is asked."""
 
     max_tokens: Count = 1024
-    """Most output tokens of one opinion, reasoning included. It answers with one word."""
+    """The most output tokens of one opinion, reasoning included. The opinion itself is one word."""
     about: tuple[Literal["wrong", "no_answer", "timeout", "error"], ...] = ("wrong", "no_answer", "timeout", "error")
-    """The verdicts of the checks that it is asked about."""
+    """The verdicts of the checks that the model is asked about."""
