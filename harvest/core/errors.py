@@ -12,8 +12,8 @@
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
        └─ Throttled Passing Cut Late Hollow TooLarge RowRefused RunRefused
 
-To add one: subclass the nearest, set `exit_code` (or `kind`), and write messages that say what is wrong, where, and what
-to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
+To add one: subclass the nearest, set `exit_code` (or `kind`), and write messages that say what is wrong, where, and
+what to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
 `super().__init__`.
 """
 
@@ -97,8 +97,8 @@ class Overbilled(WinnowError):
 class AttemptFailed(WinnowError):
     """One try brought no answer. It is stored, and never leaves `collect`.
 
-    `reply` is what came all the same, a `harvest.core.nouns.Reply` (typed `object`, because this file imports nothing of
-    ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how long
+    `reply` is what came all the same, a `harvest.core.nouns.Reply` (typed `object`, because this file imports nothing
+    of ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how long
     the endpoint wants to be left alone.
     """
 

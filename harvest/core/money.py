@@ -92,8 +92,8 @@ TOKENS_A_REQUEST = 64
 def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str, Any] | None = None) -> int:
     """An upper bound of the tokens that any byte-level tokenizer makes of these messages.
 
-    A token has at least one byte. Some tokenizers normalise the text first, which can lengthen it, so the longest of the
-    text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a template
+    A token has at least one byte. Some tokenizers normalise the text first, which can lengthen it, so the longest of
+    the text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a template
     may write out. Source: field notes §5.
     """
     total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
