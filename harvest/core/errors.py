@@ -98,8 +98,8 @@ class AttemptFailed(WinnowError):
     """One try brought no answer. It is stored, and never leaves `collect`.
 
     `reply` is what came all the same, a `harvest.core.nouns.Reply` (typed `object`, because this file imports nothing
-    of ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how long
-    the endpoint wants to be left alone.
+    of ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how
+    long the endpoint wants to be left alone.
     """
 
     kind: ClassVar[str]

@@ -93,8 +93,8 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
     """An upper bound of the tokens that any byte-level tokenizer makes of these messages.
 
     A token has at least one byte. Some tokenizers normalise the text first, which can lengthen it, so the longest of
-    the text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a template
-    may write out. Source: field notes §5.
+    the text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a
+    template may write out. Source: field notes §5.
     """
     total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
     for message in messages:
