@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,6 +58,7 @@ class SketchPool:
         self._files: SimpleQueue[Path | None] = SimpleQueue()
         self._processes: list[subprocess.Popen[str]] = []
         self._threads: list[Thread] = []
+        self._killed = False
 
     @property
     def is_started(self) -> bool:
@@ -84,14 +85,20 @@ class SketchPool:
                 yield path
 
     def kill(self) -> None:
-        """Ends all processes at once."""
+        """Ends all processes at once; whatever waits is not made."""
+        self._killed = True
         for process in self._processes:
             process.kill()
-            process.wait()
+        for _ in self._threads:
+            self._batches.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _drive(self) -> None:
         process = _start(quiet=self._quiet)
         self._processes.append(process)
+        if self._killed:
+            process.kill()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -108,6 +115,9 @@ class SketchPool:
         finally:
             process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):  # what a dead process left unread
+                    pipe.close()
             self._files.put(_ENDED)
 
 
