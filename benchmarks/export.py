@@ -32,7 +32,7 @@ def made(folder: Path, n: int, shared: Path) -> None:
     make(folder, n, shared)
     with Store.open(f"sqlite:///{folder}/store.db") as store, store.transaction():
         run_id = store.run_id("big")
-        store.put_settings(run_id, store.config_of("big") | {"sampling": Sampling().model_dump(mode="json")})
+        store.put_settings(run_id, {**store.run("big").settings, "sampling": Sampling().model_dump(mode="json")})
 
 
 def rows_in(folder: Path) -> int:

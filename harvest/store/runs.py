@@ -124,11 +124,6 @@ class Runs(Attempts):
         row = self.db.execute("SELECT config FROM run WHERE name = ?", (name,)).fetchone()
         return json.loads(row["config"]) if row else None
 
-    def config_of_id(self, run_id: int) -> dict[str, Any]:
-        """A run's settings as JSON. Prefer `run`."""
-        found: dict[str, Any] = json.loads(self._one("SELECT config FROM run WHERE id = ?", run_id))
-        return found
-
     def put_run(self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str) -> int:
         """Writes a run, or gives one of that name these settings and this cap. Returns its id."""
         self.db.execute(

@@ -350,7 +350,7 @@ def test_the_selected_are_what_the_newest_selection_kept_and_a_rewritten_row_has
     imports.take(imports.file("a.jsonl", rows))
     with Store.open(f"sqlite:///{imports.store}") as store, store.transaction():
         run_id = store.run_id("r")
-        store.put_settings(run_id, store.config_of_id(run_id) | {"rewrite": {"on": True}})
+        store.put_settings(run_id, {**store.run(run_id).settings, "rewrite": {"on": True}})
     imports.run("select", "r")
     assert exported(imports) == 2
     assert exported(imports, to="chosen", which="selected") == 1

@@ -163,7 +163,7 @@ def test_an_evaluation_that_cannot_be_read_stops_before_anything_is_changed(impo
     assert "none.jsonl" in err
     assert outcomes(imports) == before
     with Store.open(f"sqlite:///{imports.store}", write=False) as store:
-        assert not store.config_of("r").get("select", {}).get("against")  # type: ignore[union-attr]
+        assert not store.run("r").config.select.against
 
 
 # ---- difficulty, answers a question, numbers
