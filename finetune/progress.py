@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-LINE_EVERY_S = 15.0
+from harvest.commands.progress import LINE_EVERY_S, say
 
 
 class Progress:
@@ -51,8 +51,7 @@ class Progress:
         if self.bar is not None:
             self.bar.console.print(line, markup=False)
             return
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        say(line)
 
     def close(self) -> None:
         if self.bar is not None:
@@ -71,8 +70,7 @@ class Counted:
         if done % 64 or (now := time.monotonic()) - self.shown < LINE_EVERY_S:
             return
         self.shown = now
-        sys.stderr.write(f"{self.what} · {done:,} read · {done / (now - self.started):,.0f} a second\n")
-        sys.stderr.flush()
+        say(f"{self.what} · {done:,} read · {done / (now - self.started):,.0f} a second")
 
 
 def _duration(seconds: float) -> str:

@@ -32,8 +32,8 @@ from harvest.commands.report import write_report
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.nouns import Question
+from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
-from harvest.endpoint.prompt import Prompt
 from harvest.questions.rows import judged_together
 from harvest.questions.sources import read_questions
 from harvest.report.evaluation_warnings import warnings_of

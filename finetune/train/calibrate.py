@@ -25,7 +25,7 @@ WARM_UP_STEPS = 2
 """The first steps of a calibration, which do not count: kernels are chosen and caches fill."""
 
 
-class StepClock(TrainerCallback):  # type: ignore[misc]
+class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Notes when each step ended, and how many tokens had gone through the student by then."""
 
     def __init__(self, trainer: WinnowTrainer, progress: Progress) -> None:

@@ -26,7 +26,7 @@ STATE_EVERY_S = 10.0
 """How often the seconds so far are written into the output folder."""
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Watches a training: shows its progress, has it saved in time, stops it at the end of a step after a signal."""
 
     def __init__(

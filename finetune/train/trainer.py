@@ -31,7 +31,7 @@ from finetune.trl_settings import lora_keys
 from harvest.core.errors import ConfigError
 
 
-class WinnowTrainer(SFTTrainer):  # type: ignore[misc]
+class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's trainer with our order of rows, and on a CPU with our loss, which looks only at trained tokens.
 
     `tokens` counts the tokens that went through the student in this process, without padding.
