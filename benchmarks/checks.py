@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from harvest.answers.quantities import parse_number
+from harvest.answers.words import is_words
 from harvest.checks import CheckPool
-from harvest.checks.maths.answer_form import is_words
 from harvest.core.nouns import Question
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetune.note import note_of
 from finetune.rows.faults import RowFault
+from harvest.core.chain_marks import TRAINING_MARKS
 
 Part = tuple[str, bool]
 """A text, and whether special tokens in it are meant: in what template and recipe write they are, in contents never."""
@@ -80,15 +81,7 @@ def _unwrap(text: str, before: str, after: str) -> str:
     return text.removeprefix(lead).removesuffix(trail)
 
 
-LAYOUTS = {
-    "think": Layout("<think>\n", "\n</think>\n\n"),
-    "sky-t1": Layout(
-        "<|begin_of_thought|>\n\n",
-        "\n\n<|end_of_thought|>\n\n",
-        "<|begin_of_solution|>\n\n",
-        "\n\n<|end_of_solution|>",
-    ),
-}
+LAYOUTS = {name: Layout(*marks) for name, marks in TRAINING_MARKS.items()}
 """The layouts that are known by name."""
 
 

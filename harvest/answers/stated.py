@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harvest.answers.boxes import MOST_CHARACTERS, Box, find_boxes, side_by_side
+from harvest.core.chain_marks import THINK, THOUGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ _INLINE_CODE = re.compile(r"`[^`\n]*\\(?:boxed|fbox)[^`\n]*`(?![*_.\s]*$)", re.M
 
 def after_thinking(text: str) -> str | None:
     """What stands after the chain, where a chain's tags were left in the answer. None: it never ended."""
-    for opening, closing in (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>")):
+    for opening, closing in (THINK, THOUGHT):
         _, tag, tail = text.rpartition(closing)
         if tag:
             return tail

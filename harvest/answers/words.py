@@ -43,3 +43,29 @@ def plain_words(text: str) -> str:
     text = _DROPPED.sub(" ", text).replace("\0", ".")
     text = re.sub(r"(?<=\w)-(?=\D)|(?<=\w)-(?=\d)|(?<!\w)-(?=[^a-z\d]|$)", " ", text)
     return re.sub(r"^(?:the|an|a) (?=\S)", "", " ".join(text.split()))
+
+
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_KNOWN_WORDS = """
+    sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp sqrt max min gcd lcm det mod pi infty
+    abs floor ceil union theta alpha beta gamma lambda deg text frac and matrix begin end mathbb emptyset
+"""
+_KNOWN = frozenset(_KNOWN_WORDS.split())
+
+
+def foreign_words(text: str) -> list[str]:
+    """The words in it that are no names of functions."""
+    return [word for word in _WORD.findall(text) if word.lower() not in _KNOWN]
+
+
+def is_words(text: str) -> bool:
+    r"""Whether it is words rather than maths: "Tuesday", "\text{no solution}", not "2x" or "\pi"."""
+    bare = re.sub(r"\\(?:text|mbox|textbf|textrm|mathrm|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
+    if re.search(r"\\[a-zA-Z]|[=^_<>+]|\d", bare):
+        return bool(foreign_words(bare)) and not re.search(r"\\[a-zA-Z]", bare)
+    return bool(foreign_words(bare)) or "\\text" in text
+
+
+def signed_words(text: str) -> str:
+    """Plain words that keep a minus before all of them."""
+    return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text).removeprefix("-")

@@ -14,6 +14,7 @@ from harvest.asking.planning.strata import typical_characters
 from harvest.core.config import configs
 from harvest.core.money import cost_of, pusd
 from harvest.core.nouns import STUDENT, Reply
+from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.endpoint import tariff_of
 from harvest.store import OpenQuestion, Store, Writer
 
@@ -22,7 +23,6 @@ FEW = 16
 """How many questions of one stratum are taken before it is asked again which one promises most."""
 EVIDENCE = 32
 """How many questions must have ended before it is reckoned whether the cap will reach all."""
-CHARACTERS_A_TOKEN = 4
 
 
 class QuestionQueue:

@@ -1,4 +1,8 @@
-"""Checks: what an answer must pass to become a trace. One file each, one table, each with a version."""
+"""Checks: what an answer must pass to become a trace. One check a file, one table of them, one pool that they run in.
+
+A question and the text of an answer come in. Out comes a verdict: right, wrong, no answer found, not judged in time, or
+an error of the check, with the check's name and version and the reason in words.
+"""
 
 from harvest.answers.boxes import split_at_final_box
 from harvest.answers.stated import final_answer

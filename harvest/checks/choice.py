@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import Stated, conditional, find_stated, unwrapped
-from harvest.answers.words import plain_words
+from harvest.answers.words import plain_words, signed_words
 from harvest.checks.check import Finding, Work, shown
-from harvest.checks.maths.answer_form import signed_words
-from harvest.checks.maths.maths import equal_at_sight
+from harvest.checks.maths.compare import equal_at_sight
 from harvest.core.nouns import Outcome, Question
 
 MOST_VALUE = 60

@@ -13,15 +13,16 @@ from fractions import Fraction
 from functools import partial
 
 from harvest.answers.notation import squeezed
-from harvest.answers.quantities import parse_number, same_number
+from harvest.answers.quantities import parse_number
 from harvest.answers.stated import find_stated
-from harvest.answers.words import hedges, plain_words, told_last
+from harvest.answers.words import hedges, is_words, plain_words, told_last
 from harvest.checks.check import Finding, Work, shown
 from harvest.checks.choice import chosen, options
-from harvest.checks.maths.answer_form import is_words
+from harvest.checks.maths.compare import MOST_NESTING, AtSight, Undecided, compare, nesting
 from harvest.checks.maths.conclusion import stated_value
 from harvest.checks.maths.equality import Algebra
-from harvest.checks.maths.maths import MOST_NESTING, AtSight, Maths, Undecided, compare, nesting
+from harvest.checks.maths.maths import Maths
+from harvest.checks.maths.number_equality import same_number
 from harvest.checks.text import truth_said
 from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.questions.rows import MAJORITY

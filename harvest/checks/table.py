@@ -6,11 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from harvest.answers.quantities import parse_number
-from harvest.answers.words import plain_words
+from harvest.answers.words import is_words, plain_words
 from harvest.checks.check import Check
 from harvest.checks.choice import Choice, lettered, options
 from harvest.checks.majority import Majority
-from harvest.checks.maths.answer_form import is_words
 from harvest.checks.maths.maths import Maths
 from harvest.checks.programs import Code, code_fault
 from harvest.checks.reasoning_gym import ReasoningGym

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harvest.core.chain_marks import TRAINING_MARKS
 from harvest.core.config import Export
 from harvest.core.nouns import Message
 
@@ -39,16 +40,7 @@ class Marks:
         )
 
 
-MARKS = {
-    "think": Marks("<think>\n", "\n</think>\n\n"),
-    "sky-t1": Marks(
-        "<|begin_of_thought|>\n\n",
-        "\n\n<|end_of_thought|>\n\n",
-        "<|begin_of_solution|>\n\n",
-        "\n\n<|end_of_solution|>",
-    ),
-}
-"""The same as finetune's; a test holds them together."""
+MARKS = {name: Marks(*marks) for name, marks in TRAINING_MARKS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from harvest.answers.boxes import find_boxes, split_at_final_box
 from harvest.answers.stated import find_stated
+from harvest.core.chain_marks import CHAIN_MARKS, SOLUTION
 from harvest.core.nouns import Candidate
 from harvest.filters.reading import FENCE
 
@@ -28,13 +29,8 @@ MOST_ROUNDS = 6
 """Of all rules, until they find nothing more: "Sure! Sure! Here is…" takes two. What needs more stays as it is."""
 MOST_FAREWELLS = 8
 """One after the other; an answer with more of them is a loop, and stays as it is."""
-_CHAIN_TAGS = (
-    ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("<thoughts>", "</thoughts>"),
-    ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
-)  # fmt: skip
 _ANSWER_TAGS = (
-    ("<|begin_of_solution|>", "<|end_of_solution|>"), ("<answer>", "</answer>"), ("<final_answer>", "</final_answer>"),
+    SOLUTION, ("<answer>", "</answer>"), ("<final_answer>", "</final_answer>"),
     ("<solution>", "</solution>"), ("<output>", "</output>"), ("<response>", "</response>"),
 )  # fmt: skip
 _MARK = r"[ \t]*+(?:[#>]{1,6}+[ \t]*+)?+[*_]{0,2}+[ \t]*+"
@@ -168,7 +164,7 @@ def _untagged(reasoning: str | None, answer: str, asked: str, is_code: bool) -> 
     if reasoning is not None and reasoning.strip():
         reasoning, answer = _unwrapped_ends(reasoning, answer)
     else:
-        for opening, closing in _CHAIN_TAGS:
+        for opening, closing in CHAIN_MARKS:
             head, tag, tail = answer.rpartition(closing)
             before, _, chain = head.partition(opening) if opening in head else ("", "", head)
             if tag and chain.strip() and (not before.strip() or _is_courtesy(before)) and tail.strip():
@@ -180,7 +176,7 @@ def _untagged(reasoning: str | None, answer: str, asked: str, is_code: bool) -> 
 
 def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
     """A chain that was set apart, without a tag that was left at its ends or before its answer."""
-    for opening, closing in _CHAIN_TAGS:
+    for opening, closing in CHAIN_MARKS:
         if reasoning.lstrip().startswith(opening) and reasoning.count(opening) == 1:
             reasoning = reasoning.lstrip().removeprefix(opening)
         if reasoning.rstrip().endswith(closing) and reasoning.count(closing) == 1:

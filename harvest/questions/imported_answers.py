@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from harvest.core.chain_marks import SOLUTION, THOUGHT
 from harvest.core.errors import Cut
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, parse, plain
 from harvest.core.money import MOST_USD, pusd
@@ -317,9 +318,6 @@ def _usage_beside(row: Json) -> Json:
     """Tokens that a record states beside the answer."""
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")
     return as_dict(row.get("usage")) or {name: row[name] for name in counts if name in row}
-
-
-THOUGHT, SOLUTION = ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|begin_of_solution|>", "<|end_of_solution|>")
 
 
 def _of_text(text: str) -> Json:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from harvest.core.clock import now
 from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash
+from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.filters import versions as filter_versions
-from harvest.filters.length import CHARACTERS_A_TOKEN
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.selection import minhash, near_duplicates, stages
 from harvest.selection.candidates import I64, Candidates, Questions, SameQuestion

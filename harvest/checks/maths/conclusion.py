@@ -7,11 +7,14 @@ denies says nothing.
 import re
 from collections.abc import Iterator
 
-from harvest.answers.quantities import CARDINALS, counts, parse_number
+from harvest.answers.quantities import parse_number
+from harvest.answers.spelled import CARDINALS
 from harvest.answers.stated import MARKUP, Stated, find_stated, unwrapped
-from harvest.answers.words import plain_words, told_last
+from harvest.answers.units import counts
+from harvest.answers.words import foreign_words, is_words, plain_words, told_last
 from harvest.checks.check import shown
-from harvest.checks.maths.answer_form import Words, foreign_words, is_words, read
+from harvest.checks.maths.form_reader import read
+from harvest.checks.maths.forms import Words
 
 _CONCLUDES = re.compile(
     r"^\W*(?:so|thus|hence|therefore|then|in total|in conclusion|altogether|finally|consequently|this means|that means"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from harvest.answers.quantities import parse_number
-from harvest.answers.words import plain_words
-from harvest.checks.maths.answer_form import (
+from harvest.answers.words import plain_words, signed_words
+from harvest.checks.maths.forms import (
     FLIPPED,
     REALS,
     Approximate,
@@ -26,7 +26,6 @@ from harvest.checks.maths.answer_form import (
     Words,
     bare_text,
     by_name,
-    signed_words,
 )
 
 
@@ -44,10 +43,29 @@ class Algebra(Protocol):
 
 def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bool:
     """Whether two forms mean the same. `ordered`: the question asks for a list in a certain order."""
+    for compare in (_qualified, _named, _values, _lists, _ranges, _tables, _ratios):
+        found = compare(gold, given, algebra, ordered)
+        if found is not None:
+            return found
+    match gold, given:
+        case Relation(), Relation():
+            return _same_relation(gold, given, algebra)
+        case Value(a) | Words(a), Value(b) | Words(b):
+            return bool(plain_words(a)) and signed_words(a) == signed_words(b)
+        case _:
+            return False
 
-    def alike(a: Form, b: Form) -> bool:
-        return same(a, b, algebra)
 
+# Each of these compares one kind of forms. None: neither form is of this kind, or the two do not meet here.
+
+
+def _alike(algebra: Algebra) -> Callable[[Form, Form], bool]:
+    return lambda a, b: same(a, b, algebra)
+
+
+def _qualified(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Forms with an approximation or a modulus beside them."""
+    alike = _alike(algebra)
     match gold, given:
         case _, Approximate(exact, shown):
             if not (isinstance(exact, Value | Named) and isinstance(shown, Value)):
@@ -64,6 +82,13 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             return alike(form, given)
         case _, Modular(form):
             return alike(gold, form)
+    return None
+
+
+def _named(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Forms with names: "x = 5", "x = 1 and y = 2"."""
+    alike = _alike(algebra)
+    match gold, given:
         case Named(), Named():
             return _same_named(gold, given, algebra, ordered)
         case Named(_, _, Relation() as relation), Relation():
@@ -74,7 +99,7 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             if name.startswith("(") and isinstance(form, Ordered) and len(form.items) == len(pairs):
                 return alike(form, given)
             return False
-        case Assigned(pairs), Named(name, Ordered() as form) if name.startswith("("):
+        case Assigned(), Named(name, Ordered() as form) if name.startswith("("):
             return alike(gold, form)
         case Named(_, form), _:
             return same(form, given, algebra, ordered)
@@ -86,14 +111,25 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             return _in_order(by_name(pairs), items, alike) or _in_order([p.form for p in pairs], items, alike)
         case (Ordered(items, "()"), Assigned(pairs)) | (Several(items, False), Assigned(pairs)):
             return _in_order(items, by_name(pairs), alike)
+    return None
+
+
+def _values(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Two single values, or two answers in words."""
+    match gold, given:
         case Value(a), Value(b):
             return algebra.equal(a, b)
         case Words(a), Words(b):
             return bool(a) and (a == b or _same_time(a, b))
-        case Several(), Several() if ordered:
-            return _in_order(gold.items, given.items, alike)
+    return None
+
+
+def _lists(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Several values and tuples."""
+    alike = _alike(algebra)
+    match gold, given:
         case Several(), Several():
-            return _in_any_order(gold, given, alike)
+            return _in_order(gold.items, given.items, alike) if ordered else _in_any_order(gold, given, alike)
         case Several(items), Ordered(others, "[]") if len(items) > 2 and not ordered:
             return _in_any_order(gold, Several(others), alike)
         case Several(items, False), Ordered(others):
@@ -107,6 +143,13 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
         case Ordered(items, brackets), Ordered(others, others_brackets):
             listed = len(items) > 2 and {brackets, others_brackets} <= {"()", "[]"}
             return (brackets == others_brackets or listed) and _in_order(items, others, alike)
+    return None
+
+
+def _ranges(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Intervals, unions of them, and all numbers but some."""
+    alike = _alike(algebra)
+    match gold, given:
         case Range(), Range():
             return (gold.left, gold.right) == (given.left, given.right) and (
                 alike(gold.low, given.low) and alike(gold.high, given.high)
@@ -127,6 +170,13 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
         case Without(items, within), Without(others, another):
             same_whole = within is another or (within is not None and another is not None and alike(within, another))
             return same_whole and _in_any_order(Several(items, True), Several(others, True), alike)
+    return None
+
+
+def _tables(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Matrices, and a matrix of one row or column beside a tuple."""
+    alike = _alike(algebra)
+    match gold, given:
         case Grid(rows), Grid(others):
             return list(map(len, rows)) == list(map(len, others)) and _in_order(
                 [cell for row in rows for cell in row], [cell for row in others for cell in row], alike
@@ -141,6 +191,12 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
         case Ordered(items), Grid(rows):
             cells = _vector(rows)
             return cells is not None and _in_order(items, cells, alike)
+    return None
+
+
+def _ratios(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
+    """Ratios, and a ratio of two beside a fraction."""
+    match gold, given:
         case Ratio(terms), Ratio(others):
             return _same_ratio(terms, others, algebra)
         case Ratio(terms), Words(text):
@@ -149,12 +205,7 @@ def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bo
             return algebra.equal(rf"\frac{{{a}}}{{{b}}}", text)
         case Value(text), Ratio((a, b)) if re.search(r"/|\\frac", text):
             return algebra.equal(text, rf"\frac{{{a}}}{{{b}}}")
-        case Relation(), Relation():
-            return _same_relation(gold, given, algebra)
-        case Value(a) | Words(a), Value(b) | Words(b):
-            return bool(plain_words(a)) and signed_words(a) == signed_words(b)
-        case _:
-            return False
+    return None
 
 
 def _names_agree(gold: str, given: str) -> bool:

@@ -38,8 +38,10 @@ from sympy import (
 )
 
 from harvest.answers.notation import tidied
-from harvest.answers.quantities import Number, half_step, is_rounded, looks_rounded, parse_number, split_unit
-from harvest.checks.maths.maths import equal_at_sight
+from harvest.answers.quantities import Number, parse_number
+from harvest.answers.units import split_unit
+from harvest.checks.maths.compare import equal_at_sight
+from harvest.checks.maths.number_equality import half_step, is_rounded, looks_rounded
 
 _NORMAL = NormalizationConfig(
     basic_latex=True,

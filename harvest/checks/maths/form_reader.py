@@ -1,145 +1,38 @@
-r"""The form of a mathematical answer: a value, several of them, a tuple, an interval, a union, a matrix, an
-equation. Two answers are the same where their forms fit and their parts are equal; what "equal" means for parts
-is asked elsewhere (same.py). Nothing here evaluates anything, and all of it is linear in the text for a bounded
-nesting.
-
-Forms that do not fit are different answers: (1,2) is not [1,2] and not {1,2}. What two writers would both mean
-is one form: "x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
-"""
+"""Reads the form of a mathematical answer from its text. Evaluates nothing; linear in the text at a bounded nesting."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from harvest.answers.notation import squeezed, tidied
 from harvest.answers.quantities import based_numeral, parse_number
-from harvest.answers.words import plain_words
+from harvest.answers.words import is_words, plain_words, signed_words
+from harvest.checks.maths.combining import as_tuple, gathered, of_size, set_of, without_holes
+from harvest.checks.maths.forms import (
+    FLIPPED,
+    NOTHING,
+    REALS,
+    Approximate,
+    Form,
+    Grid,
+    Modular,
+    Named,
+    Ordered,
+    Range,
+    Ratio,
+    Relation,
+    Several,
+    Union,
+    Value,
+    Without,
+    Words,
+    items_of,
+)
 
 MOST_ITEMS = 200
 """Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""
 
 MOST_DEPTH = 12
 """How many forms may stand within each other: a list of tuples of fractions is three."""
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Approximate:
-    """`exact` ≈ `shown`."""
-
-    exact: "Form"
-    shown: "Form"
-
-
-@dataclass(frozen=True, slots=True)
-class Several:
-    """Values in any order; `braced`: a set, in which none counts twice."""
-
-    items: tuple["Form", ...]
-    braced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    items: tuple["Form", ...]
-    brackets: str = "()"
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    left: str
-    low: "Form"
-    high: "Form"
-    right: str
-
-
-@dataclass(frozen=True, slots=True)
-class Union:
-    """`loose`: joined by "and" or a comma, which people also write where all of it must hold."""
-
-    parts: tuple["Form", ...]
-    loose: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Without:
-    """All numbers of an interval but these."""
-
-    items: tuple["Form", ...]
-    within: "Form | None" = None
-    """None: all real numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    rows: tuple[tuple["Form", ...], ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    terms: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """`name` = `form`, or `name` in `form`. What was written with two sides keeps them."""
-
-    name: str
-    form: "Form"
-    relation: "Relation | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """Different names, each with its value."""
-
-    pairs: tuple[Named, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Modular:
-    """A residue and what it is taken by."""
-
-    form: "Form"
-    modulus: str
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    sides: tuple[str, ...]
-    signs: tuple[str, ...]
-
-
-Form = (
-    Value
-    | Words
-    | Approximate
-    | Several
-    | Ordered
-    | Range
-    | Union
-    | Without
-    | Grid
-    | Ratio
-    | Named
-    | Assigned
-    | Modular
-    | Relation
-)
-
-REALS = Range("(", Value(r"-\infty"), Value(r"\infty"), ")")
-NOTHING = Several((), braced=True)
-
 _BRACKET = r"\\begin(?![a-z])|\\end(?![a-z])|\\[{}]|[][(){}]"
 _CLOSING = frozenset((r"\end", r"\}", ")", "]", "}"))
 
@@ -180,7 +73,6 @@ def _enclosed(text: str) -> tuple[str, str, str] | None:
 _COMMA = r",|;|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\text\s*\{\s*,?\s*(?:and|or)\s*\}"
 _SPACED_COMMA = r",(?!\d{3}(?!\d))|;|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
 _SIGN = r"\\(?:le|ge|ne|in|approx|sim|equiv|to)(?![A-Za-z])\s*|:=|[=<>≡]"
-FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
 _NAME = re.compile(
     r"""(?x)
     (?: [A-Za-z] | \\[a-z]+ ) (?:_(?:\w|\{[\w,\s]*\}))? '* (?:\^\{?-1\}?)?                 # x, a_{1}, \theta, f'
@@ -213,30 +105,6 @@ _SYNONYMS: dict[str, Form] = {
     "no solution": NOTHING, "no solutions": NOTHING, "no real solution": NOTHING, "no real solutions": NOTHING,
     "empty set": NOTHING, "there is no solution": NOTHING, "there are no solutions": NOTHING, "emptyset": NOTHING,
 }  # fmt: skip
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_KNOWN_WORDS = """
-    sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp sqrt max min gcd lcm det mod pi infty
-    abs floor ceil union theta alpha beta gamma lambda deg text frac and matrix begin end mathbb emptyset
-"""
-_KNOWN = frozenset(_KNOWN_WORDS.split())
-
-
-def foreign_words(text: str) -> list[str]:
-    """The words in it that are no names of functions."""
-    return [word for word in _WORD.findall(text) if word.lower() not in _KNOWN]
-
-
-def is_words(text: str) -> bool:
-    r"""Whether it is words rather than maths: "Tuesday", "\text{no solution}", not "2x" or "\pi"."""
-    bare = re.sub(r"\\(?:text|mbox|textbf|textrm|mathrm|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
-    if re.search(r"\\[a-zA-Z]|[=^_<>+]|\d", bare):
-        return bool(foreign_words(bare)) and not re.search(r"\\[a-zA-Z]", bare)
-    return bool(foreign_words(bare)) or "\\text" in text
-
-
-def signed_words(text: str) -> str:
-    """Plain words that keep a minus before all of them."""
-    return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text).removeprefix("-")
 
 
 def read(text: str, question: str = "") -> Form:
@@ -323,7 +191,7 @@ class _Reader:
             text,
         )
         if without:
-            return Without(_items(self.form(without[1])))
+            return Without(items_of(self.form(without[1])))
         return _SYNONYMS.get(plain_words(text)) if len(text) < 60 else None
 
     def _union(self, text: str) -> Form | None:
@@ -335,7 +203,7 @@ class _Reader:
         if len(sides) == 2 and signs[0] in (r"\in", "="):
             name, first = sides[0], sides[1]
         ranges = tuple(self.form(part) for part in (first, *parts[1:]))
-        joined = _holes(ranges) or Union(ranges)
+        joined = without_holes(ranges) or Union(ranges)
         return Named(squeezed(name), joined) if name else joined
 
     def _list(self, text: str) -> Form | None:
@@ -345,14 +213,14 @@ class _Reader:
             return None
         if ";" in marks and "," in marks:
             groups, _ = pieces(text, ";")
-            return Several(tuple(_as_tuple(self.form(group)) for group in groups if group))
+            return Several(tuple(as_tuple(self.form(group)) for group in groups if group))
         parts = [part for part in parts if part]
         if len(parts) < 2:
             return self.form(parts[0]) if parts else None
         if len(parts) > MOST_ITEMS:
             return Value(text)
         items = tuple(self.form(re.sub(r"^(?:and|or)\s+", "", part)) for part in parts)
-        return _gathered(items, loose=any(mark not in ("or", r"\text{or}") for mark in marks))
+        return gathered(items, loose=any(mark not in ("or", r"\text{or}") for mark in marks))
 
     def _relation(self, text: str) -> Form | None:
         sides, signs = pieces(text, _SIGN)
@@ -411,7 +279,7 @@ class _Reader:
             span = Range(left, self.form(sides[0]), self.form(sides[2]), right)
         size = re.fullmatch(r"\|\s*([a-z])\s*\|", name)
         if size:
-            return Named(size[1], _of_size(span), relation)
+            return Named(size[1], of_size(span), relation)
         return Named(squeezed(name), span, relation)
 
     def _bracketed(self, text: str) -> Form | None:
@@ -428,10 +296,10 @@ class _Reader:
         if left in ("{", r"\{") and right in ("}", r"\}"):
             condition, _ = pieces(inside, r"\||:")
             if left == r"\{" and len(condition) == 2 and re.match(r"\(?\s*[a-z]", condition[0]):
-                return _set_of(self.form(condition[1]))
+                return set_of(self.form(condition[1]))
             if left == "{" and not pieces(inside, _COMMA)[1]:
                 return self.form(inside)
-            items = _items(self._list(inside) or self.form(inside))
+            items = items_of(self._list(inside) or self.form(inside))
             return Several(items, braced=True)
         if left + right in ("()", "[]") and not pieces(inside, ",|;")[1]:
             return None if is_words(inside) else self.form(inside)
@@ -467,92 +335,3 @@ def _row(form: Form) -> tuple[Form, ...] | None:
     if isinstance(form, Ordered) and form.brackets == "[]":
         return form.items
     return (form.low, form.high) if isinstance(form, Range) and form.left + form.right == "[]" else None
-
-
-def _items(form: Form) -> tuple[Form, ...]:
-    return form.items if isinstance(form, Several) else (form,)
-
-
-def _as_tuple(form: Form) -> Form:
-    if isinstance(form, Assigned):
-        return Ordered(by_name(form.pairs))
-    if isinstance(form, Several):
-        return Ordered(form.items)
-    return form
-
-
-def _set_of(form: Form) -> Form:
-    return form.form if isinstance(form, Named) else form
-
-
-def _gathered(items: tuple[Form, ...], loose: bool) -> Form:
-    """What several items make together: one name with several values, several names, a union, or just several."""
-    named = [item for item in items if isinstance(item, Named) and item.name]
-    names = [item.name for item in named]
-    if named and len(set(names)) == 1 and isinstance(items[0], Named):
-        forms = [item.form if isinstance(item, Named) else item for item in items]
-        forms = [form for form in forms if form != REALS] or [REALS]
-        if len(forms) > 1 and all(isinstance(form, Range) for form in forms):
-            return Named(names[0], _holes(forms) or Union(tuple(forms), loose))
-        if all(isinstance(form, Without) for form in forms):
-            return Named(names[0], Without(tuple(x for form in forms if isinstance(form, Without) for x in form.items)))
-        if len(forms) == 1:
-            return Named(names[0], forms[0])
-        whole = next((form for form in forms if isinstance(form, Range)), None)
-        if whole and len(forms) == 2 and (rest := [form for form in forms if isinstance(form, Without)]) and loose:
-            return Named(names[0], Without(rest[0].items, whole))
-        if isinstance(forms[0], Without) and len(named) == 1:
-            return Named(names[0], Without((*forms[0].items, *forms[1:])))
-        return Named(names[0], Several(tuple(part for form in forms for part in _items(form))))
-    if len(named) == len(items) and len(set(names)) == len(names):
-        return Assigned(tuple(named))
-    return Several(tuple(part for item in items for part in _unpacked(item)))
-
-
-def _unpacked(form: Form) -> tuple[Form, ...]:
-    return form.items if isinstance(form, Several) and not form.braced else (form,)
-
-
-def _holes(parts: Sequence[Form]) -> Form | None:
-    """(-∞,a)∪(a,b)∪(b,∞) as all numbers but a and b; None where the intervals do not meet in open ends."""
-    ranges = [
-        Range("(", part.items[0], part.items[1], ")")
-        if isinstance(part, Ordered) and part.brackets == "()" and len(part.items) == 2
-        else part
-        for part in parts
-    ]
-    spans = [part for part in ranges if isinstance(part, Range)]
-    by_low = {bare_text(span.low): span for span in spans}
-    starts = [span for span in spans if bare_text(span.low) not in {bare_text(other.high) for other in spans}]
-    if len(spans) != len(parts) or len(by_low) != len(spans) or len(starts) != 1 or len(spans) < 2:
-        return None
-    first = last = by_low.pop(bare_text(starts[0].low))
-    holes = []
-    while (following := by_low.pop(bare_text(last.high), None)) is not None:
-        if last.right != ")" or following.left != "(":
-            return None
-        holes.append(last.high)
-        last = following
-    within = Range(first.left, first.low, last.high, last.right)
-    return None if by_low else Without(tuple(holes), None if within == REALS else within)
-
-
-def _of_size(span: Range) -> Form:
-    """The numbers whose absolute value is in an interval."""
-    low, high = bare_text(span.low), bare_text(span.high)
-    mirrored = {"(": ")", "[": "]", ")": "(", "]": "["}
-    if low == r"-\infty":
-        return Range(mirrored[span.right], Value(f"-({high})"), span.high, span.right)
-    below = Value(r"-\infty" if high == r"\infty" else f"-({high})")
-    return Union((Range(mirrored[span.right], below, Value(f"-({low})"), mirrored[span.left]), span))
-
-
-def bare_text(form: Form) -> str:
-    return re.sub(r"\s+", "", form.text) if isinstance(form, Value) else ""
-
-
-def by_name(pairs: Sequence[Named]) -> tuple[Form, ...]:
-    """The values in the order that a tuple of them has: by letter, or as they stand where names are words."""
-    if all(len(pair.name) == 1 or re.fullmatch(r"[a-z]_\{?\d+\}?", pair.name) for pair in pairs):
-        pairs = tuple(sorted(pairs, key=lambda pair: pair.name))
-    return tuple(pair.form for pair in pairs)

@@ -1,0 +1,79 @@
+"""Numbers that are spelled in English: "twenty-one", "five point two", "three and a half", "two thirds". Pure."""
+
+import itertools
+from fractions import Fraction
+
+MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+"""Powers of ten by name."""
+_ONES = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen
+"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+SPELLED_SMALL = tuple(_ONES.split())
+_SPELLED_TENS = tuple(_TENS.split())
+CARDINALS = {
+    **{name: n for n, name in enumerate(SPELLED_SMALL)},
+    **{tens: 10 * n for n, tens in enumerate(_SPELLED_TENS, 2)},
+}
+"""Whole numbers of one word, zero to ninety."""
+PARTS = {
+    "half": Fraction(1, 2), "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3),
+    "one third": Fraction(1, 3), "two thirds": Fraction(2, 3), "a quarter": Fraction(1, 4),
+    "one quarter": Fraction(1, 4), "one fourth": Fraction(1, 4), "three quarters": Fraction(3, 4),
+    "three fourths": Fraction(3, 4),
+}  # fmt: skip
+"""Fractions by name."""
+
+
+def spelled_number(words: list[str]) -> tuple[Fraction, int | None, int] | None:
+    """(value, decimal places, how many words it takes) of the number that the words begin with.
+
+    The places are None for a fraction. None: the words begin with no number, or with half of one ("five point").
+    """
+    part, used = _part(words)
+    value, read = (part, used) if part is not None else _cardinal(words)
+    if value is None:
+        return None
+    if part is None and words[read : read + 1] == ["and"]:
+        more, used = _part(words[read + 1 :])
+        value, read = (value + more, read + 1 + used) if more is not None else (value, read)
+    places: int | None = 0 if value.denominator == 1 else None
+    if words[read : read + 1] == ["point"]:
+        digits = list(itertools.takewhile(lambda word: CARDINALS.get(word, 10) < 10, words[read + 1 :]))
+        if not digits:
+            return None
+        tail = "".join(str(CARDINALS[word]) for word in digits)
+        value, places, read = value + Fraction(int(tail), 10 ** len(tail)), len(tail), read + 1 + len(digits)
+    return value, places, read
+
+
+def _part(words: list[str]) -> tuple[Fraction | None, int]:
+    """A spelled fraction that words begin with, and how many of them it takes."""
+    for count in (2, 1):
+        if len(words) >= count and (part := PARTS.get(" ".join(words[:count]))) is not None:
+            return part, count
+    return None, 0
+
+
+def _cardinal(words: list[str]) -> tuple[Fraction | None, int]:
+    """A spelled whole number that words begin with, and how many of them it takes."""
+    total, group, last, read = 0, None, 10**4, 0
+    for place, word in enumerate(words[:12]):
+        if word in CARDINALS:
+            value = CARDINALS[word]
+            if group is not None and (not value or value >= last or (value > 9 and last < 100)):
+                break
+            group, last = (group or 0) + value, value if value > 19 else 1
+        elif word in MAGNITUDES and group is not None:
+            scale = 10 ** MAGNITUDES[word]
+            if scale == 100:
+                group, last = group * 100, 100
+            else:
+                total, group, last = total + group * scale, 0, 100
+        elif not (word == "and" and last == 100 and words[place + 1 : place + 2] and words[place + 1] in CARDINALS):
+            break
+        else:
+            continue
+        read = place + 1
+    return (None, 0) if group is None else (Fraction(total + group), read)

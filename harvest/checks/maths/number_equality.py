@@ -1,0 +1,98 @@
+"""Whether an answer's number is the gold one: percent, units, rounding. Pure."""
+
+import re
+from fractions import Fraction
+
+from harvest.answers.quantities import Number
+from harvest.answers.units import SIZES, asked_unit, foreign_unit
+
+_ROUNDS = re.compile(
+    r"\bround|\bnearest\b|decimal place|\bapproximat|significant (?:figure|digit)|≈|\\approx", re.IGNORECASE
+)
+EXACT_DIGITS = 3
+"""Hardly anyone writes an exact decimal with more digits than these, all of them after the point or not."""
+
+
+def is_rounded(gold: Number, question: str) -> bool:
+    """Whether the gold answer is a rounded decimal: the question says so, or it has four decimals that count."""
+    if not gold.places:
+        return False
+    return (gold.places > EXACT_DIGITS and _digits(gold) > EXACT_DIGITS) or bool(_ROUNDS.search(question))
+
+
+def looks_rounded(gold: Number) -> bool:
+    """Whether a decimal that an exact value without an end rounds to (1/3, \\sqrt{2}) may stand for it: from
+    three places that count on it is no accident."""
+    return (gold.places or 0) >= EXACT_DIGITS and _digits(gold) >= EXACT_DIGITS
+
+
+def _digits(decimal: Number) -> int:
+    """How many of its digits count: two in 0.0045."""
+    return len(str(abs(int(decimal.value * 10 ** (decimal.places or 0)))))
+
+
+def half_step(gold: Number) -> Fraction:
+    """Half a unit in the last place of a gold decimal."""
+    return Fraction(1, 2 * 10 ** (gold.places or 0))
+
+
+def rounds(value: Fraction, gold: Number) -> bool:
+    """Whether a value rounds to a gold decimal, halves away from zero."""
+    below = abs(gold.value) - (value if gold.value >= 0 else -value)
+    return -half_step(gold) < below <= half_step(gold)
+
+
+def _endless(value: Fraction) -> bool:
+    """Whether its decimals never end."""
+    below = value.denominator
+    for prime in (2, 5):
+        while below % prime == 0:
+            below //= prime
+    return below > 1
+
+
+def same_number(gold: Number, given: Number, question: str = "") -> bool:
+    """Whether the answer's number is the gold one.
+
+    50% is 0.5, and either may leave the percent sign out where the question asks for percent or the figure
+    can be nothing else; 0.5 is never 50. Two known units must make the same quantity (18 dollars, 1800 cents),
+    an omitted one is not missed. Close is right only for a rounded gold decimal, within half a unit of its last
+    place.
+    """
+    if len(gold.name) == len(given.name) == 1 and gold.name != given.name:
+        return False
+    wanted = gold.unit or (asked_unit(question) if given.unit else "")
+    if "%" in (wanted, given.unit):
+        return _same_percent(gold, given, wanted, question)
+    value = given.value
+    if given.unit == "deg" and wanted in ("°C", "°F"):
+        wanted = "deg"
+    if wanted and given.unit and wanted != given.unit:
+        one, other = SIZES.get(wanted, ("gold", 1)), SIZES.get(given.unit, ("given", 1))
+        if one[0] != other[0]:
+            return False
+        value = value * other[1] / one[1]
+    elif not wanted and given.unit and foreign_unit(given.unit, question):
+        return False
+    if gold.value == value:
+        return True
+    return _rounds_to(gold, given, value, question)
+
+
+def _same_percent(gold: Number, given: Number, wanted: str, question: str) -> bool:
+    if wanted and given.unit and wanted != given.unit:
+        return False
+    if wanted == given.unit == "%":
+        return gold.value == given.value or _rounds_to(gold, given, given.value, question)
+    if gold.true_value == given.true_value:
+        return True
+    if gold.value == given.value:
+        asks_nothing = len(question.split()) < 3
+        return wanted == "%" or (abs(gold.value) > 1 and (asks_nothing or bool(re.search(r"percent|%", question))))
+    return _rounds_to(gold, given, given.value, question)
+
+
+def _rounds_to(gold: Number, given: Number, value: Fraction, question: str) -> bool:
+    finer = given.places is None or given.places > (gold.places or 0)
+    rounded = is_rounded(gold, question) or (looks_rounded(gold) and given.places is None and _endless(value))
+    return finer and rounded and rounds(value, gold)
