@@ -1,12 +1,12 @@
-r"""Boxes: where an answer has `\boxed{…}`, and which of them stand side by side as two results."""
+r"""Finds where an answer has `\boxed{…}`, and which boxes stand side by side as two results."""
 
 import re
 from dataclasses import dataclass
 
 MOST_CHARACTERS = 10_000
-"""The longest stated answer that anyone reads; a longer one is an error, not a wrong answer."""
+"""The longest stated answer that is read. A longer one is an error, not a wrong answer."""
 MOST_BOXES = 12
-"""How many boxes at the end are looked at: a list of solutions is never longer."""
+"""How many boxes at the end are looked at. No list of solutions is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def _closing_brace(text: str, opened: int) -> int | None:
 
 
 def find_boxes(text: str) -> tuple[list[Box], str | None]:
-    """The last boxes in order of place, and what stands in a later box that was never closed."""
+    """The last boxes in the order of the text, and the content of a later box that was never closed."""
     commands = [m.start() for m in _COMMAND.finditer(text)][-MOST_BOXES:]
     boxes: list[Box] = []
     unclosed = None
@@ -88,10 +88,10 @@ def side_by_side(between: str) -> bool:
 
 
 def split_at_final_box(text: str) -> tuple[str, str] | None:
-    r"""What stands before the line of the last finished box, and from there on; joined again they are `text`.
+    r"""The text before the line of the last finished box, and the text from that line on. Joined, they are `text`.
 
-    For a teacher that thinks in its answer: the first part is its chain. Where the box's line holds the chain
-    too, the cut is before the sentence with the box. None: no finished box, or nothing before it.
+    It is for a teacher that thinks in its answer: the first part is its chain. Where the box's line holds the chain
+    too, the cut is before the sentence with the box. None: there is no finished box, or nothing stands before it.
     """
     boxes, _ = find_boxes(text)
     if not boxes:

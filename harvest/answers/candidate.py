@@ -1,4 +1,4 @@
-"""An answer as filters, rewriting, selection and export see it: its chain, its answer, and what was asked for it."""
+"""An answer as filters, selection and export see it: its chain, its answer, and the messages that it was asked with."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from harvest.core.nouns import Candidate, Message, Question, Reply
 
 
 class Asked(Protocol):
-    """The prompt that an answer was asked under."""
+    """The prompt that an answer was asked with."""
 
     @property
     def reasoning(self) -> str:
@@ -18,7 +18,7 @@ class Asked(Protocol):
 
 
 def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
-    """(reasoning, answer): the chain as the endpoint set it apart, or as the prompt says where it stands."""
+    """(reasoning, answer): apart as the endpoint sent them, else cut where the prompt says that the chain ends."""
     if reply.reasoning is not None and reply.reasoning_kind in (None, "chain"):
         return reply.reasoning, reply.answer
     if prompt_reasoning == "before_box" and (cut := split_at_final_box(reply.answer)) is not None and cut[0].strip():
@@ -27,7 +27,7 @@ def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
 
 
 def asked_under(imported: bool, reply: Reply) -> list[dict[str, str]]:
-    """The system message that an imported answer was asked under; a collected run has its prompt's own."""
+    """The system message that an imported answer was asked with. A collected answer has its prompt's own."""
     system = reply.extra.get("system") if imported else None
     return [{"role": "system", "content": system}] if isinstance(system, str) else []
 
@@ -35,7 +35,7 @@ def asked_under(imported: bool, reply: Reply) -> list[dict[str, str]]:
 def candidate_of(
     attempt_id: int, sample: int, question: Question, reply: Reply, prompt: Asked, *, imported: bool
 ) -> Candidate:
-    """One answer with its parts told apart. `imported`: it was asked by another program, under its own words."""
+    """One answer with chain and answer apart. `imported`: another program asked for it, with its own system message."""
     reasoning, answer = parts_of(reply, prompt.reasoning)
     asked = (*asked_under(imported, reply), *prompt.messages(question))
     usage = reply.usage

@@ -1,33 +1,35 @@
-"""Whether a text has run into a loop: the same words again and again until its end. Pure."""
+"""Finds out whether a text ends in a loop: the same words again and again until its end. Pure."""
 
 from dataclasses import dataclass
 
 TIMES = 4
 CHARS = 6_000
-"""The same block stands at the end of the text so many times in a row, over so many characters or more. Recorded loops
-repeat 8 to 1,600 times; where none comes of it, 4 times over 1,101 characters is the most (docs/streams.md)."""
+"""A text ends in a loop when the same block stands there at least TIMES times in a row, over at least CHARS characters.
+Recorded loops repeat 8 to 1,600 times. The longest repetition that was no loop: 4 times over 1,101 characters
+(docs/streams.md)."""
 CHARS_OF_CUT = 1_200
-"""The same for a text that was cut at its limit, and is no answer whatever it ends in: just over that most."""
+"""How many characters it takes in a text that was cut at its token limit: such a text is no answer in any case."""
 CHARS_WITHOUT_WORDS = 30_000
-"""A block of digits, dashes or one letter alone may be data: a matrix of zeros, a ruled table."""
+"""How many characters it takes where the block has no words: digits or dashes may be data, such as a table."""
 TAIL = 32_768
-"""How much of the end is worth looking at: the longest block that can be found is a quarter of it."""
+"""How many characters of the end are looked at. The longest block that can be found is a quarter of it."""
 PROBE = 48
+"""How many of the last characters are looked for earlier in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What a text ends in: `block`, over and over, for `chars` characters at least."""
+    """A loop that a text ends in: `block` again and again, for at least `chars` characters."""
 
     block: str
     chars: int
 
 
 def loop_at_end(text: str, chars: int | None = None) -> Loop | None:
-    """The loop that the text ends in; exact repeats alone, so enumerations, tables and refrains are none.
+    """The loop that the text ends in, or None. Only exact repeats count, so a list or a table with a counter is none.
 
-    `chars` in place of how many it takes otherwise: of a text that was cut at its limit, fewer tell. Takes some
-    microseconds: where the last 48 characters stood before tells the period, and one comparison whether it holds.
+    `chars` replaces the number of characters that a loop must have. It takes some microseconds: the place where the
+    last 48 characters stood before gives the period, and one comparison shows whether it holds.
     """
     size = len(text)
     before = text.rfind(text[-PROBE:], max(0, size - TAIL), max(0, size - 1))

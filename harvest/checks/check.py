@@ -1,4 +1,4 @@
-"""What a check is, and the few things that all of them share."""
+"""What a check is, and what all checks share."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -13,29 +13,29 @@ Finding = tuple[Outcome, str]
 
 
 class Check(Protocol):
-    """A way to judge answers. One file, one row in the table, a new version for new verdicts."""
+    """A way to judge answers. Each has one file, one row in the table, and a new version when its verdicts change."""
 
     name: str
     version: str
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
-        """The finding, where it is safe and cheap to get; else the work that a killable process finishes.
+        """The finding, where that is safe and cheap; else the work for a process that can be killed.
 
-        Runs in the process that owns the money and the store: it never evaluates what a model wrote, and its
+        It runs in the process that owns the money and the store. So it never evaluates what a model wrote, and its
         time is linear in the answer's length.
         """
         ...
 
     def work(self, work: Work) -> Finding:
-        """Finishes what `quick` put off. Runs in a worker alone: may hang, swell or die."""
+        """Finishes the work that `quick` returned. It runs only in a worker, and may hang, take all memory or die."""
         ...
 
     def prepare(self) -> None:
-        """Imports what `work` needs, so that the time it takes is not counted against an answer."""
+        """Imports what `work` needs, so that the time for it does not count for an answer."""
         ...
 
     def own_answer(self, question: Question) -> str | None:
-        """The gold answer as a teacher would state it. None: there is none to judge by."""
+        """The gold answer as a teacher would state it; None where the question has none."""
         ...
 
 

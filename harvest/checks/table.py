@@ -1,4 +1,4 @@
-"""The one table of checks, and which of them applies to a row."""
+"""The one table of checks, and which of them applies to a row of questions."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _OTHER_NAMES = {
 }
 _DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}|\d{1,2}:\d{2}.*")
 _LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
-"""A variable, a signed one, a product of consonants; two letters with a vowel may be a word."""
+"""A variable, a variable with a sign, or a product of consonants. Two letters with a vowel may be a word."""
 
 
 def check_name_for(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Chains that are absent, or of a length that is not wanted. Off unless set: a matter of taste, and no fault."""
+"""The filters of length: no chain, a chain that is too short, one that is too long. All are off unless they are set."""
 
 from harvest.core.config import Filters
 from harvest.core.tokens import CHARACTERS_A_TOKEN
@@ -22,7 +22,7 @@ def long_chain(reading: Reading, settings: Filters) -> str | None:
 
 
 def _tokens(reading: Reading) -> tuple[int, str]:
-    """Tokens of the chain as the endpoint counted them, else about so many by its characters."""
+    """(tokens of the chain, "" or "about "): the endpoint's own count, else an estimate from its characters."""
     if reading.candidate.reasoning_tokens:
         return reading.candidate.reasoning_tokens, ""
     return round(len(reading.chain) / CHARACTERS_A_TOKEN), "about "

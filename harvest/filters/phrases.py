@@ -1,7 +1,7 @@
-"""Phrases sought in long texts: first whether a text has their rare word at all, then a pattern where it stands.
+"""Finds phrases in long texts: first whether the text has the phrase's rare word (its anchor), then the pattern there.
 
-The words of a text are a set that all filters share, so what it lacks costs nothing; a pattern sees at most 240
-characters around its anchor, so that the time is linear whatever the text holds.
+The words of a text are a set that all filters share, so a phrase whose anchor is missing costs almost nothing. A
+pattern sees at most 240 characters around its anchor, so that the time is linear whatever the text holds.
 """
 
 import re
@@ -13,7 +13,7 @@ from harvest.core.printable import one_line
 BEFORE, AFTER = 120, 120
 MARKS = ".,;:!?\"'()[]{}*_`~-–—…#>|/\\$“”。，！？：；"
 MOST_HITS = 2_000
-"""Of one word in one text; a real one has a few hundred."""
+"""How many places of one anchor in one text are looked at. A real text has a few hundred."""
 
 
 Row = tuple[str, str] | tuple[str, str, str]
@@ -31,7 +31,7 @@ class Anchor:
 
 
 def phrases(rows: Iterable[Row]) -> tuple[Anchor, ...]:
-    """By anchor, so that each is sought once."""
+    """The phrases by anchor, so that each anchor is looked for once."""
     found: dict[str, list[tuple[re.Pattern[str], tuple[str, ...]]]] = {}
     for anchors, pattern, *excuses in rows:
         compiled = re.compile(pattern)
@@ -66,7 +66,7 @@ def matches(of: Sequence[Anchor], text: str, words: Container[str], asked: str) 
 
 
 def bare(words: Iterable[str]) -> frozenset[str]:
-    """Words without the marks around them."""
+    """The different words, without punctuation around them."""
     return frozenset([word.strip(MARKS) for word in set(words)])
 
 
@@ -77,5 +77,5 @@ def is_quoted(text: str, at: int) -> bool:
 
 
 def around(text: str, at: int, length: int, margin: int = 30) -> str:
-    """The words of a fault with a little beside them, on one line."""
+    """The words of a fault with a little of the text beside them, on one line."""
     return one_line(text[max(0, at - margin) : at + length + margin])

@@ -1,4 +1,4 @@
-"""What the filters read of a candidate, prepared once for all of them."""
+"""The texts of an answer in the forms that filters read: without code, in lower case, as words."""
 
 import re
 from functools import cached_property
@@ -11,12 +11,12 @@ _STRAIGHT = tuple(zip("‘’‛“”„‟«»", "'''" + 6 * '"', strict=True)
 
 
 def without_code(text: str) -> str:
-    """Without fenced blocks: what stands in a program is not said by whoever wrote it."""
+    """The text without fenced blocks: what stands in a program is not said by whoever wrote it."""
     return FENCE.sub("\n", text) if "```" in text or "~~~" in text else text
 
 
 def plain(text: str) -> str:
-    """Lower case, with straight quotation marks: as phrases are sought in it."""
+    """The text in lower case and with straight quotation marks, as phrases are looked for."""
     low = text.lower()
     if not low.isascii():
         for curly, straight in _STRAIGHT:
@@ -26,7 +26,7 @@ def plain(text: str) -> str:
 
 
 class Reading:
-    """A candidate's texts in the forms that filters need, each made when it is first asked for."""
+    """One answer's texts. Each form is made when it is first asked for, and kept for the next filter."""
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -36,7 +36,7 @@ class Reading:
 
     @cached_property
     def asked(self) -> str:
-        """All that the teacher was asked, without worked examples' answers."""
+        """All that the teacher was asked, without the answers of worked examples."""
         return "\n".join(m["content"] for m in self.candidate.asked if m["role"] != "assistant")
 
     @cached_property
@@ -61,12 +61,12 @@ class Reading:
 
     @cached_property
     def chain_words(self) -> list[str]:
-        """What stands between spaces."""
+        """The chain's words, as they stand between spaces."""
         return self.chain_plain.split()
 
     @cached_property
     def chain_vocabulary(self) -> frozenset[str]:
-        """Its different words, without the marks around them."""
+        """The chain's different words, without punctuation around them."""
         return bare(self.chain_words)
 
     @cached_property

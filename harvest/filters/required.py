@@ -1,4 +1,4 @@
-"""Filters as verdicts: what `checks.require` names beside "correct" an attempt must pass, or another one is asked."""
+"""Filters that an answer must pass to be accepted: those that the setting `checks.require` names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +14,11 @@ from harvest.filters.table import FILTERS
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """Which filters an accepted attempt must pass, as a run's settings say."""
+    """The filters that a right answer must pass, as a run's settings name them."""
 
     versions: Mapping[str, str]
-    """Of each filter, with what of the settings changes what it says: verdicts of another version are out of date."""
+    """The version of each filter, with the settings that change what it says. A verdict of another version is out of
+    date."""
     filters: Filters = field(compare=False)
     rewrites: bool
 
@@ -25,8 +26,10 @@ class Required:
         return bool(self.versions)
 
     def verdicts(self, candidate: Candidate) -> list[Verdict]:
-        """Of each, on the answer as it would be trained. (Whether a rewritten answer still passes its check is found
-        when traces are selected.)"""
+        """The verdict of each filter on the answer as it would be trained.
+
+        Whether a rewritten answer still passes its check is found when traces are selected.
+        """
         if self.rewrites and (found := rewritten(candidate)) is not None:
             candidate = replace(candidate, reasoning=found.reasoning, answer=found.answer)
         reading = Reading(candidate)
@@ -38,7 +41,7 @@ class Required:
 
 
 def required_by(config: Mapping[str, Any]) -> Required:
-    """`config` is a run's, as it is stored."""
+    """The filters that a run requires. `config` holds the run's settings as they are stored."""
     checks = Checks.model_validate(config.get("checks", {}))
     filters = Filters.model_validate(config.get("filters", {}))
     rewrites = Rewrite.model_validate(config.get("rewrite", {})).on

@@ -1,4 +1,4 @@
-"""The one table of filters: in which order they are asked, and what switches each on."""
+"""The one table of filters: the order in which they are asked, and the setting that turns each on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ from harvest.filters.reading import Reading
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A reason not to train on an accepted attempt. One row here, a new version for new refusals."""
+    """A reason not to train on an accepted attempt. Each has one row in the table, and a new version when it refuses
+    other answers than before."""
 
     name: str
-    """Of its setting too: on where that is neither false, zero nor empty."""
+    """The filter's name, which is its setting's name too. It is on where the setting is not false, zero or empty."""
     version: str
     fault: Callable[[Reading, Filters], str | None]
-    """What is wrong, in words for `harvest why`, or None. Pure, and linear in the text's length."""
+    """Returns the fault in words for `harvest why`, or None. Pure, and linear in the text's length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a filter refuses, and why: the words and where they stand."""
+    """Which filter refused an answer, and why: the words and where they stand."""
 
     filter: str
     version: str
@@ -67,12 +68,12 @@ FILTERS: tuple[Filter, ...] = (
 
 
 def versions(settings: Filters) -> dict[str, str]:
-    """Of the filters that are on: what a stored pass is compared by, beside the settings."""
+    """The version of each filter that is on. A stored selection is out of date when one of them has changed."""
     return {f.name: f.version for f in FILTERS if getattr(settings, f.name)}
 
 
 def first_fault(candidate: Candidate, settings: Filters) -> Fault | None:
-    """What the first filter that refuses it says; None: it stays."""
+    """What the first filter that refuses the answer says; None where no filter does."""
     reading = Reading(candidate)
     for each in FILTERS:
         if getattr(settings, each.name) and (detail := each.fault(reading, settings)):
@@ -81,7 +82,7 @@ def first_fault(candidate: Candidate, settings: Filters) -> Fault | None:
 
 
 def fault_of(name: str, candidate: Candidate, settings: Filters) -> Fault | None:
-    """What one filter says, whether or not its setting is on."""
+    """What one filter says of an answer, whether or not its setting is on."""
     each = next(f for f in FILTERS if f.name == name)
     detail = each.fault(Reading(candidate), settings)
     return Fault(each.name, each.version, detail) if detail else None
