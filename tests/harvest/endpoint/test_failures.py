@@ -123,7 +123,7 @@ def test_a_message_shows_no_control_characters_and_stays_short() -> None:
     said = {"error": {"message": "\x1b[31mred\x1b[0m\r\nline\u2028two " + "x" * 5000}}
     with pytest.raises(Passing) as failed:
         read_response(500, json.dumps(said).encode())
-    assert failed.value.message.startswith("[31mred[0m line two xxx")
+    assert failed.value.message.startswith("[31mred [0m line two xxx")
     assert failed.value.message.isprintable()
     assert len(failed.value.message) < 700
 
