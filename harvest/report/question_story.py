@@ -1,5 +1,6 @@
-"""One question, attempt by attempt and try by try: what was asked, what came, what it cost, what each check says and
-said before. In words for people, or as plain data.
+"""The story of one question: what was asked in each attempt and try, what came, what it cost, what each check says.
+
+It is told in words for people, or as plain data.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from harvest.judging import model_judge
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
-"""What is shown of a longer text: a chain's end is where it says what it found."""
+"""How many characters of a longer text are shown, of its head and of its end, where a chain says what it found."""
 NAME_WIDTH = len("asked a judge") + 1
 
 STATUS = {
@@ -64,7 +65,7 @@ REASONS = {
     "passing": "the endpoint was not able to answer",
     "run": "the endpoint refuses this run",
 }
-"""Why an attempt is rejected, or failed."""
+"""In words, why an attempt is rejected or failed."""
 UNSELECTED = {
     "exact_duplicate": "the same answer to the same question",
     "near_duplicate": "nearly the same answer",
@@ -75,7 +76,7 @@ UNSELECTED = {
     "not_chosen": "others were drawn",
     "rejected_since": "it was selected, and a later verdict rejects it",
 }
-"""Why an accepted attempt is not selected; all else are filters."""
+"""In words, why an accepted attempt is not selected. Any other reason is the name of a filter."""
 
 
 def story_json(story: QuestionStory) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _try_json(t: StoredTry) -> dict[str, Any]:
 
 
 def tell(story: QuestionStory, *, full: bool = False) -> None:
-    """On stdout, for people. A model's text is shown as text, whatever is in it; `full`: all of it."""
+    """Prints the story for people. Whatever a model's text holds is shown as text; `full`: the whole of it."""
     console = Console(highlight=False, soft_wrap=True)
     for line in _lines(story, full):
         console.print(line)
@@ -182,7 +183,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
 
 
 def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
-    """The text that rules made of an answer, where the newest selection keeps it in place of what came."""
+    """The rewritten answer, where the newest selection trains on it and not on the answer that came; else None."""
     if a.selection is None or not a.selection.rewritten or a.reply is None:
         return None
     prompt = prompts.parse(story.run.prompt_text, "prompt", "the run's prompt")
@@ -192,7 +193,7 @@ def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
 
 
 def who_of(story: QuestionStory, place: int) -> str | None:
-    """The model's name of who was asked; None where the run's settings do not have it."""
+    """The name of the model that was asked at this place; None where the run's settings do not have it."""
     found = configs(story.run.config).get(place)
     return None if found is None else found.teacher.model or found.teacher.local
 
@@ -220,7 +221,7 @@ def _headline(n: int, of: int, story: AttemptStory, who: str = "") -> Text:
 
 
 def _selection(said: SelectionOutcome) -> str:
-    """What the newest selection says of an attempt."""
+    """What the newest selection says of an attempt, in words."""
     again = ", rewritten" if said.rewritten else ""
     if said.reason is None:
         return f"it is trained on{again}"
@@ -295,8 +296,8 @@ def _took(sent_at: str, ended_at: str | None) -> str:
 
 
 def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> Iterator[Text]:
-    """The newest of each check first, and beside it what was said before. `required` are filters that are verdicts
-    too, by their versions."""
+    """The newest verdict of each check, and after it the earlier ones. `required` has the versions of the filters that
+    `checks.require` names."""
     newest = {v.verdict.check: v.id for v in verdicts}
     for dated in sorted(verdicts, key=lambda v: (v.verdict.check, -v.id)):
         v, now = dated.verdict, newest[dated.verdict.check] == dated.id
@@ -341,7 +342,7 @@ def _row(name: str, words: str, *, dim: bool = False) -> Text:
 
 
 def _text(name: str, text: str, full: bool) -> Iterator[Text]:
-    """A text line by line, each marked, so that none of them can pass for one of ours."""
+    """The lines of a text, each behind a mark, so that a model's line cannot pass for one of ours."""
     if not full and len(text) > HEAD_CHARS + TAIL_CHARS:
         left_out = len(text) - HEAD_CHARS - TAIL_CHARS
         text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"
@@ -350,5 +351,5 @@ def _text(name: str, text: str, full: bool) -> Iterator[Text]:
 
 
 def _safe(text: str) -> str:
-    """Without control characters, which could drive a terminal."""
+    """The text without control characters, which could drive a terminal."""
     return printable(text, also="\t", instead="\N{REPLACEMENT CHARACTER}")

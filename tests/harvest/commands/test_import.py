@@ -1,4 +1,4 @@
-"""`harvest import`: every layout of answers from elsewhere, hostile lines, kills, and the same file twice."""
+"""Answers paid for elsewhere become attempts of a run: hostile lines, kills, and the same file twice."""
 
 import gzip
 import json
@@ -13,22 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import zstandard
 from books import audit_file
 from conftest import ROOT, scaled
-from hypothesis import given
-from hypothesis import strategies as st
 
-from harvest.checks import ROW_RULES
-from harvest.core.foreign_json import parse
-from harvest.core.money import pusd
-from harvest.endpoint.reply import read_document
-from harvest.questions.files import Record, Records, content_key
-from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer
-from harvest.questions.rows import BadRow, question_of
+SKY = (
+    "<|begin_of_thought|>\n\nOne and two.\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n\\boxed{3}\n\n"
+    "<|end_of_solution|>"
+)
 
 
 class Imports:
@@ -96,64 +88,7 @@ def completion(content: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def read(row: Any) -> ImportedAnswer:
-    """A row as it comes out of a file."""
-    return read_answer(parse(json.dumps(row).encode()), read_document)
-
-
-# ---- the layouts
-
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 1 + 2?"}]
-SKY = (
-    "<|begin_of_thought|>\n\nOne and two.\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n\\boxed{3}\n\n"
-    "<|end_of_solution|>"
-)
-
-
-def test_a_line_of_the_contract_is_a_question_and_its_response() -> None:
-    got = read(line(1, "<think>\none and two\n</think>\n\n\\boxed{3}"))
-    assert question_of(got.question, ROW_RULES).id == "q1"
-    assert (got.reply.reasoning, got.reply.answer) == ("one and two", "\\boxed{3}")
-    assert (got.cost_pusd, got.cost_source, got.asked_at) == (None, "none", None)
-
-
-def test_a_whole_chat_completion_is_read_like_a_live_answer() -> None:
-    got = read(line(1, completion("\\boxed{3}", reasoning="one and two", usage={"cost": 0.00123})))
-    assert (got.reply.reasoning, got.reply.answer, got.reply.finish_reason) == ("one and two", "\\boxed{3}", "stop")
-    assert (got.reply.usage.input_tokens, got.reply.usage.output_tokens) == (10, 20)
-    assert (got.reply.served_model, got.reply.response_id) == ("some-reasoner", "chatcmpl-1")
-    assert (got.cost_pusd, got.cost_source) == (pusd(Decimal("0.00123")), "usage.cost")
-    assert got.asked_at == "2025-10-09T08:53:20.000Z"
-
-
-def test_batch_output_is_known_by_its_custom_id() -> None:
-    body = completion("\\boxed{3}")
-    got = read({"id": "batch_req_1", "custom_id": "q1", "response": {"status_code": 200, "body": body}, "error": None})
-    assert (got.question, got.names[0], got.reply.answer) == ({}, "q1", "\\boxed{3}")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"custom_id": "a", "response": None, "error": {"code": "batch_expired", "message": "expired"}},
-        {"custom_id": "a", "response": {"status_code": 429, "body": {"error": {"message": "slow down"}}}},
-        {"question": "a?", "answer": "1", "response": {"error": {"message": "no"}}},
-        {"id": "x", "status": "failure", "error_str": "no", "messages": ASKED, "response": None},
-    ],
-)
-def test_a_request_that_failed_holds_no_answer(row: dict[str, Any]) -> None:
-    with pytest.raises(NoAnswer):
-        read(row)
-
-
-def test_a_stored_completion_is_known_by_its_metadata_or_its_messages() -> None:
-    alone = read(completion("\\boxed{3}", metadata={"question_id": "q1"}))
-    assert (alone.question, alone.names) == ({}, ("q1",))
-    whole = read(completion("\\boxed{3}", metadata={"answer": "3"}, messages=ASKED))
-    assert whole.question == {"question": "What is 1 + 2?", "answer": "3"}
-    assert whole.reply.extra["system"] == "Be brief."
-
-
 LITELLM: dict[str, Any] = {
     "id": "chatcmpl-9",
     "trace_id": "t",
@@ -173,228 +108,6 @@ LITELLM: dict[str, Any] = {
     "error_str": None,
     "model_parameters": {"temperature": 0.7},
 }
-
-
-def test_a_log_of_litellm_says_who_served_when_and_for_how_much() -> None:
-    got = read(LITELLM)
-    assert got.question["question"] == "What is 1 + 2?"
-    assert "id" not in got.question, "the log's id names the call, not the question"
-    assert "q1" in got.names
-    assert (got.cost_pusd, got.cost_source) == (105_000_000, "log")
-    assert (got.reply.usage.input_tokens, got.reply.usage.output_tokens) == (10, 20)
-    assert (got.reply.served_by, got.asked_at) == ("deepseek", "2025-10-09T08:53:20.250Z")
-    assert got.reply.extra["system"] == "Be brief."
-
-
-def test_litellms_table_of_spend_holds_json_in_texts() -> None:
-    got = read(
-        {
-            "request_id": "1",
-            "spend": 0.5,
-            "messages": json.dumps(ASKED),
-            "response": json.dumps(completion("\\boxed{3}")),
-        }
-    )
-    assert (got.question["question"], got.reply.answer, got.cost_pusd) == ("What is 1 + 2?", "\\boxed{3}", 5 * 10**11)
-
-
-def test_a_cost_that_litellm_could_not_reckon_is_unknown_not_zero() -> None:
-    got = read(LITELLM | {"response_cost": 0, "response_cost_failure_debug_info": {"error_str": "no such model"}})
-    assert (got.cost_pusd, got.cost_source) == (None, "none")
-    assert read(LITELLM | {"response_cost": float("nan")}).cost_pusd is None
-    assert read(LITELLM | {"response_cost": -1}).cost_pusd is None
-    assert read(LITELLM | {"response_cost": 0}).cost_pusd == 0
-
-
-def test_openrouters_stored_generation_with_its_figures() -> None:
-    got = read(
-        {
-            "data": {
-                "id": "gen-1",
-                "model": "deepseek/deepseek-r1",
-                "provider_name": "Novita",
-                "total_cost": 0.0021,
-                "created_at": "2026-10-01T12:00:00.5+00:00",
-                "finish_reason": "stop",
-                "native_tokens_prompt": 12,
-                "native_tokens_completion": 34,
-                "native_tokens_reasoning": 20,
-                "input": {"messages": ASKED},
-                "output": {"completion": "\\boxed{3}", "reasoning": "one and two"},
-            }
-        }
-    )
-    assert (got.question["question"], got.reply.reasoning, got.reply.answer) == (
-        "What is 1 + 2?",
-        "one and two",
-        "\\boxed{3}",
-    )
-    assert (got.cost_pusd, got.reply.served_by, got.asked_at) == (2_100_000_000, "Novita", "2026-10-01T12:00:00.500Z")
-    assert (got.reply.usage.input_tokens, got.reply.usage.output_tokens, got.reply.usage.reasoning_tokens) == (
-        12,
-        34,
-        20,
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "system"),
-    [
-        ({"conversations": [{"from": "human", "value": "1 + 2?"}, {"from": "gpt", "value": SKY}]}, None),
-        (
-            {
-                "system": "Think.",
-                "conversations": [{"from": "user", "value": "1 + 2?"}, {"from": "assistant", "value": SKY}],
-            },
-            "Think.",
-        ),
-        (
-            {
-                "messages": [
-                    {"role": "system", "content": "Think."},
-                    {"role": "user", "content": "1 + 2?"},
-                    {"role": "assistant", "content": "\\boxed{3}", "reasoning_content": "One and two."},
-                ]
-            },
-            "Think.",
-        ),
-    ],
-)
-def test_datasets_keep_the_chain_apart_and_the_system_message(row: dict[str, Any], system: str | None) -> None:
-    got = read(row | {"answer": "3"})
-    assert (got.question["question"], got.question["answer"]) == ("1 + 2?", "3")
-    assert (got.reply.reasoning, got.reply.answer) == ("One and two.", "\\boxed{3}")
-    assert got.reply.extra.get("system") == system
-
-
-def test_a_thought_that_never_ends_has_no_answer() -> None:
-    got = read(
-        {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "<|begin_of_thought|> so 3"}]}
-    )
-    assert (got.reply.reasoning, got.reply.answer) == ("so 3", "")
-
-
-def test_our_own_export_can_come_back() -> None:
-    row = {"messages": [*ASKED, {"role": "assistant", "content": "<think>\nc\n</think>\n\n\\boxed{3}"}]}
-    got = read(row | {"question": "1 + 2?", "gold": "3", "answer": "\\boxed{3}", "question_id": "q1", "id": "abc"})
-    question = question_of(got.question, ROW_RULES)
-    assert (question.id, question.question, question.answer) == ("q1", "1 + 2?", "3")
-    assert (got.reply.reasoning, got.reply.answer) == ("c", "\\boxed{3}")
-
-
-@pytest.mark.parametrize(
-    ("row", "field"),
-    [
-        ({"question": "a?", "answer": "1"}, "response: missing"),
-        ({"x": 1}, "no layout that is known here"),
-        ({"question": "a?", "response": 5}, "response: neither"),
-        ({"question": "a?", "response": {"x": 1}}, "response: no chat completion"),
-        ({"messages": [*ASKED, *ASKED], "response": "1"}, "messages: 2 turns"),
-        ({"messages": [{"role": "tool", "content": "x"}], "response": "1"}, "messages: a turn of 'tool'"),
-        ({"conversations": [{"from": "human", "value": "x"}]}, "conversations: its last turn"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "response": "1"}, "more than text"),
-    ],
-)
-def test_a_bad_line_names_its_field(row: dict[str, Any], field: str) -> None:
-    with pytest.raises(BadRow, match=field):
-        read(row)
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-FIELDS = (
-    "question", "answer", "response", "messages", "conversations", "custom_id", "object", "choices", "data", "input",
-    "output", "metadata", "gold", "system", "response_cost", "usage", "startTime", "status", "id", "error",
-)  # fmt: skip
-
-
-@given(row=st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=8))
-def test_whatever_a_line_holds_it_is_read_or_refused(row: dict[str, Any]) -> None:
-    try:
-        found = read(row)
-    except (BadRow, NoAnswer):
-        return
-    assert isinstance(found.reply.answer, str)
-    assert found.cost_pusd is None or found.cost_pusd >= 0
-    found.reply.answer.encode()
-    try:
-        question_of(found.question, ROW_RULES, needs_gold=False)
-    except BadRow:
-        return
-
-
-@given(base=st.sampled_from([LITELLM, line(1, completion("3")), completion("3", messages=ASKED)]), data=st.data())
-def test_one_field_of_a_known_layout_may_be_anything(base: dict[str, Any], data: st.DataObject) -> None:
-    row = dict(base)
-    row[data.draw(st.sampled_from(sorted(row)))] = data.draw(json_values)
-    try:
-        read(row)
-    except (BadRow, NoAnswer):
-        return
-
-
-# ---- files
-
-
-def values(path: Path) -> list[Any]:
-    return [r.value for r in Records(path)]
-
-
-def test_packed_and_plain_json_lines_have_the_same_keys(tmp_path: Path) -> None:
-    data = "".join(json.dumps(line(i)) + "\n" for i in range(50)).encode()
-    (tmp_path / "a.jsonl").write_bytes(data)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(data))
-    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(data))
-    keys = [[content_key(r) for r in Records(p)] for p in sorted(tmp_path.iterdir())]
-    assert keys[0] == keys[1] == keys[2]
-    assert len(set(keys[0])) == 50
-
-
-def test_an_array_is_read_entry_by_entry_however_it_is_spread(tmp_path: Path) -> None:
-    rows = [line(i, "x" * 3000) for i in range(1000)]
-    (tmp_path / "a.json").write_text(json.dumps(rows))
-    (tmp_path / "b.json").write_text("\n " + json.dumps(rows, indent=2))
-    assert values(tmp_path / "a.json") == values(tmp_path / "b.json") == rows
-
-
-def test_a_page_of_a_list_is_its_entries(tmp_path: Path) -> None:
-    page = {"object": "list", "data": [completion("1"), completion("2")], "has_more": False}
-    (tmp_path / "a.json").write_text(json.dumps(page, indent=2))
-    records = list(Records(tmp_path / "a.json"))
-    assert [r.value["choices"][0]["message"]["content"] for r in records if isinstance(r.value, dict)] == ["1", "2"]
-    assert len({content_key(r) for r in records}) == 2
-
-
-def test_parquet_gives_the_same_rows_with_exact_money(tmp_path: Path) -> None:
-    rows = [line(i, completion(f"\\boxed{{{2 * i + 1}}}", usage={"cost": 0.1})) for i in range(200)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=50)
-    found = [read_answer(v, read_document) for v in values(tmp_path / "a.parquet")]
-    assert [f.reply.answer for f in found] == [f"\\boxed{{{2 * i + 1}}}" for i in range(200)]
-    assert {f.cost_pusd for f in found} == {10**11}
-
-
-def test_a_torn_end_is_told_from_a_bad_line(tmp_path: Path) -> None:
-    def last(name: str, data: bytes) -> Record:
-        (tmp_path / name).write_bytes(data)
-        return list(Records(tmp_path / name))[-1]
-
-    whole = json.dumps(line(1)).encode() + b"\n"
-    torn = [
-        last("a.jsonl", whole + b'{"question": "wh'),
-        last("a.json", b'[{"a": 1}, {"question": "wh'),
-        last("b.json", b'[{"a": 1}, '),
-        last("a.jsonl.gz", gzip.compress(whole * 5000)[:-20]),
-    ]
-    bad = [last("b.jsonl", whole + b"{]\n"), last("c.json", b'[{"a": 1}, {]}, {"b": 1}]'), last("c.jsonl", b"3\n")]
-    assert all(r.torn and isinstance(r.value, BadRow) for r in torn)
-    assert not any(r.torn for r in bad)
-    assert all(isinstance(r.value, BadRow) for r in bad)
-
-
-# ---- the command
 
 
 def test_each_line_is_an_attempt_of_its_own_and_the_numbers_add_up(imports: Imports) -> None:
