@@ -54,7 +54,9 @@ class Package:
         for _ in level:  # as many rounds as there are rooms, so that a circle of imports ends too
             for room, others in self.imports.items():
                 level[room] = max((level[other] + 1 for other in others), default=0)
-        return sorted(level, key=lambda room: (-level[room], room))
+        return sorted(
+            level, key=lambda room: (room != "__main__", -level[room], room)
+        )  # __main__ imports commands by name
 
     def below(self, room: str) -> set[str]:
         """All that a room imports, itself or by way of other rooms."""
