@@ -151,7 +151,7 @@ def test_a_mix_from_the_recipes_file_is_read_and_its_faults_are_named(tmp_path: 
     path.write_text('student = "s"\ndata = "d"\noutput = "o"\n[[mix]]\ndata = "e"\nper_rw = 0.25\n')
     with pytest.raises(ConfigError) as e:
         read_recipe(path)
-    assert "mix.0.per_rw: unknown, did you mean per_row?" in str(e.value)
+    assert "mix.0.per_rw: unknown setting; did you mean 'per_row'?" in str(e.value)
     assert "mix.0.per_row: missing" in str(e.value)
 
 
