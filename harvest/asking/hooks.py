@@ -1,7 +1,7 @@
-"""What higher rooms do while a session asks. They hand these functions in; by default nothing is done."""
+"""What higher rooms do while a session asks. They hand these functions in."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from harvest.asking.buying.counters import Counters
@@ -21,21 +21,12 @@ def _do_not_tell(question: Question, attempt: Attempt, reply: Reply, judgement: 
     pass
 
 
-def _do_not_say(text: str) -> None:
-    pass
-
-
-@asynccontextmanager
-async def _do_not_show(counters: Counters) -> AsyncIterator[None]:
-    yield
-
-
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """The functions that a session calls."""
 
-    say: Callable[[str], None] = _do_not_say
+    say: Callable[[str], None]
     """Tells the user one line."""
-    show: Callable[[Counters], AbstractAsyncContextManager[None]] = _do_not_show
+    show: Callable[[Counters], AbstractAsyncContextManager[None]]
     """Shows the counters while it is entered; when it is left, it shows the session's warnings and the last figures."""
     on_judged: OnJudged = _do_not_tell

@@ -67,7 +67,7 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
                 stopping.buyers = await _buyers(run, keys, ledger, stack, stopping, counters, hooks)
                 stopping.opinions = await _opinions(run, keys, ledger, stack, stopping, counters)
                 known = {place: replace(buyer.teacher.learned) for place, buyer in stopping.buyers.items()}
-                acceptance = Acceptance(required_by(run.config.model_dump()), run.prompt, run.config.checks.majority)
+                acceptance = Acceptance(required_by(run.config), run.prompt, run.config.checks.majority)
                 incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, hooks.on_judged)
                 queue = QuestionQueue(run, ledger, counters)
                 collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)

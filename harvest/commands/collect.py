@@ -35,9 +35,9 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 
         evaluations_of(config.select.against, base)  # an evaluation that cannot be read is found before money is spent
     with Store.open(config.store) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
-        before = store.config_of(config.name)
+        before = store.find_run(config.name)
         run = _prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
-        say_if_changed(before, store.config_of(config.name))
+        say_if_changed(before, store.run(config.name))
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
             ending = ask(run, store, pool, keys, hooks)

@@ -113,9 +113,9 @@ def import_answers(
         if not skip_bad_rows:
             with _reading("reading") as on_read:
                 check_lines(store, name, sources, gold, on_read)
-        before = store.config_of(name)
+        before = store.find_run(name)
         with _imported_run(store, settings) as run_id:
-            say_if_changed(before, store.config_of(name))
+            say_if_changed(before, store.run(name))
             with _reading("storing") as on_read:
                 store_lines(store, run_id, sources, gold, counts, skip, on_read)
             judge_answers(store, run_id, pool, judged)

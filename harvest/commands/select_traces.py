@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import say, steps
@@ -11,7 +10,7 @@ from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, write_settings, writing_to
 from harvest.core.config import runs_folder
 from harvest.filters.required import required_by
-from harvest.store import Store
+from harvest.store import Store, StoredRun
 
 
 def select_traces(
@@ -32,7 +31,7 @@ def select_traces(
         with steps("selecting") as step:
             summary, is_new = select_run(store, run, step, keep_settings=True, dry_run=dry_run)
         if not dry_run:
-            say_if_required_changed(before.settings, run.settings)
+            say_if_required_changed(before, run)
             with writing_to(runs_folder() / name):
                 report = write_report_of(store, name, live=False)
                 write_settings(name, run.settings)
@@ -55,24 +54,27 @@ def select_as_set(store: Store, name: str) -> bool:
         return select_run(store, store.run(name), step)[1]
 
 
-def say_if_changed(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
+def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
     """Tells the user that the settings in RUN.toml take the place of those that `harvest select` had set, or that
     the answers of before were judged by other filters than the next ones will be."""
-    if before is None or after is None:
+    if before is None:
         return
     names = []
     for section in ("filters", "rewrite", "select"):
-        old, new = before.get(section), after.get(section) or {}  # old is None in a run of before there were any
+        old, new = (
+            before.settings.get(section),
+            after.settings.get(section) or {},
+        )  # old is None in a run of before there were any
         names += [f"{section}.{key}" for key in new if old is not None and old.get(key, new[key]) != new[key]]
     if names:
         say(f"selected by other settings than before: {', '.join(names)} as RUN.toml and this command have it")
     say_if_required_changed(before, after)
 
 
-def say_if_required_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def say_if_required_changed(before: StoredRun, after: StoredRun) -> None:
     """Tells the user where `checks.require` changed, which holds for the answers of before only after `verify`."""
-    if required_by(before) != required_by(after):
+    if required_by(before.config) != required_by(after.config):
         say(
             "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"
-            f" until `harvest verify {after['name']}` judges them by it"
+            f" until `harvest verify {after.name}` judges them by it"
         )

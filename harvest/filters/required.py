@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from harvest.core.config import Checks, Filters, Rewrite
+from harvest.core.config import Filters, RunConfig
 from harvest.core.nouns import Candidate, Outcome, Verdict
 from harvest.filters.reading import Reading
 from harvest.filters.rewrite import VERSION as REWRITES
@@ -40,12 +39,10 @@ class Required:
         ]
 
 
-def required_by(config: Mapping[str, Any]) -> Required:
-    """The filters that a run requires. `config` holds the run's settings as they are stored."""
-    checks = Checks.model_validate(config.get("checks", {}))
-    filters = Filters.model_validate(config.get("filters", {}))
-    rewrites = Rewrite.model_validate(config.get("rewrite", {})).on
+def required_by(config: RunConfig) -> Required:
+    """The filters that a run's settings require."""
+    filters, rewrites = config.filters, config.rewrite.on
     beside = {"language": f" {filters.language}"} if filters.language not in (False, "question") else {}
     rewritten_by = f", rewritten by {REWRITES}" if rewrites else ""
-    required = [f for f in FILTERS if f.name in checks.require]
+    required = [f for f in FILTERS if f.name in config.checks.require]
     return Required({f.name: f"{f.version}{beside.get(f.name, '')}{rewritten_by}" for f in required}, filters, rewrites)

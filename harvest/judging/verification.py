@@ -99,7 +99,7 @@ def versions_today() -> dict[str, str]:
 
 def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
     """The one that was not finished, where it was begun with today's checks; else a new one."""
-    versions, required = versions_today(), required_by(store.run(run_id).settings).versions
+    versions, required = versions_today(), required_by(store.run(run_id).config).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):
         last = begun[-1]
@@ -250,7 +250,7 @@ class Verifier:
 
 def _acceptance(run: StoredRun) -> Acceptance:
     prompt = prompts.parse(run.prompt_text, "", "the run's prompt")
-    return Acceptance(required_by(run.settings), prompt, run.config.checks.majority, imported=run.imported)
+    return Acceptance(required_by(run.config), prompt, run.config.checks.majority, imported=run.imported)
 
 
 def _waits_for_others(answer: StoredAnswer) -> bool:

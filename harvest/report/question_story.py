@@ -172,7 +172,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
         for t in attempt.judging:
             yield _row("asked a judge", _of_try(t))
-        yield from _verdicts(attempt.verdicts, required_by(story.run.settings).versions)
+        yield from _verdicts(attempt.verdicts, required_by(story.run.config).versions)
         if (said := attempt.selection) is not None:
             yield _row("selected" if said.reason is None else "not selected", _selection(said))
         yield from _reply(attempt.reply, full)
