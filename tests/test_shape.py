@@ -253,3 +253,9 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     gone = {path for path in paths if not any(ROOT.glob(path))}
     gone |= {link for link in LINK.findall(text) if not (page.parent / link).exists()}
     assert gone == set(), f"{page.name} names a file that is gone: correct the page"
+
+
+def test_the_picture_of_the_rooms_is_what_the_imports_say() -> None:
+    check = [sys.executable, "docs/architecture.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
