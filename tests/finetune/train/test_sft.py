@@ -26,8 +26,7 @@ pytestmark = [
 def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from finetune.rows.layout import LAYOUTS
-    from finetune.run import layout_of
+    from finetune.rows.layout import LAYOUTS, learnt_layout
 
     recipe = make()
     code, out, err = run(recipe, "--json")
@@ -46,7 +45,7 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert model.config.use_cache
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert "<|im_start|>" in tokenizer.chat_template
-    assert layout_of(output) == LAYOUTS["think"]
+    assert learnt_layout(output) == LAYOUTS["think"]
     assert not list(output.glob("checkpoint-*"))
     when = (output / "model.safetensors").stat().st_mtime_ns
     assert json.loads(run(recipe, "--json")[1]) == block
