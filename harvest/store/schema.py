@@ -123,7 +123,7 @@ KINDS = """
       kind TEXT NOT NULL, about INTEGER REFERENCES attempt, teacher INTEGER NOT NULL DEFAULT 0,
       sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
       answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
-      CHECK (kind IN ('teacher', 'student', 'judge') AND (kind = 'judge') = (about IS NOT NULL))
+      CHECK (about IS NULL AND (kind = 'teacher' OR kind = 'student') OR about IS NOT NULL AND kind = 'judge')
     ) STRICT;
     INSERT INTO attempt_with_kind (id, run_id, question_id, kind, about, teacher, sample, max_tokens, key, state,
       answer_try, reused, accepted, reason)
