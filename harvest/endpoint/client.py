@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -27,13 +27,9 @@ from harvest.endpoint.transport import (
     as_failure,
     in_batches,
     open_session,
-    proxy_for,
     read_to_end,
     unpacked,
 )
-
-if TYPE_CHECKING:
-    from harvest.endpoint.openai_client import OpenAIClient
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
 """Settings of [sampling] that are sent only where they are set."""
@@ -115,18 +111,15 @@ class Teacher:
         self._droppable = droppable
         self._redaction = Redaction(key)
         self._session: aiohttp.ClientSession | None = None
-        self._client: OpenAIClient | None = None
+        self._address = ""
+        self._headers: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> Self:
         """Raises ConfigError where base_url is no address."""
-        from harvest.endpoint.openai_client import OpenAIClient  # takes half a second: not before it is needed
+        from harvest.endpoint.openai_client import chat_request  # takes half a second: not before it is needed
 
-        self._session = open_session(self._idle_timeout_s)
-        try:
-            self._client = OpenAIClient(self._base_url, self._key, self._session, proxy_for(self._base_url))
-        except BaseException:
-            await self._session.close()
-            raise
+        self._address, self._headers = chat_request(self._base_url, self._key)
+        self._session = open_session(self._base_url, self._idle_timeout_s)
         return self
 
     async def __aexit__(
@@ -188,11 +181,16 @@ class Teacher:
 
     async def _send(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving) -> Reply | tuple[int, bytes]:
         """The reply of a stream, or (status, body) of any other answer."""
-        if self._client is None:
+        if self._session is None:
             raise RuntimeError("Teacher is used outside its `async with`")
         headers = arriving.headers
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        async with await self._client.post_chat(data) as response:
+        try:
+            sending = self._session.post(self._address, data=data, headers=self._headers, allow_redirects=False)
+            response = await sending
+        except HTTP_ERRORS as e:
+            raise as_failure(e) from None
+        async with response:
             headers.update((k.lower(), v) for k, v in response.headers.items())
             if self._stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                 return await self._read_stream(response, limit_bytes, arriving)

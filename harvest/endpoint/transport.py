@@ -54,14 +54,16 @@ def as_failure(error: Exception) -> AttemptFailed:
     return failure(f"{words}: {error}")
 
 
-def open_session(idle_timeout_s: float | None) -> aiohttp.ClientSession:
-    """A session for any number of requests at once. `idle_timeout_s` is the longest silence of a connection."""
+def open_session(base_url: str, idle_timeout_s: float | None) -> aiohttp.ClientSession:
+    """A session for any number of requests at once to the endpoint at `base_url`, by its proxy where the environment
+    names one. `idle_timeout_s` is the longest silence of a connection."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s),
         auto_decompress=False,
         trust_env=False,  # it would read ~/.netrc too, and send what is in there
         cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=proxy_for(base_url),
     )
 
 
