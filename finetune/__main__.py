@@ -1,6 +1,8 @@
-"""The command line of finetune: reads the words, calls one command, turns errors into exit codes."""
+"""The command line of finetune: reads the words, calls one command, turns errors into exit codes.
 
-import argparse
+The file of a command is imported only when it is called, so that the others and `-h` do not wait for it.
+"""
+
 import errno
 import importlib
 import os
@@ -9,22 +11,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
 
+from finetune.commands.arguments import parser
 from harvest.core.errors import InputError, MissingExtra, WinnowError
 from harvest.core.overrides import take_overrides
 
 INTERRUPTED = 130
-COMMANDS = {
-    "sft": "train the student on an export or a run; started again it goes on",
-    "check": "look at any dataset as a student would read it, also for training elsewhere",
-    "show": "one training row as the model sees it, trained tokens coloured",
-    "curve": "the loss curve of a training, while it runs and after",
-    "merge": "merge the adapter into its model, and print the lines that serve it",
-    "estimate": "GPU-hours, memory and money before training",
-    "eval": "held-out accuracy with its interval, tokens an answer, unfinished answers",
-}
-"""Each command and what it does. Its arguments and its work are in finetune/commands/, in the file of its name."""
 TOP_LEVEL = ("student", "data", "output", "method")
 """Settings of a recipe that are in no section."""
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
@@ -34,7 +26,7 @@ TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. A mistake of the user is a line for each fault on stderr."""
     words, overrides = take_overrides(sys.argv[1:] if argv is None else argv, TOP_LEVEL)
-    args = _parser(words).parse_args(words)
+    args = parser().parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
     signal.signal(signal.SIGTERM, _terminated)
@@ -43,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries say to each other is not for the user
     try:
-        return int(args.run(args, overrides))
+        command = importlib.import_module(f"finetune.commands.{args.command}")
+        return int(command.run(args, overrides))
     except WinnowError as e:
         return _say_error(e)
     except ModuleNotFoundError as e:
@@ -77,31 +70,6 @@ def _say_error(e: WinnowError) -> int:
 
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} ({self.prog} -h lists what there is)\n")
-
-
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser with all commands by name. Only the command that was called is imported, since imports take time."""
-    parser = _Parser(
-        prog="python -m finetune",
-        description="Train a small student on checked traces, look at a row, measure it.",
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        p = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in words[:1]:
-            continue
-        command = importlib.import_module(f"finetune.commands.{name}")
-        p.set_defaults(run=command.run, command=name, overrides=False, command_parser=p)
-        p.add_argument("--json", action="store_true", help="print one JSON object")
-        command.add_arguments(p)
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetune.trl_settings import train_faults
+from harvest.core.config import package_folder
 from harvest.core.errors import ConfigError, MissingExtra
 from harvest.core.settings import Section, override, read_toml, validated
 
@@ -110,6 +111,11 @@ class Recipe(Section):
     render: Render = Render()
     train: Train = Train()
     launch: Launch = Launch()
+
+
+def recipe_path(named: str | None) -> Path:
+    """The recipe that the command line names, else the demo's."""
+    return Path(named) if named else package_folder("recipes") / "demo-student.toml"
 
 
 def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bool = False) -> Recipe:

@@ -16,6 +16,7 @@ from harvest.core.errors import StoreUnusable
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.local import MODELS
+from harvest.report.run_report import run_report
 from harvest.store import Store, StoredRun, is_being_written
 
 WAIT_S = 60.0
@@ -95,6 +96,14 @@ class Run:
         with self._reading() as store:
             found: float | None = store.figures(store.run_id(self.name)).mean_output_tokens
             return found
+
+    def report(self) -> dict[str, Any] | None:
+        """The run's report, None where its store cannot be read."""
+        try:
+            with self._reading() as store:
+                return run_report(store.figures(store.run_id(self.name)), live=is_being_written(self.url))
+        except StoreUnusable:
+            return None
 
     def label_befores(self, output: Path) -> None:
         """Labels the evaluations of what the student in `output` began with, which were made before its training."""

@@ -186,12 +186,14 @@ def test_no_module_has_a_name_of_the_standard_library() -> None:
     assert names & sys.stdlib_module_names == set()
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("package", ["harvest", "finetune"])
+def test_help_imports_nothing_heavy(package: str) -> None:
     script = (
-        "import sys; sys.argv = ['harvest', '--help']\n"
-        "import harvest.__main__ as m\n"
+        f"import sys; sys.argv = ['{package}', '--help']\n"
+        f"import {package}.__main__ as m\n"
         "try: m.main()\nexcept SystemExit: pass\n"
         "heavy = {'aiohttp', 'datasets', 'openai', 'httpx', 'numpy', 'pydantic', 'sympy', 'rich', 'huggingface_hub'}\n"
+        "heavy |= {'torch', 'transformers', 'trl'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

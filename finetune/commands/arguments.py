@@ -1,48 +1,170 @@
-"""Arguments that several commands take, and the kinds of numbers on the command line."""
+"""The commands of `finetune` and their arguments, for argparse. Imports nothing heavy, so that `-h` answers at once."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from harvest.core.config import package_folder
+from finetune.measure.sampling import PRESETS
+from harvest.commands.arguments import Parser
 
 Overrides = list[tuple[str, str]]
 """Settings of the command line: ("train.learning_rate", "2e-4") for `--train.learning_rate 2e-4`."""
 
 
-def add_settings(p: argparse.ArgumentParser) -> None:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    whole = Parser(
+        prog="python -m finetune",
+        description="Train a small student on checked traces, look at a row, measure it.",
+    )
+    commands = whole.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for name, (text, add_arguments) in COMMANDS.items():
+        p = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        p.set_defaults(overrides=False, command_parser=p)
+        p.add_argument("--json", action="store_true", help="print one JSON object")
+        add_arguments(p)
+    return whole
+
+
+def _sft(p: argparse.ArgumentParser) -> None:
+    _add_recipe(p)
+    p.add_argument("--dry-run", action="store_true", help="check every row and setting, then stop")
+    _add_evaluations(p)
+    _add_run(p, "whose report gets the training; without it: the run of `data`")
+
+
+def _check(p: argparse.ArgumentParser) -> None:
+    _add_settings(p)
+    p.add_argument("data", metavar="DATA", help="a file, a folder, a run, or a hub's dataset")
+    p.add_argument("student", metavar="STUDENT", help="a folder, an entry of the model table, a hub's name")
+    _add_evaluations(p)
+
+
+def _show(p: argparse.ArgumentParser) -> None:
+    _add_recipe(p)
+    p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
+    p.add_argument("--page", metavar="FILE", help="write an HTML page instead, of that row and those after it")
+    p.add_argument("--rows", type=_count, default=20, metavar="N", help="how many rows the page has")
+
+
+def _curve(p: argparse.ArgumentParser) -> None:
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained")
+
+
+def _merge(p: argparse.ArgumentParser) -> None:
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
+    p.add_argument("--to", metavar="DIR", help="without it: OUTPUT-merged")
+
+
+def _estimate(p: argparse.ArgumentParser) -> None:
+    _add_recipe(p)
+    p.add_argument("--params-b", type=_positive, metavar="B", help="in place of the student: its weights, in billions")
+    p.add_argument("--rows", type=_count, metavar="N", help="in place of the data: how many rows it has,")
+    p.add_argument("--mean-tokens", type=_positive, metavar="T", help="and how many tokens a row has on average")
+    p.add_argument("--calibrate", action="store_true", help="measure twenty real steps on this machine; keeps nothing")
+    p.add_argument(
+        "--eval-questions", type=_count, default=500, metavar="N", help="questions asked before and after training"
+    )
+    p.add_argument("--eval-samples", type=_count, default=1, metavar="N", help="answers to each of them")
+    p.add_argument("--eval-tokens", type=_positive, metavar="T", help="tokens an answer; without it: as a row has")
+
+
+def _eval(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "student", nargs="?", metavar="STUDENT",
+        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL, or the word teacher:"
+        " the teacher of --run, asked as it is there",
+    )  # fmt: skip
+    p.add_argument("--questions", metavar="F", help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"')
+    p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
+    p.add_argument("--limit", type=_count, metavar="N", help="only the first N questions")
+    p.add_argument(
+        "--label", choices=("before", "after", "teacher"),
+        help="without it: after for what finetune trained, before for what it began with, else neither",
+    )  # fmt: skip
+    _add_run(p, "whose report gets the evaluation; without it: the run it was trained on")
+    p.add_argument("--details", type=Path, metavar="FILE", help="write every answer with its text, as JSON lines")
+    p.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"),
+        help="asks nothing: compares two files of --details, B's answers with A's, paired by question",
+    )  # fmt: skip
+    _add_sampling(p.add_argument_group("how answers are drawn"))
+    _add_endpoint(p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger"))
+
+
+def _add_sampling(g: "argparse._ArgumentGroup") -> None:
+    g.add_argument("--samples", type=_count, metavar="N", help="answers for each question (1)")
+    g.add_argument("--max-tokens", type=_count, metavar="N", help="most tokens of an answer (1024)")
+    g.add_argument("--temperature", type=_temperature, metavar="T", help="0 is greedy (0)")
+    g.add_argument("--top-p", type=_share, metavar="P")
+    g.add_argument("--top-k", type=_count, metavar="K")
+    g.add_argument("--min-p", type=_share, metavar="P")
+    g.add_argument("--seed", type=_seed, metavar="N", help="(0)")
+    presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
+    g.add_argument("--preset", choices=PRESETS, help=f"settings that others publish, under those given here. {presets}")
+    g.add_argument("--batch-size", type=_count, metavar="N", help="rows at once on this machine; else what fits")
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:g}" for k, v in settings.items())
+
+
+def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
+    g.add_argument("--model", metavar="NAME", help="the model's name there")
+    g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    g.add_argument("--usd", type=_usd, metavar="CAP", help="the most it may be billed")
+    g.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
+    g.add_argument("--concurrency", type=_count, metavar="N", help="most requests in flight (64)")
+    g.add_argument("--timeout-s", type=_positive, metavar="S", help="for a whole answer (600)")
+    g.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "sft": ("train the student on an export or a run; started again it goes on", _sft),
+    "check": ("look at any dataset as a student would read it, also for training elsewhere", _check),
+    "show": ("one training row as the model sees it, trained tokens coloured", _show),
+    "curve": ("the loss curve of a training, while it runs and after", _curve),
+    "merge": ("merge the adapter into its model, and print the lines that serve it", _merge),
+    "estimate": ("GPU-hours, memory and money before training", _estimate),
+    "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),
+}
+"""Each command: what it does, and the function that adds its arguments. Its work is in the file of its name."""
+
+
+# ---- arguments that several commands take
+
+
+def _add_settings(p: argparse.ArgumentParser) -> None:
     """The command takes settings of RECIPE.toml as `--section.key value`."""
     p.set_defaults(overrides=True)
     p.epilog = "Any setting of RECIPE.toml: --section.key value, e.g. --train.learning_rate 2e-4"
 
 
-def add_recipe(p: argparse.ArgumentParser) -> None:
+def _add_recipe(p: argparse.ArgumentParser) -> None:
     """The command takes a RECIPE.toml, and settings over it."""
     p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
-    add_settings(p)
+    _add_settings(p)
 
 
-def recipe_path(args: argparse.Namespace) -> Path:
-    """The recipe that was named, else the demo's."""
-    return Path(args.recipe) if args.recipe else package_folder("recipes") / "demo-student.toml"
-
-
-def add_run(p: argparse.ArgumentParser, what: str) -> None:
+def _add_run(p: argparse.ArgumentParser, what: str) -> None:
     """`--run` and `--store`: whose report gets `what` is recorded."""
     p.add_argument("--run", dest="run_name", metavar="RUN", help=what)
     p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
 
 
-def add_evaluations(p: argparse.ArgumentParser) -> None:
+def _add_evaluations(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--eval", dest="evaluations", action="append", default=[], metavar="F",
         help="questions of an evaluation: a row that asks one of them is reported; may be given again",
     )  # fmt: skip
 
 
-def usd(text: str) -> Decimal:
+# ---- kinds of numbers
+
+
+def _usd(text: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -62,21 +184,21 @@ def _number(text: str, kind: type[int] | type[float], holds: Callable[[float], b
     return x
 
 
-def count(text: str) -> int:
+def _count(text: str) -> int:
     return int(_number(text, int, lambda n: n >= 1, "at least 1"))
 
 
-def seed(text: str) -> int:
+def _seed(text: str) -> int:
     return int(_number(text, int, lambda n: 0 <= n < 2**31, "from 0 to 2147483647"))
 
 
-def positive(text: str) -> float:
+def _positive(text: str) -> float:
     return float(_number(text, float, lambda x: 0 < x < 1e9, "above 0 and below 1e9"))
 
 
-def temperature(text: str) -> float:
+def _temperature(text: str) -> float:
     return float(_number(text, float, lambda t: 0 <= t <= 10, "between 0 and 10"))
 
 
-def share(text: str) -> float:
+def _share(text: str) -> float:
     return float(_number(text, float, lambda x: 0 < x <= 1, "above 0 and at most 1"))

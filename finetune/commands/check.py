@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.commands.arguments import Overrides, add_evaluations, add_settings
+from finetune.commands.arguments import Overrides
 from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, recipe_of
 from finetune.rows.dataset import Examples
@@ -15,13 +15,6 @@ from finetune.student import find, load_tokenizer
 from harvest.checks import ROW_RULES
 from harvest.questions.sources import read_questions
 from harvest.selection.decontamination import Evaluation
-
-
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_settings(p)
-    p.add_argument("data", metavar="DATA", help="a file, a folder, a run, or a hub's dataset")
-    p.add_argument("student", metavar="STUDENT", help="a folder, an entry of the model table, a hub's name")
-    add_evaluations(p)
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:

@@ -8,10 +8,6 @@ from finetune.commands.arguments import Overrides
 from finetune.train.output_folder.loss_curve import curve_of, in_words
 
 
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained")
-
-
 def run(args: argparse.Namespace, _: Overrides) -> int:
     points = curve_of(Path(args.output))
     print(json.dumps({"output": args.output, "points": points}) if args.json else in_words(points))

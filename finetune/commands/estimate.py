@@ -3,30 +3,17 @@
 import argparse
 import json
 
-from finetune.commands.arguments import Overrides, add_recipe, count, positive, recipe_path
+from finetune.commands.arguments import Overrides
 from finetune.cost.estimate import Measured
 from finetune.cost.gpus import gpu_named
 from finetune.cost.hours import Evaluating
 from finetune.cost.quote import GPU, Figures, quote
 from finetune.cost.summary import in_words
 from finetune.progress import Progress
-from finetune.recipe import Recipe, check_method, read_recipe, recipe_of
+from finetune.recipe import Recipe, check_method, read_recipe, recipe_of, recipe_path
 from finetune.rows.dataset import examples
 from finetune.student import find, load_tokenizer
 from harvest.core.errors import InputError
-
-
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_recipe(p)
-    p.add_argument("--params-b", type=positive, metavar="B", help="in place of the student: its weights, in billions")
-    p.add_argument("--rows", type=count, metavar="N", help="in place of the data: how many rows it has,")
-    p.add_argument("--mean-tokens", type=positive, metavar="T", help="and how many tokens a row has on average")
-    p.add_argument("--calibrate", action="store_true", help="measure twenty real steps on this machine; keeps nothing")
-    p.add_argument(
-        "--eval-questions", type=count, default=500, metavar="N", help="questions asked before and after training"
-    )
-    p.add_argument("--eval-samples", type=count, default=1, metavar="N", help="answers to each of them")
-    p.add_argument("--eval-tokens", type=positive, metavar="T", help="tokens an answer; without it: as a row has")
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -35,7 +22,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         given = {"student": "unnamed", "data": "unnamed", "output": "unused", "launch": {"gpus": 8}}
         recipe = recipe_of(given, "estimate", overrides)
     else:
-        recipe = read_recipe(recipe_path(args), overrides)
+        recipe = read_recipe(recipe_path(args.recipe), overrides)
     evaluating = Evaluating(args.eval_questions, args.eval_samples, args.eval_tokens or 0)
     choose = is_free and not any(key == "launch.strategy" for key, _ in overrides)
     lengths: list[int] | None = None

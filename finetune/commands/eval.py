@@ -7,26 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.commands.arguments import (
-    Overrides,
-    add_run,
-    count,
-    positive,
-    seed,
-    share,
-    temperature,
-    usd,
-)
-from finetune.commands.model_card import write_model_card
+from finetune.commands.arguments import Overrides
 from finetune.measure import details, endpoint
 from finetune.measure.engine import Engine
 from finetune.measure.evaluate import Measured, evaluate
-from finetune.measure.sampling import PRESETS, Sampling, sampling_of
+from finetune.measure.sampling import Sampling, sampling_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
 from finetune.run import Run, find_run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
 from finetune.student import find
+from finetune.train.output_folder.card import write_model_card
 from harvest.checks import ROW_RULES
 from harvest.commands.report import write_report
 from harvest.core.config import DEFAULT_STORE
@@ -44,56 +35,6 @@ TEACHER = "teacher"
 FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
 """Flags that say nothing to a student on this machine."""
 SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
-
-
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "student", nargs="?", metavar="STUDENT",
-        help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL, or the word teacher:"
-        " the teacher of --run, asked as it is there",
-    )  # fmt: skip
-    p.add_argument("--questions", metavar="F", help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"')
-    p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
-    p.add_argument("--limit", type=count, metavar="N", help="only the first N questions")
-    p.add_argument(
-        "--label", choices=("before", "after", "teacher"),
-        help="without it: after for what finetune trained, before for what it began with, else neither",
-    )  # fmt: skip
-    add_run(p, "whose report gets the evaluation; without it: the run it was trained on")
-    p.add_argument("--details", type=Path, metavar="FILE", help="write every answer with its text, as JSON lines")
-    p.add_argument(
-        "--compare", nargs=2, type=Path, metavar=("A", "B"),
-        help="asks nothing: compares two files of --details, B's answers with A's, paired by question",
-    )  # fmt: skip
-    _add_sampling(p.add_argument_group("how answers are drawn"))
-    _add_endpoint(p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger"))
-
-
-def _add_sampling(g: "argparse._ArgumentGroup") -> None:
-    g.add_argument("--samples", type=count, metavar="N", help="answers for each question (1)")
-    g.add_argument("--max-tokens", type=count, metavar="N", help="most tokens of an answer (1024)")
-    g.add_argument("--temperature", type=temperature, metavar="T", help="0 is greedy (0)")
-    g.add_argument("--top-p", type=share, metavar="P")
-    g.add_argument("--top-k", type=count, metavar="K")
-    g.add_argument("--min-p", type=share, metavar="P")
-    g.add_argument("--seed", type=seed, metavar="N", help="(0)")
-    presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
-    g.add_argument("--preset", choices=PRESETS, help=f"settings that others publish, under those given here. {presets}")
-    g.add_argument("--batch-size", type=count, metavar="N", help="rows at once on this machine; else what fits")
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {v:g}" for k, v in settings.items())
-
-
-def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
-    g.add_argument("--model", metavar="NAME", help="the model's name there")
-    g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
-    g.add_argument("--usd", type=usd, metavar="CAP", help="the most it may be billed")
-    g.add_argument("--price", nargs=2, type=usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
-    g.add_argument("--concurrency", type=count, metavar="N", help="most requests in flight (64)")
-    g.add_argument("--timeout-s", type=positive, metavar="S", help="for a whole answer (600)")
-    g.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
 
 
 def run(args: argparse.Namespace, _: Overrides) -> int:

@@ -5,18 +5,12 @@ import json
 from pathlib import Path
 
 from finetune.commands.arguments import Overrides
-from finetune.commands.model_card import write_model_card
-
-
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    p.add_argument("output", metavar="OUTPUT", help="the folder of a trained student")
-    p.add_argument("--to", metavar="DIR", help="without it: OUTPUT-merged")
+from finetune.train.merge import in_words, merge, serving
+from finetune.train.output_folder.card import write_model_card
+from finetune.train.sft import quiet
 
 
 def run(args: argparse.Namespace, _: Overrides) -> int:
-    from finetune.train.merge import in_words, merge, serving
-    from finetune.train.sft import quiet
-
     quiet()
     output = Path(args.output)
     to = Path(args.to) if args.to else output.with_name(f"{output.name}-merged")

@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from finetune.commands.arguments import Overrides, add_evaluations, add_recipe, add_run, recipe_path
+from finetune.commands.arguments import Overrides
 from finetune.commands.check import checked_rows
-from finetune.commands.model_card import write_model_card
 from finetune.progress import Progress
-from finetune.recipe import Recipe, check_method, read_recipe
+from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
 from finetune.rows.dataset import Examples, examples, run_folder
 from finetune.run import Run, find_run
 from finetune.student import find, load_tokenizer
 from finetune.train.launch import check_started, devices
+from finetune.train.output_folder.card import write_model_card
 from finetune.train.output_folder.loss_curve import read_curve
 from finetune.train.output_folder.state import attach_run, training_key, unrecorded
+from finetune.train.sft import check, quiet, sft
 from finetune.train.world import joined
 from harvest.commands.report import write_report
 from harvest.core.errors import StoreUnusable
@@ -25,21 +26,12 @@ LISTED = 20
 """Rows left out that are named one by one."""
 
 
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_recipe(p)
-    p.add_argument("--dry-run", action="store_true", help="check every row and setting, then stop")
-    add_evaluations(p)
-    add_run(p, "whose report gets the training; without it: the run of `data`")
-
-
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
-    from finetune.train.sft import check, quiet
-
-    recipe = read_recipe(recipe_path(args), overrides, train=True)
+    recipe = read_recipe(recipe_path(args.recipe), overrides, train=True)
     check_method(recipe)
     gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
     if not args.dry_run:
-        check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args)))
+        check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args.recipe)))
     quiet()
     name = args.run_name or run_folder(recipe.data)
     run = find_run(name, args.store) if name is not None else None
@@ -55,8 +47,6 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
     """The report's entry of the finished training, None in all processes but the first."""
-    from finetune.train.sft import sft
-
     with joined(os.environ) as world:
         progress = Progress("sft", mute=not world.is_first)
         block = None

@@ -7,20 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from finetune.commands.arguments import Overrides, add_recipe, count, recipe_path
-from finetune.recipe import read_recipe
+from finetune.commands.arguments import Overrides
+from finetune.recipe import read_recipe, recipe_path
 from finetune.rows.show import CLOSE, OPEN, marked, show, write_page
 
 
-def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_recipe(p)
-    p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
-    p.add_argument("--page", metavar="FILE", help="write an HTML page instead, of that row and those after it")
-    p.add_argument("--rows", type=count, default=20, metavar="N", help="how many rows the page has")
-
-
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
-    recipe = read_recipe(recipe_path(args), overrides)
+    recipe = read_recipe(recipe_path(args.recipe), overrides)
     if args.page:
         page = Path(args.page)
         rows = write_page(recipe, args.row, args.rows, page)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.note import note_of
 from finetune.recipe import Recipe
 from finetune.rows.dataset import BadRow, recipe_rows
-from harvest.core.errors import StoreUnusable
+from finetune.run import standalone_evaluations, trained_on
 from harvest.core.files import write_whole
 from harvest.core.printable import one_line
 from harvest.report.evaluations import evaluation_entry, gains
@@ -42,27 +43,14 @@ def datasets_of(recipe: Recipe) -> list[str]:
     return [recipe.data, *(m.data for m in recipe.mix)]
 
 
-def write_card(
-    output: Path,
-    note: Mapping[str, Any],
-    report: Mapping[str, Any] | None,
-    kept: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Writes README.md of a folder whose training is finished. `kept`: its evaluations, where it has no report."""
-    if note.get("training"):
-        write_whole(output / "README.md", card(output.name, note, report, kept))
-
-
-def report_of(name: str, url: str) -> dict[str, Any] | None:
-    """The run's report, None where its store cannot be read."""
-    from harvest.report.run_report import run_report
-    from harvest.store import Store, is_being_written
-
-    try:
-        with Store.open(url, write=False) as store:
-            return run_report(store.figures(store.run_id(name)), live=is_being_written(url))
-    except StoreUnusable:
-        return None
+def write_model_card(folder: Path) -> None:
+    """Writes README.md of a student that finetune trained; does nothing for any other."""
+    note = note_of(folder)
+    if not note.get("training"):
+        return
+    run = trained_on(folder)
+    report, kept = (run.report(), []) if run else (None, standalone_evaluations(folder))
+    write_whole(folder / "README.md", card(folder.name, note, report, kept))
 
 
 def card(
@@ -71,7 +59,10 @@ def card(
     report: Mapping[str, Any] | None,
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card as text, from winnow.json (`note`) and the run's report. What is not known, the card says so."""
+    """The card as text, from winnow.json (`note`) and the run's report. What is not known, the card says so.
+
+    `kept` are the evaluations of a student that has no report.
+    """
     training, data = note["training"], note.get("provenance") or {}
     is_adapter = training["weights"] != "full" and not note.get("merged")
     entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
