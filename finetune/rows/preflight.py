@@ -17,11 +17,16 @@ from finetune.rows.layout import Layout, turn
 from finetune.rows.render import Example
 from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise, quotes_special
 from harvest.answers.repetition import loop_at_end
+from harvest.core.chain_marks import CHAIN_MARKS
 from harvest.core.nouns import Message
 from harvest.report.loss_curve import BARS
 from harvest.selection.decontamination import Evaluation
 
-OTHER_MARKS = re.compile(r"\s*(<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>|\[THINK\])", re.I)
+OTHER_MARKS = re.compile(
+    rf"\s*({'|'.join(re.escape(opening) for opening, _ in CHAIN_MARKS)}"
+    r"|<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>)",
+    re.I,
+)
 """How chains in other people's marks begin. Such a row is reported, since the recipe does not name these marks."""
 WIDTH = 32
 

@@ -1,6 +1,6 @@
 """Attention that stays within each row of a pack."""
 
-import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +35,7 @@ def rows_attention(
     window = kwargs.get("sliding_window")
     plain = kwargs.get("s_aux") is not None or kwargs.get("softcap") is not None
     if plain:
-        attend = inspect.getmodule(type(module)).eager_attention_forward  # type: ignore[union-attr]
+        attend = sys.modules[type(module).__module__].eager_attention_forward
     made = []
     for q, k, v in zip(*(torch.split(x, lengths, dim=2) for x in (query, key, value)), strict=True):
         seen = _seen(q.shape[2], window, q.device) if plain or (window is not None and q.shape[2] > window) else None

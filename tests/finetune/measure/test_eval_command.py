@@ -19,6 +19,7 @@ from finetune.measure.engine import Asked
 from finetune.measure.sampling import Sampling
 from finetune.run import Run, standalone
 from finetune.student import find, identity
+from harvest.checks import ROW_RULES
 from harvest.core.config import RunConfig
 from harvest.core.errors import StoreUnusable
 from harvest.core.teachers import Teacher
@@ -168,7 +169,9 @@ def test_stopped_and_killed_it_answers_only_what_is_missing_and_the_same(tmp_pat
     one = {(r["question_id"], r["sample"]): r["text"] for r in stopped.answers(stopped.evaluations()[0]["key"])}
     prompt = prompts.load("boxed")
     wanted = [
-        Asked(q, s, prompt.student_messages(q)) for q in read_questions(str(here / "q.jsonl"), Path()) for s in (0, 1)
+        Asked(q, s, prompt.student_messages(q))
+        for q in read_questions(str(here / "q.jsonl"), Path(), ROW_RULES)
+        for s in (0, 1)
     ]
     at_once = TransformersEngine(find(str(student))).answers(wanted, Sampling(max_tokens=120, temperature=1.0))
     assert one == {(a.question.id, a.sample): g.text for batch in at_once for a, g in batch}
