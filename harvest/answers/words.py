@@ -16,8 +16,8 @@ def hedges(sentence: str) -> bool:
     return bool(_HEDGED.search(sentence))
 
 
-def told_last(sentence: str) -> str | None:
-    """What a sentence says that something is: "So it was **Monday**" is Monday. None where it hedges."""
+def predicate(sentence: str) -> str | None:
+    """What a sentence says that something is: Monday in "So it was **Monday**". None where it hedges."""
     told = re.search(
         r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
     )

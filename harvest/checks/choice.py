@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import Stated, conditional, find_stated, unwrapped
 from harvest.answers.words import plain_words, signed_words
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, shown
 from harvest.checks.maths.compare import equal_at_sight
 from harvest.core.nouns import Outcome, Question
 
@@ -77,13 +77,13 @@ def _bare(text: str) -> str:
     return text if inside is None else (inside[1] or inside[2] or "").strip(" *_$.>#'\"")
 
 
-class Choice:
+class Choice(Check):
     """The check "choice"."""
 
     name = "choice"
     version = "2"
 
-    def quick(self, question: Question, answer: str) -> Finding | Work:
+    def quick(self, question: Question, answer: str) -> Finding:
         listed = options(question.question, question.choices)
         gold = gold_letter(question.answer or "", listed)
         if gold is None:
@@ -92,15 +92,6 @@ class Choice:
         if not isinstance(picked, str):
             return picked
         return (Outcome.RIGHT if picked == gold else Outcome.WRONG), f"chose {picked}, gold {gold}"
-
-    def work(self, work: Work) -> Finding:
-        raise NotImplementedError("every choice is judged at once")
-
-    def prepare(self) -> None:
-        return None
-
-    def own_answer(self, question: Question) -> str | None:
-        return None if question.answer is None else f"\\boxed{{{question.answer}}}"
 
 
 # ---- what is chosen

@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Any, Literal
 
 from harvest.answers.stated import after_thinking
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, shown
 from harvest.checks.expected import print_differs, value_differs
 from harvest.core.errors import SandboxUnavailable
 from harvest.core.nouns import Outcome, Question
@@ -114,7 +114,7 @@ def _is_json(text: str, kind: type = object) -> bool:
         return False
 
 
-class Code:
+class Code(Check):
     """The check "code"."""
 
     name = "code"
@@ -124,7 +124,7 @@ class Code:
         """The limits of one run of tests, of one case, and of all cases of a question together, in seconds."""
         self._limits = {"tests_s": tests_s, "case_s": case_s, "cases_s": cases_s}
         self.limit_s = 2 * max(tests_s, cases_s + case_s)
-        """When the judge outside gives up: far behind the limits that are kept in here."""
+        """When the pool gives up. The limits above end a program long before."""
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         if not question.tests and not question.cases:
@@ -136,9 +136,11 @@ class Code:
             return Outcome.ERROR, f"the code is longer than {MOST_CODE:,} characters"
         return self._work(question) | {"code": code}
 
-    def loading(self, question: Question) -> Work | None:
-        """The work of seeing that the tests load, for a question without a reference; None: there are only cases."""
-        return self._work(question) if question.tests else None
+    def loading(self, question: Question) -> Finding | Work:
+        """Whether the tests of a question without a reference solution load."""
+        if question.tests:
+            return self._work(question)
+        return Outcome.RIGHT, "cases alone, and no reference to try on them"
 
     def work(self, work: Work) -> Finding:
         """Raises nothing: what the machinery does not manage is an error, never "wrong"."""

@@ -8,13 +8,13 @@ import re
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import after_thinking, find_stated, last_line
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, shown
 from harvest.core.nouns import Outcome, Question
 
 _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNORECASE)
 
 
-class ReasoningGym:
+class ReasoningGym(Check):
     """The check "reasoning_gym"."""
 
     name = "reasoning_gym"

@@ -4,8 +4,8 @@ import re
 
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.stated import find_stated
-from harvest.answers.words import hedges, plain_words, told_last
-from harvest.checks.check import Finding, Work, shown
+from harvest.answers.words import hedges, plain_words, predicate
+from harvest.checks.check import Check, Finding, shown
 from harvest.core.nouns import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -27,13 +27,13 @@ _BOTH = re.compile(
 )
 
 
-class Text:
+class Text(Check):
     """The check "text"."""
 
     name = "text"
     version = "3"
 
-    def quick(self, question: Question, answer: str) -> Finding | Work:
+    def quick(self, question: Question, answer: str) -> Finding:
         gold = question.answer or ""
         expected = _TRUTH.get(plain_words(gold))
         if expected is not None:
@@ -50,7 +50,7 @@ class Text:
         last = re.split(r"(?<=[.!?])\s+", stated.value)[-1]
         said = [stated.value.removeprefix("> "), re.sub(r"\s*\([^()]*\)$", "", stated.value)]
         if stated.how == "last line":
-            said += [told_last(last) or "", _subject(last, question.question)]
+            said += [predicate(last) or "", _subject(last, question.question)]
         if plain_words(gold) in map(plain_words, said):
             if stated.also and plain_words(stated.also) != plain_words(gold):
                 return Outcome.WRONG, f"two different answers: {described}, also {shown(stated.also)}"
@@ -60,17 +60,9 @@ class Text:
             return Outcome.NO_ANSWER, f"no final answer found: the last line is “{shown(stated.value)}”"
         return Outcome.WRONG, described
 
-    def work(self, work: Work) -> Finding:
-        raise NotImplementedError("every text is judged at once")
-
-    def prepare(self) -> None:
-        return None
-
     def own_answer(self, question: Question) -> str | None:
-        if question.answer is None:
-            return None
-        marks = not plain_words(question.answer)
-        return question.answer if marks else f"\\boxed{{{question.answer}}}"
+        gold = question.answer
+        return super().own_answer(question) if gold is None or plain_words(gold) else gold
 
 
 def _same_marks(gold: str, answer: str) -> Finding:
@@ -104,10 +96,10 @@ def _subject(sentence: str, question: str) -> str:
     asked = re.search(r"\b(?:who|which (\w+)) ([^?]{3,200})\?\s*$", question, re.IGNORECASE)
     if asked is None or hedges(sentence):
         return ""
-    told, predicate = plain_words(sentence), plain_words(asked[2])
-    if not told.endswith(" " + predicate):
+    told, words = plain_words(sentence), plain_words(asked[2])
+    if not told.endswith(" " + words):
         return ""
-    subject = told.removesuffix(predicate).strip()
+    subject = told.removesuffix(words).strip()
     return subject.removeprefix((asked[1] or "").lower()).strip() or subject
 
 

@@ -11,7 +11,7 @@ from harvest.answers.quantities import parse_number
 from harvest.answers.spelled import CARDINALS
 from harvest.answers.stated import MARKUP, Stated, find_stated, unwrapped
 from harvest.answers.units import counts
-from harvest.answers.words import foreign_words, is_words, plain_words, told_last
+from harvest.answers.words import foreign_words, is_words, plain_words, predicate
 from harvest.checks.check import shown
 from harvest.checks.maths.form_reader import read
 from harvest.checks.maths.forms import Words
@@ -108,8 +108,8 @@ def stated_value(answer: str, gold: str) -> Stated:
         return Stated(concluded, "last line")
     if "**" in line and _is_value(MARKUP.sub("", line)):
         line = MARKUP.sub("", line)
-    if is_words(gold) and plain_words(told_last(line) or "") == plain_words(gold):
-        return Stated(told_last(line), "last line")
+    if is_words(gold) and plain_words(predicate(line) or "") == plain_words(gold):
+        return Stated(predicate(line), "last line")
     if _is_value(line) or (is_words(gold) and plain_words(line) == plain_words(gold)):
         return Stated(line, "last line")
     value = _conclusion(stated.value)
@@ -122,7 +122,7 @@ def _without_prose(boxed: str, gold: str) -> str:
     """A boxed sentence as the value that it tells: "\\text{She sells } 18 \\text{ eggs}"."""
     told = re.sub(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}", r" \1 ", boxed)
     if is_words(gold):
-        last = told_last(told)
+        last = predicate(told)
         return last if last and plain_words(last) == plain_words(gold) else boxed
     prose = re.match(r"\s*(?:[A-Za-z']+[ ,:]+){2,}[^A-Za-z]*\d", told)
     if prose is None or len(boxed) > 400 or parse_number(boxed):

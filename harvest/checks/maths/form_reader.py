@@ -6,7 +6,6 @@ from collections.abc import Callable
 from harvest.answers.notation import squeezed, tidied
 from harvest.answers.quantities import based_numeral, parse_number
 from harvest.answers.words import is_words, plain_words, signed_words
-from harvest.checks.maths.combining import as_tuple, gathered, of_size, set_of, without_holes
 from harvest.checks.maths.forms import (
     FLIPPED,
     NOTHING,
@@ -25,7 +24,11 @@ from harvest.checks.maths.forms import (
     Value,
     Without,
     Words,
+    as_tuple,
+    gathered,
     items_of,
+    of_size,
+    without_holes,
 )
 
 MOST_ITEMS = 200
@@ -296,7 +299,8 @@ class _Reader:
         if left in ("{", r"\{") and right in ("}", r"\}"):
             condition, _ = pieces(inside, r"\||:")
             if left == r"\{" and len(condition) == 2 and re.match(r"\(?\s*[a-z]", condition[0]):
-                return set_of(self.form(condition[1]))
+                held = self.form(condition[1])
+                return held.form if isinstance(held, Named) else held
             if left == "{" and not pieces(inside, _COMMA)[1]:
                 return self.form(inside)
             items = items_of(self._list(inside) or self.form(inside))

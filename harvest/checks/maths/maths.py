@@ -7,13 +7,13 @@ they miss: answers stated without a box, mixed numbers, magnitudes, digit separa
 
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.stated import Stated, final_answer
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, shown
 from harvest.checks.maths.compare import MOST_NESTING, AtSight, Undecided, compare, nesting, repeats_question
 from harvest.checks.maths.conclusion import stated_value
 from harvest.core.nouns import Outcome, Question
 
 
-class Maths:
+class Maths(Check):
     """The check "math"."""
 
     name = "math"
@@ -64,9 +64,6 @@ class Maths:
         from harvest.checks.maths import symbolic
 
         symbolic.Symbolic("").equal(r"\sqrt{2}", r"\frac{2}{\sqrt{2}}")
-
-    def own_answer(self, question: Question) -> str | None:
-        return None if question.answer is None else f"\\boxed{{{question.answer}}}"
 
 
 def _described(stated: Stated, gold: str) -> str:
