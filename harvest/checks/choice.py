@@ -4,6 +4,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import Stated, conditional, find_stated, unwrapped
 from harvest.answers.words import plain_words, signed_words
@@ -19,7 +20,6 @@ _LATEX_LISTED = re.compile(
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_UNTEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\q?quad\b|\\(?![A-Za-z%])|~")
 
 
@@ -72,7 +72,7 @@ def _same_value(option: str, words: str) -> bool:
 
 def _bare(text: str) -> str:
     """Without the markup around it: \\text, LaTeX's spaces, emphasis, brackets that hold all of it."""
-    text = " ".join(_SPACING.sub(" ", _UNTEXT.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
+    text = " ".join(_SPACING.sub(" ", TEXT_COMMAND.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
     inside = re.fullmatch(r"[{\[]+([^{}\[\]]*)[}\]]*|([^{}\[\]]*)[}\]]+", text)
     return text if inside is None else (inside[1] or inside[2] or "").strip(" *_$.>#'\"")
 

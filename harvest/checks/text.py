@@ -3,6 +3,7 @@
 import re
 
 from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.stated import find_stated
 from harvest.answers.words import hedges, plain_words, predicate
 from harvest.checks.check import Check, Finding, shown
@@ -120,7 +121,7 @@ def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
 
 def truth_said(words: str) -> str | None:
     """The yes, no, true or false that a line begins or ends with; None for both, or neither."""
-    words = re.sub(r"\\(?:text(?:bf)?|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", words)
+    words = TEXT_COMMAND.sub(r"\1", words)
     if _BOTH.search(words.lower()):
         return None
     last = re.split(r"(?<=[.!?])\s+", words.strip())[-1]

@@ -7,6 +7,7 @@ denies says nothing.
 import re
 from collections.abc import Iterator
 
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.quantities import parse_number
 from harvest.answers.spelled import CARDINALS
 from harvest.answers.stated import MARKUP, Stated, find_stated, unwrapped
@@ -120,7 +121,7 @@ def stated_value(answer: str, gold: str) -> Stated:
 
 def _without_prose(boxed: str, gold: str) -> str:
     """A boxed sentence as the value that it tells: "\\text{She sells } 18 \\text{ eggs}"."""
-    told = re.sub(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}", r" \1 ", boxed)
+    told = TEXT_COMMAND.sub(r" \1 ", boxed)
     if is_words(gold):
         last = predicate(told)
         return last if last and plain_words(last) == plain_words(gold) else boxed
