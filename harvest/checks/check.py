@@ -47,6 +47,20 @@ class Check(ABC):
         return Verdict(self.name, self.version, *finding)
 
 
+def right_or_wrong(right: bool, detail: str) -> Finding:
+    return (Outcome.RIGHT if right else Outcome.WRONG), detail
+
+
+def no_answer(why: str) -> Finding:
+    """For an answer that states no result."""
+    return Outcome.NO_ANSWER, f"no final answer found: {why}"
+
+
+def two_answers(which: str) -> Finding:
+    """For an answer that states two different results."""
+    return Outcome.WRONG, f"two different answers: {which}"
+
+
 def shown(text: str, most: int = 80) -> str:
     """A short line of what a model wrote, for a verdict's detail."""
     return one_line(text, most)

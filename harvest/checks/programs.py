@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Any, Literal
 
 from harvest.answers.stated import after_thinking
-from harvest.checks.check import Check, Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, no_answer, shown
 from harvest.checks.expected import print_differs, value_differs
 from harvest.core.errors import SandboxUnavailable
 from harvest.core.nouns import Outcome, Question
@@ -131,7 +131,7 @@ class Code(Check):
             return Outcome.ERROR, "the question has neither tests nor cases"
         code = last_block(after_thinking(answer) or "")
         if code is None or not code.strip():
-            return Outcome.NO_ANSWER, "no final answer found: no fenced block of code that is closed"
+            return no_answer("no fenced block of code that is closed")
         if len(code) > MOST_CODE:
             return Outcome.ERROR, f"the code is longer than {MOST_CODE:,} characters"
         return self._work(question) | {"code": code}
