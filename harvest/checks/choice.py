@@ -37,7 +37,7 @@ def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
 
 
 def lettered(text: str) -> bool:
-    """Whether a gold answer is an option's letter in brackets: "(A)", or "\\textbf{(A)}\\ 6" as in contests; not "A"."""
+    """Whether a gold answer is an option's letter in brackets: "(A)" or "\\textbf{(A)}\\ 6", not "A"."""
     return bool(_BRACKETED.fullmatch(text.strip()) or _LATEX_LISTED.fullmatch(text.strip()))
 
 

@@ -1,7 +1,7 @@
-"""The pool of processes that checks run in: what a check cannot decide at once goes to a worker with a time limit.
+"""The pool of checks: what a check cannot decide at once goes to a worker process with a time limit.
 
-Each worker process (worker.py) belongs to one thread and has pipes of its own. So killing one worker disturbs no
-other, no main module is imported again, and no worker inherits the store's lock.
+Each worker process (worker.py) belongs to one thread and has its own pipes. So a worker can be killed without harm to
+another one. It does not import the caller's main module, and does not inherit the store's lock.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs and nothing else: no key reaches a process that reads a model's text."""
+    """The few variables that Python needs. So no key reaches a process that reads a model's text."""
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -49,7 +49,7 @@ def _environment() -> dict[str, str]:
 
 
 class _Died(Exception):
-    """The worker ended by itself, or sent something that is not a reply."""
+    """The worker ended by itself, or what it sent is no reply."""
 
 
 class _Worker:
@@ -64,7 +64,7 @@ class _Worker:
         self._prepared: set[str] = set()
 
     def finish(self, check: Check, work: Work, timeout_s: float) -> Finding:
-        """What the check finds, or TIMEOUT or ERROR where the worker had to be killed or died."""
+        """What the check finds; TIMEOUT where the worker was killed, ERROR where it died."""
         if self._process is not None and self._process.poll() is not None:
             self.kill()
         try:

@@ -32,16 +32,16 @@ from harvest.checks.maths.forms import (
 )
 
 MOST_ITEMS = 200
-"""Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""
+"""The longest list that is read. Time to match lists in any order grows with the square of the length."""
 
 MOST_DEPTH = 12
-"""How many forms may stand within each other: a list of tuples of fractions is three."""
+"""How many forms may stand in each other. A list of tuples of fractions is three."""
 _BRACKET = r"\\begin(?![a-z])|\\end(?![a-z])|\\[{}]|[][(){}]"
 _CLOSING = frozenset((r"\end", r"\}", ")", "]", "}"))
 
 
 def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
-    """What stands between the separators outside of all brackets, and those separators."""
+    """The text between separators outside of all brackets, and those separators."""
     parts, marks, depth, start = [], [], 0, 0
     for token in re.finditer(rf"{_BRACKET}|(?P<separator>{separator})", text):
         if token["separator"] is not None:
@@ -58,7 +58,7 @@ def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
 
 
 def _enclosed(text: str) -> tuple[str, str, str] | None:
-    """Left bracket, inside and right bracket, where one pair of them holds the whole text."""
+    """(left bracket, inside, right bracket), where one pair of brackets holds the whole text; else None."""
     left = re.match(r"\\\{|[\[({]", text)
     right = re.search(r"(?:\\\}|[\])}])$", text)
     if left is None or right is None or left.end() > right.start():
@@ -111,8 +111,7 @@ _SYNONYMS: dict[str, Form] = {
 
 
 def read(text: str, question: str = "") -> Form:
-    """The form of a stated value. `question` tells which expressions are names there: where it asks for a+b,
-    "a+b = 5" states 5."""
+    """The form of a stated value. An expression that `question` contains is a name: "a+b = 5" states 5 for a+b."""
     return _Reader(question).form(tidied(text))
 
 
@@ -123,7 +122,7 @@ class _Reader:
         self._depth = 0
 
     def form(self, text: str) -> Form:
-        """What is nested too deeply stays as it is written."""
+        """The form of a part. A part that is nested too deeply is a value as it is written."""
         if self._depth > MOST_DEPTH:
             return Value(text)
         self._depth += 1

@@ -1,7 +1,7 @@
-r"""The forms that a mathematical answer has: a value, several, a tuple, an interval, a union, a matrix, an equation.
+r"""The forms of a mathematical answer (a value, several, a tuple, an interval, a matrix …), and how they combine.
 
-Forms that do not fit are different answers: (1,2) is not [1,2] and not {1,2}. What two writers would both mean is one
-form: "x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
+Different forms are different answers: (1,2) is not [1,2] and not {1,2}. Notations with one meaning have one form:
+"x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
 """
 
 import re
@@ -51,7 +51,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """`loose`: joined by "and" or a comma, which people also write where all of it must hold."""
+    """Joined intervals. `loose`: joined by "and" or a comma, which may also mean that all of them must hold."""
 
     parts: tuple["Form", ...]
     loose: bool = False
@@ -59,7 +59,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """All numbers of an interval but these."""
+    """All numbers of an interval except these."""
 
     items: tuple["Form", ...]
     within: "Form | None" = None
@@ -95,7 +95,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Modular:
-    """A residue and what it is taken by."""
+    """A residue and its modulus."""
 
     form: "Form"
     modulus: str
@@ -147,7 +147,7 @@ def as_tuple(form: Form) -> Form:
 
 
 def gathered(items: tuple[Form, ...], loose: bool) -> Form:
-    """What several items make together: one name with several values, several names, a union, or just several."""
+    """One form of several items: one name with several values, several names, a union, or just several values."""
     named = [item for item in items if isinstance(item, Named) and item.name]
     names = [item.name for item in named]
     if named and len(set(names)) == 1 and isinstance(items[0], Named):
@@ -175,7 +175,7 @@ def _unpacked(form: Form) -> tuple[Form, ...]:
 
 
 def without_holes(parts: Sequence[Form]) -> Form | None:
-    """(-∞,a)∪(a,b)∪(b,∞) as all numbers but a and b; None where the intervals do not meet in open ends."""
+    """(-∞,a)∪(a,b)∪(b,∞) as all numbers except a and b; None where the intervals do not meet at open ends."""
     ranges = [
         Range("(", part.items[0], part.items[1], ")")
         if isinstance(part, Ordered) and part.brackets == "()" and len(part.items) == 2
