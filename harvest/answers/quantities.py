@@ -42,7 +42,7 @@ _DECIMAL = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
 _PATTERN = re.compile(
     rf"""
     (?P<sign>[-+]?)\s*(?P<currency>US\$|USD|EUR|GBP|Rs\.?|[$€£₹¥])?\s*(?P<sign2>-?)\s*
-    (?: (?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<n1>\d+)\s*\}}\s*\{{\s*(?P<d1>\d+)\s*\}}
+    (?: (?P<whole1>\d+)\s*\\frac\s*\{{\s*(?P<n1>\d+)\s*\}}\s*\{{\s*(?P<d1>\d+)\s*\}}
       | (?P<whole2>\d+)(?:\s+|\s+and\s+)(?P<n2>\d+)\s*/\s*(?P<d2>\d+)
       | \\frac\s*\{{\s*(?P<n3>[-+]?{_DECIMAL})\s*\}}\s*\{{\s*(?P<d3>-?{_DECIMAL})\s*\}}
       | \\frac\s*(?P<n4>\d)\s*(?P<d4>\d)(?!\d)
@@ -172,18 +172,14 @@ def _spelled(text: str, name: str) -> Number | None:
 
 def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | None:
     """The value without its sign, and its decimal places. None: the parts make no number (3/0, 1 5/2)."""
-    for whole_key, top, bottom in (
-        ("whole", "n1", "d1"), ("whole2", "n2", "d2"), ("", "n3", "d3"), ("", "n4", "d4"), ("", "n5", "d5"),
-        ("", "n6", "d6"), ("", "n7", "d7"),
-    ):  # fmt: skip
-        numerator, denominator = parts[top], parts[bottom]
+    for n in range(1, 8):
+        numerator, denominator, whole = parts[f"n{n}"], parts[f"d{n}"], parts.get(f"whole{n}")
         if numerator is None or denominator is None:
             continue
         below = _integer(denominator)
         if not below:
             return None
         fraction = _integer(numerator) / below
-        whole = parts[whole_key] if whole_key else None
         if whole is not None and fraction >= 1:
             return None
         return fraction + (_integer(whole) if whole else 0), None

@@ -15,7 +15,7 @@ from harvest.answers.notation import squeezed
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import Stated, find_stated
 from harvest.answers.words import hedges, is_words, plain_words, predicate
-from harvest.checks.check import Check, Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, right_or_wrong, shown
 from harvest.checks.choice import chosen, options
 from harvest.checks.maths.compare import MOST_NESTING, AtSight, Undecided, compare, nesting
 from harvest.checks.maths.conclusion import stated_value
@@ -59,7 +59,7 @@ class Majority(Check):
             equal = _both_ways(one, other, question, symbolic.Symbolic(question))
         except symbolic.Unreadable as unreadable:
             return Outcome.WRONG, f"cannot be read as maths: {shown(str(unreadable), 40)}"
-        return (Outcome.RIGHT if equal else Outcome.WRONG), f"{shown(one, 40)} and {shown(other, 40)}"
+        return right_or_wrong(equal, f"{shown(one, 40)} and {shown(other, 40)}")
 
     def prepare(self) -> None:
         Maths().prepare()

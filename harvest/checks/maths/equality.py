@@ -185,12 +185,9 @@ def _tables(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
             return algebra.equal(text, other)
         case (Value(other), Grid(_, text)):
             return algebra.equal(other, text)
-        case Grid(rows), Ordered(items):
-            cells = _vector(rows)
-            return cells is not None and _in_order(cells, items, alike)
-        case Ordered(items), Grid(rows):
-            cells = _vector(rows)
-            return cells is not None and _in_order(items, cells, alike)
+        case (Grid(), Ordered()) | (Ordered(), Grid()):
+            wanted, found = _cells(gold), _cells(given)
+            return wanted is not None and found is not None and _in_order(wanted, found, alike)
     return None
 
 
@@ -293,11 +290,11 @@ def _half_line(form: Form, like: Relation) -> Relation | None:
     return None
 
 
-def _vector(rows: Sequence[Sequence[Form]]) -> list[Form] | None:
-    """The cells of a single column or row."""
-    if len(rows) == 1 or all(len(row) == 1 for row in rows):
-        return [cell for row in rows for cell in row]
-    return None
+def _cells(form: Form) -> Sequence[Form] | None:
+    """The items of a tuple, or of a matrix with one row or one column; None for other forms."""
+    if isinstance(form, Grid) and (len(form.rows) == 1 or all(len(row) == 1 for row in form.rows)):
+        return [cell for row in form.rows for cell in row]
+    return form.items if isinstance(form, Ordered) else None
 
 
 def _same_ratio(gold: Sequence[str], given: Sequence[str], algebra: Algebra) -> bool:

@@ -278,8 +278,5 @@ def _within(number: Number, found: Parsed) -> bool:
     exact = N(found, 30)
     if not exact.is_real:
         return False
-    limit = half_step(number)
-    return bool(
-        abs(exact - Rational(number.value.numerator, number.value.denominator))
-        <= Rational(limit.numerator, limit.denominator) + Rational(Integer(1), Integer(10) ** 25)
-    )
+    limit = Rational(half_step(number)) + Rational(1, 10**25)
+    return bool(abs(exact - Rational(number.value)) <= limit)
