@@ -1,12 +1,12 @@
-r"""Finds where an answer has `\boxed{…}`, and which boxes stand side by side as two results."""
+r"""Finds each `\boxed{…}` in an answer, and tells whether two boxes are two results."""
 
 import re
 from dataclasses import dataclass
 
 MOST_CHARACTERS = 10_000
-"""The longest stated answer that is read. A longer one is an error, not a wrong answer."""
+"""The longest stated result that is read. A longer one is an error of the check, not a wrong answer."""
 MOST_BOXES = 12
-"""How many boxes at the end are looked at. No list of solutions is longer."""
+"""How many of the last boxes are read. No list of solutions is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def _closing_brace(text: str, opened: int) -> int | None:
 
 
 def find_boxes(text: str) -> tuple[list[Box], str | None]:
-    """The last boxes in the order of the text, and the content of a later box that was never closed."""
+    """The last boxes in the order of the text; and the content of a box after them that was never closed, or None."""
     commands = [m.start() for m in _COMMAND.finditer(text)][-MOST_BOXES:]
     boxes: list[Box] = []
     unclosed = None
@@ -75,7 +75,7 @@ _ALTERNATIVE = re.compile(r"\bor\b|\balternatively\b", re.IGNORECASE)
 
 
 def side_by_side(between: str) -> bool:
-    """Whether two boxes are two results, and not a step and the result that follows from it."""
+    """Whether two boxes, with this text between them, are two results, and not a step and the result of it."""
     if len(between) > 160 or "\n\n" in between.strip():
         return bool(_OTHERWISE.match(between[:200])) and len(between) <= 400
     if _FILLER.fullmatch(between) or _OTHERWISE.match(between):
@@ -90,8 +90,8 @@ def side_by_side(between: str) -> bool:
 def split_at_final_box(text: str) -> tuple[str, str] | None:
     r"""The text before the line of the last finished box, and the text from that line on. Joined, they are `text`.
 
-    It is for a teacher that thinks in its answer: the first part is its chain. Where the box's line holds the chain
-    too, the cut is before the sentence with the box. None: there is no finished box, or nothing stands before it.
+    It is for a teacher that writes its chain into its answer: the first part is the chain. Where chain and box are on
+    one line, the cut is before the sentence with the box. None: no box is finished, or nothing stands before it.
     """
     boxes, _ = find_boxes(text)
     if not boxes:

@@ -1,4 +1,4 @@
-"""An answer as filters, selection and export see it: its chain, its answer, and the messages that it was asked with."""
+"""Makes the candidate that filters, selection and export see: a chain, an answer, and the messages of the prompt."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,13 +12,13 @@ class Asked(Protocol):
 
     @property
     def reasoning(self) -> str:
-        """Where the chain stands when the endpoint does not set it apart: "endpoint" (nowhere) or "before_box"."""
+        """Where the chain is when the endpoint does not send it apart: "endpoint" (nowhere) or "before_box"."""
 
     def messages(self, question: Question) -> Sequence[Message]: ...
 
 
 def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
-    """(reasoning, answer): apart as the endpoint sent them, else cut where the prompt says that the chain ends."""
+    """(reasoning, answer) of a reply: as the endpoint sent them, else cut where the prompt says that the chain ends."""
     if reply.reasoning is not None and reply.reasoning_kind in (None, "chain"):
         return reply.reasoning, reply.answer
     if prompt_reasoning == "before_box" and (cut := split_at_final_box(reply.answer)) is not None and cut[0].strip():
@@ -27,7 +27,7 @@ def parts_of(reply: Reply, prompt_reasoning: str) -> tuple[str | None, str]:
 
 
 def asked_under(imported: bool, reply: Reply) -> list[dict[str, str]]:
-    """The system message that an imported answer was asked with. A collected answer has its prompt's own."""
+    """The system message that an imported answer was asked with. A collected answer has that of its prompt."""
     system = reply.extra.get("system") if imported else None
     return [{"role": "system", "content": system}] if isinstance(system, str) else []
 

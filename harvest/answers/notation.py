@@ -1,10 +1,14 @@
-r"""Mathematical notation without what only moves ink about: one spelling for what LaTeX, Unicode and plain text
-write in many. Rewrites text and evaluates nothing; what it does not know it leaves as it is.
+r"""Writes mathematical notation in one spelling, where LaTeX, Unicode and plain text have many for the same thing.
+
+It only rewrites text and evaluates nothing. What it does not know stays as it is. `tidied` is for formulas: it drops
+every dollar sign. parse_number (quantities.py) cleans its text itself, because there "$" is a currency.
 """
 
 import re
 import unicodedata
 
+TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|emph)\s*\{([^{}]*)\}")
+"""A LaTeX command that sets words or a bold or upright letter; group 1 is what it sets."""
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "⁻": "^-",
     "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "•": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
@@ -19,7 +23,7 @@ _SIGNS = {
 
 
 def plain_characters(text: str) -> str:
-    """Unicode's digits, signs, fractions, exponents and invisible characters, as LaTeX or ASCII has them."""
+    """Unicode's digits, signs, fractions and exponents as LaTeX or ASCII writes them, without invisible characters."""
     if text.isascii():
         return text
     out: list[str] = []
@@ -134,7 +138,7 @@ _SPELLINGS = _rules(
 
 
 def tidied(text: str) -> str:
-    r"""The same mathematics in one spelling: "$\left(1,\dfrac34\right)$" is "(1,\frac{3}{4})"."""
+    r"""The same mathematics in one spelling: "$\left(1,\dfrac34\right)$" becomes "(1,\frac{3}{4})"."""
     text = " ".join(plain_characters(text).split())
     if "\\\\" in text and r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z{},;!])", r"\\", text)  # escaped once too often
@@ -146,5 +150,5 @@ def tidied(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Tidied text without spaces, so that equal notation is an equal string; 4 2 is not 42."""
+    """Tidied text without spaces, except those between digits: equal notation is an equal string, and 4 2 is not 42."""
     return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", tidied(text))

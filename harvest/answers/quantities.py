@@ -1,7 +1,7 @@
-r"""Plain numbers, read exactly: 1,234.50, $18, 50\%, \frac{3}{4}, 2 1/2, 1.5e6, 12 \text{ cm}, 3 million. Pure.
+r"""Reads plain numbers exactly: 1,234.50, $18, 50\%, \frac{3}{4}, 2 1/2, 1.5e6, 12 \text{ cm}, 3 million.
 
-All values are Fractions, none a float. What is longer or larger than a person would write is no plain number: it takes
-long to convert, and belongs in a process that can be killed.
+Every value is a Fraction. A text that is longer, or a number that is larger, than a person would write is no plain
+number: it takes long to convert, and belongs in a process that can be killed.
 """
 
 import re
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from harvest.answers.notation import plain_characters
+from harvest.answers.notation import TEXT_COMMAND, plain_characters
 from harvest.answers.spelled import MAGNITUDES, PARTS, SPELLED_SMALL, spelled_number
 from harvest.answers.units import CANONICAL, SIZES, unit_of
 
 MOST_DIGITS = 400
+"""How many characters a text may have that is read as a number."""
 MOST_EXPONENT = 400
+"""The largest power of ten in scientific notation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`value` as written: 50% is 50 with the unit "%". `places` are its decimal places, None for a fraction.
+    """A number with its unit and name. `value` is as written: 50% is 50 with the unit "%".
 
-    `unit` is the canonical unit where it is a known one, else "". `name` is what it was assigned to.
+    `places` are its decimal places, None for a fraction. `unit` is the canonical unit of a known one, else "". `name`
+    is what stands before an equals sign, else "".
     """
 
     value: Fraction
@@ -34,13 +37,12 @@ class Number:
         return self.value / 100 if self.unit == "%" else self.value
 
 
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|emph)\s*\{([^{}]*)\}")
 _INTEGER = r"\d{1,3}(?:[,_' ]\d{3})+|\d+"
 _DECIMAL = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
 _PATTERN = re.compile(
     rf"""
     (?P<sign>[-+]?)\s*(?P<currency>US\$|USD|EUR|GBP|Rs\.?|[$€£₹¥])?\s*(?P<sign2>-?)\s*
-    (?: (?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<n1>\d+)\s*\}}\s*\{{\s*(?P<d1>\d+)\s*\}}
+    (?: (?P<whole1>\d+)\s*\\frac\s*\{{\s*(?P<n1>\d+)\s*\}}\s*\{{\s*(?P<d1>\d+)\s*\}}
       | (?P<whole2>\d+)(?:\s+|\s+and\s+)(?P<n2>\d+)\s*/\s*(?P<d2>\d+)
       | \\frac\s*\{{\s*(?P<n3>[-+]?{_DECIMAL})\s*\}}\s*\{{\s*(?P<d3>-?{_DECIMAL})\s*\}}
       | \\frac\s*(?P<n4>\d)\s*(?P<d4>\d)(?!\d)
@@ -67,7 +69,7 @@ _HEDGE = re.compile(
 
 
 def _cleaned(text: str) -> str:
-    text = re.sub(r"(?<!\\)\$([^$]*[^$\\])\$", r" \1 ", _TEXT.sub(r" \1 ", text))
+    text = re.sub(r"(?<!\\)\$([^$]*[^$\\])\$", r" \1 ", TEXT_COMMAND.sub(r" \1 ", text))
     text = re.sub(r",\s*\\!\s*", ",", text)
     text = re.sub(r"\\(?:left|right|displaystyle|textstyle|bigl?|bigr?)(?![A-Za-z])|\\!|\$(?=\s*$)", "", text)
     text = text.replace(r"\$", "$").replace(r"\%", "%").replace("{,}", ",").replace(r"\#", "#")
@@ -85,11 +87,11 @@ def _integer(text: str) -> Fraction:
 
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-"""What most answers are; all that follows would find the same."""
+"""What most answers are. It is a short cut: the full pattern reads the same."""
 
 
 def parse_number(text: str) -> Number | None:
-    """The plain number that `text` is, with at most a name before it and a unit after it; else None."""
+    """The plain number that the whole text is, with at most a name before it and a unit after it; else None."""
     if _WHOLE.fullmatch(text):
         return Number(Fraction(int(text)), 0, "", "")
     if len(text) > MOST_DIGITS or not text.strip():
@@ -115,8 +117,7 @@ def parse_number(text: str) -> Number | None:
         return None
     parts = match.groupdict()
     rest = parts["rest"]
-    attached = re.match(r"[A-Za-z](?![A-Za-z])", rest)
-    if attached:
+    if re.match(r"[A-Za-z](?![A-Za-z])", rest):
         return None
     scale = 1
     magnitude = re.match(r"\s*(hundred|thousand|million|billion|trillion)\b", rest, re.IGNORECASE)
@@ -141,7 +142,7 @@ _AND_LESS = re.compile(r"(\$?)(\d+)\s*([a-z]+)(?:,?\s+and\s+|,?\s+)(\d+(?:\.\d+)
 
 
 def _compound(text: str, name: str) -> Number | None:
-    """One quantity in two parts: "2 hours and 30 minutes" is 2.5 hours, "5 and a half dollars" 5.5; else None."""
+    """One quantity that is written in two parts: "2 hours and 30 minutes" is 2.5 hours; else None."""
     text = " ".join(text.lower().split())
     part = _AND_A_PART.fullmatch(text)
     if part:
@@ -159,7 +160,7 @@ def _compound(text: str, name: str) -> Number | None:
 
 
 def _spelled(text: str, name: str) -> Number | None:
-    """A spelled number with its unit: "five hundred dollars", "three and a half hours"."""
+    """A number in words with its unit: "five hundred dollars", "three and a half hours"; else None."""
     words = text.lower().replace("-", " ").split()
     found = spelled_number(words)
     if found is None:
@@ -170,19 +171,15 @@ def _spelled(text: str, name: str) -> Number | None:
 
 
 def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | None:
-    """The unsigned value and its decimal places; None where it is no number after all (3/0, 1 5/2)."""
-    for whole_key, top, bottom in (
-        ("whole", "n1", "d1"), ("whole2", "n2", "d2"), ("", "n3", "d3"), ("", "n4", "d4"), ("", "n5", "d5"),
-        ("", "n6", "d6"), ("", "n7", "d7"),
-    ):  # fmt: skip
-        numerator, denominator = parts[top], parts[bottom]
+    """The value without its sign, and its decimal places. None: the parts make no number (3/0, 1 5/2)."""
+    for n in range(1, 8):
+        numerator, denominator, whole = parts[f"n{n}"], parts[f"d{n}"], parts.get(f"whole{n}")
         if numerator is None or denominator is None:
             continue
         below = _integer(denominator)
         if not below:
             return None
         fraction = _integer(numerator) / below
-        whole = parts[whole_key] if whole_key else None
         if whole is not None and fraction >= 1:
             return None
         return fraction + (_integer(whole) if whole else 0), None
@@ -192,11 +189,7 @@ def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | No
     exponent = int((parts["exponent"] or parts["power"] or "0")[:8])
     if abs(exponent) > MOST_EXPONENT:
         return None
-    value = _integer(digits)
-    places = len(digits.partition(".")[2])
-    if exponent:
-        return value * Fraction(10) ** exponent, max(0, places - exponent)
-    return value, places
+    return _integer(digits) * Fraction(10) ** exponent, max(0, len(digits.partition(".")[2]) - exponent)
 
 
 _BASED = re.compile(r"(-?[0-9A-Fa-f]+)(?:_\{?\(?(?:\\text\{)?(\w+)\}?\)?\}?|(?:\\text\{)?(?:in)?base\}?(\w+)\}?)")
@@ -204,7 +197,7 @@ _BASES = {name: str(base) for base, name in enumerate(SPELLED_SMALL[2:17], 2)}
 
 
 def based_numeral(squeezed: str) -> tuple[str, str] | None:
-    """Digits and base of 2516_8, 2516_{\\text{eight}} or "2516 base 8", written without spaces."""
+    """(digits, base) of 2516_8, 2516_{\\text{eight}} or "2516 base 8", written without spaces; else None."""
     match = _BASED.fullmatch(squeezed) if len(squeezed) < MOST_DIGITS else None
     if match is None:
         return None

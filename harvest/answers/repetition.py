@@ -1,4 +1,4 @@
-"""Finds out whether a text ends in a loop: the same words again and again until its end. Pure."""
+"""Finds the loop that a text ends in: the same words again and again until its end."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Numbers that are spelled in English: "twenty-one", "five point two", "three and a half", "two thirds". Pure."""
+"""Numbers in English words: "twenty-one", "five point two", "three and a half", "two thirds"."""
 
 import itertools
 from fractions import Fraction
@@ -11,10 +11,9 @@ _ONES = """
 """
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 SPELLED_SMALL = tuple(_ONES.split())
-_SPELLED_TENS = tuple(_TENS.split())
-CARDINALS = {
-    **{name: n for n, name in enumerate(SPELLED_SMALL)},
-    **{tens: 10 * n for n, tens in enumerate(_SPELLED_TENS, 2)},
+"""The words for 0 to 19, in order."""
+CARDINALS = {name: n for n, name in enumerate(SPELLED_SMALL)} | {
+    name: 10 * n for n, name in enumerate(_TENS.split(), 2)
 }
 """Whole numbers of one word, zero to ninety."""
 PARTS = {
@@ -27,9 +26,9 @@ PARTS = {
 
 
 def spelled_number(words: list[str]) -> tuple[Fraction, int | None, int] | None:
-    """(value, decimal places, how many words it takes) of the number that the words begin with.
+    """(value, decimal places, number of words read) of the number at the beginning of the words.
 
-    The places are None for a fraction. None: the words begin with no number, or with half of one ("five point").
+    The decimal places are None for a fraction. None: no number is there, or an unfinished one ("five point").
     """
     part, used = _part(words)
     value, read = (part, used) if part is not None else _cardinal(words)
@@ -49,7 +48,7 @@ def spelled_number(words: list[str]) -> tuple[Fraction, int | None, int] | None:
 
 
 def _part(words: list[str]) -> tuple[Fraction | None, int]:
-    """A spelled fraction that words begin with, and how many of them it takes."""
+    """The fraction at the beginning of the words, and how many words it takes; (None, 0) for none."""
     for count in (2, 1):
         if len(words) >= count and (part := PARTS.get(" ".join(words[:count]))) is not None:
             return part, count
@@ -57,7 +56,7 @@ def _part(words: list[str]) -> tuple[Fraction | None, int]:
 
 
 def _cardinal(words: list[str]) -> tuple[Fraction | None, int]:
-    """A spelled whole number that words begin with, and how many of them it takes."""
+    """The whole number at the beginning of the words, and how many words it takes; (None, 0) for none."""
     total, group, last, read = 0, None, 10**4, 0
     for place, word in enumerate(words[:12]):
         if word in CARDINALS:

@@ -1,8 +1,8 @@
-r"""Where an answer states its result: the last finished box, or what it says at its end.
+r"""Finds the result that an answer states: its last finished box, what it announces, or its last line.
 
-Nothing here evaluates anything. Every rule errs towards "not stated": a trace whose result nobody can point
-at teaches nothing. Two different results side by side ("\boxed{3} or \boxed{4}") come back joined as
-"3, 4", which is right only where the gold answer has both.
+Nothing is evaluated. In doubt, a rule says that no result is stated: a trace without a clear result teaches nothing.
+Two different results side by side ("\boxed{3} or \boxed{4}") are joined to "3, 4". That is right only where the gold
+answer has both.
 """
 
 import re
@@ -15,9 +15,9 @@ from harvest.core.chain_marks import THINK, THOUGHT
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What an answer commits to: `value`, or None and `why` not.
+    """The result that an answer states: `value`, or None and `why` there is none.
 
-    `also` is a second, different result that it states too: then both must be right.
+    `also` is another result that the answer states after the box. Where there is one, both must be right.
     """
 
     value: str | None
@@ -27,8 +27,10 @@ class Stated:
 
 
 def find_stated(answer: str, lettered: bool = False) -> Stated:
-    """What the answer commits to, or in words why nothing can be found. `lettered`: "A:" is an option's letter
-    there, and no word for "answer"."""
+    """The result that an answer states, or why none can be found.
+
+    `lettered`: the question has options, so "A:" at the beginning of a line is a letter and does not mean "answer".
+    """
     text = after_thinking(answer)
     if text is None:
         return Stated(None, why="the thinking never ended")
@@ -52,8 +54,10 @@ def find_stated(answer: str, lettered: bool = False) -> Stated:
 
 
 def final_answer(text: str) -> str | None:
-    """The result that an answer states: its last finished box, what it announces as its answer, or its last
-    line. None where there is none, or its box was never closed."""
+    """The result that an answer states: its last finished box, what it announces as its answer, or its last line.
+
+    None where there is none, or where its last box was never closed.
+    """
     return find_stated(text).value
 
 
@@ -70,7 +74,7 @@ _INLINE_CODE = re.compile(r"`[^`\n]*\\(?:boxed|fbox)[^`\n]*`(?![*_.\s]*$)", re.M
 
 
 def after_thinking(text: str) -> str | None:
-    """What stands after the chain, where a chain's tags were left in the answer. None: it never ended."""
+    """The text after the chain, where the tags of a chain were left in it. None: the chain never ended."""
     for opening, closing in (THINK, THOUGHT):
         _, tag, tail = text.rpartition(closing)
         if tag:
@@ -81,14 +85,14 @@ def after_thinking(text: str) -> str | None:
 
 
 def _plain_text(text: str) -> str:
-    """Without the special tokens that a server forgot to drop, and with the punctuation of ASCII."""
+    """The text without special tokens that a server left in it, and with ASCII punctuation."""
     text = _TOKEN.sub("", _SPECIAL.sub("", text)) if "<" in text else text
     text = text.replace("\x08oxed", r"\boxed")  # "\b" of a JSON text that was unescaped twice
     return text if text.isascii() else text.translate(_PUNCTUATION)
 
 
 def _without_code(text: str) -> str:
-    """Without programs, and without boxes that are only quoted: what a program would print is not stated."""
+    """The text without programs and quoted boxes: what a program would print is no stated result."""
     if "`" not in text:
         return text
     text = _FENCE.sub(lambda fence: fence[2] if fence[1].lower() in _PROSE_FENCES else "\n", text)
@@ -149,7 +153,7 @@ def _from_boxes(text: str, boxes: list[Box]) -> Stated:
 # ---- words
 
 MOST_ANNOUNCEMENTS = 20
-"""How many at the end are read: each costs the length of what follows it."""
+"""How many of the last announcements are read. Each takes time in proportion to the text after it."""
 _WORDS_FOR_ANSWER = "answers?|option|choice|respuesta|réponse|antwort|risposta|resposta|ответ"
 _ANCHOR = re.compile(
     rf"""(?ix)
@@ -177,7 +181,7 @@ _SUPPOSED = re.compile(
     r"\b(?:if|suppose|unless)\s+(?!(?:i|we) had to\b)[^.!?\n]*\b(?:were|was|had|did|could|\w{3,}ed)\b[^.!?\n]*$",
     re.IGNORECASE,
 )
-"""What "would be" depends on where it is not so: "If it were summer, the answer would be …"."""
+"""A condition that is not true, before "would be": "If it were summer, the answer would be …"."""
 _REJECTED = re.compile(
     r"\b(?:is|are|was|be|seems?|looks?)\s+(?:\w+\s+){0,2}(?:wrong|incorrect|not (?:the |right|correct)|impossible)"
     r"|\b(?:isn't|cannot be|can't be) (?:the|right|correct)",
@@ -194,7 +198,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 MARKUP = re.compile(r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)")
-"""Emphasis, and not the power in x**2."""
+"""The marks of emphasis, but not the power in x**2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +253,10 @@ _CALLED_ANSWER = re.compile(
 
 
 def _announced(text: str, lettered: bool = False) -> list[_Announced]:
-    """Each place that announces the answer and gives a value, in order. What another is said to have
-    answered, and what is called wrong, is no announcement."""
+    """The places that announce the answer and give a value, in the order of the text.
+
+    A place that reports somebody else's answer, or calls the answer wrong, does not count.
+    """
     found = []
     for match in list(_ANCHOR.finditer(text))[-MOST_ANNOUNCEMENTS:]:
         head = match[0].strip(" \t>*_#-").upper()
@@ -267,7 +273,7 @@ def _announced(text: str, lettered: bool = False) -> list[_Announced]:
 
 
 def conditional(said: str, after: str = "") -> bool:
-    """Whether what a text ends with ("the answer would be") holds only in another case, named before or after."""
+    """Whether "the answer would be" at the end of `said` holds only under a condition that is not true."""
     if not re.search(r"\bwould(?: have been| be)\b", said[-60:], re.IGNORECASE):
         return False
     return bool(
@@ -313,7 +319,7 @@ _FAREWELL = re.compile(
 
 
 def last_line(text: str) -> str | None:
-    """The last line that says something, unwrapped; the sentence before where the last only takes leave."""
+    """The last line that says something, unwrapped. "I hope this helps", QED and closing marks do not count."""
     lines = [line for line in text.strip()[-MOST_CHARACTERS:].split("\n") if line.strip()]
     while lines and _FAREWELL.match(lines[-1]):
         lines.pop()
@@ -330,7 +336,7 @@ _PAIRS = (
 
 
 def unwrapped(value: str) -> str:
-    """Without what a model wraps a value in: emphasis, code ticks, dollar and bracket pairs, a final stop."""
+    """A value without emphasis, code ticks, dollar signs, math brackets and quotes around it, or a stop after it."""
     value = value.strip()
     while True:
         before = value

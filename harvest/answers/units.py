@@ -1,4 +1,4 @@
-"""Units of measure and of money: which one follows a number, what it measures, which one a question asks for. Pure."""
+"""Units of measure and of money: which one follows a number, what it measures, which one a question asks for."""
 
 import re
 
@@ -23,7 +23,7 @@ _UNITS = {
     "L": "l liter liters litre litres", "mi/h": "mph", "km/h": "kph",
     "°C": "celsius", "°F": "fahrenheit", "gal": "gallon gallons",
 }  # fmt: skip
-"""Each unit as we write it, and the words for it."""
+"""Each canonical unit, and the words for it."""
 SIZES = {
     "mm": ("length", 1), "cm": ("length", 10), "m": ("length", 1000), "km": ("length", 10**6),
     "in": ("span", 1), "ft": ("span", 12), "yd": ("span", 36), "mi": ("span", 63360),
@@ -32,10 +32,11 @@ SIZES = {
     "ml": ("volume", 1), "L": ("volume", 1000), "gal": ("fluid", 1), "°C": ("Celsius", 1), "°F": ("Fahrenheit", 1),
     "cent": ("money", 1), "$": ("money", 100),
 }  # fmt: skip
-"""What a unit measures, and how much of it: 18 dollars are 1800 cents, and no number of metres is a mile."""
+"""What each unit measures, and its size in the smallest unit: 18 dollars are 1800 cents. Metric and
+imperial units are different kinds: no number of metres counts as a mile."""
 _CURRENCIES = frozenset("€£₹¥")
 CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.split()}
-"""Each word for a unit, and the unit as we write it."""
+"""The canonical unit of each word for it."""
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 _NOT_UNIT_NAMES = """
     and or not no nor is are was were to than plus minus times over if but unless wrong incorrect between either
@@ -46,12 +47,12 @@ _NOT_UNIT_NAMES = """
     trillion point
 """
 _NOT_UNITS = frozenset((*_NOT_UNIT_NAMES.split(), *CARDINALS))
-"""Words after a number that are no unit and change what it says: "dozen", "or"."""
+"""Words after a number that are no unit and change its meaning: "dozen", "or"."""
 _REST = re.compile(r"(?:[\s/.·-]*+(?:%|°|¢|\$|€|£|[A-Za-z][A-Za-z.]*+(?:\s?\^\s?\{?-?[123]\}?)?+))*+\s*+")
 
 
 def unit_of(rest: str) -> str | None:
-    """The canonical unit of what follows a number, "" for an unknown one, None where it is no unit."""
+    """The canonical unit in the text after a number; "" for none or an unknown one; None where the text is no unit."""
     rest = rest.strip().strip("()")
     if not rest:
         return ""
@@ -77,7 +78,7 @@ def unit_of(rest: str) -> str | None:
 
 
 def counts(rest: str) -> bool:
-    """Whether what follows a figure leaves it what it is: "eggs" do, "dozen" and "or" do not."""
+    """Whether the text after a figure leaves its value as it is: "eggs" does, "dozen" and "or" do not."""
     word = re.match(r"[\s*$]*([A-Za-z]+)", rest)
     return word is None or word[1].lower() not in _NOT_UNITS
 
@@ -91,7 +92,7 @@ _LAST_UNIT = re.compile(
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """An expression without the unit at its end, and that unit: "6\\pi" and "cm^2", say; "" where none is known."""
+    """An expression without the unit at its end, and that unit ("6\\pi", "cm^2"); "" where there is no known one."""
     unit = ""
     for _ in range(2):
         found = _LAST_UNIT.search(text)
@@ -118,7 +119,7 @@ _ASKED_MEASURE = re.compile(
 
 
 def asked_unit(question: str) -> str:
-    """The unit that the question asks for ("how many minutes", "what percent"), "" where it names none."""
+    """The canonical unit that a question asks for ("how many minutes", "what percent"); "" where it names none."""
     named = _ASKED_MEASURE.findall(question[-2000:])
     if named and (unit := unit_of(named[-1])):
         return unit
@@ -127,7 +128,7 @@ def asked_unit(question: str) -> str:
 
 
 def foreign_unit(unit: str, question: str) -> bool:
-    """Whether a question speaks of other units of the kind, money or length say, and never of this one."""
+    """Whether a question names other units for the same quantity (money, length …) but not this one."""
     kind = "currency" if unit in _CURRENCIES else SIZES.get(unit, ("", 0))[0]
     if kind in ("", "time") or unit == "$":
         return False

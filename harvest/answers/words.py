@@ -1,9 +1,10 @@
-"""Words of an answer: as they are compared, and what a sentence says or only supposes. Pure."""
+"""Words of an answer: how they are compared, which text is words, and whether a sentence hedges."""
 
 import re
 import unicodedata
 
 from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.notation import TEXT_COMMAND
 
 _HEDGED = re.compile(
     r"\b(?:not|never|no|or|if|could|might|may|can|perhaps|maybe|possibly|probably|some|unless|neither|nor)\b|n't\b|\?",
@@ -16,27 +17,25 @@ def hedges(sentence: str) -> bool:
     return bool(_HEDGED.search(sentence))
 
 
-def told_last(sentence: str) -> str | None:
-    """What a sentence says that something is: "So it was **Monday**" is Monday. None where it hedges."""
+def predicate(sentence: str) -> str | None:
+    """What a sentence says that something is: Monday in "So it was **Monday**". None where it hedges."""
     told = re.search(
         r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
     )
     return None if told is None or hedges(sentence) else told[1].strip(' *_."“”`')
 
 
-_PLAIN = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox|emph)\s*\{([^{}]*)\}")
 _QUOTES = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”"
 _DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
 
 
 def plain_words(text: str) -> str:
-    """Text as it is compared where only the words count: case, accents, markup, punctuation and a first
-    article do not.
+    """Text as it is compared where only the words count: without case, accents, markup, punctuation, first article.
 
-    A sign right before a digit or a letter, decimal points and symbols such as + # & stay: they are part of what is
-    said. A dash between words or before a space is none.
+    A minus right before a digit or a letter, decimal points, and symbols such as + # & stay: they are part of what is
+    said. A dash between words or before a space goes.
     """
-    text = unicodedata.normalize("NFKD", _PLAIN.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
+    text = unicodedata.normalize("NFKD", TEXT_COMMAND.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
     text = "".join(character for character in text if not unicodedata.combining(character))
     text = re.sub(r"(?<=-)\\(?=[a-z])", "", text.replace("\N{MINUS SIGN}", "-")).replace("\\", " ")
     text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
@@ -54,12 +53,12 @@ _KNOWN = frozenset(_KNOWN_WORDS.split())
 
 
 def foreign_words(text: str) -> list[str]:
-    """The words in it that are no names of functions."""
+    """The words of three letters or more in a formula, except names of functions and Greek letters."""
     return [word for word in _WORD.findall(text) if word.lower() not in _KNOWN]
 
 
 def is_words(text: str) -> bool:
-    r"""Whether it is words rather than maths: "Tuesday", "\text{no solution}", not "2x" or "\pi"."""
+    r"""Whether a text is words rather than maths: "Tuesday" and "\text{no solution}" are, "2x" and "\pi" are not."""
     bare = re.sub(r"\\(?:text|mbox|textbf|textrm|mathrm|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
     if re.search(r"\\[a-zA-Z]|[=^_<>+]|\d", bare):
         return bool(foreign_words(bare)) and not re.search(r"\\[a-zA-Z]", bare)
@@ -67,5 +66,5 @@ def is_words(text: str) -> bool:
 
 
 def signed_words(text: str) -> str:
-    """Plain words that keep a minus before all of them."""
+    """Plain words, with "minus " before them where the text begins with a minus: "-x"."""
     return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text).removeprefix("-")

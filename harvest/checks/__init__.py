@@ -4,8 +4,6 @@ A question and the text of an answer come in. Out comes a verdict: right, wrong,
 an error of the check, with the check's name and version and the reason in words.
 """
 
-from harvest.answers.boxes import split_at_final_box
-from harvest.answers.stated import final_answer
 from harvest.checks.check import Check
 from harvest.checks.pool import CheckPool, gold_problems
 from harvest.checks.table import CHECKS, ROW_RULES, check_name_for
@@ -16,7 +14,5 @@ __all__ = [
     "Check",
     "CheckPool",
     "check_name_for",
-    "final_answer",
     "gold_problems",
-    "split_at_final_box",
 ]

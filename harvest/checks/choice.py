@@ -1,35 +1,33 @@
-"""Choice: the letter of one option, or its words. Two letters are no choice."""
+"""Choice: an answer must name one option, by its letter or by its words. Two different options are wrong."""
 
 import re
 import string
 from collections.abc import Mapping, Sequence
 
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import Stated, conditional, find_stated, unwrapped
 from harvest.answers.words import plain_words, signed_words
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, no_answer, right_or_wrong, shown, two_answers
 from harvest.checks.maths.compare import equal_at_sight
 from harvest.core.nouns import Outcome, Question
 
 MOST_VALUE = 60
-"""Longer words are no value."""
+"""A text of this many characters or more is not compared as a number."""
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LATEX_LISTED = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{\s*\(([A-Z])\)\s*\}((?:(?!\\(?:text|math)\w*\s*\{\s*\()[^\n])*)"
 )
 _LETTER = re.compile(r"\(?([A-Za-z])\)?[.:]?")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
-_UNTEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\q?quad\b|\\(?![A-Za-z%])|~")
 
 
 def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
-    """Letter to words: the row's `choices`, else those that the question lists as "(A) …" or "A. …"."""
+    """Each option's words by its letter: the row's `choices`, else what the question lists as "(A) …" or "A. …"."""
     if choices:
-        unlettered = [
-            re.sub(rf"^\(?{letter}[.):]\s*", "", c) for letter, c in zip(string.ascii_uppercase, choices, strict=False)
-        ]
-        return dict(zip(string.ascii_uppercase, unlettered, strict=False))
+        letters = zip(string.ascii_uppercase, choices, strict=False)
+        return {letter: re.sub(rf"^\(?{letter}[.):]\s*", "", words) for letter, words in letters}
     listed: dict[str, str] = {}
     found = [(match[1] or match[2], match[3]) for match in _LISTED.finditer(question)]
     for letter, words in found or [(match[1], _bare(match[2])) for match in _LATEX_LISTED.finditer(question)]:
@@ -39,15 +37,14 @@ def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
 
 
 def lettered(text: str) -> bool:
-    """Whether it is a letter as options have it: "(A)", not "A"; the contests' "\\textbf{(A)}\\ 6" too."""
+    """Whether a gold answer is an option's letter in brackets: "(A)" or "\\textbf{(A)}\\ 6", not "A"."""
     return bool(_BRACKETED.fullmatch(text.strip()) or _LATEX_LISTED.fullmatch(text.strip()))
 
 
 def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
-    """The option that the gold answer names, by its words or by its letter."""
+    """The letter of the option that the gold answer names, by its words or by its letter; None where it names none."""
     gold = _bare(gold)
-    by_words = _named_by(gold, listed)
-    if by_words is not None:
+    if (by_words := _named_by(gold, listed)) is not None:
         return by_words
     single = _LETTER.fullmatch(gold.strip())
     if single and (single[1].upper() in listed or not listed):
@@ -59,7 +56,7 @@ def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
 
 
 def _named_by(words: str, listed: Mapping[str, str]) -> str | None:
-    """The one option that says these words, or has this value."""
+    """The letter of the only option that has these words or this value; None for none or several."""
     found = [letter for letter, text in listed.items() if signed_words(text) == signed_words(words)]
     if not found and len(words) < MOST_VALUE and parse_number(unwrapped(words)):
         found = [letter for letter, text in listed.items() if _same_value(text, words)]
@@ -71,19 +68,19 @@ def _same_value(option: str, words: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Without the markup around it: \\text, LaTeX's spaces, emphasis, brackets that hold all of it."""
-    text = " ".join(_SPACING.sub(" ", _UNTEXT.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
+    """Text without \\text, LaTeX's spaces, and the emphasis or brackets around all of it."""
+    text = " ".join(_SPACING.sub(" ", TEXT_COMMAND.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
     inside = re.fullmatch(r"[{\[]+([^{}\[\]]*)[}\]]*|([^{}\[\]]*)[}\]]+", text)
     return text if inside is None else (inside[1] or inside[2] or "").strip(" *_$.>#'\"")
 
 
-class Choice:
+class Choice(Check):
     """The check "choice"."""
 
     name = "choice"
     version = "2"
 
-    def quick(self, question: Question, answer: str) -> Finding | Work:
+    def quick(self, question: Question, answer: str) -> Finding:
         listed = options(question.question, question.choices)
         gold = gold_letter(question.answer or "", listed)
         if gold is None:
@@ -91,16 +88,7 @@ class Choice:
         picked = chosen(answer, listed)
         if not isinstance(picked, str):
             return picked
-        return (Outcome.RIGHT if picked == gold else Outcome.WRONG), f"chose {picked}, gold {gold}"
-
-    def work(self, work: Work) -> Finding:
-        raise NotImplementedError("every choice is judged at once")
-
-    def prepare(self) -> None:
-        return None
-
-    def own_answer(self, question: Question) -> str | None:
-        return None if question.answer is None else f"\\boxed{{{question.answer}}}"
+        return right_or_wrong(picked == gold, f"chose {picked}, gold {gold}")
 
 
 # ---- what is chosen
@@ -108,10 +96,10 @@ class Choice:
 
 def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
     """The letter of the option that an answer chooses, or why it chooses none."""
-    answer = re.sub(r"\bi\.\s?e\.,?(?=\s)", "that is", answer)  # its stops end no sentence
+    answer = re.sub(r"\bi\.\s?e\.,?(?=\s)", "that is", answer)  # the dots in it end no sentence
     stated = find_stated(answer, lettered=True)
     if stated.value is None:
-        return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
+        return no_answer(stated.why)
     picked = _picked(stated, listed)
     if not isinstance(picked, str) and stated.how == "last line":
         picked = _first_line(answer, listed) or picked
@@ -121,22 +109,22 @@ def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
         and stated.how == "boxed"
         and _picked(Stated(stated.also), listed) != picked
     ):
-        return Outcome.WRONG, f"two different answers: boxed {picked}, then stated {shown(stated.also)}"
+        return two_answers(f"boxed {picked}, then stated {shown(stated.also)}")
     renamed = _renamed(answer, stated)
     if isinstance(picked, str) and renamed in listed and renamed != picked:
-        return Outcome.WRONG, f"two different answers: {picked}, then option {renamed}"
+        return two_answers(f"{picked}, then option {renamed}")
     return picked
 
 
 def _renamed(answer: str, stated: Stated) -> str | None:
-    """The letter that the sentence after the stated value gives it: "London. That is option C."."""
+    """The letter that the next sentence gives to the stated value: C in "London. That is option C."."""
     _, found, after = answer.rpartition(stated.value or "")
     called = _EQUATED.match(after.lstrip(" \t\n.,;*_$})")) if found and stated.how != "last line" else None
     return called[1] if called else None
 
 
 def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:
-    """The option that stands alone at the beginning: "B. Ben" and then the reasons."""
+    """The option that the first line names, where reasons follow it: "B. Ben"."""
     line = answer.strip().partition("\n")[0].strip(" *_#")
     letter = _LETTER.fullmatch(line)
     if letter and letter[1].upper() in listed:
@@ -165,13 +153,13 @@ _RIGHT = re.compile(
     re.I,
 )
 _LETTERS = re.compile(r"\(?[A-Z]\)?(?:\s*,\s*\(?[A-Z]\)?)*,?\s*(?:\band\b|&)\s*\(?[A-Z]\b\)?\s+\w")
-"""Several letters that a sentence is about: "A, B and C are wrong"."""
+"""Several letters as the subject of a sentence: "A, B and C are wrong"."""
 _EQUATED = re.compile(
     r"\b(?i:so|thus|hence|therefore|namely|meaning|(?:that|this|which|it)(?:\s+is|'s|\s+corresponds\s+to"
     r"|\s+matches|\s+means))\s+[*_\"(]*(?i:(?:the\s+)?(?:option|choice|answer|letter)\s+)?[*_\"(]*([A-Z])\b"
     r"(?![*_\")]*\s+(?:is|was|has|can|does|would|are|and|or)\b)(?!')"
 )
-"""Another name for what was just said: "London. That is option C"."""
+"""A sentence that gives a letter to what stands before it: "London. That is option C"."""
 _REASON = re.compile(
     r"\W*(?:because|since|as|for|due to|given|where|when|while|whereas|if|based on|not|"
     r"(?:this|that|it|which)(?: is|'s) (?:because|due|since))\b",
@@ -183,13 +171,13 @@ _COMMENT = re.compile(
     r"|the others?)\b",
     re.IGNORECASE,
 )
-"""What begins a remark rather than an option's words."""
+"""The first word of a remark, which is not an option's words."""
 _RIGHT_AT_END = re.compile(rf"\s+{_RIGHT.pattern}\W*$", re.IGNORECASE)
 _NOT_THIS = re.compile(r"\b(?:not|nor|than|unlike)\s+(?i:option\s+|choice\s+)?\(?[A-Z]\b")
 _CAPITAL = re.compile(r"(?<![\w'.-])([A-HJ-Z])(?![\w'-])")
-"""A letter that stands alone, I excepted."""
+"""A letter that stands alone, except I."""
 _STEM = 6
-"""Letters by which two words count as one: increases, increased."""
+"""Words with the same first six letters count as the same word: increases, increased."""
 _SMALL_WORD_NAMES = "a an the of in on at to is are was were be and or by for it its with that"
 _SMALL_WORDS = frozenset(_SMALL_WORD_NAMES.split())
 _SURELY = re.compile(
@@ -205,15 +193,15 @@ def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
         sentences = re.split(r"(?<=[.!?])\s+(?=\S{2}|[A-Z]$)", value)
         before, last = sentences[:-1], sentences[-1]
         if before and (renamed := _EQUATED.match(last)) and (named := _named_by(before[-1], listed)):
-            return named if renamed[1] == named else (Outcome.WRONG, f"two different answers: {shown(value)}")
+            return named if renamed[1] == named else two_answers(shown(value))
         value = value if _MARKED.match(value) else last
     value = _SURELY.sub("", value)
     both = re.fullmatch(r"(.*\S)\s*\((?:option\s+|choice\s+)?([A-Z])\)", value)
     if both and (named := _named_by(both[1], listed)):
-        return named if named == both[2] else (Outcome.WRONG, f"two different answers: {shown(value)}")
+        return named if named == both[2] else two_answers(shown(value))
     known = set(listed) or set(string.ascii_uppercase)
     if len({letter for letter in _BRACKETED.findall(value) if letter in known}) > 1:
-        return Outcome.WRONG, f"two different answers: {shown(value)}"
+        return two_answers(shown(value))
     found = _by_letter(value, listed, known)
     if found is None:
         found = _named_by(value, listed) or _by_first_words(value, listed, known)
@@ -222,19 +210,17 @@ def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
     if found is not None:
         return found
     if stated.how == "last line":
-        return Outcome.NO_ANSWER, f"no final answer found: the last line names no option: “{shown(value)}”"
+        return no_answer(f"the last line names no option: “{shown(value)}”")
     return Outcome.WRONG, f"{stated.how} {shown(value)}, which is none of the options"
 
 
 def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The letter that a value begins with: alone, with its own words, or marked as a letter."""
+    """The letter that a value begins with: alone, before its option's words, or with a mark as in "B)"."""
     pick = _PICK.match(value)
-    if pick is None or (letter := (pick[1] or pick[2]).upper()) not in known:
-        return None
-    if _LETTERS.match(value):
+    if pick is None or (letter := (pick[1] or pick[2]).upper()) not in known or _LETTERS.match(value):
         return None
     rest = pick[3].strip(" *_$.")
-    # "A dog" is an article, "I think" a pronoun: a bare letter needs a mark, an end, or its own words.
+    # "A" may be an article and "I" a pronoun. So a bare letter counts with a mark, at the end, or before its words.
     marked = bool(_MARKED.match(value))
     if not rest or letter == _named_by(rest, {letter: listed.get(letter, "")}):
         return letter
@@ -243,34 +229,34 @@ def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | 
     words = plain_words(rest)
     letters = all(word.upper() in known for word in re.sub(r"\b(?:or|and)\b", "", words).split())
     if _named_by(rest, listed) not in (None, letter) or letters or re.match(r"(?:or|and)\b|[/,]\s*[A-Z]\b", rest):
-        return Outcome.WRONG, f"two different answers: {shown(value)}"
+        return two_answers(shown(value))
     if _RIGHT.match(rest):
         return letter
     if re.match(r"(?:is|was|are|seems|looks|lost|has been)\b", rest):
-        return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
+        return no_answer(f"“{shown(value)}”")
     if not marked:
         return None
     equated = _EQUATED.search(rest)
     if equated and equated[1] in known - {letter}:
-        return Outcome.WRONG, f"two different answers: {shown(value)}"
+        return two_answers(shown(value))
     return letter if _REASON.match(rest) or not listed else _with_words(letter, rest, listed)
 
 
 def _with_words(letter: str, rest: str, listed: Mapping[str, str]) -> str | Finding:
-    """The letter, where the words beside it are its own or a reason; else they say something else."""
+    """The letter, where the words after it are its option's or a reason; else why it is no clear choice."""
     fits = {option: _share(text, rest) for option, text in listed.items()}
     longest = max(len(text.split()) for text in listed.values())
     remark = _COMMENT.match(rest)
     if max(fits.values()) > fits[letter] and not (remark and len(rest.split()) > longest + 3):
-        return Outcome.WRONG, f"two different answers: {letter}, then {shown(rest)}"
+        return two_answers(f"{letter}, then {shown(rest)}")
     clause = re.split(r"[.;,:]\s+", rest)[0]
     if not fits[letter] and not remark and (parse_number(unwrapped(clause)) or len(clause.split()) <= longest):
-        return Outcome.NO_ANSWER, f"no final answer found: {letter}, then {shown(rest)}, which is none of the options"
+        return no_answer(f"{letter}, then {shown(rest)}, which is none of the options")
     return letter
 
 
 def _share(option: str, text: str) -> float:
-    """How much of an option's words a text has, in any order and inflexion; as a value all or nothing."""
+    """The share of an option's words that a text has, 0 to 1, in any order and inflexion. For numbers: 0 or 1."""
     if len(text) < MOST_VALUE and parse_number(unwrapped(text)) and parse_number(unwrapped(option)):
         return float(_same_value(option, text))
     stems = {word[:_STEM] for word in plain_words(text).split()}
@@ -279,7 +265,7 @@ def _share(option: str, text: str) -> float:
 
 
 def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The option whose words stand before the first comma, where nothing after it names another one."""
+    """The option whose words stand before the first comma, where the rest names no other option."""
     parts = re.split(r"[,;]\s+|\.\s+(?=[A-Z(])", value)
     named = _named_by(_RIGHT_AT_END.sub("", parts[0]), listed)
     if named is None or len(parts) == 1:
@@ -288,12 +274,12 @@ def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> s
     letters = set(_CAPITAL.findall(_NOT_THIS.sub("", rest)))
     words = {_named_by(part, listed) for part in parts[1:]} - {None}
     if (letters & known | words) - {named}:
-        return Outcome.WRONG, f"two different answers: {shown(value)}"
+        return two_answers(shown(value))
     return named
 
 
 def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The letter that a sentence ends with ("I'd go with B"), or the one option that a conclusion names."""
+    """The letter that a sentence ends with ("I'd go with B"), or the only option that a conclusion names."""
     clauses = re.split(r"[,;]\s+|\.\s+|\s+(?=because\b|since\b)", value)
     while len(clauses) > 1 and re.match(r"(?:because|since|as|for|it can't|which|not|while|whereas)\b", clauses[-1]):
         clauses.pop()
@@ -301,19 +287,15 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
     bracketed = [letter for letter in _BRACKETED.findall(value) if letter in known]
     would = re.search(r"^.*\bwould be\b", value)
     if _DENIED.search(last) or (would and conditional(would[0], value[would.end() :])):
-        return Outcome.NO_ANSWER, f"no final answer found: “{shown(value)}”"
+        return no_answer(f"“{shown(value)}”")
     letter = re.fullmatch(r"(?:(?:option|choice)\s+)?\(?([A-Z])\)?[.:]?", last.strip("*_ "))
     called = {named for clause in clauses[:-1] if (named := _named_by(_RIGHT_AT_END.sub("", clause), listed))}
     if letter and len(clauses) > 1 and letter[1] in known:
-        return letter[1] if called <= {letter[1]} else (Outcome.WRONG, f"two different answers: {shown(value)}")
+        return letter[1] if called <= {letter[1]} else two_answers(shown(value))
     taken = _TAKES.search(last)
     if taken and taken[1] in known:
         others = re.findall(r"\b([A-Z])\b(?=\s+(?:or|and|nor)\s+)", last)
-        return (
-            str(taken[1])
-            if not others and called <= {taken[1]}
-            else (Outcome.WRONG, f"two different answers: {shown(value)}")
-        )
+        return str(taken[1]) if not others and called <= {taken[1]} else two_answers(shown(value))
     right = re.search(r"\(?\b([A-Z])[)*_]*\s+(?i:" + _RIGHT.pattern + ")", last)
     if right and right[1] in known:
         return str(right[1])

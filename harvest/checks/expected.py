@@ -1,7 +1,7 @@
-"""What a program printed or returned against what is expected, as APPS, TACO and LiveCodeBench compare them.
+"""Compares what a program printed or returned with what is expected, as APPS, TACO and LiveCodeBench do.
 
-Pure, linear, and at home outside the jail: nothing that a program chose is executed, hashed or compared by its own
-`__eq__` here.
+It runs outside the jail, in linear time. It executes nothing that a program chose, and never calls a program's own
+`__eq__` or `__hash__`.
 """
 
 import re
@@ -13,14 +13,14 @@ from harvest.checks.check import shown
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _MOST_DIGITS = 1000
 ABSOLUTE, RELATIVE = Decimal("1e-8"), Decimal("1e-5")
-"""numpy.allclose's, by which APPS compares; here for expected values with a decimal point alone."""
+"""The tolerances of numpy.allclose, as in APPS; used only where the expected value has a decimal point or exponent."""
 
 
 def print_differs(printed: str, expected: str) -> str | None:
-    """Where the two differ, in words; None where they agree.
+    """The first difference in words; None where the two agree.
 
-    Line by line: space at the ends of lines and empty lines do not count, nor how much of it stands between two
-    words. A number that is expected as an integer must be exact; one with a decimal point may be off a little.
+    Empty lines do not count, nor does space at the ends of a line, nor the amount of space between two words. An
+    expected integer must be printed exactly; an expected decimal within ABSOLUTE and RELATIVE.
     """
     ours, theirs = _lines(expected), _lines(printed)
     for number, (want, got) in enumerate(zip(ours, theirs, strict=False), 1):
@@ -41,9 +41,7 @@ def _lines(text: str) -> list[str]:
 def _same_word(want: str, got: str) -> bool:
     if want == got:
         return True
-    if len(want) > _MOST_DIGITS or len(got) > _MOST_DIGITS:
-        return False
-    if not (_NUMBER.fullmatch(want) and _NUMBER.fullmatch(got)):
+    if not all(len(word) <= _MOST_DIGITS and _NUMBER.fullmatch(word) for word in (want, got)):
         return False
     try:
         wanted, given = Decimal(want), Decimal(got)
@@ -56,10 +54,10 @@ def _same_word(want: str, got: str) -> bool:
 
 
 def value_differs(got: Any, expected: Any) -> str | None:
-    """A returned value, as the jail's wire has it (harvest/sandbox/wire.py), against one of JSON's; None if equal.
+    """How a returned value differs from an expected JSON value, in words; None where they agree.
 
-    Types are exact: True is not 1, and 2.0 is not 2. JSON has no tuples, so one agrees with a list; and an int
-    agrees with an equal float, as annotations have it (PEP 484).
+    `got` is encoded as harvest/sandbox/wire.py does. Types must be the same: True is not 1, and 2.0 is not 2. A tuple
+    agrees with a list, because JSON has none; an int agrees with an equal float, as in annotations (PEP 484).
     """
     return None if _agrees(got, expected) else f"returned {described(got)}, expected {shown(repr(expected))}"
 
@@ -95,7 +93,7 @@ _SHOWN = {"l": "[", "t": "(", "s": "set of ", "f": "frozenset of ", "d": "dict o
 
 
 def described(got: Any) -> str:
-    """A value on the wire as a person reads it, cut short."""
+    """An encoded value as a short text for a person."""
     if not isinstance(got, list):
         return shown(repr(got[:200] if isinstance(got, str) else got))
     tag, rest = (str(got[0]), got[1:21]) if got else ("?", [])

@@ -1,22 +1,21 @@
-"""Majority: without a gold answer, what most of a question's answers agree on is taken for right.
+"""Majority: without a gold answer, the result that most of a question's answers state counts as right.
 
-Answers are judged together, so none is judged until the last has come. Grouping asks nothing of their order, and in
-a group every two answers are equal, each taken as gold for the other: a decimal that only one of them rounds to joins
-no group, and 18 does not make one of "$18" and "18 cents".
+All answers of a question get their verdicts together, when the last one has come. The order of the answers does not
+change the groups. Any two answers in a group are equal, whichever of them is taken as gold: a decimal that only one of
+them rounds to joins no group, and 18 does not put "$18" and "18 cents" into one.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 
 from harvest.answers.notation import squeezed
 from harvest.answers.quantities import parse_number
-from harvest.answers.stated import find_stated
-from harvest.answers.words import hedges, is_words, plain_words, told_last
-from harvest.checks.check import Finding, Work, shown
+from harvest.answers.stated import Stated, find_stated
+from harvest.answers.words import hedges, is_words, plain_words, predicate
+from harvest.checks.check import Check, Finding, Work, right_or_wrong, shown
 from harvest.checks.choice import chosen, options
 from harvest.checks.maths.compare import MOST_NESTING, AtSight, Undecided, compare, nesting
 from harvest.checks.maths.conclusion import stated_value
@@ -28,22 +27,22 @@ from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.questions.rows import MAJORITY
 
 MOST_COMPARED_CHARACTERS = 1000
-"""A longer stated answer agrees with no other: what a question's answers state is held together in memory."""
+"""A longer stated result agrees with no other. The results of all answers of a question are in memory at once."""
 MOST_KINDS = 64
-"""So many different answers of one question are compared, the most frequent first; the rest stand alone."""
+"""How many different results of one question are compared, the most frequent first. Each of the rest stays alone."""
 MOST_ALGEBRA = 24
-"""So many pairs of one question go to a checking process; the rest count as different."""
+"""How many pairs of results of one question go to a worker. All other pairs that need one count as different."""
 MOST_WORDS = 6
-"""Of a last line that is taken for an answer in words."""
+"""How many words an answer in words may have on a last line. An announced one may have twice as many."""
 
 Same = Callable[[str, str], bool]
-"""Whether two values are equal by algebra, which only a process that can be killed may find out."""
-AtASight = Callable[[str, str], bool | None]
-"""The same where it can be seen; None where it takes algebra."""
+"""Whether two values are equal by algebra. Only a worker may find that out, because it can be killed."""
+SeenEqual = Callable[[str, str], bool | None]
+"""Whether two values are equal, where no algebra is needed to say so; else None."""
 
 
-class Majority:
-    """The check "majority". One answer alone is no majority; `judge_together` judges."""
+class Majority(Check):
+    """The check "majority". One answer alone is no majority; `majority_verdicts` looks at all of them."""
 
     name = MAJORITY
     version = "1"
@@ -60,7 +59,7 @@ class Majority:
             equal = _both_ways(one, other, question, symbolic.Symbolic(question))
         except symbolic.Unreadable as unreadable:
             return Outcome.WRONG, f"cannot be read as maths: {shown(str(unreadable), 40)}"
-        return (Outcome.RIGHT if equal else Outcome.WRONG), f"{shown(one, 40)} and {shown(other, 40)}"
+        return right_or_wrong(equal, f"{shown(one, 40)} and {shown(other, 40)}")
 
     def prepare(self) -> None:
         Maths().prepare()
@@ -72,60 +71,55 @@ class Majority:
 # ---- what each answer states
 
 
-@dataclass(frozen=True, slots=True)
-class Says:
-    """What one answer commits to, as it is compared; or None and why not."""
+def answer_reader(question: Question) -> Callable[[str], Stated]:
+    """A function that reads an answer to the question: its value as it is compared, or None and `why` not.
 
-    value: str | None
-    why: str = ""
-
-
-def said_by(question: Question) -> Callable[[str], Says]:
-    """Reads answers to a question: the letter of an option where it has options, else yes, no, a value, a few words."""
+    The value is the letter of an option where the question has options; else yes, no, a value, or a few words.
+    """
     listed = options(question.question, question.choices)
-    return (lambda answer: _chosen(answer, listed)) if listed else _said
+    return partial(_chosen, listed=listed) if listed else _value_in
 
 
-def _chosen(answer: str, listed: Mapping[str, str]) -> Says:
+def _chosen(answer: str, listed: Mapping[str, str]) -> Stated:
     picked = chosen(answer, listed)
-    return Says(picked) if isinstance(picked, str) else Says(None, picked[1])
+    return Stated(picked) if isinstance(picked, str) else Stated(None, why=picked[1])
 
 
-def _said(answer: str) -> Says:
+def _value_in(answer: str) -> Stated:
     found = find_stated(answer)
     if found.value is None:
-        return Says(None, f"no final answer found: {found.why}")
+        return Stated(None, why=f"no final answer found: {found.why}")
     if parse_number(found.value) is None and (truth := truth_said(found.value)):
-        return Says({"true": "yes", "false": "no"}.get(truth, truth))
+        return Stated({"true": "yes", "false": "no"}.get(truth, truth))
     read = stated_value(answer, "")
     value, also = read.value, read.also
     if value is None:
         value, also = _in_words(found.value, found.how), found.also
     if value is None:
-        return Says(None, f"no final answer found: “{shown(found.value)}” is no value")
+        return Stated(None, why=f"no final answer found: “{shown(found.value)}” is no value")
     if len(value) > MOST_COMPARED_CHARACTERS:
-        return Says(None, f"states more than {MOST_COMPARED_CHARACTERS:,} characters")
+        return Stated(None, why=f"states more than {MOST_COMPARED_CHARACTERS:,} characters")
     if nesting(value) > MOST_NESTING:
-        return Says(None, f"nested too deeply to read: {shown(value)}")
+        return Stated(None, why=f"nested too deeply to read: {shown(value)}")
     if also and _key(also) != _key(value):
-        return Says(None, f"two different answers: {shown(value)}, then {shown(also)}")
-    return Says(value)
+        return Stated(None, why=f"two different answers: {shown(value)}, then {shown(also)}")
+    return Stated(value)
 
 
 def _in_words(stated: str, how: str) -> str | None:
-    """A stated answer in words; of a last line what it tells, or all of it where it is short and hedges nothing."""
+    """A result in words. Of a last line: what it says that something is, or all of it where it is short."""
     if how != "last line":
         return stated if len(stated.split()) <= 2 * MOST_WORDS else None
     if hedges(stated):
         return None
-    return told_last(stated) or (stated if len(stated.split()) <= MOST_WORDS else None)
+    return predicate(stated) or (stated if len(stated.split()) <= MOST_WORDS else None)
 
 
 # ---- who agrees
 
 
 def _key(value: str) -> Hashable:
-    """Alike for values that are plainly the same: exact numbers with their unit, words, what is written alike."""
+    """A key that is equal for plainly equal values: numbers with their unit, words, or the same notation."""
     number = parse_number(value)
     if number is not None:
         return number.value, number.unit, number.name
@@ -151,8 +145,8 @@ def same_at_sight(question: str, one: str, other: str) -> bool | None:
     return None if undecided else True
 
 
-def grouped(values: Sequence[str], at_sight: AtASight, same: Same) -> list[list[int]]:
-    """The places of equal values, the largest group first. Each place is in one group, whatever the order."""
+def grouped(values: Sequence[str], at_sight: SeenEqual, same: Same) -> list[list[int]]:
+    """The places of equal values, the largest group first. Each place is in exactly one group."""
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
         places[_key(value)].append(place)
@@ -183,24 +177,24 @@ def grouped(values: Sequence[str], at_sight: AtASight, same: Same) -> list[list[
     return sorted(found, key=len, reverse=True)
 
 
-def agreeing(said: Sequence[Says], question: Question, same: Same) -> list[list[int]]:
-    """The places of answers that state the same, the largest group first; those that state nothing are in none."""
-    stating = [(place, says.value) for place, says in enumerate(said) if says.value is not None]
+def agreeing(said: Sequence[Stated], question: Question, same: Same) -> list[list[int]]:
+    """The places of answers that state the same, the largest group first. An answer that states nothing is in none."""
+    stating = [(place, stated.value) for place, stated in enumerate(said) if stated.value is not None]
     lettered = bool(options(question.question, question.choices))
     at_sight = str.__eq__ if lettered else partial(same_at_sight, question.question)
     return [[stating[p][0] for p in group] for group in grouped([value for _, value in stating], at_sight, same)]
 
 
 def _usual(values: Sequence[str]) -> str:
-    """How most of them write it."""
+    """The most frequent way to write a value."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], value))
 
 
-def judge_together(said: Sequence[Says], question: Question, share: Decimal, same: Same) -> list[Verdict]:
-    """A verdict on each of a question's finished answers, in their order. `share`: more of them than this must agree.
+def majority_verdicts(said: Sequence[Stated], question: Question, share: Decimal, same: Same) -> list[Verdict]:
+    """A verdict on each of a question's finished answers, in their order. More than `share` of them must agree.
 
-    Each verdict's own `share` is that of the largest group, right or not; None where there is no such group.
+    Each verdict's own `share` is that of the largest group, 0 to 1; None where no answer states a result.
     """
     n = len(said)
     if n < 2:
@@ -213,15 +207,16 @@ def judge_together(said: Sequence[Says], question: Question, share: Decimal, sam
     figure = float(holds) if most else None
     inside = {place for place, _ in most}
 
-    def finding(place: int, says: Says) -> Finding:
+    def finding(place: int, stated: Stated) -> Finding:
         if not most:
-            return Outcome.NO_ANSWER, f"none of {n} answers states a result: {says.why}"
+            return Outcome.NO_ANSWER, f"none of {n} answers states a result: {stated.why}"
         if holds <= Fraction(share):
             return Outcome.NO_ANSWER, f"no majority: at most {agree}, and it takes more than {share:%}"
         if place in inside:
             return Outcome.RIGHT, agree
-        if says.value is None:
-            return Outcome.NO_ANSWER, f"{says.why}; {agree}"
-        return Outcome.WRONG, f"{agree}, this one says {shown(says.value)}"
+        if stated.value is None:
+            return Outcome.NO_ANSWER, f"{stated.why}; {agree}"
+        return Outcome.WRONG, f"{agree}, this one says {shown(stated.value)}"
 
-    return [Verdict(Majority.name, Majority.version, *finding(place, says), figure) for place, says in enumerate(said)]
+    found = [finding(place, stated) for place, stated in enumerate(said)]
+    return [Verdict(Majority.name, Majority.version, *each, figure) for each in found]

@@ -1,7 +1,7 @@
-"""The pool of processes that checks run in: what a check cannot decide at once goes to a worker with a time limit.
+"""The pool of checks: what a check cannot decide at once goes to a worker process with a time limit.
 
-Each worker process (worker.py) belongs to one thread and has pipes of its own. So killing one worker disturbs no
-other, no main module is imported again, and no worker inherits the store's lock.
+Each worker process (worker.py) belongs to one thread and has its own pipes. So a worker can be killed without harm to
+another one. It does not import the caller's main module, and does not inherit the store's lock.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harvest.checks.check import Check, Finding, Work, verdict
-from harvest.checks.majority import Majority, agreeing, judge_together, said_by
+from harvest.checks.check import Check, Finding, Work
+from harvest.checks.majority import Majority, agreeing, answer_reader, majority_verdicts
 from harvest.checks.programs import Code
 from harvest.checks.table import CHECKS
 from harvest.core.nouns import Outcome, Question, Verdict
@@ -39,7 +39,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs and nothing else: no key reaches a process that reads a model's text."""
+    """The few variables that Python needs. So no key reaches a process that reads a model's text."""
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -49,7 +49,7 @@ def _environment() -> dict[str, str]:
 
 
 class _Died(Exception):
-    """The worker ended by itself, or sent something that is not a reply."""
+    """The worker ended by itself, or what it sent is no reply."""
 
 
 class _Worker:
@@ -64,7 +64,7 @@ class _Worker:
         self._prepared: set[str] = set()
 
     def finish(self, check: Check, work: Work, timeout_s: float) -> Finding:
-        """What the check finds, or TIMEOUT or ERROR where the worker had to be killed or died."""
+        """What the check finds; TIMEOUT where the worker was killed, ERROR where it died."""
         if self._process is not None and self._process.poll() is not None:
             self.kill()
         try:
@@ -187,9 +187,9 @@ class CheckPool:
         """What the question's check says of an answer. Raises KeyError where the table has no such check."""
         check = CHECKS[question.check]
         found = check.quick(question, answer)
-        if isinstance(found, tuple):
-            return verdict(check, found)
-        return verdict(check, await asyncio.wrap_future(self._submit(check, found)))
+        if not isinstance(found, tuple):
+            found = await asyncio.wrap_future(self._submit(check, found))
+        return check.verdict(found)
 
     def check_now(self, question: Question, answer: str) -> Verdict:
         """The same as `check`, for callers without an event loop."""
@@ -198,11 +198,7 @@ class CheckPool:
     def begin(self, question: Question, answer: str) -> Callable[[], Verdict]:
         """Starts to check an answer. The function that it returns waits for the verdict."""
         check = CHECKS[question.check]
-        found = check.quick(question, answer)
-        if isinstance(found, tuple):
-            said = verdict(check, found)
-            return lambda: said
-        return self._begin_work(check, found)
+        return self._begin(check, check.quick(question, answer))
 
     def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
         """Starts to check the reference solution; without one, whether the question's tests load.
@@ -213,26 +209,22 @@ class CheckPool:
             isolation()
         if reference is not None:
             return self.begin(question, reference)
-        work = check.loading(question)
-        if work is None:
-            fine = verdict(check, (Outcome.RIGHT, "cases alone, and no reference to try on them"))
-            return lambda: fine
-        return self._begin_work(check, work)
+        return self._begin(check, check.loading(question))
 
     def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
         """A verdict on each finished answer to a question whose answers are compared with each other.
 
         Waits for the comparisons that take algebra.
         """
-        said = [*map(said_by(question), answers)]
-        return judge_together(said, question, share, partial(self._same, question))
+        said = [*map(answer_reader(question), answers)]
+        return majority_verdicts(said, question, share, partial(self._same, question))
 
     def agreeing(self, question: Question, answers: Iterable[str]) -> list[list[int]]:
         """The places of answers that state the same, the largest group first.
 
         Answers that state nothing are in no group.
         """
-        return agreeing([*map(said_by(question), answers)], question, partial(self._same, question))
+        return agreeing([*map(answer_reader(question), answers)], question, partial(self._same, question))
 
     def close(self) -> None:
         """Ends the workers after the answers that they are checking. Answers that still wait are cancelled."""
@@ -249,9 +241,11 @@ class CheckPool:
         work = {"one": one, "other": other, "question": question.question}
         return self._submit(CHECKS[Majority.name], work).result()[0] is Outcome.RIGHT
 
-    def _begin_work(self, check: Check, work: Work) -> Callable[[], Verdict]:
-        finding = self._submit(check, work)
-        return lambda: verdict(check, finding.result())
+    def _begin(self, check: Check, found: Finding | Work) -> Callable[[], Verdict]:
+        if isinstance(found, tuple):
+            return lambda: check.verdict(found)
+        finding = self._submit(check, found)
+        return lambda: check.verdict(finding.result())
 
     def _submit(self, check: Check, work: Work) -> "Future[Finding]":
         """Puts work into the queue, and starts one more thread where all are busy and there may be more."""
@@ -277,7 +271,7 @@ class CheckPool:
             while (job := self._next()) is not None:
                 check, work, future = job
                 if future.set_running_or_notify_cancel():
-                    future.set_result(worker.finish(check, work, getattr(check, "limit_s", self._timeout_s)))
+                    future.set_result(worker.finish(check, work, check.limit_s or self._timeout_s))
         finally:
             worker.end()
 
@@ -295,17 +289,16 @@ class CheckPool:
 def gold_problems(questions: Iterable[Question], pool: CheckPool) -> list[str | None]:
     """For each question a sentence that says why its gold answer does not pass its own check; None where it passes."""
     begun = [_begin_gold(question, pool) for question in questions]
-    return [start if isinstance(start, str) else _problem(start()) for start in begun]
+    return [_problem(start()) if callable(start) else start for start in begun]
 
 
-def _begin_gold(question: Question, pool: CheckPool) -> str | Callable[[], Verdict]:
+def _begin_gold(question: Question, pool: CheckPool) -> str | Callable[[], Verdict] | None:
     check = CHECKS.get(question.check)
     if check is None:
         return f"there is no check named {question.check!r}: {', '.join(CHECKS)}"
-    answer = check.own_answer(question)
     if judged_together(question):
-        none_needed = verdict(check, (Outcome.RIGHT, "judged by agreement"))
-        return lambda: none_needed
+        return None
+    answer = check.own_answer(question)
     if isinstance(check, Code):
         return pool.begin_code(check, question, answer)
     if answer is None or not (question.answer or question.reasoning_gym):

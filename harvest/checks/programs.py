@@ -1,7 +1,7 @@
-"""Code: the program in the answer's last fenced block, run in a jail (harvest/sandbox) against tests or cases.
+"""Code: the program in the answer's last fenced block runs in a jail (harvest/sandbox) against tests or cases.
 
-What it prints, exits with, patches or overrides proves nothing: cases are compared here, outside; asserts run in a
-jail of their own, against a proxy through which plain values alone come back.
+A program cannot make itself pass by what it prints, exits with, patches or overrides. The output of cases is compared
+here, outside the jail. Asserts run in a second jail, which calls the program through a proxy that returns plain values.
 """
 
 import ast
@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Any, Literal
 
 from harvest.answers.stated import after_thinking
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, no_answer, shown
 from harvest.checks.expected import print_differs, value_differs
 from harvest.core.errors import SandboxUnavailable
 from harvest.core.nouns import Outcome, Question
@@ -34,8 +34,9 @@ from harvest.sandbox import (
 )
 
 MOST_CODE = 200_000
+"""The longest program that is run, in characters."""
 TESTS_S, CASE_S, CASES_S = 10.0, 6.0, 60.0
-"""One case as LiveCodeBench has it."""
+"""The limits of `Code`. Six seconds for a case are LiveCodeBench's."""
 _STARS = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 )
@@ -46,13 +47,13 @@ FUNCTION_PREAMBLE = "\n".join(
         "sys.setrecursionlimit(50000)",
     ]
 )
-"""What LiveCodeBench and APPS put before every solution, in their order: later names hide earlier ones."""
+"""The imports that LiveCodeBench and APPS put before every solution, in their order: later names hide earlier ones."""
 _FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", re.MULTILINE)
-"""Nothing in it is tried twice: an answer is hostile, and this runs beside the money."""
+"""It never backtracks (`*+`): an answer may be hostile, and this runs in the process that owns the money."""
 
 
 def last_block(answer: str) -> str | None:
-    """The content of the last fenced block that is closed; None where there is none, or a later one is left open."""
+    """The content of the last closed fenced block; None where there is none, or a later block is left open."""
     found, opened = None, None
     for mark in _FENCE.finditer(answer):
         if opened is None:
@@ -66,7 +67,7 @@ def last_block(answer: str) -> str | None:
 
 
 def defines(source: str, name: str) -> bool:
-    """Whether it is Python that defines a function or class of that name at its top."""
+    """Whether the source is Python that defines a function or class of that name at its top level."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -75,18 +76,19 @@ def defines(source: str, name: str) -> bool:
 
 
 def _context(work: Work) -> list[str]:
-    """The question itself, where it is Python that defines the entry point: its imports and its other functions
-    are then the answer's too, and the tests'. HumanEval is so.
+    """The question as source code, where it is Python that defines the entry point, as in HumanEval.
+
+    The answer and the tests may then use its imports and its other functions.
     """
     return [work["question"]] if work["entry"] and defines(work["question"], work["entry"]) else []
 
 
 def code_fault(question: Question) -> str | None:
-    """What a code question lacks, with its field; None where it can be judged."""
+    """What a code question lacks, beginning with the field; None where its answers can be checked."""
     tests, entry = question.tests, question.entry_point
     if not tests and not question.cases:
         return "tests: missing, and there are no cases either: the check needs one of them"
-    if entry is not None and (not _is_expression(entry)):
+    if entry is not None and not re.fullmatch(r"[A-Za-z_]\w*(\(\)\.[A-Za-z_]\w*)?", entry):
         return f"entry_point: {shown(entry)} is no name"
     for number, case in enumerate(question.cases or (), 1):
         if not ({"stdin", "stdout"} <= case.keys() or {"arguments", "returns"} <= case.keys()):
@@ -103,10 +105,6 @@ def code_fault(question: Question) -> str | None:
     return None
 
 
-def _is_expression(entry: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z_]\w*(\(\)\.[A-Za-z_]\w*)?", entry))
-
-
 def _is_json(text: str, kind: type = object) -> bool:
     try:
         return isinstance(json.loads(text), kind)
@@ -114,7 +112,7 @@ def _is_json(text: str, kind: type = object) -> bool:
         return False
 
 
-class Code:
+class Code(Check):
     """The check "code"."""
 
     name = "code"
@@ -124,29 +122,31 @@ class Code:
         """The limits of one run of tests, of one case, and of all cases of a question together, in seconds."""
         self._limits = {"tests_s": tests_s, "case_s": case_s, "cases_s": cases_s}
         self.limit_s = 2 * max(tests_s, cases_s + case_s)
-        """When the judge outside gives up: far behind the limits that are kept in here."""
+        """When the pool gives up. The limits above end a program long before."""
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         if not question.tests and not question.cases:
             return Outcome.ERROR, "the question has neither tests nor cases"
         code = last_block(after_thinking(answer) or "")
         if code is None or not code.strip():
-            return Outcome.NO_ANSWER, "no final answer found: no fenced block of code that is closed"
+            return no_answer("no fenced block of code that is closed")
         if len(code) > MOST_CODE:
             return Outcome.ERROR, f"the code is longer than {MOST_CODE:,} characters"
         return self._work(question) | {"code": code}
 
-    def loading(self, question: Question) -> Work | None:
-        """The work of seeing that the tests load, for a question without a reference; None: there are only cases."""
-        return self._work(question) if question.tests else None
+    def loading(self, question: Question) -> Finding | Work:
+        """Whether the tests of a question without a reference solution load."""
+        if question.tests:
+            return self._work(question)
+        return Outcome.RIGHT, "cases alone, and no reference to try on them"
 
     def work(self, work: Work) -> Finding:
-        """Raises nothing: what the machinery does not manage is an error, never "wrong"."""
+        """Never raises. Where the sandbox fails, the outcome is ERROR, never WRONG."""
         outcome, detail = _finding(work)
         return outcome, f"{detail} (UNSAFE: run without isolation)" if work.get("jail") == "unsafe" else detail
 
     def prepare(self) -> None:
-        """Lifts the limit on files that a worker has: the jail's own are made under it."""
+        """Lifts the worker's limit on the size of files, because the jail's files are made under it."""
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
@@ -170,19 +170,18 @@ class Code:
 
 @cache
 def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
-    """One jail for candidates and one for tests, kept for as long as this process lives."""
+    """The jail for candidates, or the one for tests. Both are kept for as long as this process lives."""
     jail = Jail(kind)
     atexit.register(jail.close)
     return jail
 
 
 def _finding(work: Work) -> Finding:
-    judge: Callable[[Work], Finding] = _judge_cases if not work["tests"] else _judge_tests
     for last_try in (False, True):
         try:
-            found = judge(work)
+            found = _finding_of_tests(work) if work["tests"] else _finding_of_cases(work)
             if found[0] is Outcome.RIGHT and work["tests"] and work["cases"]:
-                found = _judge_cases(work)
+                found = _finding_of_cases(work)
             return found
         except TimeUp:
             return Outcome.TIMEOUT, f"not done within {work['limits']['tests_s']:g} s"
@@ -196,7 +195,7 @@ def _finding(work: Work) -> Finding:
     raise AssertionError("two tries, and neither ended")
 
 
-def _judge_tests(work: Work) -> Finding:
+def _finding_of_tests(work: Work) -> Finding:
     tests, entry, limits = work["tests"], work["entry"], Limits(wall_s=work["limits"]["tests_s"])
     testing, context = jail_for("tests", work.get("jail", "warm")), _context(work)
     if "code" not in work:
@@ -220,8 +219,8 @@ def _judge_tests(work: Work) -> Finding:
     return Outcome.RIGHT, f"passed {many}, {found.calls} call{'s' * (found.calls != 1)}"
 
 
-def _judge_cases(work: Work) -> Finding:
-    """Case by case, until the first that fails."""
+def _finding_of_cases(work: Work) -> Finding:
+    """Runs the cases one by one until one fails."""
     cases, began, most_s = work["cases"], time.monotonic(), work["limits"]["cases_s"]
     run = _run_calls if "arguments" in cases[0] else _run_scripts
     for number, outcome, why in run(work):
@@ -233,7 +232,7 @@ def _judge_cases(work: Work) -> Finding:
 
 
 def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
-    """Each case a run of its own: what one leaves behind, the next never sees."""
+    """Runs the program anew for each case, so that no case sees what an earlier one left behind."""
     jail, limits = jail_for("candidate", work.get("jail", "warm")), Limits(wall_s=work["limits"]["case_s"])
     for number, case in enumerate(work["cases"], 1):
         try:
@@ -254,8 +253,8 @@ def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
 
 
 def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
-    """Each case a call of the entry point, in one program that has been loaded once."""
-    # An import of the entry point's own name is no definition of it.
+    """Loads the program once, and calls its entry point for each case."""
+    # A name that the preamble imports is no definition of the entry point.
     hidden = f"globals().pop({work['entry']!r}, None)"
     sources = [FUNCTION_PREAMBLE, hidden, *_context(work), work["code"]]
     number, case_s = 1, work["limits"]["case_s"]
@@ -282,7 +281,7 @@ def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
 
 
 def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
-    """A dict as it was before JSON made its keys strings, where all of them can be integers."""
+    """The dict with integer keys, which JSON wrote as strings; the same dict where a key is no integer."""
     try:
         return {int(key): value for key, value in found.items()}
     except ValueError:
@@ -290,7 +289,7 @@ def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
 
 
 def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:
-    """How the entry point is called: by its name, or as a method of a new `Solution`, as LeetCode asks for it."""
+    """What to call for each case: the entry point, or that method of a new `Solution` (LeetCode); None for neither."""
     if entry in candidate.names:
         return lambda: entry
     if "Solution" in candidate.names:

@@ -1,6 +1,6 @@
-"""reasoning-gym: the task's own scorer on the stated answer. Only a full score counts.
+"""reasoning-gym: the task's own scorer must give the stated answer the full score.
 
-Some scorers execute or evaluate what they are given, so none of them runs outside a worker.
+Some scorers execute or evaluate the answer. So all of them run in a worker only.
 """
 
 import re
@@ -8,13 +8,13 @@ import re
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.quantities import parse_number
 from harvest.answers.stated import after_thinking, find_stated, last_line
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, no_answer, shown
 from harvest.core.nouns import Outcome, Question
 
 _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNORECASE)
 
 
-class ReasoningGym:
+class ReasoningGym(Check):
     """The check "reasoning_gym"."""
 
     name = "reasoning_gym"
@@ -28,7 +28,7 @@ class ReasoningGym:
         oracle = str(entry.get("answer", ""))
         stated = find_stated(answer)
         if stated.value is None:
-            return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
+            return no_answer(stated.why)
         value = stated.value
         if stated.how != "boxed" and "\n" in oracle.strip():
             value = _to_the_end(answer)

@@ -1,4 +1,4 @@
-"""The one table of checks, and which of them applies to a row of questions."""
+"""The table of all checks, and the rule which check applies to a row of questions."""
 
 import re
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ _LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
 
 
 def check_name_for(row: Mapping[str, Any]) -> str:
-    """The check of a row: the one that it names, else the first for which it has what the check needs.
+    """The name of a row's check: the one that it names, else the first for which the row has what the check needs.
 
-    The contract's part on questions says in which order.
+    The order is in the contract's part on questions.
     """
     named = row.get("check")
     if named:
@@ -50,7 +50,7 @@ def check_name_for(row: Mapping[str, Any]) -> str:
 
 
 def question_fault(question: Question, needs_gold: bool) -> str | None:
-    """What the question lacks for its check, beginning with the field; None where its answers can be judged."""
+    """What a question lacks for its check, beginning with the field; None where its answers can be checked."""
     if question.check not in CHECKS:
         return f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}"
     if not needs_gold or question.check in (ReasoningGym.name, Majority.name):
@@ -62,7 +62,7 @@ def question_fault(question: Question, needs_gold: bool) -> str | None:
 
 
 ROW_RULES = RowRules(check_name_for, question_fault)
-"""What all checks say of a row of questions, for the room `questions`, which stands below checks."""
+"""What reading a row needs to know about checks. The room `questions`, below this one, gets it as an argument."""
 
 
 def reads_as_maths(answer: str) -> bool:

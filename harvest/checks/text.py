@@ -1,11 +1,12 @@
-"""Text: the stated answer in the same words; yes and no, true and false as such."""
+"""Text: an answer must state the gold answer's words; or, for a gold yes, no, true or false, the same truth value."""
 
 import re
 
 from harvest.answers.boxes import MOST_CHARACTERS
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.stated import find_stated
-from harvest.answers.words import hedges, plain_words, told_last
-from harvest.checks.check import Finding, Work, shown
+from harvest.answers.words import hedges, plain_words, predicate
+from harvest.checks.check import Check, Finding, no_answer, right_or_wrong, shown, two_answers
 from harvest.core.nouns import Outcome, Question
 
 _TRUTH = {"yes": True, "true": True, "no": False, "false": False}
@@ -27,13 +28,13 @@ _BOTH = re.compile(
 )
 
 
-class Text:
+class Text(Check):
     """The check "text"."""
 
     name = "text"
     version = "3"
 
-    def quick(self, question: Question, answer: str) -> Finding | Work:
+    def quick(self, question: Question, answer: str) -> Finding:
         gold = question.answer or ""
         expected = _TRUTH.get(plain_words(gold))
         if expected is not None:
@@ -42,54 +43,46 @@ class Text:
             return _same_marks(gold, answer)
         stated = find_stated(answer)
         if stated.value is None:
-            return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
+            return no_answer(stated.why)
         described = f"{stated.how} {shown(stated.value)}, gold {shown(gold)}"
         if (time := _minutes(gold)) is not None and len(times := set(_TIME.findall(stated.value))) == 1:
             right = _minutes("".join(times.pop())) == time and not hedges(stated.value) and not stated.also
-            return (Outcome.RIGHT if right else Outcome.WRONG), described
+            return right_or_wrong(right, described)
         last = re.split(r"(?<=[.!?])\s+", stated.value)[-1]
         said = [stated.value.removeprefix("> "), re.sub(r"\s*\([^()]*\)$", "", stated.value)]
         if stated.how == "last line":
-            said += [told_last(last) or "", _subject(last, question.question)]
+            said += [predicate(last) or "", _subject(last, question.question)]
         if plain_words(gold) in map(plain_words, said):
             if stated.also and plain_words(stated.also) != plain_words(gold):
-                return Outcome.WRONG, f"two different answers: {described}, also {shown(stated.also)}"
+                return two_answers(f"{described}, also {shown(stated.also)}")
             return Outcome.RIGHT, described
         named = f" {plain_words(gold)} " in f" {plain_words(stated.value)} "
         if stated.how == "last line" and (named or len(stated.value) > 3 * len(gold) + 20):
-            return Outcome.NO_ANSWER, f"no final answer found: the last line is “{shown(stated.value)}”"
+            return no_answer(f"the last line is “{shown(stated.value)}”")
         return Outcome.WRONG, described
 
-    def work(self, work: Work) -> Finding:
-        raise NotImplementedError("every text is judged at once")
-
-    def prepare(self) -> None:
-        return None
-
     def own_answer(self, question: Question) -> str | None:
-        if question.answer is None:
-            return None
-        marks = not plain_words(question.answer)
-        return question.answer if marks else f"\\boxed{{{question.answer}}}"
+        gold = question.answer
+        return super().own_answer(question) if gold is None or plain_words(gold) else gold
 
 
 def _same_marks(gold: str, answer: str) -> Finding:
-    """Brackets and the like, which have no words: what the last line ends with, mark by mark."""
+    """Compares a gold answer without words, such as brackets, with the marks that the last line ends with."""
     line = (answer.strip().split("\n") or [""])[-1][-MOST_CHARACTERS:]
     box = line.rfind("\\boxed{")
     marks = line[box + 7 :].strip(" $.").removesuffix("}") if box >= 0 else re.split(r"[A-Za-z0-9]", line)[-1]
     given = re.sub(r"\\(?=[{}])|[\s:.*`$\"]", "", marks)
     if not given:
-        return Outcome.NO_ANSWER, f"no final answer found: the last line is “{shown(line)}”"
+        return no_answer(f"the last line is “{shown(line)}”")
     right = given == re.sub(r"\s", "", gold)
-    return (Outcome.RIGHT if right else Outcome.WRONG), f"last line {shown(given)}, gold {shown(gold)}"
+    return right_or_wrong(right, f"last line {shown(given)}, gold {shown(gold)}")
 
 
 _TIME = re.compile(r"(?<![\d:])(\d{1,2}:[0-5]\d)(?![\d:])\s*(?:\\text\s*\{\s*)?(?:([ap])\.?\s?m\b)?", re.IGNORECASE)
 
 
 def _minutes(text: str) -> int | None:
-    """Minutes since midnight of a clock time, 3:30 PM and 15:30 alike; None where it is none."""
+    """Minutes since midnight of a clock time such as 3:30 PM or 15:30; None where the text is no clock time."""
     time = re.fullmatch(r"\s*(\d{1,2}):([0-5]\d)\s*(?:([ap])(?:\.?\s?m\.?)?)?\s*", text, re.IGNORECASE)
     if time is None or int(time[1]) > (12 if time[3] else 24):
         return None
@@ -100,35 +93,33 @@ def _minutes(text: str) -> int | None:
 
 
 def _subject(sentence: str, question: str) -> str:
-    """Who, in a sentence that answers in the question's words: "Who is first?" "Ana is first."; else ""."""
+    """The subject of a sentence in the question's words: Ana in "Ana is first." after "Who is first?"; else ""."""
     asked = re.search(r"\b(?:who|which (\w+)) ([^?]{3,200})\?\s*$", question, re.IGNORECASE)
     if asked is None or hedges(sentence):
         return ""
-    told, predicate = plain_words(sentence), plain_words(asked[2])
-    if not told.endswith(" " + predicate):
+    told, words = plain_words(sentence), plain_words(asked[2])
+    if not told.endswith(" " + words):
         return ""
-    subject = told.removesuffix(predicate).strip()
+    subject = told.removesuffix(words).strip()
     return subject.removeprefix((asked[1] or "").lower()).strip() or subject
 
 
 def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
     stated = find_stated(answer)
-    said = None
-    if stated.value is not None:
-        said = truth_said(stated.value)
+    said = None if stated.value is None else truth_said(stated.value)
     if said is None and stated.how == "last line" and stated.value is not None:
         said = truth_said(answer[:200].strip().split("\n")[0])
     if said is None:
         why = stated.why or f"“{shown(stated.value or '')}” is neither yes nor no"
-        return Outcome.NO_ANSWER, f"no final answer found: {why}"
+        return no_answer(why)
     if stated.also and stated.how == "boxed" and truth_said(stated.also) not in (None, said):
-        return Outcome.WRONG, f"two different answers: boxed {said}, then stated {shown(stated.also)}"
-    return (Outcome.RIGHT if _TRUTH[said] is expected else Outcome.WRONG), f"stated {said}, gold {gold}"
+        return two_answers(f"boxed {said}, then stated {shown(stated.also)}")
+    return right_or_wrong(_TRUTH[said] is expected, f"stated {said}, gold {gold}")
 
 
 def truth_said(words: str) -> str | None:
-    """The yes, no, true or false that a line begins or ends with; None for both, or neither."""
-    words = re.sub(r"\\(?:text(?:bf)?|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", words)
+    """The yes, no, true or false that a line begins or ends with; None where it says neither, or both."""
+    words = TEXT_COMMAND.sub(r"\1", words)
     if _BOTH.search(words.lower()):
         return None
     last = re.split(r"(?<=[.!?])\s+", words.strip())[-1]

@@ -1,8 +1,8 @@
 """The process in which `Check.work` runs: `python -m harvest.checks.worker PARENT MEMORY_MB`.
 
-One line of JSON in, one line out, one at a time; the parent kills it when time is up. Nothing is pickled: the
-parent must not run what a process that evaluates a model's text sends back. What this guards is the parent's
-time, memory and terminal. It is no sandbox: the process is the user's own, with an empty environment.
+It reads a line of JSON, writes a line of JSON, and so on; the parent kills it when the time is up. Nothing is pickled,
+because unpickling could run code that a model's text chose. The worker protects the parent's time, memory and terminal.
+It is no sandbox: it runs as the same user, with few environment variables.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _die_with(parent: int) -> None:
-    """Ends this process when its parent ends, however that ends."""
+    """Makes this process end when its parent ends, even by kill -9."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
@@ -52,7 +52,7 @@ def _limit(memory_mb: int) -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """stdin and stdout for us alone; whoever prints or reads from here on meets /dev/null."""
+    """Our own stdin and stdout. From here on, everybody else who prints or reads gets /dev/null."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from harvest.checks import CHECKS, CheckPool
-from harvest.checks.majority import said_by
+from harvest.checks.majority import answer_reader
 from harvest.core.nouns import Candidate, Outcome, Question
 from harvest.filters.rewrite import rewritten
 from harvest.questions.rows import judged_together
@@ -35,8 +35,8 @@ class Rewriter:
         Where it would run the same program, or compare the same formula, its verdict is the same without asking it.
         """
         if judged_together(question):
-            says = said_by(question)
-            return says(before).value == says(after).value
+            read = answer_reader(question)
+            return read(before).value == read(after).value
         if question.check not in CHECKS:
             return False
         check = CHECKS[question.check]

@@ -1,7 +1,7 @@
-"""Whether a stated value is the gold one: numbers exactly and at once, all else part by part. Evaluates nothing.
+"""Compares a stated value with the gold one: numbers exactly and at once, all other forms part by part.
 
-Where a part takes algebra, the `Algebra` that is handed in decides: AtSight raises Undecided, and a worker's Symbolic
-(symbolic.py) evaluates both sides.
+Nothing is evaluated here. Where two parts need algebra, the caller's `Algebra` decides: AtSight raises Undecided, and
+Symbolic (symbolic.py), which workers use, evaluates both.
 """
 
 import re
@@ -18,15 +18,15 @@ from harvest.checks.maths.forms import Form, Named
 from harvest.checks.maths.number_equality import same_number
 
 MOST_NESTING = 60
-"""Deeper braces or brackets are no answer; parsers of grammars are exponential or recursive in them."""
+"""How deep brackets may stand in each other. Parsers need exponential time or deep recursion for more."""
 
 
 class Undecided(Exception):
-    """Takes algebra to say."""
+    """Whether two parts are equal takes algebra."""
 
 
 class AtSight:
-    """The `Algebra` of the process that must not evaluate what a model wrote."""
+    """The `Algebra` of the main process, which must not evaluate what a model wrote."""
 
     def __init__(self, question: str) -> None:
         self._question = question
@@ -50,7 +50,7 @@ class AtSight:
 
 
 def equal_at_sight(gold: str, given: str, question: str) -> bool | None:
-    """Whether two parts are equal, where that needs no algebra; else None."""
+    """Whether two parts are equal; None where that takes algebra."""
     number, found = parse_number(gold), parse_number(given)
     if number and found:
         return same_number(number, found, question)
@@ -96,7 +96,7 @@ def _gold_form(gold: str, question: str) -> Form:
 
 
 def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
-    """Whether a stated value is the gold one. Raises what `algebra` raises."""
+    """Whether a stated value equals the gold one. Raises what `algebra` raises."""
     number, given = _plain(gold), _plain(value)
     if number and given:
         other = _names_another(given.name, question) or _names_a_part(given.name, gold, question)
@@ -114,7 +114,7 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
 
 
 def _names_a_part(name: str, gold: str, question: str) -> bool:
-    """Whether "a = 5" answers a question for a+b: the value of one letter of what was asked."""
+    """Whether a name is one letter of the formula that is asked for: "a = 5" does not answer a question for a+b."""
     if len(name) != 1:
         return False
     asked = _ASKED_FORMULA.findall(question[-1000:])
@@ -126,20 +126,18 @@ _ASKED_NAME = re.compile(r"\b(?:find|value of|what is) \$?([a-z](?:\(\d+\))?)\$?
 
 
 def _names_another(name: str, question: str) -> bool:
-    """Whether "y = 5" or "f(2) = 5" gives a value to another name than the one asked for, x or f(3)."""
+    """Whether a name is not the one asked for: "y = 5" where x is asked for, "f(2) = 5" where f(3) is."""
     if not name:
         return False
     asked = _ASKED_NAME.findall(question[-1000:])
     name = squeezed(name).lower()
-    return (
-        bool(asked)
-        and bool(re.fullmatch(r"[a-z]|[a-z]\(\d+\)", name))
-        and (len(name) == len(asked[-1]) and name != asked[-1].lower())
-    )
+    if not asked or not re.fullmatch(r"[a-z]|[a-z]\(\d+\)", name):
+        return False
+    return len(name) == len(asked[-1]) and name != asked[-1].lower()
 
 
 def _decimal_comma(gold: Number, value: str) -> Number | None:
-    """1000,99 and 0,111 where the gold answer is no whole number; 1,234 is a thousand and something."""
+    """A number with a decimal comma (1000,99), where the gold one is not whole; None for 1,234, which has groups."""
     comma = re.fullmatch(r"(\D{0,4})(\d+),(\d+)(\D{0,20})", unwrapped(value))
     if gold.value.denominator == 1 or comma is None or (len(comma[3]) == 3 and comma[2] != "0" and len(comma[2]) < 4):
         return None
@@ -147,7 +145,7 @@ def _decimal_comma(gold: Number, value: str) -> Number | None:
 
 
 def repeats_question(gold: str, value: str, question: str) -> str:
-    """Why a value that may be equal to the gold one is no answer: it only repeats what was asked."""
+    """The reason, for a verdict, why a value is no answer: it only repeats what was asked. Else ""."""
     bare = squeezed(value)
     if len(bare) < 4 or parse_number(value) or not re.search(r"[-+*/^!(]|\\(?:sqrt|frac|cdot|times)", bare):
         return ""
@@ -159,12 +157,12 @@ def repeats_question(gold: str, value: str, question: str) -> str:
 
 
 def _timed(squeezed: str) -> str:
-    """One sign for every product."""
+    """The text with one sign for every product."""
     return re.sub(r"\\cdot|\*", r"\\times", squeezed)
 
 
 def _plain(text: str) -> Number | None:
-    """A plain number, or the value of a chain of equations that ends in one (9 · 2 = 18)."""
+    """The number that a text is, or that its chain of equations ends in (9 · 2 = 9 + 9 = 18); else None."""
     text = unwrapped(text)
     number = parse_number(text)
     if number is None and text.count("=") > 1 and len(text) < 400 and "," not in text:
@@ -173,7 +171,7 @@ def _plain(text: str) -> Number | None:
 
 
 def nesting(text: str) -> int:
-    """How deep its brackets stand in each other."""
+    """How deep the brackets of a text stand in each other."""
     deepest = depth = 0
     for character in text:
         if character in "([{":

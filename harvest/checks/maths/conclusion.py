@@ -1,17 +1,17 @@
-r"""What a sentence of mathematics concludes: "So she makes **$18** every day" is 18, "Thus $x > 2$" is x > 2.
+r"""Finds the value that a sentence concludes with: $18 in "So she makes **$18** every day", x > 2 in "Thus $x > 2$".
 
-Prose is not a value; a sentence that concludes with one figure or one formula is. One that hedges, asks or
-denies says nothing.
+Only a sentence with one figure or one formula concludes with a value. One that hedges, asks or denies does not.
 """
 
 import re
 from collections.abc import Iterator
 
+from harvest.answers.notation import TEXT_COMMAND
 from harvest.answers.quantities import parse_number
 from harvest.answers.spelled import CARDINALS
 from harvest.answers.stated import MARKUP, Stated, find_stated, unwrapped
 from harvest.answers.units import counts
-from harvest.answers.words import foreign_words, is_words, plain_words, told_last
+from harvest.answers.words import foreign_words, is_words, plain_words, predicate
 from harvest.checks.check import shown
 from harvest.checks.maths.form_reader import read
 from harvest.checks.maths.forms import Words
@@ -37,7 +37,7 @@ _NUMBERS = re.compile(
     r"|minus|negative|times|than|exceeds?|beyond|before|after|within|every|percent)\s+(?:of\s+)?(?:the\s+)?$",
     re.IGNORECASE,
 )
-"""Words before a figure that numbers something ("on day 18") or is only part of it ("half of 18")."""
+"""Words before a figure that is a number in a series ("on day 18") or only part of the result ("half of 18")."""
 _COUNTS = re.compile(
     r"\b(?:has|gets?|got|takes?|took|costs?|makes?|made|needs?|needed|earns?|earned|pays?|paid|spends?|spent|sold|sells"
     r"|weighs?|bought|buys|saves?|saved|receives?|received|(?:will|would) (?:have|be|take|cost|need)|collected|ate|used"
@@ -46,7 +46,7 @@ _COUNTS = re.compile(
     r"\s+(?:exactly\s+|only\s+|about\s+|a total of\s+)?(?=\S)",
     re.IGNORECASE,
 )
-"""What a result follows at once: "earned $10 for 50 minutes"."""
+"""Verbs that stand right before a result: "earned $10 for 50 minutes"."""
 _RATE = re.compile(
     r"\s*(?:per\b|/|each\b|every\b|an? (?:hour|day|minute|week|month|year|piece)\b|more\b|less\b|fewer\b|times\b)"
 )
@@ -55,12 +55,12 @@ _GOES_ON = re.compile(
     rf"{'|'.join(CARDINALS)}|hundred|thousand)\b)|[\s*]*[A-Za-z]+[\s*]+[$€£]?\d",
     re.IGNORECASE,
 )
-"""More of a quantity after its first figure: "and 20 minutes", ", 3 cats", "and a half"."""
+"""A second part of a quantity, after its first figure: "and 20 minutes", ", 3 cats", "and a half"."""
 _BESIDE = re.compile(
     r"(?:,?\s*\(?(?:or|which is|i\.e\.,?)\s+(?:about|approximately|roughly|equivalently|around|simply)\b"
     r"|,?\s+(?:since|because)\b|\s*(?:≈|\\approx)).*$"
 )
-"""What a sentence adds to its result: another form of it, a reason."""
+"""What a sentence adds after its result: another form of it, or a reason."""
 _LEFT = re.compile(
     r"^(?:in the end,?\s+|so\s+)?(\S+(?:\s+[a-z]+){0,3}?)\s+(?:are|is|were|was)\s+(?:left(?: over)?|remaining|needed)$",
     re.I,
@@ -88,7 +88,7 @@ _TELLS = re.compile(
 
 
 def stated_value(answer: str, gold: str) -> Stated:
-    """What an answer states, as maths reads it. `gold` only says whether words are looked for."""
+    """The result that an answer states, as a mathematical value. `gold` only tells whether words may be a result."""
     stated = find_stated(answer)
     if stated.value is None:
         return stated
@@ -108,8 +108,8 @@ def stated_value(answer: str, gold: str) -> Stated:
         return Stated(concluded, "last line")
     if "**" in line and _is_value(MARKUP.sub("", line)):
         line = MARKUP.sub("", line)
-    if is_words(gold) and plain_words(told_last(line) or "") == plain_words(gold):
-        return Stated(told_last(line), "last line")
+    if is_words(gold) and plain_words(predicate(line) or "") == plain_words(gold):
+        return Stated(predicate(line), "last line")
     if _is_value(line) or (is_words(gold) and plain_words(line) == plain_words(gold)):
         return Stated(line, "last line")
     value = _conclusion(stated.value)
@@ -119,10 +119,10 @@ def stated_value(answer: str, gold: str) -> Stated:
 
 
 def _without_prose(boxed: str, gold: str) -> str:
-    """A boxed sentence as the value that it tells: "\\text{She sells } 18 \\text{ eggs}"."""
-    told = re.sub(r"\\(?:text|textbf|mbox|textrm|mathrm)\s*\{([^{}]*)\}", r" \1 ", boxed)
+    """The value in a boxed sentence: 18 of "\\text{She sells } 18 \\text{ eggs}"; other boxes as they are."""
+    told = TEXT_COMMAND.sub(r" \1 ", boxed)
     if is_words(gold):
-        last = told_last(told)
+        last = predicate(told)
         return last if last and plain_words(last) == plain_words(gold) else boxed
     prose = re.match(r"\s*(?:[A-Za-z']+[ ,:]+){2,}[^A-Za-z]*\d", told)
     if prose is None or len(boxed) > 400 or parse_number(boxed):
@@ -131,7 +131,7 @@ def _without_prose(boxed: str, gold: str) -> str:
 
 
 def _readings(value: str) -> Iterator[str]:
-    """A stated value as it is, or the one value that its sentence holds."""
+    """The readings of an announced text: the text itself where it is a value, then the one value in its sentence."""
     if _is_value(value) or (is_words(value) and len(value.split()) <= 4 and not _FIGURE.search(value)):
         yield value
     concluded = _conclusion(value, announced=True)
@@ -140,7 +140,7 @@ def _readings(value: str) -> Iterator[str]:
 
 
 def _conclusion(line: str, announced: bool = False) -> str | None:
-    """The one value in a sentence that concludes. `announced`: words before it have called it the answer."""
+    """The one value in the last sentence of a line. `announced`: words before the line call it the answer."""
     sentence = re.split(r"(?<=[.!?])\s+", line[-600:].strip())[-1].rstrip(".")
     sentence = _BESIDE.sub("", sentence)
     if _UNSURE.search(sentence) or len(sentence) > 300:
@@ -156,7 +156,7 @@ def _conclusion(line: str, announced: bool = False) -> str | None:
 
 
 def _last_told(sentence: str) -> str | None:
-    """The number that a sentence ends with, after "is" or an equals sign; or that it says is the smallest."""
+    """The number at the end of a sentence, after "is" or "="; or at its beginning: "7 is the smallest …"."""
     subject = _SUBJECT.match(sentence) or _LEFT.match(sentence) or _AMOUNT.search(sentence)
     if subject and parse_number(value := unwrapped(subject[1])):
         return value
@@ -188,7 +188,7 @@ def _in_formula(sentence: str, concludes: bool) -> str | None:
 
 
 def _counted(sentence: str) -> str | None:
-    """The number right after the verb of a result."""
+    """The number right after a verb such as "earned", where the sentence has only one such number."""
     found = []
     for verb in _COUNTS.finditer(sentence):
         words = sentence[verb.end() :].replace("**", "").replace("\\$", "$").split()
@@ -209,13 +209,13 @@ _TWO = re.compile(r"\d\D+\d|\band\b|\bpoint\b|hundred|thousand|million")
 
 
 def _more_needed(before: str, after: str) -> str:
-    """What follows a figure, without the "more" of "she needs $5 more": that is no comparison."""
+    """The text after a figure, without the "more" of "she needs $5 more", which compares nothing."""
     needed = re.search(r"\bneeds? (?:to \w+ )?[\w\s]{0,12}[*$\\]*$", before)
     return re.sub(r"^[\s*]*more\b", "", after) if needed else after
 
 
 def _figure(sentence: str) -> str | None:
-    """The one figure of a sentence, where it counts something."""
+    """The only figure of a sentence, where it is a count or an amount."""
     figures = list(_FIGURE.finditer(sentence))
     if len(figures) != 1:
         return None
@@ -227,7 +227,7 @@ def _figure(sentence: str) -> str | None:
 
 
 def _listed(sentence: str) -> str | None:
-    """The values of "The solutions are 3 and 5"."""
+    """The values in a sentence such as "The solutions are 3 and 5"."""
     told = _TELLS.search(sentence)
     if told is None or len(told[1]) > 120:
         return None

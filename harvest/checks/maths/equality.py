@@ -1,4 +1,4 @@
-"""Whether two forms of answers mean the same: their forms fit, and their parts are equal as `Algebra` says."""
+"""Tells whether two forms mean the same: their kinds fit, and `Algebra` says that their parts are equal."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ from harvest.checks.maths.forms import (
 
 
 class Algebra(Protocol):
-    """What parts of an answer are asked about. The gold one is always first."""
+    """Decides whether parts of two answers are equal. The gold one always comes first."""
 
     def equal(self, gold: str, given: str) -> bool: ...
 
     def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
-        """Whether two equations (or, where `positive`, inequalities) differ by a constant factor alone."""
+        """Whether two equations differ only by a constant factor; `positive`: two inequalities, by a positive one."""
         ...
 
     def rounds_to(self, exact: str, shown: str) -> bool: ...
@@ -185,12 +185,9 @@ def _tables(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
             return algebra.equal(text, other)
         case (Value(other), Grid(_, text)):
             return algebra.equal(other, text)
-        case Grid(rows), Ordered(items):
-            cells = _vector(rows)
-            return cells is not None and _in_order(cells, items, alike)
-        case Ordered(items), Grid(rows):
-            cells = _vector(rows)
-            return cells is not None and _in_order(items, cells, alike)
+        case (Grid(), Ordered()) | (Ordered(), Grid()):
+            wanted, found = _cells(gold), _cells(given)
+            return wanted is not None and found is not None and _in_order(wanted, found, alike)
     return None
 
 
@@ -209,7 +206,7 @@ def _ratios(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
 
 
 def _names_agree(gold: str, given: str) -> bool:
-    """Two one-letter names must be one; a word, a label, a function's argument binds nobody."""
+    """Whether two names may mean the same. One-letter names must be equal; words and arguments (f(x)) do not count."""
 
     def bare(name: str) -> str:
         name = re.sub(r"[{}\s]|\\text|\\left|\\right", "", name)
@@ -246,7 +243,7 @@ def _same_assigned(gold: Assigned, given: Assigned, alike: Callable[[Form, Form]
 
 
 def _same_time(gold: str, given: str) -> bool:
-    """A time without its half of the day, where the gold one has none either."""
+    """Whether a time is the gold one with "am" or "pm" after it, which the gold one leaves out."""
     return bool(re.fullmatch(r"\d+:\d\d", gold)) and given.startswith(gold + " ")
 
 
@@ -255,7 +252,7 @@ def _in_order(gold: Sequence[Form], given: Sequence[Form], alike: Callable[[Form
 
 
 def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], bool]) -> bool:
-    """A solution that is named twice counts once, unless the gold answer counts it twice (double roots)."""
+    """Whether both have the same items. One that stands twice counts once, unless the gold answer repeats it."""
     wanted, others = list(gold.items), list(given.items)
     if gold.braced or given.braced or len(set(wanted)) == len(wanted):
         wanted, others = list(dict.fromkeys(wanted)), list(dict.fromkeys(others))
@@ -274,14 +271,14 @@ def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], b
 
 
 def _both(one: Range, two: Range) -> Form:
-    """The numbers in two half-lines at once."""
+    """The interval that two half-lines have in common."""
     if bare_text(one.low) == r"-\infty":
         one, two = two, one
     return Range(one.left, one.low, two.high, two.right)
 
 
 def _half_line(form: Form, like: Relation) -> Relation | None:
-    """An infinite interval as an inequality in the one letter of another."""
+    """An infinite interval as an inequality in the one letter that `like` has; None where that does not fit."""
     letters = _letters(like)
     if not isinstance(form, Range) or len(letters) != 1:
         return None
@@ -293,11 +290,11 @@ def _half_line(form: Form, like: Relation) -> Relation | None:
     return None
 
 
-def _vector(rows: Sequence[Sequence[Form]]) -> list[Form] | None:
-    """The cells of a single column or row."""
-    if len(rows) == 1 or all(len(row) == 1 for row in rows):
-        return [cell for row in rows for cell in row]
-    return None
+def _cells(form: Form) -> Sequence[Form] | None:
+    """The items of a tuple, or of a matrix with one row or one column; None for other forms."""
+    if isinstance(form, Grid) and (len(form.rows) == 1 or all(len(row) == 1 for row in form.rows)):
+        return [cell for row in form.rows for cell in row]
+    return form.items if isinstance(form, Ordered) else None
 
 
 def _same_ratio(gold: Sequence[str], given: Sequence[str], algebra: Algebra) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from harvest.answers.notation import squeezed, tidied
 from harvest.answers.quantities import based_numeral, parse_number
 from harvest.answers.words import is_words, plain_words, signed_words
-from harvest.checks.maths.combining import as_tuple, gathered, of_size, set_of, without_holes
 from harvest.checks.maths.forms import (
     FLIPPED,
     NOTHING,
@@ -25,20 +24,24 @@ from harvest.checks.maths.forms import (
     Value,
     Without,
     Words,
+    as_tuple,
+    gathered,
     items_of,
+    of_size,
+    without_holes,
 )
 
 MOST_ITEMS = 200
-"""Longer lists are no answer that anyone reads; matching them in any order costs the square of it."""
+"""The longest list that is read. Time to match lists in any order grows with the square of the length."""
 
 MOST_DEPTH = 12
-"""How many forms may stand within each other: a list of tuples of fractions is three."""
+"""How many forms may stand in each other. A list of tuples of fractions is three."""
 _BRACKET = r"\\begin(?![a-z])|\\end(?![a-z])|\\[{}]|[][(){}]"
 _CLOSING = frozenset((r"\end", r"\}", ")", "]", "}"))
 
 
 def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
-    """What stands between the separators outside of all brackets, and those separators."""
+    """The text between separators outside of all brackets, and those separators."""
     parts, marks, depth, start = [], [], 0, 0
     for token in re.finditer(rf"{_BRACKET}|(?P<separator>{separator})", text):
         if token["separator"] is not None:
@@ -55,7 +58,7 @@ def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
 
 
 def _enclosed(text: str) -> tuple[str, str, str] | None:
-    """Left bracket, inside and right bracket, where one pair of them holds the whole text."""
+    """(left bracket, inside, right bracket), where one pair of brackets holds the whole text; else None."""
     left = re.match(r"\\\{|[\[({]", text)
     right = re.search(r"(?:\\\}|[\])}])$", text)
     if left is None or right is None or left.end() > right.start():
@@ -108,8 +111,7 @@ _SYNONYMS: dict[str, Form] = {
 
 
 def read(text: str, question: str = "") -> Form:
-    """The form of a stated value. `question` tells which expressions are names there: where it asks for a+b,
-    "a+b = 5" states 5."""
+    """The form of a stated value. An expression that `question` contains is a name: "a+b = 5" states 5 for a+b."""
     return _Reader(question).form(tidied(text))
 
 
@@ -120,7 +122,7 @@ class _Reader:
         self._depth = 0
 
     def form(self, text: str) -> Form:
-        """What is nested too deeply stays as it is written."""
+        """The form of a part. A part that is nested too deeply is a value as it is written."""
         if self._depth > MOST_DEPTH:
             return Value(text)
         self._depth += 1
@@ -296,7 +298,8 @@ class _Reader:
         if left in ("{", r"\{") and right in ("}", r"\}"):
             condition, _ = pieces(inside, r"\||:")
             if left == r"\{" and len(condition) == 2 and re.match(r"\(?\s*[a-z]", condition[0]):
-                return set_of(self.form(condition[1]))
+                held = self.form(condition[1])
+                return held.form if isinstance(held, Named) else held
             if left == "{" and not pieces(inside, _COMMA)[1]:
                 return self.form(inside)
             items = items_of(self._list(inside) or self.form(inside))

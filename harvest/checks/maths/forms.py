@@ -1,7 +1,7 @@
-r"""The forms that a mathematical answer has: a value, several, a tuple, an interval, a union, a matrix, an equation.
+r"""The forms of a mathematical answer (a value, several, a tuple, an interval, a matrix …), and how they combine.
 
-Forms that do not fit are different answers: (1,2) is not [1,2] and not {1,2}. What two writers would both mean is one
-form: "x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
+Different forms are different answers: (1,2) is not [1,2] and not {1,2}. Notations with one meaning have one form:
+"x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
 """
 
 import re
@@ -51,7 +51,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """`loose`: joined by "and" or a comma, which people also write where all of it must hold."""
+    """Joined intervals. `loose`: joined by "and" or a comma, which may also mean that all of them must hold."""
 
     parts: tuple["Form", ...]
     loose: bool = False
@@ -59,7 +59,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """All numbers of an interval but these."""
+    """All numbers of an interval except these."""
 
     items: tuple["Form", ...]
     within: "Form | None" = None
@@ -95,7 +95,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Modular:
-    """A residue and what it is taken by."""
+    """A residue and its modulus."""
 
     form: "Form"
     modulus: str
@@ -108,21 +108,9 @@ class Relation:
 
 
 Form = (
-    Value
-    | Words
-    | Approximate
-    | Several
-    | Ordered
-    | Range
-    | Union
-    | Without
-    | Grid
-    | Ratio
-    | Named
-    | Assigned
-    | Modular
-    | Relation
-)
+    Value | Words | Approximate | Several | Ordered | Range | Union | Without | Grid | Ratio | Named | Assigned
+    | Modular | Relation
+)  # fmt: skip
 
 REALS = Range("(", Value(r"-\infty"), Value(r"\infty"), ")")
 NOTHING = Several((), braced=True)
@@ -145,3 +133,76 @@ def by_name(pairs: Sequence[Named]) -> tuple[Form, ...]:
     if all(len(pair.name) == 1 or re.fullmatch(r"[a-z]_\{?\d+\}?", pair.name) for pair in pairs):
         pairs = tuple(sorted(pairs, key=lambda pair: pair.name))
     return tuple(pair.form for pair in pairs)
+
+
+# ---- several forms put together
+
+
+def as_tuple(form: Form) -> Form:
+    if isinstance(form, Assigned):
+        return Ordered(by_name(form.pairs))
+    if isinstance(form, Several):
+        return Ordered(form.items)
+    return form
+
+
+def gathered(items: tuple[Form, ...], loose: bool) -> Form:
+    """One form of several items: one name with several values, several names, a union, or just several values."""
+    named = [item for item in items if isinstance(item, Named) and item.name]
+    names = [item.name for item in named]
+    if named and len(set(names)) == 1 and isinstance(items[0], Named):
+        forms = [item.form if isinstance(item, Named) else item for item in items]
+        forms = [form for form in forms if form != REALS] or [REALS]
+        if len(forms) > 1 and all(isinstance(form, Range) for form in forms):
+            return Named(names[0], without_holes(forms) or Union(tuple(forms), loose))
+        if all(isinstance(form, Without) for form in forms):
+            return Named(names[0], Without(tuple(x for form in forms if isinstance(form, Without) for x in form.items)))
+        if len(forms) == 1:
+            return Named(names[0], forms[0])
+        whole = next((form for form in forms if isinstance(form, Range)), None)
+        if whole and len(forms) == 2 and (rest := [form for form in forms if isinstance(form, Without)]) and loose:
+            return Named(names[0], Without(rest[0].items, whole))
+        if isinstance(forms[0], Without) and len(named) == 1:
+            return Named(names[0], Without((*forms[0].items, *forms[1:])))
+        return Named(names[0], Several(tuple(part for form in forms for part in items_of(form))))
+    if len(named) == len(items) and len(set(names)) == len(names):
+        return Assigned(tuple(named))
+    return Several(tuple(part for item in items for part in _unpacked(item)))
+
+
+def _unpacked(form: Form) -> tuple[Form, ...]:
+    return form.items if isinstance(form, Several) and not form.braced else (form,)
+
+
+def without_holes(parts: Sequence[Form]) -> Form | None:
+    """(-∞,a)∪(a,b)∪(b,∞) as all numbers except a and b; None where the intervals do not meet at open ends."""
+    ranges = [
+        Range("(", part.items[0], part.items[1], ")")
+        if isinstance(part, Ordered) and part.brackets == "()" and len(part.items) == 2
+        else part
+        for part in parts
+    ]
+    spans = [part for part in ranges if isinstance(part, Range)]
+    by_low = {bare_text(span.low): span for span in spans}
+    starts = [span for span in spans if bare_text(span.low) not in {bare_text(other.high) for other in spans}]
+    if len(spans) != len(parts) or len(by_low) != len(spans) or len(starts) != 1 or len(spans) < 2:
+        return None
+    first = last = by_low.pop(bare_text(starts[0].low))
+    holes = []
+    while (following := by_low.pop(bare_text(last.high), None)) is not None:
+        if last.right != ")" or following.left != "(":
+            return None
+        holes.append(last.high)
+        last = following
+    within = Range(first.left, first.low, last.high, last.right)
+    return None if by_low else Without(tuple(holes), None if within == REALS else within)
+
+
+def of_size(span: Range) -> Form:
+    """The numbers whose absolute value is in an interval."""
+    low, high = bare_text(span.low), bare_text(span.high)
+    mirrored = {"(": ")", "[": "]", ")": "(", "]": "["}
+    if low == r"-\infty":
+        return Range(mirrored[span.right], Value(f"-({high})"), span.high, span.right)
+    below = Value(r"-\infty" if high == r"\infty" else f"-({high})")
+    return Union((Range(mirrored[span.right], below, Value(f"-({low})"), mirrored[span.left]), span))

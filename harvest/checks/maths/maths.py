@@ -1,19 +1,19 @@
-r"""Maths: numbers exactly and at once, everything else part by part, with algebra in a worker.
+r"""Maths: numbers are compared exactly and at once; all other forms part by part, with algebra in a worker.
 
-Stricter than the checks that it follows where those are known to err: an unclosed box, two different
-answers, 0.5 for 50, a value close to an exact one, a variable taken for a unit are not right. Wider where
-they miss: answers stated without a box, mixed numbers, magnitudes, digit separators, words.
+It is stricter than the checks that it follows where they accept wrong answers: an unclosed box, two different answers,
+0.5 for 50, a value close to an exact one, a variable read as a unit. It accepts right answers that they miss: without
+a box, mixed numbers, magnitudes ("3 million"), digit separators, words.
 """
 
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.stated import Stated, final_answer
-from harvest.checks.check import Finding, Work, shown
+from harvest.checks.check import Check, Finding, Work, no_answer, shown
 from harvest.checks.maths.compare import MOST_NESTING, AtSight, Undecided, compare, nesting, repeats_question
 from harvest.checks.maths.conclusion import stated_value
 from harvest.core.nouns import Outcome, Question
 
 
-class Maths:
+class Maths(Check):
     """The check "math"."""
 
     name = "math"
@@ -25,7 +25,7 @@ class Maths:
             gold = final_answer(gold) or gold
         stated = stated_value(answer, gold)
         if stated.value is None:
-            return Outcome.NO_ANSWER, f"no final answer found: {stated.why}"
+            return no_answer(stated.why)
         if len(stated.value) > MOST_CHARACTERS:
             return Outcome.ERROR, f"the {stated.how} answer is longer than {MOST_CHARACTERS:,} characters"
         described = _described(stated, gold)
@@ -64,9 +64,6 @@ class Maths:
         from harvest.checks.maths import symbolic
 
         symbolic.Symbolic("").equal(r"\sqrt{2}", r"\frac{2}{\sqrt{2}}")
-
-    def own_answer(self, question: Question) -> str | None:
-        return None if question.answer is None else f"\\boxed{{{question.answer}}}"
 
 
 def _described(stated: Stated, gold: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether an answer's number is the gold one: percent, units, rounding. Pure."""
+"""Tells whether an answer's number is the gold one: percent, units, rounding."""
 
 import re
 from fractions import Fraction
@@ -10,24 +10,26 @@ _ROUNDS = re.compile(
     r"\bround|\bnearest\b|decimal place|\bapproximat|significant (?:figure|digit)|≈|\\approx", re.IGNORECASE
 )
 EXACT_DIGITS = 3
-"""Hardly anyone writes an exact decimal with more digits than these, all of them after the point or not."""
+"""How many significant digits, and how many decimal places, an exact decimal usually has at most."""
 
 
 def is_rounded(gold: Number, question: str) -> bool:
-    """Whether the gold answer is a rounded decimal: the question says so, or it has four decimals that count."""
+    """Whether the gold answer is a rounded decimal: the question says so, or it has four significant decimals."""
     if not gold.places:
         return False
     return (gold.places > EXACT_DIGITS and _digits(gold) > EXACT_DIGITS) or bool(_ROUNDS.search(question))
 
 
 def looks_rounded(gold: Number) -> bool:
-    """Whether a decimal that an exact value without an end rounds to (1/3, \\sqrt{2}) may stand for it: from
-    three places that count on it is no accident."""
+    """Whether a gold decimal may stand for an endless exact value that rounds to it (1/3, \\sqrt{2}).
+
+    It may from three significant places on: then the match is no accident.
+    """
     return (gold.places or 0) >= EXACT_DIGITS and _digits(gold) >= EXACT_DIGITS
 
 
 def _digits(decimal: Number) -> int:
-    """How many of its digits count: two in 0.0045."""
+    """The number of significant digits: two in 0.0045."""
     return len(str(abs(int(decimal.value * 10 ** (decimal.places or 0)))))
 
 
@@ -43,7 +45,7 @@ def rounds(value: Fraction, gold: Number) -> bool:
 
 
 def _endless(value: Fraction) -> bool:
-    """Whether its decimals never end."""
+    """Whether the decimals of a fraction never end."""
     below = value.denominator
     for prime in (2, 5):
         while below % prime == 0:
@@ -54,10 +56,9 @@ def _endless(value: Fraction) -> bool:
 def same_number(gold: Number, given: Number, question: str = "") -> bool:
     """Whether the answer's number is the gold one.
 
-    50% is 0.5, and either may leave the percent sign out where the question asks for percent or the figure
-    can be nothing else; 0.5 is never 50. Two known units must make the same quantity (18 dollars, 1800 cents),
-    an omitted one is not missed. Close is right only for a rounded gold decimal, within half a unit of its last
-    place.
+    50% is 0.5. Either may omit the percent sign where the question asks for percent or nothing else makes sense; 0.5
+    is never 50. Two known units must make the same quantity (18 dollars, 1800 cents), and either may be omitted. A
+    value that is only close is right for a rounded gold decimal, within half a unit of its last place.
     """
     if len(gold.name) == len(given.name) == 1 and gold.name != given.name:
         return False

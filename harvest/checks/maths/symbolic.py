@@ -1,9 +1,10 @@
-r"""What two parts of an answer have to do with each other, by evaluating both. Imported by worker processes alone:
-sympy is slow to load, and what it does with a hostile expression has no bound.
+r"""Compares two parts of an answer by evaluating both.
 
-latex2sympy, math-verify's parser, reads; we compare: exactly where both are rational, else by their values to
-fifty digits at several points. What has no value (an unknown function, a sum with a symbolic bound) goes to
-math-verify's own `verify`.
+Only worker processes import this file: sympy is slow to load, and no bound holds for a hostile expression.
+
+latex2sympy, the parser of math-verify, reads both parts. They are compared exactly where both are rational, else by
+their values to fifty digits at several points. Parts that have no value (an unknown function, a sum with a symbolic
+bound) go to `verify` of math-verify.
 """
 
 import re
@@ -11,31 +12,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+import sympy
 from antlr4.atn.PredictionMode import PredictionMode  # type: ignore[import-untyped]
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
-from sympy import (
-    Basic,
-    Expr,
-    Float,
-    I,
-    Integer,
-    Integral,
-    Limit,
-    MatrixBase,
-    N,
-    Pow,
-    Product,
-    Rational,
-    Sum,
-    factorial,
-    nan,
-    oo,
-    postorder_traversal,
-    zoo,
-)
+from sympy import Basic, Expr, Float, I, Integer, MatrixBase, N, Pow, Rational, nan, oo, zoo
 
 from harvest.answers.notation import tidied
 from harvest.answers.quantities import Number, parse_number
@@ -52,8 +35,8 @@ _NORMAL = NormalizationConfig(
 )
 _EXHAUSTED = (RecursionError, MemoryError, OverflowError)
 MOST_POWER = 10**6
-"""The largest exponent, and the largest number under a factorial, that are worked out."""
 MOST_FACTORIAL = 10**4
+"""The largest exponent, and the largest number under a factorial, that are worked out."""
 _DIGITS = 50
 _AGREE = Rational(1, 10**30)
 _POINTS = (
@@ -63,15 +46,15 @@ _POINTS = (
     (Rational(-17, 13), Rational(-9, 11), Rational(-41, 29), Rational(-5, 37), Rational(-7, 5), Rational(-2, 3)),
     (Rational(-14, 5), Rational(21, 8), Rational(-3, 10), Rational(16, 7), Rational(-25, 6), Rational(9, 2)),
 )
-"""Where expressions in symbols are compared: three points of the positive kind, on which all must agree, and two
-where roots and logarithms may have no real value."""
+"""Values of up to six symbols at which expressions are compared. The first three points are positive, and the values
+must agree at each of them. At the other two, roots and logarithms may have no real value."""
 
 Parsed = Any
 """A sympy expression or matrix; sympy has no types."""
 
 
 class Unreadable(Exception):
-    """One side is no mathematics that the parser knows."""
+    """The parser cannot read one side as mathematics."""
 
 
 _FUNCTION = r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|\\ln(?![a-z])"
@@ -79,7 +62,7 @@ _IMAGINARY = re.compile(r"(?<![A-Za-z\\_{])i(?![A-Za-z=])")
 
 
 _MISREAD = re.compile(r"(?<![_^])\d\s+\d|\d\s*_|\\ldots|!\s*!|(?<![\\A-Za-z])mod(?![A-Za-z])|\d\s*['\"]|\.\.")
-"""What the parser reads as something else: 1 2 as 1 + 2, 5_3 as 5, 5!! as (5!)!, 1 + 2 + … + n without the dots."""
+"""Notation that the parser misreads: 1 2 as 1 + 2, 5_3 as 5, 5!! as (5!)!, 1 + 2 + … + n without the dots."""
 
 
 def _prepared(text: str) -> str:
@@ -103,7 +86,7 @@ def _prepared(text: str) -> str:
 
 
 def _exact(decimal: re.Match[str]) -> str:
-    """A decimal as the fraction that it is: sympy's floats would make every comparison a rough one."""
+    """A decimal as an exact fraction: comparisons of sympy's floats are not exact."""
     return (
         rf"{{\frac{{{int(decimal[1] + decimal[2])}}}{{{10 ** len(decimal[2])}}}}}"
         if len(decimal[0]) < 100
@@ -112,7 +95,7 @@ def _exact(decimal: re.Match[str]) -> str:
 
 
 def _right_to_left(powers: re.Match[str]) -> str:
-    """a^b^c is a^{b^{c}}; the grammar reads it from the left."""
+    """Writes a^b^c as a^{b^{c}}. The grammar would read it from the left."""
     nested = ""
     for power in reversed(powers[0].split("^")[1:]):
         nested = f"^{{{power}{nested}}}"
@@ -128,8 +111,10 @@ def _repeating(decimal: re.Match[str]) -> str:
 
 
 class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
-    """The parser of latex2sympy, at first without full context: SLL, which parses alike where it parses at all
-    (Parr, Harwell, Fisher, Adaptive LL(*) parsing, 2014) and costs about half. Its private name is the price.
+    """latex2sympy's parser, in SLL mode first, and in LL mode where that fails.
+
+    Where SLL parses, it parses the same as LL, at about half the time (Parr, Harwell, Fisher, Adaptive LL(*) parsing,
+    2014). latex2sympy has no public name for the class that it takes to set the mode.
     """
 
     mode = PredictionMode.SLL
@@ -152,7 +137,7 @@ class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
 
 @lru_cache(maxsize=512)
 def _parse(text: str, complex_numbers: bool) -> Parsed:
-    """Raises Unreadable where it is no maths that anyone reads, else where reading it exhausts the process."""
+    """Raises Unreadable for what is no mathematics; one of _EXHAUSTED or ValueError for what is too large to read."""
     try:
         parsed = _TwoStage(is_real=not complex_numbers).read(normalize_latex(text, _NORMAL))
     except _EXHAUSTED:
@@ -166,9 +151,9 @@ def _parse(text: str, complex_numbers: bool) -> Parsed:
         raise Unreadable(text) from error
     if not isinstance(parsed, (Basic, MatrixBase)):
         raise Unreadable(text)
-    for part in postorder_traversal(parsed):
+    for part in sympy.postorder_traversal(parsed):
         power = isinstance(part, Pow) and _exceeds(part.exp, MOST_POWER)
-        if power or (isinstance(part, factorial) and _exceeds(part.args[0], MOST_FACTORIAL)):
+        if power or (isinstance(part, sympy.factorial) and _exceeds(part.args[0], MOST_FACTORIAL)):
             raise OverflowError("a number of too many digits")
     imaginary = {symbol: I for symbol in parsed.free_symbols if complex_numbers and symbol.name == "i"}
     return parsed.subs(imaginary) if imaginary else parsed
@@ -188,7 +173,7 @@ def _pair(gold: str, given: str) -> tuple[Parsed, Parsed]:
 
 
 class Symbolic:
-    """The `Algebra` of a worker. `question` decides whether a gold decimal is a rounded one."""
+    """The `Algebra` of a worker. `question` tells whether a gold decimal is a rounded one."""
 
     def __init__(self, question: str) -> None:
         self._question = question
@@ -237,7 +222,10 @@ def _equal(expected: Parsed, found: Parsed) -> bool:
         return bool(verify(expected, found, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None))
     if expected == found:
         return True
-    expected, found = (side.doit() if side.has(Sum, Product, Integral, Limit) else side for side in (expected, found))
+    expected, found = (
+        side.doit() if side.has(sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit) else side
+        for side in (expected, found)
+    )
     if expected.has(oo, -oo, zoo, nan) or found.has(oo, -oo, zoo, nan):
         return False
     if not expected.free_symbols and not found.free_symbols:
@@ -256,7 +244,7 @@ def _equal(expected: Parsed, found: Parsed) -> bool:
 
 
 def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
-    """Both values at each point where both have one; constants have a single point."""
+    """The values of both at each point where both have one. Two constants are compared once."""
     symbols = sorted(one.free_symbols | two.free_symbols, key=str)
     if len(symbols) > len(_POINTS[0]):
         return
@@ -274,7 +262,7 @@ def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
 
 
 def _value(number: Expr) -> Expr:
-    """Fifty digits of it. What evalf gives with one bit of precision has no digit that counts: it is zero."""
+    """The value to fifty digits. A result that has one bit of precision has no significant digit: it is zero."""
     value = N(number, _DIGITS)
     return Integer(0) if isinstance(value, Float) and value._prec == 1 else value
 
@@ -290,8 +278,5 @@ def _within(number: Number, found: Parsed) -> bool:
     exact = N(found, 30)
     if not exact.is_real:
         return False
-    limit = half_step(number)
-    return bool(
-        abs(exact - Rational(number.value.numerator, number.value.denominator))
-        <= Rational(limit.numerator, limit.denominator) + Rational(Integer(1), Integer(10) ** 25)
-    )
+    limit = Rational(half_step(number)) + Rational(1, 10**25)
+    return bool(abs(exact - Rational(number.value)) <= limit)

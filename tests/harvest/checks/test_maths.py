@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harvest.checks import CheckPool, check_name_for, final_answer, gold_problems
+from harvest.answers.stated import final_answer
+from harvest.checks import CheckPool, check_name_for, gold_problems
 from harvest.core.nouns import Outcome, Question
 
 
