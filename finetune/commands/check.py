@@ -29,7 +29,7 @@ def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
     Raises DatasetError where a row cannot be trained, or where there is none to train.
     """
     evaluations = [
-        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES)))
+        Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES, may_skip=False)))
         for f in args.evaluations
     ]
     found, findings, made = preflight(recipe, load_tokenizer(find(recipe.student)), evaluations)

@@ -7,7 +7,7 @@ row that cannot be trained as it is stops the training before its first step.
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from finetune.rows.faults import Findings, RowFault
 from finetune.rows.render import Example, render
 from finetune.rows.template import Tokenizer, layout_of
 from harvest.core.config import runs_folder
-from harvest.core.errors import DatasetError, TooLong
+from harvest.core.errors import DatasetError, InputError, TooLong
 from harvest.core.nouns import Message
+from harvest.questions.files import Records
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -247,63 +248,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
-    readers: Mapping[str, Callable[[Path], Iterable[Any]]] = {".parquet": _parquet_rows, ".json": _json_rows}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        yield from _jsonl_rows(path)
-        return
-    for value in reader(path):
-        yield path.name, value if isinstance(value, Mapping) else BadRow("is no JSON object")
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
     try:
-        with path.open("rb") as lines:
-            for n, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{path.name} line {n}", _json_row(line)
-    except OSError as e:
-        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
-
-
-def _json_row(line: bytes) -> "Mapping[str, Any] | BadRow":
-    torn = "" if line.endswith(b"\n") else ": the line is torn, its end was never written"
-    try:
-        value = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as e:
-        return BadRow(f"is no UTF-8 (byte {e.start})")
-    except json.JSONDecodeError as e:
-        return BadRow(f"is no JSON{torn or f': {e.msg} at column {e.colno}'}")
-    except ValueError as e:  # a number of thousands of digits
-        return BadRow(f"cannot be read: {e}")
-    except RecursionError:
-        return BadRow("is nested too deeply")
-    return value if isinstance(value, Mapping) else BadRow("is no JSON object")
-
-
-def _json_rows(path: Path) -> Iterable[Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as e:
-        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from None
-    except ValueError as e:
-        raise DatasetError(f"{path}: not JSON: {e}") from None
-    except RecursionError:
-        raise DatasetError(f"{path}: is nested too deeply") from None
-    if not isinstance(value, list):
-        raise DatasetError(f"{path}: no list of rows")
-    return value
-
-
-def _parquet_rows(path: Path) -> Iterator[Any]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
-                yield from batch.to_pylist()
-    except (ArrowException, OSError, ValueError) as e:
-        raise DatasetError(f"{path}: not Parquet, or damaged: {str(e).strip().splitlines()[0]}") from None
+        for record in Records(path, exact=False):
+            place = record.where.replace(f"{path}, ", f"{path.name} ", 1)
+            yield place, BadRow(str(record.value)) if isinstance(record.value, Exception) else record.value
+    except DatasetError:
+        raise
+    except InputError as e:
+        raise DatasetError(str(e)) from None
 
 
 def _hub_rows(name: str) -> Iterator[Any]:

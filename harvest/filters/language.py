@@ -1,35 +1,53 @@
-"""The language of a chain and its answer: another than the question's, or one that it slips into.
+"""The filter `language`: refuses a chain or an answer in another language than the question's, whole or in part.
 
-Scripts tell most: a Chinese word in an English sentence. Languages in Latin letters are told by their commonest words
-(harvest/filters/words.py), a sentence or a paragraph at a time: it is foreign where it has many of them, and few of its
-own language's. Names, formulas, quotations and single terms have none. What a question about another
-language needs, passes.
+A script says most: a Chinese word in an English sentence is foreign. A language in Latin letters is known by its
+commonest words (words.txt). A passage is foreign where it holds many common words of another language and few of its
+own. Names, formulas, quotations and single terms hold hardly any. A question about another language may be answered
+with words of that language.
 """
 
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from harvest.core.config import Filters
 from harvest.filters.phrases import around
-from harvest.filters.reading import Reading, plain
-from harvest.filters.words import ENGLISH_ELSEWHERE, NAMES, WORDS
+from harvest.filters.reading import Reading, Text, plain
+
+_LISTS = {
+    heading: words.split()
+    for heading, words in re.findall(
+        r"^\[(.+)\]\n([^\[]*)", Path(__file__).with_name("words.txt").read_text("utf-8"), re.M
+    )
+}
+WORDS = {heading.split()[0]: frozenset(words) for heading, words in _LISTS.items()}
+"""The commonest words of each language in Latin letters, by its two-letter code."""
+_ELSEWHERE = """a all also am an are as do for give go had half has he her i im in is let me most my no of okay on once
+        one or over per problem question six so sum ten to total under was we will"""
+ENGLISH_ELSEWHERE = frozenset(_ELSEWHERE.split())
+"""English words that another language has too. They stand in the English list alone, and do not count as English."""
+NAMES = dict(name.split() for name in _LISTS) | {
+    "zh": "chinese", "ja": "japanese", "ko": "korean", "ru": "russian", "ar": "arabic", "he": "hebrew", "th": "thai",
+    "hi": "hindi", "el": "greek", "ka": "georgian", "hy": "armenian", "am": "amharic",
+}  # fmt: skip
+"""The name of each language that the filter knows, by its words or by its script."""
 
 RUNS = ((3, 3, 3, 0), (4, 6, 4, 0), (5, 12, 4, 1), (8, 36, 5, 4))
-"""Of words in a row that are another language's commonest: how many, within how many words, how many different ones,
-and at most how many of its own language's between them: a few words, a sentence, a paragraph."""
+"""What makes a foreign passage, from a few words to a paragraph. Each row is (how many common words of other languages,
+within how many words, how many different ones, at most how many words of the text's own language among them)."""
 OWN_SHARE, OWN_DIFFERENT = 0.08, 3
-"""What makes a text be in a language: of its words, and how many different ones."""
-
+"""A text is in a language where at least this share of its words, and so many different ones, are common there."""
 MUCH = 8_000
-"""Characters that tell what language a text is in."""
+"""How many characters of a text are read to find out its language."""
 LEAST_DIFFERENT = 3
-"""Of a whole text: with fewer of other languages' words there is nothing to look for."""
+"""A text with fewer different common words of other languages has no foreign passage."""
 ENGLISH_SHARE, ENGLISH_WORDS = 0.04, 20
-"""A chain of so many long words, of which fewer than that share is among the commonest of English, is not English."""
+"""A chain of at least ENGLISH_WORDS long words is not English where less than this share of all words is common
+English."""
 
 _SCRIPTS = {
     "han": "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff",
@@ -55,10 +73,9 @@ _ALLOWED = {"ja": {"han", "kana"}, "ko": {"hangul", "han"}} | {
 _RUNS = {script: re.compile(f"[{letters}]+(?:[ \u00b7\u30fb]?[{letters}]+)*") for script, letters in _SCRIPTS.items()}
 _ANY = re.compile("[" + "".join(letters for script, letters in _SCRIPTS.items() if script != "greek") + "]")
 _GREEK = re.compile("[" + _SCRIPTS["greek"] + "]{4}")
-_ASCII = bytes(range(128))
 _GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{4,}")
-_LEAST_RUN = {"han": 2, "kana": 2, "hangul": 2, "thai": 4, "greek": 4}
-_LEAST_LETTERS = 2
+_LEAST_RUN = {"thai": 4, "greek": 4}
+"""How many letters of a script in a row count as a word of it; 2 for all others."""
 _QUOTED = re.compile(
     "[\"“„«「『][^\"“”„«»「」『』\n]{1,120}[\"”“»」』]|(?<!\\w)['‘‚][^'‘’‚\n]{1,120}['’](?!\\w)"
     "|[(（][^()（）\n]{1,20}[)）]|`[^`\n]{1,120}`"
@@ -89,7 +106,7 @@ _WORD_OR_STOP = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|[.!?:;…|(\n]")
 def language(reading: Reading, settings: Filters) -> str | None:
     question = reading.question.question
     wanted = settings.language if settings.language != "question" else None
-    own = wanted or language_of(_unquoted(question)) or language_of(reading.asked) or by_words(reading.chain)
+    own = wanted or language_of(_unquoted(question)) or language_of(reading.asked) or by_words(reading.chain.whole)
     if (found := _fault(reading, own, frozenset(), 0.5)) is None:
         return None
     about = _languages_in(question, reading.question_plain, own)
@@ -98,24 +115,20 @@ def language(reading: Reading, settings: Filters) -> str | None:
 
 
 def _fault(reading: Reading, own: str | None, about: frozenset[str], share: float) -> str | None:
-    """`about` are languages that may be so much of the chain, and all of the answer."""
-    for where, prose, vocabulary, most in (
-        ("chain", reading.chain_prose, reading.chain_vocabulary, share),
-        ("answer", reading.answer_prose, reading.answer_vocabulary, 1.0),
-    ):
-        if found := _other_script(prose, own, about, most) or _other_words(vocabulary, prose, own, about, most):
-            return f"the {where} {found}"
+    """What is foreign to the language `own`. The languages `about` may make up this share of the chain, and the whole
+    answer."""
+    for text, most in ((reading.chain, share), (reading.answer, 1.0)):
+        if found := _other_script(text.prose, own, about, most) or _other_words(text, own, about, most):
+            return f"the {text.name} {found}"
     if own == "en" and about != _ALL and _is_not_english(reading):
         return "the chain does not read as English"
     return None
 
 
 def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
-    """The languages that a question is about, as far as its words tell: those that it names ("a Turkish restaurant" is
-    Turkish too), asks for or has letters of; all, where it speaks of translating or the like, or has foreign words
-    itself."""
-    asks_english = own != "en" and _IN_ENGLISH.search(question)
-    if _ABOUT_LANGUAGE.search(question) or asks_english:
+    """The languages that a question may be about: those that it names (even in "a Turkish restaurant") and those whose
+    letters it holds; all languages where it speaks of translating or the like, or holds foreign words itself."""
+    if _ABOUT_LANGUAGE.search(question) or (own != "en" and _IN_ENGLISH.search(question)):
         return _ALL
     if own is not None and len(_foreign_to(own).intersection(low.split())) >= 2:
         return _ALL
@@ -124,7 +137,7 @@ def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
 
 
 def language_of(text: str) -> str | None:
-    """The language that most of a text is in, as a two-letter code; None where its words do not tell."""
+    """The two-letter code of the language that most of a text is in; None where its words do not say."""
     letters = _letters(text)
     script, most = letters.most_common(1)[0] if letters else ("", 0)
     latin = sum(map(str.isalpha, text[:MUCH])) - letters.total()
@@ -138,20 +151,20 @@ def language_of(text: str) -> str | None:
 
 
 def _unquoted(question: str) -> str:
-    """Without what it quotes, if enough is left to tell its language by."""
+    """The question without what it quotes, where enough is left to find out its language."""
     rest = _QUOTED.sub(" ", question)
     return rest if len(rest) > 20 else question
 
 
 def _is_sentence(text: str, code: str) -> bool:
-    """Whether a short text with a foreign word in it ("What does 一期一会 mean?") is in this language."""
+    """Whether a short text with a foreign word in it ("What does 一期一会 mean?") is a sentence of this language."""
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in WORDS[code]]
     return len(set(found)) >= 2 and len(found) >= 0.4 * len(words)
 
 
 def by_words(text: str) -> str | None:
-    """The language of Latin letters whose commonest words a text has most of, or None."""
+    """The language in Latin letters of which a text holds the most common words; None where they are too few."""
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in _CODES]
     code, times = max(Counter(c for word in found for c in _CODES[word]).items(), key=lambda n: n[1], default=("", 0))
@@ -166,26 +179,28 @@ def _letters(text: str) -> Counter[str]:
 
 
 def _scripts(text: str) -> Iterator[str]:
-    """Other scripts than Latin that a text has letters of; Greek as words alone."""
+    """The scripts other than Latin that a text has letters of. Greek counts only where it has words, not symbols."""
     if text.isascii():
         return
-    rest = text.encode("utf-8", "replace").translate(None, _ASCII).decode("utf-8", "replace")
+    rest = text.encode("utf-8", "replace").translate(None, bytes(range(128))).decode("utf-8", "replace")
     if _ANY.search(rest) or (_GREEK.search(rest) and _GREEK_WORD.search(text)):
         yield from (script for script, run in _RUNS.items() if run.search(rest))
 
 
 def _other_script(text: str, own: str | None, about: frozenset[str], share: float) -> str | None:
-    """Letters of a script that neither the language nor the question has, outside quotations."""
+    """What is wrong with the scripts of a text: letters, outside quotations, of a script that neither its language nor
+    the question has; or too many letters of a script that the question is about."""
     if text.isascii():
         return None
     others = [s for s in _scripts(text) if s not in _ALLOWED.get(own or "", ())]
     if not others:
-        return _no_kana(text) if own == "ja" else None
+        is_chinese = own == "ja" and sum(map(len, _RUNS["han"].findall(text))) >= 60 and not _RUNS["kana"].search(text)
+        return "is in Chinese, and the question in Japanese" if is_chinese else None
     letters = sum(map(str.isalpha, text))
     bare = _QUOTED.sub(" ", text)
     excused = {script for code in about for script in _ALLOWED.get(code, ())}
     for script in others:
-        runs = [m for m in _RUNS[script].finditer(bare) if len(m[0]) >= _LEAST_RUN.get(script, _LEAST_LETTERS)]
+        runs = [m for m in _RUNS[script].finditer(bare) if len(m[0]) >= _LEAST_RUN.get(script, 2)]
         total = sum(len(m[0]) for m in _RUNS[script].finditer(text))
         if script == "greek" and sum(len(m[0]) for m in runs) < 12:
             continue
@@ -197,20 +212,14 @@ def _other_script(text: str, own: str | None, about: frozenset[str], share: floa
     return None
 
 
-def _no_kana(text: str) -> str | None:
-    han = sum(map(len, _RUNS["han"].findall(text)))
-    return "is in Chinese, and the question in Japanese" if han >= 60 and not _RUNS["kana"].search(text) else None
-
-
-def _other_words(
-    vocabulary: Collection[str], prose: str, own: str | None, about: frozenset[str], share: float
-) -> str | None:
-    """Words in a row of another language of Latin letters; where the question is about languages, most of the text."""
-    if own is None or len(_foreign_to(own).intersection(vocabulary)) < LEAST_DIFFERENT:
+def _other_words(text: Text, own: str | None, about: frozenset[str], share: float) -> str | None:
+    """The first passage in another language of Latin letters. A language that the question is about is foreign only
+    where it makes up more than its share of the text."""
+    if own is None or len(_foreign_to(own).intersection(text.vocabulary)) < LEAST_DIFFERENT:
         return None
     if share >= 1 and about == _ALL:
         return None
-    words = _words_of(prose)
+    words = _words_of(text.prose)
     excused: dict[str, set[int]] = {}
     for run in _runs(words, own):
         if run.code in about:
@@ -224,7 +233,7 @@ def _other_words(
 
 
 def _words_of(prose: str) -> list[str]:
-    """Words in lower case, but for those with a capital within a sentence, which are names and titles."""
+    """The words in lower case. A word with a capital within a sentence keeps it, since it is a name or a title."""
     if "’" in prose:
         prose = prose.replace("’", "'")
     words, first = [], True
@@ -239,7 +248,7 @@ def _words_of(prose: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Words of another language so close together that RUNS calls it a passage: their places, and the language."""
+    """A foreign passage: the places of its foreign words among all words, and its language."""
 
     marks: Sequence[int]
     code: str
@@ -263,7 +272,7 @@ def _runs(words: Sequence[str], own: str) -> Iterator[Run]:
 
 
 def _spoken(words: Sequence[str]) -> tuple[str, int]:
-    """The language that most of the words are of, and how many."""
+    """(the language to which most of the words belong, how many of them)."""
     counts = Counter(code for word in words for code in _CODES.get(word, ()))
     return counts.most_common(1)[0] if counts else ("", 0)
 
@@ -273,24 +282,24 @@ def _is_accented(word: str) -> bool:
 
 
 def _is_not_english(reading: Reading) -> bool:
-    """A chain of many words of which hardly one is English: in a language that no list here has."""
+    """Whether a chain has many words and hardly a common English one: it may be in a language without a list here."""
     english = WORDS["en"]
-    if len(english.intersection(reading.chain_vocabulary)) > 12:
+    if len(english.intersection(reading.chain.vocabulary)) > 12:
         return False
-    words = _WORD.findall(reading.chain_prose)
+    words = _WORD.findall(reading.chain.prose)
     long = {word for word in words if len(word) > 2 and word.islower()}
     return len(long) >= ENGLISH_WORDS and sum(word in english for word in words) < ENGLISH_SHARE * len(words)
 
 
 @cache
 def _foreign_to(own: str | None) -> frozenset[str]:
-    """The commonest words of all other languages that are none of this one."""
+    """The common words of all other languages that are not common in this one."""
     mine = WORDS.get(own or "", frozenset())
     return frozenset(word for code, words in WORDS.items() if code != own for word in words) - mine
 
 
 @cache
 def _told_by(own: str) -> frozenset[str]:
-    """Words that this language alone has."""
+    """The common words that this language shares with no other."""
     others = frozenset(word for code, words in WORDS.items() if code != own for word in words)
     return WORDS.get(own, frozenset()) - others - (ENGLISH_ELSEWHERE if own == "en" else frozenset())

@@ -1,8 +1,8 @@
-"""The gold answer told to the teacher: "(answer: 42)", "Hint: it is 42", a worked solution that was pasted along.
+"""The filter `leaked_gold`: refuses answers to a prompt that told the gold answer ("(answer: 42)", "Hint: it is 42").
 
-Only words that hand over a result count, with the whole gold answer behind them and nothing more. A yes or no, an
-option or a number that stands in the question by nature is none, nor is a form that is asked for ("answer: yes or
-no").
+Words that announce a result must stand there, with exactly the gold answer after them. So a yes or no, an option or a
+number that belongs to the question is no leak, and neither is the form of an answer ("answer: yes or no"). A worked
+solution that ends in the gold answer is a leak, and so is a box that holds it.
 """
 
 import re
@@ -42,14 +42,15 @@ _ENDS = re.compile(
     r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
 )
 MOST_TELLS, MOST_ENDS = 64, 8
-"""Places that may tell a result, and ends of what each tells, that are looked at."""
-_MOST = 200
-_TAIL = 400
+"""How many places that may tell a result are looked at, and how many ends of the result at each place."""
+LONGEST_GOLD = 200
+TAIL = 400
+"""How many characters after such a place are looked at."""
 
 
 def leaked_gold(reading: Reading, _: object) -> str | None:
     gold = (reading.question.answer or "").strip()
-    if not gold or len(gold) > _MOST or reading.question.check == "code":
+    if not gold or len(gold) > LONGEST_GOLD or reading.question.check == "code":
         return None
     wanted = _keys(gold)
     for message in reading.candidate.asked:
@@ -57,12 +58,9 @@ def leaked_gold(reading: Reading, _: object) -> str | None:
             continue
         text = message["content"]
         for found in islice(_TELLS.finditer(text), MOST_TELLS):
-            if _CONDITION.search(text, max(0, found.start() - 60), found.start()):
-                continue
-            if _tells(text[found.end() : found.end() + _TAIL], wanted):
-                return (
-                    f"what was asked tells it: “{around(text, found.start(), found.end() - found.start() + len(gold))}”"
-                )
+            at, end = found.span()
+            if not _CONDITION.search(text, max(0, at - 60), at) and _tells(text[end : end + TAIL], wanted):
+                return f"what was asked tells it: “{around(text, at, end - at + len(gold))}”"
         if (worked := _WORKED.search(text)) and _ends_in(text[worked.end() :], wanted):
             return f"what was asked has a worked solution: “{around(text, worked.start(), 60, 0)}”"
         if "\\boxed{" in text or "\\fbox{" in text:
@@ -74,7 +72,7 @@ def leaked_gold(reading: Reading, _: object) -> str | None:
 
 
 def _keys(value: str) -> set[str]:
-    """A value as it is compared: its words, and the number that it is."""
+    """What a value is compared by: its words, and its number where it is one."""
     number = parse_number(value.strip(" .$*"))
     return {plain_words(value)} | ({f"={number.true_value}"} if number is not None else set())
 
@@ -86,7 +84,7 @@ def _ends_in(solution: str, wanted: set[str]) -> bool:
 
 
 def _tells(rest: str, wanted: set[str]) -> bool:
-    """Whether what follows is a gold answer and ends there: more than that, and it is a list of forms or a sentence."""
+    """Whether `rest` begins with a gold answer that ends there. One that goes on is a list of forms or a sentence."""
     for end in islice(_ENDS.finditer(rest), MOST_ENDS):
         value = rest[: end.start()]
         if "\n" in value:

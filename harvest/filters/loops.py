@@ -1,15 +1,15 @@
-"""Chains that repeat themselves: the same words over and over, anywhere, or the same lines with a counter in them.
+"""The filter `repetition`: refuses texts that say the same words again and again, or the same lines with a counter.
 
-`answers/repetition.py` finds what a stream ends in while it is still paid for; here all of a finished text is read, so
-less is enough. Three looks, each linear:
+`answers/repetition.py` finds a loop at the end of a stream that is still being paid for. This filter reads a whole text
+that is finished, so it needs fewer repetitions. It looks three times, each in linear time:
 
-1. probes of 32 characters every 128, with digits read as one: where one stands again within 2,000 characters, the
-   distance is a period, and a comparison says how far it holds;
-2. eight words in a row that stood before: their share of the whole;
-3. different words among 300 in a row, of a text that packs well.
+1. It takes a probe of 32 bytes every 128, with all digits read as the same one. Where a probe stands again within 2,000
+   bytes, the distance is a period, and a comparison says how far the text goes on with that period.
+2. It counts the different words among 300 in a row.
+3. It counts what share of all runs of eight words has stood before.
 
-Programs are left out. A block whose several numbers change is reckoning (a table of products), not a loop; a block
-that was in the question (a pattern to go on with) is none either.
+A text that hardly compresses is spared the third. Programs are left out. A block in which several numbers change is a
+calculation (a table of products) and no loop; neither is a block that the question holds (a pattern to continue).
 """
 
 import re
@@ -19,26 +19,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harvest.filters.phrases import around
-from harvest.filters.reading import Reading
+from harvest.filters.reading import Reading, Text
 
 PROBE, STEP, REACH = 32, 128, 2_000
 TIMES, CHARS = 4, 240
-"""A block of three words or more, so many times in a row, over so many characters."""
+"""A block of three words or more is a loop from so many times in a row and so many bytes on."""
 SHORT_TIMES, SHORT_CHARS = 20, 400
-"""A shorter block: "no, no, no"."""
+"""The same for a shorter block, such as "no, no, no"."""
 DATA_CHARS = 4_000
-"""A block without letters: a ruled table, a row of zeros."""
+"""The same for a block without letters, such as a ruled table or a row of zeros."""
 COUNTED_TIMES, COUNTED_LETTERS = 6, 25
-"""Lines that are equal but for one number which counts on: so many, with so many letters each."""
+"""The same for lines that differ only in a number which counts on: so many lines, of so many letters each."""
 GRAM, GRAMS_AGAIN, LEAST_GRAMS = 8, 0.45, 60
+"""Of all runs of GRAM words, at most this share may have stood before. Shorter texts than LEAST_GRAMS runs pass."""
 WINDOW, DISTINCT = 300, 45
-"""Of words: chains that are stuck have 20 to 41 different ones, others 47 and more."""
+"""WINDOW words must hold DISTINCT different ones. Chains that are stuck have 20 to 41, others 47 and more."""
 FEWEST_OF_A_SENTENCE = 6
-"""Different words of letters in such a window; a truth table has fewer."""
+"""A window is prose where so many of its different words are letters alone. A truth table has fewer."""
 PACKED = 3.9
-"""Plain deflate makes that much of a text that the second and third look would refuse."""
+"""A text that the third look would refuse is compressed by deflate at least so many times."""
 LONG = 400
-"""Words beyond which a text is packed first to see whether the slower looks are worth it."""
+"""A text of more words than this is compressed first, to see whether the third look is worth its time."""
 
 _ONE_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
 _NUMBER = re.compile(rb"\d+")
@@ -49,39 +50,27 @@ _ASKS_TO_REPEAT = re.compile(r"\b(?:\w+ times|repeat\w*|over and over|copies|onc
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """`period` bytes stand over and over from `start` to `end`, digits read as one."""
+    """A block of `period` bytes that is repeated from `start` to `end`, with all digits read as the same one."""
 
     start: int
     end: int
     period: int
 
-    @property
-    def times(self) -> float:
-        return (self.end - self.start) / self.period
-
 
 def repetition(reading: Reading, _: object) -> str | None:
     asked = reading.asked_plain
-    for where, text, words in (
-        ("chain", reading.chain_plain, reading.chain_words),
-        ("answer", reading.answer_plain, reading.answer_words),
-    ):
-        if len(text) >= CHARS and (found := _loop(text, asked) or _again(text, words, asked)):
-            return f"the {where} {found}"
+    for text in (reading.chain, reading.answer):
+        if len(text.plain) < CHARS:
+            continue
+        raw = text.plain.encode("utf-8", "replace")
+        loops = (_loop_fault(raw, stretch, asked) for stretch in _stretches(raw.translate(_ONE_DIGIT)))
+        if found := next(filter(None, loops), None) or _again(text, asked):
+            return f"the {text.name} {found}"
     return None
 
 
-def _loop(text: str, asked: str) -> str | None:
-    raw = text.encode("utf-8", "replace")
-    even = raw.translate(_ONE_DIGIT)
-    for stretch in stretches(even):
-        if said := _is_loop(raw, stretch, asked):
-            return said
-    return None
-
-
-def stretches(text: bytes) -> Iterator[Stretch]:
-    """Where a block stands at least three times in a row, in order of place."""
+def _stretches(text: bytes) -> Iterator[Stretch]:
+    """Each stretch in which a block stands at least three times in a row, from the text's beginning on."""
     at, size = 0, len(text)
     while at < size - PROBE:
         again = text.find(text[at : at + PROBE], at + 1, at + PROBE + REACH)
@@ -96,8 +85,11 @@ def stretches(text: bytes) -> Iterator[Stretch]:
 
 
 def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
-    """How far to both sides each byte is the one a period later: compared in pieces that double, then halve."""
-    end = at + period + PROBE
+    """(start, end) of the text around `at` in which each byte is equal to the one a period later.
+
+    It is compared in pieces that double in size while they are equal, and halve where they are not.
+    """
+    start, end = at, at + period + PROBE
     step = 64
     while step:
         if end + step <= len(text) and text[end : end + step] == text[end - period : end - period + step]:
@@ -105,7 +97,6 @@ def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
             step *= 2
         else:
             step //= 2
-    start = at
     step = 64
     while step:
         if start >= step and text[start - step : start] == text[start - step + period : start + period]:
@@ -116,8 +107,10 @@ def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
     return start, end
 
 
-def _is_loop(raw: bytes, stretch: Stretch, asked: str) -> str | None:
-    chars, times = stretch.end - stretch.start, int(stretch.times)
+def _loop_fault(raw: bytes, stretch: Stretch, asked: str) -> str | None:
+    """What is wrong with a stretch; None where it is no loop, or where the question asks for it."""
+    chars = stretch.end - stretch.start
+    times = chars // stretch.period
     block = raw[stretch.start : stretch.start + stretch.period].decode("utf-8", "ignore")
     words = _WORD.findall(block)
     letters = sum(map(len, words))
@@ -143,7 +136,7 @@ def _is_loop(raw: bytes, stretch: Stretch, asked: str) -> str | None:
 
 
 def _counts_on(rows: list[bytes]) -> bool:
-    """Whether one number alone changes from row to row, by the same step."""
+    """Whether only one number changes from row to row, by the same step each time."""
     columns = list(zip(*(_NUMBER.findall(row) for row in rows), strict=False))
     changing = [[int(n[:18]) for n in column] for column in columns if len(set(column)) > 1]
     if len(changing) != 1:
@@ -153,19 +146,22 @@ def _counts_on(rows: list[bytes]) -> bool:
 
 
 def _was_asked(block: str, asked: str) -> bool:
-    """Whether what was asked has the block twice in a row, to be copied or gone on with, or asks for it many times."""
+    """Whether the prompt holds the block twice in a row, to be copied or continued, or asks to repeat it."""
     once, twice = block.strip(), (2 * block).strip()
     return bool(twice) and (twice in asked or (once in asked and bool(_ASKS_TO_REPEAT.search(asked))))
 
 
-def _again(text: str, words: list[str], asked: str) -> str | None:
+def _again(text: Text, asked: str) -> str | None:
+    """The second and the third look: too few different words in a window, or too many runs of words that stood
+    before."""
+    words = text.words
     if len(words) - GRAM < LEAST_GRAMS:
         return None
     for start in range(0, len(words) - WINDOW + 1, WINDOW * 2 // 3):
         few = set(words[start : start + WINDOW])
         if len(few) < DISTINCT and _says(few) and " ".join(words[start : start + GRAM // 2]) not in asked:
             return f"has {len(few)} different words in {WINDOW}: “{' '.join(words[start : start + 24])}”"
-    if len(words) > LONG and len(text) < PACKED * len(zlib.compress(text.encode("utf-8", "replace"), 1)):
+    if len(words) > LONG and len(text.plain) < PACKED * len(zlib.compress(text.plain.encode("utf-8", "replace"), 1)):
         return None
     words = [word for word in words if any(map(str.isalnum, word))]
     grams = list(zip(*(words[i:] for i in range(GRAM)), strict=False))
@@ -179,5 +175,5 @@ def _again(text: str, words: list[str], asked: str) -> str | None:
 
 
 def _says(words: set[str]) -> bool:
-    """Whether there are sentences in it, and not the cells of a table."""
+    """Whether these are words of sentences, and not the cells of a table."""
     return sum(len(word) > 1 and word.strip(".,;:!?").isalpha() for word in words) >= FEWEST_OF_A_SENTENCE

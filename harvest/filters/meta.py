@@ -1,8 +1,8 @@
-"""Talk about what only the teacher could see: a reference answer, a hidden hint, a system message, a grader, itself.
+"""The filter `meta`: refuses talk about a reference answer, a hidden hint, a system message, a grader or the teacher.
 
-A chain that leans on "the reference answer says 42" teaches to guess what somebody knows. What the question itself
-speaks of is no such talk, and neither is what everybody says of a puzzle: "the expected answer is 12", "the prompt
-asks for a last line", "the problem says that the answer should be an integer".
+Only the teacher could see these. A student that learns "the reference answer says 42" learns to rely on something that
+it will never be shown. Words that the question uses itself are allowed, and so are phrases that any solver may use:
+"the expected answer is 12", "the prompt asks for a last line", "the problem says that the answer should be an integer".
 """
 
 from harvest.filters.phrases import around, matches, phrases
@@ -20,7 +20,7 @@ _MAKERS = r"(?:openai|anthropic|google|deepseek|alibaba|meta|mistral|microsoft|z
 _MODELS = r"(?:chatgpt|gpt-?\d|deepseek|qwen|claude|gemini|llama|grok|kimi)"
 _PHRASES = phrases(
     (
-        # what somebody else found
+        # an answer that somebody else gave
         (
             "reference",
             r"\breference (?:answer|solution|result|output)s?\b",
@@ -141,7 +141,7 @@ _PHRASES = phrases(
             r" (?:is|should be|must be|equals|would be)\b",
         ),
         ("hint", r"\buser's hint\b"),
-        # being a machine
+        # being a model
         (
             "ai",
             r"\b(?:as|i'm|i am|being) (?:just |only |simply |merely )?an? (?:\w+ )?ai\b"
@@ -174,7 +174,7 @@ _PHRASES = phrases(
             "i am chatgpt|deepseek|qwen|claude|gemini|llama|grok|kimi|gpt-4|gpt-5|chatgpt|gpt",
             rf"\bi(?: am|'m) {_MODELS}\b",
         ),
-        # orders and marks
+        # instructions and grading
         ("system prompt|system prompts", r"\bsystem prompts?\b", "system prompt"),
         ("system message", r"\bsystem message\b", "system message"),
         ("system instruction|system instructions", r"\bsystem instructions?\b", "system instruction"),
@@ -222,11 +222,7 @@ _PHRASES = phrases(
 
 
 def meta(reading: Reading, _: object) -> str | None:
-    asked = reading.question_plain
-    for where, text, words in (
-        ("chain", reading.chain_plain, reading.chain_vocabulary),
-        ("answer", reading.answer_plain, reading.answer_vocabulary),
-    ):
-        for at, said in matches(_PHRASES, text, words, asked):
-            return f"the {where} says “{around(text, at, len(said))}”"
+    for text in (reading.chain, reading.answer):
+        for at, said in matches(_PHRASES, text, reading.question_plain):
+            return f"the {text.name} says “{around(text.plain, at, len(said))}”"
     return None

@@ -1,14 +1,14 @@
-"""Answers that refuse: the teacher says that it will not or may not, in place of answering.
+"""The filter `refusal`: refuses answers in which the teacher says that it will not or may not answer.
 
-"I can't measure 4 litres with these jugs" is a result; "I can't help with that" is a refusal. So the object decides:
-help, comply, your request. Of the chain only its beginning and its end are read for it: in between a model talks to
-itself ("I'm sorry, I can't see it").
+"I can't help with that" is a refusal; "I can't measure 4 litres with these jugs" is a result. What follows "I can't"
+decides: help, comply, answer your request. Only the beginning and the end of the chain are searched, since in between a
+model talks to itself ("I'm sorry, I can't see it").
 """
 
 import re
 
-from harvest.filters.phrases import around, bare, matches, phrases
-from harvest.filters.reading import Reading
+from harvest.filters.phrases import around, matches, phrases
+from harvest.filters.reading import Reading, Text
 
 _CANNOT = (
     r"(?:can(?:no|')t|can not|could ?n[o']t|won't|will not"
@@ -36,7 +36,7 @@ _RESULT = (
     r"(?! (?:you )?(?:an?|the|any) (?:single |more )?(?:definitive|definite|exact|precise|unique|closed|numerical"
     r"|numeric|general|specific|simple|better|formula|proof|counterexample|example)\b)"
 )
-"""What cannot be given because there is none: no refusal."""
+"""Excludes "I can't give a closed formula": what does not exist cannot be given, so that is no refusal."""
 _SERVE = (
     r"(?:help|assist|comply|oblige|ful+fil+|satisfy|engage|answer|provide|give|offer|share|discuss|respond|generate|create"
     r"|produce|recommend|suggest|advise|endorse|condone|promote|encourage|support|speak|comment|disclose|reveal|talk)\b"
@@ -139,8 +139,9 @@ _OPENING = re.compile(
     r"|\A[^\w\"]*(?:i(?: am|'m) (?:\w+ )?sorry|sorry|my apologies|i (?:\w+ )?apologi[sz]e)\b,?(?: but)?"
     rf" i(?: am|'m)? (?:\w+ )?{_CANNOT}"
 )
-"""How an answer begins that serves nobody: there, any object will do."""
+"""A refusal at the very beginning of an answer, whatever it is that the teacher will not do."""
 _ENDS_OF_CHAIN = 300
+"""How many characters of the chain's beginning, and of its end, are searched."""
 _HYPOTHETICAL = re.compile(
     r"\b(?:if|unless|whether|because|so that|that means|would|could say|says?|said|reads?:?|replie[sd]|answer(?:s|ed):?"
     r"|wrote|writes)(?! (?:i|we) (?:am|'m))\b[^.!?\n]{0,40}$"
@@ -148,16 +149,16 @@ _HYPOTHETICAL = re.compile(
 
 
 def refusal(reading: Reading, _: object) -> str | None:
-    answer, ends = reading.answer_plain, reading.chain_plain
+    answer, ends = reading.answer.plain, reading.chain.plain
     if (found := _OPENING.match(answer[:400])) and found[0].strip() not in reading.question_plain:
         said = found[0]
         if not _HYPOTHETICAL.search(said[: said.rfind(" i")]):
             return f"the answer refuses: “{around(said, 0, 160, 0)}”"
     if len(ends) > 2 * _ENDS_OF_CHAIN:
         ends = f"{ends[:_ENDS_OF_CHAIN]}\n\n{ends[-_ENDS_OF_CHAIN:]}"
-    text = f"{answer}\n\n{ends}"
-    for at, said in matches(_PHRASES, text, bare(text.split()), reading.question_plain):
-        if not _HYPOTHETICAL.search(text, max(0, at - 60), at):
+    text = Text("answer and chain", f"{answer}\n\n{ends}")
+    for at, said in matches(_PHRASES, text, reading.question_plain):
+        if not _HYPOTHETICAL.search(text.plain, max(0, at - 60), at):
             where = "answer" if at < len(answer) else "chain"
-            return f"the {where} refuses: “{around(text, at, len(said), 0)}”"
+            return f"the {where} refuses: “{around(text.plain, at, len(said), 0)}”"
     return None

@@ -1,12 +1,12 @@
-r"""A teacher's free form brought into the training format by rules: chain, then answer, in the form that was asked for.
+r"""Rewrites an answer into the training format by rules: the chain, then the answer in the form that was asked for.
 
-What a rule may do: cut the tags of another layout, part a chain from the answer that it stands in, drop greetings,
-headings and farewells that hold no digit, put a result that is stated into `\boxed{}` where a box was asked for, and
-tidy the spaces outside programs. It never writes a word. A guard looks at the outcome as a whole: the same numbers in
-the same order, the same programs byte for byte, and nothing said that was not said before; else nothing is rewritten.
+The rules cut tags of another layout, separate a chain from the answer that holds it, drop greetings, headings and
+farewells without a digit, put a stated result into `\boxed{}` where a box was asked for, and tidy spaces outside
+programs. They never add a word. At the end `keeps_all` compares old and new; where it finds a difference in content,
+nothing is rewritten.
 
-Pure: the store keeps what came, and the rewriting is repeated from it. What it is after: Sky-T1's rewriting by a
-model, after which its parser could read over 90% of the APPS answers in place of 25%.
+Pure: the store keeps the answer as it came, and the rewriting is repeated from it. The model for this is Sky-T1, which
+had a language model rewrite its answers: its parser could then read over 90% of the APPS answers instead of 25%.
 """
 
 import re
@@ -17,25 +17,27 @@ from harvest.answers.boxes import find_boxes, split_at_final_box
 from harvest.answers.stated import find_stated
 from harvest.core.chain_marks import CHAIN_MARKS, SOLUTION
 from harvest.core.nouns import Candidate
-from harvest.filters.reading import FENCE
+from harvest.filters.reading import FENCE, Reading
 
 VERSION = "2"
 LEAST_CHAIN = 40
-"""Characters that stand before an answer to be its chain."""
+"""A text before the answer is a chain only where it has so many characters."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
+"""A longer result, or a longer one in words, is not put into a box."""
 MOST_MENTIONS = 8
-"""Of a stated result, from the end, before it is left without a box."""
+"""How many places of a stated result are tried, from the end, before it is left without a box."""
 MOST_ROUNDS = 6
-"""Of all rules, until they find nothing more: "Sure! Sure! Here is…" takes two. What needs more stays as it is."""
+"""How often all rules are applied until they change nothing ("Sure! Sure! Here is…" takes two rounds). An answer that
+needs more stays as it is."""
 MOST_FAREWELLS = 8
-"""One after the other; an answer with more of them is a loop, and stays as it is."""
-_ANSWER_TAGS = (
-    SOLUTION, ("<answer>", "</answer>"), ("<final_answer>", "</final_answer>"),
-    ("<solution>", "</solution>"), ("<output>", "</output>"), ("<response>", "</response>"),
-)  # fmt: skip
+"""How many farewells in a row are cut. An answer with more of them is a loop, and stays as it is."""
+_ANSWER_TAGS = {
+    SOLUTION[0]: SOLUTION[1], "<answer>": "</answer>", "<final_answer>": "</final_answer>",
+    "<solution>": "</solution>", "<output>": "</output>", "<response>": "</response>",
+}  # fmt: skip
 _MARK = r"[ \t]*+(?:[#>]{1,6}+[ \t]*+)?+[*_]{0,2}+[ \t]*+"
 _COLON = r"[ \t]*+:?+[ \t]*+[*_]{0,2}+[ \t]*+:?+[ \t]*+\n++"
-"""What ends a heading. Nothing gives back what it took, or a megabyte of spaces would be tried in all its parts."""
+"""The end of a heading. The quantifiers are possessive, so that a megabyte of spaces takes linear time."""
 _CHAIN_HEADING = re.compile(
     rf"\A{_MARK}(?:(?:my |detailed |step[- ]by[- ]step )?(?:reasoning|thinking|thoughts?|thought process|analysis"
     r"|solution|explanation|approach|working|work|step[- ]by[- ]step)(?: process| steps| explanation| solution)?)"
@@ -72,21 +74,23 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
-"""A line drawn between chain and answer."""
+"""A rule that is drawn between chain and answer."""
 _HEDGED = re.compile(
     r"\b(?:cannot|can't|may|might|could|would|maybe|perhaps|probably|possibly|not|no|n't|if|unless|about|around|roughly|than"
     r"|least|most|guess|between|nor|neither|wrong|incorrect|except|first|step)\b",
     re.IGNORECASE,
 )
-"""A last line that commits itself to nothing: its number is not put into a box."""
+"""Words of a last line that commits itself to nothing. Its number is not put into a box."""
 _NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
 _WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
+Parts = tuple[str | None, str]
+"""(chain, answer)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """Chain and answer in the training format, and which rules made them so."""
+    """Chain and answer in the training format, and the names of the rules that changed them."""
 
     reasoning: str | None
     answer: str
@@ -94,37 +98,30 @@ class Rewritten:
 
 
 def rewritten(candidate: Candidate) -> Rewritten | None:
-    """None where nothing is to do, or where the guard refuses what the rules would do. What comes out stays as it is
-    when it is rewritten again."""
-    asked = "\n".join(m["content"] for m in candidate.asked if m["role"] != "assistant")
-    is_code = candidate.question.check == "code"
-    now, rules = (candidate.reasoning, candidate.answer), dict[str, None]()
+    """The candidate in the training format; None where it has that already, or where its content would change.
+
+    Rewriting a rewritten answer changes nothing.
+    """
+    asked, is_code = Reading(candidate).asked, candidate.question.check == "code"
+    came: Parts = (candidate.reasoning, candidate.answer)
+    now, rules = came, dict[str, None]()
     for _ in range(MOST_ROUNDS):
-        found = _round(*now, asked, is_code, rules)
+        found = _round(now, asked, is_code, rules)
         if found == now:
             break
         now = found
     else:
         return None
-    if now == (candidate.reasoning, candidate.answer):
-        return None
-    if not keeps_all((candidate.reasoning, candidate.answer), now):
-        return None
-    return Rewritten(*now, tuple(rules) or ("spaces",))
+    return Rewritten(*now, tuple(rules) or ("spaces",)) if now != came and keeps_all(came, now) else None
 
 
-def _round(
-    reasoning: str | None, answer: str, asked: str, is_code: bool, rules: dict[str, None]
-) -> tuple[str | None, str]:
-    """Every rule once; `rules` learns which of them did something."""
-    before = (reasoning, answer)
-    done: list[str] = []
-    for name, rule in (("tags", _untagged), ("split", _split)):
-        found = rule(reasoning, answer, asked, is_code)
-        if found != (reasoning, answer):
-            (reasoning, answer), done = found, [*done, name]
+def _round(before: Parts, asked: str, is_code: bool, rules: dict[str, None]) -> Parts:
+    """Applies every rule once, and adds to `rules` the names of those that changed something."""
+    untagged = _untagged(*before, asked)
+    reasoning, answer = split = _split(*untagged, is_code)
+    done = ["tags"] * (untagged != before) + ["split"] * (split != untagged)
     said = _without_courtesies(answer, done)
-    if "\\boxed" in asked and not is_code and (boxed := _boxed(said, asked)) is not None:
+    if "\\boxed" in asked and not is_code and (boxed := _boxed(said)) is not None:
         said, done = boxed, [*done, "box"]
     if not done and not _is_untidy(reasoning or "") and not _is_untidy(said):
         return before
@@ -132,9 +129,9 @@ def _round(
     return (_tidy(reasoning).strip() or None if reasoning is not None else None), _tidy(said).strip()
 
 
-def keeps_all(before: tuple[str | None, str], after: tuple[str | None, str]) -> bool:
-    """Whether a rewriting has the same numbers in the same order, the same programs byte for byte, and says nothing
-    that was not there: what it has of letters and digits is what there was, less what was cut."""
+def keeps_all(before: Parts, after: Parts) -> bool:
+    """Whether a rewriting keeps the numbers in their order and the programs byte for byte, and adds no letter or digit
+    to what was there."""
     if before[0] == after[0]:
         before, after = (None, before[1]), (None, after[1])
     old, new = ("\n".join(filter(None, parts)) for parts in (before, after))
@@ -149,7 +146,7 @@ def keeps_all(before: tuple[str | None, str], after: tuple[str | None, str]) -> 
 
 
 def _without_new_boxes(old: str, new: str) -> str:
-    """The commands that a box brings are no words; those that were there before stay."""
+    """The new text without the commands that a new box has brought."""
     for command in ("\\boxed", "\\text"):
         for _ in range(new.count(command) - old.count(command)):
             at = new.rfind(command)
@@ -160,7 +157,8 @@ def _without_new_boxes(old: str, new: str) -> str:
 # ---- tags and sections
 
 
-def _untagged(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tuple[str | None, str]:
+def _untagged(reasoning: str | None, answer: str, asked: str) -> Parts:
+    """Chain and answer without the tags of another layout; a chain in tags is taken out of the answer."""
     if reasoning is not None and reasoning.strip():
         reasoning, answer = _unwrapped_ends(reasoning, answer)
     else:
@@ -170,12 +168,12 @@ def _untagged(reasoning: str | None, answer: str, asked: str, is_code: bool) -> 
             if tag and chain.strip() and (not before.strip() or _is_courtesy(before)) and tail.strip():
                 reasoning, answer = chain, tail
                 break
-    wrapped = next((opening for opening, _ in _ANSWER_TAGS if answer.lstrip().startswith(opening)), None)
+    wrapped = next((opening for opening in _ANSWER_TAGS if answer.lstrip().startswith(opening)), None)
     return reasoning, answer if wrapped is None or wrapped in asked else _inside(answer, wrapped)
 
 
 def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
-    """A chain that was set apart, without a tag that was left at its ends or before its answer."""
+    """A separate chain and its answer, without the tags that were left at the chain's ends and before the answer."""
     for opening, closing in CHAIN_MARKS:
         if reasoning.lstrip().startswith(opening) and reasoning.count(opening) == 1:
             reasoning = reasoning.lstrip().removeprefix(opening)
@@ -187,15 +185,15 @@ def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
 
 
 def _inside(answer: str, opening: str) -> str:
-    closing = dict(_ANSWER_TAGS)[opening]
-    text = answer.strip()
+    """What stands in one pair of tags around the whole answer."""
+    closing, text = _ANSWER_TAGS[opening], answer.strip()
     whole = text.count(opening) == 1 and text.count(closing) == 1 and text.endswith(closing)
     inside = text.removeprefix(opening).removesuffix(closing)
     return inside if whole and inside.strip() else answer
 
 
-def _split(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tuple[str | None, str]:
-    """A chain that stands in the answer, parted from the result at its end."""
+def _split(reasoning: str | None, answer: str, is_code: bool) -> Parts:
+    """Separates a chain that stands in the answer from the result at its end."""
     if reasoning is not None and reasoning.strip():
         return reasoning, answer
     text = answer.strip()
@@ -210,13 +208,13 @@ def _split(reasoning: str | None, answer: str, asked: str, is_code: bool) -> tup
 
 
 def _unruled(chain: str) -> str:
-    """Without a line that was drawn under it."""
+    """The chain without a rule that is drawn under it."""
     above, stop, last = chain.rstrip().rpartition("\n")
     return above.rstrip() if stop and _RULE.fullmatch(last.strip()) else chain
 
 
 def _places(text: str, is_code: bool) -> Iterator[int]:
-    """Where an answer may begin, the surest first."""
+    """The places where the answer may begin, the most certain one first."""
     if is_code:
         fences = list(FENCE.finditer(text))
         if len(fences) == 1:
@@ -228,12 +226,10 @@ def _places(text: str, is_code: bool) -> Iterator[int]:
     headings = list(_ANSWER_HEADING.finditer(text, tail))
     if headings:
         yield headings[-1].start()
-    cut = split_at_final_box(text)
-    if cut is not None:
+    if (cut := split_at_final_box(text)) is not None:
         yield len(cut[0])
     for pattern in (_ANSWER_LINE, _LAST_WORD):
-        found = list(pattern.finditer(text, max(0, len(text) - 600)))
-        if found:
+        if found := list(pattern.finditer(text, max(0, len(text) - 600))):
             yield found[-1].start()
 
 
@@ -241,7 +237,7 @@ def _places(text: str, is_code: bool) -> Iterator[int]:
 
 
 def _without_courtesies(answer: str, rules: list[str]) -> str:
-    """Without greeting and farewell, and without a heading above all; `rules` learns which."""
+    """The answer without greeting, farewells and a heading at its top. Adds to `rules` which of them it had."""
     said = answer
     for name, pattern in (("greeting", _GREETING), ("heading", _CHAIN_HEADING)):
         shorter = pattern.sub("", said, count=1)
@@ -260,11 +256,8 @@ def _without_courtesies(answer: str, rules: list[str]) -> str:
 
 
 def _last_farewell(said: str) -> int | None:
-    at = max(0, len(said) - 260)
-    found = _FAREWELL.search(said, at)
-    if found is None or not said[: found.start()].strip():
-        return None
-    return found.start()
+    found = _FAREWELL.search(said, max(0, len(said) - 260))
+    return found.start() if found is not None and said[: found.start()].strip() else None
 
 
 def _is_courtesy(text: str) -> bool:
@@ -274,8 +267,8 @@ def _is_courtesy(text: str) -> bool:
 # ---- the box
 
 
-def _boxed(answer: str, asked: str) -> str | None:
-    r"""The answer with its stated result in `\boxed{}`, in its place; None where it has a box, or states none."""
+def _boxed(answer: str) -> str | None:
+    r"""The answer with `\boxed{}` around the result where it states it; None where it has a box or no clear result."""
     if "\\boxed" in answer or "\\fbox" in answer:
         return None
     stated = find_stated(answer)
@@ -294,8 +287,7 @@ def _boxed(answer: str, asked: str) -> str | None:
             return None
     if any(m.start() <= at < m.end() for m in FENCE.finditer(answer)):
         return None
-    inside = _as_maths(value)
-    if inside is None:
+    if (inside := _as_maths(value)) is None:
         return None
     before, after = answer[:at], answer[at + len(value) :]
     while before.endswith("`") and after.startswith("`"):
@@ -306,8 +298,10 @@ def _boxed(answer: str, asked: str) -> str | None:
 
 
 def _place_of(value: str, answer: str) -> int | None:
-    """Where an answer states `value`: the last place, in no other word or number, at which another result would be
-    another statement."""
+    """The last place where the answer states `value`: putting something else there changes what the answer states.
+
+    A place inside a longer word or number does not count.
+    """
     at = len(answer)
     for _ in range(MOST_MENTIONS):
         at = answer.rfind(value, 0, at + len(value) - 1)
@@ -324,12 +318,13 @@ def _place_of(value: str, answer: str) -> int | None:
 
 _QUANTITY = re.compile(r"([-+\N{MINUS SIGN}]?\$?\d[\d.,]*(?:/\d+)?)([ \t]*(?:%|[A-Za-z][A-Za-z .-]*))?")
 _BARE_POWER = re.compile(r"[\^_]\s*-?[0-9A-Za-z]{2}")
-"""2^10 is a thousand in words, and 2¹0 in a box."""
+"""A power without braces, such as 2^10. In a box LaTeX would read it as 2¹0."""
 _WORDS = re.compile(r"[A-Za-z(][A-Za-z0-9 ,.'()+-]*")
 
 
 def _as_maths(value: str) -> str | None:
-    """A stated result as it stands in a box: numbers and formulas as they are, words as text. None: neither."""
+    """A stated result as it is written in a box: words as `\\text{}`. None: it can be read neither as a number or
+    formula nor as words."""
     if found := _QUANTITY.fullmatch(value):
         number, unit = found[1].replace("$", "\\$"), found[2] or ""
         if unit.strip() == "%":
@@ -352,7 +347,8 @@ def _is_untidy(text: str) -> bool:
 
 
 def _tidy(text: str) -> str:
-    """Line ends as one, no spaces before them, at most one empty line: outside programs, which stay byte for byte."""
+    """The text with one kind of line break, no spaces before it, and at most one empty line in a row. Programs stay
+    byte for byte."""
     if "```" not in text and "~~~" not in text:
         return _tidy_prose(text)
     pieces, at = [], 0

@@ -1,13 +1,13 @@
-"""The one table of filters: the order in which they are asked, and the setting that turns each on."""
+"""The one table of filters, in the order in which they are asked; and the three filters of a chain's length."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harvest.core.config import Filters
 from harvest.core.nouns import Candidate
+from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.filters.form import form
 from harvest.filters.leak import leaked_gold
-from harvest.filters.length import long_chain, no_chain, short_chain
 from harvest.filters.loops import repetition
 from harvest.filters.reading import Reading
 
@@ -26,14 +26,36 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Which filter refused an answer, and why: the words and where they stand."""
+    """Which filter refused an answer, and why."""
 
     filter: str
     version: str
     detail: str
 
 
-# The patterns of these three take a tenth of a second to compile, which `collect` does not wait for before it asks.
+def _no_chain(reading: Reading, _: Filters) -> str | None:
+    return None if reading.chain.whole.strip() else "there is no chain, the answer alone"
+
+
+def _short_chain(reading: Reading, settings: Filters) -> str | None:
+    tokens, shown = _tokens(reading)
+    return shown if reading.chain.whole.strip() and tokens < settings.short_chain else None
+
+
+def _long_chain(reading: Reading, settings: Filters) -> str | None:
+    tokens, shown = _tokens(reading)
+    return shown if tokens > settings.long_chain else None
+
+
+def _tokens(reading: Reading) -> tuple[int, str]:
+    """(tokens of the chain, the same in words): the endpoint's own count, else an estimate from its characters."""
+    counted = reading.candidate.reasoning_tokens
+    tokens = counted or round(len(reading.chain.whole) / CHARACTERS_A_TOKEN)
+    return tokens, f"{'' if counted else 'about '}{tokens:,} tokens of chain"
+
+
+# The next three are imported when they are first asked: their patterns take a tenth of a second to compile, for which
+# `collect` does not wait before it asks.
 
 
 def _refusal(reading: Reading, settings: Filters) -> str | None:
@@ -55,15 +77,15 @@ def _meta(reading: Reading, settings: Filters) -> str | None:
 
 
 FILTERS: tuple[Filter, ...] = (
-    Filter("no_chain", "1", no_chain),
+    Filter("no_chain", "1", _no_chain),
     Filter("format", "2", form),
     Filter("refusal", "2", _refusal),
     Filter("language", "2", _language),
     Filter("repetition", "2", repetition),
     Filter("meta", "2", _meta),
     Filter("leaked_gold", "2", leaked_gold),
-    Filter("short_chain", "1", short_chain),
-    Filter("long_chain", "1", long_chain),
+    Filter("short_chain", "1", _short_chain),
+    Filter("long_chain", "1", _long_chain),
 )
 
 

@@ -1,6 +1,6 @@
 """Reads the records of a file one at a time, in bounded memory: JSON lines, a JSON array, a page of a list, Parquet.
 
-JSON may be compressed with gzip or zstandard. The first bytes say what a file is, not its name.
+JSON may be compressed with gzip or zstandard. The first bytes of a file say what it is.
 """
 
 import codecs
@@ -64,7 +64,8 @@ class Records:
 
     def __iter__(self) -> Iterator[Record]:
         try:
-            yield from self._parquet() if self._magic == PARQUET else self._json()
+            is_parquet = self._magic == PARQUET or self.path.suffix == ".parquet"
+            yield from self._parquet() if is_parquet else self._json()
         except OSError as e:
             raise InputError(f"{self.path}: cannot be read: {e.strerror or e}") from None
 
@@ -110,8 +111,12 @@ class Records:
             return DECODER.decode(text) if self._exact else json.loads(text)
         except UnicodeDecodeError:
             return BadRow("not UTF-8")
-        except (ValueError, RecursionError):
-            return BadRow("not JSON")
+        except json.JSONDecodeError as e:
+            return BadRow(f"not JSON ({e.msg} at column {e.colno})")
+        except RecursionError:
+            return BadRow("not JSON (nested too deeply)")
+        except ValueError as e:  # a number of thousands of digits
+            return BadRow(f"cannot be read: {e}")
 
     def _parquet(self) -> Iterator[Record]:
         import pyarrow as pa
@@ -127,10 +132,9 @@ class Records:
                         self.done_bytes = self.total_bytes * (n + 1) // table.metadata.num_rows
                         yield from self._records(n, "row", data, True)
                         n += 1
-        except pa.ArrowException as e:
-            raise InputError(
-                f"{self.path}, after row {n}: not to be read as Parquet: {str(e).splitlines()[0]}"
-            ) from None
+        except (pa.ArrowException, OSError, ValueError) as e:
+            why = str(e).strip().splitlines()[0]
+            raise InputError(f"{self.path}, after row {n}: cannot be read as Parquet: {why}") from None
 
 
 def _unpacked(raw: io.BufferedReader, magic: bytes) -> io.BufferedReader:

@@ -1,7 +1,6 @@
-"""Foreign layouts of questions, as ours: GSM8K, MATH, HumanEval, MBPP, APPS and TACO, LiveCodeBench.
+"""Translates rows of known data sets into our fields: GSM8K, MATH, HumanEval, MBPP, APPS and TACO, LiveCodeBench.
 
-A layout is one function and one row of the table. Each takes a row as it stands in its set and gives our fields;
-what nobody here names stays as it is.
+Each layout is one function and one row of the table `_LAYOUTS`. A field that no layout names is left as it is.
 """
 
 import ast
@@ -16,7 +15,7 @@ Layout = Callable[[Row], Row]
 
 
 class BadLayout(ValueError):
-    """A row of a known layout that cannot be read: the field, and what is wrong with it."""
+    """A row of a known layout cannot be read. The message begins with the field."""
 
 
 def own_layout(row: Mapping[str, Any]) -> Row:
@@ -62,7 +61,7 @@ def _last_box(solution: str) -> str | None:
 
 
 def _humaneval(row: Row) -> Row:
-    """The prompt is Python, and stays so: its imports and helpers belong to the answer and to the tests."""
+    """The question is the prompt, which is Python: the answer and the tests need its imports and helper functions."""
     ours = {"question": row["prompt"], "tests": row["test"], "entry_point": row["entry_point"], "domain": "code"}
     if row.get("canonical_solution"):
         ours["answer"] = f"{row['prompt']}{row['canonical_solution']}"
@@ -70,7 +69,7 @@ def _humaneval(row: Row) -> Row:
 
 
 def _mbpp(row: Row) -> Row:
-    """The first assert is told, since nothing else names the function; the others are kept from the teacher."""
+    """The teacher is shown the first assert, since nothing else names the function. It does not see the others."""
     asserts = [str(line) for line in row["test_list"]]
     if not asserts:
         raise BadLayout("test_list: empty")
@@ -86,17 +85,17 @@ def _mbpp(row: Row) -> Row:
 
 
 def _called(test: str, code: object) -> str | None:
-    """The function that an assert is about: the first that it calls, of those that the reference defines if any."""
+    """The name of the function that an assert tests: the first that it calls and that the reference solution defines.
+    Without a reference solution: the first that it calls and that is not built in."""
     try:
         calls = [
             n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         ]
-        tree = ast.parse(code) if isinstance(code, str) else None
+        if isinstance(code, str):
+            defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
+            return next((name for name in calls if name in defined), None)
     except (SyntaxError, ValueError):
         return None
-    if tree is not None:
-        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        return next((name for name in calls if name in defined), None)
     return next((name for name in calls if not hasattr(builtins, name)), None)
 
 
@@ -106,7 +105,7 @@ def _apps(row: Row) -> Row:
         raise BadLayout("input_output: not an object of inputs and outputs")
     inputs, outputs, function = cases.get("inputs"), cases.get("outputs"), cases.get("fn_name")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs) or not inputs:
-        raise BadLayout("input_output: inputs and outputs are not as many, or none")
+        raise BadLayout("input_output: it needs at least one input, and as many outputs as inputs")
     solutions = _json(row, "solutions") if row.get("solutions") else []
     ours: Row = {"question": _with_starter(row["question"], row.get("starter_code")), "domain": "code"}
     if isinstance(solutions, list) and solutions and isinstance(solutions[0], str):
@@ -126,12 +125,12 @@ def _apps(row: Row) -> Row:
 
 
 def _unwrapped(wanted: object) -> dict[str, str]:
-    """APPS writes most values as a list of one, and takes either."""
+    """The value alone, where APPS writes it as a list of one value: either is right."""
     return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and len(wanted) == 1 else {}
 
 
 def _integer_keys(*places: object) -> dict[str, str]:
-    """JSON has made strings of a dict's integer keys; APPS turns them back, in the arguments and the value."""
+    """{"keys": "integers"} where a dict in the arguments or in the value had integer keys, which JSON made strings."""
     values = [value for place in places for value in (place, *(place if isinstance(place, list) else ()))]
     keys = [list(value) for value in values if isinstance(value, dict) and value]
     back = any(all(re.fullmatch(r"-?[0-9]{1,18}", key) for key in each) for each in keys)
@@ -143,7 +142,8 @@ def _lines(text: object) -> str:
 
 
 def _livecodebench(row: Row) -> Row:
-    """Public cases, and private ones where they are JSON: as they are published they are a pickle, never opened."""
+    """Takes the public cases, and the private ones where they are JSON. (They are published as a pickle, which is never
+    opened.)"""
     cases = _json(row, "public_test_cases")
     private = row.get("private_test_cases")
     if isinstance(private, str) and private.lstrip().startswith("["):
@@ -168,7 +168,7 @@ def _with_starter(question: object, starter: object) -> str:
 
 
 def _named(row: Row, field: str, prefix: str) -> Row:
-    """The row with an id after its own number in the set, and without the fields that a layout has read."""
+    """The row with an id made of its number in the data set, and without the fields that the layout replaces."""
     number = row.get(field)
     named = {} if number is None or row.get("id") is not None else {"id": f"{prefix}{number}"}
     return {k: v for k, v in row.items() if k not in ("tests", "cases", "answer")} | named
@@ -194,4 +194,4 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], Layout], ...] = (
     (("problem",), _math),
     (("answer",), _gsm8k),
 )
-"""The fields by which a layout is known, in the order in which they are tried."""
+"""(the fields by which a layout is recognised, the function that reads it). The first that fits is taken."""

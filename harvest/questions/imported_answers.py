@@ -1,13 +1,12 @@
 """One record of an answer that was paid for elsewhere: its question, its reply, what it cost. Pure.
 
-`READERS` is the one table of layouts. Each layout is recognised by what the record holds. To add one: a function
-that says whether a record is of this layout, a function that reads it, their row in the table, and a real record in
-tests/harvest/commands/test_import.py.
+`READERS` is the one table of layouts. To add one, write a function that reads it, its row in the table with how it is
+recognised, and a test with a real record in tests/harvest/commands/test_import.py.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -52,7 +51,7 @@ class ImportedAnswer:
     question: Json
     """The fields of a question's row, ours or a foreign layout's; empty where the record does not hold the question."""
     names: tuple[str, ...]
-    """The names that a file of questions may have for the question."""
+    """The names by which a file of questions may know the question."""
     reply: Reply
     """With the system message that it was asked under, if any, in `extra["system"]`."""
     cost_pusd: int | None
@@ -64,7 +63,7 @@ class ImportedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a layout finds in a record."""
+    """What the reader of a layout finds in a record."""
 
     question: Json
     names: tuple[str, ...]
@@ -83,9 +82,9 @@ def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAn
 
     Raises BadRow, which names the field, or NoAnswer.
     """
-    for reader in READERS:
-        if reader.recognises(row):
-            found = reader.read(row)
+    for recognises, read in READERS:
+        if recognises(row):
+            found = read(row)
             reply = read_document(found.document)
             if found.system:
                 reply = replace(reply, extra={**reply.extra, "system": found.system})
@@ -96,14 +95,10 @@ def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAn
             return ImportedAnswer(plain(found.question), found.names, reply, cost, source, asked_at)
     if OF_A_QUESTION & row.keys():
         raise BadRow("response: missing")
-    raise BadRow(f"no layout that is known here: it has {one_line(', '.join(map(str, row)), 120) or 'no fields'}")
+    raise BadRow(f"no known layout: it has {one_line(', '.join(map(str, row)), 120) or 'no fields'}")
 
 
 # ---- the layouts
-
-
-def _is_batch(row: Json) -> bool:
-    return "custom_id" in row and isinstance(row.get("response"), dict | None) and "question" not in row
 
 
 def _batch(row: Json) -> _Found:
@@ -118,10 +113,6 @@ def _batch(row: Json) -> _Found:
     return _Found({}, _names(row), _chat_completion("response.body", body, row), row, body)
 
 
-def _is_stored(row: Json) -> bool:
-    return row.get("object") == "chat.completion" and "response" not in row
-
-
 def _stored(row: Json) -> _Found:
     """A chat completion by itself, as OpenAI's list of stored completions gives it. It holds no messages, unless
     whoever exported it put them in; the question is then known by `metadata`.
@@ -134,15 +125,14 @@ def _stored(row: Json) -> _Found:
     return _Found(question | kept, names, _chat_completion("choices", row, {}), {}, row, system)
 
 
-def _is_generation(row: Json) -> bool:
-    data = as_dict(row.get("data")) or row
-    return isinstance(data.get("input"), dict) and isinstance(data.get("output"), dict)
+def _generation_data(row: Json) -> Json:
+    return as_dict(row.get("data")) or row
 
 
 def _generation(row: Json) -> _Found:
     """OpenRouter's stored prompt and completion, with the figures of its generation beside them or not.
     https://openrouter.ai/docs/client-sdks/typescript/models/generationcontentdata"""
-    data = as_dict(row.get("data")) or row
+    data = _generation_data(row)
     figures = row | data
     given, made = as_dict(data["input"]), as_dict(data["output"])
     question, system = _asked(_messages(given.get("messages") or given.get("prompt") or []), "input.messages")
@@ -162,26 +152,14 @@ def _generation(row: Json) -> _Found:
     return _Found(question, _names(figures), document, figures, document, system)
 
 
-def _is_exchange(row: Json) -> bool:
-    return "response" in row
-
-
 def _exchange(row: Json) -> _Found:
     """A question's fields, or `messages`, and the `response`: our own lines, and gateways' logs.
     LiteLLM: https://docs.litellm.ai/docs/proxy/logging_spec"""
     if row.get("status") == "failure" or (row.get("response") is None and row.get("error_str")):
         raise NoAnswer(one_line(as_text(row.get("error_str")), 120) or "the call failed")
-    question = _question_fields(row)
-    system = None
-    if row.get("messages"):
-        asked, system = _asked(_messages(row["messages"]), "messages")
-        question = question | asked if not {"question", "problem"} & question.keys() else question
+    asked, system = _asked(_messages(row["messages"]), "messages") if row.get("messages") else ({}, None)
     document = _chat_completion("response", row["response"], row)
-    return _Found(question, _names(row), document, row, row["response"], system)
-
-
-def _is_conversation(row: Json) -> bool:
-    return isinstance(row.get("conversations"), list) or isinstance(row.get("messages"), list)
+    return _Found(_question_fields(row, asked), _names(row), document, row, row["response"], system)
 
 
 def _conversation(row: Json) -> _Found:
@@ -193,36 +171,28 @@ def _conversation(row: Json) -> _Found:
         raise BadRow(f"{field}: its last turn is not the assistant's")
     asked, system = _asked(turns[:-1], field)
     system = system or clean(as_text(row.get("system"))).strip() or None
-    question = _question_fields(row)
-    question = question | asked if not {"question", "problem"} & question.keys() else question
     message = turns[-1][1]
     given = message.get("content") if "content" in message else message.get("value")
     answer = _of_text(as_text(given)) | {k: v for k, v in message.items() if k not in ("content", "value", "from")}
-    return _Found(question, _names(row), _document(answer, row), row, {}, system)
+    return _Found(_question_fields(row, asked), _names(row), _document(answer, row), row, {}, system)
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    name: str
-    recognises: Callable[[Json], bool]
-    read: Callable[[Json], _Found]
-
-
-READERS = (
-    Reader("batch output", _is_batch, _batch),
-    Reader("stored completion", _is_stored, _stored),
-    Reader("generation log", _is_generation, _generation),
-    Reader("question or messages with response", _is_exchange, _exchange),
-    Reader("conversation", _is_conversation, _conversation),
+READERS: tuple[tuple[Callable[[Json], bool], Callable[[Json], _Found]], ...] = (
+    (lambda r: "custom_id" in r and isinstance(r.get("response"), dict | None) and "question" not in r, _batch),
+    (lambda r: r.get("object") == "chat.completion" and "response" not in r, _stored),
+    (lambda r: all(isinstance(_generation_data(r).get(name), dict) for name in ("input", "output")), _generation),
+    (lambda r: "response" in r, _exchange),
+    (lambda r: any(isinstance(r.get(name), list) for name in ("conversations", "messages")), _conversation),
 )
-"""The first that recognises a record reads it."""
+"""(whether a record is of this layout, the function that reads it). The first that recognises a record reads it."""
 
 
 # ---- what they share
 
 
-def _question_fields(row: Json) -> Json:
-    """The fields of a record that may belong to its question.
+def _question_fields(row: Json, asked: Json) -> Json:
+    """The fields of a record that may belong to its question; where its text is not among them, that of the messages,
+    `asked`.
 
     Where there is a field `gold`, it is the gold answer, and `answer` is the teacher's, as in our own exports.
     """
@@ -232,11 +202,11 @@ def _question_fields(row: Json) -> Json:
     if "gold" in row:
         fields["answer"] = row["gold"]
         fields["id"] = row.get("question_id") or row.get("id")
-    return fields
+    return fields if {"question", "problem"} & fields.keys() else fields | asked
 
 
 def _names(row: Json) -> tuple[str, ...]:
-    """The names that a record may have for its question, the most likely first."""
+    """The names by which a file of questions may know the record's question, the most likely first."""
     metadata = as_dict(row.get("metadata"))
     places = (row, metadata, as_dict(metadata.get("requester_metadata")), as_dict(metadata.get("spend_logs_metadata")))
     found = (place.get(name) for place in places for name in ID_NAMES)
@@ -257,17 +227,13 @@ def _messages(value: object) -> list[Turn]:
         value = [{"role": "user", "content": value}] if value.strip() else []
     if not isinstance(value, list):
         raise BadRow("messages: not a list")
-    return list(_turns(value))
-
-
-def _turns(messages: list[Any]) -> Iterator[Turn]:
-    for message in messages:
-        said = as_dict(message)
-        role = said.get("role") if "role" in said else said.get("from")
-        known = ROLES.get(role) if isinstance(role, str) else None
-        if known is None:
+    turns = []
+    for message in map(as_dict, value):
+        role = message.get("role") if "role" in message else message.get("from")
+        if not isinstance(role, str) or role not in ROLES:
             raise BadRow(f"messages: a turn of {one_line(str(role), 40)!r}; there may be system, user and assistant")
-        yield known, said
+        turns.append((ROLES[role], message))
+    return turns
 
 
 def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
@@ -315,13 +281,13 @@ def _document(message: Json, row: Json) -> Json:
 
 
 def _usage_beside(row: Json) -> Json:
-    """Tokens that a record states beside the answer."""
+    """The token counts that a record holds beside the answer."""
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")
     return as_dict(row.get("usage")) or {name: row[name] for name in counts if name in row}
 
 
 def _of_text(text: str) -> Json:
-    """A message of a text; Sky-T1's marks set its chain apart. A chain that never ends has no answer."""
+    """A text as a message. A chain in Sky-T1's marks becomes its reasoning; a chain that never ends has no answer."""
     if THOUGHT[0] not in text:
         return {"content": text}
     thought, _, rest = text.partition(THOUGHT[0])[2].partition(THOUGHT[1])
@@ -330,14 +296,13 @@ def _of_text(text: str) -> Json:
 
 
 def _cost(reply: Reply, row: Json) -> tuple[int | None, str]:
-    """(picodollars, who says so). What the endpoint says it billed goes before what a gateway calculated."""
+    """(picodollars, who says so). What the endpoint says it billed takes precedence over what a gateway calculated."""
     if reply.usage.cost_pusd is not None:
         return reply.usage.cost_pusd, "usage.cost"
     if row.get("response_cost_failure_debug_info"):
         return None, "none"
-    amounts = (_amount(row.get(name)) for name in COSTS)
-    cost = next((amount for amount in amounts if amount is not None), None)
-    return (None, "none") if cost is None else (pusd(cost), "log")
+    costs = (amount for name in COSTS if (amount := _amount(row.get(name))) is not None)
+    return next(((pusd(cost), "log") for cost in costs), (None, "none"))
 
 
 def _amount(value: object) -> Decimal | None:

@@ -20,6 +20,26 @@ SHOWN_FAULTS = 20
 GYM = "reasoning-gym:"
 
 
+class Faults:
+    """The bad rows that were found, each as a line with file, line and field. The first 20 are named, the others
+    counted."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._total = 0
+
+    def add(self, line: str) -> None:
+        if self._total < SHOWN_FAULTS:
+            self._first.append(line)
+        self._total += 1
+
+    def refuse(self, remedy: str) -> None:
+        """Raises QuestionError where there is one. `remedy` is the message's last line."""
+        if self._total:
+            more = [f"… and {self._total - SHOWN_FAULTS} more"] if self._total > SHOWN_FAULTS else []
+            raise QuestionError("\n".join([*self._first, *more, remedy]))
+
+
 def read_questions(
     sources: str | Iterable[str],
     base: Path,
@@ -48,8 +68,7 @@ def read_rows(
     `skip_bad_rows` each fault goes there instead. `without_gold` is the setting `checks.without_gold`. `may_skip`:
     whether the command that reads has a flag to go on without bad rows.
     """
-    faults: list[str] = []
-    total_faults = 0
+    faults = Faults()
     seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
         for where, row in _rows(source, base):
@@ -64,19 +83,10 @@ def read_rows(
                     continue
                 seen[question.id] = digest
             except BadRow as e:
-                line = f"{where}: {e}"
-                if skip_bad_rows:
-                    skip_bad_rows(line)
-                    continue
-                total_faults += 1
-                if len(faults) < SHOWN_FAULTS:
-                    faults.append(line)
+                (skip_bad_rows or faults.add)(f"{where}: {e}")
             else:
                 yield where, question
-    if total_faults:
-        more = f"\n… and {total_faults - len(faults)} more" if total_faults > len(faults) else ""
-        remedy = "Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows."
-        raise QuestionError("\n".join(faults) + more + "\n" + remedy)
+    faults.refuse("Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows.")
 
 
 def fingerprint(source: str | Iterable[str], base: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""What to ask next about one question, and of whom. Pure: from what became of its attempts to those still worth buying.
+"""The plan: what is asked next about one question, and of whom. Pure: it reads what became of the earlier attempts.
 
-The student is asked first, where there is one, then the teachers in the order written.
+The student is asked first, where there is one, then the teachers in the order in which RUN.toml names them.
 """
 
 import hashlib
@@ -17,35 +17,38 @@ from harvest.questions.rows import judged_together
 from harvest.store import StoredRun
 
 TRUNCATED, REPETITION = "truncated", "repetition"
-"""Reasons of an answer that was cut short, at its limit or for its loop: it is judged no further."""
+"""The reasons of an answer that was cut short: at its limit, or in a loop. No check is asked about it."""
 WRONG = (Outcome.WRONG.value, Outcome.NO_ANSWER.value)
-"""Reasons that count for give_up_after. A check that could not judge has not found the answer wrong."""
+"""The reasons that count for give_up_after. An answer that its check could not judge is not counted as wrong."""
 PASSING = frozenset(kind for kind, failure in FAILURES.items() if failure.again)
-"""Reasons of a failed attempt that the next start tries again: nobody dearer is asked in its place meanwhile."""
+"""The failures that may pass. The next start tries such an attempt again; until then no later teacher is asked
+instead."""
 SOLVED, GIVEN_UP, BY_STUDENT = "solved", "given_up", "student_solved"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What of RUN.toml the plan goes by."""
+    """The settings that the plan depends on."""
 
     teachers: tuple[Sampling, ...]
-    """How each teacher is asked, in the order written."""
+    """How each teacher is asked, in their order."""
     mode: Literal["cascade", "all"] = "cascade"
     student: Sampling | None = None
-    """How the student is asked first: `samples` its tries, `stop_after_accepted` the right ones that are enough."""
+    """How the student is asked: at most `samples` times, until `stop_after_accepted` of its answers are right."""
     keep_solved: Decimal = Decimal(0)
-    """The share of what the student solves that the teachers are asked all the same."""
+    """The share of the questions solved by the student that the teachers are asked too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Attempts to buy now, side by side; or that all answers are there to be judged together; or how the question
-    ended: `solved`, `given_up` or `student_solved`."""
+    """What comes next for a question. One of the three fields is set."""
 
     asks: tuple[Ask, ...] = ()
+    """Attempts to buy now, at the same time."""
     judge: bool = False
+    """Whether all answers are there and are to be judged together."""
     ended: str | None = None
+    """How the question ended: `solved`, `given_up` or `student_solved`."""
 
 
 def rules_of(config: RunConfig) -> Rules:
@@ -57,7 +60,8 @@ def rules_of(config: RunConfig) -> Rules:
 
 
 def plan_of(run: StoredRun) -> Callable[[Question, Sequence[Attempt]], Step]:
-    """The plan of a stored run, from a question and its attempts. An imported run asks nobody."""
+    """The function that says what comes next for a question of a stored run, by its attempts. An imported run asks
+    nobody."""
     if run.imported:
         return lambda question, attempts: Step(ended=_solved_or_given_up(attempts))
     rules = rules_of(run.config)
@@ -69,47 +73,45 @@ def plan_of(run: StoredRun) -> Callable[[Question, Sequence[Attempt]], Step]:
 def next_step(
     attempts: Sequence[Attempt], rules: Rules, *, together: bool = False, question_id: str | None = None
 ) -> Step:
-    """Attempts that are `open` (bought for in an earlier start, without an answer) are asked again first.
+    """What comes next for a question with these attempts.
 
-    A truncated answer has had its money: the same limit is not paid twice. It ends its teacher's part in the
-    question, or, under when_truncated = "raise", is asked once more with the raised limit. One that was broken off
-    for its loop ends it too, since no limit helps there; so does a failed attempt. In a cascade the next teacher is
-    asked then, except after a failure that may pass, which ends the question for this start.
+    Attempts that an earlier start left `open`, without an answer, are asked again first.
 
-    Where answers are judged `together`, all samples of a teacher are asked, whatever became of the others, and
-    judged when the last has come; and no student is asked, since one answer alone cannot be judged.
+    A teacher's part in the question ends with a truncated answer, since the same limit is not paid for twice. Under
+    when_truncated = "raise" the answer is first asked once more with the raised limit. A teacher's part also ends with
+    an answer that ran into a loop, where no limit helps, and with a failed attempt. In a cascade the next teacher is
+    asked then. But a failure that may pass ends the question for this start.
 
-    `question_id` decides whether a question that the student solved is one that the teachers are asked all the same.
+    Where answers are judged `together`, every sample of a teacher is asked, whatever became of the others, and all are
+    judged when the last one is there. The student is not asked, since one answer alone cannot be judged.
+
+    `question_id` decides whether the teachers are asked a question that the student solved.
     """
     bought = [a for a in attempts if a.teacher != STUDENT]
     if rules.student is not None and not together and not bought:
         step = _of_student(attempts, rules.student)
         if step is not None and not (step.ended == BY_STUDENT and _is_kept(question_id, rules.keep_solved)):
             return step
-    accepted = sum(1 for a in bought if a.accepted)
-    if rules.mode == "all":
-        asks: tuple[Ask, ...] = ()
-        for place, sampling in enumerate(rules.teachers):
-            mine = [a for a in bought if a.teacher == place]
-            asks += _asks(mine, place, sampling, sum(1 for a in mine if a.accepted), together)
-        return Step(asks=asks) if asks else _end(bought, together)
+    accepted = _right(bought)
+    unjudged = together and any(a.state == "answered" and a.accepted is None for a in bought)
+    end = Step(judge=True) if unjudged else Step(ended=_solved_or_given_up(bought))
+    asks: tuple[Ask, ...] = ()
     for place, sampling in enumerate(rules.teachers):
         mine = [a for a in bought if a.teacher == place]
-        if asks := _asks(mine, place, sampling, accepted, together):
-            return Step(asks=asks)
-        up_to_here = _end(bought, together)
-        if up_to_here.judge or (together and accepted) or _may_pass(mine, together):
-            return up_to_here
-    return _end(bought, together)
+        asks += _asks(mine, place, sampling, _right(mine) if rules.mode == "all" else accepted, together)
+        stops = asks or end.judge or (together and accepted) or (not together and _may_pass(mine))
+        if rules.mode == "cascade" and stops:
+            break
+    return Step(asks=asks) if asks else end
 
 
 def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
-    """The step while the student may still solve the question. None: it could not."""
+    """What comes next while the student may still solve the question. None: it cannot any more."""
     mine = [a for a in attempts if a.teacher == STUDENT]
-    right = sum(1 for a in mine if a.accepted)
+    right = _right(mine)
     if right >= sampling.stop_after_accepted:
         return Step(ended=BY_STUDENT)
-    if any(a.state == "failed" and a.reason in PASSING for a in mine):
+    if _may_pass(mine):
         return Step(ended=GIVEN_UP)
     owed = [Ask(a.sample, a.max_tokens, STUDENT) for a in mine if a.state == "open"]
     used = {a.sample for a in mine}
@@ -119,7 +121,7 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 
 
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
-    """The attempts that are still worth buying from one teacher. `accepted`: how many answers are accepted already."""
+    """The attempts that are still to be bought from one teacher. `accepted`: how many answers are accepted already."""
     owed = [Ask(a.sample, a.max_tokens, place) for a in mine if a.state == "open"]
     raised = sampling.raised_limit
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
@@ -129,7 +131,7 @@ def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int
         for a in latest
     )
     used = {a.sample for a in mine} | {a.sample for a in owed}
-    # The first ones leave side by side, so each is owed whatever became of the others: a kill in between is no end.
+    # The first samples are sent at the same time. So each is asked whatever became of the others, also after a kill.
     last = min(sampling.samples, sampling.stop_after_accepted) if stuck else sampling.samples
     fresh = [Ask(n, sampling.max_tokens, place) for n in range(last) if n not in used]
     if together:
@@ -140,14 +142,12 @@ def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int
     return tuple((owed + fresh)[: max(0, most)])
 
 
-def _may_pass(mine: Sequence[Attempt], together: bool) -> bool:
-    return not together and any(a.state == "failed" and a.reason in PASSING for a in mine)
+def _may_pass(mine: Sequence[Attempt]) -> bool:
+    return any(a.state == "failed" and a.reason in PASSING for a in mine)
 
 
-def _end(bought: Sequence[Attempt], together: bool) -> Step:
-    if together and any(a.state == "answered" and a.accepted is None for a in bought):
-        return Step(judge=True)
-    return Step(ended=_solved_or_given_up(bought))
+def _right(attempts: Sequence[Attempt]) -> int:
+    return sum(1 for a in attempts if a.accepted)
 
 
 def _solved_or_given_up(bought: Sequence[Attempt]) -> str:
@@ -155,7 +155,8 @@ def _solved_or_given_up(bought: Sequence[Attempt]) -> str:
 
 
 def _is_kept(question_id: str | None, share: Decimal) -> bool:
-    """Whether the teachers are asked a question that the student solved: by a hash of its name, so in every run."""
+    """Whether the teachers are asked a question that the student solved. A hash of its id decides, so that every run
+    chooses the same questions."""
     if question_id is None:
         return share >= 1
     digest = hashlib.sha256(f"kept\0{question_id}".encode("utf-8", "surrogatepass")).digest()

@@ -21,7 +21,7 @@ from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint import tariff_of
-from harvest.questions.sources import SHOWN_FAULTS, fingerprint, read_rows
+from harvest.questions.sources import Faults, fingerprint, read_rows
 from harvest.store import Store
 
 GOLD_PAGE = 512
@@ -105,7 +105,7 @@ def _put_questions(
     skip_bad_rows: Callable[[str], None] | None,
 ) -> int:
     """Writes the questions; how many bad rows were skipped."""
-    total, faults, skipped = 0, [], 0
+    total, skipped, faults = 0, 0, Faults()
 
     def skip(fault: str) -> None:
         nonlocal skipped
@@ -131,12 +131,10 @@ def _put_questions(
                 continue
             line = f"{where}: answer: {wrong[question.id]}"
             if skip_bad_rows is None:
-                faults.append(line)
+                faults.add(line)
             else:
                 skip(line)
-    if faults:
-        more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")
+    faults.refuse("Mend the rows, or pass --skip-bad-rows.")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")
     stored = store.question_count(run_id)

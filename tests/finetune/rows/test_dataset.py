@@ -68,7 +68,7 @@ def test_a_chain_that_the_content_does_not_hold_is_lost(tmp_path: Path) -> None:
     [
         ('{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "a"}]}', "surrogate"),
         (f'{{"messages": {"9" * 5000}}}', "cannot be read"),
-        ("[" * 100_000, "nested too deeply"),
+        ('{"messages": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_hostile_line_is_a_fault_with_its_place(tmp_path: Path, line: str, why: str) -> None:
@@ -135,9 +135,9 @@ def test_reasons_that_differ_by_more_than_a_number_have_a_line_each(tmp_path: Pa
     ("tail", "why"),
     [
         (b'{"messages": [{"role": "us', "torn"),
-        (b"not json\n", "is no JSON: Expecting value at column 1"),
-        (b'"\xff"\n', "is no UTF-8"),
-        (b"[1, 2]\n", "is no JSON object"),
+        (b"not json\n", "not JSON (Expecting value at column 1)"),
+        (b'"\xff"\n', "not UTF-8"),
+        (b"[1, 2]\n", "not a JSON object"),
         (b"[" * 100_000 + b"\n", "nested too deeply"),
     ],
 )

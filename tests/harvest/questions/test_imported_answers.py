@@ -177,7 +177,7 @@ def test_our_own_export_can_come_back() -> None:
     ("row", "field"),
     [
         ({"question": "a?", "answer": "1"}, "response: missing"),
-        ({"x": 1}, "no layout that is known here"),
+        ({"x": 1}, "no known layout"),
         ({"question": "a?", "response": 5}, "response: neither"),
         ({"question": "a?", "response": {"x": 1}}, "response: no chat completion"),
         ({"messages": [*ASKED, *ASKED], "response": "1"}, "messages: 2 turns"),
