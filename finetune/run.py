@@ -11,8 +11,8 @@ from finetune.note import began_with_of, note_of
 from finetune.student import find, identity
 from harvest.commands import run_folder
 from harvest.core.clock import now
-from harvest.core.config import runs_folder
 from harvest.core.errors import StoreUnusable
+from harvest.core.files import runs_folder
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.local import MODELS

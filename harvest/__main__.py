@@ -127,7 +127,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
 
 def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfig, Path]":
     """The run's settings, and the folder that its paths are relative to."""
-    from harvest.core.config import load, package_folder
+    from harvest.core.config import load
+    from harvest.core.files import package_folder
 
     path = Path(args.config) if args.config else package_folder("recipes") / f"{DEFAULT_RECIPE}.toml"
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent

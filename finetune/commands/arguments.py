@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from harvest.core.config import package_folder
+from harvest.core.files import package_folder
 
 Overrides = list[tuple[str, str]]
 """Settings of the command line: ("train.learning_rate", "2e-4") for `--train.learning_rate 2e-4`."""

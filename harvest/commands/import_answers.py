@@ -21,8 +21,9 @@ from harvest.commands.run_folder import find_run, write_settings, writing_to
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
-from harvest.core.config import DEFAULT_STORE, RUN_NAME, Checks, runs_folder
-from harvest.core.errors import ConfigError, InputError, QuestionError
+from harvest.core.config import DEFAULT_STORE, Checks
+from harvest.core.errors import ConfigError, InputError, RowFaults
+from harvest.core.files import RUN_NAME, runs_folder
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts
@@ -31,7 +32,7 @@ from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer, shown_names
 from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
-from harvest.questions.sources import SHOWN_FAULTS, read_rows
+from harvest.questions.sources import read_rows
 from harvest.report.markdown_page import markdown
 from harvest.store import Store
 
@@ -237,27 +238,14 @@ def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | 
 def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
     """Reads all lines and stores nothing. Raises QuestionError with a line for each bad one (the first 20, a count)."""
     run_id = store.run_id(name) if store.config_of(name) is not None else 0
-    faults: list[str] = []
-    counts = LineCounts()
-    total = 0
-
-    def fault(line: str) -> None:
-        nonlocal total
-        total += 1
-        if total <= SHOWN_FAULTS:
-            faults.append(line)
-
+    faults, counts = RowFaults(), LineCounts()
     for records in files:
         with store.transaction():
-            for record, (question, _) in _entries(store, records, gold, counts, fault):
+            for record, (question, _) in _entries(store, records, gold, counts, faults.add):
                 if not store.claim(run_id, question):
-                    fault(f"{record.where}: {_taken(question)}")
+                    faults.add(f"{record.where}: {_taken(question)}")
                 on_read(records, counts)
-    if total:
-        more = f"\n… and {total - len(faults)} more" if total > len(faults) else ""
-        raise QuestionError(
-            "\n".join(faults) + more + "\nNothing was imported. Mend the lines, or pass --skip-bad-rows."
-        )
+    faults.refuse("Nothing was imported. Mend the lines, or pass --skip-bad-rows.")
 
 
 def store_lines(

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from harvest.asking.buying.counters import Counters
+from harvest.core.errors import SHOWN_FAULTS
 from harvest.core.money import usd
 from harvest.core.printable import printable
-from harvest.questions.sources import SHOWN_FAULTS
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25

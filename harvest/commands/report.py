@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from harvest.commands.run_folder import made_folder, writing_to
-from harvest.core.config import runs_folder
-from harvest.core.files import write_whole
+from harvest.core.files import runs_folder, write_whole
 from harvest.report.markdown_page import markdown
 from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harvest.core.config import DEFAULT_STORE, runs_folder
+from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import ConfigError, InputError
-from harvest.core.files import write_whole
+from harvest.core.files import runs_folder, write_whole
 
 
 def find_run(given: str, store: str | None) -> tuple[str, str]:

@@ -70,10 +70,9 @@ class MissingExtra(InputError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, extra)
-        self.what, self.extra = what, extra
 
     def __str__(self) -> str:
-        return f"{self.what} needs an extra that is not installed: pip install 'winnow[{self.extra}]'"
+        return "{} needs an extra that is not installed: pip install 'winnow[{}]'".format(*self.args)
 
 
 class CapReached(WinnowError):
@@ -169,3 +168,24 @@ FAILURES: dict[str, type[AttemptFailed]] = {
     f.kind: f for f in (Throttled, Passing, Cut, Late, Hollow, TooLarge, RowRefused, RunRefused)
 }
 """The failures by their names in the store."""
+
+SHOWN_FAULTS = 20
+
+
+class RowFaults:
+    """What is wrong with rows that are read: the first SHOWN_FAULTS faults, and how many there are."""
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._total = 0
+
+    def add(self, fault: str) -> None:
+        self._total += 1
+        if self._total <= SHOWN_FAULTS:
+            self._shown.append(fault)
+
+    def refuse(self, remedy: str) -> None:
+        """Raises QuestionError where there is a fault: a line for each that is shown, how many more, the remedy."""
+        if self._total:
+            more = [f"… and {self._total - SHOWN_FAULTS} more"] if self._total > SHOWN_FAULTS else []
+            raise QuestionError("\n".join([*self._shown, *more, remedy]))

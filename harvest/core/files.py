@@ -1,11 +1,30 @@
-"""Writing files whole: a reader sees the old file or the new one, and a crash leaves one of them."""
+"""Where the files of winnow and of its runs are, and writing a file whole."""
 
 import os
+import re
 from pathlib import Path
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a run's name must look like: it is the name of a folder too."""
+
+
+def package_folder(name: str) -> Path:
+    """The folder `prompts`, `recipes` or `data`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def runs_folder() -> Path:
+    """The folder that holds the folders of all runs."""
+    return Path(os.environ.get("WINNOW_RUNS", "data/runs"))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes the file in one step, readable by its owner alone. Raises OSError."""
+    """Writes the file in one step, readable by its owner alone: a crash leaves the old file or the new one.
+
+    Raises OSError.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
         f.write(text)

@@ -100,13 +100,6 @@ def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_fa
     raise ConfigError("\n".join(f"{source}: {line}" if source else line for line in (*faults, *more_faults)))
 
 
-def read_settings(model: type[M], path: Path, overrides: Sequence[tuple[str, str]] = ()) -> M:
-    """A TOML file with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
-    data = read_toml(path)
-    override(model, data, overrides)
-    return validated(model, data, str(path))
-
-
 def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
     """pydantic's faults, a line for each setting that has one.
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from harvest.core.errors import InputError, MissingExtra, QuestionError
+from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaults
 from harvest.core.nouns import Question
 from harvest.questions.files import Records
 from harvest.questions.rows import BadRow, RowRules, question_of
 
-SHOWN_FAULTS = 20
 GYM = "reasoning-gym:"
 
 
@@ -48,8 +47,7 @@ def read_rows(
     `skip_bad_rows` each fault goes there instead. `without_gold` is the setting `checks.without_gold`. `may_skip`:
     whether the command that reads has a flag to go on without bad rows.
     """
-    faults: list[str] = []
-    total_faults = 0
+    faults = RowFaults()
     seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
         for where, row in _rows(source, base):
@@ -64,19 +62,10 @@ def read_rows(
                     continue
                 seen[question.id] = digest
             except BadRow as e:
-                line = f"{where}: {e}"
-                if skip_bad_rows:
-                    skip_bad_rows(line)
-                    continue
-                total_faults += 1
-                if len(faults) < SHOWN_FAULTS:
-                    faults.append(line)
+                (skip_bad_rows or faults.add)(f"{where}: {e}")
             else:
                 yield where, question
-    if total_faults:
-        more = f"\n… and {total_faults - len(faults)} more" if total_faults > len(faults) else ""
-        remedy = "Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows."
-        raise QuestionError("\n".join(faults) + more + "\n" + remedy)
+    faults.refuse("Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows.")
 
 
 def fingerprint(source: str | Iterable[str], base: Path) -> str | None:

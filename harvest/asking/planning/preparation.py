@@ -14,14 +14,14 @@ from harvest.asking.planning.strata import Strata
 from harvest.checks import ROW_RULES
 from harvest.checks.majority import Majority
 from harvest.core.clock import now
-from harvest.core.config import RunConfig, configs, runs_folder, section_of
-from harvest.core.errors import ConfigError, InputError, QuestionError, StoreUnusable
-from harvest.core.files import write_whole
+from harvest.core.config import RunConfig, configs, section_of
+from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
+from harvest.core.files import runs_folder, write_whole
 from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint import tariff_of
-from harvest.questions.sources import SHOWN_FAULTS, fingerprint, read_rows
+from harvest.questions.sources import fingerprint, read_rows
 from harvest.store import Store
 
 GOLD_PAGE = 512
@@ -105,7 +105,7 @@ def _put_questions(
     skip_bad_rows: Callable[[str], None] | None,
 ) -> int:
     """Writes the questions; how many bad rows were skipped."""
-    total, faults, skipped = 0, [], 0
+    total, faults, skipped = 0, RowFaults(), 0
 
     def skip(fault: str) -> None:
         nonlocal skipped
@@ -129,14 +129,8 @@ def _put_questions(
                 store.put_question(run_id, question, strata.of(question))
                 total += 1
                 continue
-            line = f"{where}: answer: {wrong[question.id]}"
-            if skip_bad_rows is None:
-                faults.append(line)
-            else:
-                skip(line)
-    if faults:
-        more = f"\n… and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise QuestionError("\n".join(faults[:SHOWN_FAULTS]) + more + "\nMend the rows, or pass --skip-bad-rows.")
+            (skip if skip_bad_rows else faults.add)(f"{where}: answer: {wrong[question.id]}")
+    faults.refuse("Mend the rows, or pass --skip-bad-rows.")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")
     stored = store.question_count(run_id)
