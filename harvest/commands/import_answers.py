@@ -79,6 +79,8 @@ class GoldAnswers:
     """Whether an answer without any gold answer is judged by what most answers to its question agree on."""
 
 
+Entry = tuple[Record, Question, ImportedAnswer]
+"""One line, its question, and its answer."""
 OnRead = Callable[[Records, LineCounts], None]
 """Called now and then while a file is read."""
 
@@ -110,7 +112,7 @@ def import_answers(
         refuse_collected(store, name)
         gold = GoldAnswers(None if questions is None else str(questions), checks.without_gold == "majority")
         if gold.file is not None:
-            shelve(store, gold.file, Path(), skip if skip_bad_rows else None, checks.without_gold)
+            shelve(store, gold.file, skip if skip_bad_rows else None, checks.without_gold)
         if not skip_bad_rows:
             with _reading("reading") as on_read:
                 check_lines(store, name, sources, gold, on_read)
@@ -220,18 +222,16 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
     before = store.config_of(name) or {}
-    kept: dict[str, Any] = {
-        section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before
-    }
+    kept = {key: value for key, value in before.items() if key in ("filters", "rewrite", "select", "export")}
     files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
         return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())
 
 
-def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:
+def shelve(store: Store, source: str, skip: Callable[[str], None] | None, without_gold: str) -> None:
     """Puts a file of questions into the store, where lines look up their gold answers. Raises QuestionError."""
     with store.transaction():
-        rows = read_rows(source, base, ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
+        rows = read_rows(source, Path(), ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
@@ -241,7 +241,7 @@ def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAns
     faults, counts = RowFaults(), LineCounts()
     for records in files:
         with store.transaction():
-            for record, (question, _) in _entries(store, records, gold, counts, faults.add):
+            for record, question, _ in _entries(store, records, gold, counts, faults.add):
                 if not store.claim(run_id, question):
                     faults.add(f"{record.where}: {_taken(question)}")
                 on_read(records, counts)
@@ -254,9 +254,9 @@ def store_lines(
 ) -> None:  # fmt: skip
     """Stores every line that is not in the store yet, a page in a transaction. Calls `skip` with each bad line."""
     for records in files:
-        page: list[tuple[Record, Question, ImportedAnswer]] = []
+        page: list[Entry] = []
         size = 0
-        for record, (question, bought) in _entries(store, records, gold, counts, skip):
+        for record, question, bought in _entries(store, records, gold, counts, skip):
             page.append((record, question, bought))
             size += len(bought.reply.answer) + len(bought.reply.reasoning or "") + len(question.question)
             if len(page) == PAGE or size > PAGE_CHARACTERS:
@@ -268,9 +268,10 @@ def store_lines(
 
 
 def _store_page(
-    store: Store, run_id: int, page: Iterable[tuple[Record, Question, ImportedAnswer]], counts: LineCounts,
+    store: Store, run_id: int, page: Iterable[Entry], counts: LineCounts,
     skip: Callable[[str], None],
 ) -> None:  # fmt: skip
+    """Stores lines in one transaction, those that are not stored yet. Counts them once it is over."""
     new = there = 0
     taken: list[str] = []
     with store.transaction():
@@ -294,13 +295,14 @@ def _store_page(
 
 def _entries(
     store: Store, records: Records, gold: GoldAnswers, counts: LineCounts, fault: Callable[[str], None]
-) -> Iterator[tuple[Record, tuple[Question, ImportedAnswer]]]:
+) -> Iterator[Entry]:
+    """The lines that can be imported. Counts the others, and calls `fault` with each that is bad."""
     for record in records:
         counts.lines += 1
         try:
             if isinstance(record.value, BadRow):
                 raise record.value
-            found = _resolved(store, record.value, gold)
+            question, bought = _resolved(store, record.value, gold)
         except NoAnswer:
             counts.without_answer += 1
         except BadRow as e:
@@ -310,7 +312,7 @@ def _entries(
                 counts.bad += 1
                 fault(f"{record.where}: {e}")
         else:
-            yield record, found
+            yield record, question, bought
 
 
 def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, ImportedAnswer]:
@@ -325,19 +327,15 @@ def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Que
         question = None
     if question is not None and has_gold(question):
         return question, bought
-    if gold.file is not None:
-        text = None if question is None else _text_hash(question.question)
-        known = store.shelved(bought.names, text)
-        if known is not None:
-            return known, bought
+    text = None if question is None else _text_hash(question.question)
+    if gold.file is not None and (known := store.shelved(bought.names, text)) is not None:
+        return known, bought
     if question is not None:
         by_majority = gold.by_majority and question.check != "code"
         return question.model_copy(update={"check": Majority.name}) if by_majority else question, bought
     if gold.file is None:
-        raise BadRow(
-            f"question: not in the line, which names {shown_names(bought.names)}: give the file that has it with"
-            " --questions"
-        )
+        names = shown_names(bought.names)
+        raise BadRow(f"question: not in the line, which names {names}: give the file that has it with --questions")
     raise BadRow(f"question: {gold.file} has no question {shown_names(bought.names)}")
 
 
