@@ -9,7 +9,6 @@ from typing import Any
 
 from finetune.note import began_with_of, note_of
 from finetune.student import find, identity
-from harvest.commands import run_folder
 from harvest.core.clock import now
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
@@ -115,11 +114,6 @@ class Run:
             while is_being_written(self.url) and time.monotonic() < until:
                 time.sleep(0.2)
         return Store.open(self.url)
-
-
-def find_run(run: str | Path, store: str | None = None) -> Run:
-    """A run by its name or its folder. Raises ConfigError for a path that is no run's folder."""
-    return Run(*run_folder.find_run(str(run), store))
 
 
 def trained_on(folder: Path) -> Run | None:

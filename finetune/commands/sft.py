@@ -12,13 +12,14 @@ from finetune.commands.model_card import write_model_card
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe
 from finetune.rows.dataset import Examples, examples, run_folder
-from finetune.run import Run, find_run
+from finetune.run import Run
 from finetune.student import find, load_tokenizer
 from finetune.train.launch import check_started, devices
 from finetune.train.output_folder.loss_curve import read_curve
 from finetune.train.output_folder.state import attach_run, training_key, unrecorded
 from finetune.train.world import joined
 from harvest.commands.report import write_report
+from harvest.commands.run_folder import find_run
 from harvest.core.errors import StoreUnusable
 
 LISTED = 20
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args)))
     quiet()
     name = args.run_name or run_folder(recipe.data)
-    run = find_run(name, args.store) if name is not None else None
+    run = Run(*find_run(str(name), args.store)) if name is not None else None
     if args.dry_run:
         if run is not None:
             run.check()

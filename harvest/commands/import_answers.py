@@ -34,7 +34,7 @@ from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_an
 from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
 from harvest.questions.sources import read_rows
 from harvest.report.markdown_page import markdown
-from harvest.store import Store
+from harvest.store import Store, StoredRun
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
@@ -106,19 +106,20 @@ def import_answers(
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
-        checks = checks_of(store, name, majority, require)
+        before = store.find_run(name)
+        if before is not None and not before.imported:
+            raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
+        checks = checks_of(before, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         counts, judged, skip = LineCounts(), Counts(), Warnings("skipped: ")
-        refuse_collected(store, name)
         gold = GoldAnswers(None if questions is None else str(questions), checks.without_gold == "majority")
         if gold.file is not None:
             shelve(store, gold.file, skip if skip_bad_rows else None, checks.without_gold)
         if not skip_bad_rows:
             with _reading("reading") as on_read:
-                check_lines(store, name, sources, gold, on_read)
-        before = store.find_run(name)
+                check_lines(store, 0 if before is None else before.id, sources, gold, on_read)
         with _imported_run(store, settings) as run_id:
-            say_if_changed(before, store.run(name))
+            say_if_changed(before, store.run(run_id))
             with _reading("storing") as on_read:
                 store_lines(store, run_id, sources, gold, counts, skip, on_read)
             judge_answers(store, run_id, pool, judged)
@@ -156,7 +157,7 @@ def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
     name = settings["name"]
     run_id = put_imported_run(store, settings)
     with writing_to(runs_folder() / name):
-        write_settings(name, store.config_of(name) or {})
+        write_settings(name, store.run(run_id).settings)
     with store.transaction():
         session_id = store.begin_session(run_id, now())
     status = "interrupted"
@@ -175,13 +176,13 @@ def store_of(name: str, given: str | None) -> str:
     return given or DEFAULT_STORE
 
 
-def checks_of(store: Store, name: str, majority: str | None, require: Sequence[str] | None = None) -> Checks:
+def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[str] | None) -> Checks:
     """How the run judges: as an earlier import into it did, with what the command line says put over it.
 
     `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
     an answer needs. Raises ConfigError.
     """
-    checks = dict((store.config_of(name) or {}).get("checks", {}))
+    checks: dict[str, Any] = {} if before is None else dict(before.settings.get("checks", {}))
     if require is not None:
         validated(Checks, {"require": require}, f"--require {','.join(require)}")
         checks["require"] = require
@@ -211,13 +212,6 @@ def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: 
     }
 
 
-def refuse_collected(store: Store, name: str) -> None:
-    """Raises ConfigError where a run of that name asked a teacher itself."""
-    before = store.config_of(name)
-    if before is not None and not before.get("imported"):
-        raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
-
-
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
@@ -235,9 +229,11 @@ def shelve(store: Store, source: str, skip: Callable[[str], None] | None, withou
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
-def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
-    """Reads all lines and stores nothing. Raises QuestionError with a line for each bad one (the first 20, a count)."""
-    run_id = store.run_id(name) if store.config_of(name) is not None else 0
+def check_lines(store: Store, run_id: int, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
+    """Reads all lines and stores no answer. Raises QuestionError with the first faults of lines and their number.
+
+    `run_id`: the run that an earlier import made; 0 where there is none.
+    """
     faults, counts = RowFaults(), LineCounts()
     for records in files:
         with store.transaction():

@@ -5,7 +5,6 @@ Field docstrings are the reference: `python -m harvest collect -h` and docs/conf
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from harvest.core.errors import ConfigError
 from harvest.core.files import RUN_NAME, package_folder
 from harvest.core.nouns import STUDENT
 from harvest.core.printable import one_line
@@ -181,13 +181,13 @@ def _preset(name: str) -> dict[str, Any]:
     """The settings of a preset. Raises ValueError where there is none."""
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) is not None
     path = package_folder("recipes") / f"select-{name}.toml" if named else Path(name)
-    try:
-        data = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError:
+    if not path.is_file():
         there = ", ".join(sorted(p.stem.removeprefix("select-") for p in path.parent.glob("select-*.toml")))
-        raise ValueError(f"preset {name!r}: there is none; there are {there or 'none here'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ValueError(f"preset {path}: not TOML: {e}") from None
+        raise ValueError(f"preset {name!r}: there is none; there are {there or 'none here'}")
+    try:
+        data = read_toml(path)
+    except ConfigError as e:
+        raise ValueError(f"preset {e}") from None
     if "preset" in data:
         raise ValueError(f"preset {path}: names a preset itself")
     return data

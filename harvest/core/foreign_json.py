@@ -16,9 +16,6 @@ from harvest.core.printable import one_line
 
 Json = dict[str, Any]
 
-MOST_COUNTED = 1_000_000_000
-"""No reply holds so many of anything: a larger count is none."""
-
 KEPT_CHARACTERS = 16_384
 KEPT_FIELDS = 64
 KEPT_DEPTH = 16
@@ -44,11 +41,6 @@ def parse(data: bytes) -> Any:
         raise Cut("the reply is not UTF-8") from None
     except (ValueError, RecursionError):
         raise Cut(f"the reply is no JSON but {one_line(data) or 'empty'}") from None
-
-
-def parse_next(text: str, start: int) -> tuple[Any, int]:
-    """The JSON value that begins at `start`, and where it ends. Raises ValueError or RecursionError."""
-    return DECODER.raw_decode(text, start)
 
 
 def as_dict(value: object) -> Json:
@@ -80,8 +72,8 @@ def clean(text: str) -> str:
 
 
 def count(value: object) -> int | None:
-    """A number of things; what is a boolean, a fraction, a text or below zero counts nothing."""
-    return value if type(value) is int and 0 <= value <= MOST_COUNTED else None
+    """A number of things; None for a boolean, a fraction, a text, and a number that no reply can hold."""
+    return value if type(value) is int and 0 <= value <= 1_000_000_000 else None
 
 
 def label(value: object) -> str | None:

@@ -83,6 +83,9 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
         return pusd(total / 1_000_000), price.source
 
 
+CHARACTERS_A_TOKEN = 3.8
+"""About how many characters one token has, where nobody counted tokens: the median of 329 whole answers of Qwen3 with
+their chains, by the endpoint's own count."""
 TOKENS_A_MESSAGE = 16
 """The most tokens that a chat template writes around one message."""
 TOKENS_A_REQUEST = 64

@@ -131,7 +131,7 @@ class Candidate:
 
 
 class Outcome(StrEnum):
-    """Five different things: a check that failed to judge has not found the answer wrong."""
+    """What a check found. ERROR: the check itself failed, which does not make the answer wrong."""
 
     RIGHT = "right"
     WRONG = "wrong"

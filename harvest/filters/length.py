@@ -1,7 +1,7 @@
 """The filters of length: no chain, a chain that is too short, one that is too long. All are off unless they are set."""
 
 from harvest.core.config import Filters
-from harvest.core.tokens import CHARACTERS_A_TOKEN
+from harvest.core.money import CHARACTERS_A_TOKEN
 from harvest.filters.reading import Reading
 
 
