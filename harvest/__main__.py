@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "checks")
-EXPORT_SETTINGS = ("layout", "format", "which", "reasoning", "reasoning_field", "marks", "columns", "shard_mb")
 Overrides = list[tuple[str, str]]
 
 
@@ -97,8 +96,9 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
             return report(name, url, as_json=as_json)
         case "export":
             from harvest.commands.export import export
+            from harvest.core.config import Export
 
-            given = {setting: value for setting in EXPORT_SETTINGS if (value := getattr(args, setting)) is not None}
+            given = {key: value for key in Export.model_fields if (value := getattr(args, key)) is not None}
             return export(name, url, to=args.to, given=given, as_json=as_json)
         case "verify":
             from harvest.commands.verify import verify

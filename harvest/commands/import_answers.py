@@ -17,13 +17,13 @@ from harvest.checks.majority import Majority
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, say, steps
 from harvest.commands.report import write_report_of
-from harvest.commands.run_folder import find_run, write_settings, writing_to
+from harvest.commands.run_folder import find_run, writing_to
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
 from harvest.core.config import DEFAULT_STORE, Checks
 from harvest.core.errors import ConfigError, InputError, RowFaults
-from harvest.core.files import RUN_NAME, runs_folder
+from harvest.core.files import RUN_NAME, runs_folder, write_settings
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import say, steps
 from harvest.commands.report import write_report_of
-from harvest.commands.run_folder import has_dataset, write_settings, writing_to
-from harvest.core.files import runs_folder
+from harvest.commands.run_folder import has_dataset, writing_to
+from harvest.core.files import runs_folder, write_settings
 from harvest.filters.required import required_by
 from harvest.store import Store, StoredRun
 

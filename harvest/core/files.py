@@ -1,8 +1,11 @@
 """Where the files of winnow and of its runs are, and writing a file whole."""
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a run's name must look like: it is the name of a folder too."""
@@ -31,3 +34,15 @@ def write_whole(path: Path, text: str) -> None:
         f.flush()
         os.fsync(f.fileno())
     part.replace(path)
+
+
+def write_in_run(run: str, file: str, text: str) -> None:
+    """Writes one file into the run's folder, which is made where it is not there. Raises OSError."""
+    folder = runs_folder() / run
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(folder / file, text)
+
+
+def write_settings(run: str, settings: Mapping[str, Any]) -> None:
+    """Writes config.json, which names the run's store to the commands that come later. Raises OSError."""
+    write_in_run(run, "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")

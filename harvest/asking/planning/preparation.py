@@ -1,6 +1,5 @@
 """Preparing a run: its settings, prompt and questions are checked and written to the store before anything is asked."""
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from harvest.checks.majority import Majority
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
-from harvest.core.files import runs_folder, write_whole
+from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question
 from harvest.endpoint import prompt as prompts
@@ -57,8 +56,7 @@ def prepare(
             store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
         _refuse_majority_of_one(config, store, run.id)
     try:
-        run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        write_settings(config.name, settings)
     except OSError as e:
         raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
     return run
