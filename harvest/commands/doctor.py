@@ -1,4 +1,4 @@
-"""One small request to a teacher, and what it shows, in words: before a run is trusted to it.
+"""`harvest doctor`: sends each teacher one small request and says what it shows, before a run is trusted to it.
 
 The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
 """
@@ -33,12 +33,12 @@ MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
 QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
 DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
-"""What the doctor sends to learn whether it is refused."""
+"""Parameters that are sent to learn whether the endpoint refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `good`: fine, a problem (False), or merely worth knowing (None)."""
+    """One thing that was looked at. `good`: True where it is fine, False for a problem, None where it is neither."""
 
     name: str
     words: str

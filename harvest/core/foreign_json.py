@@ -1,7 +1,7 @@
-"""JSON from outside, of which no type is trusted. Pure.
+"""Reads JSON from outside, whose types nobody can trust. Pure.
 
-Every field may be missing, null, or something else, and is then not there. What is kept of it is bounded, and plain
-enough for every store.
+A field that is missing, null, or of another type than expected counts as missing. What is stored of it is bounded in
+size, and has only values that every store takes.
 """
 
 import json
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 KEPT_CHARACTERS = 16_384
 KEPT_FIELDS = 64
 KEPT_DEPTH = 16
-"""Bounds of what is kept unread: of one field as JSON, of an object's fields, and how deep."""
+"""The most that is stored of fields that nobody reads: characters of one, their number, and how deep they nest."""
 
 
 def _number(text: str) -> Decimal | None:
@@ -30,11 +30,11 @@ def _number(text: str) -> Decimal | None:
 
 
 DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
-"""Money stays exact, and NaN and Infinity are no numbers."""
+"""Reads fractions as Decimal, so that money stays exact, and NaN and Infinity as None."""
 
 
 def parse(data: bytes) -> Any:
-    """JSON, blank lines around it or not. Raises Cut for all else."""
+    """The value of a JSON text in bytes. Raises Cut where they are no such text."""
     try:
         return DECODER.decode(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -63,7 +63,7 @@ def joined(values: Iterable[object]) -> str:
 
 
 def clean(text: str) -> str:
-    """Halves of a surrogate pair joined, which some servers send in two chunks; alone, they are no text."""
+    """The text with the halves of surrogate pairs joined, which some servers send apart. A lone half is replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -82,7 +82,7 @@ def label(value: object) -> str | None:
 
 
 def unread(fields: Json, known: frozenset[str]) -> Json:
-    """The fields that nobody here reads, bounded; those that say nothing are left out."""
+    """The fields that are not `known`, bounded in number and size. Empty ones are left out."""
     empty: tuple[object, ...] = (None, "", [], {})
     unread = ((key, value) for key, value in fields.items() if key not in known and value not in empty)
     return {one_line(key, 200): kept(value) for key, value in islice(unread, KEPT_FIELDS)}

@@ -13,10 +13,10 @@ from typing import Any
 
 PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
-"""Has so many digits that no price times tokens is rounded. A figure of others with more digits is rounded up."""
+"""100 digits, so that no price times tokens is rounded. A figure from outside with more digits is rounded up."""
 
 MOST_USD = 10_000
-"""No reply costs so much. A larger figure is no cost."""
+"""A larger figure of an endpoint is not taken for the cost of one reply."""
 
 
 @dataclass(frozen=True, slots=True)
