@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from finetune.trl_settings import train_faults
-from harvest.core.config import package_folder
 from harvest.core.errors import ConfigError, MissingExtra
+from harvest.core.files import package_folder
 from harvest.core.settings import Section, override, read_toml, validated
 
 Count = Annotated[int, Field(ge=1)]

@@ -9,10 +9,9 @@ from typing import Any
 
 from finetune.note import began_with_of, note_of
 from finetune.student import find, identity
-from harvest.commands import run_folder
 from harvest.core.clock import now
-from harvest.core.config import runs_folder
 from harvest.core.errors import StoreUnusable
+from harvest.core.files import runs_folder
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.local import MODELS
@@ -124,11 +123,6 @@ class Run:
             while is_being_written(self.url) and time.monotonic() < until:
                 time.sleep(0.2)
         return Store.open(self.url)
-
-
-def find_run(run: str | Path, store: str | None = None) -> Run:
-    """A run by its name or its folder. Raises ConfigError for a path that is no run's folder."""
-    return Run(*run_folder.find_run(str(run), store))
 
 
 def trained_on(folder: Path) -> Run | None:

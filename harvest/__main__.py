@@ -7,7 +7,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from harvest.core.config import RunConfig
 
 INTERRUPTED = 130
-DEFAULT_RECIPE = "demo"
 TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "checks")
-EXPORT_SETTINGS = ("layout", "format", "which", "reasoning", "reasoning_field", "marks", "columns", "shard_mb")
 Overrides = list[tuple[str, str]]
 
 
@@ -36,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flag = f"; did you mean --{setting.replace('_', '-')}?" if setting and section == words[0] else ""
         args.command_parser.error(f"unknown argument --{overrides[0][0]}{flag}")
     try:
-        return COMMANDS[args.command](args, overrides)
+        return _called(args, overrides)
     except WinnowError as e:
         for line in str(e).splitlines():
             print(f"error: {line}" if not line.startswith(("  ", "…")) else line, file=sys.stderr)
@@ -50,94 +48,80 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _collect(args: argparse.Namespace, overrides: Overrides) -> int:
-    from harvest.commands.collect import collect, student_settings
+def _called(args: argparse.Namespace, overrides: Overrides) -> int:
+    """Calls the command that the words name. The exit code."""
+    as_json: bool = args.json
+    match args.command:
+        case "collect":
+            from harvest.commands.collect import collect, student_settings
 
-    if args.student is not None:
-        overrides = [*overrides, *student_settings(args.student)]
-    config, base = _settings(args, overrides)
-    return collect(config, base, skip_bad_rows=args.skip_bad_rows, as_json=args.json)
+            if args.student is not None:
+                overrides = [*overrides, *student_settings(args.student)]
+            return collect(*_settings(args, overrides), skip_bad_rows=args.skip_bad_rows, as_json=as_json)
+        case "doctor":
+            from harvest.commands.doctor import doctor
 
+            return doctor(*_settings(args, overrides), as_json=as_json)
+        case "import":
+            from harvest.commands.import_answers import import_answers, store_of
 
-def _doctor(args: argparse.Namespace, overrides: Overrides) -> int:
-    from harvest.commands.doctor import doctor
+            return import_answers(
+                args.files,
+                args.name,
+                store_of(args.name, args.store),
+                questions=args.questions,
+                skip_bad_rows=args.skip_bad_rows,
+                majority=args.majority,
+                require=None if args.require is None else [name.strip() for name in args.require.split(",")],
+                unsafe_code=args.unsafe_code,
+                as_json=as_json,
+            )
+        case "sandbox":
+            from harvest.commands.sandbox import sandbox
 
-    config, base = _settings(args, overrides)
-    return doctor(config, base, as_json=args.json)
-
-
-def _report(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.report import report
-
-    return report(*_run(args), as_json=args.json)
-
-
-def _export(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.export import export
-
-    given = {setting: value for setting in EXPORT_SETTINGS if (value := getattr(args, setting)) is not None}
-    return export(*_run(args), to=args.to, given=given, as_json=args.json)
-
-
-def _import(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.import_answers import import_answers, store_of
-
-    return import_answers(
-        args.files,
-        args.name,
-        store_of(args.name, args.store),
-        questions=args.questions,
-        skip_bad_rows=args.skip_bad_rows,
-        majority=args.majority,
-        require=None if args.require is None else [name.strip() for name in args.require.split(",")],
-        unsafe_code=args.unsafe_code,
-        as_json=args.json,
-    )
+            return sandbox(cold=args.cold, limit_s=args.limit, as_json=as_json)
+    return _called_of_a_run(args, overrides)
 
 
-def _verify(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.verify import verify
+def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
+    """Calls a command that is about a run which is there. The exit code."""
+    from harvest.commands.run_folder import find_run
 
-    return verify(*_run(args), again=args.again, unsafe_code=args.unsafe_code, as_json=args.json)
+    name, url = find_run(args.name, args.store)
+    as_json: bool = args.json
+    match args.command:
+        case "report":
+            from harvest.commands.report import report
 
+            return report(name, url, as_json=as_json)
+        case "export":
+            from harvest.commands.export import export
+            from harvest.core.config import Export
 
-def _select(args: argparse.Namespace, overrides: Overrides) -> int:
-    from harvest.commands.select_traces import select_traces
+            given = {key: value for key in Export.model_fields if (value := getattr(args, key)) is not None}
+            return export(name, url, to=args.to, given=given, as_json=as_json)
+        case "verify":
+            from harvest.commands.verify import verify
 
-    return select_traces(*_run(args), overrides, preset=args.preset, dry_run=args.dry_run, as_json=args.json)
+            return verify(name, url, again=args.again, unsafe_code=args.unsafe_code, as_json=as_json)
+        case "select":
+            from harvest.commands.select_traces import select_traces
 
+            return select_traces(name, url, overrides, preset=args.preset, dry_run=args.dry_run, as_json=as_json)
+        case "why":
+            from harvest.commands.why import why
 
-def _sandbox(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.sandbox import sandbox
-
-    return sandbox(cold=args.cold, limit_s=args.limit, as_json=args.json)
-
-
-def _why(args: argparse.Namespace, _: Overrides) -> int:
-    from harvest.commands.why import why
-
-    return why(*_run(args), args.question_id, full=args.full, as_json=args.json)
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
-    "collect": _collect, "doctor": _doctor, "report": _report, "export": _export, "import": _import,
-    "verify": _verify, "select": _select, "sandbox": _sandbox, "why": _why,
-}  # fmt: skip
+            return why(name, url, args.question_id, full=args.full, as_json=as_json)
+    raise AssertionError(args.command)
 
 
 def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfig, Path]":
     """The run's settings, and the folder that its paths are relative to."""
-    from harvest.core.config import load, package_folder
+    from harvest.core.config import load
+    from harvest.core.files import package_folder
 
-    path = Path(args.config) if args.config else package_folder("recipes") / f"{DEFAULT_RECIPE}.toml"
+    path = Path(args.config) if args.config else package_folder("recipes") / "demo.toml"
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent
-
-
-def _run(args: argparse.Namespace) -> tuple[str, str]:
-    """(name, store URL) of the run that the command line names."""
-    from harvest.commands.run_folder import find_run
-
-    return find_run(args.name, args.store)
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from settings_reference import describe
 
 from finetune.recipe import Recipe
 from finetune.trl_settings import GONE, OURS
 from harvest.core.config import RunConfig
-from harvest.core.settings import describe
 
 PLACES = {
     "harvest": (

@@ -15,11 +15,12 @@ from finetune.measure.sampling import Sampling, sampling_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
-from finetune.run import Run, find_run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
+from finetune.run import Run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
 from finetune.student import find
 from finetune.train.output_folder.card import write_model_card
 from harvest.checks import ROW_RULES
 from harvest.commands.report import write_report
+from harvest.commands.run_folder import find_run
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.nouns import Question
@@ -76,7 +77,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _run_of(args: argparse.Namespace) -> Run | None:
     """The run whose report gets the evaluation, None with a warning where a student's own is not here any more."""
-    run = find_run(args.run_name, args.store) if args.run_name else trained_on(Path(args.student))
+    run = Run(*find_run(args.run_name, args.store)) if args.run_name else trained_on(Path(args.student))
     if run is not None:
         try:
             run.check()

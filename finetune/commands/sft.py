@@ -11,7 +11,7 @@ from finetune.commands.check import checked_rows
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
 from finetune.rows.dataset import Examples, examples, run_folder
-from finetune.run import Run, find_run
+from finetune.run import Run
 from finetune.student import find, load_tokenizer
 from finetune.train.launch import check_started, devices
 from finetune.train.output_folder.card import write_model_card
@@ -20,6 +20,7 @@ from finetune.train.output_folder.state import attach_run, training_key, unrecor
 from finetune.train.sft import check, quiet, sft
 from finetune.train.world import joined
 from harvest.commands.report import write_report
+from harvest.commands.run_folder import find_run
 from harvest.core.errors import StoreUnusable
 
 LISTED = 20
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args.recipe)))
     quiet()
     name = args.run_name or run_folder(recipe.data)
-    run = find_run(name, args.store) if name is not None else None
+    run = Run(*find_run(str(name), args.store)) if name is not None else None
     if args.dry_run:
         if run is not None:
             run.check()

@@ -23,9 +23,9 @@ from harvest.asking.session import ask
 from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.progress import asking_shown, say
-from harvest.core.config import Budget, Plan, RunConfig, runs_folder
+from harvest.core.config import Budget, Plan, RunConfig
 from harvest.core.errors import ConfigError
-from harvest.core.files import write_whole
+from harvest.core.files import runs_folder, write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
 from harvest.core.settings import validated

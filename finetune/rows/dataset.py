@@ -18,8 +18,8 @@ from finetune.rows.conversation import conversation
 from finetune.rows.faults import Findings, RowFault
 from finetune.rows.render import Example, render
 from finetune.rows.template import Tokenizer, layout_of
-from harvest.core.config import runs_folder
 from harvest.core.errors import DatasetError, InputError, TooLong
+from harvest.core.files import runs_folder
 from harvest.core.nouns import Message
 from harvest.questions.files import Records
 

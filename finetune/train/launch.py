@@ -8,8 +8,8 @@ from typing import Any
 
 from finetune.cost.memory import SHARDED
 from finetune.train.world import CP_SIZE
-from harvest.core.config import package_folder
 from harvest.core.errors import ConfigError
+from harvest.core.files import package_folder
 
 FSDP, DEEPSPEED, MEGATRON = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"
 ASKS = {FSDP: "FSDP", DEEPSPEED: "DeepSpeed", MEGATRON: "Megatron"}

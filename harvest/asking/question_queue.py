@@ -12,9 +12,8 @@ from harvest.asking.planning.expected_yield import ExpectedYield
 from harvest.asking.planning.run import Run
 from harvest.asking.planning.strata import typical_characters
 from harvest.core.config import configs
-from harvest.core.money import cost_of, pusd
+from harvest.core.money import CHARACTERS_A_TOKEN, cost_of, pusd
 from harvest.core.nouns import STUDENT, Reply
-from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.endpoint import tariff_of
 from harvest.store import OpenQuestion, Store, Writer
 

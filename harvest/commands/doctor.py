@@ -1,4 +1,4 @@
-"""One small request to a teacher, and what it shows, in words: before a run is trusted to it.
+"""`harvest doctor`: sends each teacher one small request and says what it shows, before a run is trusted to it.
 
 The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
 """
@@ -33,12 +33,12 @@ MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
 QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
 DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
-"""What the doctor sends to learn whether it is refused."""
+"""Parameters that are sent to learn whether the endpoint refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `good`: fine, a problem (False), or merely worth knowing (None)."""
+    """One thing that was looked at. `good`: True where it is fine, False for a problem, None where it is neither."""
 
     name: str
     words: str
@@ -47,32 +47,29 @@ class Finding:
 
 @dataclass(slots=True)
 class Diagnosis:
-    """What was found, and lines for RUN.toml."""
+    """What one small request to the student or to one teacher showed."""
 
+    name: str
+    """Who was asked, in words."""
     findings: list[Finding] = field(default_factory=list)
     toml: list[str] = field(default_factory=list)
+    """Lines for RUN.toml."""
+    failure: AttemptFailed | None = None
+    """Why no answer came."""
 
     def add(self, name: str, words: str, good: bool | None = None) -> None:
         self.findings.append(Finding(name, words, good))
 
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What one small request to one of those who may be asked showed, and the failure where it was not answered."""
-
-    name: str
-    found: Diagnosis
-    failure: AttemptFailed | None
-
     def as_json(self) -> dict[str, Any]:
         failure = self.failure and {"class": self.failure.kind, "message": str(self.failure)}
-        return {"answers": self.failure is None, "failure": failure, **asdict(self.found)}
+        findings = [asdict(f) for f in self.findings]
+        return {"answers": self.failure is None, "failure": failure, "findings": findings, "toml": self.toml}
 
 
 def doctor(config: RunConfig, base: Path, *, as_json: bool) -> int:
-    """Asks everybody who may be asked one small question, and prints what it shows. The exit code.
+    """Asks the student and each teacher one small question, and prints what it shows. The exit code.
 
-    Raises TeacherRefused where one refuses for good, InputError where one does not answer, ConfigError.
+    Raises TeacherRefused where one of them refuses for good, InputError where one does not answer, ConfigError.
     """
     examined = examine(config, base)
     _print(examined, as_json=as_json)
@@ -85,7 +82,7 @@ def doctor(config: RunConfig, base: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _print(examined: Sequence[Examined], *, as_json: bool) -> None:
+def _print(examined: Sequence[Diagnosis], *, as_json: bool) -> None:
     if as_json:
         said = [e.as_json() for e in examined]
         several = {"asked": [{"name": e.name, **s} for e, s in zip(examined, said, strict=True)]}
@@ -95,13 +92,13 @@ def _print(examined: Sequence[Examined], *, as_json: bool) -> None:
     for e in examined:
         if len(examined) > 1:
             print(f"# {e.name}")
-        for f in e.found.findings:
+        for f in e.findings:
             print(f"{ {True: 'ok', False: '!!', None: '--'}[f.good] }  {f.name}: {f.words}")
-        if e.found.toml:
-            print("\nLines for RUN.toml:", *(f"  {t}" for t in e.found.toml), sep="\n")
+        if e.toml:
+            print("\nLines for RUN.toml:", *(f"  {t}" for t in e.toml), sep="\n")
 
 
-def examine(config: RunConfig, base: Path) -> list[Examined]:
+def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
     """Asks the student and each teacher one small question, in the order in which a run asks them."""
     keys = take_keys(config)
     for place, one in configs(config).items():
@@ -114,27 +111,28 @@ def examine(config: RunConfig, base: Path) -> list[Examined]:
         return uvloop.run(_ask_each(run, store, keys))
 
 
-async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Examined]:
+async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
     ledger = Writer(store)
     examined = []
     try:
         for place, alone in runs_by_place(run).items():
+            found = Diagnosis(called(run.config, place))
             has_key = alone.config.teacher.api_key_env in keys
-            found = before_asking(alone.config, alone.tariff, has_key, section_of(run.config, place))
+            before_asking(found, alone.config, alone.tariff, section_of(run.config, place), has_key=has_key)
             if place == max(configs(run.config)):
                 of_the_run(found, run.config)
             async with AsyncExitStack() as stack:
                 teacher = await connect(alone, keys, stack, DROPPABLE)
-                failure = await diagnose(alone, ledger, teacher, found, place)
-            examined.append(Examined(called(run.config, place), found, failure))
+                found.failure = await diagnose(alone, ledger, teacher, found, place)
+            examined.append(found)
     finally:
         ledger.close()
     return examined
 
 
-def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, section: str = "teacher") -> Diagnosis:
-    """What can be said without a request: the key, the price, the terms. `section` is where its settings stand."""
-    d, teacher = Diagnosis(), config.teacher
+def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str, *, has_key: bool) -> None:
+    """Adds what can be said without a request: the key, the price, the terms. `section` is where its settings are."""
+    teacher = config.teacher
     host = urlsplit(teacher.base_url or "")
     if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
         d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
@@ -145,9 +143,10 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, secti
     if tariff is None:
         d.add("price", "unknown: neither RUN.toml nor genai-prices has it, so a cap in USD cannot be kept", False)
         free = "free = true  # where it is a machine of yours; else " if isinstance(teacher, Student) else ""
+        name, _, place = section.partition(".")
+        heading = f"[[{name}]] (number {int(place) + 1} of them):" if place else f"[{name}]"
         d.toml.append(
-            f'{_heading(section)} {free}price_usd_per_mtok = {{ input = "…", output = "…" }}'
-            "  # as the provider's page says"
+            f'{heading} {free}price_usd_per_mtok = {{ input = "…", output = "…" }}  # as the provider\'s page says'
         )
     elif tariff.source == "local":
         d.add("price", "none: a local teacher costs nothing", True)
@@ -155,26 +154,13 @@ def before_asking(config: RunConfig, tariff: Tariff | None, has_key: bool, secti
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {tariff.source})", True)
-    if isinstance(teacher, Student):
-        pass  # nothing is trained on its answers
-    elif teacher.terms:
-        d.add("terms", teacher.terms, True)
-    else:
-        d.add(
-            "terms",
-            f"not recorded: read what the provider says of training with its answers, note it in {section}.terms",
-        )
-    return d
-
-
-def _heading(section: str) -> str:
-    """Of a section in RUN.toml: of several teachers, with which one."""
-    name, _, place = section.partition(".")
-    return f"[[{name}]] (number {int(place) + 1} of them):" if place else f"[{name}]"
+    if not isinstance(teacher, Student):  # nothing is trained on the student's answers
+        note = f"not recorded: read what the provider says of training with its answers, note it in {section}.terms"
+        d.add("terms", teacher.terms or note, True if teacher.terms else None)
 
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:
-    """Adds what can be said of all that is not a teacher: the judging model and the sandbox."""
+    """Adds what is the same for everybody who is asked: the judging model and the sandbox."""
     if (judging := judging_settings(config)) is not None and config.judge is not None:
         priced = tariff_of(judging)
         words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
@@ -195,15 +181,13 @@ def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
     if reply.reasoning_kind == "encrypted":
         d.add("chain", "hidden: only an encrypted one is sent, so there is nothing to distil but the answers", False)
     elif reply.reasoning_kind == "summary":
-        d.add(
-            "chain", "hidden: what is sent is a summary, and training on it teaches summaries. It is kept apart", False
-        )
+        words = "hidden: what is sent is a summary, and training on it teaches summaries. It is kept apart"
+        d.add("chain", words, False)
     elif reply.reasoning:
         d.add("chain", f"set apart by the endpoint: {len(reply.reasoning):,} characters here", True)
     else:
-        d.add(
-            "chain", "not set apart: for a teacher that reasons in its answer, take a prompt with reasoning: before_box"
-        )
+        words = "not set apart: for a teacher that reasons in its answer, take a prompt with reasoning: before_box"
+        d.add("chain", words)
         d.toml.append('prompt = "steps"  # the chain is what stands before the final box')
     usage = reply.usage
     if usage.output_tokens is None or usage.input_tokens is None:
@@ -240,8 +224,8 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
     d.add("limits", ", ".join(limits) or "none announced: they are found while running")
 
 
-async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, place: int = 0) -> AttemptFailed | None:
-    """Sends the one request and adds what it shows; the failure where no answer came. `place`: who is asked.
+async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, place: int) -> AttemptFailed | None:
+    """Sends one request to who is asked at `place`, and adds what it shows. Returns the failure where no answer came.
 
     Raises CapReached where the cap has no room for it.
     """

@@ -7,7 +7,8 @@ from typing import Any
 
 from harvest.commands.progress import say, steps
 from harvest.commands.run_folder import writing_to
-from harvest.core.config import Export, runs_folder
+from harvest.core.config import Export
+from harvest.core.files import runs_folder
 from harvest.endpoint import prompt as prompts
 from harvest.export import export_settings, write_folder
 from harvest.report.run_report import run_report

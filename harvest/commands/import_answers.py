@@ -17,12 +17,13 @@ from harvest.checks.majority import Majority
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, say, steps
 from harvest.commands.report import write_report_of
-from harvest.commands.run_folder import find_run, write_settings, writing_to
+from harvest.commands.run_folder import find_run, writing_to
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
-from harvest.core.config import DEFAULT_STORE, RUN_NAME, Checks, runs_folder
-from harvest.core.errors import ConfigError, InputError
+from harvest.core.config import DEFAULT_STORE, Checks
+from harvest.core.errors import ConfigError, InputError, RowFaults
+from harvest.core.files import RUN_NAME, runs_folder, write_settings
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
 from harvest.endpoint import prompt as prompts
@@ -31,9 +32,9 @@ from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer, shown_names
 from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
-from harvest.questions.sources import Faults, read_rows
+from harvest.questions.sources import read_rows
 from harvest.report.markdown_page import markdown
-from harvest.store import Store
+from harvest.store import Store, StoredRun
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
@@ -78,6 +79,8 @@ class GoldAnswers:
     """Whether an answer without any gold answer is judged by what most answers to its question agree on."""
 
 
+Entry = tuple[Record, Question, ImportedAnswer]
+"""One line, its question, and its answer."""
 OnRead = Callable[[Records, LineCounts], None]
 """Called now and then while a file is read."""
 
@@ -103,19 +106,20 @@ def import_answers(
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
-        checks = checks_of(store, name, majority, require)
+        before = store.find_run(name)
+        if before is not None and not before.imported:
+            raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
+        checks = checks_of(before, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         counts, judged, skip = LineCounts(), Counts(), Warnings("skipped: ")
-        refuse_collected(store, name)
         gold = GoldAnswers(None if questions is None else str(questions), checks.without_gold == "majority")
         if gold.file is not None:
-            shelve(store, gold.file, Path(), skip if skip_bad_rows else None, checks.without_gold)
+            shelve(store, gold.file, skip if skip_bad_rows else None, checks.without_gold)
         if not skip_bad_rows:
             with _reading("reading") as on_read:
-                check_lines(store, name, sources, gold, on_read)
-        before = store.find_run(name)
+                check_lines(store, 0 if before is None else before.id, sources, gold, on_read)
         with _imported_run(store, settings) as run_id:
-            say_if_changed(before, store.run(name))
+            say_if_changed(before, store.run(run_id))
             with _reading("storing") as on_read:
                 store_lines(store, run_id, sources, gold, counts, skip, on_read)
             judge_answers(store, run_id, pool, judged)
@@ -153,7 +157,7 @@ def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
     name = settings["name"]
     run_id = put_imported_run(store, settings)
     with writing_to(runs_folder() / name):
-        write_settings(name, store.config_of(name) or {})
+        write_settings(name, store.run(run_id).settings)
     with store.transaction():
         session_id = store.begin_session(run_id, now())
     status = "interrupted"
@@ -172,13 +176,13 @@ def store_of(name: str, given: str | None) -> str:
     return given or DEFAULT_STORE
 
 
-def checks_of(store: Store, name: str, majority: str | None, require: Sequence[str] | None = None) -> Checks:
+def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[str] | None) -> Checks:
     """How the run judges: as an earlier import into it did, with what the command line says put over it.
 
     `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
     an answer needs. Raises ConfigError.
     """
-    checks = dict((store.config_of(name) or {}).get("checks", {}))
+    checks: dict[str, Any] = {} if before is None else dict(before.settings.get("checks", {}))
     if require is not None:
         validated(Checks, {"require": require}, f"--require {','.join(require)}")
         checks["require"] = require
@@ -208,39 +212,32 @@ def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: 
     }
 
 
-def refuse_collected(store: Store, name: str) -> None:
-    """Raises ConfigError where a run of that name asked a teacher itself."""
-    before = store.config_of(name)
-    if before is not None and not before.get("imported"):
-        raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
-
-
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
     before = store.config_of(name) or {}
-    kept: dict[str, Any] = {
-        section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before
-    }
+    kept = {key: value for key, value in before.items() if key in ("filters", "rewrite", "select", "export")}
     files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
         return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())
 
 
-def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | None, without_gold: str) -> None:
+def shelve(store: Store, source: str, skip: Callable[[str], None] | None, without_gold: str) -> None:
     """Puts a file of questions into the store, where lines look up their gold answers. Raises QuestionError."""
     with store.transaction():
-        rows = read_rows(source, base, ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
+        rows = read_rows(source, Path(), ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
-def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
-    """Reads all lines and stores nothing. Raises QuestionError that names the bad lines."""
-    run_id = store.run_id(name) if store.config_of(name) is not None else 0
-    faults, counts = Faults(), LineCounts()
+def check_lines(store: Store, run_id: int, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
+    """Reads all lines and stores no answer. Raises QuestionError with the first faults of lines and their number.
+
+    `run_id`: the run that an earlier import made; 0 where there is none.
+    """
+    faults, counts = RowFaults(), LineCounts()
     for records in files:
         with store.transaction():
-            for record, (question, _) in _entries(store, records, gold, counts, faults.add):
+            for record, question, _ in _entries(store, records, gold, counts, faults.add):
                 if not store.claim(run_id, question):
                     faults.add(f"{record.where}: {_taken(question)}")
                 on_read(records, counts)
@@ -253,9 +250,9 @@ def store_lines(
 ) -> None:  # fmt: skip
     """Stores every line that is not in the store yet, a page in a transaction. Calls `skip` with each bad line."""
     for records in files:
-        page: list[tuple[Record, Question, ImportedAnswer]] = []
+        page: list[Entry] = []
         size = 0
-        for record, (question, bought) in _entries(store, records, gold, counts, skip):
+        for record, question, bought in _entries(store, records, gold, counts, skip):
             page.append((record, question, bought))
             size += len(bought.reply.answer) + len(bought.reply.reasoning or "") + len(question.question)
             if len(page) == PAGE or size > PAGE_CHARACTERS:
@@ -267,9 +264,10 @@ def store_lines(
 
 
 def _store_page(
-    store: Store, run_id: int, page: Iterable[tuple[Record, Question, ImportedAnswer]], counts: LineCounts,
+    store: Store, run_id: int, page: Iterable[Entry], counts: LineCounts,
     skip: Callable[[str], None],
 ) -> None:  # fmt: skip
+    """Stores lines in one transaction, those that are not stored yet. Counts them once it is over."""
     new = there = 0
     taken: list[str] = []
     with store.transaction():
@@ -293,13 +291,14 @@ def _store_page(
 
 def _entries(
     store: Store, records: Records, gold: GoldAnswers, counts: LineCounts, fault: Callable[[str], None]
-) -> Iterator[tuple[Record, tuple[Question, ImportedAnswer]]]:
+) -> Iterator[Entry]:
+    """The lines that can be imported. Counts the others, and calls `fault` with each that is bad."""
     for record in records:
         counts.lines += 1
         try:
             if isinstance(record.value, BadRow):
                 raise record.value
-            found = _resolved(store, record.value, gold)
+            question, bought = _resolved(store, record.value, gold)
         except NoAnswer:
             counts.without_answer += 1
         except BadRow as e:
@@ -309,7 +308,7 @@ def _entries(
                 counts.bad += 1
                 fault(f"{record.where}: {e}")
         else:
-            yield record, found
+            yield record, question, bought
 
 
 def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, ImportedAnswer]:
@@ -324,19 +323,15 @@ def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Que
         question = None
     if question is not None and has_gold(question):
         return question, bought
-    if gold.file is not None:
-        text = None if question is None else _text_hash(question.question)
-        known = store.shelved(bought.names, text)
-        if known is not None:
-            return known, bought
+    text = None if question is None else _text_hash(question.question)
+    if gold.file is not None and (known := store.shelved(bought.names, text)) is not None:
+        return known, bought
     if question is not None:
         by_majority = gold.by_majority and question.check != "code"
         return question.model_copy(update={"check": Majority.name}) if by_majority else question, bought
     if gold.file is None:
-        raise BadRow(
-            f"question: not in the line, which names {shown_names(bought.names)}: give the file that has it with"
-            " --questions"
-        )
+        names = shown_names(bought.names)
+        raise BadRow(f"question: not in the line, which names {names}: give the file that has it with --questions")
     raise BadRow(f"question: {gold.file} has no question {shown_names(bought.names)}")
 
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from harvest.asking.buying.counters import Counters
+from harvest.core.errors import SHOWN_FAULTS
 from harvest.core.money import usd
 from harvest.core.printable import printable
-from harvest.questions.sources import SHOWN_FAULTS
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
@@ -48,16 +48,15 @@ class Warnings:
 def steps(name: str) -> Iterator[Step]:
     """Shows work other than asking: a bar on a terminal, elsewhere a line now and then with the time to go."""
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich import console, progress
 
         columns = (
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"),
+            progress.TextColumn("[bold]{task.description}"),
+            progress.BarColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[words]}"),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with progress.Progress(*columns, console=console.Console(stderr=True), transient=True) as bar:
             task = bar.add_task(name, total=None, words="")
             yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
         return
@@ -65,7 +64,7 @@ def steps(name: str) -> Iterator[Step]:
     of: float | None = None
     first = 0.0
 
-    def told(done: float, total: float | None, words: str) -> None:
+    def show(done: float, total: float | None, words: str) -> None:
         nonlocal started, last, of, first
         at = time.monotonic()
         if total != of:  # another part of the work, with a pace of its own
@@ -81,7 +80,7 @@ def steps(name: str) -> Iterator[Step]:
                 line += f" · about {left_s / 60:.0f} min to go"
         say(line)
 
-    yield told
+    yield show
 
 
 @asynccontextmanager
@@ -127,34 +126,22 @@ async def _lines(counters: Counters) -> None:
 
 
 async def _bars(counters: Counters) -> None:
-    from rich.console import Console
+    from rich import console, progress
     from rich.live import Live
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Table
 
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
+    stderr = console.Console(stderr=True)
+    bar = progress.Progress(
+        progress.TextColumn("[bold]{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(elapsed_when_finished=True),
+        console=stderr,
     )
     task = bar.add_task(counters.run, total=counters.questions, completed=counters.ended)
     stopping = "stopping: waiting for what is in flight (Ctrl-C again leaves it in doubt) · "
-    with Live(console=console, refresh_per_second=1 / BAR_EVERY_S, transient=True) as live:
+    with Live(console=stderr, refresh_per_second=1 / BAR_EVERY_S, transient=True) as live:
         while True:
             bar.update(task, completed=counters.ended)
-            table = Table.grid()
-            table.add_row(bar)
-            table.add_row((stopping if counters.stopping else "") + figures(counters), style=None)
-            live.update(table)
+            live.update(console.Group(bar, (stopping if counters.stopping else "") + figures(counters)))
             await asyncio.sleep(BAR_EVERY_S)

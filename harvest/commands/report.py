@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from harvest.commands.run_folder import made_folder, writing_to
-from harvest.core.config import runs_folder
-from harvest.core.files import write_whole
+from harvest.commands.run_folder import writing_to
+from harvest.core.files import runs_folder, write_in_run
 from harvest.report.markdown_page import markdown
 from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written
@@ -26,9 +25,8 @@ def write_report(name: str, url: str) -> dict[str, Any]:
 def write_report_of(store: Store, name: str, *, live: bool) -> dict[str, Any]:
     """The same with a store that is open. `live`: another process is collecting now. Raises OSError."""
     found = run_report(store.figures(store.run_id(name)), live=live)
-    folder = made_folder(name)
-    write_whole(folder / "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "report.md", markdown(found))
+    write_in_run(name, "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_in_run(name, "report.md", markdown(found))
     return found
 
 

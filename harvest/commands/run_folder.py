@@ -1,14 +1,14 @@
 """The folder of a run: which run a command means, and the files that commands write there."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harvest.core.config import DEFAULT_STORE, runs_folder
+from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import ConfigError, InputError
-from harvest.core.files import write_whole
+from harvest.core.files import runs_folder
 
 
 def find_run(given: str, store: str | None) -> tuple[str, str]:
@@ -38,19 +38,6 @@ def writing_to(place: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise InputError(f"{e.filename or place}: cannot be written: {e.strerror}") from None
-
-
-def write_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Writes config.json, which names the run's store to the commands that come later. Raises OSError."""
-    folder = made_folder(name)
-    write_whole(folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-
-
-def made_folder(name: str) -> Path:
-    """The run's folder, made where it is not there. Raises OSError."""
-    folder = runs_folder() / name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
 
 
 def has_dataset(name: str) -> bool:

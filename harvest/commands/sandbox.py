@@ -26,51 +26,7 @@ LIMIT_S = 1.0
 GRACE_S = 0.5
 MARK = "winnow-was-here"
 PLACES = ("/", "/tmp", "/var/tmp", "/dev/shm", "/home", "/root", "/run")
-
-QUESTIONS = {
-    q.id: q
-    for q in (
-        Question(
-            id="check",
-            question="Write add(a, b).",
-            check="code",
-            entry_point="add",
-            tests="def check(candidate):\n"
-            "    assert candidate(2, 3) == 5\n    assert candidate(10, -4) == 6\n    assert candidate(-1, -1) == -2\n",
-        ),
-        Question(
-            id="asserts",
-            question="Write add(a, b).",
-            check="code",
-            entry_point="add",
-            tests=("assert add(2, 3) == 5", "assert add(10, -4) == 6", "assert add(-1, -1) == -2"),
-        ),
-        Question(
-            id="calls",
-            question="Write double(x).",
-            check="code",
-            entry_point="double",
-            cases=tuple({"arguments": f"[{x}]", "returns": str(2 * x)} for x in (1, 0, 21)),
-        ),
-        Question(
-            id="stdin",
-            question="Read two numbers, print their sum.",
-            check="code",
-            cases=({"stdin": "3 4\n", "stdout": "7.0\n"}, {"stdin": "10 -4\n", "stdout": "6.0\n"}),
-        ),
-        Question(
-            id="helper",
-            question="import math\n\n\ndef poly(xs, x):\n    return sum(c * x**i for i, c in enumerate(xs))\n\n\n"
-            'def root(xs):\n    """A zero of the polynomial."""\n',
-            check="code",
-            entry_point="root",
-            tests="import math\n\ndef check(candidate):\n    for xs in ([1.0, 2.0], [-6.0, 3.0]):\n"
-            "        assert abs(poly(xs, candidate(xs))) < 1e-6\n        x = candidate(xs)\n"
-            "        assert math.isclose(poly(xs, x), 0.0, abs_tol=1e-6) and round(poly(xs, x), 3) == 0\n",
-        ),
-    )
-}
-"""The questions that forgeries answer, by the attack's `target`."""
+FILE = Path(__file__).with_name("attacks.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +37,7 @@ class Attack:
     kind: str
     code: str
     target: str = ""
-    """Of a forgery: which of QUESTIONS it answers."""
+    """The id of the question that a forgery answers."""
     twice: bool = False
     """Whether it is run twice in the same jail."""
 
@@ -102,8 +58,7 @@ class Result:
 def sandbox(*, cold: bool, limit_s: float, as_json: bool) -> int:
     """Runs every attack and prints what became of it. The exit code: 1 where one got through.
 
-    `cold`: with a jail of its own for each program, in place of one that forks. Raises SandboxUnavailable where nothing
-    isolates programs here.
+    `cold`: each program has a jail of its own, in place of one jail that forks. Raises SandboxUnavailable.
     """
     where = str(isolation())
     print(where, file=sys.stderr)
@@ -125,8 +80,13 @@ def sandbox(*, cold: bool, limit_s: float, as_json: bool) -> int:
 
 def corpus() -> list[Attack]:
     """The attacks of attacks.toml."""
-    rows = tomllib.loads(Path(__file__).with_name("attacks.toml").read_text("utf-8"))["attack"]
-    return [Attack(**{key.replace("-", "_"): value for key, value in row.items()}) for row in rows]
+    return [Attack(**row) for row in tomllib.loads(FILE.read_text("utf-8"))["attack"]]
+
+
+def forged_questions() -> dict[str, Question]:
+    """The questions of attacks.toml that forgeries answer, by id."""
+    rows = tomllib.loads(FILE.read_text("utf-8"))["question"]
+    return {row["id"]: Question(check="code", **row) for row in rows}
 
 
 class Ground:
@@ -179,12 +139,12 @@ def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S
         judged_in = [jail_for("candidate", kind), jail_for("tests", kind)]
         for other in judged_in:
             stack.callback(other.close)
-        judge = Code(tests_s=limit_s, case_s=limit_s, cases_s=3 * limit_s)
+        judge, questions = Code(tests_s=limit_s, case_s=limit_s, cases_s=3 * limit_s), forged_questions()
         _next_is_right(jail)
         for attack in attacks:
             began = time.monotonic()
             if attack.kind == "forgery":
-                through, saw = _forged(attack, judge, kind)
+                through, saw = _forged(attack, questions[attack.target], judge, kind)
             else:
                 through, saw = _tried(attack, jail, ground, limit_s)
             seconds = time.monotonic() - began
@@ -198,9 +158,9 @@ def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S
             yield Result(attack.name, attack.kind, "; ".join(f for f in faults if f), saw, seconds)
 
 
-def _forged(attack: Attack, judge: Code, kind: Kind) -> tuple[bool, str]:
+def _forged(attack: Attack, question: Question, judge: Code, kind: Kind) -> tuple[bool, str]:
     """(whether a forgery passes the check of the question that it answers, what the check said)"""
-    work = judge.quick(QUESTIONS[attack.target], f"```python\n{attack.code}```")
+    work = judge.quick(question, f"```python\n{attack.code}```")
     outcome, detail = work if isinstance(work, tuple) else judge.work({**work, "jail": kind})
     return outcome is not Outcome.WRONG and outcome is not Outcome.TIMEOUT, f"{outcome}: {detail}"
 

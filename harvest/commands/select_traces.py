@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import say, steps
 from harvest.commands.report import write_report_of
-from harvest.commands.run_folder import has_dataset, write_settings, writing_to
-from harvest.core.config import runs_folder
+from harvest.commands.run_folder import has_dataset, writing_to
+from harvest.core.files import runs_folder, write_settings
 from harvest.filters.required import required_by
 from harvest.store import Store, StoredRun
 
@@ -55,24 +55,21 @@ def select_as_set(store: Store, name: str) -> bool:
 
 
 def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
-    """Tells the user that the settings in RUN.toml take the place of those that `harvest select` had set, or that
-    the answers of before were judged by other filters than the next ones will be."""
+    """Tells the user where RUN.toml takes the place of settings that `harvest select` had set, and where
+    `checks.require` changed."""
     if before is None:
         return
     names = []
     for section in ("filters", "rewrite", "select"):
-        old, new = (
-            before.settings.get(section),
-            after.settings.get(section) or {},
-        )  # old is None in a run of before there were any
-        names += [f"{section}.{key}" for key in new if old is not None and old.get(key, new[key]) != new[key]]
+        old, new = before.settings.get(section) or {}, after.settings.get(section) or {}
+        names += [f"{section}.{key}" for key in new if old.get(key, new[key]) != new[key]]
     if names:
         say(f"selected by other settings than before: {', '.join(names)} as RUN.toml and this command have it")
     say_if_required_changed(before, after)
 
 
 def say_if_required_changed(before: StoredRun, after: StoredRun) -> None:
-    """Tells the user where `checks.require` changed, which holds for the answers of before only after `verify`."""
+    """Tells the user where `checks.require` changed: stored answers are judged by it only after `verify`."""
     if required_by(before.config) != required_by(after.config):
         say(
             "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"

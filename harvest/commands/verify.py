@@ -9,8 +9,8 @@ from harvest.commands.progress import Warnings, steps
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, writing_to
 from harvest.commands.select_traces import select_as_set
-from harvest.core.config import runs_folder
 from harvest.core.errors import InputError
+from harvest.core.files import runs_folder
 from harvest.judging.verification import Counts, Verification, Verifier, begin_verification, end_verification
 from harvest.judging.verification_changes import changes_of, in_words
 from harvest.store import Store

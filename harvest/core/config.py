@@ -4,9 +4,7 @@ Field docstrings are the reference: `python -m harvest collect -h` and docs/conf
 """
 
 import json
-import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from harvest.core.errors import ConfigError
+from harvest.core.files import RUN_NAME, package_folder
 from harvest.core.nouns import STUDENT
 from harvest.core.printable import one_line
 from harvest.core.settings import OneRow, Section, override, read_toml, validated
@@ -30,12 +30,7 @@ from harvest.core.teachers import (
     Teacher,
 )
 
-PACKAGE = Path(__file__).resolve().parents[1]
 DEFAULT_STORE = "sqlite:///data/winnow.db"
-LONGEST_NAME = 100
-"""How many characters of a model's name are shown."""
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What a run's name must look like: it is the name of a folder too."""
 
 
 class Plan(Section):
@@ -186,13 +181,13 @@ def _preset(name: str) -> dict[str, Any]:
     """The settings of a preset. Raises ValueError where there is none."""
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) is not None
     path = package_folder("recipes") / f"select-{name}.toml" if named else Path(name)
-    try:
-        data = tomllib.loads(path.read_text("utf-8-sig"))
-    except OSError:
+    if not path.is_file():
         there = ", ".join(sorted(p.stem.removeprefix("select-") for p in path.parent.glob("select-*.toml")))
-        raise ValueError(f"preset {name!r}: there is none; there are {there or 'none here'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ValueError(f"preset {path}: not TOML: {e}") from None
+        raise ValueError(f"preset {name!r}: there is none; there are {there or 'none here'}")
+    try:
+        data = read_toml(path)
+    except ConfigError as e:
+        raise ValueError(f"preset {e}") from None
     if "preset" in data:
         raise ValueError(f"preset {path}: names a preset itself")
     return data
@@ -329,17 +324,6 @@ def _over(base: Any, section: Mapping[str, Any]) -> Any:
     return dict(base) | dict(own) if isinstance(base, Mapping) and isinstance(own, Mapping) else own
 
 
-def package_folder(name: str) -> Path:
-    """The folder `prompts`, `recipes` or `data`: inside an installed package, or beside it in a checkout."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
-
-
-def runs_folder() -> Path:
-    """The folder that holds the folders of all runs."""
-    return Path(os.environ.get("WINNOW_RUNS", "data/runs"))
-
-
 def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
     """RUN.toml with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
     data = read_toml(path)
@@ -349,20 +333,12 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
 
 
 def configs(config: RunConfig) -> dict[int, RunConfig]:
-    """The settings of a run that asks one of those in `config` alone, by its place: the student (STUDENT) where there
-    is one, then the teachers (0, 1, …) in the order of RUN.toml.
-
-    Code that asks one endpoint reads `config.teacher` and `config.sampling`, so whoever is asked stands there.
-    """
-    student = config.student
-    found = {STUDENT: _asking(config, student, student.sampling)} if student is not None else {}
-    if not config.teachers:
-        return found | {0: config}
-    return found | {n: _asking(config, teacher, teacher.sampling) for n, teacher in enumerate(config.teachers)}
-
-
-def _asking(config: RunConfig, who: Any, sampling: Any) -> RunConfig:
-    return config.model_copy(update={"teacher": who, "sampling": sampling})
+    """The settings of a run that asks the student alone, or one teacher alone, by its place (STUDENT, 0, 1, …), in the
+    order in which they are asked. Whoever is asked stands in them as `teacher` and `sampling`."""
+    asked: dict[int, Student | OneTeacher] = {} if config.student is None else {STUDENT: config.student}
+    asked.update(enumerate(config.teachers))
+    alone = {n: config.model_copy(update={"teacher": who, "sampling": who.sampling}) for n, who in asked.items()}
+    return alone if config.teachers else alone | {0: config}
 
 
 def section_of(config: RunConfig, place: int) -> str:
@@ -372,16 +348,11 @@ def section_of(config: RunConfig, place: int) -> str:
 
 def called(config: RunConfig, place: int) -> str:
     """Who is asked at this place, in words: one printable line, whatever the model's name holds."""
-    if place == STUDENT and config.student is not None:
-        return f"the student ({_shown(config.student.local or config.student.model)})"
-    if not config.teachers:
+    if place != STUDENT and not config.teachers:
         return "the teacher"
-    teacher = config.teachers[place]
-    return f"teacher {place + 1} of {len(config.teachers)} ({_shown(teacher.local or teacher.model)})"
-
-
-def _shown(name: str | None) -> str:
-    return one_line(name or "", LONGEST_NAME)
+    teacher = configs(config)[place].teacher
+    who = "the student" if place == STUDENT else f"teacher {place + 1} of {len(config.teachers)}"
+    return f"{who} ({one_line(teacher.local or teacher.model or '', 100)})"
 
 
 def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
        └─ Throttled Passing Cut Late Hollow TooLarge RowRefused RunRefused
 
-To add one: subclass the nearest, set `exit_code` (or `kind`), and write messages that say what is wrong, where, and
-what to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
+To add one: subclass the nearest, say its `exit_code` (or its `kind`), and write messages that say what is wrong, where,
+and what to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
 `super().__init__`.
 """
 
@@ -70,10 +70,9 @@ class MissingExtra(InputError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, extra)
-        self.what, self.extra = what, extra
 
     def __str__(self) -> str:
-        return f"{self.what} needs an extra that is not installed: pip install 'winnow[{self.extra}]'"
+        return "{} needs an extra that is not installed: pip install 'winnow[{}]'".format(*self.args)
 
 
 class CapReached(WinnowError):
@@ -94,6 +93,10 @@ class Overbilled(WinnowError):
     exit_code = 5
 
 
+FAILURES: dict[str, type["AttemptFailed"]] = {}
+"""Every class of a failed attempt, by its name in the store."""
+
+
 class AttemptFailed(WinnowError):
     """One try brought no answer. It is stored, and never leaves `collect`.
 
@@ -109,6 +112,10 @@ class AttemptFailed(WinnowError):
     in_doubt: ClassVar[bool]
     """Whether the endpoint may have billed the try without telling us how much."""
 
+    def __init_subclass__(cls, *, kind: str, again: bool, in_doubt: bool) -> None:
+        cls.kind, cls.again, cls.in_doubt = kind, again, in_doubt
+        FAILURES[kind] = cls
+
     def __init__(self, message: str, retry_after_s: float | None = None, reply: object | None = None) -> None:
         super().__init__(message, retry_after_s, reply)
         self.message, self.retry_after_s, self.reply = message, retry_after_s, reply
@@ -117,55 +124,55 @@ class AttemptFailed(WinnowError):
         return self.message
 
 
-class Throttled(AttemptFailed):
+class Throttled(AttemptFailed, kind="throttled", again=True, in_doubt=False):
     """429, 503, 529: we ask too fast. The try is made again, more slowly."""
 
-    kind, again, in_doubt = "throttled", True, False
 
-
-class Passing(AttemptFailed):
+class Passing(AttemptFailed, kind="passing", again=True, in_doubt=False):
     """500, 502, 504, a redirect, a refused connection: the endpoint made no answer."""
 
-    kind, again, in_doubt = "passing", True, False
 
-
-class Cut(AttemptFailed):
+class Cut(AttemptFailed, kind="cut", again=True, in_doubt=True):
     """The answer broke off or cannot be read, so it may have been made and billed."""
 
-    kind, again, in_doubt = "cut", True, True
 
-
-class Late(AttemptFailed):
+class Late(AttemptFailed, kind="late", again=True, in_doubt=True):
     """The whole answer did not come before its deadline."""
 
-    kind, again, in_doubt = "late", True, True
 
-
-class Hollow(AttemptFailed):
+class Hollow(AttemptFailed, kind="hollow", again=True, in_doubt=True):
     """A 200 without an answer in it."""
 
-    kind, again, in_doubt = "hollow", True, True
 
-
-class TooLarge(AttemptFailed):
+class TooLarge(AttemptFailed, kind="too_large", again=False, in_doubt=True):
     """The body is larger than allowed, packed or unpacked."""
 
-    kind, again, in_doubt = "too_large", False, True
 
-
-class RowRefused(AttemptFailed):
+class RowRefused(AttemptFailed, kind="row", again=False, in_doubt=False):
     """400, 413, 422, a content filter: the endpoint will not answer this row, but others."""
 
-    kind, again, in_doubt = "row", False, False
 
-
-class RunRefused(AttemptFailed):
+class RunRefused(AttemptFailed, kind="run", again=False, in_doubt=False):
     """401, 402, 403, an unknown model, an exhausted quota: the endpoint will not answer any row."""
 
-    kind, again, in_doubt = "run", False, False
+
+SHOWN_FAULTS = 20
 
 
-FAILURES: dict[str, type[AttemptFailed]] = {
-    f.kind: f for f in (Throttled, Passing, Cut, Late, Hollow, TooLarge, RowRefused, RunRefused)
-}
-"""The failures by their names in the store."""
+class RowFaults:
+    """What is wrong with rows that are read: the first SHOWN_FAULTS faults, and how many there are."""
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._total = 0
+
+    def add(self, fault: str) -> None:
+        self._total += 1
+        if self._total <= SHOWN_FAULTS:
+            self._shown.append(fault)
+
+    def refuse(self, remedy: str) -> None:
+        """Raises QuestionError where there is a fault: a line for each that is shown, how many more, the remedy."""
+        if self._total:
+            more = [f"… and {self._total - SHOWN_FAULTS} more"] if self._total > SHOWN_FAULTS else []
+            raise QuestionError("\n".join([*self._shown, *more, remedy]))

@@ -1,7 +1,7 @@
-"""JSON from outside, of which no type is trusted. Pure.
+"""Reads JSON from outside, whose types nobody can trust. Pure.
 
-Every field may be missing, null, or something else, and is then not there. What is kept of it is bounded, and plain
-enough for every store.
+A field that is missing, null, or of another type than expected counts as missing. What is stored of it is bounded in
+size, and has only values that every store takes.
 """
 
 import json
@@ -16,13 +16,10 @@ from harvest.core.printable import one_line
 
 Json = dict[str, Any]
 
-MOST_COUNTED = 1_000_000_000
-"""No reply holds so many of anything: a larger count is none."""
-
 KEPT_CHARACTERS = 16_384
 KEPT_FIELDS = 64
 KEPT_DEPTH = 16
-"""Bounds of what is kept unread: of one field as JSON, of an object's fields, and how deep."""
+"""The most that is stored of fields that nobody reads: characters of one, their number, and how deep they nest."""
 
 
 def _number(text: str) -> Decimal | None:
@@ -33,22 +30,17 @@ def _number(text: str) -> Decimal | None:
 
 
 DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
-"""Money stays exact, and NaN and Infinity are no numbers."""
+"""Reads fractions as Decimal, so that money stays exact, and NaN and Infinity as None."""
 
 
 def parse(data: bytes) -> Any:
-    """JSON, blank lines around it or not. Raises Cut for all else."""
+    """The value of a JSON text in bytes. Raises Cut where they are no such text."""
     try:
         return DECODER.decode(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Cut("the reply is not UTF-8") from None
     except (ValueError, RecursionError):
         raise Cut(f"the reply is no JSON but {one_line(data) or 'empty'}") from None
-
-
-def parse_next(text: str, start: int) -> tuple[Any, int]:
-    """The JSON value that begins at `start`, and where it ends. Raises ValueError or RecursionError."""
-    return DECODER.raw_decode(text, start)
 
 
 def as_dict(value: object) -> Json:
@@ -71,7 +63,7 @@ def joined(values: Iterable[object]) -> str:
 
 
 def clean(text: str) -> str:
-    """Halves of a surrogate pair joined, which some servers send in two chunks; alone, they are no text."""
+    """The text with the halves of surrogate pairs joined, which some servers send apart. A lone half is replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -80,8 +72,8 @@ def clean(text: str) -> str:
 
 
 def count(value: object) -> int | None:
-    """A number of things; what is a boolean, a fraction, a text or below zero counts nothing."""
-    return value if type(value) is int and 0 <= value <= MOST_COUNTED else None
+    """A number of things; None for a boolean, a fraction, a text, and a number that no reply can hold."""
+    return value if type(value) is int and 0 <= value <= 1_000_000_000 else None
 
 
 def label(value: object) -> str | None:
@@ -90,7 +82,7 @@ def label(value: object) -> str | None:
 
 
 def unread(fields: Json, known: frozenset[str]) -> Json:
-    """The fields that nobody here reads, bounded; those that say nothing are left out."""
+    """The fields that are not `known`, bounded in number and size. Empty ones are left out."""
     empty: tuple[object, ...] = (None, "", [], {})
     unread = ((key, value) for key, value in fields.items() if key not in known and value not in empty)
     return {one_line(key, 200): kept(value) for key, value in islice(unread, KEPT_FIELDS)}

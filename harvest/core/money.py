@@ -13,10 +13,10 @@ from typing import Any
 
 PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
-"""Has so many digits that no price times tokens is rounded. A figure of others with more digits is rounded up."""
+"""100 digits, so that no price times tokens is rounded. A figure from outside with more digits is rounded up."""
 
 MOST_USD = 10_000
-"""No reply costs so much. A larger figure is no cost."""
+"""A larger figure of an endpoint is not taken for the cost of one reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,9 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
         return pusd(total / 1_000_000), price.source
 
 
+CHARACTERS_A_TOKEN = 3.8
+"""About how many characters one token has, where nobody counted tokens: the median of 329 whole answers of Qwen3 with
+their chains, by the endpoint's own count."""
 TOKENS_A_MESSAGE = 16
 """The most tokens that a chat template writes around one message."""
 TOKENS_A_REQUEST = 64

@@ -131,7 +131,7 @@ class Candidate:
 
 
 class Outcome(StrEnum):
-    """Five different things: a check that failed to judge has not found the answer wrong."""
+    """What a check found. ERROR: the check itself failed, which does not make the answer wrong."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -150,7 +150,7 @@ class Verdict:
     detail: str
     """In words, for `harvest why`."""
     share: float | None = None
-    """Of a majority: how many of the finished answers are in the largest group. None for any other check."""
+    """The share of the finished answers that are in the largest group. None for any check but a majority."""
 
     @property
     def passed(self) -> bool:
@@ -182,6 +182,6 @@ class Judgement:
 
 
 def content_hash(value: Any) -> str:
-    """Names its algorithm, so that a change of it shows. Equal JSON values hash alike, whatever their order."""
+    """The SHA-256 of a JSON value, whatever the order of its keys, with the name of the algorithm in front."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Text of others, made safe to show: on one line, in a terminal, in Markdown. Pure.
+"""Makes text from outside safe to show: on one line, in a terminal, in Markdown. Pure.
 
 What a model, a provider or a file wrote may hold control characters that drive a terminal, line breaks that forge a
 message, and markup that changes a page. Whoever shows such text cleans it here.

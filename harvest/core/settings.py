@@ -5,7 +5,7 @@ A fault is one line: the file, the setting, what is wrong with it, and the neare
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,9 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harvest.core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
-LISTED_SETTINGS = 30
-"""A fault lists the known settings of a section that has at most so many."""
-LONGEST_SHOWN_VALUE = 60
 NEVER_SHOWN = ("api_key_env", "base_url")
 """Settings whose faulty value is not repeated: somebody may have written a key there."""
 
@@ -100,13 +97,6 @@ def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_fa
     raise ConfigError("\n".join(f"{source}: {line}" if source else line for line in (*faults, *more_faults)))
 
 
-def read_settings(model: type[M], path: Path, overrides: Sequence[tuple[str, str]] = ()) -> M:
-    """A TOML file with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
-    data = read_toml(path)
-    override(model, data, overrides)
-    return validated(model, data, str(path))
-
-
 def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
     """pydantic's faults, a line for each setting that has one.
 
@@ -134,25 +124,7 @@ def nearest(name: str, known: Collection[str]) -> str:
         return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
     if close := difflib.get_close_matches(name, known, 1, 0.5):
         return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= LISTED_SETTINGS else ""
-
-
-def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """(setting, default, meaning) of every setting, for the reference.
-
-    A section without a docstring has no row of its own, only its settings have. A setting that may be a table, or
-    several, has a row, and the settings of the table come after it unless it is marked `OneRow`.
-    """
-    for name, field in model.model_fields.items():
-        marks = [m for m in field.metadata if isinstance(m, OneRow)]
-        if field.description is not None:
-            value = field.get_default(call_default_factory=True)
-            default = "required" if field.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
-            shown = marks[0].default if marks and marks[0].default is not None else default
-            yield f"{prefix}{name}", shown, " ".join(field.description.split())
-        section = _model_in(field.annotation)
-        if section is not None and not marks:
-            yield from describe(section, f"{prefix}{name}.")
+    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= 30 else ""
 
 
 def _place(model: type[BaseModel], location: Sequence[str | int], *, is_unknown: bool) -> list[str]:
@@ -173,11 +145,11 @@ def _section(model: type[BaseModel], sections: Sequence[str]) -> type[BaseModel]
         if s.isdecimal():
             continue
         field = at.model_fields.get(s) if at is not None else None
-        at = _model_in(field.annotation) if field is not None else None
+        at = model_in(field.annotation) if field is not None else None
     return at
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that an annotation is, or holds: that of `Student | None` is Student."""
     return next((t for t in _types(annotation) if issubclass(t, BaseModel)), None)
 
@@ -192,5 +164,5 @@ def _shown_value(fault: Mapping[str, Any]) -> str:
     if fault["loc"] and fault["loc"][-1] in NEVER_SHOWN:
         return ""
     value = fault.get("input")
-    is_short = isinstance(value, str | int | float | bool) and len(str(value)) < LONGEST_SHOWN_VALUE
+    is_short = isinstance(value, str | int | float | bool) and len(str(value)) < 60
     return f" (it is {value!r})" if is_short else ""

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from harvest.core.foreign_json import as_dict
 from harvest.core.settings import OneRow, Section
 
 Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)]
@@ -78,34 +78,13 @@ class Teacher(Section):
         return self
 
 
-def _max_price(extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """OpenRouter's `provider.max_price`, where it is set."""
-    provider = extra.get("provider")
-    found = provider.get("max_price") if isinstance(provider, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def _is_price(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return False
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return False
-    return amount.is_finite() and 0 <= amount < 1_000_000
-
-
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and (parts.port is None or parts.port > 0)
-            and not {"?", "#", " "} & set(text)
-        )
+        is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+    return is_server and not {"?", "#", " "} & set(text)
 
 
 _SET_HERE = "is a setting of its own: write it under [sampling]"
@@ -173,9 +152,11 @@ class Sampling(Section):
             json.dumps(self.extra, allow_nan=False)
         except (TypeError, ValueError):
             raise ValueError("extra holds something that JSON has not (a date, NaN)") from None
-        for part, value in _max_price(self.extra).items():
-            if not _is_price(value):
-                raise ValueError(f"extra.provider.max_price.{part}: not an amount in USD")
+        for part, value in as_dict(as_dict(self.extra.get("provider")).get("max_price")).items():
+            try:
+                TypeAdapter(Usd).validate_python(value)
+            except ValidationError:
+                raise ValueError(f"extra.provider.max_price.{part}: not an amount in USD") from None
         return self
 
 

@@ -20,8 +20,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harvest.core.config import package_folder
 from harvest.core.errors import PromptError
+from harvest.core.files import package_folder
 from harvest.core.nouns import Question
 
 ROLES = ("system", "user", "assistant")

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harvest.core.config import Filters
+from harvest.core.money import CHARACTERS_A_TOKEN
 from harvest.core.nouns import Candidate
-from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.filters.form import form
 from harvest.filters.leak import leaked_gold
 from harvest.filters.loops import repetition

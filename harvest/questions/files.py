@@ -16,7 +16,7 @@ from pathlib import Path
 import zstandard
 
 from harvest.core.errors import InputError
-from harvest.core.foreign_json import DECODER, Json, parse_next
+from harvest.core.foreign_json import DECODER, Json
 from harvest.questions.rows import BadRow
 
 MOST_BYTES = 64 << 20
@@ -183,7 +183,7 @@ def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadR
                     break
                 continue
             try:
-                _, end = parse_next(text, at)
+                _, end = DECODER.raw_decode(text, at)
             except (ValueError, RecursionError) as e:
                 if len(text) - at < MOST_BYTES and more():
                     continue

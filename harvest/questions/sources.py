@@ -11,33 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from harvest.core.errors import InputError, MissingExtra, QuestionError
+from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaults
 from harvest.core.nouns import Question
 from harvest.questions.files import Records
 from harvest.questions.rows import BadRow, RowRules, question_of
 
-SHOWN_FAULTS = 20
 GYM = "reasoning-gym:"
-
-
-class Faults:
-    """The bad rows that were found, each as a line with file, line and field. The first 20 are named, the others
-    counted."""
-
-    def __init__(self) -> None:
-        self._first: list[str] = []
-        self._total = 0
-
-    def add(self, line: str) -> None:
-        if self._total < SHOWN_FAULTS:
-            self._first.append(line)
-        self._total += 1
-
-    def refuse(self, remedy: str) -> None:
-        """Raises QuestionError where there is one. `remedy` is the message's last line."""
-        if self._total:
-            more = [f"… and {self._total - SHOWN_FAULTS} more"] if self._total > SHOWN_FAULTS else []
-            raise QuestionError("\n".join([*self._first, *more, remedy]))
 
 
 def read_questions(
@@ -68,7 +47,7 @@ def read_rows(
     `skip_bad_rows` each fault goes there instead. `without_gold` is the setting `checks.without_gold`. `may_skip`:
     whether the command that reads has a flag to go on without bad rows.
     """
-    faults = Faults()
+    faults = RowFaults()
     seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
         for where, row in _rows(source, base):

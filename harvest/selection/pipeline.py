@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from harvest.core.clock import now
 from harvest.core.errors import InputError
+from harvest.core.money import CHARACTERS_A_TOKEN
 from harvest.core.nouns import content_hash
-from harvest.core.tokens import CHARACTERS_A_TOKEN
 from harvest.filters import versions as filter_versions
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.selection import minhash, near_duplicates, stages

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from settings_reference import describe
 
 from finetune.__main__ import main
 from finetune.recipe import Recipe, check_method, read_recipe
 from finetune.rows.template import layout_of
 from finetune.trl_settings import OURS
 from harvest.core.errors import ConfigError, MissingExtra
-from harvest.core.settings import describe
 
 BASE = 'student = "s"\ndata = "d"\noutput = "o"\n'
 

@@ -1,6 +1,5 @@
 """Preparing a run: its settings, prompt and questions are checked and written to the store before anything is asked."""
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,14 +13,14 @@ from harvest.asking.planning.strata import Strata
 from harvest.checks import ROW_RULES
 from harvest.checks.majority import Majority
 from harvest.core.clock import now
-from harvest.core.config import RunConfig, configs, runs_folder, section_of
-from harvest.core.errors import ConfigError, InputError, QuestionError, StoreUnusable
-from harvest.core.files import write_whole
+from harvest.core.config import RunConfig, configs, section_of
+from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
+from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
 from harvest.core.nouns import STUDENT, Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint import tariff_of
-from harvest.questions.sources import Faults, fingerprint, read_rows
+from harvest.questions.sources import fingerprint, read_rows
 from harvest.store import Store
 
 GOLD_PAGE = 512
@@ -57,8 +56,7 @@ def prepare(
             store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
         _refuse_majority_of_one(config, store, run.id)
     try:
-        run.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(run.folder / "config.json", json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        write_settings(config.name, settings)
     except OSError as e:
         raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
     return run
@@ -105,7 +103,7 @@ def _put_questions(
     skip_bad_rows: Callable[[str], None] | None,
 ) -> int:
     """Writes the questions; how many bad rows were skipped."""
-    total, skipped, faults = 0, 0, Faults()
+    total, faults, skipped = 0, RowFaults(), 0
 
     def skip(fault: str) -> None:
         nonlocal skipped
@@ -129,11 +127,7 @@ def _put_questions(
                 store.put_question(run_id, question, strata.of(question))
                 total += 1
                 continue
-            line = f"{where}: answer: {wrong[question.id]}"
-            if skip_bad_rows is None:
-                faults.add(line)
-            else:
-                skip(line)
+            (skip if skip_bad_rows else faults.add)(f"{where}: answer: {wrong[question.id]}")
     faults.refuse("Mend the rows, or pass --skip-bad-rows.")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")

@@ -6,6 +6,7 @@ from typing import Any
 
 from harvest.core.config import teachers_of
 from harvest.core.errors import ConfigError
+from harvest.core.teachers import SEEN_BY_NOBODY
 
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
@@ -13,8 +14,7 @@ FREE_TO_CHANGE = {
 """Settings that may change, since no teacher sees them. (A question that changed is found by its content.)"""
 FREE_TO_CHANGE_OF_ONE = {
     "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
-    "api_key_env", "sampling.samples", "sampling.tries", "sampling.stop_after_accepted", "sampling.give_up_after",
-    "sampling.when_truncated", "sampling.raised_max_tokens", "samples", "solved_after", "keep_solved", "free",
+    "api_key_env", "samples", "solved_after", "keep_solved", "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
 """Settings of a teacher, or of the student, that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}

@@ -1,0 +1,26 @@
+"""The tables of settings in docs/, as the models of the settings give them."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from pydantic import BaseModel
+
+from harvest.core.settings import OneRow, model_in
+
+
+def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(setting, default, meaning) of every setting, for the reference.
+
+    A section without a docstring has no row of its own, only its settings have. A setting that may be a table, or
+    several, has a row, and the settings of the table come after it unless it is marked `OneRow`.
+    """
+    for name, field in model.model_fields.items():
+        marks = [m for m in field.metadata if isinstance(m, OneRow)]
+        if field.description is not None:
+            value = field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
+            shown = marks[0].default if marks and marks[0].default is not None else default
+            yield f"{prefix}{name}", shown, " ".join(field.description.split())
+        section = model_in(field.annotation)
+        if section is not None and not marks:
+            yield from describe(section, f"{prefix}{name}.")
