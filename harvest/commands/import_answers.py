@@ -21,10 +21,11 @@ from harvest.commands.run_folder import find_run, write_settings, writing_to
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
-from harvest.core.config import DEFAULT_STORE, RUN_NAME, Checks, runs_folder
+from harvest.core.config import DEFAULT_STORE, RUN_NAME, Checks, RunConfig, runs_folder
 from harvest.core.errors import ConfigError, InputError, QuestionError
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
+from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.reply import read_document
 from harvest.judging.verification import Counts
@@ -33,7 +34,7 @@ from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_an
 from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
 from harvest.questions.sources import SHOWN_FAULTS, read_rows
 from harvest.report.markdown_page import markdown
-from harvest.store import Store
+from harvest.store import Store, stored_settings
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
@@ -153,7 +154,7 @@ def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
     name = settings["name"]
     run_id = put_imported_run(store, settings)
     with writing_to(runs_folder() / name):
-        write_settings(name, store.config_of(name) or {})
+        write_settings(name, store.run(run_id).settings)
     with store.transaction():
         session_id = store.begin_session(run_id, now())
     status = "interrupted"
@@ -178,7 +179,8 @@ def checks_of(store: Store, name: str, majority: str | None, require: Sequence[s
     `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
     an answer needs. Raises ConfigError.
     """
-    checks = dict((store.config_of(name) or {}).get("checks", {}))
+    before = store.find_run(name)
+    checks = {} if before is None else before.config.checks.model_dump()
     if require is not None:
         validated(Checks, {"require": require}, f"--require {','.join(require)}")
         checks["require"] = require
@@ -190,38 +192,32 @@ def checks_of(store: Store, name: str, majority: str | None, require: Sequence[s
 def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
     """The run's settings as the store keeps them: those of a collected run, None where a file does not say."""
     prompt = prompts.parse(PROMPT, "imported", "the imported run's prompt")
-    sampling = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
-    return {
-        "name": name,
-        "imported": True,
-        "questions": [str(f) for f in files],
-        "prompt": prompt.name,
-        "prompt_sha256": prompt.sha256,
-        "prompt_text": prompt.text,
-        "store": url,
-        "teacher": dict.fromkeys(("model", "local", "base_url", "revision", "terms")),
-        "sampling": dict.fromkeys(sampling) | {"extra": {}},
-        "budget": {"usd": None},
-        "checks": checks.model_dump(mode="json"),
-        "price_source": "log",
-        "base": str(base.absolute()),
-    }
+    config = RunConfig(
+        name=name,
+        questions=tuple(map(str, files)),
+        prompt=prompt.name,
+        store=url,
+        teacher=Teacher(local="none"),
+        checks=checks,
+    )
+    return stored_settings(
+        config, prompt_text=prompt.text, prompt_sha256=prompt.sha256, endpoints={}, base=base, price_source="log"
+    )
 
 
 def refuse_collected(store: Store, name: str) -> None:
     """Raises ConfigError where a run of that name asked a teacher itself."""
-    before = store.config_of(name)
-    if before is not None and not before.get("imported"):
+    before = store.find_run(name)
+    if before is not None and not before.imported:
         raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
 
 
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
-    before = store.config_of(name) or {}
-    kept: dict[str, Any] = {
-        section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before
-    }
+    run = store.find_run(name)
+    before = {} if run is None else run.settings
+    kept = {section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before}
     files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
         return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())
@@ -236,7 +232,8 @@ def shelve(store: Store, source: str, base: Path, skip: Callable[[str], None] | 
 
 def check_lines(store: Store, name: str, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
     """Reads all lines and stores nothing. Raises QuestionError with a line for each bad one (the first 20, a count)."""
-    run_id = store.run_id(name) if store.config_of(name) is not None else 0
+    run = store.find_run(name)
+    run_id = 0 if run is None else run.id
     faults: list[str] = []
     counts = LineCounts()
     total = 0
