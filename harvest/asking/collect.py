@@ -36,8 +36,8 @@ class Collection:
 
     async def ask_all(self) -> None:
         """Returns once every question has ended, or asking has stopped and what was in flight is settled."""
-        for unjudged in await self.ledger.do(Store.unjudged, self.run.id):
-            self.tasks.begin(self.incoming.judge(*unjudged))
+        for stored in await self.ledger.do(Store.stored_answers, self.run.id):  # by an earlier start, and not judged
+            self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
         await self.tasks.all_done()
         async for question in self.queue.questions(self.tasks.all_done):
             await self._room_for_one_more()

@@ -21,11 +21,12 @@ from harvest.commands.run_folder import find_run, writing_to
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.verify import judge_answers
 from harvest.core.clock import now
-from harvest.core.config import DEFAULT_STORE, Checks
+from harvest.core.config import DEFAULT_STORE, Checks, RunConfig
 from harvest.core.errors import ConfigError, InputError, RowFaults
 from harvest.core.files import RUN_NAME, runs_folder, write_settings
 from harvest.core.nouns import Question
 from harvest.core.settings import validated
+from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.reply import read_document
 from harvest.judging.verification import Counts
@@ -34,7 +35,7 @@ from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_an
 from harvest.questions.rows import BadRow, MissingQuestion, has_gold, question_of
 from harvest.questions.sources import read_rows
 from harvest.report.markdown_page import markdown
-from harvest.store import Store, StoredRun
+from harvest.store import Store, StoredRun, stored_settings
 
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
@@ -182,7 +183,7 @@ def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[
     `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
     an answer needs. Raises ConfigError.
     """
-    checks: dict[str, Any] = {} if before is None else dict(before.settings.get("checks", {}))
+    checks: dict[str, Any] = {} if before is None else before.config.checks.model_dump()
     if require is not None:
         validated(Checks, {"require": require}, f"--require {','.join(require)}")
         checks["require"] = require
@@ -194,29 +195,25 @@ def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[
 def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
     """The run's settings as the store keeps them: those of a collected run, None where a file does not say."""
     prompt = prompts.parse(PROMPT, "imported", "the imported run's prompt")
-    sampling = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
-    return {
-        "name": name,
-        "imported": True,
-        "questions": [str(f) for f in files],
-        "prompt": prompt.name,
-        "prompt_sha256": prompt.sha256,
-        "prompt_text": prompt.text,
-        "store": url,
-        "teacher": dict.fromkeys(("model", "local", "base_url", "revision", "terms")),
-        "sampling": dict.fromkeys(sampling) | {"extra": {}},
-        "budget": {"usd": None},
-        "checks": checks.model_dump(mode="json"),
-        "price_source": "log",
-        "base": str(base.absolute()),
-    }
+    config = RunConfig(
+        name=name,
+        questions=tuple(map(str, files)),
+        prompt=prompt.name,
+        store=url,
+        teacher=Teacher(local="none"),
+        checks=checks,
+    )
+    return stored_settings(
+        config, prompt_text=prompt.text, prompt_sha256=prompt.sha256, endpoints={}, base=base, price_source="log"
+    )
 
 
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
     """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
     name = settings["name"]
-    before = store.config_of(name) or {}
-    kept = {key: value for key, value in before.items() if key in ("filters", "rewrite", "select", "export")}
+    run = store.find_run(name)
+    before = {} if run is None else run.settings
+    kept = {section: before[section] for section in ("filters", "rewrite", "select", "export") if section in before}
     files = dict.fromkeys([*before.get("questions", []), *settings["questions"]])
     with store.transaction():
         return store.put_run(name, {**settings, **kept, "questions": list(files)}, None, now())

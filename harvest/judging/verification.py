@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harvest.checks import CHECKS, CheckPool, gold_problems
 from harvest.core.clock import now
-from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt, Judgement, Outcome, Question, Verdict
+from harvest.core.nouns import FILTER_REASONS, Ask, Attempt, Judgement, Outcome, Question, Verdict
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging.acceptance import NO_GOLD, Acceptance, Opinion, unfinished
@@ -156,10 +156,9 @@ class Verifier:
             on_page()
 
     def _pages(self, unless: JudgedBy | None) -> Iterator[list[StoredAnswer]]:
-        after = (0, STUDENT, -1, -1)
-        while page := self._store.stored_answers(self._run_id, after, PAGE, PAGE_BYTES, unless):
+        last = None
+        while page := self._store.stored_answers(self._run_id, unless, after=last, limit=PAGE, most_bytes=PAGE_BYTES):
             last = page[-1]
-            after = (last.question_id, last.attempt.teacher, last.attempt.sample, last.attempt.max_tokens)
             yield page
 
     def _check_gold(self, page: list[StoredAnswer]) -> None:

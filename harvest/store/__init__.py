@@ -8,7 +8,7 @@ from harvest.store.attempts import Reused, Sent
 from harvest.store.figures import JudgeFigures, PerQuestion, RunFigures, Session, TeacherFigures, Tries
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
-from harvest.store.runs import StoredRun
+from harvest.store.runs import StoredRun, stored_settings
 from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
@@ -41,4 +41,5 @@ __all__ = [
     "Tries",
     "Writer",
     "is_being_written",
+    "stored_settings",
 ]

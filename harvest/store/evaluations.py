@@ -48,9 +48,7 @@ class Evaluations(Runs):
 
     def evaluation_settings(self, run_name: str, key: str) -> dict[str, Any]:
         """The settings of an evaluation; {} where there is none with this key."""
-        found = self.db.execute(
-            "SELECT settings FROM evaluation WHERE id = ?", (self._evaluation_id(run_name, key),)
-        ).fetchone()
+        found = self._row("SELECT settings FROM evaluation WHERE id = ?", self._evaluation_id(run_name, key))
         settings: dict[str, Any] = json.loads(found["settings"]) if found else {}
         return settings
 
@@ -64,11 +62,8 @@ class Evaluations(Runs):
             )
 
     def evaluation_answers(self, run_name: str, key: str) -> list[dict[str, Any]]:
-        return self._all(
-            "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd, text"
-            " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
-            self._evaluation_id(run_name, key),
-        )
+        """The answers of an evaluation, with their texts."""
+        return self._answers(self._evaluation_id(run_name, key), ", text")
 
     def trainings(self, run_id: int) -> list[dict[str, Any]]:
         """The blocks of a run's trainings, the oldest first."""
@@ -88,18 +83,19 @@ class Evaluations(Runs):
         return list(found.values())
 
     def evaluations(self, run_id: int) -> list[dict[str, Any]]:
-        found = []
-        for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id):
-            answers = self._all(
-                "SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd"
-                " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
-                e["id"],
-            )
-            found.append({"key": e["key"], "settings": json.loads(e["settings"]), "answers": answers})
-        return found
+        """A run's evaluations, the oldest first: key, settings, and answers without their texts."""
+        return [
+            {"key": e["key"], "settings": json.loads(e["settings"]), "answers": self._answers(e["id"], "")}
+            for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id)
+        ]
+
+    def _answers(self, evaluation_id: int, text: str) -> list[dict[str, Any]]:
+        return self._all(
+            f"SELECT question_id, sample, outcome, finish_reason, output_tokens, cost AS cost_pusd {text}"  # noqa: S608 - ours
+            " FROM evaluation_answer WHERE evaluation_id = ? ORDER BY question_id, sample",
+            evaluation_id,
+        )
 
     def _evaluation_id(self, run_name: str, key: str) -> int:
-        row = self.db.execute(
-            "SELECT id FROM evaluation WHERE run_id = ? AND key = ?", (self.run_id(run_name), key)
-        ).fetchone()
+        row = self._row("SELECT id FROM evaluation WHERE run_id = ? AND key = ?", self.run_id(run_name), key)
         return int(row["id"]) if row else 0

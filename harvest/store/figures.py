@@ -61,8 +61,6 @@ class Tries:
     """The tries of one kind of attempt."""
 
     sent: int
-    out: int
-    """Still waiting for their replies."""
     answered: int
     in_doubt: int
     reused: int
@@ -220,18 +218,21 @@ class Figures(Selections, Evaluations):
     def _tries(self, run_id: int, kind: Kind) -> Tries:
         tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[kind]}"
         of = {"run": run_id}
-        reused = f"SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND id {THEIRS[kind]}"  # noqa: S608 - ours
         return Tries(
-            sent=self._one(f"SELECT count(*) {tries}", of),
-            out=self._one(f"SELECT count(*) {tries} AND state = 'sent'", of),
-            answered=self._one(f"SELECT count(*) {tries} AND state = 'answered'", of),
-            in_doubt=self._one(f"SELECT count(*) {tries} AND doubt IS NOT NULL", of),
-            reused=self._one(reused, of),
+            **self._all(
+                "SELECT count(*) AS sent, count(*) FILTER (WHERE state = 'answered') AS answered,"
+                f" count(*) FILTER (WHERE doubt IS NOT NULL) AS in_doubt {tries}",
+                of,
+            )[0],
+            reused=self._one(
+                f"SELECT count(*) FROM attempt WHERE run_id = :run AND reused = 1 AND id {THEIRS[kind]}",  # noqa: S608 - ours
+                of,
+            ),
             failed=self._pairs(f"SELECT kind, count(*) {tries} AND kind IS NOT NULL GROUP BY 1 ORDER BY 1", of),
             tokens=self._all(
                 "SELECT coalesce(sum(input_tokens), 0) AS input, coalesce(sum(cached_input_tokens), 0) AS cached_input,"
                 " coalesce(sum(output_tokens), 0) AS output, coalesce(sum(reasoning_tokens), 0) AS reasoning,"
-                f" coalesce(sum(state = 'answered' AND output_tokens IS NULL), 0) AS calls_without_usage {tries}",
+                f" count(*) FILTER (WHERE state = 'answered' AND output_tokens IS NULL) AS calls_without_usage {tries}",
                 of,
             )[0],
             cost_sources=self._pairs(
@@ -242,16 +243,13 @@ class Figures(Selections, Evaluations):
     def _teachers(self, run_id: int) -> list[TeacherFigures]:
         return self._as(
             TeacherFigures,
-            "SELECT place AS teacher, coalesce(sent, 0) AS sent, coalesce(answered, 0) AS answered, accepted,"
-            " questions, coalesce(spent, 0) AS spent, coalesce(in_doubt, 0) AS in_doubt,"
-            " coalesce(unpriced, 0) AS unpriced FROM"
-            " (SELECT teacher AS place, coalesce(sum(accepted), 0) AS accepted,"
-            "  count(DISTINCT question_id) AS questions"
-            "  FROM attempt WHERE run_id = :run AND kind = 'teacher' GROUP BY 1) LEFT JOIN"
-            " (SELECT teacher, count(*) AS sent, sum(try.state = 'answered') AS answered, sum(cost) AS spent,"
-            "  sum(doubt) AS in_doubt, sum(try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
-            "  FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
-            "  GROUP BY 1) ON teacher = place ORDER BY 1",
+            "SELECT teacher, count(try.id) AS sent, count(*) FILTER (WHERE try.state = 'answered') AS answered,"
+            " count(DISTINCT attempt.id) FILTER (WHERE accepted = 1) AS accepted,"
+            " count(DISTINCT question_id) AS questions, coalesce(sum(cost), 0) AS spent,"
+            " coalesce(sum(doubt), 0) AS in_doubt,"
+            " count(*) FILTER (WHERE try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
+            " FROM attempt LEFT JOIN try ON try.attempt_id = attempt.id"
+            " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' GROUP BY 1 ORDER BY 1",
             {"run": run_id},
         )
 

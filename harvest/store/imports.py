@@ -26,8 +26,7 @@ class Imports(Questions):
         """The shelved question with the first of these ids that is known, else the one with this hash of its text."""
         by_name, by_text = "SELECT body FROM shelf WHERE name = ?", "SELECT body FROM shelf WHERE text = ?"
         for statement, value in [*((by_name, name) for name in names), (by_text, text)]:
-            row = self.db.execute(statement, (value,)).fetchone()
-            if row is not None:
+            if (row := self._row(statement, value)) is not None:
                 return Question.model_validate_json(row["body"])
         return None
 
@@ -42,15 +41,13 @@ class Imports(Questions):
         self.db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (question.id, digest))
         if self._one("SELECT body FROM claim WHERE name = ?", question.id) != digest:
             return False
-        stored = self.db.execute(
-            "SELECT body FROM question WHERE run_id = ? AND name = ?", (run_id, question.id)
-        ).fetchone()
+        stored = self._row("SELECT body FROM question WHERE run_id = ? AND name = ?", run_id, question.id)
         return stored is None or stored["body"] == body
 
     def has_attempt(self, run_id: int, key: str) -> bool:
         """Whether the run has an attempt with this key."""
         statement = "SELECT 1 FROM attempt WHERE key = ? AND +run_id = ?"  # + keeps the planner to the key's index
-        return self.db.execute(statement, (key, run_id)).fetchone() is not None
+        return self._row(statement, key, run_id) is not None
 
     def put_bought(
         self, run_id: int, question: Question, key: str, reply: Reply, cost_pusd: int | None, source: str,

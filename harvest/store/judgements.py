@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
-from harvest.core.nouns import Attempt, Judgement, Question, Reply, Verdict
+from harvest.core.nouns import STUDENT, Attempt, Judgement, Question, Reply, Verdict
 from harvest.store.attempts import Attempts, read_attempt
 from harvest.store.replies import REPLY_COLUMNS
 
@@ -85,33 +86,20 @@ class Judgements(Attempts):
         for j in judgements:
             self.put_verdicts(j.attempt_id, j.verdicts, j.accepted, j.reason, now)
 
-    def unjudged(self, run_id: int) -> list[tuple[int, Question, Attempt, Reply]]:
-        """(question's row, question, attempt, reply) of the answers that an earlier start stored and did not judge."""
-        rows = self.db.execute(
-            "SELECT attempt.id AS id, question_id, body, teacher, sample, max_tokens, answer_try FROM attempt"
-            " JOIN question ON question.id = question_id WHERE attempt.run_id = ? AND attempt.state = 'answered'"
-            " AND accepted IS NULL AND kind != 'judge' ORDER BY attempt.id",
-            (run_id,),
-        ).fetchall()
-        return [
-            (
-                r["question_id"],
-                Question.model_validate_json(r["body"]),
-                Attempt(r["id"], r["sample"], r["max_tokens"], "answered", teacher=r["teacher"]),
-                self.reply(r["answer_try"]),
-            )
-            for r in rows
-        ]
-
     def stored_answers(
-        self, run_id: int, after: tuple[int, int, int, int], limit: int, most_bytes: int, unless: JudgedBy | None
-    ) -> list[StoredAnswer]:
-        """A page of answers that are to be judged, in the order of question, teacher, sample and limit.
+        self, run_id: int, unless: JudgedBy | None = None, *, after: StoredAnswer | None = None,
+        limit: int | None = None, most_bytes: float = inf,
+    ) -> list[StoredAnswer]:  # fmt: skip
+        """Answers that are to be judged, in the order of question, teacher, sample and limit of tokens.
 
-        The page begins after the place `after` in that order. It ends at `limit` answers, or once their packed replies
-        are more than `most_bytes`. With `unless` the answers are those that it has not judged; without it, those that
-        nobody has judged.
+        They are those that `unless` has not judged; without it, those that nobody has judged. They begin after the
+        answer `after`, and end at `limit` answers, or once their packed replies are more than `most_bytes`.
         """
+        names = ("question", "teacher", "sample", "limit")
+        place = (0, STUDENT, -1, -1)
+        if after is not None:
+            a = after.attempt
+            place = (after.question_id, a.teacher, a.sample, a.max_tokens)
         found, size = [], 0
         for r in self._each(
             "SELECT attempt.id, attempt.question_id, attempt.sample, attempt.max_tokens, attempt.teacher,"
@@ -119,7 +107,7 @@ class Judgements(Attempts):
             f" {REPLY_COLUMNS} {STORED} AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
             " > (:question, :teacher, :sample, :limit)"
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-            _stored(run_id, unless) | dict(zip(("question", "teacher", "sample", "limit"), after, strict=True)),
+            _stored(run_id, unless) | dict(zip(names, place, strict=True)),
         ):
             size += len(r["body"])
             question = Question.model_validate_json(r["question_body"])
@@ -131,11 +119,6 @@ class Judgements(Attempts):
     def count_stored_answers(self, run_id: int, unless: JudgedBy | None) -> int:
         """How many answers `stored_answers` has in all its pages."""
         return int(self._one(f"SELECT count(*) {STORED}", _stored(run_id, unless)))
-
-    def has_accepted(self, question_id: int) -> bool:
-        """Whether an answer of a teacher to this question is accepted."""
-        statement = "SELECT 1 FROM attempt WHERE question_id = ? AND accepted = 1 AND kind = 'teacher'"
-        return self.db.execute(statement, (question_id,)).fetchone() is not None
 
     def opinions(self, attempt_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
         """(outcome of the check, opinion of the judging model after it), for those attempts that a model judged."""

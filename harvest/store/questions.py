@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from harvest.core.errors import FAILURES, StoreUnusable
 from harvest.core.nouns import Attempt, Question
 from harvest.store.runs import Runs
-from harvest.store.sqlite import Row
 
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
 """The classes of failure after which a new start tries again."""
@@ -64,7 +64,7 @@ class Questions(Runs):
 
     def has_question(self, run_id: int, name: str) -> bool:
         statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
-        return self.db.execute(statement, (run_id, name)).fetchone() is not None
+        return self._row(statement, run_id, name) is not None
 
     def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
         """Writes a question that is asked anew each time. Returns its row and how many attempts it has."""
@@ -76,14 +76,10 @@ class Questions(Runs):
         ).fetchone()
         return row[0], row[1]
 
-    def question_count(self, run_id: int) -> int:
-        return int(self._one("SELECT count(*) FROM question WHERE run_id = ?", run_id))
-
     def question_judged_by(self, run_id: int, check: str) -> str | None:
         """The name of one question that this check judges; None where the run has none."""
-        row = self.db.execute(
-            "SELECT name FROM question WHERE run_id = ? AND json_extract(body, '$.check') = ? LIMIT 1", (run_id, check)
-        ).fetchone()
+        statement = "SELECT name FROM question WHERE run_id = ? AND json_extract(body, '$.check') = ? LIMIT 1"
+        row = self._row(statement, run_id, check)
         return None if row is None else str(row["name"])
 
     def some_question_names(self, run_id: int, limit: int) -> list[str]:
@@ -143,23 +139,16 @@ class Questions(Runs):
 
     def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
         """The next open questions after the row `after`, in the order in which they were given."""
-        rows = self.db.execute(
-            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND id > ?"
-            " ORDER BY id LIMIT ?",
-            (run_id, after, limit),
-        ).fetchall()
-        return self._open(rows)
+        return self._open("", run_id, after, limit)
 
-    def _open(self, rows: list[Row]) -> list[OpenQuestion]:
+    def _open(self, which: str, *values: Any) -> list[OpenQuestion]:
         return [
-            OpenQuestion(
-                r["id"],
-                Question.model_validate_json(r["body"]),
-                self.attempts_of(r["id"]),
-                r["stratum"],
-                r["turn"],
-            )
-            for r in rows
+            OpenQuestion(question_id, Question.model_validate_json(body), self.attempts_of(question_id), stratum, turn)
+            for question_id, body, stratum, turn in self.db.execute(
+                f"SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' {which} AND id > ?"  # noqa: S608 - ours
+                " ORDER BY id LIMIT ?",
+                values,
+            ).fetchall()
         ]
 
     def count_turns(self, run_id: int) -> None:
@@ -176,22 +165,12 @@ class Questions(Runs):
 
     def open_strata(self, run_id: int) -> list[tuple[int, str, int]]:
         """(turn, stratum, number of open questions), for each turn and stratum."""
-        return [
-            tuple(r)
-            for r in self.db.execute(
-                "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2",
-                (run_id,),
-            )
-        ]
+        statement = "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2"
+        return [tuple(r) for r in self.db.execute(statement, (run_id,))]
 
     def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
         """The next open questions of one stratum and turn, in the order they were given."""
-        rows = self.db.execute(
-            "SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' AND turn = ?"
-            " AND stratum = ? AND id > ? ORDER BY id LIMIT ?",
-            (run_id, turn, stratum, after, limit),
-        ).fetchall()
-        return self._open(rows)
+        return self._open("AND turn = ? AND stratum = ?", run_id, turn, stratum, after, limit)
 
     def strata(self, run_id: int) -> list[str]:
         rows = self.db.execute("SELECT DISTINCT stratum FROM question WHERE run_id = ? ORDER BY 1", (run_id,))

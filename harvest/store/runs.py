@@ -15,6 +15,15 @@ from harvest.core.settings import faults_of
 from harvest.core.teachers import NOT_THE_STUDENTS, Teacher
 from harvest.store.attempts import Attempts
 
+NOBODY_ASKED = {
+    "imported": True,
+    "teacher": dict.fromkeys(("model", "local", "base_url", "revision", "terms")),
+    "sampling": dict.fromkeys(("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort"))
+    | {"extra": {}},
+    "budget": {"usd": None},
+}
+"""The stored settings of a run whose answers are imported, in place of what nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
@@ -61,7 +70,7 @@ def read_run(run_id: int, name: str, text: str) -> StoredRun:
         has_teacher=has_teacher and not imported,
         prompt_text=settings.get("prompt_text") or "",
         prompt_sha256=settings.get("prompt_sha256") or "",
-        endpoints=_endpoints(settings),
+        endpoints={place: s["endpoint"] for place, s in _sections(settings).items() if s.get("endpoint")},
         base=Path(settings.get("base") or "."),
         price_source=settings.get("price_source") or "none",
         settings=settings,
@@ -90,11 +99,33 @@ def _config(settings: Mapping[str, Any], name: str, *, asked: bool) -> RunConfig
     return config.model_copy(update={"select": config.select.model_copy(update={"preset": preset})})
 
 
-def _endpoints(settings: Mapping[str, Any]) -> dict[int, str]:
+def stored_settings(
+    config: RunConfig, *, prompt_text: str, prompt_sha256: str, endpoints: Mapping[int, str], base: Path,
+    price_source: str,
+) -> dict[str, Any]:  # fmt: skip
+    """A run's settings as JSON, as the store and config.json have them and `read_run` reads them.
+
+    `endpoints` says who answers, by the place in the run. Empty: the answers are imported and nobody knows how they
+    were asked for, whatever `config` says.
+    """
+    settings = config.model_dump(mode="json")
+    beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}
+    beside["price_source"] = price_source
+    if not endpoints:
+        known = {name: settings[name] for name in ("name", "questions", "prompt", "store", "checks")}
+        return known | NOBODY_ASKED | beside
+    settings |= beside | {"endpoint": endpoints[0]}
+    for place, section in _sections(settings).items():
+        section["endpoint"] = endpoints[place]
+    return settings
+
+
+def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
+    """The stored sections of those who answer, by their places in the run."""
     sections = dict(enumerate(settings.get("teachers") or [settings]))
     if settings.get("student"):
         sections[STUDENT] = settings["student"]
-    return {place: section["endpoint"] for place, section in sections.items() if section.get("endpoint")}
+    return sections
 
 
 class Runs(Attempts):
@@ -102,7 +133,7 @@ class Runs(Attempts):
 
     def run_id(self, name: str) -> int:
         """A run's id by its name. Raises StoreUnusable where there is no run of that name."""
-        row = self.db.execute("SELECT id FROM run WHERE name = ?", (name,)).fetchone()
+        row = self._row("SELECT id FROM run WHERE name = ?", name)
         if row is None:
             known = [r["name"] for r in self.db.execute("SELECT name FROM run ORDER BY id DESC LIMIT 10")]
             raise StoreUnusable(f"no run {name!r} in {self.path}; there are {', '.join(known) or 'none'}")
@@ -111,18 +142,12 @@ class Runs(Attempts):
     def run(self, run: str | int) -> StoredRun:
         """A run by its name or its id. Raises StoreUnusable where there is none of that name."""
         run_id = self.run_id(run) if isinstance(run, str) else run
-        row = self.db.execute("SELECT id, name, config FROM run WHERE id = ?", (run_id,)).fetchone()
-        return read_run(row["id"], row["name"], row["config"])
+        return read_run(*self.db.execute("SELECT id, name, config FROM run WHERE id = ?", (run_id,)).fetchone())
 
     def find_run(self, name: str) -> StoredRun | None:
         """A run by its name; None where there is none."""
-        row = self.db.execute("SELECT id, name, config FROM run WHERE name = ?", (name,)).fetchone()
-        return None if row is None else read_run(row["id"], row["name"], row["config"])
-
-    def config_of(self, name: str) -> dict[str, Any] | None:
-        """A run's settings as JSON. Prefer `find_run`."""
-        row = self.db.execute("SELECT config FROM run WHERE name = ?", (name,)).fetchone()
-        return json.loads(row["config"]) if row else None
+        row = self._row("SELECT id, name, config FROM run WHERE name = ?", name)
+        return None if row is None else read_run(*row)
 
     def put_run(self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str) -> int:
         """Writes a run, or gives one of that name these settings and this cap. Returns its id."""

@@ -108,7 +108,7 @@ class Selections(Replies):
 
     def newest_selection(self, run_id: int) -> StoredSelection | None:
         """The newest selection; None before the first."""
-        row = self.db.execute("SELECT * FROM selection WHERE run_id = ? ORDER BY id DESC LIMIT 1", (run_id,)).fetchone()
+        row = self._row("SELECT * FROM selection WHERE run_id = ? ORDER BY id DESC LIMIT 1", run_id)
         if row is None:
             return None
         return StoredSelection(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
@@ -125,21 +125,20 @@ class Selections(Replies):
         if newest is None:
             return SelectionFigures()
         of = {"run": run_id, "since": REJECTED_SINCE} | self._newest_in_words(run_id)
-        counts = self.db.execute(
+        by = self._pairs(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN :any OR accepted = 1 THEN ''"
             " ELSE :since END, count(*) FROM selection_outcome AS outcome JOIN attempt ON attempt.id = attempt_id"
             " WHERE selection_id = :selection GROUP BY 1 ORDER BY 1",
             of,
-        ).fetchall()
-        newer = self.db.execute(
+        )
+        newer = self._one(
             "SELECT count(*) FROM attempt WHERE run_id = :run AND kind = 'teacher' AND accepted = 1 AND NOT EXISTS"
             " (SELECT 1 FROM selection_outcome WHERE selection_id = :selection AND attempt_id = attempt.id)",
             of,
-        ).fetchone()
-        by = {r[0]: r[1] for r in counts}
+        )
         selected, order = by.pop("", 0), [r for r in newest.said.get("unselected", {}) if r in by]
         by = {reason: by[reason] for reason in [*order, *(r for r in by if r not in order)]}
-        return SelectionFigures(selected, by, newer[0], newest.said, newest.at)
+        return SelectionFigures(selected, by, newer, newest.said, newest.at)
 
     def outcome_of(self, run_id: int, attempt_id: int) -> SelectionOutcome | None:
         """What the newest selection says of one attempt; None where the attempt was no candidate."""

@@ -4,13 +4,13 @@ One process at a time writes to a store, and holds a lock file while it does. An
 the process that writes, one thread does all the writing (harvest/store/writer.py).
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from harvest.core.errors import StoreUnusable
@@ -26,8 +26,8 @@ BUSY_S = 30
 class Connection:
     """A store that is open. A method is a transaction of its own, unless it is called inside a `transaction`."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, lock: int | None) -> None:
-        self.db, self.path, self._lock = db, path, lock
+    def __init__(self, db: sqlite3.Connection, path: Path, opened: ExitStack) -> None:
+        self.db, self.path, self._opened = db, path, opened
 
     @classmethod
     def open(cls, url: str, *, write: bool = True) -> Self:
@@ -37,60 +37,30 @@ class Connection:
         cannot be read or written.
         """
         path = sqlite_path(url)
-        lock = None
-        try:
-            if write:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                lock = _take_lock(path)
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            elif not path.exists():
-                raise StoreUnusable(f"store {path}: no such file; name another with --store")
-            address = f"file:{_escaped(path)}?mode={'rw' if write else 'ro'}"
-            db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
-            db.row_factory = Row
-            store = cls(db, path, lock)
-            store._prepare(write)
-        except (OSError, sqlite3.Error, StoreUnusable) as e:
-            if lock is not None:
-                os.close(lock)
-            if isinstance(e, StoreUnusable):
-                raise
-            raise StoreUnusable(f"store {path}: {_in_words(e)}") from None
-        return store
-
-    def _prepare(self, write: bool) -> None:
-        """Brings the tables up to date. Raises StoreUnusable where the file is not ours or of another version."""
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        foreign = version == 0 and self.db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if not write and 0 < version < len(MIGRATIONS):
-            self.db.close()
-            raise StoreUnusable(
-                f"store {self.path}: made by an older winnow (version {version}, {len(MIGRATIONS)} now); a command that"
-                " writes brings it up to date: python -m harvest collect, verify or select"
-            )
-        if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
-            self.db.close()
-            raise StoreUnusable(
-                f"store {self.path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)"
-            )
-        if write:
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("PRAGMA foreign_keys = OFF")  # a migration may make a table anew that others refer to
-        if missing := " ".join(MIGRATIONS[version:]):
-            self.db.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(MIGRATIONS):d}; COMMIT;")
-        self.db.execute("PRAGMA foreign_keys = ON")
+        with ExitStack() as opened:
+            try:
+                if write:
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    opened.callback(os.close, _take_lock(path))
+                    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+                elif not path.exists():
+                    raise StoreUnusable(f"store {path}: no such file; name another with --store")
+                address = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
+                db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+                opened.callback(db.close)
+                db.row_factory = Row
+                _prepare(db, path, write)
+            except (OSError, sqlite3.Error) as e:
+                raise StoreUnusable(f"store {path}: {_in_words(e)}") from None
+            return cls(db, path, opened.pop_all())
 
     def close(self) -> None:
-        self.db.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
@@ -123,6 +93,11 @@ class Connection:
     def _as(self, kind: Callable[..., T], statement: str, *values: Any) -> list[T]:
         """All rows, each as a dataclass whose fields are named like the columns."""
         return [kind(**dict(r)) for r in self.db.execute(statement, _bound(values))]
+
+    def _row(self, statement: str, *values: Any) -> Row | None:
+        """The first row; None where there is none."""
+        row: Row | None = self.db.execute(statement, _bound(values)).fetchone()
+        return row
 
     def _one(self, statement: str, *values: Any) -> Any:
         """The first column of the first row."""
@@ -164,6 +139,26 @@ def is_being_written(url: str) -> bool:
     return False
 
 
+def _prepare(db: sqlite3.Connection, path: Path, write: bool) -> None:
+    """Brings the tables up to date. Raises StoreUnusable where the file is not ours or of another version."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    foreign = version == 0 and db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    if not write and 0 < version < len(MIGRATIONS):
+        raise StoreUnusable(
+            f"store {path}: made by an older winnow (version {version}, {len(MIGRATIONS)} now); a command that"
+            " writes brings it up to date: python -m harvest collect, verify or select"
+        )
+    if foreign or version > len(MIGRATIONS) or (not write and version < len(MIGRATIONS)):
+        raise StoreUnusable(f"store {path}: not a store of this winnow (version {version}, {len(MIGRATIONS)} known)")
+    if write:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = OFF")  # a migration may make a table anew that others refer to
+    if missing := " ".join(MIGRATIONS[version:]):
+        db.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(MIGRATIONS):d}; COMMIT;")
+    db.execute("PRAGMA foreign_keys = ON")
+
+
 def _bound(values: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 and isinstance(values[0], dict) else values
 
@@ -185,16 +180,11 @@ def _take_lock(path: Path) -> int:
     return lock
 
 
-def _escaped(path: Path) -> str:
-    """A path as a part of a URI."""
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
 def _in_words(e: OSError | sqlite3.Error) -> str:
-    """What went wrong, for people. SQLite has one class of error for many causes, so its words are read."""
-    text = e.strerror or str(e) if isinstance(e, OSError) else str(e)
-    if "disk is full" in text or "No space left" in text:
+    """What went wrong, for people."""
+    code = getattr(e, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_FULL or (isinstance(e, OSError) and e.errno == errno.ENOSPC):
         return "the disk is full; free some space and start again"
-    if "not a database" in text:
+    if code == sqlite3.SQLITE_NOTADB:
         return "not an SQLite database"
-    return text
+    return (isinstance(e, OSError) and e.strerror) or str(e)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harvest.core.nouns import Attempt, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import read_attempt
+from harvest.store.replies import REPLY_COLUMNS
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
 from harvest.store.sqlite import Row
@@ -111,11 +112,10 @@ class Stories(Selections, Runs):
         """
         body, question = "", None
         for r in self._each(
-            "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"
+            "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
             " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            " END AS selected, sent_at, finish_reason, served_model, served_by, system_fingerprint, response_id,"
-            " input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost, reply.body"
+            f" END AS selected, sent_at, {REPLY_COLUMNS}"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
@@ -129,16 +129,10 @@ class Stories(Selections, Runs):
             if question is None or r["question_body"] != body:
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])
             yield AnsweredAttempt(
-                id=r["id"],
-                key=r["key"],
+                **{name: r[name] for name in ("id", "key", "teacher", "sample", "max_tokens", "reason", "sent_at")},
                 question=question,
-                teacher=r["teacher"],
-                sample=r["sample"],
-                max_tokens=r["max_tokens"],
                 accepted=None if r["accepted"] is None else bool(r["accepted"]),
-                reason=r["reason"],
                 reused=bool(r["reused"]),
-                sent_at=r["sent_at"],
                 cost_pusd=r["cost"],
                 reply=self.read_reply(r),
                 verdicts=tuple(v.verdict for v in self._verdicts(r["id"])),
@@ -149,9 +143,7 @@ class Stories(Selections, Runs):
 
     def story(self, run_id: int, question_name: str) -> QuestionStory | None:
         """One question with all its attempts, tries and verdicts; None where the run has no such question."""
-        q = self.db.execute(
-            "SELECT id, body, status FROM question WHERE run_id = ? AND name = ?", (run_id, question_name)
-        ).fetchone()
+        q = self._row("SELECT id, body, status FROM question WHERE run_id = ? AND name = ?", run_id, question_name)
         if q is None:
             return None
         attempts = self.db.execute(

@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from harvest.core.errors import StoreUnusable
 from harvest.store.store import Store
@@ -19,13 +18,8 @@ GROUP_S = 0.003
 """How long the writer waits for more calls before it writes a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    method: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    answer: "asyncio.Future[Any] | None"
-    """What the caller waits for; None: no caller waits."""
+Call: TypeAlias = "tuple[Callable[[Store], Any], asyncio.Future[Any] | None]"
+"""What to run on the store, and what its caller waits for; None: no caller waits."""
 
 
 class Writer:
@@ -38,7 +32,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lost: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
         self._thread.start()
@@ -49,12 +43,12 @@ class Writer:
         It is written even when the caller is cancelled meanwhile.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls.put(_Call(method, args, kwargs, answer))
+        self._calls.put((lambda store: method(store, *args, **kwargs), answer))
         return await answer
 
     def post(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Runs `method(store, …)` like `do`, for a caller that does not wait. It is written before all later calls."""
-        self._calls.put(_Call(method, args, kwargs, None))
+        self._calls.put((lambda store: method(store, *args, **kwargs), None))
 
     def close(self) -> None:
         """Writes what is waiting and ends the thread. The store stays open."""
@@ -77,23 +71,23 @@ class Writer:
                 group.append(call)
             self._commit(group)
 
-    def _commit(self, group: list[_Call]) -> None:
+    def _commit(self, group: list[Call]) -> None:
         try:
             if self._lost is not None:
                 raise self._lost
             with self.store.transaction():
-                results = [call.method(self.store, *call.args, **call.kwargs) for call in group]
+                results = [run(self.store) for run, _ in group]
         except Exception as e:  # noqa: BLE001 - the thread's boundary: every waiting caller gets it
             if len(group) > 1 and not isinstance(e, StoreUnusable) and self._lost is None:
                 # A defect in one call must not lose paid answers of others: each call is written alone, in order.
                 for call in group:
                     self._commit([call])
                 return
-            if any(call.answer is None for call in group):
+            if any(answer is None for _, answer in group):
                 self._lost = e
-            _answer((call.answer, None, e) for call in group)
+            _answer((answer, None, e) for _, answer in group)
             return
-        _answer((call.answer, result, None) for call, result in zip(group, results, strict=True))
+        _answer((answer, result, None) for (_, answer), result in zip(group, results, strict=True))
 
 
 def _answer(outcomes: "Iterable[tuple[asyncio.Future[Any] | None, Any, Exception | None]]") -> None:

@@ -17,11 +17,11 @@ from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
 from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
-from harvest.core.nouns import STUDENT, Question
+from harvest.core.nouns import Question
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint import tariff_of
 from harvest.questions.sources import fingerprint, read_rows
-from harvest.store import Store
+from harvest.store import Store, stored_settings
 
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
@@ -68,18 +68,14 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
     first = configs(config)[0]
     model, endpoint = endpoint_of(first)
     tariff = tariff_of(first)
-    settings = config.model_dump(mode="json") | {
-        "prompt_sha256": prompt.sha256,
-        "prompt_text": prompt.text,
-        "endpoint": endpoint,
-        "base": str(base.absolute()),
-        "price_source": tariff.source if tariff else "none",
-    }
-    for place, one in configs(config).items():
-        if place == STUDENT:
-            settings["student"]["endpoint"] = endpoint_of(one)[1]
-        elif config.teachers:
-            settings["teachers"][place]["endpoint"] = endpoint_of(one)[1]
+    settings = stored_settings(
+        config,
+        prompt_text=prompt.text,
+        prompt_sha256=prompt.sha256,
+        endpoints={place: endpoint_of(one)[1] for place, one in configs(config).items()},
+        base=base,
+        price_source=tariff.source if tariff else "none",
+    )
     before = store.find_run(config.name)
     if before is not None and before.imported:
         raise ConfigError(
@@ -131,7 +127,7 @@ def _put_questions(
     faults.refuse("Mend the rows, or pass --skip-bad-rows.")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")
-    stored = store.question_count(run_id)
+    stored = sum(store.question_statuses(run_id).values())
     if stored != total:
         raise StoreUnusable(
             f"run {config.name!r} asked {stored - total} questions that are no longer in {config.questions!r}: put them"
