@@ -14,14 +14,14 @@ VERSION = "2"
 """The version of these rules. What another version found is looked for again."""
 
 SHARE_OF_WORDS = 0.8
-"""The share of the shorter question's words that the longer one must have, where nothing else speaks for the same
-question."""
+"""The share of the shorter question's words that the longer one must have, where neither numbers nor gold answers say
+that the two are the same."""
 FRAME_SENTENCES = 2
-"""A frame is at most so many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
+"""A frame is at most this many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
 MANY_NUMBERS = 3
-"""Two questions with so many numbers and formulas in common have them for a reason."""
+"""Two questions with this many numbers and formulas in common hardly have them by chance."""
 FEW_WORDS = 8
-"""A question with fewer words and no number must be the same word for word."""
+"""A question with fewer words and no number is the same only where each word is."""
 
 
 class QuestionFeatures:
@@ -54,10 +54,10 @@ class QuestionFeatures:
 
     @cached_property
     def without_frames(self) -> list[tuple[bool, bool, Counter[str]]]:
-        """The numbers of the whole question, and of the question without its first or last sentences.
+        """The numbers of the whole question, and of the question without frames: its first or last sentences.
 
-        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). More
-        than half of the question remains.
+        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). The
+        rest is more than half of the question.
         """
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
@@ -67,10 +67,7 @@ class QuestionFeatures:
                 left_out = [*range(first), *range(n - last, n)]
                 if 2 * (total - sum(lengths[i] for i in left_out)) <= total:
                     continue
-                reckons = [self.by_sentence[i] for i in left_out if self.by_sentence[i]]
-                if not reckons:
-                    continue  # the rest has the numbers of the whole question
-                numbers = self.numbers - sum(reckons, Counter())
+                numbers = self.numbers - sum((self.by_sentence[i] for i in left_out), Counter())
                 if numbers and all(numbers != other for _, _, other in found):
                     found.append((first > 0, last > 0, numbers))
         return found
@@ -95,7 +92,7 @@ def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
         return True
     if not may_agree(a, b):
         return False
-    return (a.numbers == b.numbers or _same_numbers_without_frames(a, b)) and _same_words(a, b)
+    return _same_numbers(a, b) and _same_words(a, b)
 
 
 def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
@@ -106,12 +103,12 @@ def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     numbers = min(a.numbers.total(), b.numbers.total())
     if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
         return same_question(a, b)
-    return a.whole == b.whole or (may_agree(a, b) and (a.numbers == b.numbers or _same_numbers_without_frames(a, b)))
+    return a.whole == b.whole or (may_agree(a, b) and _same_numbers(a, b))
 
 
-def _same_numbers_without_frames(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether the numbers are the same once frames are left out. At each end only one of the two may lose a frame: two
-    questions that begin with different numbers are different."""
+def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
+    """Whether the numbers are the same, as they stand or once frames are left out. At each end only one of the two may
+    lose a frame: two questions that begin with different numbers are different."""
     return any(
         n == m and not (first and other_first) and not (last and other_last)
         for first, last, n in a.without_frames
