@@ -24,6 +24,8 @@ JUDGED_BATCH = 256
 """How many answers make a batch while a run asks. It is small, so that the last batch is soon made."""
 MOST_BATCHES_WAITING = 4
 """Another process is started where more batches than this wait for each process."""
+_ENDED = Path()
+"""Stands in the queue of files for a process that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +98,23 @@ class SketchPool:
             thread.join()
 
     def _drive(self) -> None:
-        process = _start(quiet=self._quiet)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harvest.selection.sketch_pool"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self._quiet else None,
+            text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, process_group=0,
+        )  # fmt: skip
         self._processes.append(process)
         if self._killed:
             process.kill()
-        assert process.stdin is not None
-        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
         try:
-            process.stdin.write(json.dumps(asdict(self._job)) + "\n")
+            stdin.write(json.dumps(asdict(self._job)) + "\n")
             while (batch := self._batches.get()) is not None:
-                process.stdin.write(json.dumps(asdict(batch)) + "\n")
-                process.stdin.flush()
-                if not (made := process.stdout.readline()):
+                stdin.write(json.dumps(asdict(batch)) + "\n")
+                stdin.flush()
+                if not (made := stdout.readline()):
                     return
                 path = json.loads(made)
                 self._files.put(None if path is None else Path(path))
@@ -116,7 +123,7 @@ class SketchPool:
         finally:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in (stdin, stdout):
                 with suppress(OSError):  # what a dead process left unread
                     pipe.close()
             self._files.put(_ENDED)
@@ -125,18 +132,6 @@ class SketchPool:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-_ENDED = Path()
-"""Stands among the files where a process has ended."""
-
-
-def _start(*, quiet: bool) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "harvest.selection.sketch_pool"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, process_group=0,
-    )  # fmt: skip
 
 
 class SketchesWhileAsking:
