@@ -1,8 +1,8 @@
 """Decides whether two questions ask the same: numbers and formulas decide first, words second. Pure.
 
-Two questions of one template share nearly all of their words and are different questions. The same question with other
-names, in another order or in another frame shares few runs of words and is the same one. So the numbers and formulas
-are compared first, and the gold answers where both are known.
+Two questions of one template share nearly all of their words, and are different. The same question with other names, in
+another order or in another frame shares few runs of words. So numbers and formulas are compared first, and the gold
+answers where both are known.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from functools import cached_property
 from harvest.selection.question_text import quantities, sentences, tokens, unnumbered
 
 VERSION = "2"
-"""The version of these rules. What another version found is looked for again."""
+"""The version of these rules. Where it changes, all questions are compared again."""
 
 SHARE_OF_WORDS = 0.8
 """The share of the shorter question's words that the longer one must have, where neither numbers nor gold answers say
@@ -83,7 +83,7 @@ def _gold(gold: str | None) -> tuple[str, ...] | None:
 
 
 def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether two questions ask the same, if in other words, in another order or in another frame.
+    """Whether two questions ask the same, even in other words, in another order or in another frame.
 
     Questions with different gold answers are different. Their numbers and formulas must be the same, apart from frames.
     The more of these they share, and where the gold answer is the same too, the fewer words need to agree.
@@ -98,7 +98,7 @@ def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions ask the same, given that their answers are nearly the same.
 
-    Then the same numbers are enough, whatever the words; but not few numbers where a gold answer is unknown.
+    Then the same numbers are enough, whatever the words. Few numbers are not enough where a gold answer is unknown.
     """
     numbers = min(a.numbers.total(), b.numbers.total())
     if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
