@@ -1,11 +1,11 @@
 """The dataset's card: YAML that the hub and `datasets` read, then what the rows are and where they come from. Pure.
 
-What is counted is counted over the rows of the files themselves. Text that came from outside (names, licences, models)
-becomes one printable line, and no markup.
+All counts are over the rows of the files themselves. Text from outside (names, licences, models) becomes one printable
+line without markup.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from harvest.core.config import Export
@@ -20,58 +20,25 @@ MOST_PROMPT_CHARACTERS = 20_000
 
 
 def card(
-    run: StoredRun,
-    report: Report,
-    settings: Export,
-    census: Census,
-    written: Written,
-    newest: StoredSelection | None = None,
-    *,
-    version: str,
-) -> str:
+    run: StoredRun, report: Report, settings: Export, census: Census, written: Written,
+    newest: StoredSelection | None = None, *, version: str,
+) -> str:  # fmt: skip
     """The text of README.md. `newest` is the newest selection; `version` is winnow's."""
-    lines = [
-        "---",
-        *header(run.name, census, written),
-        "---",
-        "",
-        f"# {cell(run.name)}",
-        "",
-        *_first_words(settings, census),
-        "",
-        "## How many",
-        "",
-        *table(("stage", "out", "left"), stages(run, report, settings, census, newest)),
-        "",
-        "## What is in the rows",
-        "",
-        *table(("", ""), contents(settings, census)),
-        "",
-        "## Where they come from",
-        "",
-        *table(("", ""), origins(run, census)),
-        "",
-        "## What they cost",
-        "",
-        *table(("", ""), costs(report, census)),
-        "",
-        "## How they were checked and chosen",
-        "",
-        *table(("", ""), judged(run, settings, census, newest)),
-        *_selection_settings(settings, newest),
-        "",
-        "## How they were asked for",
-        "",
-        *_prompt(run),
-        "",
-        "## How to load them",
-        "",
-        *_loading(settings, written),
-        "",
-        f"Written by winnow {version}.",
-        "",
-    ]
-    return "\n".join(lines)
+    chosen = table(("", ""), judged(run, settings, census, newest))
+    sections: dict[str, Iterable[str]] = {
+        f"# {cell(run.name)}": _first_words(settings, census),
+        "## How many": table(("stage", "out", "left"), stages(run, report, settings, census, newest)),
+        "## What is in the rows": table(("", ""), contents(settings, census)),
+        "## Where they come from": table(("", ""), origins(run, census)),
+        "## What they cost": table(("", ""), costs(report, census)),
+        "## How they were checked and chosen": [*chosen, *_selection_settings(settings, newest)],
+        "## How they were asked for": _prompt(run),
+        "## How to load them": _loading(settings, written),
+    }
+    lines = ["---", *header(run.name, census, written), "---", ""]
+    for title, section in sections.items():
+        lines += [title, "", *section, ""]
+    return "\n".join([*lines, f"Written by winnow {version}.", ""])
 
 
 def _first_words(settings: Export, census: Census) -> Iterator[str]:

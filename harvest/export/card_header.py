@@ -17,7 +17,7 @@ HUB_LICENCES = (
     " odbl odc-by pddl cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 afl-3.0 artistic-2.0 epl-2.0 eupl-1.1"
     " gfdl ms-pl ncsa ofl-1.1 osl-3.0 postgresql zlib openrail"
 )
-"""The licences of the hub's list that data comes under."""
+"""The licences for data in the hub's list."""
 SIZES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
@@ -29,7 +29,7 @@ class Written:
     """What was written into the dataset folder."""
 
     folder: str
-    """The folder's name, for the lines that load it."""
+    """The folder's name."""
     files: Sequence[str]
     size_bytes: int
     columns: Columns
@@ -41,7 +41,8 @@ def header(name: str, census: Census, written: Written) -> Iterator[str]:
     yield from _licence(census)
     yield "task_categories: [text-generation]"
     yield "tags: [reasoning, distillation, winnow]"
-    yield f"size_categories: [{_yaml(_size(census.rows))}]"
+    size = next((name for most, name in SIZES if census.rows < most), "n>1B")
+    yield f"size_categories: [{_yaml(size)}]"
     yield "configs:"
     yield "- config_name: default"
     yield "  data_files:"
@@ -63,8 +64,7 @@ def header(name: str, census: Census, written: Written) -> Iterator[str]:
 
 
 def _licence(census: Census) -> Iterator[str]:
-    """The licence of the dataset: that of its rows where all have the same, else `other` or `unknown`. The table of
-    origins says more."""
+    """The licence of the dataset: that of its rows where all have the same, else `other` or `unknown`."""
     found = census.kinds.get("licence", Counter())
     names = {_hub_licence(name) for name in found}
     if len(names) == 1 and (only := names.pop()) is not None:
@@ -82,10 +82,6 @@ def _hub_licence(name: str) -> str | None:
     key = re.sub(r"[\s_]+", "-", name.strip().casefold())
     key = {"apache-license-2.0": "apache-2.0", "mit-license": "mit", "cc0": "cc0-1.0"}.get(key, key)
     return key if key in HUB_LICENCES.split() else None
-
-
-def _size(rows: int) -> str:
-    return next((name for most, name in SIZES if rows < most), "n>1B")
 
 
 def _features(columns: Columns, indent: str) -> Iterator[str]:

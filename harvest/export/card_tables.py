@@ -114,25 +114,20 @@ def costs(report: Report, census: Census) -> Iterator[tuple[str, str]]:
     money = report["money"]
     doubt = f", and {money['in_doubt_usd']} USD in doubt" if Decimal(money["in_doubt_usd"]) else ""
     unpriced = money["unpriced_calls"]
-    doubt += _without(unpriced)
-    yield "spent in all", f"{money['spent_usd']} USD{doubt} (price from: {cell(money['price_source'])})"
+    spent = f"{money['spent_usd']} USD{doubt}{_without(unpriced)}"
+    yield "spent in all", f"{spent} (price from: {cell(money['price_source'])})"
     for part, amount in money["spent_on"].items():
         if Decimal(amount):
             yield PARTS_OF_COST.get(part, cell(_spaced(part))), f"{amount} USD"
     yield "an accepted trace, with all that was spent", _usd(money["usd_per_accepted_trace"])
     if census.rows and not unpriced:
-        spent = pusd(Decimal(money["spent_usd"]))
-        yield "a row of this data set, with all that was spent", _usd(usd(-(-spent // census.rows)))
+        each = -(-pusd(Decimal(money["spent_usd"])) // census.rows)
+        yield "a row of this data set, with all that was spent", f"{usd(each)} USD"
     if len(several := report.get("teachers", ())) > 1:
         for t in several:
             name = f"{cell(t['model'] or 'a teacher')}, at {cell(t['base_url'] or 'this machine')}"
-            yield (
-                name,
-                (
-                    f"{t['spent_usd']} USD{_without(t['unpriced_calls'])}, {t['answered']:,} answers,"
-                    f" {t['accepted']:,} accepted, {_usd(t['usd_per_accepted_trace'])} each"
-                ),
-            )
+            spent = f"{t['spent_usd']} USD{_without(t['unpriced_calls'])}, {t['answered']:,} answers"
+            yield name, f"{spent}, {t['accepted']:,} accepted, {_usd(t['usd_per_accepted_trace'])} each"
     unknown = f", without {census.without_cost:,} whose cost is not known" if census.without_cost else ""
     counted = census.rows - census.without_cost
     yield "the answers in these rows alone", f"{usd(census.cost_pusd)} USD{unknown}" if counted else "unknown"
@@ -152,8 +147,8 @@ def judged(
     if settings.which == "all":
         yield "reasons of those not accepted", _kinds(census, "reason", "none")
     if newest is None:
-        none = "none was run: selected is what was accepted"
-        yield "filters and selection", none if settings.which == "selected" else "none was run"
+        means = ": selected is what was accepted" if settings.which == "selected" else ""
+        yield "filters and selection", f"none was run{means}"
     elif settings.which != "selected":
         kept = f"`selected` and `unselected` say what that of {cell(newest.at)} would keep"
         yield "filters and selection", f"not applied; {kept}"
@@ -186,7 +181,7 @@ def _versions(of: Mapping[str, Any]) -> str:
 
 
 def file_name(name: str) -> str:
-    """The name of an evaluation without its folders, which a card must not tell. A built-in source stays."""
+    """The name of an evaluation without its folders, which a card must not show. A built-in source stays."""
     return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
@@ -194,18 +189,14 @@ def file_name(name: str) -> str:
 
 
 def _kinds(census: Census, name: str, nothing: str = "not recorded") -> str:
-    """A column's values with the number of their rows, the most frequent first."""
+    """The values of a column with the number of rows that have each, the most frequent first."""
     known, of = census.known(name), census.kinds.get(name, Counter())
     shown = [f"{cell(kind)}: {n:,}" for kind, n in known.most_common(SHOWN_KINDS)]
-    if len(known) > SHOWN_KINDS:
-        shown.append(f"{len(known) - SHOWN_KINDS:,} more: {sum(known.values()) - _sum_shown(known):,}")
+    if more := known.most_common()[SHOWN_KINDS:]:
+        shown.append(f"{len(more):,} more: {sum(n for _, n in more):,}")
     if known and of[""]:
         shown.append(f"{nothing}: {of['']:,}")
     return "; ".join(shown) or nothing
-
-
-def _sum_shown(known: Counter[str]) -> int:
-    return sum(n for _, n in known.most_common(SHOWN_KINDS))
 
 
 def _spread(values: Sequence[int]) -> str:

@@ -12,23 +12,21 @@ from harvest.core.money import pusd
 from harvest.core.printable import one_line
 
 MOST_KINDS = 10_000
-"""How many different values of a column are counted by name; further values are counted together."""
+"""How many different values of a column are counted by name; further values are counted together, as OTHERS."""
 OTHERS = "others"
-COUNTED = ("domain", "difficulty", "source", "licence", "teacher_terms")
-"""Columns whose values are counted."""
 
 
 @dataclass(slots=True)
 class Census:
-    """Counts over all rows so far. It grows by 8 bytes a row."""
+    """Counts over all rows so far. Each row adds 8 bytes."""
 
     rows: int = 0
     chain_tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """One for each chain whose tokens the endpoint counted."""
+    """The length of each chain whose tokens the endpoint counted."""
     chain_characters: "array[int]" = field(default_factory=lambda: array("I"))
     without_chain: int = 0
     quoting_marks: int = 0
-    """Rows whose own text holds the marks that are written around the chain."""
+    """Rows whose own text holds marks that are written around the chain."""
     rewritten: int = 0
     accepted: int = 0
     cost_pusd: int = 0
@@ -38,7 +36,7 @@ class Census:
     """(check, version, whether it passed)"""
 
     def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
-        """Counts one row. `row` has all columns, whichever of them are written; `quotes`: its text holds the marks."""
+        """Counts one row, which has all columns of PROVENANCE, written or not. `quotes`: its text holds the marks."""
         self.rows += 1
         self.quoting_marks += quotes
         self.rewritten += row["original"] is not None
@@ -53,11 +51,10 @@ class Census:
             self.without_cost += 1
         else:
             self.cost_pusd += pusd(Decimal(row["cost_usd"]))
-        for name in COUNTED:
+        for name in ("domain", "difficulty", "source", "licence", "teacher_terms", "reason"):
             self._one_more(name, row[name])
         for name in ("model", "served_model", "served_by"):
             self._one_more(name, row["teacher"][name])
-        self._one_more("reason", row["reason"])
         for v in row["verdicts"]:
             key = (v["check"], v["version"], v["passed"])
             if key in self.checks or len(self.checks) < MOST_KINDS:

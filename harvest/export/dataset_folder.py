@@ -1,14 +1,12 @@
-"""The dataset folder: the rows' files, a card, and what a trainer wants beside them, written as a whole.
+"""The dataset folder: the files of rows, a card, and what a trainer needs beside them, written as a whole.
 
-The folder is written under another name and then put in the place of the one before. The card gives each column's type,
-so that a column which is empty in the first rows loads all the same.
+The folder is written under another name and then put in the place of the one before.
 """
 
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,8 @@ from harvest.store import Store, StoredRun
 
 OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
 """The names of the files that an export writes."""
-MEGABYTE = 1_000_000
 PROGRESS_ROWS = 500
-"""Progress is shown after each so many rows."""
+"""Progress is shown whenever this many more rows are written."""
 
 
 def write_folder(
@@ -39,8 +36,8 @@ def write_folder(
 ) -> Census:  # fmt: skip
     """Writes the dataset folder `to`, in place of one that is there. Returns what its rows hold.
 
-    `progress` is called now and then with the number of rows written. Raises InputError where something else than a
-    dataset of ours stands in its place.
+    `progress` is called now and then with the number of rows written. Raises InputError where `to` is there and is no
+    export of ours.
     """
     to = to.absolute()
     _tidy(to)
@@ -49,7 +46,7 @@ def write_folder(
     part.mkdir(parents=True, mode=0o700)
     census, columns = Census(), columns_of(settings)
     try:
-        shards = Shards(part, settings.format, columns, settings.shard_mb * MEGABYTE)
+        shards = Shards(part, settings.format, columns, settings.shard_mb * 1_000_000)
         for row, characters in rows(store, run, prompt, settings, census):
             shards.put(row, characters)
             if census.rows % PROGRESS_ROWS == 0:
@@ -79,11 +76,11 @@ def _version() -> str:
 
 
 def _refuse_other_things(to: Path) -> None:
-    """Raises InputError where the folder holds anything that is no export of ours."""
+    """Raises InputError where `to` is not an export of ours, and no empty folder either."""
     if not to.exists():
         return
     names = {p.name for p in to.iterdir()} if to.is_dir() else {to.name}
-    if names and not (to.is_dir() and all(map(OURS.fullmatch, names)) and _is_our_card(to / "README.md")):
+    if names and not (all(map(OURS.fullmatch, names)) and _is_our_card(to / "README.md")):
         raise InputError(f"{to}: holds other things than an export; name a new folder with --to")
 
 
@@ -113,12 +110,10 @@ def _put_in_place(part: Path, to: Path) -> None:
 
 
 def _tidy(to: Path) -> None:
-    """Clears up what a killed export left: an unfinished folder is removed; an old one whose place is empty comes
-    back."""
+    """Clears up what a killed export left: removes unfinished folders, and puts an old one back in its empty place."""
     left = re.compile(rf"\.{re.escape(to.name)}\.(\d+)\.(part|old)")
-    found = [(p, m) for p in to.parent.glob(".*") if (m := left.fullmatch(p.name))] if to.parent.is_dir() else []
-    for path, m in found:
-        if _is_alive(int(m[1])):
+    for path in list(to.parent.glob(".*")):
+        if (m := left.fullmatch(path.name)) is None or _is_alive(int(m[1])):
             continue
         if m[2] == "old" and not to.exists():
             path.replace(to)
@@ -127,11 +122,11 @@ def _tidy(to: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
+    """Whether a process other than this one has the id."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
         return False
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return True
+    return pid != os.getpid()

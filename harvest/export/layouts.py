@@ -1,4 +1,4 @@
-"""Layouts: how a trace is written for the program that trains on it, and the files which that program wants. Pure.
+"""Layouts: how a trace is written for the program that trains on it, and the files which that program needs. Pure.
 
 A layout is one entry of LAYOUTS. All layouts hold the same conversation, and `finetune` reads each of them back.
 """
@@ -14,7 +14,7 @@ from harvest.core.nouns import Message
 
 T, N, F, B = "string", "int64", "float64", "bool"
 Columns = Mapping[str, Any]
-"""Columns by name with their types. A list is a list of its one entry; a mapping is a struct."""
+"""The types of columns by name. `[t]` is a list of `t`; a mapping is a struct."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 """What ShareGPT calls each role."""
 DATASET_NAME = "winnow"
@@ -22,40 +22,19 @@ DATASET_NAME = "winnow"
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """What is written around a chain that stands in the content, and around its answer."""
-
-    open: str
-    close: str
-    answer_open: str = ""
-    answer_close: str = ""
-
-    def write(self, reasoning: str, answer: str) -> str:
-        return f"{self.open}{reasoning}{self.close}{self.answer_open}{answer}{self.answer_close}"
-
-    def stand_in(self, text: str) -> bool:
-        """Whether a text holds one of the marks itself, so that a reader may cut it there."""
-        return any(
-            mark.strip() in text for mark in (self.open, self.close, self.answer_open, self.answer_close) if mark
-        )
-
-
-MARKS = {name: Marks(*marks) for name, marks in TRAINING_MARKS.items()}
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingLayout:
-    """One way to write a trace, and who reads it."""
+    """One way to write a trace."""
 
     for_whom: str
+    """Who reads it."""
     write: Callable[[Sequence[Message], Mapping[str, Any]], dict[str, Any]]
-    """Makes the training part of a row from the messages that were asked and the assistant's message."""
+    """Makes the training part of a row from the messages asked and the assistant's message."""
     columns: Callable[[Columns], Columns]
     """Makes the columns of the training part from the columns of one message."""
     prompt_column: str = "prompt_file"
     """The column that names the prompt file. TRL takes a column `prompt` for the text to complete."""
     turn_apart: bool = True
-    """Whether readers of this layout know a field for the chain beside the content."""
+    """Whether readers of this layout know a field of its own for the chain."""
 
 
 def _messages(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +82,8 @@ def assistant_turn(reasoning: str | None, answer: str, settings: Export) -> dict
     if settings.reasoning == "apart":
         turn[settings.reasoning_field] = reasoning
     elif settings.reasoning == "inline" and reasoning is not None:
-        turn["content"] = MARKS[settings.marks].write(reasoning, answer)
+        before, after, answer_before, answer_after = TRAINING_MARKS[settings.marks]
+        turn["content"] = f"{before}{reasoning}{after}{answer_before}{answer}{answer_after}"
     return turn
 
 
@@ -119,18 +99,18 @@ def training_columns(settings: Export) -> Columns:
 
 
 def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
-    """Whether chain or answer hold the marks that are written around the chain: a reader may cut them there."""
+    """Whether chain or answer hold one of the marks that are written around them: a reader may cut them there."""
     if settings.reasoning != "inline" or reasoning is None:
         return False
-    marks = MARKS[settings.marks]
-    return marks.stand_in(reasoning) or marks.stand_in(answer)
+    marks = [mark.strip() for mark in TRAINING_MARKS[settings.marks] if mark]
+    return any(mark in text for mark in marks for text in (reasoning, answer))
 
 
-# ---- what a program wants beside the data
+# ---- files beside the data
 
 
 def files_beside(settings: Export, folder: str) -> dict[str, str]:
-    """The files that the layout's program wants beside the data: texts by name. `folder` is the dataset's name."""
+    """The files that the layout's program needs beside the data: texts by file name. `folder` is the dataset's name."""
     if settings.layout == "llama-factory":
         return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
     if settings.layout == "axolotl":
@@ -141,9 +121,9 @@ def files_beside(settings: Export, folder: str) -> dict[str, str]:
 def dataset_info() -> dict[str, Any]:
     """LLaMA-Factory's entry, for a `dataset_dir` that is the export's folder.
 
-    `script_url` loads the folder by its card. `file_name` would guess each column's type from the first 10 MB, and fail
-    where a column is empty there and filled later. `formatting` stays "sharegpt": its "openai" adds "detailed thinking
-    off" to every system message.
+    `script_url` loads the folder by its card; `file_name` would guess each column's type from the first 10 MB, and fail
+    where a column is filled only later. `formatting` is not "openai", which adds "detailed thinking off" to every
+    system message.
     Source: LLaMA-Factory, src/llamafactory/data/loader.py and converter.py.
     """
     return {
@@ -158,8 +138,8 @@ def dataset_info() -> dict[str, Any]:
 def axolotl_lines(settings: Export, folder: str) -> str:
     """The lines of an axolotl configuration.
 
-    A chain in a field of its own reaches the template under `template_thinking_key`. `path` names the folder, since
-    `datasets`, which axolotl hands it to, finds no name in ".".
+    A chain in a field of its own reaches the template under `template_thinking_key`. `path` is not ".", in which
+    `datasets` finds no name.
     Source: axolotl, docs/dataset-formats/conversation.qmd and src/axolotl/prompt_strategies/chat_template.py.
     """
     lines = ["datasets:", f"  - path: {json.dumps(folder)}   # from where axolotl is started"]

@@ -1,8 +1,8 @@
-"""The rows of a dataset, one for each exported attempt: first what a trainer reads, then where it comes from."""
+"""The rows of a dataset, one for each exported attempt: what a trainer reads, then what is known of the attempt."""
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harvest.answers.candidate import asked_under, candidate_of
@@ -19,7 +19,7 @@ from harvest.store import AnsweredAttempt, Store, StoredRun
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
 NOT_JUDGED = "not_judged"
-"""The reason of an answer that nobody has judged: it waits for other answers, or came last before a stop."""
+"""The reason of an answer without a judgement: it waits for other answers, or came just before the run stopped."""
 
 PROVENANCE: Columns = {
     "id": T, "question_id": T, "question": T, "reasoning": T, "answer": T, "gold": T, "domain": T, "difficulty": T,
@@ -40,66 +40,36 @@ PROVENANCE: Columns = {
     "accepted": B, "reason": T, "selected": B, "unselected": T,
     "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
-"""The columns after the training part: what is known of a trace. `original` is what the teacher wrote, where the row is
-rewritten. `selected` and `unselected` are what the newest selection says of it, in every export."""
+"""The columns after the training part. `original` is what the teacher wrote, where the row is rewritten. `selected` and
+`unselected` (the reason) come from the newest selection, whatever is exported."""
 
 
 def columns_of(settings: Export) -> Columns:
     """The columns of a row and their types."""
-    training = training_columns(settings)
-    if settings.columns == "training":
-        return training
-    return {**training, **_renamed(PROVENANCE, settings)}
+    provenance = _renamed(PROVENANCE, settings) if settings.columns == "all" else {}
+    return {**training_columns(settings), **provenance}
 
 
 def _renamed(known: Mapping[str, Any], settings: Export) -> dict[str, Any]:
-    """The columns with the prompt's name in the column that the layout leaves free for it."""
+    """The columns with `prompt` under the name that the layout leaves free for it."""
     to = LAYOUTS[settings.layout].prompt_column
     return {to if name == "prompt" else name: value for name, value in known.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What all rows of one teacher have in common. Where the answers were imported, its values may all be None: nobody
-    knows them, so they are taken from the stored JSON and not from settings with defaults."""
-
-    teacher: Mapping[str, Any]
-    sampling: Mapping[str, Any]
-
-    def columns(self, a: AnsweredAttempt) -> dict[str, Any]:
-        """The columns `teacher` and `sampling` of one row."""
-        reply = a.reply
-        return {
-            "teacher": {
-                "model": self.teacher["model"] or self.teacher["local"] or reply.served_model,
-                "base_url": self.teacher["base_url"] or ("local" if self.teacher["local"] else None),
-                "revision": self.teacher["revision"],
-                "served_model": reply.served_model,
-                "served_by": reply.served_by,
-                "system_fingerprint": reply.system_fingerprint,
-                "response_id": reply.response_id,
-            },
-            "sampling": {**self.sampling, "max_tokens": a.max_tokens or None},
-            "teacher_terms": self.teacher["terms"],
-        }
-
-
-def _asked_of(run: StoredRun) -> list[_Asked]:
-    """By a teacher's place."""
-    found = []
-    for teacher in teachers_of(run.settings):
-        sampling = teacher["sampling"]
-        extra = json.dumps(sampling["extra"], sort_keys=True)
-        found.append(_Asked(teacher, {name: sampling[name] for name in SAMPLING} | {"extra": extra}))
-    return found
+def _sampling(of: Mapping[str, Any]) -> dict[str, Any]:
+    """The column `sampling` of a teacher's rows, from its stored settings. An imported answer's values may be None, for
+    nobody knows them: no default takes their place."""
+    return {name: of[name] for name in SAMPLING} | {"extra": json.dumps(of["extra"], sort_keys=True)}
 
 
 def _provenance(
-    a: AnsweredAttempt, by: _Asked, prompt: Prompt, reasoning: str | None, answer: str,
-    original: tuple[str | None, str] | None,
+    a: AnsweredAttempt, teacher: Mapping[str, Any], sampling: Mapping[str, Any], prompt: Prompt, reasoning: str | None,
+    answer: str, original: tuple[str | None, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The columns of PROVENANCE of one attempt."""
-    question, usage, asked = a.question, a.reply.usage, by.columns(a)
+    """The columns of PROVENANCE for one attempt. `teacher` are the stored settings of who was asked."""
+    question, reply = a.question, a.reply
+    served = ("served_model", "served_by", "system_fingerprint", "response_id")
+    verdicts = {v.check: v for v in a.verdicts}.values()  # the newest of each check
     return {
         "id": content_hash([a.key, question.id]).removeprefix("sha256:")[:32],
         "question_id": question.id,
@@ -110,29 +80,26 @@ def _provenance(
         "domain": question.domain,
         "difficulty": question.difficulty,
         "original": None if original is None else {"reasoning": original[0], "answer": original[1]},
-        "teacher": asked["teacher"],
-        "prompt": {"name": prompt.name, "sha256": prompt.sha256},
-        "sampling": asked["sampling"],
-        "sample": a.sample,
-        "finish_reason": a.reply.finish_reason,
-        "usage": {
-            "input_tokens": usage.input_tokens,
-            "cached_input_tokens": usage.cached_input_tokens,
-            "output_tokens": usage.output_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
+        "teacher": {
+            "model": teacher["model"] or teacher["local"] or reply.served_model,
+            "base_url": teacher["base_url"] or ("local" if teacher["local"] else None),
+            "revision": teacher["revision"],
+            **{name: getattr(reply, name) for name in served},
         },
+        "prompt": {"name": prompt.name, "sha256": prompt.sha256},
+        "sampling": {**sampling, "max_tokens": a.max_tokens or None},
+        "sample": a.sample,
+        "finish_reason": reply.finish_reason,
+        "usage": {name: getattr(reply.usage, name) for name in PROVENANCE["usage"]},
         "cost_usd": None if a.cost_pusd is None else usd(0 if a.reused else a.cost_pusd),
-        "verdicts": [
-            {"check": v.check, "version": v.version, "passed": v.passed, "detail": v.detail, "share": v.share}
-            for v in {v.check: v for v in a.verdicts}.values()  # the newest of each check
-        ],
+        "verdicts": [{name: getattr(v, name) for name in PROVENANCE["verdicts"][0]} for v in verdicts],
         "accepted": bool(a.accepted),
         "reason": a.reason or (None if a.accepted else NOT_JUDGED),
         "selected": a.selected,
         "unselected": a.unselected,
         "source": question.source,
         "licence": question.licence,
-        "teacher_terms": asked["teacher_terms"],
+        "teacher_terms": teacher["terms"],
         "asked_at": a.sent_at or None,
     }
 
@@ -140,14 +107,14 @@ def _provenance(
 def rows(
     store: Store, run: StoredRun, prompt: Prompt, settings: Export, census: Census
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """(a row, about how many characters it has) for each attempt of `settings.which`; `census` counts what passes.
+    """(a row, about how many characters it has) for each attempt of `settings.which`. `census` counts each row.
 
-    Raises InputError where a text was rewritten by other rules than today's: the row would not hold the text that was
-    checked.
+    Raises InputError where the selection rewrote answers by other rules than today's: a row would not hold the text
+    that was checked.
     """
     if settings.which == "selected":
         _refuse_other_rules(store, run)
-    asked_by = _asked_of(run)
+    teachers = [(teacher, _sampling(teacher["sampling"])) for teacher in teachers_of(run.settings)]
     for a in store.answered_attempts(run.id, settings.which):
         candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
         original = None
@@ -155,7 +122,7 @@ def rows(
             original = (candidate.reasoning, candidate.answer)
             candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
         reasoning, answer = candidate.reasoning, candidate.answer
-        known = _provenance(a, asked_by[a.teacher], prompt, reasoning, answer, original)
+        known = _provenance(a, *teachers[a.teacher], prompt, reasoning, answer, original)
         asked = [*asked_under(run.imported, a.reply), *prompt.student_messages(a.question)]
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
         row = training_part(asked, reasoning, answer, settings)

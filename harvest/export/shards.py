@@ -12,16 +12,17 @@ from harvest.export.layouts import B, Columns, F, N, T
 
 ROWS_A_GROUP = 1000
 CHARACTERS_A_GROUP = 4_000_000
-"""A group of Parquet's rows is written when it has so many rows or characters."""
+"""A group of Parquet's rows is written when it has this many rows or characters."""
 SEPARATORS = {c.encode(): b"\\u%04x" % ord(c) for c in "\x85\u2028\u2029"}
 """Characters that Python's `splitlines` and JavaScript take for line breaks, though JSON does not."""
 Row = Mapping[str, Any]
 
 
 class Shards:
-    """`train.jsonl` or `train.parquet` in a folder; `train-00000-of-00012` and so on where one is not enough."""
+    """The files of a dataset: `train.jsonl` or `train.parquet`, or `train-00000-of-00012` and so on."""
 
     def __init__(self, folder: Path, form: str, columns: Columns, shard_bytes: int) -> None:
+        """`form`: "jsonl" or "parquet". A file that has `shard_bytes` is ended, and the next one begun."""
         self._folder, self._form, self._shard_bytes = folder, form, shard_bytes
         self._columns = columns
         self._open: _Lines | _Groups | None = None
@@ -29,23 +30,24 @@ class Shards:
 
     def put(self, row: Row, characters: int) -> None:
         """Writes one more row, which has about `characters` characters of text."""
-        if self._open is None:
-            path = self._folder / f"part-{len(self._parts):05}"
-            self._parts.append(path)
-            self._open = _Lines(path) if self._form == "jsonl" else _Groups(path, self._columns)
-        self._open.put(row, characters)
-        if self._open.written_bytes >= self._shard_bytes:
-            self._open.close()
+        file = self._open or self._begin()
+        file.put(row, characters)
+        if file.written_bytes >= self._shard_bytes:
+            file.close()
             self._open = None
+
+    def _begin(self) -> "_Lines | _Groups":
+        path = self._folder / f"part-{len(self._parts):05}"
+        self._parts.append(path)
+        self._open = _Lines(path) if self._form == "jsonl" else _Groups(path, self._columns)
+        return self._open
 
     def close(self) -> list[str]:
         """Ends the last file. The names of all files: there is at least one, which may be empty."""
         if not self._parts:
-            self._parts.append(self._folder / "part-00000")
-            self._open = _Lines(self._parts[0]) if self._form == "jsonl" else _Groups(self._parts[0], self._columns)
+            self._begin()
         if self._open is not None:
             self._open.close()
-            self._open = None
         n = len(self._parts)
         names = [f"train{'' if n == 1 else f'-{i:05}-of-{n:05}'}.{self._form}" for i in range(n)]
         for part, name in zip(self._parts, names, strict=True):
@@ -68,10 +70,9 @@ class _Lines:
 
 
 def line_of(row: Row) -> bytes:
-    """The row as one JSON object and a line feed.
+    """The row as one JSON object and a line feed, in which no reader finds another line break.
 
-    There is no other line break in it, whoever counts lines. Halves of surrogate pairs, which no text file can hold,
-    become U+FFFD.
+    Halves of surrogate pairs, which no text file can hold, become U+FFFD.
     """
     try:
         line = to_json(row)  # a third of the time that `json.dumps` takes

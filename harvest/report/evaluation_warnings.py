@@ -1,4 +1,4 @@
-"""What the user is warned of in evaluations: loops, answers without an end, a loss, answers much too long. Pure."""
+"""Warnings about evaluations: loops, answers without an end, a loss, answers much too long. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,20 +17,20 @@ from harvest.report.evaluations import (
 
 MANY_UNFINISHED = 0.05
 MANY_UNREAD = 0.05
-"""The shares of answers from which on they are worth a warning."""
+"""A larger share of such answers gives a warning."""
 MANY_POINTS = 5.0
-"""A loss of so many percentage points is worth a warning, although it may be chance."""
+"""A loss of this many percentage points gives a warning, although it may be chance."""
 ENGINE = ("engine", "precision", "device", "attention")
 """The parts of `engine` that must be the same before and after."""
 MUCH_LONGER = 2.0
-"""So many times the teacher's tokens. Tokenizers differ too, but by less."""
+"""Answers with more than this many times the teacher's tokens give a warning. Tokenizers differ by less."""
 
 
 def warnings_of(evaluations: Sequence[Evaluation], teacher_tokens: float | None) -> list[tuple[str, str]]:
     """(key of the evaluation, warning) for the latest evaluation of each model, label and way of asking.
 
-    `teacher_tokens` is the mean length of the traces that the student was trained on; answers are compared with it
-    where no teacher was evaluated. What a student did before its training is no fault of the training, and left out.
+    `teacher_tokens`: the mean length of the traces that the student was trained on, with which answers are compared
+    where no teacher was evaluated. How a student answered before its training gives no warning.
     """
     latest = {asked_as(e, ("model", "label", *ASKED_ALIKE)): e for e in evaluations if e["answers"]}.values()
     before = {after["key"]: before for before, after in befores(evaluations)}

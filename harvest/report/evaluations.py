@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from harvest.core.intervals import accuracy_interval, paired_gain, pass_at_k
+from harvest.core.intervals import Interval, accuracy_interval, paired_gain, pass_at_k
 from harvest.core.money import pusd, usd
 from harvest.endpoint import REPETITION
 
@@ -15,26 +15,23 @@ Evaluation = Mapping[str, Any]
 """An evaluation as the store has it: key, settings and answers."""
 
 OUTCOMES = ("right", "wrong", "no_answer", "unfinished", "looping", "timeout", "error")
-"""How an answer can have ended. Each answer counts under one of them."""
+"""The ways in which an answer ends. Each answer has one of them."""
 SAME_QUESTIONS = ("questions_sha256",)
 ASKED_ALIKE = (*SAME_QUESTIONS, "prompt_sha256", "max_tokens", "temperature", "top_p", "top_k", "min_p")
-"""The settings that two evaluations must share, so that a difference between them is the student's."""
+"""The settings that two evaluations must share, so that their difference is the student's."""
 
 
 def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
     """One entry of the report's `evaluation`, with 95% intervals by question. What was not measured is None.
 
     `unfinished` is the share of answers without an end, `looping` the part of it that repeats itself; neither is
-    judged.
-    `majority` needs the texts, so it is taken from `settings`, which has how right the majority's answer to each
-    question is, from 0 to 1.
+    judged. `majority` needs the texts, so `settings` has it: for each question how right the majority's answer is,
+    from 0 to 1.
     """
     tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
-    accuracy, low, high = accuracy_interval(list(by_question(answers).values()), len(answers))
     costs = [a["cost_pusd"] for a in answers]
     ends = Counter(map(ended, answers))
     majority = settings.get("majority") or {}
-    share, share_low, share_high = accuracy_interval(list(majority.values()))
     named = ("model", "label", "questions", "samples", "majority")
 
     def part(*kinds: str) -> float | None:
@@ -47,14 +44,10 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
         "n": len({a["question_id"] for a in answers}),
         "samples": settings["samples"],
         "answers": len(answers),
-        "accuracy": rounded(accuracy),
-        "low": rounded(low),
-        "high": rounded(high),
+        **_with_interval("accuracy", accuracy_interval([*by_question(answers).values()], len(answers))),
         "interval": "Wilson" if settings["samples"] == 1 else "Wilson, questions as clusters",
         "pass_at_k": _pass_at(answers),
-        "majority": {"accuracy": rounded(share), "low": rounded(share_low), "high": rounded(share_high)}
-        if majority
-        else None,
+        "majority": _with_interval("accuracy", accuracy_interval([*majority.values()])) if majority else None,
         "outcomes": {kind: ends[kind] for kind in OUTCOMES},
         "mean_output_tokens": rounded(sum(tokens) / len(tokens), 2) if tokens else None,
         "unfinished": part("unfinished", "looping"),
@@ -63,6 +56,11 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
         "cost_usd": _cost(costs, settings.get("answered_by") or {}),
         "settings": {k: v for k, v in settings.items() if k not in named},
     }
+
+
+def _with_interval(name: str, interval: Interval, places: int = 4) -> dict[str, float | None]:
+    """A figure under its name, and the ends of its interval."""
+    return {key: rounded(value, places) for key, value in zip((name, "low", "high"), interval, strict=True)}
 
 
 def _cost(costs: Sequence[int | None], answered_by: Mapping[str, Any]) -> str | None:
@@ -82,20 +80,23 @@ def ended(answer: Mapping[str, Any]) -> str:
 
 def _pass_at(answers: Answers) -> dict[str, float]:
     """pass@k for k = 1, 2, 4, … and for all samples, up to the number of samples that every question has."""
-    counts: dict[str, list[bool]] = {}
-    for a in answers:
-        counts.setdefault(a["question_id"], []).append(a["outcome"] == "right")
-    n = min(map(len, counts.values()), default=0)
+    counts = _right(answers).values()
+    n = min(map(len, counts), default=0)
     ks = sorted({*(2**i for i in range(n.bit_length())), n}) if n > 1 else []
-    return {str(k): round(sum(pass_at_k(len(r), sum(r), k) for r in counts.values()) / len(counts), 4) for k in ks}
+    return {str(k): round(sum(pass_at_k(len(r), sum(r), k) for r in counts) / len(counts), 4) for k in ks}
 
 
 def by_question(answers: Answers) -> dict[str, float]:
     """The share of right answers for each question."""
+    return {question: sum(right) / len(right) for question, right in _right(answers).items()}
+
+
+def _right(answers: Answers) -> dict[str, list[bool]]:
+    """For each question, which of its answers are right."""
     found: dict[str, list[bool]] = {}
     for a in answers:
         found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
-    return {q: sum(right) / len(right) for q, right in found.items()}
+    return found
 
 
 def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
@@ -104,14 +105,11 @@ def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
     None where the two have no question in common.
     """
     one, other = by_question(before), by_question(after)
-    points, low, high = paired_gain(one, other)
-    if points is None:
-        return None
     both = one.keys() & other.keys()
+    if not both:
+        return None
     return {
-        "points": rounded(points, 2),
-        "low": rounded(low, 2),
-        "high": rounded(high, 2),
+        **_with_interval("points", paired_gain(one, other), places=2),
         "paired": True,
         "n": len(both),
         "gained": sum(other[q] > one[q] for q in both),
@@ -119,13 +117,13 @@ def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
     }
 
 
-# ---- evaluations of a run beside each other
+# ---- comparisons of a run's evaluations
 
 
 def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """The gain of each "after" over what its training began with, where both were asked the same in the same way."""
     return [
-        found | {"questions": after["settings"]["questions"], "model": after["settings"]["model"], "key": after["key"]}
+        found | _named(after)
         for before, after in befores(evaluations)
         if (found := compared(before["answers"], after["answers"])) is not None
     ]
@@ -141,31 +139,31 @@ def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         if (points := compared(teacher["answers"], after["answers"])) is None:
             continue
         one, other = (evaluation_entry(e["settings"], e["answers"]) for e in (teacher, after))
-        named = {
-            "questions": after["settings"]["questions"],
-            "model": after["settings"]["model"],
-            "key": after["key"],
+        beside = {
             "teacher": teacher["settings"]["model"],
             "teacher_accuracy": one["accuracy"],
             "accuracy": other["accuracy"],
             "teacher_mean_output_tokens": one["mean_output_tokens"],
             "mean_output_tokens": other["mean_output_tokens"],
         }
-        found.append(points | named)
+        found.append(points | _named(after) | beside)
     return found
 
 
+def _named(e: Evaluation) -> dict[str, str]:
+    return {"questions": e["settings"]["questions"], "model": e["settings"]["model"], "key": e["key"]}
+
+
 def newest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The entry that the report has as `gain` or `against_teacher`: the latest student on the questions that were
-    measured first."""
+    """The entry for the report's `gain` or `against_teacher`: the latest student on the questions measured first."""
     return next((f for f in reversed(found) if f["questions"] == found[0]["questions"]), None)
 
 
 def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
     """(before, after) for each "after": the latest evaluation, asked alike, of the model that its training began with.
 
-    That model is known by the checksum of its weights where both are known, else by the label "before": two students of
-    one run may have begun with different models.
+    The model is found by the checksum of its weights where both are known, since two students of one run may have begun
+    with different models; else by the label "before".
     """
     for after in evaluations:
         if _label(after) != "after":

@@ -3,17 +3,16 @@
 import math
 from typing import Any
 
+from harvest.core.intervals import Z95
 from harvest.core.money import usd
 from harvest.store import PerQuestion
 
-Z95 = 1.959964
-
 
 def forecast(per_question: PerQuestion, open_questions: int) -> dict[str, Any] | None:
-    """USD to finish and questions yet to be solved, each low, mid and high (95%); None before any has ended.
+    """USD to finish and traces to expect, each low, mid and high (95%). None before any question has ended.
 
-    The interval is the prediction interval of a sum of m draws, m = open questions, with the
-    mean known from n: sd · sqrt(m + m²/n), by the normal law; for the yield the same with a share.
+    A prediction interval for the sum of m draws, m = open questions, with the mean known from n: sd · sqrt(m + m²/n),
+    by the normal law; for the traces the same with a share.
     """
     n, m = per_question.n, open_questions
     if not n:

@@ -1,4 +1,4 @@
-"""report.md: the report as a page for people. Pure."""
+"""The report as a Markdown page for people. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -108,7 +108,7 @@ def _from_all(r: Report) -> bool:
 
 
 def _teachers(r: Report) -> Iterator[str]:
-    """What each of several teachers brought, and what the student spared them."""
+    """What each teacher brought, where there are several, and which questions the student took off them."""
     if len(r["teachers"]) > 1:
         yield ""
         yield "| teacher | questions | sent | answered | accepted | USD | USD an accepted trace |"
@@ -128,7 +128,7 @@ def _teachers(r: Report) -> Iterator[str]:
 
 
 def _spent_on(teacher: Mapping[str, Any]) -> str:
-    """What a teacher cost. Where some of it is unknown, it says so: 0.00 would pass for the whole."""
+    """What a teacher cost, and for how many calls that is unknown: the known part must not look like the whole."""
     if not (unknown := teacher["unpriced_calls"]):
         return str(teacher["spent_usd"])
     known = f"{teacher['spent_usd']}, " if Decimal(teacher["spent_usd"]) else ""
@@ -207,6 +207,6 @@ _ESCAPED = {c: f"\\{c}" for c in "\\`*_[]#|"} | {"<": "&lt;", ">": "&gt;"}
 
 
 def plain(text: str) -> str:
-    """Text of others, in which nothing is Markdown or HTML. It stays readable on a terminal, where the page is shown
-    too: fewer characters are escaped than in a dataset card."""
+    """Text of others, in which nothing is Markdown or HTML. Fewer characters are escaped than in a dataset card: the
+    text stays readable on a terminal."""
     return "".join(_ESCAPED.get(c, c) for c in printable(text))

@@ -1,7 +1,4 @@
-"""The story of one question: what was asked in each attempt and try, what came, what it cost, what each check says.
-
-It is told in words for people, or as plain data.
-"""
+"""The story of one question, in words or as JSON: what each try asked, brought and cost, and what each check says."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +21,7 @@ from harvest.judging import model_judge
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
-"""How many characters of a longer text are shown, of its head and of its end, where a chain says what it found."""
+"""How many characters of a longer text are shown, of its beginning and of its end."""
 NAME_WIDTH = len("asked a judge") + 1
 
 STATUS = {
@@ -72,15 +69,15 @@ UNSELECTED = {
     "near_duplicate_question": "another question asks the same",
     "contaminated": "its question is asked in an evaluation",
     "difficulty": "its question is not of the difficulty that is wanted",
-    "answers_per_question": "its question has answers enough",
-    "not_chosen": "others were drawn",
+    "answers_per_question": "its question already has enough answers",
+    "not_chosen": "the draw took others",
     "rejected_since": "it was selected, and a later verdict rejects it",
 }
 """In words, why an accepted attempt is not selected. Any other reason is the name of a filter."""
 
 
 def story_json(story: QuestionStory) -> dict[str, Any]:
-    """The story as plain data."""
+    """The story as JSON."""
     question = story.question
     return {
         "question_id": question.id,
@@ -89,7 +86,7 @@ def story_json(story: QuestionStory) -> dict[str, Any]:
         "gold": question.answer,
         "check": question.check,
         "check_version": _version_today(question.check),
-        "cost_usd": usd(sum(_costs(story.attempts))),
+        "cost_usd": usd(_cost_pusd(story.attempts)),
         "attempts": [_attempt_json(story, a) for a in story.attempts],
     }
 
@@ -100,43 +97,27 @@ def _attempt_json(story: QuestionStory, a: AttemptStory) -> dict[str, Any]:
         "asked_of": who_of(story, attempt.teacher),
         "sample": attempt.sample,
         "max_tokens": attempt.max_tokens or None,
-        "state": attempt.state,
-        "accepted": attempt.accepted,
-        "reason": attempt.reason,
+        **{name: getattr(attempt, name) for name in ("state", "accepted", "reason")},
         "reused": a.reused,
         "tries": [_try_json(t) for t in a.tries],
         "judging": [_try_json(t) for t in a.judging],
-        "verdicts": [
-            {
-                "check_name": v.verdict.check,
-                "version": v.verdict.version,
-                "outcome": v.verdict.outcome,
-                "detail": v.verdict.detail,
-                "share": v.verdict.share,
-                "at": v.at,
-            }
-            for v in a.verdicts
-        ],
+        "verdicts": [_verdict_json(v) for v in a.verdicts],
         "selection": None if a.selection is None else {**asdict(a.selection), "rewritten": int(a.selection.rewritten)},
         "rewritten": None if trained is None else {"reasoning": trained.reasoning, "answer": trained.answer},
-        "reasoning": reply.reasoning if reply else None,
-        "answer": reply.answer if reply else None,
-        "finish_reason": reply.finish_reason if reply else None,
+        **{name: getattr(reply, name, None) for name in ("reasoning", "answer", "finish_reason")},
     }
+
+
+def _verdict_json(v: DatedVerdict) -> dict[str, Any]:
+    named = ("version", "outcome", "detail", "share")
+    return {"check_name": v.verdict.check, **{name: getattr(v.verdict, name) for name in named}, "at": v.at}
 
 
 def _try_json(t: StoredTry) -> dict[str, Any]:
     shown = (
-        "state",
-        "kind",
-        "message",
-        "sent_at",
-        "ended_at",
-        "input_tokens",
-        "output_tokens",
-        "served_model",
+        "state", "kind", "message", "sent_at", "ended_at", "input_tokens", "output_tokens", "served_model",
         "response_id",
-    )
+    )  # fmt: skip
     money = {
         f"{name}_usd": None if amount is None else usd(amount)
         for name, amount in (("cost", t.cost), ("in_doubt", t.doubt), ("reserved", t.reserved))
@@ -147,7 +128,7 @@ def _try_json(t: StoredTry) -> dict[str, Any]:
 
 
 def tell(story: QuestionStory, *, full: bool = False) -> None:
-    """Prints the story for people. Whatever a model's text holds is shown as text; `full`: the whole of it."""
+    """Prints the story for people. `full`: each text whole. Markup in a model's text has no effect."""
     console = Console(highlight=False, soft_wrap=True)
     for line in _lines(story, full):
         console.print(line)
@@ -164,7 +145,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
     yield _row("money", _money(attempts))
     for n, attempt in enumerate(attempts, 1):
         yield Text("")
-        yield _headline(n, len(attempts), attempt, _of(story, attempt.attempt.teacher))
+        yield _headline(n, len(attempts), attempt, _by_whom(story, attempt.attempt.teacher))
         for k, t in enumerate(attempt.tries, 1):
             yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", _of_try(t))
             if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
@@ -186,10 +167,11 @@ def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
     """The rewritten answer, where the newest selection trains on it and not on the answer that came; else None."""
     if a.selection is None or not a.selection.rewritten or a.reply is None:
         return None
-    prompt = prompts.parse(story.run.prompt_text, "prompt", "the run's prompt")
-    attempt, imported = a.attempt, story.run.imported
-    of = candidate_of(attempt.id, attempt.sample, story.question, a.reply, prompt, imported=imported)
-    return rewritten(of)
+    run = story.run
+    prompt = prompts.parse(run.prompt_text, "prompt", "the run's prompt")
+    return rewritten(
+        candidate_of(a.attempt.id, a.attempt.sample, story.question, a.reply, prompt, imported=run.imported)
+    )
 
 
 def who_of(story: QuestionStory, place: int) -> str | None:
@@ -198,14 +180,14 @@ def who_of(story: QuestionStory, place: int) -> str | None:
     return None if found is None else found.teacher.model or found.teacher.local
 
 
-def _of(story: QuestionStory, place: int) -> str:
+def _by_whom(story: QuestionStory, place: int) -> str:
     name = _safe(who_of(story, place) or "unknown")
     if place == STUDENT:
         return f", by the student {name}"
     return f", by {name}" if len(story.run.config.teachers) > 1 else ""
 
 
-def _headline(n: int, of: int, story: AttemptStory, who: str = "") -> Text:
+def _headline(n: int, of: int, story: AttemptStory, who: str) -> Text:
     a = story.attempt
     reused = " (from the store: another attempt had bought it)" if story.reused else ""
     reason = str(a.reason)
@@ -239,10 +221,10 @@ def _why(reason: str) -> str:
 
 
 def _money(attempts: Sequence[AttemptStory]) -> str:
-    tries = [t for a in attempts for t in (*a.tries, *a.judging)]
+    tries = _tries(attempts)
     if not tries:
         return "none: not asked yet"
-    words = [f"{usd(sum(_costs(attempts)))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
+    words = [f"{usd(_cost_pusd(attempts))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
     if doubt := sum(t.doubt or 0 for t in tries):
         words.append(f"{usd(doubt)} USD in doubt")
     if unknown := sum(t.state == "answered" and t.cost is None and t.doubt is None for t in tries):
@@ -250,19 +232,22 @@ def _money(attempts: Sequence[AttemptStory]) -> str:
     return ", ".join(words)
 
 
-def _costs(attempts: Sequence[AttemptStory]) -> list[int]:
-    return [t.cost or 0 for a in attempts for t in (*a.tries, *a.judging)]
+def _tries(attempts: Sequence[AttemptStory]) -> list[StoredTry]:
+    """All tries for a question, those of the judge included."""
+    return [t for a in attempts for t in (*a.tries, *a.judging)]
+
+
+def _cost_pusd(attempts: Sequence[AttemptStory]) -> int:
+    return sum(t.cost or 0 for t in _tries(attempts))
 
 
 def _of_try(t: StoredTry) -> str:
     max_tokens = t.max_tokens
     when = f"{t.sent_at}, " if t.sent_at else ""
-    took = "" if not max_tokens else _took(t.sent_at, t.ended_at)
+    took = _took(t.sent_at, t.ended_at) if max_tokens else ""
     words = [when + {"sent": "still out", "in_doubt": "in doubt"}.get(t.state, t.state) + took]
-    if t.kind:
-        words.append(f"{t.kind}: {_safe(t.message or '')}")
-    elif t.message:
-        words.append(_safe(t.message))
+    if t.kind or t.message:
+        words.append((f"{t.kind}: " if t.kind else "") + _safe(t.message or ""))
     if t.output_tokens is not None:
         thought = f" ({t.reasoning_tokens:,} of them reasoning)" if t.reasoning_tokens else ""
         limit = f" of at most {max_tokens:,}" if max_tokens else ""
@@ -296,8 +281,8 @@ def _took(sent_at: str, ended_at: str | None) -> str:
 
 
 def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> Iterator[Text]:
-    """The newest verdict of each check, and after it the earlier ones. `required` has the versions of the filters that
-    `checks.require` names."""
+    """The newest verdict of each check, and after it the earlier ones. `required`: the filters that `checks.require`
+    names, with their versions."""
     newest = {v.verdict.check: v.id for v in verdicts}
     for dated in sorted(verdicts, key=lambda v: (v.verdict.check, -v.id)):
         v, now = dated.verdict, newest[dated.verdict.check] == dated.id
@@ -342,7 +327,7 @@ def _row(name: str, words: str, *, dim: bool = False) -> Text:
 
 
 def _text(name: str, text: str, full: bool) -> Iterator[Text]:
-    """The lines of a text, each behind a mark, so that a model's line cannot pass for one of ours."""
+    """The lines of a text, each after a mark, so that a model's line cannot pass for one of ours."""
     if not full and len(text) > HEAD_CHARS + TAIL_CHARS:
         left_out = len(text) - HEAD_CHARS - TAIL_CHARS
         text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"

@@ -1,4 +1,4 @@
-"""What report.json holds: the figures of a run in the store, added up. Pure: the same figures give the same report."""
+"""The report of a run, as report.json has it, from the figures in its store. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -32,10 +32,8 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run": _run(figures, live),
-        "questions": _questions(figures, with_student=student is not None),
-        "attempts": {
-            **{name: getattr(figures.tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed")}
-        },
+        "questions": _questions(figures) | ({"by_student": student["solved"]} if student else {}),
+        "attempts": _attempts(figures.tries),
         "tokens": figures.tries.tokens,
         "judging": _judging(figures.judging),
         "teachers": _teachers(figures),
@@ -58,8 +56,8 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
 
 def _run(figures: RunFigures, live: bool) -> dict[str, Any]:
     sessions = figures.sessions
-    last = sessions[-1] if sessions else None
-    status = (last.status or ("running" if live else "interrupted")) if last else "interrupted"
+    unended = "running" if live and sessions else "interrupted"
+    status = (sessions[-1].status if sessions else None) or unended
     ends = [s.ended_at for s in sessions if s.ended_at]
     return {
         "name": figures.run.name,
@@ -75,14 +73,9 @@ def _seconds(start: str, end: str) -> float:
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
 
 
-def _questions(figures: RunFigures, *, with_student: bool) -> dict[str, int]:
-    by_status = figures.questions
-    return {
-        "total": sum(by_status.values()),
-        "asked": figures.asked,
-        **{status: by_status.get(status, 0) for status in ("solved", "given_up", "open")},
-        **({"by_student": by_status.get("student_solved", 0)} if with_student else {}),
-    }
+def _questions(figures: RunFigures) -> dict[str, int]:
+    by_status = {status: figures.questions.get(status, 0) for status in ("solved", "given_up", "open")}
+    return {"total": sum(figures.questions.values()), "asked": figures.asked, **by_status}
 
 
 def _money(figures: RunFigures) -> dict[str, Any]:
@@ -106,7 +99,7 @@ def _money(figures: RunFigures) -> dict[str, Any]:
 
 
 def _usd_each(spent_pusd: int, traces: int, unpriced: int) -> str | None:
-    """What one trace cost, rounded up. None where some calls have no known price: the known part is not the whole."""
+    """The cost of one trace, rounded up. None where some calls have no known price: the known part is not the whole."""
     return usd(-(-spent_pusd // traces)) if traces and not unpriced else None
 
 
@@ -130,10 +123,8 @@ def _selected(figures: RunFigures) -> int:
 
 def _selection(figures: RunFigures, stale: str | None) -> dict[str, Any] | None:
     """What the newest selection said, and when; None before the first."""
-    newest_selection = figures.selection
-    if newest_selection.said is None:
-        return None
-    return {"at": newest_selection.at, **newest_selection.said, "stale": stale}
+    selection = figures.selection
+    return None if selection.said is None else {"at": selection.at, **selection.said, "stale": stale}
 
 
 def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
@@ -168,28 +159,32 @@ def _student(figures: RunFigures) -> dict[str, Any] | None:
         "asked": asked.questions,
         "solved": figures.questions.get("student_solved", 0),
         "left_to_teachers": asked.left_to_teachers,
-        **_tries(asked.tries),
+        **_attempts(asked.tries),
+        "tokens": asked.tries.tokens,
         "cost_usd": None if asked.unpriced else usd(asked.spent),
     }
 
 
-def _tries(tries: Tries) -> dict[str, Any]:
-    return {name: getattr(tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed", "tokens")}
+def _attempts(tries: Tries) -> dict[str, Any]:
+    return {name: getattr(tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed")}
 
 
 def _judging(asked: JudgeFigures) -> dict[str, Any] | None:
     """What the judging model was asked and what it said; None where there is none. `spent_on` has what it cost."""
     if not asked.tries.sent and not asked.verdicts:
         return None
-    return {**_tries(asked.tries), "verdicts": asked.verdicts, "accepted": asked.accepted}
+    return {
+        **_attempts(asked.tries),
+        "tokens": asked.tries.tokens,
+        "verdicts": asked.verdicts,
+        "accepted": asked.accepted,
+    }
 
 
 def _pace(sessions: Sequence[Session]) -> dict[str, Any]:
     ended = [s for s in sessions if s.peak_in_flight]
-    return {
-        "limited_by": ended[-1].limited_by if ended else None,
-        "peak_in_flight": max((s.peak_in_flight or 0 for s in ended), default=0),
-    }
+    peak = max((s.peak_in_flight or 0 for s in ended), default=0)
+    return {"limited_by": ended[-1].limited_by if ended else None, "peak_in_flight": peak}
 
 
 def _trainings_and_evaluations(figures: RunFigures) -> dict[str, Any]:
@@ -209,7 +204,7 @@ def _trainings_and_evaluations(figures: RunFigures) -> dict[str, Any]:
 
 
 def _unknown_costs(measured: Mapping[str, Any], money: Mapping[str, Any]) -> list[str]:
-    """In words, the costs that nobody knows and that the total does not have."""
+    """In words, the costs that nobody knows and that the total leaves out."""
     unknown = []
     if money["unpriced_calls"]:
         unknown.append(f"{money['unpriced_calls']} calls of a teacher whose price nobody knows")

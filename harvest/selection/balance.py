@@ -1,4 +1,4 @@
-"""Difficulty, how many answers a question keeps, and which traces are drawn where there are too many. Pure."""
+"""Difficulty, the number of answers a question keeps, and the draw where there are too many traces. Pure."""
 
 from collections.abc import Iterator
 from random import Random
@@ -11,7 +11,7 @@ from harvest.selection.minhash import U64
 
 
 def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BOOL:
-    """[n]: whether a candidate's question has a wanted label and was failed often enough."""
+    """[n]: whether a candidate's question has a wanted difficulty and was answered wrongly often enough."""
     enough = np.ones(len(questions.row), bool)
     if settings.difficulty:
         wanted = [d.casefold() for d in settings.difficulty]
@@ -25,11 +25,9 @@ def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BO
 def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, most: int) -> I64:
     """The candidates that have at least `most` others of the same question before them by rank."""
     at = np.flatnonzero(alive)
-    group = questions.text[of.question[at]]
-    at = at[np.lexsort((rank[at], group))]
-    group = questions.text[of.question[at]]
-    starts = np.concatenate((np.ones(min(1, len(at)), bool), group[1:] != group[:-1]))
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(at)), 0)) if len(at) else at
+    text = questions.text[of.question]
+    at = at[np.lexsort((rank[at], text[at]))]
+    first = np.searchsorted(text[at], text[at])
     return at[np.arange(len(at)) - first >= most]
 
 
@@ -47,10 +45,10 @@ def drawn(of: Candidates, questions: Questions, settings: Select, left: I64, cha
 
 
 def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> Iterator[int]:
-    """The places of `left` in the order in which they are drawn.
+    """The candidates of `left` in the order in which they are drawn.
 
-    With `balance` a domain is drawn first, each with the same chance. In a domain the draw is random, or the longest
-    trace has a chance of about a half, the next one a quarter, and so on (s1, data/filter.ipynb).
+    With `balance` a domain is drawn first, each with the same chance. In the domain each trace has the same chance, or,
+    with `favour` "longer", the longest about 1/2, the next one 1/4, and so on (s1, data/filter.ipynb).
     """
     random = Random(settings.seed)
     domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.zeros(len(left), "U1")

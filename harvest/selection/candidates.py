@@ -1,22 +1,32 @@
-"""What selection knows of each question and of each candidate, as arrays, and what it says of them."""
+"""The arrays that selection works on: what is known of each question and each candidate, and the outcome."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harvest.selection.minhash import U16, U64
 
-SELECTED, FILTERED = "", "filtered"
-EXACT, NEAR, NEAR_QUESTION = "exact_duplicate", "near_duplicate", "near_duplicate_question"
-CONTAMINATED, TOO_MANY, DIFFICULTY, NOT_CHOSEN = "contaminated", "answers_per_question", "difficulty", "not_chosen"
-STAGES = (FILTERED, EXACT, NEAR_QUESTION, NEAR, CONTAMINATED, DIFFICULTY, TOO_MANY, NOT_CHOSEN)
-"""The reasons why a candidate is not selected, in the order in which the stages look for them."""
-
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 BOOL = NDArray[np.bool_]
+SELECTED = ""
+"""Stands in place of a reason where a candidate is selected."""
+
+
+class Reason(StrEnum):
+    """Why a candidate is not selected, in the order of the stages."""
+
+    FILTERED = "filtered"
+    EXACT = "exact_duplicate"
+    NEAR_QUESTION = "near_duplicate_question"
+    NEAR = "near_duplicate"
+    CONTAMINATED = "contaminated"
+    DIFFICULTY = "difficulty"
+    TOO_MANY = "answers_per_question"
+    NOT_CHOSEN = "not_chosen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +40,17 @@ class Questions:
     gold: U64
     """A hash of its gold answer in one spelling, 0 where it is unknown."""
     numbers: U64
-    """[q, FRAMES] hashes of its numbers and formulas, as it stands and without frames; 0 where there are fewer."""
+    """[q, FRAMES]: a hash of all its numbers and formulas, and one for each way to leave out a frame; the rest is 0."""
     many: BOOL
-    """Whether it has so many numbers that two questions with the same numbers are always compared."""
+    """Whether it has so many numbers that it is compared with every question that has the same ones."""
     signature: U16
-    """[q, 128], the MinHash signature of its words and pairs of words."""
+    """[q, 128]: the MinHash signature of its words and pairs of words."""
     domain: NDArray[np.str_]
     difficulty: NDArray[np.str_]
     contaminated: BOOL
     """Whether an evaluation asks it too."""
     failed: F64
-    """The share of its judged answers that were not accepted (the student's own answers, where it was asked). NaN where
+    """The share of its judged answers that were wrong; of the student's answers, where the student was asked. NaN where
     no answer was judged."""
 
 
@@ -54,7 +64,7 @@ class Candidates:
     text: U64
     """[n, 2]: a digest of chain and answer; case and spaces do not count."""
     signature: U16
-    """[n, 128], the MinHash signature of chain and answer."""
+    """[n, 128]: the MinHash signature of chain and answer."""
     tokens: I64
     """Output tokens; an estimate where the endpoint counted none."""
     fault: BOOL
@@ -63,14 +73,14 @@ class Candidates:
 
 @dataclass(slots=True)
 class Outcome:
-    """For each candidate, [n]: why it is not selected, or SELECTED; and the attempt that is kept in its place, or 0."""
+    """What selection decides about each candidate. Arrays have shape [n]."""
 
     reason: NDArray[np.str_]
+    """A Reason, or SELECTED."""
     instead: I64
+    """The attempt that is selected in place of a duplicate, else 0."""
 
 
-Say = Callable[[str], None]
-"""Tells the user what is being done."""
 SameQuestion = Callable[[I64, bool], Iterator[bool]]
-"""Says of pairs of questions, [m, 2] places in `Questions`, whether the two ask the same. The flag is True where their
-answers are nearly the same."""
+"""Decides for each pair of questions whether the two ask the same. Takes the pairs, [m, 2] places in `Questions`, and
+whether their answers are nearly the same."""

@@ -8,19 +8,14 @@ from pathlib import Path
 from harvest.checks import ROW_RULES
 from harvest.core.errors import QuestionError
 from harvest.questions.sources import read_rows
-from harvest.selection.near_duplicates import (
-    FEW_WORDS,
-    MANY_NUMBERS,
-    SHARE_OF_WORDS,
-    QuestionFeatures,
-    may_agree,
-    same_question,
-)
+from harvest.selection import near_duplicates as rules
+from harvest.selection.near_duplicates import QuestionFeatures, may_agree, same_question
 
 COMMON_TO = 20
-"""A run of three words that more questions of an evaluation hold than this (or than 1% of them) is a template's."""
+"""Where more questions of an evaluation than this, and than 1% of them, hold the same three words in a row, the words
+are a template's and do not count."""
 LOOKED_AT = 10
-"""How many questions of an evaluation are compared with a row, of those found by words or by numbers."""
+"""With how many of the questions found by words, and of those found by numbers, a row is compared."""
 
 
 class Evaluation:
@@ -54,8 +49,8 @@ class Evaluation:
         return found
 
     def asked_in(self, text: str, gold: str | None = None) -> str | None:
-        """The id of the evaluation's question that `text` asks, or None. Other names, frames and further sentences do
-        not hide it."""
+        """The id of the evaluation's question that `text` asks, or None. It is found under other names, in a frame and
+        among further sentences too."""
         asked = QuestionFeatures(text, gold)
         if (key := self._whole.get(asked.whole)) is not None:
             return key
@@ -75,21 +70,21 @@ def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
     if same_question(row, question):
         return True
     n = question.words.total()
-    if n < FEW_WORDS or not question.numbers <= row.numbers:
+    if n < rules.FEW_WORDS or not question.numbers <= row.numbers:
         return False
     words = (question.words & row.words).total() / n
     triples = len(question.triples & row.triples) / max(len(question.triples), 1)
-    if question.numbers.total() >= MANY_NUMBERS:
+    if question.numbers.total() >= rules.MANY_NUMBERS:
         known = row.gold is not None and question.gold is not None
         return words >= 0.6 and triples >= (0.2 if known else 0.35)
-    return words >= SHARE_OF_WORDS and triples >= 0.6
+    return words >= rules.SHARE_OF_WORDS and triples >= 0.6
 
 
 def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
-    """Reads the evaluations that [select] `against` names. Their gold answers are used where they are known.
+    """Reads the evaluations that [select] `against` names.
 
-    Raises QuestionError where one cannot be read or has no question: a comparison with nothing would find nothing and
-    look like a clean run.
+    Raises QuestionError where one cannot be read or has no question: a comparison with nothing finds nothing, and the
+    run would look clean.
     """
     found = []
     for source in against:

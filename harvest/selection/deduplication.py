@@ -1,24 +1,14 @@
 """Deduplication: exact and near-duplicate answers, and near-duplicate questions. Pure.
 
-Pairs that may be duplicates are found by locality-sensitive hashing: bands of the MinHash signatures. Each pair is then
+Locality-sensitive hashing, by bands of the MinHash signatures, finds pairs that may be duplicates. Each pair is then
 compared.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harvest.selection.candidates import (
-    BOOL,
-    EXACT,
-    I64,
-    NEAR,
-    NEAR_QUESTION,
-    Candidates,
-    Questions,
-    SameQuestion,
-)
+from harvest.selection.candidates import BOOL, I64, Candidates, Questions, Reason, SameQuestion
 from harvest.selection.minhash import U64, band, mixed, pairs_of, similarity
 
 TRACE_BANDS, TRACE_ROWS = 32, 4
@@ -26,15 +16,15 @@ TRACE_BANDS, TRACE_ROWS = 32, 4
 QUESTION_BANDS, QUESTION_ROWS = 42, 3
 """Two questions that share 0.5 of their words are compared with a chance of 99.6%."""
 QUESTION_SIMILARITY = 0.2
-"""Questions with the same few numbers are compared only where they share at least this much. It leaves out nine pairs
-in ten, and one true copy in a thousand."""
+"""Questions with the same few numbers are compared only where their words share at least this much. That leaves out
+nine pairs in ten, and one true copy in a thousand."""
 PAIRS_AT_ONCE, MOST_PAIRS_WAITING = 100_000, 10_000_000
 WINDOW = 40
 """Of many texts with the same hash, each is compared with the first one and with this many before it."""
 SMALL_GROUP = 100
 """Questions with the same numbers are all compared with each other, where there are no more of them than this."""
 
-Duplicates = tuple[I64, str, I64]
+Duplicates = tuple[I64, Reason, I64]
 """(candidates that are not selected, the reason, the candidates that are kept in their place)"""
 
 
@@ -43,9 +33,10 @@ def exact_duplicates(of: Candidates, questions: Questions, rank: I64, alive: BOO
     at = np.flatnonzero(alive)
     at = at[np.lexsort((rank[at], of.text[at, 1], of.text[at, 0], questions.text[of.question[at]]))]
     keys = np.column_stack((questions.text[of.question[at]], of.text[at]))
-    starts = np.concatenate((np.ones(min(1, len(at)), bool), (keys[1:] != keys[:-1]).any(axis=1)))
-    first = at[np.maximum.accumulate(np.where(starts, np.arange(len(at)), 0))] if len(at) else at
-    return at[~starts], EXACT, first[~starts]
+    is_first = np.ones(len(at), bool)
+    is_first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    first = at[is_first][np.cumsum(is_first) - 1]
+    return at[~is_first], Reason.EXACT, first[~is_first]
 
 
 def near_duplicates(
@@ -55,14 +46,13 @@ def near_duplicates(
     at = np.flatnonzero(alive)
     numbers, gold = questions.numbers[of.question], questions.gold[of.question]
 
-    def likely() -> Iterator[NDArray[np.int64]]:
+    def likely() -> Iterator[I64]:
         for n in range(TRACE_BANDS):
             keys = band(of.signature[at], n * TRACE_ROWS, TRACE_ROWS)
-            for pair in _pairs_with_same_numbers(keys, numbers[at], rank[at]):
-                pairs = at[pair]
-                near = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
-                a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
-                yield pairs[near & ((a == b) | (a == 0) | (b == 0))]
+            pairs = at[_pairs_with_same_numbers(keys, numbers[at], rank[at])]
+            near = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
+            a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
+            yield pairs[near & ((a == b) | (a == 0) | (b == 0))]
 
     pairs = _each_once(likely())
     pairs = pairs[_may_ask_the_same(questions, of.question[pairs])]
@@ -71,20 +61,19 @@ def near_duplicates(
     duplicate = ~other
     duplicate[other] = np.fromiter(same(asked[other], True), bool, int(other.sum()))
     dropped, instead = _dropped_by_rank(pairs[duplicate], rank)
-    return dropped, NEAR, instead
+    return dropped, Reason.NEAR, instead
 
 
 def near_duplicate_questions(
     of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: SameQuestion
 ) -> Duplicates:
-    """All answers to a question that an earlier question asks already. The best answer by rank to the earlier question
-    stands in their place."""
+    """All answers to a question that an earlier question asks already. The answer with the smallest rank to the earlier
+    question stands in their place."""
     at = np.unique(of.question[alive])
-    order = np.arange(len(questions.row))
-    pairs = _each_once(at[pair] for pair in _likely_questions(questions, at, order))
+    pairs = _each_once(at[pair] for pair in _likely_questions(questions, at))
     gold = questions.gold[pairs]
     pairs = pairs[(gold[:, 0] == gold[:, 1]) | (gold == 0).any(axis=1)]
-    dropped, instead = _dropped_by_rank(pairs[np.fromiter(same(pairs, False), bool, len(pairs))], order)
+    dropped, instead = _dropped_by_rank(pairs[np.fromiter(same(pairs, False), bool, len(pairs))], questions.row)
     stands_for = np.full(len(questions.row), -1, np.int64)
     stands_for[dropped] = instead
     best = np.full(len(questions.row), -1, np.int64)
@@ -92,40 +81,48 @@ def near_duplicate_questions(
     living = living[np.argsort(-rank[living], kind="stable")]
     best[of.question[living]] = living  # the last one written stays: it has the smallest rank
     gone = np.flatnonzero(alive & (stands_for[of.question] >= 0))
-    return gone, NEAR_QUESTION, best[stands_for[of.question[gone]]]
+    return gone, Reason.NEAR_QUESTION, best[stands_for[of.question[gone]]]
 
 
-def _likely_questions(questions: Questions, at: I64, order: I64) -> Iterator[NDArray[np.int64]]:
-    """Pairs of places in `at` that are worth a comparison: the same text; the same numbers, where these are many and
-    rare; the same numbers and similar words."""
-    yield pairs_of(questions.text[at], order[at], WINDOW)
+def _likely_questions(questions: Questions, at: I64) -> Iterator[I64]:
+    """Pairs of places in `at` that are worth a comparison.
+
+    The two have the same text; or the same numbers, many of them, which few questions have; or the same numbers and
+    similar words.
+    """
+    yield pairs_of(questions.text[at], at, WINDOW)
     many = np.flatnonzero(questions.many[at])
-    for keys, place in _readings(questions.numbers[at[many]]):
-        _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
-        small = count[inverse] <= SMALL_GROUP
-        yield many[place[small]][pairs_of(keys[small], order[at[many[place[small]]]], SMALL_GROUP)]
+    keys, place = _readings(questions.numbers[at[many]])
+    is_rare = _places_with_same_key(keys) <= SMALL_GROUP
+    rare = many[place[is_rare]]
+    yield rare[pairs_of(keys[is_rare], at[rare], SMALL_GROUP)]
     for n in range(QUESTION_BANDS):
         keys = band(questions.signature[at], n * QUESTION_ROWS, QUESTION_ROWS)
-        for pair in _pairs_with_same_numbers(keys, questions.numbers[at], order[at]):
-            signatures = questions.signature[at[pair]]
-            yield pair[similarity(signatures[:, 0], signatures[:, 1]) >= QUESTION_SIMILARITY]
+        pairs = _pairs_with_same_numbers(keys, questions.numbers[at], at)
+        signatures = questions.signature[at[pairs]]
+        yield pairs[similarity(signatures[:, 0], signatures[:, 1]) >= QUESTION_SIMILARITY]
 
 
-def _readings(numbers: U64) -> Iterator[tuple[U64, I64]]:
-    """(hashes, places): the numbers of all questions with and without frames in one list, or nothing where none has
-    any. A question is listed once for each of its readings."""
+def _readings(numbers: U64) -> tuple[U64, I64]:
+    """(hashes of numbers, places of their questions), each [k]. A question stands there once for each reading: as a
+    whole, and without frames."""
     place, reading = np.nonzero(numbers)
-    if len(place):
-        yield numbers[place, reading], place
+    return numbers[place, reading], place
 
 
-def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> Iterator[NDArray[np.int64]]:
-    """Pairs of places with the same key and the same numbers, with or without a frame."""
+def _places_with_same_key(keys: U64) -> I64:
+    """[n]: how many places have the same key, the place itself included."""
     _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
-    shared = np.flatnonzero(count[inverse] > 1)
-    for hashes, place in _readings(numbers[shared]):
-        at = shared[place]
-        yield at[pairs_of(mixed(keys[at] ^ hashes), rank[at], WINDOW)]
+    return np.asarray(count[inverse])
+
+
+def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
+    """Pairs of places with the same key and the same numbers, with or without a frame."""
+    shared = np.flatnonzero(_places_with_same_key(keys) > 1)
+    hashes, place = _readings(numbers[shared])
+    at = shared[place]
+    pairs: I64 = at[pairs_of(mixed(keys[at] ^ hashes), rank[at], WINDOW)]
+    return pairs
 
 
 def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
@@ -143,35 +140,26 @@ def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
     return np.asarray(may)
 
 
-def _each_once(found: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _each_once(found: Iterable[I64]) -> I64:
     """Each pair once. Bands find the same pairs again, so the pairs are merged before they become too many."""
-    waiting: list[NDArray[np.int64]] = []
+    waiting = [np.zeros((0, 2), np.int64)]
     n = 0
     for pairs in found:
-        waiting.append(pairs)
+        waiting.append(pairs[pairs[:, 0] != pairs[:, 1]])
         n += len(pairs)
         if n > MOST_PAIRS_WAITING:
-            waiting, n = [_merged(waiting)], 0
-    return _merged(waiting)
+            waiting, n = [np.unique(np.concatenate(waiting), axis=0)], 0
+    return np.unique(np.concatenate(waiting), axis=0)
 
 
-def _merged(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    return np.unique(pairs, axis=0) if len(pairs) else pairs.reshape(0, 2)
-
-
-def _dropped_by_rank(pairs: NDArray[np.int64], rank: I64) -> tuple[I64, I64]:
+def _dropped_by_rank(pairs: I64, rank: I64) -> tuple[I64, I64]:
     """(dropped, what is kept in their place): in the order of ranks, each is dropped that is a duplicate of one kept.
 
     Duplicates are not followed in chains: the two ends of a chain may have nothing in common.
     """
-    early, late = pairs[:, 0], pairs[:, 1]
-    swapped = rank[early] > rank[late]
-    early, late = np.where(swapped, late, early), np.where(swapped, early, late)
-    at = np.lexsort((rank[early], rank[late]))
+    pairs = np.take_along_axis(pairs, np.argsort(rank[pairs], axis=1), axis=1)  # the smaller rank first
     instead: dict[int, int] = {}
-    for a, b in zip(early[at].tolist(), late[at].tolist(), strict=True):
+    for a, b in pairs[np.lexsort((rank[pairs[:, 0]], rank[pairs[:, 1]]))].tolist():
         if a not in instead and b not in instead:
             instead[b] = a
     return np.array(list(instead), np.int64), np.array(list(instead.values()), np.int64)

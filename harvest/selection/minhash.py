@@ -1,12 +1,12 @@
 """MinHash: estimates how much two texts share from a signature of 128 small numbers each. Pure.
 
-The signatures are the same on every machine and under every version of numpy. They are made of runs of three words. Two
+The signatures are made of runs of three words, and are the same on every machine and under every version of numpy. Two
 texts share about 0.85 where one word in forty was edited, and 0.75 where all sentences stand in another order; two
-answers of one teacher to the same question share 0.05 to 0.3. Of each minimum 16 bits are kept, so two different minima
-look the same once in 65,536.
+answers of one teacher to the same question share 0.05 to 0.3. Each number is 16 bits of a minimum, so two different
+minima look the same once in 65,536.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import numpy as np
@@ -16,7 +16,7 @@ VERSION = "2"
 PERMUTATIONS = 128
 WORDS_IN_A_ROW = 3
 KNOWN_WORDS = 200_000
-"""How many words' hashes are remembered; a text may hold any number of different words."""
+"""How many words' hashes are remembered before all are forgotten."""
 AT_ONCE = 1024
 """How many hashes are multiplied at once: 128 times as many products fit in a core's cache."""
 U64 = NDArray[np.uint64]
@@ -29,24 +29,24 @@ _ASCII = bytes(range(128))
 _LAYOUT = frozenset(
     ("left", "right", "displaystyle", "text", "textbf", "textit", "mathrm", "mathbf", "mbox", "quad", "qquad")
 )
-"""LaTeX's words of layout, which do not count."""
+"""Words of LaTeX for layout, which do not count."""
 _RESPELLED = {"dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "cdot": "*", "times": "*", "×": "*", "÷": "/"}
 
 
-def _stream(seed: int) -> Iterator[int]:
-    """Random constants by SplitMix64, which no library's version changes."""
-    while True:
-        seed = (seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        z = ((seed ^ seed >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        yield z ^ z >> 31
+def mixed(values: U64) -> U64:
+    """The values with their bits mixed, as SplitMix64 does it."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
-_constants = _stream(20261125)
-_FACTORS = np.array([next(_constants) >> 32 | 1 for _ in range(PERMUTATIONS)], np.uint32)[:, None]
-_SUMMANDS = np.array([next(_constants) >> 32 for _ in range(PERMUTATIONS)], np.uint32)[:, None]
-"""They have 32 bits, which processors multiply eight or more at a time: a text of 8 KB takes 0.09 ms, and would take
-1.2 ms with 64 bits."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""The step between two states of SplitMix64."""
+_STATES = np.uint64(20261125) + GOLDEN * np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64)
+_CONSTANTS = (mixed(_STATES) >> np.uint64(32)).astype(np.uint32)[:, None]
+_FACTORS, _SUMMANDS = _CONSTANTS[:PERMUTATIONS] | np.uint32(1), _CONSTANTS[PERMUTATIONS:]
+"""Random constants, which no library's version changes. They have 32 bits, which processors multiply eight or more at a
+time: a text of 8 KB takes 0.09 ms, and would take 1.2 ms with 64 bits."""
 
 
 def hash64(text: str) -> int:
@@ -65,17 +65,10 @@ class _Hashes(dict[str, int]):
 _hashes = _Hashes()
 
 
-def mixed(values: U64) -> U64:
-    """The values with their bits mixed, as SplitMix64 does it."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def words(text: str) -> list[str]:
-    """The words of a text in small letters, and the signs of sums; punctuation does not count.
+    """The words of a text in small letters, and the signs of sums: what `\\w+|[-+*/=^<>%|!]` finds.
 
-    They are what the expression `\\w+|[-+*/=^<>%|!]` finds. `re` takes three times as long.
+    `re` takes three times as long.
     """
     text = text.casefold()
     if not text.isascii():
@@ -99,8 +92,7 @@ def word_hashes(found: Iterable[str]) -> U64:
     if len(_hashes) > KNOWN_WORDS:
         _hashes.clear()
     values: U64 = np.fromiter(map(_hashes.__getitem__, found), np.uint64)
-    known: U64 = values[values != 0]
-    return known
+    return np.asarray(values[values != 0])
 
 
 def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
@@ -147,20 +139,18 @@ def band(signatures: U16, at: int, rows: int) -> U64:
     return found
 
 
-def pairs_of(keys: U64, order: Sequence[int] | NDArray[np.int64], window: int) -> NDArray[np.int64]:
-    """[m, 2]: pairs of places with the same key, the earlier by `order` first.
+def pairs_of(keys: U64, rank: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    """[m, 2]: pairs of places with the same key, the one with the smaller rank first.
 
-    Where many places have one key, each is paired with the first and with the `window` before it, so that a key which
-    is everywhere does not make a square of pairs.
+    Where many places have one key, each is paired with the first and with the `window` before it. So the pairs of a
+    frequent key grow with the number of its places, not with its square.
     """
-    rank = np.asarray(order)
     at = np.lexsort((rank, keys))
-    ordered = keys[at]
-    starts = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(keys) else np.zeros(0, bool)
-    first = np.maximum.accumulate(np.where(starts, np.arange(len(keys)), 0))
-    found = [np.stack((first, np.arange(len(keys))), 1)[~starts]]
+    before = np.arange(len(keys)) - np.searchsorted(keys[at], keys[at])  # how many stand before it with the same key
+    later = np.flatnonzero(before)
+    found = [np.stack((later - before[later], later), 1)]
     for back in range(1, window + 1):
-        later = np.flatnonzero(np.arange(len(keys)) - first > back)
+        later = np.flatnonzero(before > back)
         if not len(later):
             break
         found.append(np.stack((later - back, later), 1))

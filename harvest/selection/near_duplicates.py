@@ -1,8 +1,8 @@
 """Decides whether two questions ask the same: numbers and formulas decide first, words second. Pure.
 
-Two questions of one template share nearly all of their words and are different questions. The same question with other
-names, in another order or in another frame shares few runs of words and is the same one. So the numbers and formulas
-are compared first, and the gold answers where both are known.
+Two questions of one template share nearly all of their words, and are different. The same question with other names, in
+another order or in another frame shares few runs of words. So numbers and formulas are compared first, and the gold
+answers where both are known.
 """
 
 from collections import Counter
@@ -11,17 +11,17 @@ from functools import cached_property
 from harvest.selection.question_text import quantities, sentences, tokens, unnumbered
 
 VERSION = "2"
-"""The version of these rules. What another version found is looked for again."""
+"""The version of these rules. Where it changes, all questions are compared again."""
 
 SHARE_OF_WORDS = 0.8
-"""The share of the shorter question's words that the longer one must have, where nothing else speaks for the same
-question."""
+"""The share of the shorter question's words that the longer one must have, where neither numbers nor gold answers say
+that the two are the same."""
 FRAME_SENTENCES = 2
-"""A frame is at most so many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
+"""A frame is at most this many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
 MANY_NUMBERS = 3
-"""Two questions with so many numbers and formulas in common have them for a reason."""
+"""Two questions with this many numbers and formulas in common hardly have them by chance."""
 FEW_WORDS = 8
-"""A question with fewer words and no number must be the same word for word."""
+"""A question with fewer words and no number is the same only where each word is."""
 
 
 class QuestionFeatures:
@@ -54,10 +54,10 @@ class QuestionFeatures:
 
     @cached_property
     def without_frames(self) -> list[tuple[bool, bool, Counter[str]]]:
-        """The numbers of the whole question, and of the question without its first or last sentences.
+        """The numbers of the whole question, and of the question without frames: its first or last sentences.
 
-        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). More
-        than half of the question remains.
+        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). The
+        rest is more than half of the question.
         """
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
@@ -67,10 +67,7 @@ class QuestionFeatures:
                 left_out = [*range(first), *range(n - last, n)]
                 if 2 * (total - sum(lengths[i] for i in left_out)) <= total:
                     continue
-                reckons = [self.by_sentence[i] for i in left_out if self.by_sentence[i]]
-                if not reckons:
-                    continue  # the rest has the numbers of the whole question
-                numbers = self.numbers - sum(reckons, Counter())
+                numbers = self.numbers - sum((self.by_sentence[i] for i in left_out), Counter())
                 if numbers and all(numbers != other for _, _, other in found):
                     found.append((first > 0, last > 0, numbers))
         return found
@@ -86,7 +83,7 @@ def _gold(gold: str | None) -> tuple[str, ...] | None:
 
 
 def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether two questions ask the same, if in other words, in another order or in another frame.
+    """Whether two questions ask the same, even in other words, in another order or in another frame.
 
     Questions with different gold answers are different. Their numbers and formulas must be the same, apart from frames.
     The more of these they share, and where the gold answer is the same too, the fewer words need to agree.
@@ -95,23 +92,23 @@ def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
         return True
     if not may_agree(a, b):
         return False
-    return (a.numbers == b.numbers or _same_numbers_without_frames(a, b)) and _same_words(a, b)
+    return _same_numbers(a, b) and _same_words(a, b)
 
 
 def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions ask the same, given that their answers are nearly the same.
 
-    Then the same numbers are enough, whatever the words; but not few numbers where a gold answer is unknown.
+    Then the same numbers are enough, whatever the words. Few numbers are not enough where a gold answer is unknown.
     """
     numbers = min(a.numbers.total(), b.numbers.total())
     if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
         return same_question(a, b)
-    return a.whole == b.whole or (may_agree(a, b) and (a.numbers == b.numbers or _same_numbers_without_frames(a, b)))
+    return a.whole == b.whole or (may_agree(a, b) and _same_numbers(a, b))
 
 
-def _same_numbers_without_frames(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether the numbers are the same once frames are left out. At each end only one of the two may lose a frame: two
-    questions that begin with different numbers are different."""
+def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
+    """Whether the numbers are the same, as they stand or once frames are left out. At each end only one of the two may
+    lose a frame: two questions that begin with different numbers are different."""
     return any(
         n == m and not (first and other_first) and not (last and other_last)
         for first, last, n in a.without_frames

@@ -1,8 +1,7 @@
-"""One selection over a whole run: the sketches that are missing, the stages, and the outcome into the store.
+"""One selection over a whole run: makes the sketches that are missing, runs the stages, stores the outcome whole.
 
-Texts are read once, a thousand answers at a time, by as many processes as there are cores; most of them have been read
-before, while the run asked (sketch_pool.py). Sketches lie in files beside the store, so that after any stop the next
-start goes on. The outcome is written as a whole.
+Each text is read once, most of them while the run asks (sketch_pool.py), the others here by as many processes as there
+are cores. Sketches lie in files beside the store, so the next start goes on after any stop.
 """
 
 import shutil
@@ -34,7 +33,7 @@ from harvest.store import Store, StoredRun
 
 BATCH = 1024
 IN_THIS_PROCESS = 2 * BATCH
-"""No other process is started for so few texts."""
+"""Up to this many texts are read without starting another process."""
 PAIRS_AT_ONCE = 4096
 Progress = Callable[[float, float | None, str], None]
 """Shows (done, total, words)."""
@@ -51,9 +50,7 @@ class Pool:
     tokens: I64
     """Output tokens, −1 where the endpoint counted none."""
     failed: dict[int, float]
-    """By question: the share of its answers that were not accepted. Empty where no setting asks for it."""
-    against: dict[str, int]
-    """The evaluations by name: how many questions each has."""
+    """The share of wrong answers by question. Empty where no setting asks for it."""
     evaluations: Sequence[Evaluation]
     folders: dict[Kind, Path]
     """Where the sketches lie."""
@@ -67,8 +64,8 @@ def select_run(
 ) -> tuple[Summary, bool]:
     """(what was selected and why the rest was not, whether anything has changed since the newest selection).
 
-    `keep_settings`: the settings of `run` are others than those in the store, which keeps them from now on. `dry_run`
-    changes nothing there. Raises an InputError before anything is read where an evaluation cannot be read.
+    `keep_settings`: the store takes over the settings of `run`. `dry_run`: the store stays as it is. Raises InputError
+    where an evaluation cannot be read, before any answer is.
     """
     evaluations = evaluations_of(run.config.select.against, run.base)
     pool = _pool(store, run, evaluations)
@@ -80,21 +77,18 @@ def select_run(
         return newest.said, False  # type: ignore[return-value]  # it was written from a Summary
     attempts, attempt_notes = _sketches(store, pool, "attempts", pool.attempt, progress)
     rows, place = np.unique(pool.question, return_inverse=True)
-    questions, question_notes = _sketches(store, pool, "questions", rows, progress)
-    candidates = _candidates(pool, place, attempts, attempt_notes)
-    known = _questions(pool, questions, question_notes)
-    outcome = stages.select(
-        candidates, known, run.config.select, _same(store, known), lambda words: progress(0, None, words)
-    )
-    said = summary(
-        candidates, known, outcome, attempt_notes, run.config.select, counted=pool.tokens >= 0, against=pool.against
-    )
+    sketches, question_notes = _sketches(store, pool, "questions", rows, progress)
+    of, questions = _candidates(pool, place, attempts, attempt_notes), _questions(pool, sketches, question_notes)
+    settings = run.config.select
+    outcome = stages.select(of, questions, settings, _same(store, questions), lambda words: progress(0, None, words))
+    against = {e.name: len(e.questions) for e in evaluations}
+    said = summary(of, questions, outcome, attempt_notes, settings, counted=pool.tokens >= 0, against=against)
     if not dry_run:
         progress(0, None, "writing")
         with store.transaction():
             if keep_settings:
                 store.put_settings(run.id, run.settings)
-            outcomes = outcome_rows(candidates, outcome, attempt_notes, question_notes, pool.question)
+            outcomes = outcome_rows(of, outcome, attempt_notes, question_notes, pool.question)
             store.put_selection(run.id, pool.key, _made_by(run, pool.versions), said, outcomes, now())
         _tidy(store, pool)
     return said, True
@@ -125,17 +119,14 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
         [places["attempts"].name, places["questions"].name, settings.model_dump(mode="json"), versions,
          sorted(failed.items()), content_hash(found.tobytes().hex())]
     )  # fmt: skip
-    return Pool(
-        run, found["attempt"], found["question"], found["tokens"], failed,
-        {e.name: len(e.questions) for e in evaluations}, evaluations, places, versions, key,
-    )  # fmt: skip
+    return Pool(run, found["attempt"], found["question"], found["tokens"], failed, evaluations, places, versions, key)
 
 
 # ---- sketches
 
 
 def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress) -> tuple[Sketches, Notes]:
-    """The sketches of `ids`, in their order, made where they are missing; and all notes."""
+    """The sketches of `ids`, in their order, and all notes. Makes what is missing."""
     folder = pool.folders[kind]
     order = np.argsort(ids, kind="stable")
     found, there, notes = np.zeros(len(ids), DTYPES[kind]), np.zeros(len(ids), bool), Notes()
@@ -192,7 +183,7 @@ def _made(store: Store, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterato
 
 
 def _tidy(store: Store, pool: Pool) -> None:
-    """Takes away the sketches of this run that were made under other settings."""
+    """Removes the sketches of this run that were made under other settings."""
     used = {folder.name for folder in pool.folders.values()}
     for old in all_folders(store).glob(f"{pool.run.id}-*"):
         if old.name not in used:
@@ -227,7 +218,7 @@ def _questions(pool: Pool, sketches: Sketches, notes: Notes) -> Questions:
 
 
 def _same(store: Store, known: Questions) -> SameQuestion:
-    """Compares two questions by their texts, which are read from the store."""
+    """The comparison of two questions by their texts, which it reads from the store."""
     features = lru_cache(maxsize=50_000)(features_of)
 
     def same(pairs: I64, answered_alike: bool) -> Iterator[bool]:

@@ -1,7 +1,7 @@
 """A question's text in one spelling: its tokens, its sentences, and the numbers and formulas in them. Pure.
 
-Two spellings of the same question give the same tokens: case, Unicode signs, LaTeX, spelled-out numbers and the number
-that a question has on its sheet do not count.
+Two spellings of one question give the same tokens: case, Unicode signs, LaTeX, spelled-out numbers, and the question's
+own number on its sheet do not count.
 """
 
 import re

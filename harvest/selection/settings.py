@@ -1,4 +1,4 @@
-"""The settings of a run that selection goes by, and changing them from the command line."""
+"""The settings that selection uses, and how the command line changes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from harvest.store import StoredRun
 
 
 class SelectionSettings(Section):
-    """The sections of a run's settings that selection goes by and may change."""
+    """The sections of a run's settings that `harvest select` uses and may change."""
 
     select: Select = Select()
     filters: Filters = Filters()
@@ -25,8 +25,8 @@ class SelectionSettings(Section):
 def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: str | None) -> StoredRun:
     """The run with `--select.key value` (and settings of [filters] and [rewrite]) put over its settings.
 
-    With a preset, [select] has the preset's settings alone, but the evaluations that the run is compared with stay.
-    Nothing is stored. Raises ConfigError with a line for each fault.
+    A preset replaces all of [select] but `against`, to which it may add evaluations. Nothing is stored. Raises
+    ConfigError with a line for each fault.
     """
     changed = changed_settings(run.settings, overrides, preset)
     config = run.config.model_copy(update={name: getattr(changed, name) for name in SelectionSettings.model_fields})
@@ -36,7 +36,7 @@ def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: st
 def changed_settings(
     before: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None
 ) -> SelectionSettings:
-    """The same for the settings alone. `before` is JSON, as it is stored: a preset may not have been read again."""
+    """The changed sections, from those of before as they are stored, in JSON. Raises as `changed_run` does."""
     sections: dict[str, Any] = {name: dict(before.get(name) or {}) for name in SelectionSettings.model_fields}
     if preset is not None:
         sections["select"] = _under_preset(preset, sections["select"])
@@ -59,8 +59,8 @@ def changed_settings(
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """[select] with the preset alone, and with the evaluations of before and of the preset: choosing another preset
-    must not let the questions of an evaluation in."""
+    """[select] with the preset alone, and the evaluations of both: another preset must not let the questions of an
+    evaluation in."""
     try:
         own = Select.model_validate({"preset": name}).against
     except ValidationError:

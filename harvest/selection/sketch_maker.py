@@ -21,7 +21,7 @@ from harvest.judging.verification import versions_today
 from harvest.selection import minhash, near_duplicates
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.near_duplicates import MANY_NUMBERS, QuestionFeatures
-from harvest.selection.sketches import ATTEMPT, FRAMES, QUESTION, Kind, Notes, Sketches, file_for, write_file
+from harvest.selection.sketches import ATTEMPT, FRAMES, QUESTION, Kind, Notes, Sketches, write_file
 from harvest.store import Store, StoredRun
 
 
@@ -34,41 +34,31 @@ class SketchMaker:
         self.prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
         self.imported = run.imported
         self.rewriter = Rewriter(run.config.rewrite.on)
-        self.evaluations = (
-            evaluations if evaluations is not None else evaluations_of(run.config.select.against, run.base)
-        )
+        self.evaluations = evaluations_of(run.config.select.against, run.base) if evaluations is None else evaluations
         self.folders = folders(store, run, self.evaluations)
         self._question_rows: set[int] = set()
 
     def close(self) -> None:
-        """Ends the checks' process, where rewriting needed one."""
+        """Ends the process of the checks, where rewriting started one."""
         self.rewriter.close()
 
     def make(self, kind: Kind, ids: Sequence[int]) -> Path:
         """Writes one file with the sketches of these attempts or questions; its path."""
         sketches, notes = self.attempts(ids)[:2] if kind == "attempts" else self.questions(ids)
-        return self._write(kind, sketches, notes)
+        return write_file(self.folders[kind], sketches, notes)
 
     def make_judged(self, attempt_ids: Sequence[int]) -> None:
         """Writes the sketches of these attempts, and of those of their questions that this maker has not seen yet."""
         sketches, notes, questions = self.attempts(attempt_ids)
         if len(sketches):
-            self._write("attempts", sketches, notes)
+            write_file(self.folders["attempts"], sketches, notes)
         if new := sorted(questions - self._question_rows):
             self._question_rows.update(new)
-            self._write("questions", *self.questions(new))
-
-    def _write(self, kind: Kind, sketches: Sketches, notes: Notes) -> Path:
-        folder = self.folders[kind]
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = file_for(folder, sketches)
-        write_file(path, sketches, notes)
-        return path
+            write_file(self.folders["questions"], *self.questions(new))
 
     def attempts(self, ids: Sequence[int]) -> tuple[Sketches, Notes, set[int]]:
-        """(sketches, notes, the rows of their questions)"""
-        found, notes, rows = np.zeros(len(ids), ATTEMPT), Notes(), set()
-        n = 0
+        """(the sketches of these attempts, their notes, the rows of their questions)"""
+        found, notes, rows = [], Notes(), set()
         for attempt_id, sample, row, body, reply in self.store.selection_texts(ids):
             rows.add(row)
             question = Question.model_validate_json(body)
@@ -77,33 +67,26 @@ class SketchMaker:
             if passes is not None:
                 notes.rewritten[attempt_id] = passes
             chain, answer = candidate.reasoning or "", candidate.answer
-            sketch = found[n]
-            n += 1
-            sketch["id"], sketch["chars"] = attempt_id, len(chain) + len(answer)
-            sketch["text"] = _digest(chain, answer)
-            sketch["signature"] = minhash.of_text(chain, answer)
+            digest, signature = _digest(chain, answer), minhash.of_text(chain, answer)
+            found.append((attempt_id, digest, len(chain) + len(answer), signature))
             if (fault := first_fault(candidate, self.filters)) is not None:
                 notes.faults[attempt_id] = (fault.filter, fault.detail)
-        return found[:n], notes, rows
+        return np.array(found, ATTEMPT), notes, rows
 
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
         """The sketches of the questions in these rows, and their notes."""
-        found, notes = np.zeros(len(rows), QUESTION), Notes()
-        n = 0
+        found, notes = [], Notes()
         for row, body in self.store.question_bodies(rows):
             question = Question.model_validate_json(body)
             text = prompts.text_of(question)
             features = QuestionFeatures(text, question.answer)
-            sketch = found[n]
-            n += 1
-            sketch["id"], sketch["text"] = row, _digest(text)[0]
-            sketch["gold"] = _hash(features.gold) if features.gold is not None else 0
-            frames = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
-            sketch["numbers"][: len(frames)] = frames
-            sketch["many"] = features.numbers.total() >= MANY_NUMBERS
+            gold = 0 if features.gold is None else _hash(features.gold)
+            numbers = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
+            numbers += [0] * (FRAMES - len(numbers))
+            has_many = features.numbers.total() >= MANY_NUMBERS
             words = minhash.word_hashes(w for s in features.sentences for w in s if w[0].isalpha())
             pairs = (minhash.in_a_row(words, 1), minhash.in_a_row(words, 2))
-            sketch["signature"] = minhash.signature(np.concatenate(pairs))
+            found.append((row, _digest(text)[0], gold, numbers, has_many, minhash.signature(np.concatenate(pairs))))
             for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
                 if label is not None:
                     by_label.setdefault(label, []).append(row)
@@ -111,12 +94,12 @@ class SketchMaker:
                 if (key := evaluation.asked_in(text, question.answer)) is not None:
                     notes.asked[row] = (evaluation.name, key)
                     break
-        return found[:n], notes
+        return np.array(found, QUESTION), notes
 
 
 def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:
-    """Where the sketches of a run lie. A folder's name is a hash of all that decides what its sketches say, beside the
-    texts: with other settings or rules they are made anew in another folder."""
+    """Where the sketches of a run lie. A folder's name is a hash of all that decides what its sketches say, apart from
+    the texts: other settings or rules make them anew, in another folder."""
     this_run = [run.id, store.run_began(run.id)]
     rules = attempt_rules(run.prompt_sha256, run.config.filters, run.config.rewrite, versions_today())
     asked = content_hash([[e.name, [[key, q.gold, *q.whole] for key, q in e.questions]] for e in evaluations])
@@ -132,10 +115,10 @@ def all_folders(store: Store) -> Path:
 
 
 def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks: Mapping[str, str]) -> list[Any]:
-    """All that decides what an answer's sketch says, beside the answer: the prompt, the filters, rewriting, MinHash.
+    """All that decides what an answer's sketch says, apart from the answer.
 
-    `checks` are the checks' versions. They count where answers are rewritten: a check that was mended may refuse a
-    rewritten answer that it passed before.
+    `checks` are the checks' versions. They count where answers are rewritten: another version of a check may refuse a
+    rewritten answer that this one passes.
     """
     rules = [prompt_sha256, filters.model_dump(mode="json"), filter_versions(filters)]
     rules += [rewrite.model_dump(mode="json"), minhash.VERSION]
@@ -143,7 +126,7 @@ def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks
 
 
 def features_of(body: str) -> QuestionFeatures:
-    """A stored question, as it is compared with another."""
+    """What is compared of a stored question."""
     question = Question.model_validate_json(body)
     return QuestionFeatures(prompts.text_of(question), question.answer)
 
@@ -156,5 +139,4 @@ def _digest(*texts: str) -> NDArray[np.uint64]:
 
 def _hash(value: Any) -> int:
     """64 bits of a JSON value, never 0."""
-    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little") or 1
+    return minhash.hash64(json.dumps(value, ensure_ascii=False)) or 1

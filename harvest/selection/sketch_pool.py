@@ -1,9 +1,9 @@
-"""The processes that make sketches: of answers as they are judged, and before a selection of what is missing.
+"""The processes that make sketches: of answers while a run asks, and of what is missing before a selection.
 
     python -m harvest.selection.sketch_pool   one such process: a line of JSON in for a batch, one out when it is made
 
-A process reads the texts from the store by their ids, so that handing it an answer costs the asking process next to
-nothing. It ends when its input does: whoever started it has ended, or wants no more.
+A process reads the texts from the store by their ids, so an answer is handed to it at next to no cost. It ends with its
+input: whoever started it has ended, or wants no more.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,24 +21,27 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 JUDGED_BATCH = 256
-"""Answers are handed over in batches of this many while a run asks: the last one, of which nobody waits long."""
+"""How many answers make a batch while a run asks. It is small, so that the last batch is soon made."""
 MOST_BATCHES_WAITING = 4
 """Another process is started where more batches than this wait for each process."""
+_ENDED = Path()
+"""Stands in the queue of files for a process that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all batches of a pool have in common: the store, the run, and its settings as selection goes by them."""
+    """What all batches of a pool have in common."""
 
     url: str
+    """The store's."""
     run_id: int
-    settings: Mapping[str, Any] | None
-    """The run's settings as JSON, where they are others than those in the store."""
+    settings: Mapping[str, Any] | None = None
+    """The run's settings as JSON, where they differ from those in the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sketches to make: of attempts, of questions, or of `judged` attempts with their questions."""
+    """Sketches to make: of attempts, of questions, or of `judged` attempts and their questions."""
 
     kind: Literal["attempts", "questions", "judged"]
     ids: tuple[int, ...]
@@ -47,11 +50,11 @@ class Batch:
 class SketchPool:
     """Processes that make the sketches of one job, each driven by a thread of its own.
 
-    A process that dies takes its thread with it and harms nobody: the selection finds what is missing.
+    Where a process dies, its thread ends; the selection finds the sketches that are missing.
     """
 
     def __init__(self, job: Job, most: int | None = None, *, quiet: bool = False) -> None:
-        """At most `most` processes, else one for each core. `quiet`: what they print does not reach the terminal."""
+        """Starts at most `most` processes, or one for each core. `quiet`: their errors do not reach the terminal."""
         self._job, self._quiet = job, quiet
         self._most = most or cores()
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
@@ -74,7 +77,7 @@ class SketchPool:
             thread.start()
 
     def files(self) -> Iterator[Path | None]:
-        """The file of each batch, once it is written; None for a batch of `judged` attempts. Ends with the last one."""
+        """The file of each batch, once it is written; None for a batch of `judged` attempts. Ends after all batches."""
         for _ in self._threads:
             self._batches.put(None)
         ended = 0
@@ -85,7 +88,7 @@ class SketchPool:
                 yield path
 
     def kill(self) -> None:
-        """Ends all processes at once; whatever waits is not made."""
+        """Ends all processes at once; batches that wait are not made."""
         self._killed = True
         for process in self._processes:
             process.kill()
@@ -95,18 +98,23 @@ class SketchPool:
             thread.join()
 
     def _drive(self) -> None:
-        process = _start(quiet=self._quiet)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harvest.selection.sketch_pool"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self._quiet else None,
+            text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}, process_group=0,
+        )  # fmt: skip
         self._processes.append(process)
         if self._killed:
             process.kill()
-        assert process.stdin is not None
-        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
         try:
-            process.stdin.write(json.dumps(asdict(self._job)) + "\n")
+            stdin.write(json.dumps(asdict(self._job)) + "\n")
             while (batch := self._batches.get()) is not None:
-                process.stdin.write(json.dumps(asdict(batch)) + "\n")
-                process.stdin.flush()
-                if not (made := process.stdout.readline()):
+                stdin.write(json.dumps(asdict(batch)) + "\n")
+                stdin.flush()
+                if not (made := stdout.readline()):
                     return
                 path = json.loads(made)
                 self._files.put(None if path is None else Path(path))
@@ -115,7 +123,7 @@ class SketchPool:
         finally:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
+            for pipe in (stdin, stdout):
                 with suppress(OSError):  # what a dead process left unread
                     pipe.close()
             self._files.put(_ENDED)
@@ -126,29 +134,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-_ENDED = Path()
-"""Stands among the files where a process has ended."""
-
-
-def _start(*, quiet: bool) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "harvest.selection.sketch_pool"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None, text=True,
-        env=environment, process_group=0,
-    )  # fmt: skip
-
-
 class SketchesWhileAsking:
-    """Has the sketches of answers made as they are judged, by a process that works while the network is waited for.
+    """Has the sketches of judged answers made while the run waits for the network.
 
-    Used as a context around the asking, which calls `take`. When the context is left, all sketches are made. What a
-    kill or a dead process leaves out is made by the selection, from the store.
+    A context around the asking, which calls `take`. When the context is left, all sketches are made. The selection
+    makes those that a kill or a dead process left out.
     """
 
     def __init__(self, url: str, run_id: int, *, rejected_too: bool) -> None:
         """`rejected_too`: the run selects from all whole answers, right or wrong."""
-        self._pool = SketchPool(Job(url, run_id, None), max(1, cores() - 1), quiet=True)
+        self._pool = SketchPool(Job(url, run_id), max(1, cores() - 1), quiet=True)
         self._rejected_too = rejected_too
         self._ids: list[int] = []
 
@@ -157,11 +152,11 @@ class SketchesWhileAsking:
         if accepted or self._rejected_too:
             self._ids.append(attempt_id)
             if len(self._ids) >= JUDGED_BATCH:
-                self._hand_over(self._ids)
-                self._ids = []
+                self._hand_over()
 
-    def _hand_over(self, ids: Sequence[int]) -> None:
-        self._pool.put(Batch("judged", tuple(ids)))
+    def _hand_over(self) -> None:
+        self._pool.put(Batch("judged", tuple(self._ids)))
+        self._ids = []
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +165,7 @@ class SketchesWhileAsking:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._ids and self._pool.is_started:  # a few alone are not worth a process
-            self._hand_over(self._ids)
+            self._hand_over()
         try:
             if kind is None:
                 for _ in self._pool.files():

@@ -1,4 +1,4 @@
-"""What a selection says of itself: how many were selected, why the others were not, by domain and difficulty."""
+"""The summary of a selection: how many were selected, why the others were not, by domain and difficulty."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,68 +8,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.core.config import Select
-from harvest.core.printable import one_line
+from harvest.core.printable import one_line, table
 from harvest.filters import FILTERS
-from harvest.selection.candidates import (
-    CONTAMINATED,
-    DIFFICULTY,
-    FILTERED,
-    I64,
-    SELECTED,
-    STAGES,
-    Candidates,
-    Outcome,
-    Questions,
-)
+from harvest.selection.candidates import BOOL, I64, SELECTED, Candidates, Outcome, Questions, Reason
 from harvest.selection.sketches import Notes
 
 SHOWN_GROUPS = 30
-
-
-class Group(TypedDict):
-    """The traces of one domain or difficulty."""
-
-    candidates: int
-    selected: int
-
-
-class Rewritten(TypedDict):
-    """How many answers were rewritten, and how many were left since the check did not pass them again."""
-
-    kept: int
-    refused_by_check: int
+Counts = dict[str, int]
 
 
 class Summary(TypedDict):
-    """As it is stored with the selection, and printed by `harvest select --json`."""
+    """What is stored with a selection and printed by `harvest select --json`."""
 
     candidates: int
     selected: int
-    unselected: dict[str, int]
+    unselected: Counts
     """How many candidates each filter and each stage left out, in their order."""
     questions: int
     tokens: int
     tokens_estimated_for: int
-    domains: dict[str, Group]
-    difficulty: dict[str, Group]
-    against: dict[str, int]
-    """The evaluations by name: how many questions each has."""
+    """The number of selected traces whose endpoint counted no tokens."""
+    domains: dict[str, Counts]
+    """`candidates` and `selected` of each domain; `difficulty` has the same."""
+    difficulty: dict[str, Counts]
+    against: Counts
+    """How many questions each evaluation has, by its name."""
     seed: int
     settings: dict[str, Any]
-    rewritten: Rewritten
+    rewritten: Counts
+    """`kept`: answers that were rewritten; `refused_by_check`: those left as they came, since the check would not pass
+    them rewritten."""
 
 
 def summary(
     of: Candidates, questions: Questions, outcome: Outcome, notes: Notes, settings: Select, *,
-    counted: NDArray[np.bool_], against: Mapping[str, int],
+    counted: BOOL, against: Mapping[str, int],
 ) -> Summary:  # fmt: skip
     """`notes` are the candidates'; `counted`, [n], says whose tokens the endpoint counted."""
     kept = outcome.reason == SELECTED
     names, counts = np.unique(outcome.reason[~kept], return_counts=True)
     by_stage = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    refused = Counter(notes.faults[i][0] for i in of.attempt[outcome.reason == FILTERED].tolist())
-    unselected = {name: refused[name] for name in (f.name for f in FILTERS) if refused[name]}
-    unselected |= {stage: by_stage[stage] for stage in STAGES if stage in by_stage and stage != FILTERED}
+    refused = Counter(notes.faults[i][0] for i in of.attempt[outcome.reason == Reason.FILTERED].tolist())
+    unselected = {f.name: refused[f.name] for f in FILTERS if refused[f.name]}
+    unselected |= {r.value: by_stage[r] for r in Reason if r in by_stage and r is not Reason.FILTERED}
     passes = [notes.rewritten[i] for i in of.attempt.tolist() if i in notes.rewritten]
     return {
         "candidates": len(of.attempt),
@@ -87,8 +68,8 @@ def summary(
     }
 
 
-def _groups(names: NDArray[np.str_], kept: NDArray[np.bool_]) -> dict[str, Group]:
-    """The candidates and the selected of each name, the largest group first."""
+def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
+    """The number of candidates and of selected ones under each name, the largest group first."""
     before, after = Counter(names.tolist()), Counter(names[kept].tolist())
     return {name: {"candidates": n, "selected": after[name]} for name, n in before.most_common(SHOWN_GROUPS)}
 
@@ -96,29 +77,28 @@ def _groups(names: NDArray[np.str_], kept: NDArray[np.bool_]) -> dict[str, Group
 def outcome_rows(
     of: Candidates, outcome: Outcome, attempt_notes: Notes, question_notes: Notes, question_row: I64
 ) -> Iterator[tuple[int, str | None, int | None, str | None, bool]]:
-    """(attempt, reason, attempt in its place, detail, whether its row has the rewritten text) of each candidate, as the
-    store takes it. `question_row`, [n]: the row of each candidate's question."""
+    """The outcome for each candidate, as the store takes it: (attempt, reason, the attempt in its place, detail,
+    whether it is trained on in its rewritten form). `question_row`, [n]: the row of each candidate's question."""
     for attempt, reason, instead, row in zip(
         of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
     ):
         detail = None
-        if reason == FILTERED:
+        if reason == Reason.FILTERED:
             reason, detail = attempt_notes.faults[attempt]
-        elif reason == CONTAMINATED:
+        elif reason == Reason.CONTAMINATED:
             detail = "{1} of {0}".format(*question_notes.asked[row])
         yield attempt, reason or None, instead or None, detail, attempt_notes.rewritten.get(attempt, False)
 
 
 def in_words(said: Summary) -> Iterator[str]:
     """The summary for people: lines of Markdown."""
-    n, left = said["candidates"], said["candidates"]
-    yield "| stage | traces | |"
-    yield "| --- | ---: | ---: |"
-    yield f"| candidates ({said['settings']['pool']}) | {n:,} | |"
+    left = said["candidates"]
+    stages = [(f"candidates ({said['settings']['pool']})", f"{left:,}", "")]
     for reason, out in said["unselected"].items():
         left -= out
-        yield f"| {reason.replace('_', ' ')} | −{out:,} | {left:,} |"
-    yield f"| **selected** | **{said['selected']:,}** | {said['questions']:,} questions |"
+        stages.append((reason.replace("_", " "), f"−{out:,}", f"{left:,}"))
+    stages.append(("**selected**", f"**{said['selected']:,}**", f"{said['questions']:,} questions"))
+    yield from table(("stage", "traces", ""), stages)
     yield ""
     estimated = said["tokens_estimated_for"]
     guess = f", estimated for {estimated:,} traces whose endpoint counted none" if estimated else ""
@@ -128,11 +108,11 @@ def in_words(said: Summary) -> Iterator[str]:
     for title, groups in (("domains", said["domains"]), ("difficulty", said["difficulty"])):
         if any(groups):
             yield ""
-            yield f"| {title} | candidates | selected |"
-            yield "| --- | ---: | ---: |"
-            for name, of in groups.items():
-                yield f"| {plain_text(name) or '(none)'} | {of['candidates']:,} | {of['selected']:,} |"
-    if said["unselected"].get(DIFFICULTY) and not said["selected"]:
+            rows = (
+                (plain_text(k) or "(none)", f"{of['candidates']:,}", f"{of['selected']:,}") for k, of in groups.items()
+            )
+            yield from table((title, "candidates", "selected"), rows)
+    if said["unselected"].get(Reason.DIFFICULTY) and not said["selected"]:
         yield ""
         yield _why_none(said)
 
@@ -150,5 +130,5 @@ def _why_none(said: Summary) -> str:
 
 
 def plain_text(text: str) -> str:
-    """A name from outside as one cell of a table."""
+    """A name from outside as one cell of a table, readable on a terminal."""
     return one_line(text.replace("|", " ").replace("`", " "))

@@ -23,11 +23,12 @@ from finetune.rows.faults import RowFault
 from finetune.rows.layout import LAYOUTS as MARKS_OF_FINETUNE
 from finetune.rows.layout import turn
 from harvest.commands.export import write_export
+from harvest.core.chain_marks import SOLUTION, TRAINING_MARKS
 from harvest.core.config import Export, load
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.foreign_json import clean
 from harvest.core.nouns import Outcome, Verdict
-from harvest.export.layouts import LAYOUTS, MARKS, training_columns, training_part
+from harvest.export.layouts import LAYOUTS, training_columns, training_part
 from harvest.export.rows import columns_of
 from harvest.export.shards import Shards
 from harvest.store import Store
@@ -74,14 +75,13 @@ def loaded(folder: Path) -> "datasets.Dataset":
 
 
 def test_the_marks_are_those_that_finetune_reads() -> None:
-    ours = {name: (m.open, m.close, m.answer_open, m.answer_close) for name, m in MARKS.items()}
     theirs = {n: (m.open, m.close, m.answer_open, m.answer_close) for n, m in MARKS_OF_FINETUNE.items()}
-    assert ours == theirs
+    assert theirs == TRAINING_MARKS
 
 
 # ---- what is written comes back
 
-MARKED = sorted({m.strip() for known in MARKS.values() for m in (known.open, known.close)} | {"<|end_of_solution|>"})
+MARKED = sorted({m.strip() for before, after, _, _ in TRAINING_MARKS.values() for m in (before, after)} | {SOLUTION[1]})
 texts = st.lists(
     st.one_of(
         st.text(max_size=20),

@@ -20,7 +20,7 @@ from test_import import Imports, imports
 from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import ConfigError
 from harvest.selection import minhash
-from harvest.selection.candidates import NOT_CHOSEN, SELECTED, TOO_MANY, Candidates, Questions
+from harvest.selection.candidates import SELECTED, Candidates, Questions, Reason
 from harvest.selection.near_duplicates import QuestionFeatures, same_question, same_task
 from harvest.selection.question_text import unnumbered
 from harvest.selection.settings import changed_settings
@@ -307,13 +307,13 @@ def test_limits_hold_and_every_candidate_has_one_reason(
     of, questions = made(texts, domains=3)
     outcome = select(of, questions, asked, no, lambda words: None)
     kept = outcome.reason == SELECTED
-    assert set(outcome.reason) <= {SELECTED, TOO_MANY, NOT_CHOSEN}
+    assert set(outcome.reason) <= {SELECTED, Reason.TOO_MANY, Reason.NOT_CHOSEN}
     assert asked.traces is None or kept.sum() <= asked.traces
     assert asked.tokens is None or of.tokens[kept].sum() <= asked.tokens
     counts = Counter(of.question[kept].tolist())
     assert asked.per_question is None or max(counts.values(), default=0) <= asked.per_question
     if asked.traces is not None and asked.tokens is None:
-        left = int((outcome.reason != TOO_MANY).sum())
+        left = int((outcome.reason != Reason.TOO_MANY).sum())
         assert kept.sum() == min(asked.traces, left)
 
 
@@ -398,8 +398,7 @@ def test_a_number_on_a_sheet_is_no_part_of_a_question(text: str, rest: str | Non
 
 
 def test_a_sketch_file_that_is_not_whole_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "1.sketch"
-    write_file(path, np.zeros(3, ATTEMPT), Notes(faults={1: ("refusal", "no")}))
+    path = write_file(tmp_path, np.zeros(3, ATTEMPT), Notes(faults={1: ("refusal", "no")}))
     whole = path.read_bytes()
     read = read_file(path, "attempts")
     assert read is not None
