@@ -227,7 +227,7 @@ def _messages(value: object) -> list[Turn]:
         value = [{"role": "user", "content": value}] if value.strip() else []
     if not isinstance(value, list):
         raise BadRow("messages: not a list")
-    turns = []
+    turns: list[Turn] = []
     for message in map(as_dict, value):
         role = message.get("role") if "role" in message else message.get("from")
         if not isinstance(role, str) or role not in ROLES:
