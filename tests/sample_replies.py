@@ -36,7 +36,7 @@ def read(recording: dict[str, Any]) -> Reply:
 
 
 def stream(*pieces: bytes) -> Reply:
-    reader = BodyReader(is_stream=True)
+    reader = BodyReader()
     for piece in pieces:
         reader.feed(piece)
     return reader.finish()

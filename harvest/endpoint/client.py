@@ -1,7 +1,7 @@
-"""One try over the wire: a Reply, or a named failure. Every teacher, judge and student is asked through here.
+"""Sends one try and reads a Reply, or raises a named failure. Every teacher, judge and student is asked through here.
 
 openai's client builds the request (openai_client.py), aiohttp carries it (transport.py), and what comes back is read
-under a limit (response.py). Nothing is retried or redirected: it would be paid for behind the ledger's back.
+under a limit (response.py). Nothing is retried or redirected: what that costs would not be in the store's books.
 """
 
 import json
@@ -9,8 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
@@ -41,8 +40,8 @@ LONGEST_MESSAGE = 700
 def request_body(
     model: str, messages: Sequence[Mapping[str, str]], sampling: Sampling, sample: int, max_tokens: int
 ) -> dict[str, Any]:
-    """What one attempt asks, in OpenAI's chat form. It is part of the attempt's key: only what the teacher sees is in
-    it."""
+    """What one attempt asks, in OpenAI's chat form. It is part of the attempt's key, so it holds only what the teacher
+    sees."""
     body: dict[str, Any] = {"model": model, "messages": list(messages), "max_tokens": max_tokens}
     for name in OPTIONAL:
         if (value := getattr(sampling, name)) is not None:
@@ -55,31 +54,26 @@ def request_body(
 
 
 def body_limit_bytes(max_tokens: int, top_logprobs: int, stream: bool) -> int:
-    """A generous bound on an honest body: some endpoints send the chain three times, escaped, and streams wrap each
-    token."""
-    per_token = 256 + 256 * top_logprobs + (1024 if stream else 0)
-    return (1 << 20) + max_tokens * per_token
+    """No honest body is longer: some endpoints send the chain three times, escaped, and streams wrap each token."""
+    return (1 << 20) + max_tokens * (256 + 256 * top_logprobs + (1024 if stream else 0))
 
 
 @dataclass(slots=True)
 class Learned:
-    """What an endpoint was found to demand. It is stored with the run."""
+    """What an endpoint wants changed in its requests, as its refusals showed. It is stored with the run."""
 
     length_field: str = "max_tokens"
     dropped: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
 class Arriving:
-    """What has come so far of an answer that is still on its way. A body that is no stream shows nothing before its
-    end."""
+    """What has come so far of an answer that is still on its way. Only a stream shows something before its end."""
 
-    __slots__ = ("headers", "partial")
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-        """Names in lower case."""
-        self.partial: Callable[[], Reply] | None = None
-        """Reads what has come so far of a stream."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    partial: Callable[[], Reply] | None = None
+    """Reads what has come so far of a stream."""
 
     def reply(self) -> Reply | None:
         """None where no word has come."""
@@ -88,7 +82,7 @@ class Arriving:
 
 
 class Teacher:
-    """An endpoint and a key. Used as an async context manager; any number of asks at once."""
+    """An endpoint and its key. Open it with `async with`; then ask any number of times at once."""
 
     def __init__(
         self,
@@ -100,8 +94,8 @@ class Teacher:
         stop_repeating: bool = True,
         droppable: frozenset[str] = frozenset(),
     ) -> None:
-        """`idle_timeout_s` and `stop_repeating` are for streams alone. `droppable` are parameters that the user did
-        not set, and that may be left out where they are refused."""
+        """`idle_timeout_s` and `stop_repeating` count only for streams. `droppable` are parameters that the user did
+        not set, and that are left out where the endpoint refuses them."""
         self.learned = Learned()
         self._base_url = base_url
         self._key = key
@@ -122,18 +116,15 @@ class Teacher:
         self._session = open_session(self._base_url, self._idle_timeout_s)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 
     async def ask(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving | None = None) -> Reply:
-        """Raises an AttemptFailed. There is no deadline here: the caller, who knows the budget, sets one; `arriving`
-        shows what has come by then.
+        """Asks once. Raises an AttemptFailed. The caller sets the deadline; `arriving` shows what has come by then.
 
-        Where an endpoint refuses a parameter with a 400, which is free, the parameter is learned and the request sent
-        again without it.
+        Where an endpoint refuses a parameter with a 400, which is free, the request is sent again without it, and so
+        are all later ones.
         """
         arriving = arriving or Arriving()
         while True:
@@ -202,7 +193,7 @@ class Teacher:
 
     async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
         """The reply, or what there is of one that ran into a loop: its connection is closed with the rest unread."""
-        reader = BodyReader(is_stream=True)
+        reader = BodyReader()
         arriving.partial = lambda: self._redaction.reply(reader.partial())
         longest_pause_s = (self._idle_timeout_s or math.inf) / 4
         broken: AttemptFailed | None = None

@@ -1,11 +1,6 @@
-"""Why an answer is none: the failure class of field.md §2, and the endpoint's own words. Pure.
+"""Names failures: the class by the table of field.md §2, and the endpoint's own words. Pure.
 
-    reply_of           the document of a 200 → the reply, or the failure that it is
-    refusal            an answer with any other status → its failure
-    refused_parameter  which of our parameters a 400 is about
-    retry_after_s      how long the endpoint asks us to wait
-
-A failure carries what parsed as a reply: it may have been billed.
+A failure carries what could be read as a reply, since that may have been billed.
 """
 
 import email.utils
@@ -47,16 +42,16 @@ RUN_CODES = {
     "model_not_found": "the model is unknown",
     "invalid_model": "the model is unknown",  # Mistral, with 400
 }
-"""Codes and types of an error that every other row would meet too, whatever the status below 500."""
+"""Codes and types of errors that every other row would meet too, whatever the status below 500."""
 
 RUN_WORDS = re.compile(r"model not exist|not a valid model|incorrect api key|api key not valid", re.I)
-"""The same errors in the words of those who say them only in the message of a 400: DeepSeek, OpenRouter, xAI,
-Gemini."""
+"""The same errors where only the message of a 400 tells them: DeepSeek, OpenRouter, xAI, Gemini."""
 
 ROW_WORDS = frozenset({"flagged_input", "reasons", "patterns"})
-"""Keys of an error's metadata that make a 403 a matter of one row: moderation flagged it, or a guardrail stopped
-it. https://openrouter.ai/docs/api/reference/errors-and-debugging"""
+"""Keys of an error's metadata by which a 403 is about one row: moderation flagged it, or a guardrail stopped it.
+https://openrouter.ai/docs/api/reference/errors-and-debugging"""
 
+STATUSES = frozenset(HTTPStatus)
 THROTTLED_STATUSES = frozenset({429, 498, 503, 529})
 """498 is Groq's status for a full flex tier. https://console.groq.com/docs/errors"""
 
@@ -85,10 +80,10 @@ class EndpointError(NamedTuple):
 
 
 def reply_of(document: Json) -> Reply:
-    """The reply that the document of a 200 holds. Raises an AttemptFailed where it is none.
+    """The reply that the document of a 200 holds. Raises an AttemptFailed where it holds none.
 
-    A chain without an answer is a reply: it was paid for, and asking again buys the same. So is an answer that ran
-    into its limit with nothing to show, as models with a hidden chain do.
+    A chain without an answer is a reply: it was paid for, and asking again buys the same. So is an empty answer at
+    its token limit, which models with a hidden chain give.
     """
     reply = read_document(document)
     if is_error(document):
@@ -108,7 +103,7 @@ def reply_of(document: Json) -> Reply:
 
 
 def is_error(document: Json) -> bool:
-    """Whether the document is an error: by its key, or vLLM's way, which has none."""
+    """Whether the document is an error. vLLM's have no key `error`."""
     return bool(document.get("error")) or document.get("object") == "error"
 
 
@@ -120,11 +115,8 @@ def refusal(status: int, body: bytes) -> AttemptFailed:
         document = None
     error = error_in(document)
     failure, hint = _class_of(status, error)
-    try:
-        status_line = f"HTTP {status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        status_line = f"HTTP {status}"
-    about = f"{status_line}: {hint}" if hint else status_line
+    phrase = f" {HTTPStatus(status).phrase}" if status in STATUSES else ""
+    about = f"HTTP {status}{phrase}" + (f": {hint}" if hint else "")
     said = error.message or one_line(body, 120)
     reply = read_document(document) if isinstance(document, dict) and {"usage", "choices"} & document.keys() else None
     return failure(f"{said} ({about})" if said else about, None, reply)
@@ -176,8 +168,8 @@ def error_in(document: object) -> EndpointError:
 
 
 def refused_parameter(status: int, body: bytes) -> str | None:
-    """Which of PARAMETERS a 400 or 422 says it does not take, or None. OpenAI's reasoning models refuse `max_tokens`
-    and `temperature`. A parameter of which only the value is too large does not count as refused."""
+    """Which of PARAMETERS a 400 or 422 refuses, or None. OpenAI's reasoning models refuse `max_tokens` and
+    `temperature`. A parameter whose value is too large does not count as refused."""
     if status not in (400, 422):
         return None
     try:
@@ -196,8 +188,8 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 def retry_after_s(headers: Mapping[str, str], now_unix_s: float) -> float | None:
-    """Seconds that the endpoint asks us to wait: `retry-after-ms`, else `retry-after` in seconds or as an HTTP date.
-    None where it says nothing that can be read."""
+    """How long the endpoint asks us to wait: `retry-after-ms`, else `retry-after` in seconds or as an HTTP date. None
+    where neither is there or can be read."""
     if _SECONDS.fullmatch(ms := headers.get("retry-after-ms", "").strip()):
         return float(ms) / 1000
     after = headers.get("retry-after", "").strip()

@@ -1,4 +1,4 @@
-"""A prompt: a Markdown file with the messages around a question → the messages that are sent. Pure, but for `load`.
+"""Prompts: a Markdown file with the messages around a question, and the messages that are sent. Pure, but for `load`.
 
     ---
     for: maths with one final value
@@ -11,8 +11,8 @@
 
 Worked examples (`## user` and `## assistant` before the last `## user`) are sent to the teacher, not to the student.
 
-`reasoning` says where the chain stands when the endpoint does not set it apart: `endpoint` (nowhere: all of the text
-is the answer) or `before_box` (it is what the text says before its final box).
+`reasoning` says where the chain is when the endpoint does not send it apart: `endpoint` (there is none: all of the
+text is the answer) or `before_box` (the text before the final box is the chain).
 """
 
 import hashlib
@@ -56,13 +56,10 @@ class Prompt:
 
 def text_of(question: Question) -> str:
     """The question's text, with its choices where the text does not list them itself."""
-    return question.question + _choices(question)
-
-
-def _choices(question: Question) -> str:
-    if not question.choices or all(c in question.question for c in question.choices):
-        return ""
-    return "\n" + "".join(f"\n({chr(65 + i)}) {c}" for i, c in enumerate(question.choices))
+    text, choices = question.question, question.choices
+    if not choices or all(c in text for c in choices):
+        return text
+    return f"{text}\n" + "".join(f"\n({chr(65 + i)}) {c}" for i, c in enumerate(choices))
 
 
 def load(name: str, base: Path | None = None) -> Prompt:

@@ -1,7 +1,7 @@
-"""The key of an endpoint, taken out of whatever the endpoint sends back. Pure.
+"""Takes the key of an endpoint out of whatever the endpoint sends back. Pure.
 
-Endpoints echo keys in errors, headers, answers and identifiers, split over pieces or escaped. Bytes are cleaned as
-they arrive, before a message is cut out of them, and texts once more after their JSON was read.
+Endpoints echo keys in errors, headers, answers and identifiers, split over pieces or escaped. So bytes are cleaned as
+they arrive, and texts once more after their JSON was read.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,7 @@ class Redaction:
         """The reply without the key in any of its texts."""
         if not self._secret:
             return reply
-        values = {name: (getattr(reply, name), self._value(getattr(reply, name))) for name in REDACTED}
-        return replace(reply, **{name: clean for name, (value, clean) in values.items() if clean != value})
+        return replace(reply, **{name: self._value(getattr(reply, name)) for name in REDACTED})
 
     def begun_at_end(self, data: bytes) -> int:
         """How many bytes at the end of `data` may be the beginning of the key."""

@@ -1,7 +1,6 @@
-"""A chat completion, as providers really send it → a Reply. Pure.
+"""Reads a chat completion, as providers really send it, into a Reply. Pure.
 
-Whatever is missing in the document, it becomes a Reply. Whether the try has failed all the same is decided in
-failures.py.
+Whatever is missing in the document, it becomes a Reply. failures.py decides whether the try has failed.
 
 To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with what a right reading gives,
 and add the entry to the table that it belongs to, with the page that says so.
@@ -15,18 +14,18 @@ from harvest.core.money import MOST_USD, Usage, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
-"""Where a message keeps its chain. The first that holds one is taken: some vLLM versions send two with the same
-text."""
+"""The fields in which a message may hold its chain. Only the first that is not empty counts: some vLLM versions send
+the same text in two."""
 
 SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
 """`format` of OpenRouter's reasoning_details whose text is a summary by nature.
 https://ai.google.dev/gemini-api/docs/thinking#summaries"""
 
 TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
-"""Finish reasons that mean the token limit: OpenAI's word, Anthropic's, Mistral's."""
+"""Finish reasons of an answer at its token limit: OpenAI's word, Anthropic's, Mistral's."""
 
 REPETITION = "repetition"
-"""A finish_reason of ours: the answer had run into a loop, and its stream was broken off."""
+"""Our finish_reason for an answer that repeated itself, whose stream we broke off."""
 
 READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
 READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
@@ -35,7 +34,7 @@ READ_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
 
 
 def truncated(reply: Reply) -> bool:
-    """Whether the reply ran into its token limit. Then it has no answer worth a check."""
+    """Whether the reply ended at its token limit."""
     return (reply.finish_reason or "").lower() in TRUNCATED
 
 
@@ -166,21 +165,19 @@ def usage_in(document: Json, choice: Json) -> Json:
 
 
 def _usage(raw: Json) -> Usage:
-    """Counts of which the whole includes its parts, from an endpoint's own counts, which may leave parts out.
+    """Counts that include their parts: output the reasoning, input what was cached. Endpoints may count otherwise.
 
-    A part that is larger than its whole was counted beside it. Where the total shows that completion_tokens lacks
+    A part that is larger than its whole was counted apart from it. Where the total shows that completion_tokens lacks
     the reasoning (xAI: 1 against 228), the output is total - prompt.
     """
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
     total = count(raw.get("total_tokens"))
-    reasoning = _first(
-        count(as_dict(raw.get("completion_tokens_details")).get("reasoning_tokens")),
-        count(raw.get("reasoning_tokens")),
-    )
+    of_output, of_input = as_dict(raw.get("completion_tokens_details")), as_dict(raw.get("prompt_tokens_details"))
+    reasoning = _first(of_output.get("reasoning_tokens"), raw.get("reasoning_tokens"))
     cached = _first(
-        count(as_dict(raw.get("prompt_tokens_details")).get("cached_tokens")),
-        count(raw.get("prompt_cache_hit_tokens")),  # https://api-docs.deepseek.com/guides/kv_cache
-        count(raw.get("cached_tokens")),  # Together, behind Hugging Face's router
+        of_input.get("cached_tokens"),
+        raw.get("prompt_cache_hit_tokens"),  # https://api-docs.deepseek.com/guides/kv_cache
+        raw.get("cached_tokens"),  # Together, behind Hugging Face's router
     )
     output = completion
     if total is not None and prompt is not None:
@@ -198,8 +195,8 @@ def _usage(raw: Json) -> Usage:
 def _cost_pusd(raw: Json) -> int | None:
     """What the endpoint says the call cost, in picodollars.
 
-    OpenRouter sends `cost` in USD. With the user's own key at a provider (`is_byok`) that is its fee alone,
-    and the provider bills the rest: the cost is both, and unknown where the second is.
+    OpenRouter sends `cost` in USD. With the user's own key at a provider (`is_byok`) that is only its fee, and the
+    provider bills the rest: the cost is both together, and unknown where the provider's part is.
     https://openrouter.ai/docs/use-cases/usage-accounting
     xAI sends ticks of 1e-10 USD. https://docs.x.ai/developers/cost-tracking
     """
@@ -219,8 +216,9 @@ def _amount(value: object) -> Decimal | None:
     return Decimal(value)
 
 
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
+def _first(*values: object) -> int | None:
+    """The first of the values that is a count."""
+    return next((n for value in values if (n := count(value)) is not None), None)
 
 
 # Log-probabilities

@@ -1,10 +1,10 @@
-"""One HTTP answer → a Reply, or the failure that it is. Pure.
+"""Reads one HTTP answer: a Reply, or the failure that it is. Pure.
 
     status other than 2xx   failures.refusal says what it means
     a JSON document         read as it is
     a stream of events      put together into such a document (stream.py), then read as one
 
-A document is read by failures.reply_of, whichever way it came.
+failures.reply_of reads the document.
 """
 
 import re
@@ -30,36 +30,40 @@ def read_response(status: int, body: bytes) -> Reply:
     """
     if not 200 <= status < 300:
         raise refusal(status, body)
-    reader = BodyReader(is_stream=EVENT.match(body) is not None)
+    if not EVENT.match(body):
+        return _reply_in(body)
+    reader = BodyReader()
     reader.feed(body)
     return reader.finish()
 
 
-class BodyReader:
-    """Reads the body of a 200, fed as it arrives and cut anywhere.
+def _reply_in(body: bytes) -> Reply:
+    document = parse(body)
+    if not isinstance(document, dict):
+        raise Cut(f"the reply is no JSON object but {one_line(body)}")
+    return reply_of(document)
 
-    `is_stream`: it is to be a stream of events. Where it is one JSON object all the same, since the endpoint ignores
-    `stream`, it is read as that.
+
+class BodyReader:
+    """Reads a stream of events, fed as it arrives and cut anywhere.
+
+    An endpoint that ignores `stream` sends one JSON object instead, which is read as that.
     """
 
-    def __init__(self, *, is_stream: bool) -> None:
-        self._events = EventStream() if is_stream else None
-        self._body = bytearray()
-        """The bytes so far: of a document all, of a stream those before its first character that is no blank."""
+    def __init__(self) -> None:
+        self._events = EventStream()
+        self._document = bytearray()
+        """The bytes of a JSON object; of a stream, nothing."""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes. Never raises: what is wrong with them is said by `finish`."""
-        self._body += data
-        if self._events is None:
-            return
+        """Takes the next bytes. Never raises: what is wrong with them is said by `finish`."""
         if not self._events.has_begun:
-            self._body = self._body.lstrip()
-            if self._body.startswith(b"{"):
-                self._events = None
+            self._document += data if self._document else data.lstrip()
+            if not self._document or self._document.startswith(b"{"):
                 return
-        if self._body:
-            self._events.feed(bytes(self._body))
-            self._body.clear()
+            data = bytes(self._document)
+            self._document.clear()
+        self._events.feed(data)
 
     def finish(self) -> Reply:
         """The whole reply.
@@ -67,11 +71,8 @@ class BodyReader:
         Raises as `read_response` does, and Cut where a stream lost a chunk, or ended with neither a finish_reason nor
         `[DONE]`; the failure's `reply` holds what had arrived.
         """
-        if self._events is None:
-            document = parse(bytes(self._body))
-            if not isinstance(document, dict):
-                raise Cut(f"the reply is no JSON object but {one_line(bytes(self._body))}")
-            return reply_of(document)
+        if self._document:
+            return _reply_in(bytes(self._document))
         self._events.end()
         document = self._events.document()
         reply = read_document(document)
@@ -84,18 +85,18 @@ class BodyReader:
         return reply_of(document)
 
     def partial(self) -> Reply:
-        """What has arrived so far of a stream; of a document, nothing."""
-        return read_document({} if self._events is None else self._events.document())
+        """What has arrived so far of a stream; of a JSON object, nothing."""
+        return read_document(self._events.document())
 
     @property
     def saw_done(self) -> bool:
         """Whether the stream's own end, `[DONE]`, has come: nothing worth reading follows it."""
-        return self._events is not None and self._events.saw_done
+        return self._events.saw_done
 
     @property
     def loop(self) -> Loop | None:
         """The loop that the chain or the answer of a stream has run into, while it goes on."""
-        return None if self._events is None else self._events.loop
+        return self._events.loop
 
     def broken_off(self, loop: Loop) -> Reply:
         """The reply up to where it was broken off for its loop, with a finish_reason of ours."""

@@ -1,6 +1,6 @@
-"""Server-sent events, as they arrive → the document that the same answer would have been in one piece. Pure.
+"""Puts the server-sent events of a stream together into the document that the same answer would be in one piece. Pure.
 
-Nothing is judged here: the document is read like any other (response.py).
+The document is read like any other (response.py).
 """
 
 from typing import Any
@@ -11,19 +11,19 @@ from harvest.core.foreign_json import Json, as_dict, as_list, as_text, count, pa
 from harvest.endpoint.reply import CHAIN_FIELDS, SUMMARY_FORMATS, choice_of, split_content, usage_in
 
 APART = frozenset({"delta", "message", "logprobs", "token_ids"})
-"""Fields of a chunk's choice whose values are put together; of all others the last value stays."""
+"""Fields of a chunk's choice whose values are put together. Of all other fields the last value is kept."""
 
 TEXTS = frozenset({*CHAIN_FIELDS, "refusal"})
-"""Fields of a delta that are pieces of a text, beside `content`."""
+"""Fields of a delta that hold a piece of a text, besides `content`."""
 
 DETAILS = {"reasoning.text": "text", "reasoning.summary": "summary", "reasoning.encrypted": ""}
 """The kinds of OpenRouter's reasoning_details, and the field that holds the text of each."""
 
 BLOCK = 4096
-"""So many characters of a text are joined into one string, and looked at for a loop."""
+"""After so many characters of a text, they are joined into one string, and its end is searched for a loop."""
 
 HIDDEN_CHAIN = "thought"
-"""Under this name stand the thinking parts of a `content` that is a list."""
+"""Our name for the text of the thinking parts, where `content` is a list of parts."""
 
 
 class Text:
@@ -58,7 +58,7 @@ class EventStream:
         self.saw_done = False
         """Whether the stream's own end, `[DONE]`, has come. What follows it is not read."""
         self.unreadable: str | None = None
-        """Why the first chunk that could not be read could not: the answer has a hole."""
+        """What is wrong with the first chunk that could not be read. The answer has a hole there."""
         self._rest = b""
         self._data: list[bytes] = []
         self._top: Json = {}
@@ -132,10 +132,10 @@ class EventStream:
     # ---- events → one document
 
     def document(self) -> Json:
-        """The chunks as one whole chat completion; without choices where none came.
+        """The chunks as one chat completion; without choices where none came.
 
-        Usage that came before the end alone is no bill, since some endpoints count along (Perplexity): it is kept
-        under another name.
+        Usage that came only before the end is no bill, since some endpoints count along (Perplexity): it is kept as
+        `usage_so_far`.
         """
         texts = {name: text.whole() for name, text in self._texts.items()}
         details: list[Json] = [{"format": form} for form in sorted(self._formats)]

