@@ -21,6 +21,7 @@ from finetune.rows.template import Tokenizer, layout_of
 from harvest.core.config import runs_folder
 from harvest.core.errors import DatasetError, TooLong
 from harvest.core.nouns import Message
+from harvest.core.printable import first_line
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -303,7 +304,7 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
     except (ArrowException, OSError, ValueError) as e:
-        raise DatasetError(f"{path}: not Parquet, or damaged: {str(e).strip().splitlines()[0]}") from None
+        raise DatasetError(f"{path}: not Parquet, or damaged: {first_line(e)}") from None
 
 
 def _hub_rows(name: str) -> Iterator[Any]:
@@ -312,6 +313,5 @@ def _hub_rows(name: str) -> Iterator[Any]:
     try:
         rows = load_dataset(name, split="train")
     except (OSError, ValueError) as e:
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise DatasetError(f"{name}: neither here nor to be had from the hub: {reason}") from None
+        raise DatasetError(f"{name}: neither here nor to be had from the hub: {first_line(e)}") from None
     yield from rows

@@ -56,7 +56,7 @@ def sft(
     The same call goes on from the newest checkpoint.
     """
     output = Path(recipe.output)
-    what = identity_of(recipe, examples, student)
+    what = identity_of(recipe, examples.digest, student)
     with ExitStack() as lock:
         with world.together():
             state = _claim(recipe, what, lock) if world.is_first else {}
@@ -167,7 +167,7 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
     """
     output = Path(recipe.output)
     parameters = student_parameters(student)
-    state = read_state(output, identity_of(recipe, examples, student))
+    state = read_state(output, identity_of(recipe, examples.digest, student))
     world = World(size=1 if recipe.launch.strategy == "single" else recipe.launch.gpus)
     config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False), world=world)
     if not state.get("training"):

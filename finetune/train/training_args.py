@@ -20,6 +20,7 @@ from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT, tensors_o
 from finetune.train.world import World
 from finetune.trl_settings import PACKING, lora_keys
 from harvest.core.errors import ConfigError
+from harvest.core.printable import first_line
 
 REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
 """What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
@@ -73,7 +74,7 @@ def training_config(
             disable_tqdm=True,
         )
     except REFUSALS as e:
-        raise ConfigError(refused(e)) from None
+        raise ConfigError(f"[train]: {first_line(e)}") from None
     check_trackers(config)
     if config.n_gpu > 1:  # else transformers spreads each batch over all of them, whatever `launch.strategy` says
         config._n_gpu = 1
@@ -119,11 +120,6 @@ def check_trackers(config: SFTConfig) -> None:
     for name in config.report_to:
         if (packages := TRACKERS.get(name)) and not any(map(importlib.util.find_spec, packages)):
             raise ConfigError(f'train.report_to: "{name}" is not installed: pip install {packages[0]}')
-
-
-def refused(e: Exception) -> str:
-    """One line about what a library refused."""
-    return f"[train]: {(str(e).strip().splitlines() or [type(e).__name__])[0]}"
 
 
 def student_parameters(student: Student) -> int:
