@@ -143,10 +143,9 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     from finetune.recipe import Recipe
     from finetune.rows.dataset import examples
     from finetune.student import find, load_tokenizer
-    from finetune.train.precision import is_bf16_faster
     from finetune.train.sft import quiet
     from finetune.train.trainer import build_trainer, load_student
-    from finetune.train.training_args import student_parameters, training_config
+    from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
 
     recipe = Recipe.model_validate(
         {"student": STUDENT, "data": str(written(kind, steps, folder)), "output": str(folder / "out"),
@@ -194,7 +193,7 @@ def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
 
 
 def trl_tuned(kind: str, steps: int, folder: Path) -> dict[str, float]:
-    from finetune.train.precision import is_bf16_faster
+    from finetune.train.training_args import is_bf16_faster
 
     return trl(kind, steps, folder, "--bf16", str(is_bf16_faster()), "--gradient_checkpointing", "false")
 

@@ -30,11 +30,8 @@ class Progress:
             self.bar.add_task(self.what, total=total, completed=done, note="")
             self.bar.start()
 
-    def step(self, done: int, loss: float, tokens_per_s: float) -> None:
-        """Shows a step of training that has ended."""
-        self.note(done, f"loss {loss:.4f} · {tokens_per_s:,.0f} tokens/s")
-
     def note(self, done: int, text: str) -> None:
+        """Shows how much is done, and the state in words."""
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, note=text)
             return
@@ -74,10 +71,6 @@ class Counted:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

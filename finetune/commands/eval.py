@@ -10,7 +10,7 @@ from typing import Any
 from finetune.commands.arguments import Overrides
 from finetune.measure import details, endpoint
 from finetune.measure.engine import Engine
-from finetune.measure.evaluate import Measured, evaluate
+from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
 from finetune.note import began_with_of
 from finetune.progress import Progress
@@ -109,10 +109,10 @@ def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Que
     if run is not None and label == "after":
         run.label_befores(student)
     try:
-        return evaluate(
-            engine, questions, args.questions, prompt, sampling, run or standalone(), Progress("eval"),
-            label, learnt_layout(student), began_with_of(student),
-        )  # fmt: skip
+        evaluation = Evaluation(
+            questions, args.questions, prompt, sampling, label, learnt_layout(student), began_with_of(student)
+        )
+        return evaluate(engine, evaluation, run or standalone(), Progress("eval"))
     finally:
         if run is not None:
             write_report(run.name, run.url)

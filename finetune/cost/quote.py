@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from finetune.cost.estimate import Estimate, Measured, estimate
 from finetune.cost.hours import Evaluating
-from finetune.cost.shape import Shape, shape_of, shape_of_size
+from finetune.cost.shape import shape_of, shape_of_size
 from finetune.cost.work import LORA_RANK, Launching, Work, work_of, work_of_mean
 from finetune.recipe import Recipe
 from finetune.student import find, sizes
@@ -52,9 +52,10 @@ def quote(
 ) -> Estimate:
     """The estimate of a recipe. `lengths` are the tokens of each row, None where `figures` say how many there are.
 
-    With `choose` the strategy is the first of TRIED that fits. Raises ConfigError where a size or a GPU is not known.
+    With `choose` the strategy is the first of TRIED that fits. Raises ConfigError where a size or a GPU is not known,
+    or the student is not here and cannot be had.
     """
-    shape = shape_of_size(figures.parameters) if figures.parameters else student_shape(recipe)
+    shape = shape_of_size(figures.parameters) if figures.parameters else shape_of(sizes(find(recipe.student)))
     work = _work(recipe, figures, lengths)
     launching, price = launching_of(recipe), recipe.launch.price_usd_per_gpu_hour
     for strategy in TRIED if choose else ():
@@ -71,8 +72,3 @@ def _work(recipe: Recipe, figures: Figures, lengths: Sequence[int] | None) -> Wo
     if figures.rows is None or figures.mean_tokens is None:
         raise ConfigError("--rows and --mean-tokens go together, in place of the recipe's data")
     return work_of_mean(figures.rows, figures.mean_tokens, recipe.render.max_tokens, epochs, per_step)
-
-
-def student_shape(recipe: Recipe) -> Shape:
-    """Raises ConfigError where the student is not here and cannot be had."""
-    return shape_of(sizes(find(recipe.student)))

@@ -35,7 +35,6 @@ class Shape:
 
     def adapter(self, rank: int) -> float:
         """The weights of LoRA on every linear layer."""
-        """Weights of LoRA on every linear layer."""
         a, k, h, i = self.attention, self.kv, self.hidden, self.intermediate
         return self.layers * rank * (2 * (h + a) + 2 * (h + k) + 3 * (h + i))
 

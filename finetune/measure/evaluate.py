@@ -42,51 +42,62 @@ class Record(Protocol):
     def settings(self, key: str) -> Mapping[str, Any]: ...
 
 
-def key_of(engine: Engine, questions: Sequence[Question], prompt: Prompt, sampling: Sampling) -> tuple[str, Row]:
-    """(an evaluation's key, what it is made of). The number of samples is no part of it."""
-    content = {
-        "engine": dict(engine.about),
-        "questions": content_hash([q.model_dump(mode="json") for q in questions]),
-        "prompt_sha256": prompt.sha256,
-        **sampling.content,
-    }
-    return content_hash(content), content
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is asked in an evaluation, and how. Who answers is an Engine."""
+
+    questions: Sequence[Question]
+    source: str
+    """What the report calls the questions."""
+    prompt: Prompt
+    sampling: Sampling
+    label: str | None = None
+    """Which of "before", "after" and "teacher" it is, if any."""
+    layout: Layout | None = None
+    """The marks around a chain that the student learnt, beside the known ones."""
+    began_with: str | None = None
+    """The checksum of the weights that the student's training began with."""
+
+    def content(self, engine: Engine) -> Row:
+        """All that changes an answer: the evaluation's key is its hash. The number of samples is no part of it."""
+        return {
+            "engine": dict(engine.about),
+            "questions": content_hash([q.model_dump(mode="json") for q in self.questions]),
+            "prompt_sha256": self.prompt.sha256,
+            **self.sampling.content,
+        }
+
+    def settings(self, content: Row, model: str, samples: int) -> Row:
+        """What the store keeps beside the answers. `samples`: how many a question all starts together ask for."""
+        checks = sorted({q.check for q in self.questions} & CHECKS.keys())
+        return {
+            **content,
+            "checks": {name: CHECKS[name].version for name in checks},
+            "questions_sha256": content["questions"],
+            "samples": samples,
+            "asked": samples * len(self.questions),
+            "model": model,
+            "questions": self.source,
+            "label": self.label,
+            "began_with": self.began_with,
+            "prompt": self.prompt.name,
+        }
 
 
-def evaluate(
-    engine: Engine,
-    questions: Sequence[Question],
-    source: str,
-    prompt: Prompt,
-    sampling: Sampling,
-    record: Record,
-    progress: Progress,
-    label: str | None = None,
-    layout: Layout | None = None,
-    began_with: str | None = None,
-) -> Measured:
+def evaluate(engine: Engine, evaluation: Evaluation, record: Record, progress: Progress) -> Measured:
     """Asks for the answers that `record` does not have yet, and gives the whole evaluation.
 
     Answers that other versions of the checks have judged are judged again. What brought no answer stays missing.
-
-    `source` names the questions in the report; `label` is "before", "after" or "teacher"; `layout` are the marks that
-    the student learnt, beside the known ones; `began_with` is the checksum of the weights that its training began with.
     """
-    key, content = key_of(engine, questions, prompt, sampling)
+    questions, sampling, layout = evaluation.questions, evaluation.sampling, evaluation.layout
+    content = evaluation.content(engine)
+    key = content_hash(content)
     there = {(r["question_id"], r["sample"]) for r in record.answers(key)}
     samples = max(sampling.samples, *(1 + s for _, s in there), 1)
     before = record.settings(key)
-    settings = {
-        **_settings(content, questions, samples),
-        "model": engine.model,
-        "questions": source,
-        "label": label,
-        "began_with": began_with,
-        "prompt": prompt.name,
-        "answered_by": before.get("answered_by"),
-    }
+    settings = {**evaluation.settings(content, engine.model, samples), "answered_by": before.get("answered_by")}
     asked = [
-        Asked(q, s, prompt.student_messages(q))
+        Asked(q, s, evaluation.prompt.student_messages(q))
         for q in questions
         for s in range(sampling.samples)
         if (q.id, s) not in there
@@ -111,18 +122,6 @@ def evaluate(
     if missing := len(asked) - answered:
         progress.say(f"{missing} of {len(asked) + len(there)} were not answered: the same command asks them again")
     return Measured(key, settings, answers)
-
-
-def _settings(content: Row, questions: Sequence[Question], samples: int) -> Row:
-    """What the key is made of, with the versions of the checks, and how many answers all starts together ask for."""
-    checks = sorted({q.check for q in questions} & CHECKS.keys())
-    return {
-        **content,
-        "checks": {name: CHECKS[name].version for name in checks},
-        "questions_sha256": content["questions"],
-        "samples": samples,
-        "asked": samples * len(questions),
-    }
 
 
 def _ask(

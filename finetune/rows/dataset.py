@@ -264,6 +264,5 @@ def _hub_rows(name: str) -> Iterator[Any]:
     try:
         rows = load_dataset(name, split="train")
     except (OSError, ValueError) as e:
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise DatasetError(f"{name}: neither here nor to be had from the hub: {reason}") from None
+        raise DatasetError(f"{name}: neither here nor to be had from the hub: {first_line(e)}") from None
     yield from rows

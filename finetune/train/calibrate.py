@@ -16,9 +16,8 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.rows.template import Tokenizer
 from finetune.student import Student
-from finetune.train.precision import is_bf16_faster
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import student_parameters, training_config
+from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
 from harvest.core.errors import ConfigError
 
 WARM_UP_STEPS = 2

@@ -94,20 +94,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         assert self.curve is not None
         (since, before), now = self.logged, time.monotonic()
         self.logged = (now, self.tokens)
-        point: dict[str, Any] = {"step": step} | {
-            k: _finite(v)
-            for k, v in (
-                ("epoch", logs.get("epoch")),
-                ("loss", logs["loss"]),
-                ("learning_rate", logs.get("learning_rate")),
-                ("grad_norm", logs.get("grad_norm")),
-                ("tokens_per_s", round((self.tokens - before) / max(now - since, 1e-9), 1)),
-            )
-        }
-        point["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        logged = {k: _finite(logs.get(k)) for k in ("epoch", "loss", "learning_rate", "grad_norm")}
+        pace = round((self.tokens - before) / max(now - since, 1e-9), 1)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        point = {"step": step, **logged, "tokens_per_s": pace, "at": at}
         self.curve.add(point)
         self.points.append(point)
-        self.progress.step(step, float(logs["loss"]), self.tokens / (now - self.started))
+        so_far = self.tokens / (now - self.started)
+        self.progress.note(step, f"loss {float(logs['loss']):.4f} · {so_far:,.0f} tokens/s")
         if now - self.recorded > RECORD_EVERY_S:
             self.record()
 

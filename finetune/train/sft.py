@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,11 @@ from finetune.train.output_folder.checkpoints import (
 )
 from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
-from finetune.train.precision import is_bf16_faster
-from finetune.train.report_entry import training_block
-from finetune.train.trainer import build_trainer, load_student
-from finetune.train.training_args import student_parameters, training_config
+from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
+from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
 from finetune.train.world import World
 from harvest.core.errors import InputError
+from harvest.core.money import pusd, usd
 
 
 def sft(
@@ -56,7 +56,7 @@ def sft(
     The same call goes on from the newest checkpoint.
     """
     output = Path(recipe.output)
-    what = identity_of(recipe, examples, student)
+    what = identity_of(recipe, examples.digest, student)
     with ExitStack() as lock:
         with world.together():
             state = _claim(recipe, what, lock) if world.is_first else {}
@@ -87,7 +87,7 @@ def sft(
         entry: dict[str, Any] = {}
         if world.is_first:
             state["layout"] = asdict(layout_of(recipe.render, tokenizer))
-            entry = training_block(recipe, examples, trainer, watch.wall_s)
+            entry = _report_entry(recipe, examples, trainer, watch.wall_s)
             write_state(output, {**state, "wall_s": watch.wall_s, "training": entry})
             drop_checkpoints(recipe, output)
         return dict(world.hear(entry))
@@ -120,6 +120,46 @@ def _checkpoint(recipe: Recipe, model: Any, config: Any, world: World, progress:
     return str(checkpoint) if checkpoint else None
 
 
+def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wall_s: float) -> dict[str, Any]:
+    """The report's entry of a finished training. Without a price of a GPU-hour the cost is null, not zero."""
+    losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
+    processes = trainer.world.size
+    gpus = processes if torch.cuda.is_available() else 0  # each process has one GPU, however many this machine has
+    tokens = round(sum(map(len, examples.examples)) * recipe.train.epochs)
+    mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
+    held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
+    held = "4-bit NF4" if recipe.method == "qlora" else held
+    gpu_hours = wall_s / 3600 * gpus
+    price = recipe.launch.price_usd_per_gpu_hour
+    return {
+        "student": recipe.student,
+        "method": "sft",
+        "weights": recipe.method,
+        "output": recipe.output,
+        "rows": len(examples.examples),
+        "dropped": len(examples.dropped),
+        "data": examples.digest,
+        "epochs": recipe.train.epochs,
+        "learning_rate": recipe.train.learning_rate,
+        "seed": recipe.train.seed,
+        "tokens": tokens,
+        "trained_tokens": round(sum(e.trained_tokens for e in examples.examples) * recipe.train.epochs),
+        "tokens_per_s": round(tokens / wall_s, 1) if wall_s else None,
+        "steps": trainer.state.max_steps,
+        "wall_s": wall_s,
+        "strategy": recipe.launch.strategy,
+        "processes": processes,
+        "gpus": gpus,
+        "gpu_hours": round(gpu_hours, 4),
+        "cost_usd": usd(pusd(price * round(wall_s * gpus) / 3600)) if price is not None and gpus else None,
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
+        "precision": f"{mixed} over {held}" if mixed else held,
+        "device": torch.cuda.get_device_name() if gpus else "cpu",
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
+    }
+
+
 def check(recipe: Recipe, examples: Examples, student: Student) -> None:
     """Raises ConfigError or InputError for what `sft` would refuse before its first step.
 
@@ -127,7 +167,7 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
     """
     output = Path(recipe.output)
     parameters = student_parameters(student)
-    state = read_state(output, identity_of(recipe, examples, student))
+    state = read_state(output, identity_of(recipe, examples.digest, student))
     world = World(size=1 if recipe.launch.strategy == "single" else recipe.launch.gpus)
     config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False), world=world)
     if not state.get("training"):

@@ -25,10 +25,11 @@ from finetune.train.batches.steps import Split, Steps
 from finetune.train.loss import add_loss, beyond_the_head
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
-from finetune.train.training_args import REFUSALS, refused
+from finetune.train.training_args import REFUSALS
 from finetune.train.world import World
 from finetune.trl_settings import lora_keys
 from harvest.core.errors import ConfigError
+from harvest.core.printable import first_line
 
 
 class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -189,7 +190,7 @@ def build_trainer(
         if recipe.train.packs or recipe.train.further.get("padding_free"):
             trainer.pack()
     except REFUSALS as e:
-        raise ConfigError(refused(e)) from None
+        raise ConfigError(f"[train]: {first_line(e)}") from None
     split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, world.readers, world.reader)
     rows_of = Packed if recipe.train.packs else Steps
     trainer.steps = rows_of(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harvest.core.errors import InputError, WinnowError
+from harvest.core.printable import first_line
 
 CP_SIZE = "PARALLELISM_CONFIG_CP_SIZE"
 """Over how many processes accelerate's launcher spreads the tokens of a row (context parallelism)."""
@@ -51,7 +52,7 @@ class World:
         import torch.distributed as dist
 
         told = [value]
-        with self._lost():
+        with self.watched():
             dist.broadcast_object_list(told, src=0, group=self.group)
         return told[0]
 
@@ -63,7 +64,7 @@ class World:
         import torch.distributed as dist
 
         of = torch.tensor(values, dtype=torch.float64)
-        with self._lost():
+        with self.watched():
             dist.all_reduce(of, group=self.group)
         return [float(x) for x in of]
 
@@ -86,7 +87,7 @@ class World:
         import torch.distributed as dist
 
         faults: list[WinnowError | None] = [None] * self.size
-        with self._lost():
+        with self.watched():
             dist.all_gather_object(faults, fault, group=self.group)
         if refused := next(filter(None, faults), None):
             raise refused
@@ -94,18 +95,10 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Raises Lost where torch fails because another process is gone."""
-        if self.size == 1:
-            yield
-            return
-        with self._lost():
-            yield
-
-    @contextmanager
-    def _lost(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as e:
-            if not any(word in str(e) for word in PROCESS_GONE):
+            if self.size == 1 or not any(word in str(e) for word in PROCESS_GONE):
                 raise
             raise Lost(
                 "another process of this training ended, and this one with it; the same command goes on from the "
@@ -133,8 +126,7 @@ def joined(environ: Mapping[str, str]) -> Iterator[World]:
             dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"), int(environ.get(CP_SIZE, "1"))
         )
     except (RuntimeError, ValueError) as e:
-        first = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise InputError(f"the {size} processes do not find each other: {first[:300]}") from None
+        raise InputError(f"the {size} processes do not find each other: {first_line(e)[:300]}") from None
     try:
         yield world
     finally:

@@ -22,6 +22,11 @@ def one_line(words: str | bytes, most: int = 600) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def first_line(e: Exception) -> str:
+    """The first line of what a library's error says, the name of its class where it says nothing."""
+    return (str(e).strip().splitlines() or [type(e).__name__])[0]
+
+
 _ESCAPED = {c: f"\\{c}" for c in "\\`*_{}[]()#!|~$^"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 

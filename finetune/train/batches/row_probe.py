@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.train.batches.packing import bounds_of
+from harvest.core.printable import first_line
 
 LEAK = 0.05
 """How much another row, or being in a pack, may change a row's logits, as a share of what the row's own first token
@@ -110,8 +111,8 @@ def refuse_leaks(
     try:
         found = probe(model, precision, own_attention)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:
-        why = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ValueError(f"packing: this student cannot keep rows apart: {why} Or leave packing out") from None
+        why = f"{first_line(e)} Or leave packing out"
+        raise ValueError(f"packing: this student cannot keep rows apart: {why}") from None
     if found.leaks:
         raise ValueError(
             "packing: rows would see each other in this student, or read differently in a pack: a row's logits change "

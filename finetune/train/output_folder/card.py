@@ -13,12 +13,14 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import BadRow, recipe_rows
 from finetune.run import standalone_evaluations, trained_on
 from harvest.core.files import write_whole
-from harvest.core.printable import one_line
+from harvest.core.printable import cell, one_line, table
 from harvest.report.evaluations import evaluation_entry, gains
 
 FROM_ROWS = ("source", "licence", "teacher_terms")
 """Columns of an export whose values the card counts."""
 SHOWN = 12
+UNTITLED = ("", "")
+"""The head of a table of names and values."""
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
@@ -77,16 +79,16 @@ def card(
         "",
         f"# {name}",
         "",
-        f"{_cell(training['student'])}, {_weights(training, note)}, "
+        f"{cell(training['student'])}, {_weights(training, note)}, "
         f"trained by winnow on {training['rows']:,} conversations.",
         "",
         "## Data",
         "",
-        *_table(_data(training, data)),
+        *table(UNTITLED, _data(training, data)),
         "",
         "## Training",
         "",
-        *_table(_training(training, note)),
+        *table(UNTITLED, _training(training, note)),
         "",
         "## Evaluation",
         "",
@@ -94,7 +96,7 @@ def card(
         "",
         "## Costs",
         "",
-        *_table(_costs(training, report)),
+        *table(UNTITLED, _costs(training, report)),
         "",
     ]
     return "\n".join(lines)
@@ -107,13 +109,13 @@ def _weights(training: Mapping[str, Any], note: Mapping[str, Any]) -> str:
 
 
 def _data(training: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "datasets", ", ".join(map(_cell, data.get("datasets", ()))) or "not recorded"
+    yield "datasets", ", ".join(map(cell, data.get("datasets", ()))) or "not recorded"
     yield "rows", f"{training['rows']:,}, and {training['dropped']:,} left out as too long"
     yield "what was trained", training["data"]
     words = {"teacher": "teacher", "teacher_terms": "its terms on training", "licence": "licences", "source": "sources"}
     for name, title in words.items():
         counts = data.get(name, {})
-        yield title, "; ".join(f"{_cell(k)}: {n:,} rows" for k, n in counts.items()) or "not recorded"
+        yield title, "; ".join(f"{cell(k)}: {n:,} rows" for k, n in counts.items()) or "not recorded"
 
 
 def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -132,17 +134,16 @@ def _evaluation(report: Mapping[str, Any]) -> list[str]:
     entries = report["evaluation"]
     if not entries:
         return ["Not evaluated: whether it is better than what it was trained from is not known."]
-    lines = [
-        "| model | questions | n | right | 95% interval | tokens an answer | unfinished |",
-        "| --- | --- | ---: | ---: | --- | ---: | ---: |",
-    ]
+    rows = []
     for e in entries:
         share, low, high, unfinished = (_percent(e[k]) for k in ("accuracy", "low", "high", "unfinished"))
         tokens = "unknown" if e["mean_output_tokens"] is None else f"{e['mean_output_tokens']:.0f}"
-        cells = (_cell(e["model"]), _cell(e["questions"]), e["n"], share, f"{low} to {high}", tokens, unfinished)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        asked = (cell(e["model"]), cell(e["questions"]), str(e["n"]))
+        rows.append((*asked, share, f"{low} to {high}", tokens, unfinished))
+    head = ("model", "questions", "n", "right", "95% interval", "tokens an answer", "unfinished")
+    lines = table(head, rows)
     for g in report["gains"]:
-        lines += ["", f"{_cell(g['model'])}, {_cell(g['questions'])}: {g['points']:+.1f} points "
+        lines += ["", f"{cell(g['model'])}, {cell(g['questions'])}: {g['points']:+.1f} points "
                       f"(95%: {g['low']:+.1f} to {g['high']:+.1f}, paired by question)."]  # fmt: skip
     return lines
 
@@ -161,18 +162,9 @@ def _costs(training: Mapping[str, Any], report: Mapping[str, Any] | None) -> Ite
         yield "in all", f"${report['total_usd']}{left}"
 
 
-def _table(rows: Iterator[tuple[str, str]]) -> Sequence[str]:
-    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
-
-
 def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
 def _dollars(usd: str | None) -> str:
     return "unknown" if usd is None else f"${usd}"
-
-
-def _cell(text: str) -> str:
-    """Text from outside as a table's cell: one line, without markup."""
-    return "".join(f"\\{c}" if c in "|[]<>`*_\\!#" else c for c in one_line(text, 200))

@@ -11,7 +11,6 @@ from typing import Any
 
 from finetune.note import NOTE
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
 from finetune.rows.template import Tokenizer, thinking_template
 from finetune.student import Student, identity
 from finetune.train.output_folder.card import datasets_of
@@ -22,28 +21,22 @@ from harvest.core.nouns import content_hash
 
 LOCK = ".lock"
 FREE_TO_CHANGE = {
-    "logging_steps",
-    "save_steps",
-    "save_strategy",
-    "save_total_limit",
-    "report_to",
-    "run_name",
-    "project",
-}
+    "logging_steps", "save_steps", "save_strategy", "save_total_limit", "report_to", "run_name", "project"
+}  # fmt: skip
 """Keys of [train] that may differ when a training goes on: they change nothing of what is learnt."""
 
 
-def identity_of(recipe: Recipe, examples: Examples, student: Student) -> dict[str, Any]:
-    """All that decides what is learnt. Two trainings for which it is equal are the same training."""
-    return {**_identity(recipe, student), "data": examples.digest}
+def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]:
+    """All that decides what is learnt; `digest` is that of the examples.
 
-
-def _identity(recipe: Recipe, student: Student) -> dict[str, Any]:
+    Two trainings for which it is equal are the same training.
+    """
     train = {k: v for k, v in recipe.train.model_dump(mode="json").items() if k not in FREE_TO_CHANGE}
     return {
         "student": identity(student),
         "method": recipe.method,
         **{f"train.{k}": v for k, v in train.items()},
+        "data": digest,
     }
 
 
@@ -126,7 +119,7 @@ def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
         return None
     if (state.get("provenance") or {}).get("datasets", datasets_of(recipe)) != datasets_of(recipe):
         return None
-    now = {**_identity(recipe, student), "data": state["of"].get("data")}
+    now = identity_of(recipe, state["of"].get("data", ""), student)
     return None if _changes(state["of"], now) else dict(state["training"])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from finetune.measure.engine import Asked, Generated
-from finetune.measure.evaluate import Measured, evaluate
+from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling
 from finetune.progress import Progress
 from harvest.core.nouns import Question
@@ -59,7 +59,8 @@ def right(i: int, tokens: int = 10) -> Generated:
 
 def evaluated(engine: Any, n: int, record: Any = None, label: str = "before", **sampling: Any) -> Measured:
     record = record if record is not None else Memory()
-    return evaluate(engine, questions(n), "q.jsonl", PROMPT, Sampling(**sampling), record, Progress("eval"), label)
+    evaluation = Evaluation(questions(n), "q.jsonl", PROMPT, Sampling(**sampling), label)
+    return evaluate(engine, evaluation, record, Progress("eval"))
 
 
 def measured(engine: Any, n: int, record: Any = None, **sampling: Any) -> dict[str, Any]:

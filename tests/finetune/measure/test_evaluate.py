@@ -9,7 +9,7 @@ from scripted_student import PROMPT, Memory, Sampled, Scripted, evaluated, measu
 
 from finetune.measure.details import compare, compared_in_words, in_words, write_details
 from finetune.measure.engine import Asked, Generated
-from finetune.measure.evaluate import evaluate
+from finetune.measure.evaluate import Evaluation, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
 from finetune.measure.verdicts import after_chain
 from finetune.progress import Progress
@@ -138,9 +138,8 @@ def test_a_majority_counts_what_is_equal_and_not_what_is_written_alike() -> None
     said = [r"\boxed{0.5}", r"\boxed{\frac12}", r"\boxed{1/2}", r"\boxed{7}", r"\boxed{7}"]
     question = Question(id="q", question="Half of one?", answer="1/2", check="math")
     table = {f"q/{s}": Generated(text, True, 5) for s, text in enumerate(said)}
-    found = evaluate(
-        Sampled(table), [question], "q", PROMPT, Sampling(samples=5), Memory(), Progress("eval")
-    ).entry  # fmt: skip
+    evaluation = Evaluation([question], "q", PROMPT, Sampling(samples=5))
+    found = evaluate(Sampled(table), evaluation, Memory(), Progress("eval")).entry
     assert found["majority"]["accuracy"] == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from scripted_student import PROMPT, Scripted, as_stored, evaluated, questions, right, wrong
 
 from finetune.measure.engine import Generated
-from finetune.measure.evaluate import Measured, evaluate
+from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling
 from finetune.note import note_of
 from finetune.progress import Progress
@@ -43,7 +43,8 @@ def test_what_was_measured_before_the_training_is_before_once_there_is_an_after(
     with Store.open(run.url) as store:
         store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
     table = {f"q{i}": right(i) for i in range(3)}
-    first = evaluate(Scripted(table), questions(3), "q", PROMPT, Sampling(), run, Progress("eval"))
+    evaluation = Evaluation(questions(3), "q", PROMPT, Sampling())
+    first = evaluate(Scripted(table), evaluation, run, Progress("eval"))
     assert [e["settings"]["label"] for e in run.evaluations()] == [None]
     for began_with, label in (("sha256:another", None), ("sha256:0", "before")):
         (tmp_path / "winnow.json").write_text(json.dumps({"of": {"student": began_with}}))

@@ -73,7 +73,7 @@ def claimed(recipe: Path, **changes: Any) -> None:
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()])
     output = Path(read.output)
-    state = read_state(output, identity_of(read, examples(read, smol_tokenizer()), find(read.student)))
+    state = read_state(output, identity_of(read, examples(read, smol_tokenizer()).digest, find(read.student)))
     output.mkdir(exist_ok=True)
     write_state(output, {**state, "wall_s": 1.0})
 
