@@ -109,7 +109,7 @@ class Teacher:
         self._headers: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> Self:
-        """Raises ConfigError where base_url is no address."""
+        """Raises ConfigError where base_url is no address, or the key is none."""
         from harvest.endpoint.openai_client import chat_request  # takes half a second: not before it is needed
 
         self._address, self._headers = chat_request(self._base_url, self._key)

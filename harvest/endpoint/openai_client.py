@@ -29,7 +29,7 @@ They may be meant for another endpoint, so none of them reaches a teacher that t
 def chat_request(base_url: str, key: str | None) -> tuple[str, list[tuple[str, str]]]:
     """The address and the headers of a chat completion. Without a key, no `authorization` header is sent.
 
-    Raises ConfigError where base_url is no address.
+    Raises ConfigError where base_url is no address, or the key has a character that no header can hold.
     """
     built: list[httpx2.Request] = []
 
@@ -41,10 +41,12 @@ def chat_request(base_url: str, key: str | None) -> tuple[str, list[tuple[str, s
     with _without_variables(), httpx2.Client(transport=transport, trust_env=False) as http:
         try:
             client = OpenAI(base_url=base_url, api_key=key or "none", default_headers=HEADERS, http_client=http)
+            headers = {} if key else {"Authorization": omit}
+            client.post("/chat/completions", content=b"", cast_to=httpx2.Response, options={"headers": headers})
         except httpx2.InvalidURL as e:
             raise ConfigError(f"base_url is no address: {e}") from None
-        headers = {} if key else {"Authorization": omit}
-        client.post("/chat/completions", content=b"", cast_to=httpx2.Response, options={"headers": headers})
+        except UnicodeEncodeError:
+            raise ConfigError("the API key has a character that is not ASCII: look into its variable") from None
     sent = [(name, value) for name, value in built[0].headers.items() if not name.startswith(NOT_SENT)]
     return str(built[0].url), sent
 

@@ -30,21 +30,18 @@ from harvest.sandbox.seccomp import machine, program_filter
 START_S = 20.0
 """How long a jail may take to start; a busy machine needs seconds."""
 KILL_S = 0.25
-"""How long a zygote may take to kill a program; then the whole jail is killed."""
+"""How long a zygote may take to kill a program. Then the whole jail is killed."""
 CLOSE_S = 1.0
 NOBODY = 65534
 THREADS = 64
-"""Most threads of one program."""
+"""The most threads of one program."""
 GROUP_SPARE_MB = 64
 """The zygote's own memory, and what the kernel holds for a program."""
-NO_ENVIRONMENT: dict[str, str] = {}
-_DEVICES = ("/dev/null", "/dev/urandom")
 Kind = Literal["warm", "cold", "unsafe"]
-INSTALL = "install bubblewrap (`make system`, or apt-get install bubblewrap)"
 
 
 class JailBroken(Exception):
-    """The machinery failed: no verdict on any program."""
+    """The jail itself failed, so there is no verdict on the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +50,32 @@ class Limits:
 
     wall_s: float = 10.0
     memory_mb: int = 1024
-    """Address space; there is one process, so it is all of its memory but for `files_mb`."""
+    """Address space. There is one process, so this is all of its memory except `files_mb`."""
     files_mb: int = 32
-    """Each file that it writes, and all in its /tmp."""
+    """The limit of each file that it writes, and of all files in its /tmp together."""
     output_bytes: int = 8 << 20
 
 
+@dataclass(slots=True)
 class Running:
-    """One program that runs: its channel, the judge's ends of its pipes, and when its time is up."""
+    """One program that runs: its number in the jail, the channel to it, and when its time is up."""
 
-    def __init__(self, number: int, channel: socket.socket, deadline: float) -> None:
-        self.number, self.channel, self.deadline = number, channel, deadline
-        self.status: int | None = None
-        """How its process ended, as the kernel says: its exit code, or minus the signal."""
+    number: int
+    channel: socket.socket
+    deadline: float
+    """By time.monotonic()."""
+    status: int | None = None
+    """How its process ended: its exit code, or minus the signal. None: it runs."""
 
     def left_s(self) -> float:
         return self.deadline - time.monotonic()
 
 
 class Jail:
-    """Started when first used, and again after it broke.
+    """One jail. It starts when it is first used, and again after it broke.
 
-    Warm, it forks for each program and has imported what programs import. Cold, it becomes the program, once.
-    Unsafe is warm without bubblewrap and seccomp: the user's own process, with limits and nothing else.
+    A warm jail has imported what programs import, and forks for each program. A cold one becomes the program, once.
+    An unsafe one is warm without bubblewrap and seccomp: the user's own process, with limits and nothing else.
     """
 
     def __init__(self, kind: Kind = "warm") -> None:
@@ -109,7 +109,7 @@ class Jail:
                 ours.close()
                 self.kill()
                 raise JailBroken(f"the jail does not answer: {error}") from None
-        # A program that died already is seen by its end, not here.
+        # Where the program died already, `reap` finds it.
         with contextlib.suppress(OSError):
             ours.sendall(len(body).to_bytes(4, "big") + body)
         ours.setblocking(False)
@@ -117,16 +117,16 @@ class Jail:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that holds the jail; None before it is started, and after it was killed."""
+        """The id of the process that holds the jail. None before it is started, and after it was killed."""
         return self._process.pid if self._process is not None else None
 
     def fileno(self) -> int:
-        """Readable when a program has ended, or the jail."""
+        """A descriptor that can be read when a program has ended, or the jail."""
         assert self._control is not None
         return self._control.fileno()
 
     def reap(self, running: Running) -> int:
-        """How it ended; waits for that, until its time is up. Raises JailBroken, TimeoutError."""
+        """Waits until the program has ended, and says how. Raises TimeoutError when its time is up, and JailBroken."""
         if running.status is None:
             if not self._readable(running.left_s()):
                 raise TimeoutError
@@ -134,7 +134,7 @@ class Jail:
         return running.status
 
     def stop(self, running: Running) -> None:
-        """Ends a program, whatever it is at."""
+        """Ends a program, whatever it is doing."""
         running.channel.close()
         if running.status is not None or self._control is None:
             return
@@ -209,7 +209,7 @@ class Jail:
             raise JailBroken(f"the jail does not start: {error}") from None
 
     def _join_group(self) -> None:
-        """Limits all of the jail together where that may be done; a jail for one program is not worth the wait."""
+        """Limits the whole jail by a cgroup where this user may. For a cold jail that would take too long."""
         assert self._process is not None
         memory = (Limits().memory_mb + Limits().files_mb + GROUP_SPARE_MB) << 20
         name = f"winnow-{os.getpid()}-{self._process.pid}"
@@ -219,7 +219,7 @@ class Jail:
             self._group.take(int(children[0]))
 
     def _spawn(self, layout: Layout | None) -> None:
-        """Starts it and waits until it is ready. Raises OSError, with what it said."""
+        """Starts the jail and waits until it is ready. Raises OSError, with the jail's last words."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, said = ours, os.memfd_create("winnow-jail")
         opened: list[int] = []
@@ -238,7 +238,7 @@ class Jail:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 pass_fds=opened,
-                env=NO_ENVIRONMENT,
+                env={},
                 start_new_session=True,
                 user=user,
                 group=user,
@@ -260,7 +260,7 @@ class Jail:
 
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Whether a child ends within so long; at once when it does, where Popen.wait would sleep between looks."""
+    """Whether a child ends within so long. Returns as soon as it does; Popen.wait sleeps between looks."""
     watched = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -271,7 +271,7 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 def _command(layout: Layout, opened: list[int]) -> list[str]:
-    """bubblewrap's arguments up to the zygote's; descriptors that it needs are put into `opened`."""
+    """bubblewrap's arguments up to the zygote's. Descriptors that it needs are added to `opened`."""
     arguments = [
         shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY),
         "--hostname", "jail", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN",
@@ -281,7 +281,7 @@ def _command(layout: Layout, opened: list[int]) -> list[str]:
         arguments += ["--ro-bind", source, place]
     for folder in layout.empty:
         arguments += ["--size", "4096", "--tmpfs", folder, "--remount-ro", folder]
-    for device in _DEVICES:
+    for device in ("/dev/null", "/dev/urandom"):
         arguments += ["--dev-bind", device, device]
     for name, descriptor in _ours(layout):
         opened.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY))
@@ -294,7 +294,7 @@ def _command(layout: Layout, opened: list[int]) -> list[str]:
 
 @cache
 def _ours(layout: Layout) -> list[tuple[str, int]]:
-    """Our own part of the jail as files in memory, kept open."""
+    """The files that are ours in the jail: name, and the descriptor of a file in memory, which stays open."""
     files = []
     for name, data in layout.inside:
         descriptor = os.memfd_create(f"winnow-{name}")
@@ -305,13 +305,13 @@ def _ours(layout: Layout) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What keeps a program in on this machine."""
+    """What isolates programs on this machine."""
 
     layout: Layout
     bubblewrap: str
     as_user: str
     cgroup: bool
-    """Whether a jail's memory and processes are limited all together too."""
+    """Whether a cgroup limits a jail's memory and processes too."""
 
     def __str__(self) -> str:
         fences = f"{self.bubblewrap} with seccomp{' and a cgroup' if self.cgroup else ''}"
@@ -320,13 +320,16 @@ class Isolation:
 
 @cache
 def isolation() -> Isolation:
-    """What is there, tried and seen to hold. Raises SandboxUnavailable, which says what to install."""
+    """What isolates programs here, tried with a jail. Raises SandboxUnavailable, which says what to install."""
     if not sys.platform.startswith("linux"):
         raise SandboxUnavailable("code checks need Linux: programs are run in bubblewrap. Use a container or a VM")
     if machine() is None:
         raise SandboxUnavailable(f"code checks have no seccomp filter for this processor ({os.uname().machine})")
     if (found := shutil.which("bwrap")) is None:
-        raise SandboxUnavailable(f"code checks need an isolated place to run programs: {INSTALL}")
+        raise SandboxUnavailable(
+            "code checks need an isolated place to run programs: install bubblewrap (`make system`, or apt-get install"
+            " bubblewrap)"
+        )
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     why: list[str] = []
     for python in interpreters():

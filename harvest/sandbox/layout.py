@@ -1,5 +1,5 @@
-"""Which Python runs in the jail, and the few files of the host that it needs: the interpreter, its standard library,
-the shared libraries that these load. No site-packages, and no path of the host's: everything lies under /py and /lib.
+"""Finds the Python that runs in the jail, and the few files of the host that it needs: the interpreter, its standard
+library, and the shared libraries that these load. There are no site-packages, and everything is under /py and /lib.
 """
 
 import base64
@@ -17,7 +17,7 @@ INSIDE = ("wire", "stage", "zygote")
 _LEFT_OUT = re.compile(
     r"_tkinter|_curses|readline|_ssl|_hashlib|_sqlite3|_?gdbm|_?dbm|_bz2|_lzma|_uuid|nis|_test|xx|_crypt"
 )
-"""Extension modules that answers do without, and whose libraries need not be there."""
+"""Extension modules that programs in the jail do not get, so that their libraries need not be there."""
 _QUERY = """
 import base64, importlib.util, json, marshal, sys, sysconfig
 pyc = {}
@@ -32,25 +32,25 @@ print(json.dumps({
 
 
 class NoLayout(Exception):
-    """This interpreter cannot be put into a jail; the message says why."""
+    """This interpreter cannot run in a jail. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is bound where. `binds` are (path of the host, path in the jail)."""
+    """What a jail's file system holds. `binds` are (path of the host, path in the jail)."""
 
     python: str
     """The interpreter's path on the host."""
     version: str
     binds: tuple[tuple[str, str], ...]
     empty: tuple[str, ...]
-    """Folders of the jail that are covered with nothing."""
+    """Folders of the jail that are covered by an empty one."""
     inside: tuple[tuple[str, bytes], ...]
-    """Our own part: file name, compiled for this interpreter."""
+    """Our own files: name, and the code compiled for this interpreter."""
 
 
 def interpreters() -> list[str]:
-    """What may be tried, in order: the interpreter that runs winnow, then the system's."""
+    """The interpreters to try, in order: the one that runs winnow, then the system's."""
     own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     system = [os.path.realpath(p) for p in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(p).exists()]
     return list(dict.fromkeys([own, *system]))
@@ -59,8 +59,8 @@ def interpreters() -> list[str]:
 @cache
 def layout_of(python: str) -> Layout:
     """Raises NoLayout where the interpreter is too old, or its libraries cannot be listed."""
-    if os.geteuid() == 0 and not _reachable(python):
-        raise NoLayout(f"{python}: lies where root alone may look, and the jail is not root's")
+    if os.geteuid() == 0 and not all(p.stat().st_mode & stat.S_IXOTH for p in Path(python).parents):
+        raise NoLayout(f"{python}: only root may open its folder, and the jail runs as another user")
     sources = {name: Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in INSIDE}
     try:
         found = json.loads(_output([python, "-I", "-S", "-c", _QUERY], json.dumps(sources)))
@@ -82,7 +82,7 @@ def layout_of(python: str) -> Layout:
 
 
 def _libraries(binaries: list[str]) -> list[tuple[str, str]]:
-    """The shared libraries that these load, with the loader, which has a place of its own."""
+    """The shared libraries that these load, and the loader, as (path of the host, path in the jail)."""
     listed = _output(["ldd", *binaries], "")
     places: dict[str, str] = {}
     for line in listed.splitlines():
@@ -102,8 +102,3 @@ def _output(command: list[str], text: str) -> str:
     if not done.stdout:
         raise NoLayout(f"{command[0]}: {done.stderr.strip()[-300:] or f'exit code {done.returncode}'}")
     return done.stdout
-
-
-def _reachable(path: str) -> bool:
-    """Whether any user can walk there."""
-    return all(p.stat().st_mode & stat.S_IXOTH for p in Path(path).parents)

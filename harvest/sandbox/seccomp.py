@@ -1,10 +1,9 @@
-"""The system calls that a program in the jail may make: a seccomp filter, put together here as BPF.
+"""The system calls that a program in the jail may make, as a seccomp filter in BPF.
 
-A list of what is allowed, since kernels grow new calls. No process can be made and no other program started
-(threads can), no socket opened, nothing mounted, traced or loaded; what shares kernel memory that no limit counts
-(memfd, SysV, keys, io_uring, large pipes) is not in it. The rest of a denied call's behaviour is an EPERM that
-Python turns into an exception. `clone3` answers ENOSYS, so that the C library falls back to `clone`, whose
-flags a filter can see.
+The list says what is allowed, since kernels grow new calls. A program can start threads, but no process and no other
+program; it can open no socket, and mount, trace or load nothing. Calls that use kernel memory which no limit counts
+(memfd, SysV, keys, io_uring, large pipes) are not in the list. A denied call fails with EPERM, which Python turns into
+an exception. `clone3` fails with ENOSYS, so that the C library falls back to `clone`, whose flags a filter can see.
 """
 
 import platform
@@ -74,14 +73,8 @@ _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020080  # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET, NEWTIME
 _F_SETPIPE_SZ = 1031
 _HARMLESS_PRCTL = (15, 16, 38, 39)  # SET_NAME GET_NAME, SET_NO_NEW_PRIVS GET_NO_NEW_PRIVS
-_HARMLESS_IOCTL = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+# TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+_HARMLESS_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 
 def machine() -> str | None:
@@ -103,7 +96,7 @@ def program_filter(processor: str | None = None) -> bytes:
     ]
 
     def when(number: int, *then: tuple[int, int, int, int]) -> None:
-        """`then`, which ends in a return, for this call alone."""
+        """Only for this call, `then`, which ends in a return."""
         lines.extend([(_EQUAL, 0, len(then), number), *then])
 
     def argument(offset: int, values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:

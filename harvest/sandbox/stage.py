@@ -1,7 +1,7 @@
-"""Runs inside the jail, locked in already: the program itself, or the tests of a question against a proxy of it.
+"""Runs inside the jail, when it is locked: the program itself, or the tests of a question against a proxy of it.
 
-All that this process says is the program's word. It is never asked whether it passed, only for values; the tests'
-stage says what the tests found, and no code of the candidate's runs there.
+The judge takes all that this process says as the program's word. It never asks it whether it passed, only for values.
+What the tests found is said by the tests' own process, where no code of the candidate's runs.
 
     script  standard input and output alone
     serve   judge → ["call", name or handle, arguments, keywords] and get, set, iter, next
@@ -32,7 +32,7 @@ WARM = (
 
 
 def warm() -> None:
-    """Imports what programs import, once for all that are forked."""
+    """Imports what programs import, once for all programs that are forked."""
     for name in WARM:
         __import__(name)
 
@@ -41,7 +41,7 @@ def enter(job: Job, channel: int) -> NoReturn:
     sys.path[:] = [place for place in sys.path if not place.endswith("winnow")]
     sys.argv[:] = ["solution.py"]
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # `site` would bring them
-    os.write(channel, b"\1")  # the judge knows now that whatever comes is the program's doing
+    os.write(channel, b"\1")  # tells the judge that whatever comes now is the program's doing
     if job["kind"] == "script":
         _script(job["sources"])
     talk = Channel(channel)
@@ -96,7 +96,7 @@ def _compiled(source: str, name: str) -> types.CodeType:
 
 
 def _script(sources: list[str]) -> NoReturn:
-    """Runs it as `__main__`; ends as Python would: 0, sys.exit's code, or 1 with a traceback on stderr."""
+    """Runs it as `__main__`, and ends as Python would: 0, sys.exit's code, or 1 with a traceback on stderr."""
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
@@ -127,7 +127,7 @@ def _script(sources: list[str]) -> NoReturn:
 
 
 def _flush(stream: Any) -> None:
-    """As Python does at its end: what cannot say that it is closed is not."""
+    """Flushes a stream as Python does at its end. One that does not report that it is closed counts as open."""
     try:
         closed = stream.closed
     except Exception:  # noqa: BLE001 - the program may have put anything in its place
@@ -138,19 +138,25 @@ def _flush(stream: Any) -> None:
 
 def _tell(error: BaseException) -> None:
     try:
-        os.write(2, f"{_line(error)}: {_described(error)}".encode("utf-8", "replace")[:2000])
+        os.write(2, _located(error).encode("utf-8", "replace")[:2000])
     except BaseException:  # noqa: BLE001 - nobody is left to be told
         os._exit(1)
 
 
-def _line(error: BaseException) -> str:
-    """Where in the solution it was raised."""
-    at, line = error.__traceback__, None
+def _line_in(source: str, error: BaseException) -> int:
+    """The last line of a source from which it was raised; 0 where it was raised elsewhere."""
+    at, line = error.__traceback__, 0
     while at is not None:
-        if at.tb_frame.f_code.co_filename == "<solution>":
+        if at.tb_frame.f_code.co_filename == source:
             line = at.tb_lineno
         at = at.tb_next
-    return f"line {line}" if line else "error"
+    return line
+
+
+def _located(error: BaseException) -> str:
+    """The error, and where in the solution it was raised."""
+    line = _line_in("<solution>", error)
+    return f"{f'line {line}' if line else 'error'}: {_described(error)}"
 
 
 def _described(error: BaseException) -> str:
@@ -182,7 +188,7 @@ def _serve(job: Job, talk: Channel) -> None:
         for source in job["sources"]:
             exec(_compiled(source, "<solution>"), namespace)  # noqa: S102
     except BaseException as error:  # noqa: BLE001 - whatever the program raised
-        talk.say(["raised", type(error).__name__, f"{_line(error)}: {_described(error)}"])
+        talk.say(["raised", type(error).__name__, _located(error)])
         return
     talk.say(["ready", sorted(n for n in namespace if type(n) is str and not n.startswith("__"))[:5000]])
     while True:
@@ -190,9 +196,7 @@ def _serve(job: Job, talk: Channel) -> None:
         try:
             thing = namespace[target] if isinstance(target, str) else held[target]
             if verb == "call":
-                arguments = wire.decode(rest[0], taken)
-                keywords = wire.decode(rest[1], taken)
-                value = thing(*arguments, **keywords)
+                value = thing(*wire.decode(rest[0], taken), **wire.decode(rest[1], taken))
                 answer = ["value", wire.encode(value, keep)]
             elif verb == "get":
                 answer = ["value", wire.encode(getattr(thing, rest[0]), keep)]
@@ -209,11 +213,11 @@ def _serve(job: Job, talk: Channel) -> None:
         except wire.BadWire as error:
             talk.say(["raised", "BaseException", f"its value cannot be taken out: {error}", ""])
         except BaseException as error:  # noqa: BLE001 - whatever the program raised
-            talk.say(["raised", _builtin_name(error), f"{_line(error)}: {_described(error)}", _text(error)])
+            talk.say(["raised", _builtin_name(error), _located(error), _text(error)])
 
 
 def _builtin_name(error: BaseException) -> str:
-    """The nearest built-in exception that it is one of."""
+    """The name of the nearest built-in exception that it is one of."""
     for kind in type(error).__mro__:
         if getattr(builtins, kind.__name__, None) is kind:
             return str(kind.__name__)
@@ -231,15 +235,15 @@ def _text(error: BaseException) -> str:
 
 
 class _CandidateGone(BaseException):
-    """The tests go no further; a BaseException, so that no `except Exception` of theirs takes it for a pass."""
+    """The tests cannot go on. It is a BaseException, so that no `except Exception` of theirs catches it."""
 
 
 class _UnfitTests(BaseException):
-    """What they hand to the candidate cannot cross: no verdict; a BaseException for the same reason."""
+    """The tests pass the candidate what cannot be sent: no verdict. It is a BaseException for the same reason."""
 
 
 class Remote:
-    """An object that lives in the candidate's jail. It has no value of its own: it equals itself alone."""
+    """An object in the candidate's jail. It has no value here, so it equals only itself."""
 
     __slots__ = ("_ask", "_id", "_kind")
 
@@ -280,7 +284,7 @@ class _RemoteIterator(Remote):
 
 
 class _Candidate:
-    """The other end of the channel, as the tests' code meets it."""
+    """The candidate as the tests' code sees it: asks the judge, who asks the candidate."""
 
     def __init__(self, talk: Channel) -> None:
         import wire
@@ -382,12 +386,8 @@ def _tests(job: Job, talk: Channel) -> None:
 
 
 def _explained(error: BaseException, pieces: list[str], passed: int) -> str:
-    """The assert that failed, in its own words where it has none."""
-    at, line = error.__traceback__, 0
-    while at is not None:
-        if at.tb_frame.f_code.co_filename == "<tests>":
-            line = at.tb_lineno
-        at = at.tb_next
+    """The line of the tests that failed, and the error where it says more than that."""
+    line = _line_in("<tests>", error)
     lines = pieces[min(passed, len(pieces) - 1)].splitlines() if pieces else []
     where = lines[line - 1].strip()[:300] if 0 < line <= len(lines) else ""
     what = _described(error)

@@ -1,7 +1,7 @@
-"""What is done in jails: a script with its input, calls of a function, tests against a proxy of it.
+"""Runs programs in jails: a script with its input, calls of a function, tests that call the function from afar.
 
-The judge is this side. It carries messages, keeps the time, counts the calls, and alone knows what is expected; what
-comes out of a jail are values and words, never a verdict of the program's own.
+The judge is this side. It carries messages, keeps the time, counts the calls, and only it knows what is expected.
+A jail gives values and words, never a verdict of the program's own.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from harvest.sandbox.jail import Jail, JailBroken, Limits, Running
 
 KEPT_OF_STDERR = 2000
 MOST_NAMES = 5000
-"""As many of a candidate's names are told to the tests."""
+"""A candidate may define so many names; the tests are told all of them."""
 
 
 class Failed(Exception):
-    """The program's fault, in words: it does not load, raised, said what is no message, or ended by itself."""
+    """The program's fault, in words: it does not load, raised, sent what is no message, or ended by itself."""
 
 
 class TimeUp(Exception):
@@ -30,7 +30,7 @@ class TimeUp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a script did. `stdout` is cut at the limit, then `too_much` is set."""
+    """What a script did. `too_much`: `stdout` passed the limit and was cut there."""
 
     status: int
     """Exit code, or minus the signal."""
@@ -78,7 +78,7 @@ def run_script(jail: Jail, sources: Sequence[str], stdin: bytes, limits: Limits)
 
 
 def _in_memory(data: bytes) -> int:
-    """A descriptor to read `data` from: a file in memory that nobody can write to through it."""
+    """A descriptor from which `data` can be read: a file in memory, open for reading only."""
     made = os.memfd_create("stdin")
     try:
         view = memoryview(data)
@@ -101,7 +101,7 @@ def _drain(descriptor: int, kept: bytearray, poll: "select.poll | None") -> int:
 
 
 def _hear_start(jail: Jail, running: Running) -> None:
-    """The mark of our own code in the jail that all is locked; without it the machinery failed."""
+    """Waits until our own code in the jail says that all is locked. Raises TimeUp, and JailBroken where it ended."""
     poll = select.poll()
     poll.register(running.channel, select.POLLIN)
     poll.register(jail.fileno(), select.POLLIN)
@@ -122,14 +122,14 @@ class Talk:
         self._jail, self._running, self._last = jail, running, running.deadline
 
     def within(self, seconds: float) -> None:
-        """Sets the limit anew, for what follows; the start's stays where it is sooner."""
+        """Sets the time that is left, where the limit of the whole program does not come sooner."""
         self._running.deadline = min(self._last, time.monotonic() + seconds)
 
     def left_s(self) -> float:
         return self._running.left_s()
 
     def send(self, message: bytes) -> None:
-        """Raises TimeUp, Failed."""
+        """Sends a message that has its length in front. Raises TimeUp, Failed."""
         view = memoryview(message)
         while view:
             try:
@@ -139,8 +139,12 @@ class Talk:
             except OSError:
                 raise Failed(self._how_it_ended()) from None
 
+    def pass_on(self, body: bytes) -> None:
+        """Sends a message that was received elsewhere. Raises TimeUp, Failed."""
+        self.send(len(body).to_bytes(4, "big") + body)
+
     def receive(self) -> bytes:
-        """The next message, as it came. Raises TimeUp, Failed."""
+        """The next message, as it came, without its length. Raises TimeUp, Failed."""
         size = int.from_bytes(self._exactly(4), "big")
         if size > wire.MOST_BYTES:
             raise Failed("it sent more than a value may have")
@@ -168,7 +172,7 @@ class Talk:
             raise TimeUp
 
     def _how_it_ended(self) -> str:
-        """It closed its channel: ended, or pretends to."""
+        """Why its channel is closed: it ended, or only closed it."""
         try:
             status = self._jail.reap(self._running)
         except TimeoutError:
@@ -177,7 +181,7 @@ class Talk:
 
 
 @contextlib.contextmanager
-def _started(jail: Jail, job: dict[str, Any], limits: Limits) -> Iterator[Talk]:
+def _started(jail: Jail, job: dict[str, Any], limits: Limits) -> Iterator[Running]:
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
         running = jail.run(job, limits, (nothing, nothing, nothing))
@@ -185,29 +189,16 @@ def _started(jail: Jail, job: dict[str, Any], limits: Limits) -> Iterator[Talk]:
         os.close(nothing)
     try:
         _hear_start(jail, running)
-        yield Talk(jail, running)
+        yield running
     finally:
         jail.stop(running)
 
 
-class Served:
+class Served(Talk):
     """A candidate that is loaded and answers calls."""
 
-    def __init__(self, talk: Talk, names: list[str]) -> None:
-        self._talk, self.names = talk, names
-
-    def carry(self, request: bytes) -> bytes:
-        """A request to the candidate, and its answer as it came. Raises TimeUp, Failed."""
-        self._talk.send(len(request).to_bytes(4, "big") + request)
-        return self._talk.receive()
-
-    def within(self, seconds: float) -> None:
-        """From now on so long, where less than that is not left anyway."""
-        self._talk.within(seconds)
-
-    def left_s(self) -> float:
-        """What is left of its time."""
-        return self._talk.left_s()
+    names: list[str]
+    """What its program defines."""
 
     def call(self, target: str | int, arguments: Sequence[Any]) -> Any:
         """The value that a function returned, as wire.py's tree; `target` is a name or a handle's number.
@@ -222,7 +213,8 @@ class Served:
         return self._handle(["get", made, method])
 
     def _value(self, request: list[Any]) -> Any:
-        answer = _read(self.carry(wire.dumps(request)[4:]))
+        self.send(wire.dumps(request))
+        answer = _read(self.receive())
         if answer[0] == "value" and len(answer) == 2:
             return answer[1]
         raise Failed(_words(answer[2] if len(answer) > 2 else answer[1]))
@@ -236,18 +228,22 @@ class Served:
 
 @contextlib.contextmanager
 def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) -> Iterator[Served]:
-    """The candidate, loaded; `load_s` is for that and for what follows, until `within` sets it anew.
+    """Loads the candidate. `load_s` limits that and what follows, until `within` sets another limit.
 
     Raises TimeUp, Failed, JailBroken.
     """
-    with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as talk:
-        talk.within(load_s)
-        said = _read(talk.receive())
+    with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as running:
+        candidate = Served(jail, running)
+        candidate.within(load_s)
+        said = _read(candidate.receive())
         if said[0] != "ready" or not all(isinstance(name, str) for name in said[1]):
             raise Failed(_words(said[2] if len(said) > 2 else "it does not load"))
-        if len(said[1]) > MOST_NAMES or sum(map(_most_sent, said[1])) > wire.MOST_BYTES - 2:
+        candidate.names = said[1]
+        # JSON needs at most 12 bytes for a character, and two quotes and a comma for a name
+        most_bytes = sum(12 * len(name) + 3 for name in candidate.names)
+        if len(candidate.names) > MOST_NAMES or most_bytes > wire.MOST_BYTES - 2:
             raise Failed("it names more than can be told")
-        yield Served(talk, said[1])
+        yield candidate
 
 
 def _read(message: bytes) -> list[Any]:
@@ -256,16 +252,11 @@ def _read(message: bytes) -> list[Any]:
         said = wire.loads(message)
     except wire.BadWire as error:
         raise Failed(f"it sent what is no message: {error}") from None
-    if not isinstance(said, list) or len(said) < 2 or (said[0] in ("ready",) and not isinstance(said[1], list)):
+    if not isinstance(said, list) or len(said) < 2 or (said[0] == "ready" and not isinstance(said[1], list)):
         if said == ["end"]:
             return ["raised", "StopIteration", "StopIteration"]
         raise Failed("it sent what is no message")
     return said
-
-
-def _most_sent(name: str) -> int:
-    """A name's bytes at most: 12 for a character in JSON, two quotes and a comma."""
-    return 12 * len(name) + 3
 
 
 def _words(said: object) -> str:
@@ -274,7 +265,7 @@ def _words(said: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What the tests found: `why` is None where all of them passed. `calls` counts what they asked the candidate."""
+    """What the tests found. `why` is None where all of them passed. `calls` counts their calls of the candidate."""
 
     why: str | None
     passed: int
@@ -282,7 +273,7 @@ class Tested:
 
 
 class BrokenTests(Exception):
-    """The question's own tests do not load, or hand over what cannot cross: no verdict on the candidate."""
+    """The question's own tests do not load, or pass what cannot be sent: there is no verdict on the candidate."""
 
 
 def run_tests(
@@ -293,9 +284,9 @@ def run_tests(
     context: Sequence[str],
     limits: Limits,
 ) -> Tested:
-    """The question's tests in a jail of their own; each call of theirs is carried to the candidate.
+    """Runs the question's tests in a jail of their own, and carries each of their calls to the candidate.
 
-    Without a candidate they are only loaded; with one they have what is left of its time.
+    Without a candidate they are only loaded. With one they have what is left of its time.
     Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
     """
     if candidate is not None:
@@ -303,7 +294,8 @@ def run_tests(
         if limits.wall_s <= 0:
             raise TimeUp
     job = {"kind": "tests", "tests": list(tests), "entry": entry, "context": list(context)}
-    with _started(jail, job, limits) as talk:
+    with _started(jail, job, limits) as running:
+        talk = Talk(jail, running)
         try:
             said = _read(talk.receive())
             if said[0] == "loaded" and candidate is not None:
@@ -328,5 +320,5 @@ def run_tests(
             if said[0] in ("failed", "broken"):
                 return Tested(_words(said[1]), 0, calls)
             calls += 1
-            answer = candidate.carry(message)
-            talk.send(len(answer).to_bytes(4, "big") + answer)
+            candidate.pass_on(message)
+            talk.pass_on(candidate.receive())

@@ -1,11 +1,11 @@
-"""Values between jails and judge: plain data as JSON, each with its exact type. Never pickle.
+"""Sends values between jails and judge: plain data as JSON, each with its exact type. Never pickle.
 
-JSON's own null, true, false, numbers and strings are themselves. Everything else is a list that begins with a
+JSON's own null, true, false, numbers and strings stand for themselves. Everything else is a list that begins with a
 tag: `["t", 1, 2]` is the tuple (1, 2). What is no plain data (an object of the program's own, a subclass of int)
-crosses as a handle `["h", number, type name]`: whoever holds it can hand it back, and knows nothing else of it.
+is sent as a handle `["h", number, type name]`: the other side can send it back, and knows nothing else of it.
 
-This file runs outside and inside the jail, so it imports nothing of ours. What comes out of a jail is hostile:
-`loads` takes at most MOST_BYTES and raises BadWire for whatever it cannot read.
+This file runs outside and inside the jail, so it imports nothing of ours. What comes out of a jail is hostile: `loads`
+raises BadWire for whatever it cannot read.
 """
 
 import json
@@ -35,16 +35,16 @@ _TYPES: dict[str, type] = {"NoneType": type(None)} | {
 
 
 class BadWire(ValueError):
-    """What came is no value; or a value cannot cross: too large, too deep, or not plain where it must be."""
+    """What came is no value; or a value cannot be sent: too large, too deep, or not plain where it must be."""
 
 
 def encode(value: Any, keep: Callable[[Any], int] | None = None, depth: int = 0) -> Any:
-    """A value as JSON's types. `keep` takes in what is no plain data and numbers it; without it that raises."""
+    """A value as JSON's types. `keep` stores what is no plain data and gives its number. Without it, raises BadWire."""
     kind = type(value)
     if value is None or kind in (bool, float, str):
         return value
     if kind is int:
-        # JSON readers limit digits, and hexadecimal is linear.
+        # JSON readers limit the digits of a number, and hexadecimal takes linear time
         return value if -(2**63) <= value < 2**63 else ["i", hex(value)]
     if depth > MOST_DEPTH:
         raise BadWire(f"nested deeper than {MOST_DEPTH}")

@@ -1,14 +1,14 @@
-"""Runs inside the jail, as its first process: forks for each program, into namespaces of its own.
+"""Runs inside the jail as its first process, and forks for each program, into namespaces of its own.
 
-Started as `python -I -S` by harvest/sandbox/jail.py with a socket to the judge as descriptor 0; it imports nothing
-of ours but what lies beside it there. It never runs a program's code: the fork does, after it has given up every
-capability and put the seccomp filter on.
+harvest/sandbox/jail.py starts it as `python -I -S` with a socket to the judge as descriptor 0. Of ours it imports only
+what is beside it there. It never runs a program's code: the fork does, after it has given up every capability and put
+the seccomp filter on.
 
     judge → zygote   run NUMBER MEMORY CPU_S FILE_BYTES TMP_BYTES THREADS  + descriptors: channel, stdin, stdout, stderr
                      kill NUMBER
     zygote → judge   ready · ended NUMBER STATUS
 
-Started "cold" it does not fork: it becomes the one program, and the jail ends with it.
+A cold one does not fork: it becomes the program, and the jail ends with it.
 """
 
 import _ctypes
@@ -22,7 +22,7 @@ import resource
 import select
 import sys
 
-# The C modules beneath ctypes, signal, socket and struct: these would take longer to import than all the rest.
+# The C modules beneath ctypes, signal, socket and struct, which would take longer to import than all the rest.
 
 OPEN_FILES = 64
 _NEWNS, _NEWIPC, _NEWPID = 0x00020000, 0x08000000, 0x20000000
@@ -87,7 +87,7 @@ def limit(memory: int, cpu_s: int, file_bytes: int, threads: int) -> None:
 
 
 def drop(filter_bytes: bytes) -> None:
-    """Gives up all capabilities and puts the filter on: from here on, nothing can be taken back."""
+    """Gives up all capabilities and puts the filter on. This cannot be undone."""
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     call("capset", _struct.pack("Ii", 0x20080522, 0), bytes(24))
@@ -108,7 +108,7 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 
 def become_program(words: list[bytes], fds: list[int], filter_bytes: bytes) -> None:
-    """The fork: descriptors in their places, limits on, privileges gone, then the program."""
+    """Puts the descriptors in their places, sets the limits, drops the privileges, and runs the program."""
     memory, cpu_s, file_bytes, tmp_bytes, threads = map(int, words[2:7])
     os.setsid()
     channel, *standard = fds
@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def watch(control: "_socket.socket", pid: int, number: bytes) -> None:
-    """Until the program has ended; kills it when the judge says so, and ends with the judge."""
+    """Waits until the program has ended. Kills it when the judge says so, and ends when the judge is gone."""
     ended = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(ended, select.POLLIN)

@@ -108,6 +108,12 @@ async def test_an_address_that_is_none_is_a_wrong_setting() -> None:
             pass
 
 
+async def test_a_key_that_no_header_can_hold_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match="not ASCII"):
+        async with Teacher("http://127.0.0.1:9/v1", "sk-é-0123456789"):
+            pass
+
+
 async def test_a_proxy_of_the_environment_is_asked(endpoint: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = endpoint()
     monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))

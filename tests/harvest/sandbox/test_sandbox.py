@@ -79,7 +79,7 @@ def test_every_attack_is_held_where_winnow_is_not_run_by_root() -> None:
         pytest.skip("the checkout lies where other users cannot look")
     script = (
         "import json, os\n"
-        "from harvest import attacks\n"
+        "from harvest.commands import sandbox as attacks\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "def held(corpus): return [[r.name, r.why] for r in attacks.run_all(corpus)]\n"
         "first = held(attacks.corpus())\n"
