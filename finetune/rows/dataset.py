@@ -21,6 +21,7 @@ from finetune.rows.template import Tokenizer, layout_of
 from harvest.core.errors import DatasetError, InputError, TooLong
 from harvest.core.files import runs_folder
 from harvest.core.nouns import Message
+from harvest.core.printable import first_line
 from harvest.questions.files import Records
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
