@@ -78,7 +78,7 @@ class Choice(Check):
     """The check "choice"."""
 
     name = "choice"
-    version = "2"
+    version = "3"
 
     def quick(self, question: Question, answer: str) -> Finding:
         listed = options(question.question, question.choices)

@@ -32,7 +32,7 @@ class Text(Check):
     """The check "text"."""
 
     name = "text"
-    version = "3"
+    version = "4"
 
     def quick(self, question: Question, answer: str) -> Finding:
         gold = question.answer or ""
