@@ -1,4 +1,5 @@
-"""Collecting: each question is taken in hand, asked as its plan says, judged, and closed with how it ended."""
+"""Collects answers: takes each question in hand, asks it as its plan says, has its answers judged, and writes how it
+ended."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,17 +17,17 @@ from harvest.questions.rows import judged_together
 from harvest.store import OpenQuestion, Store, Writer
 
 SPARE_QUESTIONS = 32
-"""How many more questions are in hand than may be in flight, so that nobody who may be asked waits for a question."""
+"""How many more questions are in hand than requests may be in flight, so that no endpoint waits for a question."""
 
 
 class Collection:
-    """The questions of one session, from the first to the last."""
+    """Asks the questions of one session, from the first to the last."""
 
     def __init__(
         self, run: Run, ledger: Writer, queue: QuestionQueue, buyers: Mapping[int, Buyer], incoming: IncomingAnswers,
         stopping: Stopping, counters: Counters,
     ) -> None:  # fmt: skip
-        """`buyers`: whoever may be asked, by their places."""
+        """`buyers` has a buyer for each teacher and the student, by place."""
         self.run, self.ledger, self.queue, self.buyers = run, ledger, queue, buyers
         self.incoming, self.stopping, self.counters = incoming, stopping, counters
         self.rules = rules_of(run.config)
@@ -35,7 +36,8 @@ class Collection:
         stopping.when_stopping.append(self._one_less.set)
 
     async def ask_all(self) -> None:
-        """Returns once every question has ended, or asking has stopped and what was in flight is settled."""
+        """Asks the session's questions. Returns when every question has ended, or when asking has stopped and
+        everything in flight is settled."""
         for stored in await self.ledger.do(Store.stored_answers, self.run.id):  # by an earlier start, and not judged
             self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
         await self.tasks.all_done()
@@ -47,7 +49,8 @@ class Collection:
         await self.tasks.all_done()
 
     async def _see_through(self, question: OpenQuestion) -> None:
-        """Asks one question until it ends; where others promise more, only until a teacher's next wrong answer."""
+        """Asks one question until it ends. If questions are asked by yield, it stops after a teacher's next wrong
+        answer, and puts the question back: another question may now promise more."""
         attempts = {a.id: a for a in question.attempts}
         together = judged_together(question.question)
         asked_a_teacher = False
@@ -73,7 +76,7 @@ class Collection:
                 attempts[attempt.id] = attempt
 
     async def _attempt(self, question: OpenQuestion, ask: Ask) -> Attempt:
-        """One answer bought and judged, or given up."""
+        """Buys one answer and has it judged. Returns the attempt, with its judgement or as failed."""
         buyer = self.buyers[ask.teacher]
         bought = await buyer.buy(question.id, ask, buyer.run.prompt.messages(question.question))
         if bought.reply is None:
@@ -100,7 +103,8 @@ class Collection:
             await self._one_less.wait()
 
     def _most_in_hand(self) -> int:
-        """Enough for all that may be in flight; few where the next question is chosen by what these teach."""
+        """Returns how many questions may be in hand: enough for all requests that may be in flight; fewer if the
+        results of these questions decide which question is next."""
         if self.queue.is_learning:
             return SPARE_QUESTIONS + sum(2 * int(buyer.pace.limit) for buyer in self.buyers.values())
         judge = self.run.config.judge

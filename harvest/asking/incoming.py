@@ -1,4 +1,4 @@
-"""Judges each answer as it comes, and writes the judgement down."""
+"""Judges each answer when it comes, and writes the judgement to the store."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from harvest.store import OpenQuestion, Store, Writer
 
 
 class Checking(Agreement, Protocol):
-    """The pool of processes that run checks."""
+    """Runs checks in a pool of processes."""
 
     async def check(self, question: Question, answer: str) -> Verdict: ...
 
 
 class IncomingAnswers:
-    """Answers on their way from the endpoint to the store's judgements."""
+    """Takes answers that come from an endpoint, and writes their judgements to the store."""
 
     def __init__(
         self, acceptance: Acceptance, checks: Checking, opinions: Opinions | None, ledger: Writer, counters: Counters,
@@ -33,9 +33,10 @@ class IncomingAnswers:
         self._counters, self._on_judged = counters, on_judged
 
     async def judge(self, question_id: int, question: Question, attempt: Attempt, reply: Reply) -> Attempt:
-        """The attempt with its judgement. Where all answers to a question are judged together, it is returned as it is.
+        """Returns the attempt with its judgement. If all answers to the question are judged together, a finished
+        answer's attempt is returned unchanged.
 
-        Raises Stopped where the next session is to ask the judging model.
+        Raises Stopped when the next session must ask the judging model.
         """
         verdicts: list[Verdict] = []
         if unfinished(reply) is None:
@@ -50,7 +51,8 @@ class IncomingAnswers:
         return self._write([(attempt, reply, judgement)], question)[0]
 
     async def judge_together(self, question: OpenQuestion, attempts: Mapping[int, Attempt]) -> list[Attempt]:
-        """All answered attempts of one question, judged by what most of them say."""
+        """Judges all answered attempts of one question by what most of its answers say. Returns these attempts with
+        their judgements."""
         answers = await self._ledger.do(lambda store: list(store.answers_of(question.id)))
         judged = await asyncio.to_thread(
             self._acceptance.judgements_together, attempts, question.question, lambda: answers, self._checks

@@ -1,7 +1,8 @@
-"""Which question is taken in hand next: in the order given, or the one from which a dollar is expected to bring most
-(expected_yield.py).
+"""Chooses which question is taken in hand next: the next one in the order given, or the one from which a dollar is
+expected to bring most (expected_yield.py).
 
-The store holds the questions and whose turn it is. Here are one page of them at a time, and which are in hand.
+The store holds the questions and their turns. This file holds one page of questions at a time, and which questions are
+in hand.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,13 +20,14 @@ from harvest.store import OpenQuestion, Store, Writer
 
 PAGE = 256
 FEW = 16
-"""How many questions of one stratum are taken before it is asked again which one promises most."""
+"""How many questions of one stratum are taken before the most promising stratum is chosen again."""
 EVIDENCE = 32
-"""How many questions must have ended before it is reckoned whether the cap will reach all."""
+"""How many questions must have ended before we estimate whether the cap is enough for all questions."""
 
 
 class QuestionQueue:
-    """The open questions of one session. Each comes once, and again after a wrong answer where they go by yield."""
+    """Gives the open questions of one session. Each comes once; when questions go by yield, a question comes again
+    after a wrong answer."""
 
     def __init__(self, run: Run, ledger: Writer, counters: Counters) -> None:
         self._run, self._ledger, self._counters = run, ledger, counters
@@ -33,7 +35,7 @@ class QuestionQueue:
         self._first_teacher = configs(run.config)[0]
         self._tariff = tariff_of(self._first_teacher)
         self.in_hand: dict[int, str] = {}
-        """The questions that are being asked, with their strata."""
+        """The strata of the questions that are being asked, by the questions' rows."""
         self._yields: ExpectedYield | None = None
         self._put_back = 0
 
@@ -44,12 +46,12 @@ class QuestionQueue:
 
     @property
     def is_learning(self) -> bool:
-        """Whether what comes of a question may change which one is next."""
+        """Whether the result of one question may change which question is asked next."""
         auto = self._order == "auto" and self._run.config.budget.usd is not None
         return self.by_yield or auto or self._order == "promising"
 
     async def questions(self, all_done: Callable[[], Awaitable[None]]) -> AsyncIterator[OpenQuestion]:
-        """One question after the other; `all_done` waits for all that are in hand."""
+        """Gives one question after the other. `all_done` waits until no question is in hand."""
         if self._order != "promising":
             async for question in self._in_file_order():
                 yield question
@@ -71,24 +73,24 @@ class QuestionQueue:
                 return
 
     def taken(self, question: OpenQuestion) -> None:
-        """The question is in hand."""
+        """Notes that the question is in hand."""
         self.in_hand[question.id] = question.stratum
         if self._yields is not None:
             self._yields.begun(question.stratum)
 
     def left(self, question: OpenQuestion) -> None:
-        """The question is in hand no more."""
+        """Notes that the question is no longer in hand."""
         self.in_hand.pop(question.id, None)
         if self._yields is not None:
             self._yields.ended(question.stratum)
 
     def put_back(self, question: OpenQuestion) -> None:
-        """The question waits for its next turn, after all that have had fewer."""
+        """Lets the question wait for its next turn: questions that have had fewer turns come before it."""
         self._put_back += 1
         self._ledger.post(Store.put_back, question.id)
 
     def learned(self, question: OpenQuestion, place: int, right: bool, reply: Reply) -> None:
-        """Takes in what one answer to a question was worth. `place`: whose answer it is."""
+        """Takes in what one answer to a question was worth. `place` says who gave the answer."""
         if self._yields is None:
             return
         if place == STUDENT:
@@ -104,7 +106,8 @@ class QuestionQueue:
             after = page[-1].id
 
     async def _most_promising(self, yields: ExpectedYield) -> AsyncIterator[OpenQuestion]:
-        """Every open question once: those without a wrong answer first, then those with one, and so on."""
+        """Gives every open question once: first those without a wrong answer, then those with one wrong answer, and so
+        on."""
         turn = -1
         while groups := [g for g in await self._ledger.do(Store.open_strata, self._run.id) if g[0] > turn]:
             turn = min(g[0] for g in groups)
@@ -136,7 +139,8 @@ class QuestionQueue:
         return yields
 
     def _cap_binds(self) -> bool:
-        """Whether what is left of the cap will not reach what is left of the questions, as they have cost so far."""
+        """Whether the rest of the cap is too small for the rest of the questions, judged by what questions have cost so
+        far."""
         counters, cap = self._counters, self._counters.cap
         if cap.usd is None or counters.ended < EVIDENCE:
             return False
@@ -148,7 +152,8 @@ class QuestionQueue:
         return self._tariff is not None and not self._tariff.at(datetime.now(UTC), 0).is_free
 
     def _effort(self, reply: Reply) -> float | None:
-        """What an answer costs, in picodollars, or in tokens where it costs nothing or nobody knows."""
+        """Returns what an answer costs in picodollars. If it costs nothing or nobody knows the price, returns its
+        output tokens instead. None if the cost or the number of tokens is unknown."""
         if not self._is_priced or self._tariff is None:
             tokens = reply.usage.output_tokens
             return None if tokens is None else float(tokens)
@@ -156,7 +161,8 @@ class QuestionQueue:
         return None if cost is None else float(cost)
 
     def _prior_cost(self, stratum: str) -> float:
-        """What an answer is expected to cost: by the question's length, and a quarter of the limit for the answer."""
+        """Returns what an answer is expected to cost, from the question's length and a quarter of the limit for the
+        answer. The unit is the one of `_effort`."""
         tokens_in = typical_characters(stratum) / CHARACTERS_A_TOKEN
         tokens_out = self._first_teacher.sampling.max_tokens / 4
         if not self._is_priced or self._tariff is None:

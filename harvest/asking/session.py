@@ -1,5 +1,5 @@
-"""One session of asking: from a run that is ready to how its asking ended. Signals, connections and the store's writing
-thread meet the event loop here."""
+"""Runs one session of asking, from a run that is ready to how its asking ended. Signals, connections and the store's
+writing thread meet the event loop here."""
 
 import asyncio
 import gc
@@ -34,11 +34,12 @@ from harvest.store import Store, Writer
 
 GC_THRESHOLD = (20_000, 10, 20)
 LEARNED, PACE = "learned", "pace"
-"""Events of the store that hold what a session found out about an endpoint."""
+"""The kinds of the store's events that hold what a session found out about an endpoint."""
 
 
 def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
-    """Asks what the run still wants, until it is done or stopped. All that came is in the store."""
+    """Asks what the run still wants, until it is done or stopped. Returns how the session ended; everything that came
+    is in the store."""
     # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
@@ -89,7 +90,8 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
 async def _buyers(
     run: Run, keys: Keys, ledger: Writer, stack: AsyncExitStack, stopping: Stopping, counters: Counters, hooks: Hooks
 ) -> dict[int, Buyer]:
-    """A buyer for each of those who may be asked, by place, with what earlier sessions found out about its endpoint."""
+    """Returns a buyer for each teacher and the student, by place. Each buyer knows what earlier sessions found out
+    about its endpoint."""
     runs = runs_by_place(run)
     wanted = sum(alone.config.teacher.max_concurrency for alone in runs.values())
     allowed = connections_allowed(wanted, hooks.say)
@@ -110,7 +112,7 @@ async def _buyers(
 async def _opinions(
     run: Run, keys: Keys, ledger: Writer, stack: AsyncExitStack, stopping: Stopping, counters: Counters
 ) -> Opinions | None:
-    """Who asks the judging model; None where the run has none."""
+    """Returns the object that asks the judging model; None if the run has no judging model."""
     alone = judging_run(run)
     if alone is None or run.config.judge is None:
         return None
@@ -122,14 +124,15 @@ async def _opinions(
 
 
 def _unset(config: RunConfig) -> frozenset[str]:
-    """Parameters that are sent by default alone, and may be left out where an endpoint refuses them."""
+    """Returns the parameters that are sent only by default, and may be left out if an endpoint refuses them."""
     return frozenset({"temperature"} - config.sampling.model_fields_set)
 
 
 async def _collect(collection: Collection, hooks: Hooks) -> None:
-    """Asks until all is done or asking is stopped, and shows it.
+    """Asks until everything is done or asking is stopped, and shows the progress.
 
-    At the first signal what is paid for is waited for, at the second it is left in doubt.
+    At the first signal, winnow waits for the requests in flight that are paid for; at the second, it leaves them in
+    doubt.
     """
     stopping, counters = collection.stopping, collection.counters
     signals = 0
@@ -156,7 +159,8 @@ async def _collect(collection: Collection, hooks: Hooks) -> None:
 
 
 async def _remember(ledger: Writer, run: Run, buyers: Mapping[int, Buyer], known: Mapping[int, Learned]) -> None:
-    """Stores for the next session where the pace ended, if an endpoint limited it, and what the endpoint demanded."""
+    """Stores two things for the next session: the last pace, if the endpoint limited it, and what the endpoint demanded
+    of requests."""
     for place, buyer in buyers.items():
         if buyer.pace.rate is not None:
             found = {"place": place, "limit": buyer.pace.limit, "rate": buyer.pace.rate}

@@ -1,4 +1,4 @@
-"""When a session stops asking, and why."""
+"""Says when a session stops asking, and why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ STATUS: dict[type[WinnowError], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a session ended: the status in the report, the exit code, and what to tell the user."""
+    """Says how a session ended: the status in the report, the exit code, and what to tell the user."""
 
     status: str
     exit_code: int
@@ -29,24 +29,24 @@ class Ending:
 
 
 class Stopping:
-    """Who may still be asked. `buyers` (by their places) and `opinions` are set once they are there."""
+    """Knows who may still be asked. `buyers` (by place) and `opinions` are set as soon as they exist."""
 
     def __init__(self, rules: Rules, counters: Counters) -> None:
         self.buyers: dict[int, Buyer] = {}
         self.opinions: Opinions | None = None
         self.reason: WinnowError | None = None
-        """Why the session stopped before all was done."""
+        """Why the session stopped before everything was done."""
         self.interrupted = False
         self.is_stopping = False
         self.when_stopping: list[Callable[[], None]] = []
-        """Called when the session stops."""
+        """Functions that are called when the session stops."""
         self._counters = counters
         # Every new question is asked of these first: without one of them none can be.
         self._needed = {STUDENT} if rules.student else set[int]()
         self._needed |= {0} if rules.mode == "cascade" else set()
 
     def stop(self, reason: WinnowError | None = None) -> None:
-        """Asks nothing more. What is in flight is waited for, since it is paid for."""
+        """Stops all asking. Requests in flight are waited for, since they are paid for."""
         if self.reason is None or isinstance(reason, Overbilled):
             self.reason = reason
         self.is_stopping = self._counters.stopping = True
@@ -58,15 +58,15 @@ class Stopping:
             call()
 
     def interrupt(self) -> None:
-        """The user stops the session; the next one goes on."""
+        """Stops the session for the user; the next session goes on from here."""
         self.interrupted = True
         self.stop()
 
     def buyer_ended(self, buyer: Buyer, reason: WinnowError) -> None:
-        """Nothing more can be asked of one teacher, or of the student.
+        """Notes that nothing more can be asked of one teacher, or of the student.
 
-        Nobody dearer takes its place: what needs it waits for the next session. Where every new question needs it, or
-        nobody is left, asking ends.
+        No dearer teacher is asked instead: questions that need this one wait for the next session. Asking ends when
+        every new question needs this teacher or student, or when no teacher is left.
         """
         was_open = buyer.is_open
         buyer.stop()
@@ -77,7 +77,7 @@ class Stopping:
             self._counters.warnings.append(f"{reason}; the others go on, and what needs it stays open")
 
     def judge_ended(self, buyer: Buyer, reason: WinnowError) -> None:
-        """Nothing more can be asked of the judging model: what the checks say stands."""
+        """Notes that nothing more can be asked of the judging model. The checks' verdicts stand then."""
         was_open = buyer.is_open
         buyer.stop()
         if isinstance(reason, Overbilled):
@@ -87,8 +87,8 @@ class Stopping:
             self._counters.warnings.append(f"the judging model answers nobody, {stays}: {reason}")
 
     def ending(self) -> Ending:
-        """How the session ended: by the user, by what stopped it, or by the gravest reason why one of those who may be
-        asked was asked no more."""
+        """Returns how the session ended and why: the user stopped it, or `reason` did, or else the gravest reason for
+        which one teacher or the student was no longer asked."""
         ended = [b.reason for b in self.buyers.values() if b.reason is not None]
         reason = self.reason or min(ended, key=lambda e: not isinstance(e, TeacherRefused), default=None)
         if self.interrupted and (reason is None or self.reason is None):
@@ -98,7 +98,7 @@ class Stopping:
         return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason), reason)
 
     def limited_by(self) -> str:
-        """What kept the session from asking faster, for the report."""
+        """Returns what kept the session from asking faster, for the report."""
         buyers = self.buyers.values()
         if any(buyer.was_short_of_money for buyer in buyers):
             return "cap"

@@ -1,7 +1,8 @@
-"""The only place that says accepted or rejected: as an answer comes, as it is imported, and as it is judged again.
+"""Decides whether an answer is accepted: when it comes, when it is imported, and when it is judged again. No other file
+decides this.
 
-An answer is rejected for the first of these: it broke off; its check does not pass it, and no judging model called it
-right; a filter that `checks.require` names refuses it.
+An answer is rejected for the first of these reasons: it is unfinished; its check does not pass it, and no judging model
+called it right; a filter that `checks.require` names refuses it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,34 +18,35 @@ from harvest.filters.required import Required
 from harvest.questions.rows import has_gold
 
 NO_GOLD = "no_gold"
-"""The reason where there is nothing to judge an answer by."""
+"""The reason of an answer that cannot be judged, because its question has no gold answer."""
 NO_MAJORITY = "no_majority"
-"""The reason where too few of the answers to a question agree."""
+"""The reason of an answer when too few of the answers to its question agree."""
 
 
 class Agreement(Protocol):
-    """Judges all answers to a question by what most of them say (the check pool does it)."""
+    """Judges all answers to a question by what most of the answers say (the check pool does it)."""
 
     def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the judging model said of an answer when it was asked, and what the check had said then."""
+    """Holds what the judging model said of an answer when it was asked, and what the check had said then."""
 
     check_said: Outcome
     model_said: Outcome
 
     def accepts(self, verdict: Verdict) -> bool:
-        """Whether the model called the answer right. Its word holds while the check says what it said then."""
+        """Whether the model called the answer right. Its opinion counts as long as the check still says what it said
+        then."""
         return self.model_said is Outcome.RIGHT and self.check_said is verdict.outcome
 
 
 def unfinished(reply: Reply) -> str | None:
-    """Why an answer is not whole, so that no check is asked about it; None: it is whole.
+    """Returns why an answer is not whole, so that it is not checked; None if it is whole.
 
-    The reason is that of an answer at its limit or in a loop, else the class of failure that a try would have had: an
-    imported answer alone may have broken off like that.
+    The reason is `truncated` or `repetition` for an answer at its limit or in a loop. Otherwise it is the class of
+    failure that a try would have had: this happens only with imported answers.
     """
     ended_by = (reply.finish_reason or "").lower()
     broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
@@ -52,31 +54,31 @@ def unfinished(reply: Reply) -> str | None:
 
 
 def refused_by(required: Sequence[Verdict]) -> str | None:
-    """The reason of the first required filter that refuses an answer; None: all pass it."""
+    """Returns the reason of the first required filter that refuses an answer; None if all filters pass it."""
     return next((FILTER_REASONS[v.check] for v in required if not v.passed), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What a run wants of an answer before it accepts it."""
+    """Decides whether an answer is accepted, by what the run demands of answers."""
 
     required: Required
-    """The filters of `checks.require`."""
+    """The filters that `checks.require` names."""
     prompt: Prompt
-    """The prompt that the answers were asked under."""
+    """The prompt with which the answers were asked for."""
     majority: Decimal
-    """Of answers that are judged together, more than this share must agree."""
+    """When answers are judged together, more than this share of them must agree."""
     imported: bool = False
-    """Whether the answers were bought by another program, under its own words."""
+    """Whether the answers were bought by another program, with its own prompt."""
 
     def judgement(
         self, attempt: Attempt, question: Question, reply: Reply, verdicts: Sequence[Verdict],
         earlier: Opinion | None = None,
     ) -> Judgement:  # fmt: skip
-        """Whether one attempt is accepted, or the first reason why not.
+        """Judges one attempt: it is accepted, or has the first reason why not.
 
-        `verdicts`: the check's, and after it the judging model's where it was just asked; none of an unfinished answer.
-        `earlier`: what the judging model said in an earlier session.
+        `verdicts` has the check's verdict, and after it the judging model's if that was just asked; it is empty for an
+        unfinished answer. `earlier` is what the judging model said in an earlier session.
         """
         if reason := unfinished(reply):
             return Judgement(attempt.id, (), reason)
@@ -89,9 +91,11 @@ class Acceptance:
         self, attempts: Mapping[int, Attempt], question: Question, answers: Callable[[], Iterable[tuple[int, Reply]]],
         agreement: Agreement,
     ) -> dict[int, Judgement]:  # fmt: skip
-        """The judgement of each answered attempt of a question whose answers are judged by what most of them say.
+        """Returns the judgement of each answered attempt, by the attempt's id, for a question whose answers are judged
+        by what most of them say.
 
-        `answers` gives attempt and reply of each, anew at each call. Unfinished answers have no voice.
+        Each call of `answers` gives (attempt id, reply) of all answered attempts anew. Unfinished answers have no
+        voice.
         """
         finished: list[int] = []
         judged: dict[int, Judgement] = {}
@@ -118,8 +122,9 @@ class Acceptance:
         return judged
 
     def _after_filters(self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
-        """A right answer after the required filters. Their verdicts are written first: the newest verdict is the
-        check's own, as a judging model's opinion is held against it. A student's answers meet no filter."""
+        """Returns the judgement of a right answer after the required filters. The filters' verdicts stand before the
+        check's own, so that the newest verdict is the check's: a judging model's opinion is compared with the newest
+        verdict. A student's answers meet no filter."""
         if not self.required or attempt.teacher == STUDENT:
             return judgement
         candidate = candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)

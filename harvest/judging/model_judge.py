@@ -1,7 +1,7 @@
-"""The judging model: which answers it is asked about, what it reads, and what its word means.
+"""Says which answers the judging model is asked about, what it reads, and what its word means.
 
-What it reads is hostile, so the answer stands between marks that the answer cannot know, and only one word of three is
-a verdict. Anything else is an error, never right.
+The answer that the model reads may be hostile. So the answer stands between marks that it cannot know, and only one
+word of three is a verdict. Any other reply is an error, and never means right.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ from harvest.endpoint import Prompt, cut_short, text_of
 from harvest.questions.rows import judged_together
 
 NAME, VERSION = "judge", "1"
-"""What its verdicts are called, and their version: of its prompt and of how its word is read."""
+"""The name and the version of the judging model's verdicts. The version covers the prompt and how the word is read."""
 MOST_CHARACTERS = 2000
-"""How many characters of an answer's end the model is shown."""
+"""How many characters the model is shown, counted from the answer's end."""
 WORDS = {"RIGHT": Outcome.RIGHT, "WRONG": Outcome.WRONG, "NONE": Outcome.NO_ANSWER}
 
 
 def is_asked(settings: JudgeModel, question: Question, verdict: Verdict) -> bool:
-    """Whether the model is asked about an answer: its check said what `judge.about` names, and there is a right answer
-    in words to compare it with."""
+    """Whether the model is asked about an answer: its check gave an outcome that `judge.about` names, and the question
+    has a gold answer in words to compare the answer with."""
     worded = bool((question.answer or "").strip()) and question.check != "code" and not judged_together(question)
     return worded and verdict.outcome.value in settings.about
 
 
 def messages(prompt: Prompt, question: Question, answer: str) -> list[Message]:
-    """What the model reads. The mark is a hash of all that stands between, so the same content is the same request,
-    and no answer can hold its own."""
+    """Returns the messages that the model reads. The mark is a hash of the texts between the marks. So the same content
+    gives the same request, and no answer can contain its own mark."""
     texts = {"question": text_of(question), "gold": question.answer or "", "answer": answer[-MOST_CHARACTERS:]}
     mark = hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:24]
     values = {**texts, "mark": mark}
@@ -40,7 +40,8 @@ def messages(prompt: Prompt, question: Question, answer: str) -> list[Message]:
 
 
 def verdict_of(reply: Reply, model: str) -> Verdict:
-    """One word of `WORDS` is a verdict. Whatever else the model said is an error."""
+    """Returns the verdict that the model's reply means. Only a single word of `WORDS` is a judgement; any other reply
+    gives the outcome ERROR."""
     word = reply.answer.strip().strip(".*`\"'").upper()
     outcome = None if cut_short(reply) else WORDS.get(word)
     if outcome is None:
@@ -49,5 +50,6 @@ def verdict_of(reply: Reply, model: str) -> Verdict:
 
 
 def no_answer(model: str, failure: str) -> Verdict:
-    """The verdict where the model's endpoint gave no answer, for a failure of this class."""
+    """Returns the verdict for an answer when the judging model's endpoint gave no reply about it. `failure` is the
+    class of the failure."""
     return Verdict(NAME, VERSION, Outcome.ERROR, f"{model} gave no answer ({failure})")

@@ -1,4 +1,5 @@
-"""Rewrites answers into the training format. Each rewritten answer is checked again; one that fails stays as it was."""
+"""Rewrites answers into the training format. Each rewritten answer is checked again; if it fails, the answer stays
+unchanged."""
 
 from dataclasses import replace
 
@@ -10,14 +11,15 @@ from harvest.questions.rows import judged_together
 
 
 class Rewriter:
-    """Rewrites candidates where it is on. It starts no process of checks before an answer needs one."""
+    """Rewrites candidates if it is on. Processes for checks are started only when a rewritten answer needs one."""
 
     def __init__(self, on: bool) -> None:
         self._on = on
         self._checks: CheckPool | None = None
 
     def __call__(self, candidate: Candidate) -> tuple[Candidate, bool | None]:
-        """(the candidate as it would be trained, whether it was rewritten). None: there was nothing to rewrite."""
+        """Returns (the candidate as it would be trained on, whether it was rewritten). The second part is None if there
+        was nothing to rewrite."""
         found = rewritten(candidate) if self._on else None
         if found is None:
             return candidate, None
@@ -30,9 +32,11 @@ class Rewriter:
             self._checks.close()
 
     def _still_right(self, question: Question, before: str, after: str) -> bool:
-        """Whether the check says the same of the answer after the rewriting, or that it is right.
+        """Whether the rewriting kept the answer right: the check says the same of the answer before and after, or calls
+        the new answer right. If answers are judged together, both must state the same value.
 
-        Where it would run the same program, or compare the same formula, its verdict is the same without asking it.
+        If the check's cheap first step (`quick`) finds the same verdict, program or formula in both answers, the check
+        is not run: its verdict cannot change.
         """
         if judged_together(question):
             read = answer_reader(question)

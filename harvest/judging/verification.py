@@ -1,8 +1,8 @@
-"""Verification: judges stored answers that nobody has judged yet, or all of them again with today's checks.
+"""Verifies a run: judges stored answers that were never judged, or judges all stored answers again with today's checks.
 
-No teacher is asked. Verdicts are added, never changed. An attempt has the judgement that the newest verdicts make, and
-its question is solved, given up or open by that. A page of answers is written at once, so that wherever one start stops
-the next one goes on.
+No teacher is asked. Verdicts are added, never changed. The newest verdicts decide an attempt's judgement, and the
+judgements decide whether a question is solved, given up or open. Each page of answers is written as a whole, so the
+next start goes on where one start stopped.
 """
 
 from collections import Counter, deque
@@ -23,82 +23,84 @@ from harvest.store import JudgedBy, Store, StoredAnswer, StoredRun
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
-"""The most bytes of a page, as it is packed in the store. A page holds one answer at least."""
+"""How many bytes the packed replies of a page may have. The answer that goes beyond them is still part of the page."""
 PAGES_AHEAD = 2
-"""How many pages are being checked while an earlier one is written."""
+"""How many pages are being checked while an earlier page is written."""
 BEGUN, ENDED = "verify", "verified"
-"""The store's events at the beginning and the end of one verification."""
+"""The kinds of the store's events at the beginning and at the end of one verification."""
 
 Waiting = Callable[[], Verdict]
-"""Waits for the verdict of a check that was begun."""
+"""A function that waits for a check that was begun, and returns its verdict."""
 
 
 class Step(Protocol):
-    """What the plan of a run says of one question."""
+    """Says what a run's plan wants for one question."""
 
     @property
     def asks(self) -> Sequence[Ask]:
-        """Attempts that are still to be bought."""
+        """Returns the attempts that are still to be bought."""
 
     @property
     def ended(self) -> str | None:
-        """How the question ended; None: it has not."""
+        """Returns how the question ended; None if it has not ended."""
 
 
 NextStep = Callable[[Question, Sequence[Attempt]], Step]
-"""The plan of a run, from a question and its attempts. (The room that asks makes it; here it is handed in.)"""
+"""A function that returns the next step of a question from its attempts. (The asking room makes it and hands it in.)"""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What one start has done."""
+    """Counts what one start has done."""
 
     total: int = 0
     seen: int = 0
     judged: int = 0
     set_aside: int = 0
-    """Unfinished answers, about which no check is asked."""
+    """How many answers are unfinished, so that no check was asked about them."""
     no_check: int = 0
-    """Answers to questions whose check is not there today. They are left as they were."""
+    """How many answers belong to questions whose check does not exist today. These answers are left unchanged."""
     no_gold: int = 0
     bad_gold: int = 0
-    """Answers to questions whose gold answer does not pass its own check."""
+    """How many answers belong to questions whose gold answer does not pass its own check."""
     waiting: int = 0
-    """Answers that wait for others to their question, with which they are judged together."""
+    """How many answers wait for further answers to their question, since all of them are judged together."""
     together_to: int = 0
-    """The questions whose answers are judged together are done up to this row."""
+    """The row of the last question whose answers were judged together. Later pages may hold more of that question's
+    answers; they are not judged once more."""
     statuses: Counter[str] = field(default_factory=Counter)
     """How many questions changed their status, by "before → after"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One judging of all of a run's answers, in one start or several."""
+    """Describes one verification: all answers of a run are judged, in one start or in several."""
 
     versions: Mapping[str, str]
-    """The versions of today's checks, by their names."""
+    """The version of each of today's checks, by the check's name."""
     required: Mapping[str, str]
-    """The versions of the filters that the run requires."""
+    """The version of each filter that the run requires, by the filter's name."""
     since: int
-    """The newest verdict when it began; its own verdicts have larger ids."""
+    """The id of the newest verdict when the verification began. Its own verdicts have larger ids."""
     again: bool
-    """Whether answers are judged again that today's checks have judged already."""
+    """Whether answers that today's checks have judged already are judged again."""
     before: Mapping[str, Any]
-    """How many attempts were accepted, and questions by status, when it began."""
+    """How many attempts were accepted, and how many questions had each status, when the verification began."""
 
     @property
     def newer_than(self) -> int:
-        """Verdicts up to this id do not spare an attempt from being judged."""
+        """Returns the id of a verdict, or 0. Only verdicts with a larger id show that an attempt is judged already."""
         return self.since if self.again else 0
 
 
 def versions_today() -> dict[str, str]:
-    """The version of each check."""
+    """Returns the version of each check, by the check's name."""
     return {name: check.version for name, check in CHECKS.items()}
 
 
 def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
-    """The one that was not finished, where it was begun with today's checks; else a new one."""
+    """Returns the unfinished verification of the run if it was begun with today's checks, filters and `again`; else
+    begins a new one."""
     versions, required = versions_today(), required_by(store.run(run_id).config).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):
@@ -115,13 +117,13 @@ def begin_verification(store: Store, run_id: int, *, again: bool) -> Verificatio
 
 
 def end_verification(store: Store, run_id: int, changes: Mapping[str, Any]) -> None:
-    """Notes that it is over, and what it changed. Until then the next start goes on with it and says the same."""
+    """Notes that the verification is over, and what it changed. Before that, the next start goes on with it."""
     with store.transaction():
         store.add_event(run_id, ENDED, dict(changes), now())
 
 
 def standing(store: Store, run_id: int) -> dict[str, Any]:
-    """How many attempts of a run are accepted, and its questions by status."""
+    """Returns how many attempts of a run are accepted, and how many questions have each status."""
     return {"accepted": store.counts(run_id)["accepted"], "questions": store.question_statuses(run_id)}
 
 
@@ -132,15 +134,15 @@ class Verifier:
         self, store: Store, run_id: int, checks: CheckPool, next_step: NextStep, counts: Counts,
         warn: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """`warn` is told of each gold answer that does not pass its own check."""
+        """`warn` is called with a message about each gold answer that does not pass its own check."""
         self._store, self._run_id, self._checks = store, run_id, checks
         self._next_step, self._counts, self._warn = next_step, counts, warn
         self._acceptance = _acceptance(store.run(run_id))
         self._gold: dict[int, str | None] = {}
 
     def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
-        """Judges what the verification has not judged yet; without one, all that was never judged. `on_page` is called
-        after each page."""
+        """Judges the answers that the verification has not judged yet; without a verification, all answers that were
+        never judged. `on_page` is called after each page."""
         v = verification
         judged_by = None if v is None else JudgedBy(v.versions, v.required, FILTER_REASONS, v.newer_than)
         self._counts.total = self._store.count_stored_answers(self._run_id, judged_by)
@@ -162,7 +164,7 @@ class Verifier:
             yield page
 
     def _check_gold(self, page: list[StoredAnswer]) -> None:
-        """Finds what is wrong with the gold answer of each question of a page, and warns of what is new."""
+        """Finds what is wrong with the gold answer of each question of a page, and warns of each new problem."""
         questions = {a.question_id: a.question for a in page if a.question.check in CHECKS and has_gold(a.question)}
         new = {i: q for i, q in questions.items() if i not in self._gold}
         found = dict(zip(new, gold_problems(new.values(), self._checks), strict=True))
@@ -173,7 +175,7 @@ class Verifier:
         self._counts.bad_gold += sum(self._gold.get(answer.question_id) is not None for answer in page)
 
     def _begin(self, answer: StoredAnswer) -> Waiting | None:
-        """Begins to check an answer. None: there is nothing to wait for."""
+        """Begins to check an answer. Returns None if there is no verdict to wait for."""
         question = answer.question
         if unfinished(answer.reply) is not None or question.check not in CHECKS or judged_together(question):
             return None
@@ -185,7 +187,7 @@ class Verifier:
         return lambda: verdict
 
     def _write(self, page: list[tuple[StoredAnswer, Waiting | None]]) -> None:
-        """Waits for the verdicts of a page and writes down what they make of it."""
+        """Waits for the verdicts of a page, and writes the judgements that they make."""
         alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
         verdicts = [(answer, None if waiting is None else waiting()) for answer, waiting in alone]
         together = self._judge_together([answer for answer, _ in page if _waits_for_others(answer)])
@@ -206,7 +208,7 @@ class Verifier:
     def _write_one(
         self, answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None, at: str
     ) -> bool:
-        """Whether it is accepted now where it was not before, or the other way round."""
+        """Writes the judgement of one answer. Returns whether the answer's acceptance changed."""
         if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
             self._counts.no_check += 1
             return False
@@ -221,7 +223,8 @@ class Verifier:
         return answer.attempt.accepted is not judgement.accepted
 
     def _judge_together(self, answers: list[StoredAnswer]) -> list[tuple[StoredAnswer, list[Judgement]]]:
-        """For each question of which all answers are judged together now: one of them, and the judgements of all."""
+        """Returns, for each question whose answers are now judged all together: one of these answers, and the
+        judgements of all of them."""
         found = []
         for question_id, of_one in groupby(answers, key=lambda answer: answer.question_id):
             first, *rest = of_one
@@ -240,7 +243,8 @@ class Verifier:
         return found
 
     def _write_status(self, question_id: int, answer: StoredAnswer) -> None:
-        """Solves, gives up or opens the question as the plan says, after its attempts were judged anew."""
+        """Writes the status that the plan gives a question (solved, given up or open) after its attempts were judged
+        anew."""
         status = self._next_step(answer.question, self._store.attempts_of(question_id)).ended or "open"
         if status != answer.question_status:
             self._store.close_question(question_id, status)

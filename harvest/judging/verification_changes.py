@@ -1,4 +1,4 @@
-"""What a verification changed: as `harvest verify --json` prints it, and in words."""
+"""Reports what a verification changed: as `harvest verify --json` prints it, and in words."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,8 @@ SHOWN_NAMES = 3
 
 
 def changes_of(store: Store, run_id: int, verification: Verification, counts: Counts) -> dict[str, Any]:
-    """What the verification changed, folded from the verdicts in the store; `counts` is of this start alone."""
+    """Returns what the verification changed, counted from the verdicts in the store. `counts` covers this start
+    only."""
     changes: Counter[tuple[str, str | None, str | None, str, str]] = Counter()
     names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
     unchanged = changed = 0
@@ -57,7 +58,8 @@ def changes_of(store: Store, run_id: int, verification: Verification, counts: Co
 
 
 def in_words(said: Mapping[str, Any]) -> Iterator[str]:
-    """The lines that `harvest verify` prints. `said` is what `changes_of` returned, and the run's name as `run`."""
+    """Gives the lines that `harvest verify` prints. `said` is what `changes_of` returned, with the run's name added as
+    `run`."""
     checks = ", ".join(f"{name} {version}" for name, version in said["checks"].items())
     yield f"{said['judged']:,} answers of {said['run']} judged again ({checks}); {said['unchanged']:,} as before."
     if said["changes"]:
@@ -94,5 +96,5 @@ def _said(check: str, verdict: Mapping[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line of a table, whatever a question's name holds."""
+    """Returns a text as one line that fits into a table, whatever a question's name contains."""
     return one_line(text.replace("_", " ").replace("|", " "))

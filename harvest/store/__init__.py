@@ -1,7 +1,7 @@
-"""The one room that knows SQL: runs, questions, attempts with their money, verdicts, selections, evaluations.
+"""Keeps runs, questions, attempts with their money, verdicts, selections and evaluations. No other room knows SQL.
 
-Plain values come in: a step adds rows, and changes none that an earlier step wrote. Typed values go out to whoever
-judges, selects, exports or reports.
+Plain values come in: a step adds rows, and changes none that an earlier step wrote. Typed values go out to the rooms
+that judge, select, export or report.
 """
 
 from harvest.store.attempts import Reused, Sent

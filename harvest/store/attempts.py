@@ -1,7 +1,7 @@
-"""Attempts and their tries, and the money that they cost.
+"""Writes and reads attempts and their tries, and books the money that they cost.
 
-Money moves in whole picodollars. Each statement that moves it stands in the transaction that records why: the worst
-case is reserved with the try, and is settled, freed or held in doubt with its reply.
+Money is counted in whole picodollars. Each statement that moves money is in the same transaction as the row that says
+why: the worst case is reserved together with the try, and is settled, freed or held in doubt together with its reply.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from harvest.store.replies import Replies
 from harvest.store.sqlite import Row
 
 LONGEST_MESSAGE = 2000
-"""Characters of a failure's message that are kept."""
+"""How many characters of a failure's message are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A try whose worst case is reserved: its request may be sent now."""
+    """Says that the worst case of a try is reserved, so its request may be sent now."""
 
     attempt_id: int
     try_id: int
@@ -28,22 +28,24 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """The answer is in the store already: another attempt with the same key bought it. Nothing is sent."""
+    """Says that the store has the answer already, because another attempt with the same key bought it. Nothing is
+    sent."""
 
     attempt_id: int
     reply: Reply
 
 
 class Attempts(Replies):
-    """Statements on attempts and tries."""
+    """The SQL statements on attempts and tries."""
 
     def reserve(
         self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False
     ) -> Sent | Reused | None:
-        """One more try for an attempt, with its worst case reserved under the cap. `free`: it costs nothing.
+        """Adds a try to an attempt, and reserves its worst case under the cap. `free` says that the try costs nothing.
+        Returns Sent; Reused when the store has the answer already.
 
-        None: the cap has no room for it now, and nothing was written. The cap is compared in the statement that
-        reserves, so two tries cannot both take the last room.
+        Returns None, and writes nothing, when the cap has no room for the try now. One statement both compares with the
+        cap and reserves, so two tries cannot both take the last room.
         """
         row = self.db.execute(
             "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
@@ -83,10 +85,11 @@ class Attempts(Replies):
         )  # fmt: skip
 
     def settle(self, try_id: int, reply: Reply, cost_pusd: int | None, source: str, now: str) -> bool:
-        """Writes a whole reply with its tokens and its cost, also one that comes after its try was held in doubt.
+        """Writes a whole reply with its tokens and its cost. The reply may also come after its try was held in doubt.
+        Returns whether the try cost more than was reserved.
 
-        An unknown cost (None) is held in doubt at the worst case where there is a price, and is unpriced where there
-        is none (`source` "none"). True: it cost more than was reserved.
+        If the cost is unknown (None) and there is a price, the worst case is held in doubt. If there is no price
+        (`source` is "none"), the try stays unpriced.
         """
         held = self._free(try_id)
         doubt = held if cost_pusd is None and source != "none" else None
@@ -102,10 +105,11 @@ class Attempts(Replies):
     def settle_failure(
         self, try_id: int, failure: AttemptFailed, reply: Reply | None, cost_pusd: int | None, source: str, now: str
     ) -> bool:
-        """Writes how a try failed, with what had come of its reply.
+        """Writes how a try failed, with the part of its reply that came. Returns whether the try cost more than was
+        reserved.
 
-        A known cost is booked. An unknown one is held in doubt where the failure may have been billed; else what was
-        reserved is free again. True: it cost more than was reserved.
+        A known cost is booked. If the cost is unknown and the failure may have been billed, the worst case is held in
+        doubt; else the reserved money is free again.
         """
         held = self._free(try_id)
         doubt = held if cost_pusd is None and failure.in_doubt else None
@@ -114,14 +118,15 @@ class Attempts(Replies):
         return cost_pusd is not None and cost_pusd > held
 
     def fail_attempt(self, attempt_id: int, reason: str) -> None:
-        """Gives an attempt no more tries in this start. `reason` is the class of its last failure."""
+        """Marks an attempt as failed: it gets no more tries in this start. `reason` is the class of its last
+        failure."""
         self.db.execute(
             "UPDATE attempt SET state = 'failed', reason = ? WHERE id = ? AND answer_try IS NULL", (reason, attempt_id)
         )
 
     def hold_unsettled(self, run_id: int, now: str) -> None:
-        """Ends the tries that are still out when asking ends: in doubt at their worst case, or failed as `cut` where
-        they cost nothing."""
+        """Ends the tries that are not settled when asking ends. They are held in doubt at their worst case; tries that
+        cost nothing are marked as failed with the class `cut`."""
         self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
         self.db.execute(
             "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
@@ -136,7 +141,8 @@ class Attempts(Replies):
         )
 
     def _free(self, try_id: int) -> int:
-        """Takes off the run's books what a try has there: reserved, in doubt or spent. Returns what was reserved."""
+        """Takes the money of one try off the run's books: what was reserved, in doubt or spent. Returns how many
+        picodollars had been reserved."""
         row = self.db.execute("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", (try_id,)).fetchone()
         if row["state"] == "sent":
             self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
@@ -158,7 +164,7 @@ class Attempts(Replies):
         self, try_id: int, state: str, failure: AttemptFailed | None, reply: Reply | None, cost_pusd: int | None,
         source: str, doubt_pusd: int | None, now: str,
     ) -> None:  # fmt: skip
-        """Writes how a try ended, and its reply where one came."""
+        """Writes how a try ended, and its reply if one came."""
         kind, message = (failure.kind, clean(str(failure)[:LONGEST_MESSAGE])) if failure else (None, None)
         usage = reply.usage if reply else Usage()
         served = reply or Reply("")
@@ -176,7 +182,8 @@ class Attempts(Replies):
             self._put_reply(try_id, reply)
 
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
-        """The attempts at one question, the student's among them, in the order in which they were made."""
+        """Returns the attempts at one question, in the order in which they were made. The student's are among them, the
+        judging model's are not."""
         rows = self.db.execute(
             "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
             " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
@@ -186,6 +193,6 @@ class Attempts(Replies):
 
 
 def read_attempt(row: Row) -> Attempt:
-    """An attempt from a row with its columns."""
+    """Returns the attempt that is in a row with these columns."""
     accepted = None if row["accepted"] is None else bool(row["accepted"])
     return Attempt(row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"])

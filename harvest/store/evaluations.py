@@ -1,4 +1,4 @@
-"""Trainings and evaluations: what finetune writes into the run that they belong to."""
+"""Keeps trainings and evaluations: finetune writes them into the run that they belong to."""
 
 import json
 from collections.abc import Iterable
@@ -8,10 +8,11 @@ from harvest.store.runs import Runs
 
 
 class Evaluations(Runs):
-    """Statements on trainings and evaluations."""
+    """The SQL statements on trainings and evaluations."""
 
     def put_training(self, run_name: str, key: str, block: dict[str, Any]) -> None:
-        """Writes what one training cost and gave. The same training again (by `key`) overwrites its own block."""
+        """Writes what one training cost and what came of it. If the same training (by `key`) is written again, it
+        overwrites its own block."""
         with self.transaction():
             self.db.execute(
                 "INSERT INTO training (run_id, key, block) VALUES (?, ?, ?)"
@@ -22,9 +23,10 @@ class Evaluations(Runs):
     def put_training_points(
         self, run_name: str, key: str, points: Iterable[dict[str, Any]], since: int | None = None
     ) -> None:
-        """Writes logged steps of a training, each with its `step`; a step that is there is overwritten.
+        """Writes logged steps of a training, each with its number in `step`. A step that is stored already is
+        overwritten.
 
-        `since`: the training goes on from this step, so the later ones that are there are removed before.
+        If the training goes on from the step `since`, the stored steps after it are removed first.
         """
         with self.transaction():
             run_id = self.run_id(run_name)
@@ -38,7 +40,8 @@ class Evaluations(Runs):
             )
 
     def put_evaluation(self, run_name: str, key: str, settings: dict[str, Any]) -> None:
-        """Writes an evaluation's settings. The same evaluation again (by `key`) overwrites its own."""
+        """Writes an evaluation's settings. If the same evaluation (by `key`) is written again, it overwrites its own
+        settings."""
         with self.transaction():
             self.db.execute(
                 "INSERT INTO evaluation (run_id, key, settings) VALUES (?, ?, ?)"
@@ -47,7 +50,7 @@ class Evaluations(Runs):
             )
 
     def evaluation_settings(self, run_name: str, key: str) -> dict[str, Any]:
-        """The settings of an evaluation; {} where there is none with this key."""
+        """Returns the settings of an evaluation; {} if there is no evaluation with this key."""
         found = self._row("SELECT settings FROM evaluation WHERE id = ?", self._evaluation_id(run_name, key))
         settings: dict[str, Any] = json.loads(found["settings"]) if found else {}
         return settings
@@ -62,16 +65,16 @@ class Evaluations(Runs):
             )
 
     def evaluation_answers(self, run_name: str, key: str) -> list[dict[str, Any]]:
-        """The answers of an evaluation, with their texts."""
+        """Returns the answers of an evaluation, with their texts."""
         return self._answers(self._evaluation_id(run_name, key), ", text")
 
     def trainings(self, run_id: int) -> list[dict[str, Any]]:
-        """The blocks of a run's trainings, the oldest first."""
+        """Returns the blocks of a run's trainings, the oldest first."""
         rows = self._all("SELECT block FROM training WHERE run_id = ? ORDER BY id", run_id)
         return [json.loads(r["block"]) for r in rows]
 
     def curves(self, run_id: int) -> list[list[dict[str, Any]]]:
-        """The logged steps of each training, in the order of `trainings`."""
+        """Returns the logged steps of each training, in the order of `trainings`."""
         rows = self._all(
             "SELECT training.id, point FROM training LEFT JOIN training_point AS p ON p.run_id = training.run_id"
             " AND p.key = training.key WHERE training.run_id = ? ORDER BY training.id, step",
@@ -83,7 +86,8 @@ class Evaluations(Runs):
         return list(found.values())
 
     def evaluations(self, run_id: int) -> list[dict[str, Any]]:
-        """A run's evaluations, the oldest first: key, settings, and answers without their texts."""
+        """Returns a run's evaluations, the oldest first. Each has its key, its settings, and its answers without their
+        texts."""
         return [
             {"key": e["key"], "settings": json.loads(e["settings"]), "answers": self._answers(e["id"], "")}
             for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id)

@@ -1,4 +1,4 @@
-"""Sums and counts of one run: everything that its report is made of. Money is in whole picodollars."""
+"""Reads the sums and counts of one run: everything that its report needs. Money is in whole picodollars."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ THEIRS: dict[Kind, str] = {
     "judge": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'judge')",
     "student": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'student')",
 }
-"""Which attempts are of which kind, in the words of the index attempt_kind."""
+"""For each kind, the condition that selects its attempts. It is written so that SQLite uses the index attempt_kind."""
 
 
 UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
@@ -25,7 +25,7 @@ ACCEPTED = (
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """A run's books."""
+    """Holds a run's money: its cap (None: it has no cap), and what is spent, reserved and in doubt."""
 
     cap: int | None
     spent: int
@@ -35,11 +35,11 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One start of `collect` or `import`."""
+    """Describes one start of `collect` or `import`."""
 
     started_at: str
     ended_at: str | None
-    """None: it goes on, or it was killed."""
+    """When the session ended. None: it still goes on, or it was killed."""
     status: str | None
     peak_in_flight: int | None
     limited_by: str | None
@@ -47,7 +47,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Who says that it answered, and how often. `teacher` is the place of who was asked."""
+    """Says which model and provider named themselves in answers, and in how many. `teacher` is the place of the teacher
+    that was asked."""
 
     teacher: int
     served_model: str | None
@@ -58,26 +59,26 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """The tries of one kind of attempt."""
+    """Counts the tries of one kind of attempt."""
 
     sent: int
     answered: int
     in_doubt: int
     reused: int
-    """Attempts whose reply the store had already: nothing was sent."""
+    """How many attempts got a reply that the store had already, so that nothing was sent."""
     failed: dict[str, int]
-    """By the class of the failure."""
+    """How many tries failed, by the class of the failure."""
     tokens: dict[str, int]
     cost_sources: dict[str, int]
-    """How many answers got their cost from where."""
+    """How many answers there are for each source of their cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherFigures:
-    """What one teacher was asked, what it cost and what came of it."""
+    """Says what one teacher was asked, what it cost and what came of it."""
 
     teacher: int
-    """The place among the run's teachers."""
+    """The teacher's place among the run's teachers."""
     sent: int = 0
     answered: int = 0
     accepted: int = 0
@@ -85,70 +86,70 @@ class TeacherFigures:
     spent: int = 0
     in_doubt: int = 0
     unpriced: int = 0
-    """Answers whose cost nobody knows."""
+    """How many answers have a cost that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
-    """What the judging model was asked and what it said."""
+    """Says what the judging model was asked and what it said."""
 
     tries: Tries
     verdicts: dict[str, int]
-    """By their outcome."""
+    """How many verdicts the judging model gave, by their outcome."""
     accepted: int
-    """Attempts that are accepted only because of it."""
+    """How many attempts are accepted only because of the judging model."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudentFigures:
-    """What the student was asked, and what is left to the teachers."""
+    """Says what the student was asked, and how much is left to the teachers."""
 
     tries: Tries
     questions: int
     left_to_teachers: int
-    """Questions that the student was asked and a teacher too."""
+    """How many questions were asked of both the student and a teacher."""
     spent: int
     unpriced: int
 
 
 @dataclass(frozen=True, slots=True)
 class PerQuestion:
-    """What the questions that ended cost."""
+    """Says what the questions that ended cost. `n` is how many there are, and `sum` is what they cost together."""
 
     n: int
     sum: int | None
     squares: float | None
-    """The sum of the squares of their costs."""
+    """The sum of the squares of the questions' costs."""
     solved: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
-    """All of it."""
+    """All figures of a run."""
 
     run: StoredRun
     money: Money
     sessions: list[Session]
     questions: dict[str, int]
-    """By their status."""
+    """How many questions there are, by their status."""
     asked: int
-    """Questions that a teacher was asked."""
+    """How many questions were asked of a teacher."""
     tries: Tries
-    """The teachers'."""
+    """The tries of the teachers."""
     judging: JudgeFigures
     student: StudentFigures
     teachers: list[TeacherFigures]
     served: list[Served]
     unpriced: int
-    """Answers whose cost nobody knows."""
+    """How many answers have a cost that nobody knows."""
     spent_on: dict[str, int]
     selection: SelectionFigures
     answers: int
     accepted: int
     rejected: dict[str, int]
-    """By the reason."""
+    """How many answers were rejected, by the reason."""
     mean_reasoning_tokens: float | None
-    """A mean over the accepted answers, as the next one."""
+    """The mean over the accepted answers. `mean_output_tokens` is such a mean too."""
     mean_output_tokens: float | None
     per_question: PerQuestion
     training: list[dict[str, Any]]
@@ -157,10 +158,10 @@ class RunFigures:
 
 
 class Figures(Selections, Evaluations):
-    """Statements of the report."""
+    """The SQL statements of the report."""
 
     def figures(self, run_id: int) -> RunFigures:
-        """Everything that a report is made of."""
+        """Returns everything that a report needs."""
         of = {"run": run_id}
         theirs = "FROM attempt WHERE run_id = :run AND kind = 'teacher'"
         return RunFigures(

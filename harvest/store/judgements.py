@@ -1,4 +1,4 @@
-"""Verdicts and judgements as they are written, and the answers that wait to be judged."""
+"""Writes verdicts and judgements, and reads the answers that wait to be judged."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from harvest.store.replies import REPLY_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer of the store, with all that judging it needs and may change."""
+    """Holds a stored answer with everything that judging it needs and may change."""
 
     question_id: int
     question_status: str
@@ -24,26 +24,27 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JudgedBy:
-    """The checks and filters of today. Answers that they have not judged yet are to be judged."""
+    """Names the checks and filters of today. Answers that they have not judged yet must be judged."""
 
     checks: Mapping[str, str]
-    """The version of each check by its name. An answer is judged once one of them has given a verdict."""
+    """The version of each check, by the check's name. An answer is judged when one of these checks has given a
+    verdict."""
     required: Mapping[str, str]
-    """The version of each filter that a right answer must pass too."""
+    """The version of each filter that a right answer must pass too, by the filter's name."""
     refused_by: Mapping[str, str]
-    """For every filter that may be required, the reason with which it rejects an answer."""
+    """For each filter that may be required, the reason with which it rejects an answer."""
     newer_than: int = 0
-    """Only verdicts with a larger id than this count."""
+    """Only verdicts whose id is larger than this id count."""
 
 
 class Rejudged(NamedTuple):
-    """A new verdict, beside what the same check had said of the same attempt before."""
+    """Holds a new verdict, and what the same check had said of the same attempt before."""
 
     check: str
     version: str
     outcome: str
     version_before: str | None
-    """None where the check had not judged the attempt before."""
+    """The version of the check in the earlier verdict; None if the check had not judged the attempt before."""
     outcome_before: str | None
     question: str
     """The question's name."""
@@ -64,16 +65,16 @@ STORED = (
     "  OR attempt.reason IN (SELECT value FROM json_each(:by_filters) AS f"
     "   WHERE f.key NOT IN (SELECT key FROM json_each(:required)))) END"
 )
-"""Which answers are to be judged: what follows SELECT …"""
+"""The part of a statement after SELECT … that says which answers must be judged."""
 
 
 class Judgements(Attempts):
-    """Statements on verdicts."""
+    """The SQL statements on verdicts."""
 
     def put_verdicts(
         self, attempt_id: int, verdicts: Sequence[Verdict], accepted: bool, reason: str | None, now: str
     ) -> None:
-        """Adds verdicts, and gives the attempt what they come to."""
+        """Adds verdicts, and gives the attempt the judgement that follows from them."""
         self.db.executemany(
             "INSERT INTO verdict (attempt_id, check_name, version, outcome, detail, share, at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -82,7 +83,7 @@ class Judgements(Attempts):
         self.db.execute("UPDATE attempt SET accepted = ?, reason = ? WHERE id = ?", (int(accepted), reason, attempt_id))
 
     def put_judgements(self, judgements: Iterable[Judgement], now: str) -> None:
-        """Adds the verdicts of each, and gives each attempt what they come to."""
+        """Adds the verdicts of each judgement, and gives each attempt its judgement."""
         for j in judgements:
             self.put_verdicts(j.attempt_id, j.verdicts, j.accepted, j.reason, now)
 
@@ -90,10 +91,11 @@ class Judgements(Attempts):
         self, run_id: int, unless: JudgedBy | None = None, *, after: StoredAnswer | None = None,
         limit: int | None = None, most_bytes: float = inf,
     ) -> list[StoredAnswer]:  # fmt: skip
-        """Answers that are to be judged, in the order of question, teacher, sample and limit of tokens.
+        """Returns answers that must be judged, in the order of question, teacher, sample and limit of tokens.
 
-        They are those that `unless` has not judged; without it, those that nobody has judged. They begin after the
-        answer `after`, and end at `limit` answers, or once their packed replies are more than `most_bytes`.
+        They are the answers that `unless` has not judged; if it is None, the answers that were never judged. The first
+        is the one that comes next after the answer `after`. The list ends after `limit` answers, or when the packed
+        replies have more than `most_bytes` bytes.
         """
         names = ("question", "teacher", "sample", "limit")
         place = (0, STUDENT, -1, -1)
@@ -117,11 +119,12 @@ class Judgements(Attempts):
         return found
 
     def count_stored_answers(self, run_id: int, unless: JudgedBy | None) -> int:
-        """How many answers `stored_answers` has in all its pages."""
+        """Returns how many answers `stored_answers` has on all its pages together."""
         return int(self._one(f"SELECT count(*) {STORED}", _stored(run_id, unless)))
 
     def opinions(self, attempt_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """(outcome of the check, opinion of the judging model after it), for those attempts that a model judged."""
+        """Returns (the outcome of the check, the opinion of the judging model after it) by attempt id, for the attempts
+        that a judging model judged."""
         return {
             r["attempt_id"]: (r["rules"], r["outcome"])
             for r in self._all(
@@ -134,11 +137,12 @@ class Judgements(Attempts):
         }
 
     def newest_verdict(self) -> int:
-        """The id of the newest verdict; 0 where there is none."""
+        """Returns the id of the newest verdict; 0 if there is none."""
         return int(self._one("SELECT coalesce(max(id), 0) FROM verdict"))
 
     def rejudged(self, run_id: int, since: int) -> Iterator[Rejudged]:
-        """Each verdict of a run that has a larger id than `since`, with the one before it."""
+        """Gives each verdict of a run whose id is larger than `since`, with the same check's last verdict up to
+        `since`."""
         for r in self._each(
             "SELECT new.check_name, new.version, new.outcome, old.version, old.outcome, question.name"
             " FROM verdict AS new JOIN attempt ON attempt.id = new.attempt_id"

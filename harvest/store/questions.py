@@ -1,4 +1,5 @@
-"""Questions: written once, open until they are solved or given up, and found in the order in which they are asked."""
+"""Stores questions: each is written once, is open until it is solved or given up, and is found in the order of
+asking."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -15,26 +16,26 @@ RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.agai
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """A question that may be asked, with what became of its attempts so far."""
+    """Holds a question that may be asked, with what became of its attempts so far."""
 
     id: int
-    """Its row in the store."""
+    """The question's row in the store."""
     question: Question
     attempts: tuple[Attempt, ...]
-    """The teachers' and the student's."""
+    """The attempts of the teachers and of the student."""
     stratum: str = ""
-    """Names the questions that look alike before they are asked (harvest/asking/planning/strata.py)."""
+    """The name that all questions share which look alike before they are asked (harvest/asking/planning/strata.py)."""
     turn: int = 0
-    """How many of its answers were judged and not accepted. Questions of a lower turn are asked first."""
+    """How many of the question's answers were judged and not accepted. Questions with a lower turn are asked first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StratumOutcome:
-    """What one teacher's, or the student's, answers to the questions of one stratum cost and came to."""
+    """Says what the answers of one teacher, or of the student, cost and brought in one stratum."""
 
     stratum: str
     teacher: int
-    """The place of who answered, or STUDENT."""
+    """The place of the teacher that answered, or STUDENT."""
     answers: int
     accepted: int
     cost_pusd: int
@@ -42,12 +43,12 @@ class StratumOutcome:
 
 
 class Questions(Runs):
-    """Statements on questions."""
+    """The SQL statements on questions."""
 
     def put_question(self, run_id: int, question: Question, stratum: str = "") -> bool:
-        """Writes a question; False where the run has it already.
+        """Writes a question. Returns False if the run has it already.
 
-        Raises StoreUnusable where the run has another question under this id.
+        Raises StoreUnusable when the run has a different question with this id.
         """
         body = question.model_dump_json(exclude_none=True)
         added = self.db.execute(
@@ -67,7 +68,7 @@ class Questions(Runs):
         return self._row(statement, run_id, name) is not None
 
     def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
-        """Writes a question that is asked anew each time. Returns its row and how many attempts it has."""
+        """Writes a question that is asked anew each time. Returns (its row, how many attempts of teachers it has)."""
         self.put_question(run_id, question)
         row = self.db.execute(
             "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
@@ -77,7 +78,7 @@ class Questions(Runs):
         return row[0], row[1]
 
     def question_judged_by(self, run_id: int, check: str) -> str | None:
-        """The name of one question that this check judges; None where the run has none."""
+        """Returns the name of one question that this check judges; None if the run has no such question."""
         statement = "SELECT name FROM question WHERE run_id = ? AND json_extract(body, '$.check') = ? LIMIT 1"
         row = self._row(statement, run_id, check)
         return None if row is None else str(row["name"])
@@ -87,11 +88,11 @@ class Questions(Runs):
         return [r["name"] for r in rows]
 
     def question_statuses(self, run_id: int) -> dict[str, int]:
-        """How many questions have each status."""
+        """Returns how many questions have each status."""
         return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
 
     def counts(self, run_id: int) -> dict[str, int]:
-        """Where a run stands when it starts: what its progress line shows."""
+        """Returns where a run stands when it starts: the figures that its progress line shows."""
         by_status = self.question_statuses(run_id)
         row = self.db.execute(
             "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
@@ -105,7 +106,8 @@ class Questions(Runs):
         return {"questions": total, "ended": ended, "by_student": by_student, "spent": spent, **dict(row)}
 
     def reopen(self, run_id: int) -> int:
-        """Opens the questions that were given up for a failure which may have passed. Returns how many."""
+        """Opens the questions that were given up, and the attempts that failed, for a failure which may have passed.
+        Returns how many questions it opened."""
         kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
             "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
@@ -121,7 +123,8 @@ class Questions(Runs):
         return n
 
     def reopen_failed(self, run_id: int) -> None:
-        """Opens every attempt that failed, whatever it failed for: the user asked for it once more."""
+        """Opens every failed attempt of a teacher, and its question, whatever the failure was: the user wants it asked
+        once more."""
         self.db.execute(
             "UPDATE question SET status = 'open' WHERE run_id = ? AND id IN (SELECT question_id FROM attempt"
             " WHERE state = 'failed' AND kind = 'teacher')",
@@ -134,11 +137,11 @@ class Questions(Runs):
         )
 
     def reopen_all(self, run_name: str) -> None:
-        """Opens every question, after a change of how often to ask. Answers that are there are not bought again."""
+        """Opens every question, after the settings of how often to ask changed. Stored answers are not bought again."""
         self.db.execute("UPDATE question SET status = 'open' WHERE run_id = ?", (self.run_id(run_name),))
 
     def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
-        """The next open questions after the row `after`, in the order in which they were given."""
+        """Returns at most `limit` open questions after the row `after`, in the order in which they were given."""
         return self._open("", run_id, after, limit)
 
     def _open(self, which: str, *values: Any) -> list[OpenQuestion]:
@@ -164,12 +167,13 @@ class Questions(Runs):
         self.db.execute("UPDATE question SET turn = turn + 1 WHERE id = ?", (question_id,))
 
     def open_strata(self, run_id: int) -> list[tuple[int, str, int]]:
-        """(turn, stratum, number of open questions), for each turn and stratum."""
+        """Returns (turn, stratum, number of open questions) for each turn and stratum."""
         statement = "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2"
         return [tuple(r) for r in self.db.execute(statement, (run_id,))]
 
     def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
-        """The next open questions of one stratum and turn, in the order they were given."""
+        """Returns at most `limit` open questions of one stratum and turn after the row `after`, in the order in which
+        they were given."""
         return self._open("AND turn = ? AND stratum = ?", run_id, turn, stratum, after, limit)
 
     def strata(self, run_id: int) -> list[str]:
@@ -177,7 +181,7 @@ class Questions(Runs):
         return [r["stratum"] for r in rows]
 
     def stratum_outcomes(self, run_id: int) -> list[StratumOutcome]:
-        """What the student's and each teacher's judged answers in each stratum cost and came to."""
+        """Returns what the judged answers of each teacher and of the student cost and brought, for each stratum."""
         return self._as(
             StratumOutcome,
             "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"
@@ -192,7 +196,7 @@ class Questions(Runs):
         self.db.execute("UPDATE question SET status = ? WHERE id = ?", (status, question_id))
 
     def question_bodies(self, question_ids: Iterable[int]) -> Iterator[tuple[int, str]]:
-        """(row, the question as JSON) of each of these rows."""
+        """Gives (row, the question as JSON) for each of these rows."""
         statement = "SELECT id, body FROM question WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
         for r in self._each(statement, json.dumps(list(question_ids))):
             yield r["id"], r["body"]

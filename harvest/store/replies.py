@@ -1,4 +1,4 @@
-"""Replies: packed as they are written, and read as the values that they were."""
+"""Packs replies when they are written, and reads them as the same values again."""
 
 import json
 import sqlite3
@@ -17,20 +17,20 @@ SERVED = ("finish_reason", "served_model", "served_by", "system_fingerprint", "r
 """The parts of a reply that are columns of `try`, beside its usage."""
 USAGE = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost")
 REPLY_COLUMNS = ", ".join(("reply.body", *SERVED, *USAGE))
-"""What a statement on `try` and `reply` selects for `read_reply`."""
+"""The columns that a statement on `try` and `reply` must select for `read_reply`."""
 PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "logprobs", "tool_calls", "extra")
-"""The parts of a reply that have no column of their own in `try`: they are packed into `reply.body`."""
+"""The parts of a reply that have no column of their own in `try`. They are packed into `reply.body`."""
 
 
 class Replies(Connection):
-    """Statements on replies."""
+    """The SQL statements on replies."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, opened: ExitStack) -> None:
         super().__init__(db, path, opened)
         self._packer, self._unpacker = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
 
     def _put_reply(self, try_id: int, reply: Reply) -> None:
-        """Writes the parts that are packed, without empty ones."""
+        """Writes the packed parts of a reply; empty parts are left out."""
         filled = {k: v for k in PACKED if (v := getattr(reply, k)) not in (None, (), {})}
         text = json.dumps(filled, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         self.db.execute(
@@ -38,19 +38,20 @@ class Replies(Connection):
         )
 
     def find_reply(self, try_id: int) -> Reply | None:
-        """The reply that one try brought, or what came of it; None where nothing came."""
+        """Returns the reply, whole or in part, that one try brought; None if nothing came."""
         row = self._row(f"SELECT {REPLY_COLUMNS} FROM try JOIN reply ON reply.try_id = try.id WHERE id = ?", try_id)  # noqa: S608 - ours
         return None if row is None else self.read_reply(row)
 
     def reply(self, try_id: int) -> Reply:
-        """The reply that one try brought. Raises LookupError where it brought none."""
+        """Returns the reply that one try brought. Raises LookupError when the try brought none."""
         found = self.find_reply(try_id)
         if found is None:
             raise LookupError(f"try {try_id} has no reply")
         return found
 
     def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
-        """(attempt, its reply) of the teachers' answered attempts at one question. Each is read when it is taken."""
+        """Gives (attempt id, its reply) for the teachers' answered attempts at one question. Each reply is read only
+        when the caller takes it."""
         for r in self._all(
             "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND kind = 'teacher'"
             " ORDER BY teacher, sample, max_tokens",
@@ -59,7 +60,7 @@ class Replies(Connection):
             yield r["id"], self.reply(r["answer_try"])
 
     def read_reply(self, row: Row) -> Reply:
-        """A reply from a row with REPLY_COLUMNS."""
+        """Returns the reply that is in a row with REPLY_COLUMNS."""
         packed: dict[str, Any] = json.loads(self._unpacker.decompress(row["body"]))
         parts: dict[str, Any] = {"answer": "", "usage": Usage(*(row[k] for k in USAGE))}
         parts |= {k: row[k] for k in SERVED}

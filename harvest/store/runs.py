@@ -1,4 +1,5 @@
-"""A run as the store has it: its settings, checked once when they are read, and what was written beside them."""
+"""Reads and writes runs: their settings, which are checked once when they are read, and what was written beside
+them."""
 
 import json
 from collections.abc import Mapping
@@ -22,39 +23,39 @@ NOBODY_ASKED = {
     | {"extra": {}},
     "budget": {"usd": None},
 }
-"""The stored settings of a run whose answers are imported, in place of what nobody knows."""
+"""The settings that are stored for a run of imported answers, in place of those that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One run of the store.
+    """Holds one run of the store.
 
-    An older winnow knew fewer sections and settings: those that it did not write have their defaults here, and
-    settings that exist no longer are left out.
+    An older winnow had fewer sections and settings. Those that it did not write have their defaults here, and settings
+    that no longer exist are left out.
     """
 
     id: int
     name: str
     config: RunConfig
-    """Its settings. Where nobody was asked (`imported`, or a run made for evaluations alone) `teacher` is empty and
-    `sampling` has its defaults: nobody knows how the answers were made."""
+    """The run's settings. If the run asked nobody (it is `imported`, or was made only for evaluations), `teacher` is
+    empty and `sampling` has its defaults, since nobody knows how the answers were made."""
     imported: bool
-    """Its answers were bought elsewhere and imported. Such a run asks nobody."""
+    """Whether the run's answers were bought elsewhere and imported. Such a run asks nobody."""
     has_teacher: bool
     prompt_text: str
     """The whole text of the prompt file, as it was when the run was written."""
     prompt_sha256: str
     endpoints: Mapping[int, str]
-    """Who answers, by the place in the run (STUDENT, 0, 1, …): an address, or the checksum of local weights."""
+    """Who answers, by the place in the run (STUDENT, 0, 1, …). It is an address, or the checksum of local weights."""
     base: Path
-    """The folder of RUN.toml: the paths in the settings are relative to it."""
+    """The folder of RUN.toml. Paths in the settings are relative to it."""
     price_source: str
     settings: Mapping[str, Any]
-    """All of the above as JSON, as it is stored and as the run's config.json has it."""
+    """All of the above as JSON, as the store and the run's config.json have it."""
 
 
 def read_run(run_id: int, name: str, text: str) -> StoredRun:
-    """A run from the JSON text that is stored for it. Raises StoreUnusable where its settings cannot be read."""
+    """Returns the run that a stored JSON text describes. Raises StoreUnusable when the settings cannot be read."""
     settings: dict[str, Any] = json.loads(text)
     imported, has_teacher = bool(settings.get("imported")), bool(settings.get("teacher"))
     try:
@@ -78,10 +79,10 @@ def read_run(run_id: int, name: str, text: str) -> StoredRun:
 
 
 def _config(settings: Mapping[str, Any], name: str, *, asked: bool) -> RunConfig:
-    """The settings as RunConfig, which was made to read RUN.toml.
+    """Returns the stored settings as RunConfig, which was made to read RUN.toml.
 
-    Stored settings differ from RUN.toml: `teacher` stands beside `teachers`, the student's sampling has the settings
-    that RUN.toml may not write there, and `select` has all that its preset said, so no preset is read again.
+    Stored settings differ from RUN.toml: `teacher` stands beside `teachers`; the student's sampling has settings that
+    RUN.toml may not write there; and `select` has everything that its preset said, so no preset is read again.
     """
     data = {"questions": (), **settings, "name": name}
     data.pop("teacher" if data.get("teachers") else "teachers", None)
@@ -103,10 +104,10 @@ def stored_settings(
     config: RunConfig, *, prompt_text: str, prompt_sha256: str, endpoints: Mapping[int, str], base: Path,
     price_source: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """A run's settings as JSON, as the store and config.json have them and `read_run` reads them.
+    """Returns a run's settings as JSON, as the store and config.json have them and `read_run` reads them.
 
-    `endpoints` says who answers, by the place in the run. Empty: the answers are imported and nobody knows how they
-    were asked for, whatever `config` says.
+    `endpoints` says who answers, by the place in the run. If it is empty, the answers are imported, and nobody knows
+    how they were asked for, whatever `config` says.
     """
     settings = config.model_dump(mode="json")
     beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}
@@ -121,7 +122,7 @@ def stored_settings(
 
 
 def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
-    """The stored sections of those who answer, by their places in the run."""
+    """Returns the stored settings of each teacher and the student, by their places in the run."""
     sections = dict(enumerate(settings.get("teachers") or [settings]))
     if settings.get("student"):
         sections[STUDENT] = settings["student"]
@@ -129,10 +130,10 @@ def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
 
 
 class Runs(Attempts):
-    """Statements on runs, their sessions and their events."""
+    """The SQL statements on runs, their sessions and their events."""
 
     def run_id(self, name: str) -> int:
-        """A run's id by its name. Raises StoreUnusable where there is no run of that name."""
+        """Returns the id of the run with this name. Raises StoreUnusable when there is no run of that name."""
         row = self._row("SELECT id FROM run WHERE name = ?", name)
         if row is None:
             known = [r["name"] for r in self.db.execute("SELECT name FROM run ORDER BY id DESC LIMIT 10")]
@@ -140,17 +141,17 @@ class Runs(Attempts):
         return int(row["id"])
 
     def run(self, run: str | int) -> StoredRun:
-        """A run by its name or its id. Raises StoreUnusable where there is none of that name."""
+        """Returns the run with this name or id. Raises StoreUnusable when there is no run of that name."""
         run_id = self.run_id(run) if isinstance(run, str) else run
         return read_run(*self.db.execute("SELECT id, name, config FROM run WHERE id = ?", (run_id,)).fetchone())
 
     def find_run(self, name: str) -> StoredRun | None:
-        """A run by its name; None where there is none."""
+        """Returns the run with this name; None if there is none."""
         row = self._row("SELECT id, name, config FROM run WHERE name = ?", name)
         return None if row is None else read_run(*row)
 
     def put_run(self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str) -> int:
-        """Writes a run, or gives one of that name these settings and this cap. Returns its id."""
+        """Writes a run. If there is a run of that name, it gets these settings and this cap. Returns the run's id."""
         self.db.execute(
             "INSERT INTO run (name, config, cap, created_at) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (name) DO UPDATE SET config = excluded.config, cap = excluded.cap",
@@ -159,17 +160,17 @@ class Runs(Attempts):
         return self.run_id(name)
 
     def put_settings(self, run_id: int, config: Mapping[str, Any]) -> None:
-        """Gives a run new settings. None of them may be one that a teacher sees."""
+        """Gives a run new settings. A setting that a teacher sees must not differ from the old one."""
         self.db.execute("UPDATE run SET config = ? WHERE id = ?", (json.dumps(config, ensure_ascii=False), run_id))
 
     def run_began(self, run_id: int) -> str:
-        """When the run was made."""
+        """Returns when the run was made."""
         return str(self._one("SELECT created_at FROM run WHERE id = ?", run_id))
 
     def begin_session(self, run_id: int, now: str) -> int:
-        """Begins a start of `collect` or `import`. Returns its id.
+        """Notes that a start of `collect` or `import` begins. Returns the session's id.
 
-        What an earlier start had sent and did not settle is held in doubt from now on.
+        Tries that an earlier start had sent and did not settle are ended first (`hold_unsettled`).
         """
         self.hold_unsettled(run_id, now)
         self.db.execute(
@@ -193,6 +194,6 @@ class Runs(Attempts):
         )
 
     def events(self, run_id: int, kind: str) -> list[dict[str, Any]]:
-        """The data of a run's events of one kind, the oldest first."""
+        """Returns the data of a run's events of one kind, the oldest first."""
         rows = self.db.execute("SELECT data FROM event WHERE run_id = ? AND kind = ? ORDER BY id", (run_id, kind))
         return [json.loads(r["data"]) for r in rows]

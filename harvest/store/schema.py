@@ -1,11 +1,12 @@
-"""The tables, as numbered migrations.
+"""Defines the tables, as numbered migrations.
 
-Data is appended: a step adds rows and changes none that an earlier step wrote. What changes is the state of what is
-under way: a run's money, an open question, an attempt without an answer, a try that is still out.
+Data is added: a step adds rows and changes none that an earlier step wrote. Only the state of unfinished things
+changes: a run's money, an open question, an attempt without an answer, a try without a reply.
 
-An attempt's `kind` says what it is for. A `teacher`'s, by its place in the run's list, may become a trace. The
-`student`'s shows whether it can answer the question itself. A `judge`'s says what a model thinks of the answer of
-another attempt, whose id stands in `about`. All three are paid from the same cap; the last two never become traces.
+An attempt's `kind` says what the attempt is for. An attempt of a `teacher` (by the teacher's place in the run's list)
+may become a trace. An attempt of the `student` shows whether the student can answer the question itself. An attempt of
+a `judge` says what a model thinks of the answer of another attempt, whose id stands in `about`. All three kinds are
+paid from the same cap; attempts of the student and of a judge never become traces.
 
 A try's `kind` is the class of its failure (harvest/core/errors.py). Amounts of money are whole picodollars.
 """
@@ -113,9 +114,9 @@ SELECTION = """
       reason TEXT, instead INTEGER, detail TEXT, rewritten INTEGER NOT NULL, PRIMARY KEY (selection_id, attempt_id)
     ) STRICT, WITHOUT ROWID;
 """
-"""`selection.key` is a hash of everything that the selection was made of. In an outcome, `reason` is NULL where the
-attempt is selected, `instead` is the attempt that is selected in its place, and `rewritten` says whether its training
-row has the rewritten text (harvest/filters/rewrite.py)."""
+"""`selection.key` is a hash of everything that the selection was made of. In an outcome, `reason` is NULL if the
+attempt is selected, `instead` is the attempt that is selected in its place, and `rewritten` says whether the attempt's
+training row has the rewritten text (harvest/filters/rewrite.py)."""
 
 KINDS = """
     CREATE TABLE attempt_with_kind (
@@ -142,4 +143,5 @@ KINDS = """
 """
 
 MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS)
-"""Migration n brings a store of version n to version n + 1. Add new ones at the end; never change a released one."""
+"""Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
+one."""

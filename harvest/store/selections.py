@@ -1,4 +1,5 @@
-"""Selections, each with what it says of every candidate. They are added and never changed; the newest one counts."""
+"""Stores selections, each with what it says of every candidate. They are added and never changed; the newest one
+counts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,60 +10,61 @@ from harvest.core.nouns import FILTER_REASONS, Reply
 from harvest.store.replies import REPLY_COLUMNS, Replies
 
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
-"""The reasons for which an answer that ended by itself may be rejected."""
+"""The reasons for which a finished answer may be rejected."""
 REJECTED_SINCE = "rejected_since"
-"""Why an attempt is not selected that the newest selection had selected and a later verdict rejects."""
+"""The reason of an attempt that the newest selection had selected, but that a later verdict rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSelection:
-    """The newest selection of a run."""
+    """Holds the newest selection of a run."""
 
     id: int
     at: str
     key: str
-    """A hash of everything that it was made of."""
+    """A hash of everything that the selection was made of."""
     settings: dict[str, Any]
     said: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionOutcome:
-    """What the newest selection says of one attempt."""
+    """Holds what the newest selection says of one attempt."""
 
     reason: str | None
-    """Why it is not selected; None: it is selected."""
+    """Why the attempt is not selected; None if it is selected."""
     instead: int | None
-    """The attempt that is selected in its place."""
+    """The id of the attempt that is selected in its place; None if there is none."""
     detail: str | None
     rewritten: bool
-    """Its rewritten text is trained on."""
+    """Whether the attempt's rewritten text is trained on."""
     instead_question: str | None
-    """The name of the question of `instead`."""
+    """The name of the question that the attempt `instead` belongs to."""
     instead_sample: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionFigures:
-    """What the newest selection came to."""
+    """Counts what the newest selection selected and left out."""
 
     selected: int | None = None
-    """None before the first selection, as `said` and `at`."""
+    """How many attempts are selected. Before the first selection this is None; `said` and `at` are None then too."""
     unselected: dict[str, int] = field(default_factory=dict)
-    """By the reason, in the order of the selection's stages."""
+    """How many attempts are not selected, by the reason, in the order of the selection's stages."""
     newer: int = 0
-    """Answers that were accepted after it."""
+    """How many accepted answers the selection says nothing of: they were accepted after it."""
     said: dict[str, Any] | None = None
     at: str | None = None
 
 
 class Selections(Replies):
-    """Statements on selections."""
+    """The SQL statements on selections."""
 
     def selection_pool(self, run_id: int, pool: str) -> Iterator[tuple[int, int, int | None]]:
-        """(attempt, question, output tokens) of each candidate, in the order of question, teacher, sample and limit.
+        """Gives (attempt id, question row, output tokens) of each candidate, in the order of question, teacher, sample
+        and limit.
 
-        Candidates are the accepted answers; with `pool` "all", those too that ended by themselves and were rejected.
+        Candidates are the accepted answers. If `pool` is "all", finished answers that were rejected are candidates too.
         """
         for r in self._each(
             "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt"
@@ -76,10 +78,10 @@ class Selections(Replies):
             yield tuple(r)
 
     def failed_shares(self, run_id: int) -> Iterator[tuple[int, float]]:
-        """(question, the share of its judged answers that were wrong).
+        """Gives (question row, the share from 0 to 1 of its judged answers that were wrong).
 
-        The student's answers count where it was asked, else the teachers'. An answer that a filter rejects counts as
-        right: the filter says nothing about how hard the question is.
+        If the student was asked the question, its answers count, else the teachers' answers. An answer that a filter
+        rejects counts as right: the filter says nothing about how hard the question is.
         """
         for r in self._each(
             "SELECT question_id, CASE WHEN total(kind = 'student')"
@@ -94,8 +96,9 @@ class Selections(Replies):
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
         outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
-        """Writes a whole selection. For each candidate `outcomes` has its attempt, why it is not selected or None, the
-        attempt that is selected in its place, the detail, and whether its rewritten text is trained on."""
+        """Writes a whole selection. `outcomes` has for each candidate: its attempt's id; why it is not selected (None
+        if it is); the id of the attempt that is selected in its place; the detail; and whether its rewritten text is
+        trained on."""
         selection_id = self._insert(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
             run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False),
@@ -107,20 +110,20 @@ class Selections(Replies):
         )
 
     def newest_selection(self, run_id: int) -> StoredSelection | None:
-        """The newest selection; None before the first."""
+        """Returns the newest selection; None before the first selection."""
         row = self._row("SELECT * FROM selection WHERE run_id = ? ORDER BY id DESC LIMIT 1", run_id)
         if row is None:
             return None
         return StoredSelection(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
 
     def _newest_in_words(self, run_id: int) -> dict[str, Any]:
-        """What statements need of the newest selection: its id (None before the first), and whether it chose from `any`
-        answer, rejected ones too."""
+        """Returns what statements need of the newest selection: `selection` is its id (None before the first
+        selection), and `any` says whether it chose from rejected answers too."""
         newest = self.newest_selection(run_id)
         return {"selection": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
 
     def unselected(self, run_id: int) -> SelectionFigures:
-        """How many attempts the newest selection selected, and why it left the others out."""
+        """Returns how many attempts the newest selection selected, and how many it left out for each reason."""
         newest = self.newest_selection(run_id)
         if newest is None:
             return SelectionFigures()
@@ -141,7 +144,7 @@ class Selections(Replies):
         return SelectionFigures(selected, by, newer, newest.said, newest.at)
 
     def outcome_of(self, run_id: int, attempt_id: int) -> SelectionOutcome | None:
-        """What the newest selection says of one attempt; None where the attempt was no candidate."""
+        """Returns what the newest selection says of one attempt; None if the attempt was no candidate."""
         row = self.db.execute(
             "SELECT CASE WHEN outcome.reason IS NOT NULL THEN outcome.reason WHEN NOT (:any OR of.accepted = 1)"
             " THEN :since END AS reason, instead, detail, rewritten, question.name AS instead_question,"
@@ -154,7 +157,8 @@ class Selections(Replies):
         return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": bool(row["rewritten"])})
 
     def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
-        """(attempt, sample, its question's row and JSON, its reply) of each of these attempts."""
+        """Gives, for each of these attempts: its id, its sample number, its question's row, its question as JSON, and
+        its reply."""
         statement = (
             "SELECT attempt.id AS attempt_id, attempt.sample, question_id, question.body AS question_body,"  # noqa: S608 - ours
             f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = question_id"

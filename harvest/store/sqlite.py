@@ -1,4 +1,4 @@
-"""A connection to a store in an SQLite file. All that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
+"""Connects to a store in an SQLite file. Everything that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
 
 One process at a time writes to a store, and holds a lock file while it does. Any number of processes may read. Inside
 the process that writes, one thread does all the writing (harvest/store/writer.py).
@@ -20,21 +20,21 @@ Row = sqlite3.Row
 T = TypeVar("T")
 
 BUSY_S = 30
-"""How long a statement waits while another process holds the file."""
+"""How many seconds a statement waits while another process holds the file."""
 
 
 class Connection:
-    """A store that is open. A method is a transaction of its own, unless it is called inside a `transaction`."""
+    """Holds a store open. Each method is a transaction of its own, unless it is called inside a `transaction`."""
 
     def __init__(self, db: sqlite3.Connection, path: Path, opened: ExitStack) -> None:
         self.db, self.path, self._opened = db, path, opened
 
     @classmethod
     def open(cls, url: str, *, write: bool = True) -> Self:
-        """Opens a store; to write, it is made or brought up to date first.
+        """Opens a store. If it is opened to write, it is first made or brought up to date.
 
-        Raises StoreUnusable where another process is writing to it, where the file is no store of ours, and where it
-        cannot be read or written.
+        Raises StoreUnusable when another process is writing to the store, when the file is no store of ours, and when
+        it cannot be read or written.
         """
         path = sqlite_path(url)
         with ExitStack() as opened:
@@ -65,7 +65,7 @@ class Connection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Writes everything in the block, or nothing. Raises StoreUnusable where the disk is full or fails."""
+        """Writes everything in the block, or nothing. Raises StoreUnusable when the disk is full or fails."""
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -82,38 +82,39 @@ class Connection:
             raise StoreUnusable(f"store {self.path}: {_in_words(e)}; nothing was half written") from e
 
     def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """All rows, each by its columns' names. `values` fill the places: values in order, or one mapping by name."""
+        """Returns all rows, each as a dict by the columns' names. `values` fill the placeholders of the statement: they
+        are values in order, or one dict by name."""
         return [dict(r) for r in self.db.execute(statement, _bound(values))]
 
     def _each(self, statement: str, *values: Any) -> Iterator[Row]:
-        """The rows, one after another: however many there are, one is in memory."""
+        """Gives the rows one after another, so that only one row is in memory at a time."""
         with closing(self.db.execute(statement, _bound(values))) as rows:
             yield from rows
 
     def _as(self, kind: Callable[..., T], statement: str, *values: Any) -> list[T]:
-        """All rows, each as a dataclass whose fields are named like the columns."""
+        """Returns all rows, each as a dataclass whose fields have the names of the columns."""
         return [kind(**dict(r)) for r in self.db.execute(statement, _bound(values))]
 
     def _row(self, statement: str, *values: Any) -> Row | None:
-        """The first row; None where there is none."""
+        """Returns the first row; None if there is none."""
         row: Row | None = self.db.execute(statement, _bound(values)).fetchone()
         return row
 
     def _one(self, statement: str, *values: Any) -> Any:
-        """The first column of the first row."""
+        """Returns the first column of the first row."""
         return self.db.execute(statement, _bound(values)).fetchone()[0]
 
     def _pairs(self, statement: str, *values: Any) -> dict[str, int]:
-        """The second column by the first, without rows where the first is NULL."""
+        """Returns a dict from the first column to the second. Rows whose first column is NULL are left out."""
         return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
 
     def _insert(self, statement: str, *values: Any) -> int:
-        """Inserts one row; its id."""
+        """Inserts one row and returns its id."""
         return int(self.db.execute(statement, _bound(values)).lastrowid or 0)
 
 
 def sqlite_path(url: str) -> Path:
-    """The file of a store: `sqlite:///a` is relative to the working directory, `sqlite:////a` is absolute.
+    """Returns the file of a store: `sqlite:///a` is relative to the working directory, `sqlite:////a` is absolute.
 
     Raises StoreUnusable for any other address.
     """
@@ -125,7 +126,7 @@ def sqlite_path(url: str) -> Path:
 
 
 def is_being_written(url: str) -> bool:
-    """Whether a process holds the store for writing now."""
+    """Whether a process has the store open for writing now."""
     try:
         lock = os.open(f"{sqlite_path(url)}.lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -140,7 +141,8 @@ def is_being_written(url: str) -> bool:
 
 
 def _prepare(db: sqlite3.Connection, path: Path, write: bool) -> None:
-    """Brings the tables up to date. Raises StoreUnusable where the file is not ours or of another version."""
+    """Brings the tables up to date if `write`. Raises StoreUnusable when the file is not ours, or has a version that
+    cannot be used."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     foreign = version == 0 and db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if not write and 0 < version < len(MIGRATIONS):
@@ -164,7 +166,8 @@ def _bound(values: tuple[Any, ...]) -> Any:
 
 
 def _take_lock(path: Path) -> int:
-    """The lock's file descriptor. Raises StoreUnusable where another process holds the lock."""
+    """Takes the store's lock. Returns the lock's file descriptor. Raises StoreUnusable when another process holds the
+    lock."""
     lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,7 +184,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _in_words(e: OSError | sqlite3.Error) -> str:
-    """What went wrong, for people."""
+    """Returns what went wrong, in words for the user."""
     code = getattr(e, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL or (isinstance(e, OSError) and e.errno == errno.ENOSPC):
         return "the disk is full; free some space and start again"

@@ -1,4 +1,4 @@
-"""The store of runs: every statement, by subject, in one class."""
+"""Joins all statements on the store, which are grouped by subject, into one class."""
 
 from harvest.store.evaluations import Evaluations
 from harvest.store.figures import Figures
@@ -8,4 +8,4 @@ from harvest.store.stories import Stories
 
 
 class Store(Imports, Judgements, Figures, Stories, Evaluations):
-    """A store that is open: `with Store.open(url) as store`. Each base has the statements on one subject."""
+    """Holds a store open: `with Store.open(url) as store`. Each base class has the statements on one subject."""

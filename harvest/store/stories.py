@@ -1,4 +1,4 @@
-"""Attempts with all that is known of them: for exports, and for the story of one question."""
+"""Reads attempts with everything that is known of them, for exports and for the story of one question."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,44 +13,44 @@ from harvest.store.sqlite import Row
 
 @dataclass(frozen=True, slots=True)
 class AnsweredAttempt:
-    """A teacher's attempt that has a whole reply, with what verdicts and the newest selection say of it."""
+    """Holds a teacher's attempt that has a whole reply, with what verdicts and the newest selection say of it."""
 
     id: int
     key: str
     question: Question
     teacher: int
-    """The place among the run's teachers."""
+    """The teacher's place among the run's teachers."""
     sample: int
     max_tokens: int
-    """0 where the answer was imported and nobody knows."""
+    """The limit of tokens; 0 if the answer was imported, since nobody knows the limit then."""
     accepted: bool | None
     reason: str | None
-    """Why it is rejected; None where it is accepted or not judged."""
+    """Why the attempt is rejected; None if it is accepted or not judged."""
     reused: bool
-    """Another attempt with the same key had bought the reply."""
+    """Whether another attempt with the same key had bought the reply."""
     sent_at: str
-    """Empty where the answer was imported and nobody knows."""
+    """When the request was sent; empty if the answer was imported and nobody knows."""
     cost_pusd: int | None
     reply: Reply
     verdicts: tuple[Verdict, ...]
-    """The oldest first."""
+    """The verdicts on the answer, the oldest first."""
     selected: bool
     unselected: str | None
-    """Why the newest selection left it out."""
+    """Why the newest selection left the attempt out; None if it did not."""
     rewritten: bool
-    """Its rewritten text is trained on."""
+    """Whether the attempt's rewritten text is trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTry:
-    """One request of an attempt, and how it ended. Amounts are picodollars."""
+    """Holds one request of an attempt, and how the request ended. Amounts of money are picodollars."""
 
     id: int
     max_tokens: int
     state: str
-    """sent, answered, failed or in_doubt."""
+    """The state of the try: sent, answered, failed or in_doubt."""
     kind: str | None
-    """The class of its failure."""
+    """The class of the try's failure; None if it did not fail."""
     message: str | None
     reserved: int
     cost: int | None
@@ -65,12 +65,12 @@ class StoredTry:
     sent_at: str
     ended_at: str | None
     partial: Reply | None
-    """What came of a reply that is not the attempt's answer."""
+    """The reply that this try brought, whole or in part, if it is not the attempt's answer; else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatedVerdict:
-    """A verdict, when it was given, and its place among all verdicts."""
+    """Holds a verdict, when it was given, and its id, which is larger than the ids of all earlier verdicts."""
 
     id: int
     verdict: Verdict
@@ -79,13 +79,14 @@ class DatedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStory:
-    """One attempt with its tries, what a judge was asked about it, its verdicts and its place in the selection."""
+    """Holds one attempt with its tries, the judging model's tries about it, its verdicts, and its place in the
+    selection."""
 
     attempt: Attempt
     reused: bool
     tries: tuple[StoredTry, ...]
     judging: tuple[StoredTry, ...]
-    """The tries of the judging model's attempts about this one."""
+    """The tries of the judging model's attempts about this attempt."""
     verdicts: tuple[DatedVerdict, ...]
     reply: Reply | None
     selection: SelectionOutcome | None
@@ -93,7 +94,7 @@ class AttemptStory:
 
 @dataclass(frozen=True, slots=True)
 class QuestionStory:
-    """One question of a run with everything that became of it."""
+    """Holds one question of a run with everything that became of it."""
 
     run: StoredRun
     question: Question
@@ -102,13 +103,13 @@ class QuestionStory:
 
 
 class Stories(Selections, Runs):
-    """Statements that read whole attempts."""
+    """The SQL statements that read whole attempts."""
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[AnsweredAttempt]:
-        """Teachers' attempts that have a whole reply: `all`, the `accepted`, or the `selected` ones.
+        """Gives the teachers' attempts that have a whole reply. `which` is "all", "accepted" or "selected".
 
-        Selected are those of the newest selection; before the first, the accepted ones. What was rejected after the
-        selection is not selected, unless the selection chose from rejected answers too.
+        "selected" gives the attempts of the newest selection; before the first selection, the accepted ones. An attempt
+        that was rejected after the selection is not given, unless the selection chose from rejected answers too.
         """
         body, question = "", None
         for r in self._each(
@@ -142,7 +143,7 @@ class Stories(Selections, Runs):
             )
 
     def story(self, run_id: int, question_name: str) -> QuestionStory | None:
-        """One question with all its attempts, tries and verdicts; None where the run has no such question."""
+        """Returns one question with all its attempts, tries and verdicts; None if the run has no such question."""
         q = self._row("SELECT id, body, status FROM question WHERE run_id = ? AND name = ?", run_id, question_name)
         if q is None:
             return None
@@ -171,7 +172,7 @@ class Stories(Selections, Runs):
         )
 
     def _try(self, row: Row, answer_try: int | None) -> StoredTry:
-        """A try from its row; `answer_try` is the one whose reply is the attempt's answer."""
+        """Returns the try in a row. `answer_try` is the id of the try whose reply is the attempt's answer."""
         names = StoredTry.__dataclass_fields__.keys() - {"partial"}
         partial = None if row["id"] == answer_try else self.find_reply(row["id"])
         return StoredTry(**{name: row[name] for name in names}, partial=partial)

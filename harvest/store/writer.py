@@ -1,4 +1,4 @@
-"""The thread that writes to the store: it commits what many callers write at once in one transaction."""
+"""Runs the thread that writes to the store: calls that come at about the same time are committed in one transaction."""
 
 import asyncio
 import queue
@@ -15,19 +15,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 GROUP_S = 0.003
-"""How long the writer waits for more calls before it writes a group."""
+"""How many seconds the writer waits for more calls before it writes a group."""
 
 
 Call: TypeAlias = "tuple[Callable[[Store], Any], asyncio.Future[Any] | None]"
-"""What to run on the store, and what its caller waits for; None: no caller waits."""
+"""A function to call with the store, and the future that its caller waits for; None: no caller waits."""
 
 
 class Writer:
-    """The thread that writes to the store. It runs calls from the event loop in their order and commits them in groups.
+    """Runs the thread that writes to the store. It takes calls from the event loop in their order and commits them in
+    groups.
 
-    When the store fails, nothing of the group was written and every waiting call of it raises the error: a request that
-    was not recorded must not be sent. When one call fails for another reason, the others are written without it. When a
-    call fails that no caller waits for, every later call raises its error: what follows relies on what was lost.
+    When the store fails, nothing of the group is written, and every waiting call of the group raises the error: a
+    request that was not recorded must not be sent. When one call fails for another reason, the other calls are written
+    without it. When a call fails that no caller waits for, every later call raises its error, since later calls rely on
+    what was lost.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,20 +40,21 @@ class Writer:
         self._thread.start()
 
     async def do(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `method(store, …)` in the next group and returns its result once it is on the disk.
+        """Calls `method(store, …)` in the next group, and returns its result when the group is on the disk.
 
-        It is written even when the caller is cancelled meanwhile.
+        The call is written even if its caller is cancelled meanwhile.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put((lambda store: method(store, *args, **kwargs), answer))
         return await answer
 
     def post(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Runs `method(store, …)` like `do`, for a caller that does not wait. It is written before all later calls."""
+        """Calls `method(store, …)` like `do`, for a caller that does not wait. The call is written before all later
+        calls."""
         self._calls.put((lambda store: method(store, *args, **kwargs), None))
 
     def close(self) -> None:
-        """Writes what is waiting and ends the thread. The store stays open."""
+        """Writes the calls that wait, and ends the thread. The store stays open."""
         self._calls.put(None)
         self._thread.join()
 

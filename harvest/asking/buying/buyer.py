@@ -1,5 +1,5 @@
 """Buys answers from one endpoint, each in as many tries as are allowed. Teachers, the student and the judging model are
-bought from alike: each has a pace, a concurrency limiter and a price of its own, and all share one cap."""
+asked in the same way: each has its own pace, concurrency limiter and price, and all share one cap."""
 
 import asyncio
 import random
@@ -31,25 +31,26 @@ from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.store import Reused, Sent, Store, Writer
 
 GIVE_UP_AFTER = 30
-"""Where so many tries in a row, from the first on, brought nothing, nothing more is asked there."""
+"""Nothing more is asked of an endpoint when this many of its tries have brought nothing and none has brought an
+answer."""
 REFUSED_TOO_LONG_S = 900.0
-"""Where every request was refused for so long, nothing more is asked there."""
+"""Nothing more is asked of an endpoint when it has refused every request for this many seconds."""
 FIRST_WAIT_S = 0.5
-"""The longest wait before a second try; it doubles for each further one."""
+"""The longest wait before the second try, in seconds. It doubles before each further try."""
 
 
 class Stopped(Exception):
-    """Nothing more is bought. It is raised in the tasks of a session alone and ends them."""
+    """Says that nothing more is bought. It is raised only in the tasks of a session, and ends the task."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """What one attempt brought."""
+    """Says what one attempt brought: a reply or a failure."""
 
     attempt_id: int
     reply: Reply | None
     failure: str | None = None
-    """The class of failure of the last try, where there is no reply."""
+    """The class of failure of the last try; None if there is a reply."""
 
 
 class Buyer:
@@ -59,16 +60,16 @@ class Buyer:
         self, name: str, run: Run, teacher: Teacher, pace: Pace, ledger: Writer, cap: SharedCap, counters: Counters,
         on_end: Callable[["Buyer", WinnowError], None],
     ) -> None:  # fmt: skip
-        """`name` is what messages call the endpoint; `run` is the run as it asks this endpoint alone.
+        """`name` is what messages call the endpoint; `run` is the run as it asks this one endpoint.
 
-        `on_end` is called when nothing more can be asked here, or anywhere where the reason is Overbilled. It must call
-        `stop`.
+        `on_end` is called when nothing more can be asked at this endpoint. It is also called with Overbilled, after
+        which nothing more is asked at any endpoint. `on_end` must call `stop`.
         """
         self.name, self.run, self.teacher, self.pace, self.counters = name, run, teacher, pace, counters
         self.reason: WinnowError | None = None
-        """Why nothing more is asked here, where that does not end the session."""
+        """Why nothing more is asked at this endpoint, when this buyer ended by itself; else None."""
         self.was_short_of_money = False
-        """Whether a request ever waited for money."""
+        """Whether a request ever had to wait because the cap had no room."""
         self._ledger, self._cap, self._on_end = ledger, cap, on_end
         self._tries = Tries(run, ledger, teacher, self._on_settled)
         self._limiter = ConcurrencyLimiter(pace)
@@ -86,15 +87,17 @@ class Buyer:
         return not self._stop.is_set()
 
     def stop(self) -> None:
-        """Asks nothing more. What is in flight is waited for, since it is paid for."""
+        """Stops asking. Requests in flight are waited for, since they are paid for."""
         self._stop.set()
         self._cap.changed.set()
         self._limiter.open()
 
     async def buy(self, question_id: int, ask: Ask, messages: Sequence[Message]) -> Bought:
-        """The answer to these messages, or why there is none. Raises Stopped where nothing more is bought.
+        """Returns the answer to these messages, or the failure if there is none. Raises Stopped when nothing more is
+        bought.
 
-        Where the store has the same content it is not bought again; where it is in flight, it is waited for.
+        If the store has an answer to the same content already, it is used and nothing is bought. If another task is
+        buying the same content now, that task is waited for.
         """
         # Equal answers are one request to the judging model, whatever their own sample numbers.
         sample = ask.sample if ask.about is None else 0
@@ -126,10 +129,10 @@ class Buyer:
             await self._wait_after(outcome, counted)
 
     async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused:
-        """A try with its worst case reserved, or the answer that is in the store.
+        """Returns a try whose worst case is reserved, or the answer that is in the store already.
 
-        Near the cap it waits its turn for what other tries give back. Where none is out that could, the cap has no room
-        for another answer from here: Stopped is raised.
+        When the cap has no room now, it waits its turn until other tries give money back. Raises Stopped when no
+        unsettled try is left that could: then the cap has no room for another answer from this endpoint.
         """
         held = None if self._money_queue.locked() else await self._reserve_now(question_id, ask, body, key)
         if held is not None:
@@ -202,7 +205,7 @@ class Buyer:
             self._on_end(self, _overbilled(outcome))
 
     def _on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
-        """Slows down where requests come too fast, and ends where nobody answers."""
+        """Slows down when requests come too fast, and stops asking this endpoint when it does not answer."""
         at_s = self._loop.time()
         if isinstance(failure, Throttled):
             self.pace.refused_at(sent_s, at_s, failure.retry_after_s)
@@ -227,7 +230,7 @@ class Buyer:
         return "" if self.name == "the teacher" else f" of {self.name}"
 
     def _notice_who_answers(self, reply: Reply) -> None:
-        """Warns once of each other model or provider that answers in this one's name."""
+        """Warns once of each model or provider that answers and is not the one that answered first."""
         who = (reply.served_model, reply.served_by)
         if who not in self._served_by and self._served_by:
             words = " by ".join(str(w) for w in who if w)
@@ -237,7 +240,8 @@ class Buyer:
         self._served_by.add(who)
 
     def silence(self) -> str | None:
-        """A warning where nobody answers here, or nobody any more, and that did not end the asking; else None."""
+        """Returns a warning when the endpoint has never answered, or no longer answers, and asking went on all the
+        same; else None."""
         if self.reason is not None or self._last_failure is None:
             return None
         if not self._fruitless or (self._any_answer and self._fruitless < GIVE_UP_AFTER):

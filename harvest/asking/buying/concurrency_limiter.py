@@ -1,4 +1,4 @@
-"""The concurrency limiter of one endpoint: tries wait here, in the order they came, until the pace lets them go."""
+"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace lets them go."""
 
 import asyncio
 from collections import deque
@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from harvest.asking.buying.pace import Pace
 
 LOOK_AGAIN_S = 1.0
-"""A try that waits for others to come back looks again after this time, so that a lost wake-up costs a second."""
+"""A waiting try asks the pace again after this many seconds. So a lost wake-up costs one second at most."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """The place in flight that one try holds until the endpoint has answered it."""
+    """Holds the place in flight of one try, until the endpoint has answered that try."""
 
     limiter: "ConcurrencyLimiter"
     sent_s: float
-    """When the pace let the try go, on the event loop's clock."""
+    """When the pace let the try go, in seconds on the event loop's clock."""
     is_held: bool = True
 
     def release(self) -> None:
-        """Makes room for the next try, once. It is called as soon as the endpoint has answered, whatever is still to be
-        written down."""
+        """Makes room for the next try; a second call does nothing. It is called as soon as the endpoint has answered,
+        before the answer is written down."""
         if self.is_held:
             self.is_held = False
             self.limiter.released()
@@ -31,8 +31,8 @@ class Slot:
 
 @dataclass(slots=True)
 class ConcurrencyLimiter:
-    """Lets in as many tries as the pace allows. Once it is `open` it lets everybody in, who then finds that asking has
-    stopped."""
+    """Lets in as many tries as the pace allows. Once it is `open`, it lets in every try; each of them then finds that
+    asking has stopped."""
 
     pace: Pace
     is_open: bool = False
@@ -42,7 +42,7 @@ class ConcurrencyLimiter:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """Waits for a place in flight and holds it until it is released or left."""
+        """Waits for a place in flight, and holds it until it is released or the block ends."""
         slot = Slot(self, await self._enter())
         try:
             yield slot
@@ -50,12 +50,12 @@ class ConcurrencyLimiter:
             slot.release()
 
     def open(self) -> None:
-        """Lets in all who wait and who still come."""
+        """Lets in all tries that wait now or come later."""
         self.is_open = True
         self._wake()
 
     def released(self) -> None:
-        """One try less is in flight."""
+        """Notes that one try less is in flight, and wakes the next one."""
         self.in_flight -= 1
         self._wake()
 
@@ -89,7 +89,8 @@ class ConcurrencyLimiter:
         self._wake()
 
     def _wake(self) -> None:
-        """Lets the first in line look again, or all of them once it is open. Each that goes in wakes the next."""
+        """Wakes the first try in line, which then asks the pace again. Once the limiter is open, it wakes all tries.
+        Each try that goes in wakes the next one."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

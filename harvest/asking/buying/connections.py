@@ -1,4 +1,5 @@
-"""Opens the connection to whoever is asked: an endpoint at its address, or the embedded server, once it has started."""
+"""Opens the connection to a teacher, the student or the judging model: to an endpoint at its address, or to the
+embedded server once it has started."""
 
 import asyncio
 import resource
@@ -10,14 +11,15 @@ from harvest.endpoint.client import Teacher
 
 ROOM_FOR_PROMPT_TOKENS = 1024
 SPARE_FILES = 128
-"""Open files that are no requests: the store, the processes that run checks, questions, exports."""
+"""How many open files are kept for other things than requests: the store, the processes that run checks, questions,
+exports."""
 Keys = Mapping[str, str]
-"""API keys by the names of their environment variables."""
+"""The API keys, each under the name of its environment variable."""
 
 
 async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str]) -> Teacher:
-    """The client of whoever `run` asks; `stack` closes it. `droppable`: parameters that may be left out of a request
-    where the endpoint refuses them."""
+    """Returns the client for the endpoint that `run` asks; `stack` closes it. `droppable` are the parameters that may
+    be left out of a request if the endpoint refuses them."""
     teacher = run.config.teacher
     base_url, key = teacher.base_url or "", keys.get(teacher.api_key_env or "")
     if teacher.local is not None:
@@ -40,9 +42,10 @@ async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozen
 
 
 def connections_allowed(wanted: int, say: Callable[[str], None]) -> int:
-    """How many of the wanted connections this process may open; says so in one line where it is fewer.
+    """Returns how many of the wanted connections this process may open. Says so in one line if it is less than
+    `wanted`.
 
-    Each request in flight is an open file, and many shells allow 1,024 of them until a program asks for more.
+    Each request in flight is an open file, and many shells allow 1,024 open files unless a program asks for more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + SPARE_FILES

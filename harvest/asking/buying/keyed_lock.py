@@ -1,4 +1,4 @@
-"""Locks by key: what two tasks want alike is bought once and found in the store by the second."""
+"""Locks by key: if two tasks want the same content, the first buys it, and the second then finds it in the store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLock:
-    """Lets one task at a time in for each key."""
+    """Lets in one task at a time for each key."""
 
     def __init__(self) -> None:
         self._inside: dict[str, asyncio.Future[None]] = {}

@@ -1,12 +1,14 @@
-"""How fast to ask one endpoint, and how many requests at once. Pure: it is told what happened and when (in seconds of
-any clock), and says whether the next request may leave.
+"""Says how fast to ask one endpoint, and how many requests to have in flight at once. The code is pure: it is told what
+happened and when (in seconds of any clock), and says whether the next request may leave.
 
-There are two limits. *In flight*: it climbs from a small start up to the user's ceiling, with each reply, and with each
-second in which as many requests are in flight as may be. (A reasoning answer takes a minute: by replies alone the climb
-would take many.) *Requests a second*: there is no limit until the endpoint refuses, or announces that nothing is left.
-Then single probes find the moment at which it takes requests again, and what it took from the first request to that
-moment is its rate. From there the rate follows by small steps, up while nothing is refused and down at a refusal, once
-for all requests that were sent before the last step (additive increase, multiplicative decrease: Chiu and Jain 1989).
+There are two limits. The first is how many requests are *in flight*. It starts small and goes up to the user's ceiling:
+with each reply, and with each second in which as many requests are in flight as the limit allows. (A reasoning answer
+takes a minute, so with replies alone it would take many minutes to reach the ceiling.) The second is how many *requests
+a second* leave. There is no such limit until the endpoint refuses, or announces that nothing is left. Then single
+probes find the moment at which the endpoint takes requests again. What it took from the first request to that moment
+gives the rate. From there the rate changes by small steps: up while nothing is refused, and down at a refusal, but only
+once for all requests that were sent before the last step (additive increase, multiplicative decrease: Chiu and Jain
+1989).
 """
 
 from dataclasses import dataclass
@@ -16,49 +18,50 @@ from harvest.endpoint.announced_limits import Announced
 START = 16
 """How many requests may be in flight at first."""
 LONGEST_WAIT_S = 60.0
-"""The longest that a wait of any kind takes, whatever the endpoint says."""
+"""The longest time in seconds that a wait of any kind takes, whatever the endpoint says."""
 FIRST_PROBE_S = 0.05
-"""The wait before the first probe after a refusal that names no time; each further probe waits PROBE_GROWTH times as
-long."""
+"""The wait in seconds before the first probe after a refusal that names no time. Each further wait is PROBE_GROWTH
+times as long."""
 PROBE_GROWTH = 1.5
 SETTLED_S = 0.25
-"""A probe counts as taken when it was not refused for so long, or for four times as long as the last refusal took."""
+"""A probe counts as taken if it was not refused within this many seconds. If four times the duration of the last
+refusal is longer, that time counts instead."""
 EVIDENCE, EVIDENCE_S = 8, 5.0
-"""How many requests must have been taken, or how long it must have lasted, to make a rate of it."""
+"""A rate is set only if this many requests were taken, or if the taking lasted for this many seconds."""
 FULL = 8
-"""After so many refusals in a row nothing is taken now."""
+"""After this many refusals in a row, we assume that the endpoint takes nothing now."""
 OLD_S = 120.0
-"""What was taken over a longer span is no measure of a limit that has just come down."""
+"""If the requests were taken over more than this many seconds, they do not measure a limit that has just come down."""
 SLOWEST = 0.01
 """The lowest rate, in requests a second."""
 DECREASE = 0.96
-"""By how much the rate goes down at a refusal."""
+"""The factor by which the rate goes down at a refusal."""
 NOTHING_LEFT = 0.99
-"""By how much it goes down before any refusal, where the endpoint announces that nothing is left."""
+"""The factor by which the rate goes down, without a refusal, when the endpoint announces that nothing is left."""
 INCREASE_A_SECOND = 0.01
-"""The share by which the rate goes up in a second without a refusal."""
+"""The share by which the rate goes up in each second without a refusal."""
 CLIMB, CLIMB_EVERY_S = 1.5, 1.0
-"""By how much the limit in flight goes up where it is reached, and how often."""
+"""The factor by which the limit in flight goes up when it is reached, and how often that happens, in seconds."""
 BURST_S = 0.1
-"""After a pause, the requests of so long a time may leave at once."""
+"""After a pause, as many requests may leave at once as the rate allows in this many seconds."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """The pace of one endpoint."""
+    """Keeps the pace of one endpoint."""
 
     ceiling: int
     """The user's max_concurrency."""
     limit: float = 0.0
     """How many requests may be in flight now."""
     rate: float | None = None
-    """How many requests may leave in a second. None: nothing has limited them."""
+    """How many requests may leave in a second; None if the endpoint has not limited them so far."""
     refused: bool = False
-    """Whether any request was ever refused for coming too fast."""
+    """Whether the endpoint ever refused a request for coming too fast."""
     announced: bool = False
-    """Whether a limit that the endpoint announced ever made us wait."""
+    """Whether we ever had to wait for a limit that the endpoint announced."""
     tokens_a_request: float = 0.0
-    """The mean of the tokens of an answer, for limits on tokens."""
+    """How many tokens an answer has on average, for limits on tokens."""
     _quiet_until_s: float = 0.0
     _epoch_s: float = -1.0
     _taken: int = 0
@@ -80,7 +83,7 @@ class Pace:
         self._found = self.rate or 0.0
 
     def may_send(self, in_flight: int, now_s: float) -> bool:
-        """Whether a request may leave now, with so many in flight already."""
+        """Whether a request may leave now, while `in_flight` requests are in flight."""
         if now_s < self._quiet_until_s:
             return False
         if in_flight >= int(self.limit) and not self._climbs(now_s):
@@ -92,7 +95,8 @@ class Pace:
         return self._allowance_at(now_s) >= 1
 
     def wait_s(self, now_s: float) -> float:
-        """How long until the next request may leave by the clock alone. 0: it waits for a reply, not for time."""
+        """Returns how many seconds it takes until the clock alone lets the next request leave. 0: the request waits for
+        a reply, not for time."""
         quiet = self._quiet_until_s - now_s
         if self._blocked and self._probe_sent_s >= 0:
             return max(quiet, self._probe_sent_s + self._settled_s() - now_s, 0.001)
@@ -102,7 +106,8 @@ class Pace:
         return max(quiet, climb, 0.0)
 
     def _climbs(self, now_s: float) -> bool:
-        """Raises the limit in flight once a second, where it is reached and nothing limits the rate."""
+        """Raises the limit in flight, at most once a second, unless probes are being sent or the ceiling is reached.
+        Returns whether it did."""
         if self._blocked or self.limit >= self.ceiling or now_s - self._climbed_s < CLIMB_EVERY_S:
             return False
         self.limit = min(float(self.ceiling), self.limit * CLIMB)
@@ -110,7 +115,7 @@ class Pace:
         return True
 
     def sent(self, now_s: float) -> None:
-        """Notes that a request leaves."""
+        """Notes that a request leaves now."""
         if self._epoch_s < 0:
             self._epoch_s = self._climbed_s = now_s
         if self._blocked:
@@ -124,13 +129,13 @@ class Pace:
         self._taken += 1
 
     def withdrawn(self, sent_s: float) -> None:
-        """Notes that the request which was let go at `sent_s` did not leave."""
+        """Notes that the request which the pace let go at `sent_s` was not sent after all."""
         self._taken -= 1
         if sent_s == self._probe_sent_s:
             self._probe_sent_s = -1.0
 
     def answered(self, tokens: int | None = None) -> None:
-        """Notes a reply, and how many tokens it took."""
+        """Notes a reply, and how many tokens its answer has."""
         self.limit = min(float(self.ceiling), self.limit + (1 if self.refused or self.announced else 2))
         self._in_a_row = 0
         if tokens is not None:
@@ -153,9 +158,10 @@ class Pace:
             self._slow_down(sent_s, now_s)
 
     def heard(self, said: Announced, sent_s: float, now_s: float) -> None:
-        """Notes what the endpoint announced that it had left when it took the request sent at `sent_s`.
+        """Notes what the endpoint announced that it had left when it took the request that was sent at `sent_s`.
 
-        With nothing left, no request leaves until it is filled up again.
+        If nothing was left, no request leaves for a time: at most until the endpoint says that its limit is filled up
+        again.
         """
         resets = []
         if said.requests is not None and said.requests < 1 and said.requests_reset_s is not None:
@@ -179,9 +185,9 @@ class Pace:
             self._cut_s = now_s
 
     def _slow_down(self, sent_s: float, now_s: float) -> None:
-        """Slows down a little, once a round, and not below half of the rate that was found: refusals may have another
-        cause than our haste. After many in a row, with nothing taken between, the rate is found anew.
-        """
+        """Lowers the rate a little, once for all requests sent before the last step, and never below half of the rate
+        that the probes found: a refusal may have another cause than our speed. After many refusals in a row, with no
+        answer between them, the rate is found anew."""
         if self.rate is None:
             return
         self._in_a_row += 1
@@ -193,7 +199,7 @@ class Pace:
             self._quiet_until_s = max(self._quiet_until_s, now_s + min(1 / self.rate, 1.0))
 
     def _block(self, sent_s: float, now_s: float) -> None:
-        """Lets nothing leave but single probes."""
+        """Stops all requests except single probes."""
         self._blocked, self._probe_sent_s = True, -1.0
         self._last_refused_s, self._probe_gap_s = sent_s, FIRST_PROBE_S
         self._quiet_until_s = max(self._quiet_until_s, now_s + self._probe_gap_s)
@@ -210,8 +216,8 @@ class Pace:
         return now_s - self._probe_sent_s >= self._settled_s()
 
     def _unblock(self, now_s: float) -> None:
-        """Ends the probing: the endpoint takes requests again, since some moment between the last refusal and the
-        probe that was taken. Sets the rate, where there is evidence for one."""
+        """Ends the probing: at some moment between the last refusal and the probe that was taken, the endpoint began to
+        take requests again. Sets the rate if there is enough evidence for it."""
         full_until_s = max(self._last_refused_s, min(self._named_until_s, self._probe_sent_s))
         again_s = (full_until_s + self._probe_sent_s) / 2
         span_s, taken = again_s - self._epoch_s, self._taken - 1
@@ -228,7 +234,8 @@ class Pace:
         self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
 
     def _allowance_at(self, now_s: float) -> float:
-        """How many requests may leave at once. The rate goes up on the way, with the time that passed."""
+        """Returns how many requests may leave at once. Also raises the rate a little: the more time has passed, the
+        more."""
         if self.rate is None:
             return 1.0
         passed = max(0.0, now_s - self._reckoned_s)

@@ -1,7 +1,5 @@
-"""One paid try: its worst case is reserved, the request is sent, what came is settled. The only way to an endpoint.
-
-Teachers, the student, the judging model and `harvest doctor` are all asked through here, so nothing is off the books.
-"""
+"""Makes one paid try: its worst case is reserved, the request is sent, and what came is settled. There is no other way
+to an endpoint."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,28 +17,30 @@ from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.store import Reused, Sent, Store, Writer
 
 LINGER = 0.5
-"""How long a reply is still waited for after the deadline, as a share of timeout_s: it refunds what is in doubt."""
+"""How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
+ends the doubt about its cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How one try ended, as it stands in the store."""
+    """Says how one try ended, as the store has it."""
 
     outcome: Reply | AttemptFailed
     cost_pusd: int | None
     overbilled: bool
-    """Whether it cost more than had been reserved for it."""
+    """Whether the try cost more than had been reserved for it."""
 
 
 class Tries:
-    """The tries of one run at one endpoint. `on_settled` is called after each settlement, the late ones too."""
+    """Makes the tries of one run at one endpoint. `on_settled` is called after each settlement, also after a late
+    one."""
 
     def __init__(self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._on_settled = run, ledger, teacher, on_settled
 
     async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
-        """A try with its worst case reserved, or the answer that the store has; None where the cap has no room for it
-        now. `key` is the content's (`Run.key`)."""
+        """Returns a try whose worst case is reserved, or the answer that the store has already; None when the cap has
+        no room for the try now. `key` is the hash of the content (`Run.key`)."""
         worst = self._worst_pusd(body, ask.max_tokens)
         return await self.ledger.do(
             Store.reserve, self.run.id, question_id, ask, key, worst, now(), free=self.run.is_free
@@ -54,11 +54,12 @@ class Tries:
         arriving: Arriving,
         on_answer: Callable[[], None] = lambda: None,
     ) -> Reply | AttemptFailed:
-        """Sends one request and settles it. `on_answer` is called between the two, where a reply came that cost no more
+        """Sends one request and settles it. `on_answer` is called between the two, if a reply came and cost no more
         than was reserved.
 
-        Past the deadline the try is booked as late, in doubt. A reply that still comes while we linger is settled in
-        place of the doubt, and is the outcome. What a stream had brought stays with the try, however it ended.
+        After the deadline the try is booked as late, with its cost in doubt. If a reply still comes in the LINGER time,
+        it is settled instead of the doubt, and is the outcome. What a stream brought is kept with the try, however the
+        try ended.
         """
         cfg = self.run.config
         late: Late | None = None
@@ -122,7 +123,8 @@ class Tries:
                 await self._keep_text(sent, Late(late.message, None, came), started)
 
     async def _keep_text(self, sent: Sent, late: Late, started: datetime) -> None:
-        """Stores what came after the deadline of a try that is settled as late already, and never became whole."""
+        """Stores the part of a reply that came after the deadline and never became whole. The try is settled as late
+        already."""
         if isinstance(late.reply, Reply):
             cost, source = self._cost(late.reply, started)
             await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, source, now())
@@ -138,7 +140,8 @@ class Tries:
         return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, extra, routed=routed))
 
     def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
-        """At the dearer of the prices when it was asked and now, since nobody says which one holds."""
+        """Returns (what a try cost in picodollars, or None if nobody knows; where the cost comes from). The cost is at
+        the higher of two prices: the one when the try was asked, and the one now. Nobody says which one holds."""
         if self.run.tariff is None:
             return cost_of(reply.usage, None)
         tokens = reply.usage.input_tokens or 0

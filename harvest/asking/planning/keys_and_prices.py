@@ -1,4 +1,4 @@
-"""The API keys and prices of all who may be asked, looked at before the first request."""
+"""Finds the API keys and prices of all teachers, the student and the judging model, before the first request."""
 
 import os
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from harvest.endpoint import Tariff, tariff_of
 
 
 def take_keys(config: RunConfig) -> dict[str, str]:
-    """The keys of all who may be asked, by the names of their environment variables. Raises ConfigError where one is
-    missing."""
+    """Returns the API keys of all who may be asked, each under the name of its environment variable. Raises ConfigError
+    when a key is missing."""
     keys: dict[str, str] = {}
     asked = [(section_of(config, place), one) for place, one in configs(config).items()]
     judging = judging_settings(config)
@@ -24,9 +24,10 @@ def take_keys(config: RunConfig) -> dict[str, str]:
 
 
 def take_key(config: RunConfig, section: str = "teacher") -> str | None:
-    """Takes the key out of the environment, so that no child process inherits it. None: the endpoint needs none.
+    """Takes the key out of the environment, so that no child process inherits it. Returns the key; None if the endpoint
+    needs no key.
 
-    Raises ConfigError where the variable is not set or holds what cannot be a key.
+    Raises ConfigError when the variable is not set, or holds something that cannot be a key.
     """
     name = config.teacher.api_key_env
     if name is None:
@@ -44,9 +45,10 @@ def take_key(config: RunConfig, section: str = "teacher") -> str | None:
 
 
 def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None:
-    """What the endpoint in this section charges.
+    """Returns what the endpoint in this section charges; None if nobody knows.
 
-    Raises ConfigError where it is priced and the run has no cap, or where there is a cap and nobody knows the price.
+    Raises ConfigError when the endpoint has a price and the run has no cap, or when there is a cap and nobody knows the
+    price.
     """
     tariff, cap = tariff_of(config), config.budget.usd
     if config.teacher.local is not None:

@@ -1,6 +1,7 @@
-"""The plan: what is asked next about one question, and of whom. Pure: it reads what became of the earlier attempts.
+"""Plans what is asked next about one question, and whom it is asked of. The code is pure: it reads what became of the
+earlier attempts.
 
-The student is asked first, where there is one, then the teachers in the order in which RUN.toml names them.
+If there is a student, it is asked first; then come the teachers, in the order in which RUN.toml names them.
 """
 
 import hashlib
@@ -17,42 +18,44 @@ from harvest.questions.rows import judged_together
 from harvest.store import StoredRun
 
 TRUNCATED, REPETITION = "truncated", "repetition"
-"""The reasons of an answer that was cut short: at its limit, or in a loop. No check is asked about it."""
+"""The reasons of an answer that was cut short: it reached its limit, or ran into a loop. Such an answer is not
+checked."""
 WRONG = (Outcome.WRONG.value, Outcome.NO_ANSWER.value)
-"""The reasons that count for give_up_after. An answer that its check could not judge is not counted as wrong."""
+"""The reasons that count for give_up_after. If its check could not judge an answer, it is not counted as wrong."""
 PASSING = frozenset(kind for kind, failure in FAILURES.items() if failure.again)
-"""The failures that may pass. The next start tries such an attempt again; until then no later teacher is asked
+"""The failures that may pass. The next start asks such an attempt again; until then no later teacher is asked
 instead."""
 SOLVED, GIVEN_UP, BY_STUDENT = "solved", "given_up", "student_solved"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that the plan depends on."""
+    """Holds the settings that the plan depends on."""
 
     teachers: tuple[Sampling, ...]
-    """How each teacher is asked, in their order."""
+    """The sampling settings of each teacher, in the teachers' order."""
     mode: Literal["cascade", "all"] = "cascade"
     student: Sampling | None = None
-    """How the student is asked: at most `samples` times, until `stop_after_accepted` of its answers are right."""
+    """The student's sampling settings: it is asked at most `samples` times, until `stop_after_accepted` of its answers
+    are right. None if there is no student."""
     keep_solved: Decimal = Decimal(0)
-    """The share of the questions solved by the student that the teachers are asked too."""
+    """Of the questions that the student solved, the share that the teachers are asked too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What comes next for a question. One of the three fields is set."""
+    """Says what comes next for a question. One of the three fields is set."""
 
     asks: tuple[Ask, ...] = ()
-    """Attempts to buy now, at the same time."""
+    """The attempts to buy now, all at the same time."""
     judge: bool = False
-    """Whether all answers are there and are to be judged together."""
+    """Whether all answers have come and must now be judged together."""
     ended: str | None = None
-    """How the question ended: `solved`, `given_up` or `student_solved`."""
+    """How the question ended: `solved`, `given_up` or `student_solved`. None: it has not ended."""
 
 
 def rules_of(config: RunConfig) -> Rules:
-    """The rules in a run's settings."""
+    """Returns the rules that a run's settings make."""
     teachers = tuple(t.sampling for t in config.teachers) or (config.sampling,)
     if config.student is None:
         return Rules(teachers, config.plan.teachers)
@@ -60,8 +63,8 @@ def rules_of(config: RunConfig) -> Rules:
 
 
 def plan_of(run: StoredRun) -> Callable[[Question, Sequence[Attempt]], Step]:
-    """The function that says what comes next for a question of a stored run, by its attempts. An imported run asks
-    nobody."""
+    """Returns a function that says what comes next for a question of a stored run, by the question's attempts. A run of
+    imported answers never asks, so its questions are solved or given up."""
     if run.imported:
         return lambda question, attempts: Step(ended=_solved_or_given_up(attempts))
     rules = rules_of(run.config)
@@ -73,17 +76,17 @@ def plan_of(run: StoredRun) -> Callable[[Question, Sequence[Attempt]], Step]:
 def next_step(
     attempts: Sequence[Attempt], rules: Rules, *, together: bool = False, question_id: str | None = None
 ) -> Step:
-    """What comes next for a question with these attempts.
+    """Returns what comes next for a question with these attempts.
 
     Attempts that an earlier start left `open`, without an answer, are asked again first.
 
-    A teacher's part in the question ends with a truncated answer, since the same limit is not paid for twice. Under
-    when_truncated = "raise" the answer is first asked once more with the raised limit. A teacher's part also ends with
-    an answer that ran into a loop, where no limit helps, and with a failed attempt. In a cascade the next teacher is
-    asked then. But a failure that may pass ends the question for this start.
+    A teacher is asked no more about the question after a truncated answer, since we do not pay for the same limit
+    twice. If when_truncated is "raise", the answer is first asked once more with the raised limit. A teacher is also
+    asked no more after an answer that ran into a loop, where no limit helps, and after a failed attempt. In a cascade
+    the next teacher is asked then. But a failure that may pass ends the question for this start.
 
-    Where answers are judged `together`, every sample of a teacher is asked, whatever became of the others, and all are
-    judged when the last one is there. The student is not asked, since one answer alone cannot be judged.
+    If answers are judged `together`, every sample of a teacher is asked, whatever became of the other samples, and all
+    answers are judged when the last one has come. The student is not asked, since one answer alone cannot be judged.
 
     `question_id` decides whether the teachers are asked a question that the student solved.
     """
@@ -106,7 +109,8 @@ def next_step(
 
 
 def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
-    """What comes next while the student may still solve the question. None: it cannot any more."""
+    """Returns what comes next while the student may still solve the question; None when the student cannot solve it any
+    more."""
     mine = [a for a in attempts if a.teacher == STUDENT]
     right = _right(mine)
     if right >= sampling.stop_after_accepted:
@@ -121,7 +125,8 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 
 
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
-    """The attempts that are still to be bought from one teacher. `accepted`: how many answers are accepted already."""
+    """Returns the attempts that are still to be bought from one teacher. `accepted` says how many answers are accepted
+    already."""
     owed = [Ask(a.sample, a.max_tokens, place) for a in mine if a.state == "open"]
     raised = sampling.raised_limit
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
@@ -155,8 +160,8 @@ def _solved_or_given_up(bought: Sequence[Attempt]) -> str:
 
 
 def _is_kept(question_id: str | None, share: Decimal) -> bool:
-    """Whether the teachers are asked a question that the student solved. A hash of its id decides, so that every run
-    chooses the same questions."""
+    """Whether the teachers are asked a question that the student solved. A hash of the question's id decides, so every
+    run chooses the same questions."""
     if question_id is None:
         return share >= 1
     digest = hashlib.sha256(f"kept\0{question_id}".encode("utf-8", "surrogatepass")).digest()

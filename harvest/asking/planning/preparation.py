@@ -1,4 +1,4 @@
-"""Preparing a run: its settings, prompt and questions are checked and written to the store before anything is asked."""
+"""Prepares a run: its settings, prompt and questions are checked and written to the store before anything is asked."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -25,9 +25,10 @@ from harvest.store import Store, stored_settings
 
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
-"""The event of the store that names the questions file which a run has read without a fault."""
+"""The kind of the store's event that holds the hash of the questions file which a run has read without a fault."""
 GoldProblems = Callable[[Sequence[Question]], list[str | None]]
-"""Says of each question what is wrong with its gold answer by its own check; None: nothing."""
+"""A function that says, for each question, what is wrong with its gold answer by its own check; None: nothing is
+wrong."""
 
 
 def prepare(
@@ -37,10 +38,11 @@ def prepare(
     gold_problems: GoldProblems,
     skip_bad_rows: Callable[[str], None] | None = None,
 ) -> Run:
-    """Writes the run and its questions, all or nothing. Raises an InputError before anything is asked.
+    """Writes the run and all its questions, or nothing. Raises an InputError before anything is asked.
 
-    `gold_problems` is asked of new questions alone. A file that this run has read without a fault is not read again
-    until it changes. `skip_bad_rows` is called with the fault of each bad row; None: bad rows raise QuestionError.
+    `gold_problems` is called for new questions only. If this run has read a file without a fault, the file is not read
+    again until it changes. `skip_bad_rows` is called with the fault of each bad row. If it is None, bad rows raise
+    QuestionError.
     """
     if (judging := judging_settings(config)) is not None:
         checked_tariff(judging, "judge")
@@ -63,7 +65,8 @@ def prepare(
 
 
 def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) -> tuple[Run, dict[str, Any]]:
-    """(the run, its settings as they are stored). Raises ConfigError where a run of that name asked something else."""
+    """Writes the run. Returns (the run, its settings as they are stored). Raises ConfigError when a run of that name
+    holds imported answers, or when it asked something else and not `may_change`."""
     prompt = prompts.load(config.prompt, base)
     first = configs(config)[0]
     model, endpoint = endpoint_of(first)
@@ -98,7 +101,7 @@ def _put_questions(
     gold_problems: GoldProblems,
     skip_bad_rows: Callable[[str], None] | None,
 ) -> int:
-    """Writes the questions; how many bad rows were skipped."""
+    """Writes the questions. Returns how many bad rows were skipped."""
     total, faults, skipped = 0, RowFaults(), 0
 
     def skip(fault: str) -> None:
@@ -137,7 +140,7 @@ def _put_questions(
 
 
 def _refuse_majority_of_one(config: RunConfig, store: Store, run_id: int) -> None:
-    """Raises ConfigError where a question is judged by a majority of one."""
+    """Raises ConfigError when a question would be judged by the majority of a single answer."""
     most = sum(sampling.samples for sampling in rules_of(config).teachers)
     if most < 2 and (name := store.question_judged_by(run_id, Majority.name)) is not None:
         raise ConfigError(

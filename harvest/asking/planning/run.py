@@ -1,4 +1,4 @@
-"""A run as it asks: its settings, and the price, prompt and address of whoever is asked."""
+"""Holds a run as it asks: its settings, and the price, prompt and address of the endpoint that is asked."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,41 +15,42 @@ from harvest.local.models import find
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that may start, as it asks one endpoint: the first teacher, unless it was made by `runs_by_place`."""
+    """Holds a run that may start, with what it needs to ask one endpoint: the first teacher, unless `runs_by_place` or
+    `judging_run` made it."""
 
     id: int
     """The run's row in the store."""
     config: RunConfig
-    """The run's settings; `teacher` and `sampling` are those of whoever is asked."""
+    """The run's settings. Their `teacher` and `sampling` are those of the endpoint that is asked."""
     prompt: Prompt
     tariff: Tariff | None
     """What the endpoint charges. None: nobody knows."""
     model: str
     """The model's name in a request."""
     endpoint: str
-    """Who answers, for the key of an attempt: the address, or the checksum of local weights."""
+    """Names who answers, for the key of an attempt: the endpoint's address, or the checksum of local weights."""
     folder: Path
 
     @property
     def is_free(self) -> bool:
-        """Whether an answer costs nothing for sure."""
+        """Whether an answer surely costs nothing."""
         teacher = self.config.teacher
         return teacher.local is not None or (isinstance(teacher, Student) and teacher.free)
 
     @property
     def is_routed(self) -> bool:
-        """Whether OpenRouter answers, which chooses a provider within `max_price`."""
+        """Whether the endpoint is OpenRouter, which chooses a provider within `max_price`."""
         return (urlsplit(self.config.teacher.base_url or "").hostname or "").endswith("openrouter.ai")
 
     def key(self, body: dict[str, Any], sample: int) -> str:
-        """The key of an attempt: a hash of all that the teacher sees, and of which sample of it this is."""
+        """Returns the key of an attempt: a hash of everything that the endpoint sees, and of the sample's number."""
         return content_hash(
             {"endpoint": self.endpoint, "revision": self.config.teacher.revision, "body": body, "sample": sample}
         )
 
 
 def runs_by_place(run: Run) -> dict[int, Run]:
-    """The run as it asks each of those it may ask, by their places: the student, where there is one, then the teachers.
+    """Returns, by place, the run with what it needs to ask the student (if there is one) and each teacher.
 
     All are under the same cap. The student reads no worked examples, as in training.
     """
@@ -68,7 +69,8 @@ def runs_by_place(run: Run) -> dict[int, Run]:
 
 
 def judging_settings(config: RunConfig) -> RunConfig | None:
-    """The run's settings with the judging model in the teacher's place, asked for one word. None: it has none."""
+    """Returns the run's settings with the judging model in the teacher's place, asked for one word. None if the run has
+    no judging model."""
     if config.judge is None:
         return None
     sampling = Sampling(max_tokens=config.judge.max_tokens, temperature=0.0, tries=config.sampling.tries)
@@ -76,7 +78,8 @@ def judging_settings(config: RunConfig) -> RunConfig | None:
 
 
 def judging_run(run: Run) -> Run | None:
-    """The run as it asks its judging model, under the same cap. None: it has none."""
+    """Returns the run with what it needs to ask its judging model, under the same cap. None if it has no judging
+    model."""
     config = judging_settings(run.config)
     if config is None:
         return None
@@ -86,7 +89,8 @@ def judging_run(run: Run) -> Run | None:
 
 
 def endpoint_of(config: RunConfig) -> tuple[str, str]:
-    """(model, endpoint) as an attempt's key names them: a local model by its weights, not by its address."""
+    """Returns (the model's name, the endpoint) as an attempt's key names them. A local model is named by the checksum
+    of its weights, not by an address."""
     if config.teacher.local is not None:
         from harvest.local.weights import checksum
 

@@ -1,4 +1,5 @@
-"""What may change in a run that is there already: all but what a teacher or the student would see changed."""
+"""Says what may change in a run that exists already: everything except what a teacher or the student would see
+changed."""
 
 import json
 from collections.abc import Mapping
@@ -11,23 +12,23 @@ from harvest.core.teachers import SEEN_BY_NOBODY
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
 }  # fmt: skip
-"""Settings that may change, since no teacher sees them. (A question that changed is found by its content.)"""
+"""Settings that may change, since no teacher sees them. (If a question changed, its content shows it.)"""
 FREE_TO_CHANGE_OF_ONE = {
     "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
     "api_key_env", "samples", "solved_after", "keep_solved", "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
-"""Settings of a teacher, or of the student, that may change."""
+"""Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}
-"""Settings that are compared teacher by teacher."""
+"""Settings that are compared for each teacher, and for the student, alone."""
 NO_SETTINGS = {"base", "price_source", "prompt_text"}
-"""What is stored with the settings and is none."""
+"""Values that are stored with the settings and are no settings themselves."""
 
 
 def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raises ConfigError that names each setting which a teacher, or the student, would see changed.
+    """Raises ConfigError when a teacher or the student would see a setting changed. The error names each such setting.
 
-    Teachers may be added after those that are there: they see nothing of what was asked before. None may be taken out,
-    since its answers would have nobody who gave them. A student may be added and taken out.
+    Teachers may be added after the existing ones, since a new teacher sees nothing of what was asked before. No teacher
+    may be removed, since its stored answers would belong to no teacher then. A student may be added and removed.
     """
     changes = [
         (key, old, new)
@@ -53,7 +54,8 @@ def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any
 
 
 def _seen_by_one(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(setting, before, after) of what one who is asked would see changed."""
+    """Returns (setting, its value before, its value now) for each change that one teacher, or the student, would
+    see."""
     free = FREE_TO_CHANGE_OF_ONE
     return [d for d in _differences(before, after) if d[0] not in free and d[0].split(".")[0] not in free]
 
