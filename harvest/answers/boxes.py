@@ -1,12 +1,13 @@
-r"""Finds each `\boxed{…}` in an answer, and tells whether two boxes are two results."""
+r"""Finds each `\boxed{…}` in an answer, and tells whether two boxes state two results."""
 
 import re
 from dataclasses import dataclass
 
 MOST_CHARACTERS = 10_000
-"""The longest stated result that is read. A longer one is an error of the check, not a wrong answer."""
+"""A stated result may have at most this many characters. For a longer result the check reports an error, not a wrong
+answer."""
 MOST_BOXES = 12
-"""How many of the last boxes are read. No list of solutions is longer."""
+"""Only this many boxes are read, counted from the end of the text. No real list of solutions has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,10 @@ def _closing_brace(text: str, opened: int) -> int | None:
 
 
 def find_boxes(text: str) -> tuple[list[Box], str | None]:
-    """The last boxes in the order of the text; and the content of a box after them that was never closed, or None."""
+    """Returns (the last finished boxes in the order of the text, the content of an unfinished box after them).
+
+    At most MOST_BOXES boxes are read. The second part is None when no box after the finished boxes was left open.
+    """
     commands = [m.start() for m in _COMMAND.finditer(text)][-MOST_BOXES:]
     boxes: list[Box] = []
     unclosed = None
@@ -75,7 +79,10 @@ _ALTERNATIVE = re.compile(r"\bor\b|\balternatively\b", re.IGNORECASE)
 
 
 def side_by_side(between: str) -> bool:
-    """Whether two boxes, with this text between them, are two results, and not a step and the result of it."""
+    """Whether two boxes state two results, judged by the text `between` the boxes.
+
+    False means that the first box is a step on the way to the second box.
+    """
     if len(between) > 160 or "\n\n" in between.strip():
         return bool(_OTHERWISE.match(between[:200])) and len(between) <= 400
     if _FILLER.fullmatch(between) or _OTHERWISE.match(between):
@@ -88,10 +95,11 @@ def side_by_side(between: str) -> bool:
 
 
 def split_at_final_box(text: str) -> tuple[str, str] | None:
-    r"""The text before the line of the last finished box, and the text from that line on. Joined, they are `text`.
+    r"""Returns (the text before the line of the last finished box, the text from that line on).
 
-    It is for a teacher that writes its chain into its answer: the first part is the chain. Where chain and box are on
-    one line, the cut is before the sentence with the box. None: no box is finished, or nothing stands before it.
+    The two parts together are `text`. The function serves teachers that write the chain into the answer: the first part
+    is the chain. If the chain and the box are on one line, the cut is before the sentence with the box. Returns None
+    when no box is finished, or when no text stands before the box.
     """
     boxes, _ = find_boxes(text)
     if not boxes:

@@ -1,14 +1,15 @@
-r"""Writes mathematical notation in one spelling, where LaTeX, Unicode and plain text have many for the same thing.
+r"""Writes mathematical notation in one spelling. LaTeX, Unicode and plain text have many spellings for one thing.
 
-It only rewrites text and evaluates nothing. What it does not know stays as it is. `tidied` is for formulas: it drops
-every dollar sign. parse_number (quantities.py) cleans its text itself, because there "$" is a currency.
+This file only rewrites text. It evaluates nothing, and leaves notation that it does not know as it is. `tidied` is for
+formulas: it drops every dollar sign. parse_number (quantities.py) cleans its text itself, because "$" is a currency
+there.
 """
 
 import re
 import unicodedata
 
 TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox|emph)\s*\{([^{}]*)\}")
-"""A LaTeX command that sets words or a bold or upright letter; group 1 is what it sets."""
+"""Matches a LaTeX command that sets words or a bold or upright letter. Group 1 is the text inside the command."""
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-", "﹣": "-", "⁻": "^-",
     "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "•": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
@@ -23,7 +24,10 @@ _SIGNS = {
 
 
 def plain_characters(text: str) -> str:
-    """Unicode's digits, signs, fractions and exponents as LaTeX or ASCII writes them, without invisible characters."""
+    """Returns the text with Unicode's digits, signs, fractions and exponents written in LaTeX or ASCII.
+
+    Invisible characters are dropped.
+    """
     if text.isascii():
         return text
     out: list[str] = []
@@ -138,7 +142,7 @@ _SPELLINGS = _rules(
 
 
 def tidied(text: str) -> str:
-    r"""The same mathematics in one spelling: "$\left(1,\dfrac34\right)$" becomes "(1,\frac{3}{4})"."""
+    r"""Returns the formula in one spelling: "$\left(1,\dfrac34\right)$" becomes "(1,\frac{3}{4})"."""
     text = " ".join(plain_characters(text).split())
     if "\\\\" in text and r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z{},;!])", r"\\", text)  # escaped once too often
@@ -150,5 +154,8 @@ def tidied(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Tidied text without spaces, except those between digits: equal notation is an equal string, and 4 2 is not 42."""
+    """Returns the tidied text without spaces, so that equal notation gives equal strings.
+
+    A space between two digits stays, because "4 2" is not "42".
+    """
     return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", tidied(text))

@@ -1,7 +1,7 @@
 r"""Reads plain numbers exactly: 1,234.50, $18, 50\%, \frac{3}{4}, 2 1/2, 1.5e6, 12 \text{ cm}, 3 million.
 
-Every value is a Fraction. A text that is longer, or a number that is larger, than a person would write is no plain
-number: it takes long to convert, and belongs in a process that can be killed.
+Every value is a Fraction. A text that is longer than a person would write, or a number that is larger, is not read as a
+plain number: converting it takes long, so a process that can be killed has to do that.
 """
 
 import re
@@ -14,17 +14,17 @@ from harvest.answers.spelled import MAGNITUDES, PARTS, SPELLED_SMALL, spelled_nu
 from harvest.answers.units import CANONICAL, SIZES, unit_of
 
 MOST_DIGITS = 400
-"""How many characters a text may have that is read as a number."""
+"""A text with more characters than this is not read as a number."""
 MOST_EXPONENT = 400
-"""The largest power of ten in scientific notation."""
+"""A number in scientific notation is not read if the absolute value of its power of ten is larger than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number with its unit and name. `value` is as written: 50% is 50 with the unit "%".
+    """This is a number with its unit and its name. `value` is the number as written: 50% is 50 with the unit "%".
 
-    `places` are its decimal places, None for a fraction. `unit` is the canonical unit of a known one, else "". `name`
-    is what stands before an equals sign, else "".
+    `places` is the number of decimal places; None for a fraction. `unit` is a canonical unit; "" when the text has no
+    unit or an unknown unit. `name` is the text before an equals sign; "" when there is none.
     """
 
     value: Fraction
@@ -87,11 +87,14 @@ def _integer(text: str) -> Fraction:
 
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-"""What most answers are. It is a short cut: the full pattern reads the same."""
+"""Matches a whole number, as most answers are. It only saves time: the full pattern would read the same number."""
 
 
 def parse_number(text: str) -> Number | None:
-    """The plain number that the whole text is, with at most a name before it and a unit after it; else None."""
+    """Returns the plain number that the whole text states, with at most a name before it and a unit after it.
+
+    Returns None when the text is anything else.
+    """
     if _WHOLE.fullmatch(text):
         return Number(Fraction(int(text)), 0, "", "")
     if len(text) > MOST_DIGITS or not text.strip():
@@ -142,7 +145,10 @@ _AND_LESS = re.compile(r"(\$?)(\d+)\s*([a-z]+)(?:,?\s+and\s+|,?\s+)(\d+(?:\.\d+)
 
 
 def _compound(text: str, name: str) -> Number | None:
-    """One quantity that is written in two parts: "2 hours and 30 minutes" is 2.5 hours; else None."""
+    """Returns one quantity that is written in two parts: 2.5 hours for "2 hours and 30 minutes".
+
+    Returns None when the text is not such a quantity.
+    """
     text = " ".join(text.lower().split())
     part = _AND_A_PART.fullmatch(text)
     if part:
@@ -160,7 +166,10 @@ def _compound(text: str, name: str) -> Number | None:
 
 
 def _spelled(text: str, name: str) -> Number | None:
-    """A number in words with its unit: "five hundred dollars", "three and a half hours"; else None."""
+    """Returns a number that is written in words, with its unit: "five hundred dollars", "three and a half hours".
+
+    Returns None when the text is not such a number.
+    """
     words = text.lower().replace("-", " ").split()
     found = spelled_number(words)
     if found is None:
@@ -171,7 +180,10 @@ def _spelled(text: str, name: str) -> Number | None:
 
 
 def _magnitude(parts: dict[str, str | None]) -> tuple[Fraction, int | None] | None:
-    """The value without its sign, and its decimal places. None: the parts make no number (3/0, 1 5/2)."""
+    """Returns (the value without its sign, the number of its decimal places). The second part is None for a fraction.
+
+    Returns None when the parts make no number (3/0, 1 5/2), or when the exponent is too large.
+    """
     for n in range(1, 8):
         numerator, denominator, whole = parts[f"n{n}"], parts[f"d{n}"], parts.get(f"whole{n}")
         if numerator is None or denominator is None:
@@ -197,7 +209,10 @@ _BASES = {name: str(base) for base, name in enumerate(SPELLED_SMALL[2:17], 2)}
 
 
 def based_numeral(squeezed: str) -> tuple[str, str] | None:
-    """(digits, base) of 2516_8, 2516_{\\text{eight}} or "2516 base 8", written without spaces; else None."""
+    """Returns (digits, base) of a numeral such as 2516_8, 2516_{\\text{eight}} or "2516 base 8".
+
+    `squeezed` is the text without spaces. Returns None when the text is no such numeral.
+    """
     match = _BASED.fullmatch(squeezed) if len(squeezed) < MOST_DIGITS else None
     if match is None:
         return None

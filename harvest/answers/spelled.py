@@ -1,34 +1,35 @@
-"""Numbers in English words: "twenty-one", "five point two", "three and a half", "two thirds"."""
+"""Reads numbers in English words: "twenty-one", "five point two", "three and a half", "two thirds"."""
 
 import itertools
 from fractions import Fraction
 
 MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-"""Powers of ten by name."""
+"""Maps the name of a magnitude to its power of ten: "thousand" to 3."""
 _ONES = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen
 """
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 SPELLED_SMALL = tuple(_ONES.split())
-"""The words for 0 to 19, in order."""
+"""Holds the words for 0 to 19, in order."""
 CARDINALS = {name: n for n, name in enumerate(SPELLED_SMALL)} | {
     name: 10 * n for n, name in enumerate(_TENS.split(), 2)
 }
-"""Whole numbers of one word, zero to ninety."""
+"""Maps each number word to its value: the words for 0 to 19, and those for the tens from 20 to 90."""
 PARTS = {
     "half": Fraction(1, 2), "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3),
     "one third": Fraction(1, 3), "two thirds": Fraction(2, 3), "a quarter": Fraction(1, 4),
     "one quarter": Fraction(1, 4), "one fourth": Fraction(1, 4), "three quarters": Fraction(3, 4),
     "three fourths": Fraction(3, 4),
 }  # fmt: skip
-"""Fractions by name."""
+"""Maps the name of a fraction to its value."""
 
 
 def spelled_number(words: list[str]) -> tuple[Fraction, int | None, int] | None:
-    """(value, decimal places, number of words read) of the number at the beginning of the words.
+    """Reads the number at the beginning of the words. Returns (value, number of decimal places, number of words read).
 
-    The decimal places are None for a fraction. None: no number is there, or an unfinished one ("five point").
+    The number of decimal places is None for a fraction. Returns None when the words begin with no number, or with an
+    unfinished number ("five point").
     """
     part, used = _part(words)
     value, read = (part, used) if part is not None else _cardinal(words)
@@ -48,7 +49,7 @@ def spelled_number(words: list[str]) -> tuple[Fraction, int | None, int] | None:
 
 
 def _part(words: list[str]) -> tuple[Fraction | None, int]:
-    """The fraction at the beginning of the words, and how many words it takes; (None, 0) for none."""
+    """Returns (the fraction at the beginning of the words, how many words it takes); (None, 0) if there is none."""
     for count in (2, 1):
         if len(words) >= count and (part := PARTS.get(" ".join(words[:count]))) is not None:
             return part, count
@@ -56,7 +57,7 @@ def _part(words: list[str]) -> tuple[Fraction | None, int]:
 
 
 def _cardinal(words: list[str]) -> tuple[Fraction | None, int]:
-    """The whole number at the beginning of the words, and how many words it takes; (None, 0) for none."""
+    """Returns (the whole number at the beginning of the words, how many words it takes); (None, 0) if there is none."""
     total, group, last, read = 0, None, 10**4, 0
     for place, word in enumerate(words[:12]):
         if word in CARDINALS:

@@ -1,8 +1,8 @@
-r"""Finds the result that an answer states: its last finished box, what it announces, or its last line.
+r"""Finds the result that an answer states: in its last finished box, in what it announces, or in its last line.
 
-Nothing is evaluated. In doubt, a rule says that no result is stated: a trace without a clear result teaches nothing.
-Two different results side by side ("\boxed{3} or \boxed{4}") are joined to "3, 4". That is right only where the gold
-answer has both.
+Nothing is evaluated. In doubt, a rule says that no result is stated, because a trace without a clear result teaches
+nothing. Two different results side by side ("\boxed{3} or \boxed{4}") are joined to "3, 4", which is right only if the
+gold answer has both results.
 """
 
 import re
@@ -15,9 +15,10 @@ from harvest.core.chain_marks import THINK, THOUGHT
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """The result that an answer states: `value`, or None and `why` there is none.
+    """This is the result that an answer states. `value` is None when it states none, and `why` then says the reason.
 
-    `also` is another result that the answer states after the box. Where there is one, both must be right.
+    `how` says where the result was found. `also` is a different second result that the answer states beside `value`,
+    for example after the box; None when there is none. If there is one, both results must be right.
     """
 
     value: str | None
@@ -27,9 +28,10 @@ class Stated:
 
 
 def find_stated(answer: str, lettered: bool = False) -> Stated:
-    """The result that an answer states, or why none can be found.
+    """Returns the result that an answer states, or the reason why no result can be found.
 
-    `lettered`: the question has options, so "A:" at the beginning of a line is a letter and does not mean "answer".
+    `lettered` says that the question has options. Then "A:" at the beginning of a line is an option's letter; else it
+    means "answer:".
     """
     text = after_thinking(answer)
     if text is None:
@@ -54,9 +56,9 @@ def find_stated(answer: str, lettered: bool = False) -> Stated:
 
 
 def final_answer(text: str) -> str | None:
-    """The result that an answer states: its last finished box, what it announces as its answer, or its last line.
+    """Returns the result that an answer states: its last box, what it announces as its answer, or its last line.
 
-    None where there is none, or where its last box was never closed.
+    Returns None when the answer states no result, for example because its last box was never closed.
     """
     return find_stated(text).value
 
@@ -74,7 +76,10 @@ _INLINE_CODE = re.compile(r"`[^`\n]*\\(?:boxed|fbox)[^`\n]*`(?![*_.\s]*$)", re.M
 
 
 def after_thinking(text: str) -> str | None:
-    """The text after the chain, where the tags of a chain were left in it. None: the chain never ended."""
+    """Returns the text after the chain if the tags of a chain were left in the text, else the whole text.
+
+    Returns None when the tag that opens a chain is never closed.
+    """
     for opening, closing in (THINK, THOUGHT):
         _, tag, tail = text.rpartition(closing)
         if tag:
@@ -85,14 +90,14 @@ def after_thinking(text: str) -> str | None:
 
 
 def _plain_text(text: str) -> str:
-    """The text without special tokens that a server left in it, and with ASCII punctuation."""
+    """Returns the text without the special tokens that a server left in it, and with Chinese punctuation made ASCII."""
     text = _TOKEN.sub("", _SPECIAL.sub("", text)) if "<" in text else text
     text = text.replace("\x08oxed", r"\boxed")  # "\b" of a JSON text that was unescaped twice
     return text if text.isascii() else text.translate(_PUNCTUATION)
 
 
 def _without_code(text: str) -> str:
-    """The text without programs and quoted boxes: what a program would print is no stated result."""
+    """Returns the text without programs and quoted boxes, because what a program would print is no stated result."""
     if "`" not in text:
         return text
     text = _FENCE.sub(lambda fence: fence[2] if fence[1].lower() in _PROSE_FENCES else "\n", text)
@@ -153,7 +158,8 @@ def _from_boxes(text: str, boxes: list[Box]) -> Stated:
 # ---- words
 
 MOST_ANNOUNCEMENTS = 20
-"""How many of the last announcements are read. Each takes time in proportion to the text after it."""
+"""Only this many announcements are read, counted from the end of the text. Reading an announcement takes time in
+proportion to the text after it."""
 _WORDS_FOR_ANSWER = "answers?|option|choice|respuesta|réponse|antwort|risposta|resposta|ответ"
 _ANCHOR = re.compile(
     rf"""(?ix)
@@ -181,7 +187,7 @@ _SUPPOSED = re.compile(
     r"\b(?:if|suppose|unless)\s+(?!(?:i|we) had to\b)[^.!?\n]*\b(?:were|was|had|did|could|\w{3,}ed)\b[^.!?\n]*$",
     re.IGNORECASE,
 )
-"""A condition that is not true, before "would be": "If it were summer, the answer would be …"."""
+"""Matches a condition that is not true, before "would be": "If it were summer, the answer would be …"."""
 _REJECTED = re.compile(
     r"\b(?:is|are|was|be|seems?|looks?)\s+(?:\w+\s+){0,2}(?:wrong|incorrect|not (?:the |right|correct)|impossible)"
     r"|\b(?:isn't|cannot be|can't be) (?:the|right|correct)",
@@ -198,7 +204,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 MARKUP = re.compile(r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)")
-"""The marks of emphasis, but not the power in x**2."""
+"""Matches the marks of emphasis (** and __), but not the power in x**2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +259,9 @@ _CALLED_ANSWER = re.compile(
 
 
 def _announced(text: str, lettered: bool = False) -> list[_Announced]:
-    """The places that announce the answer and give a value, in the order of the text.
+    """Returns the places that announce the answer and give a value, in the order of the text.
 
-    A place that reports somebody else's answer, or calls the answer wrong, does not count.
+    A place does not count if it reports somebody else's answer, or calls the answer wrong.
     """
     found = []
     for match in list(_ANCHOR.finditer(text))[-MOST_ANNOUNCEMENTS:]:
@@ -319,7 +325,10 @@ _FAREWELL = re.compile(
 
 
 def last_line(text: str) -> str | None:
-    """The last line that says something, unwrapped. "I hope this helps", QED and closing marks do not count."""
+    """Returns the last line that says something, without the emphasis, math marks or quotes around it.
+
+    "I hope this helps", QED and closing marks do not count. Returns None when no line is left.
+    """
     lines = [line for line in text.strip()[-MOST_CHARACTERS:].split("\n") if line.strip()]
     while lines and _FAREWELL.match(lines[-1]):
         lines.pop()
@@ -336,7 +345,10 @@ _PAIRS = (
 
 
 def unwrapped(value: str) -> str:
-    """A value without emphasis, code ticks, dollar signs, math brackets and quotes around it, or a stop after it."""
+    """Returns the value without the emphasis, code ticks, dollar signs, math brackets and quotes around it.
+
+    A stop, comma, colon or tick after the value is dropped too.
+    """
     value = value.strip()
     while True:
         before = value

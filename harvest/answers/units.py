@@ -1,4 +1,4 @@
-"""Units of measure and of money: which one follows a number, what it measures, which one a question asks for."""
+"""Reads units of measure and of money: the unit after a number, and the unit that a question asks for."""
 
 import re
 
@@ -23,7 +23,7 @@ _UNITS = {
     "L": "l liter liters litre litres", "mi/h": "mph", "km/h": "kph",
     "°C": "celsius", "°F": "fahrenheit", "gal": "gallon gallons",
 }  # fmt: skip
-"""Each canonical unit, and the words for it."""
+"""Maps each canonical unit to the words that mean this unit, with spaces between the words."""
 SIZES = {
     "mm": ("length", 1), "cm": ("length", 10), "m": ("length", 1000), "km": ("length", 10**6),
     "in": ("span", 1), "ft": ("span", 12), "yd": ("span", 36), "mi": ("span", 63360),
@@ -32,11 +32,12 @@ SIZES = {
     "ml": ("volume", 1), "L": ("volume", 1000), "gal": ("fluid", 1), "°C": ("Celsius", 1), "°F": ("Fahrenheit", 1),
     "cent": ("money", 1), "$": ("money", 100),
 }  # fmt: skip
-"""What each unit measures, and its size in the smallest unit: 18 dollars are 1800 cents. Metric and
-imperial units are different kinds: no number of metres counts as a mile."""
+"""Maps each unit to (what it measures, its size in the smallest unit of that kind): a dollar is 100 cents.
+
+Metric and imperial units are different kinds, so no number of metres counts as a mile."""
 _CURRENCIES = frozenset("€£₹¥")
 CANONICAL = {word: unit for unit, words in _UNITS.items() for word in words.split()}
-"""The canonical unit of each word for it."""
+"""Maps each word for a unit to the canonical unit."""
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 _NOT_UNIT_NAMES = """
     and or not no nor is are was were to than plus minus times over if but unless wrong incorrect between either
@@ -47,12 +48,15 @@ _NOT_UNIT_NAMES = """
     trillion point
 """
 _NOT_UNITS = frozenset((*_NOT_UNIT_NAMES.split(), *CARDINALS))
-"""Words after a number that are no unit and change its meaning: "dozen", "or"."""
+"""Holds words that may stand after a number, are no unit, and change what the number means: "dozen", "or"."""
 _REST = re.compile(r"(?:[\s/.·-]*+(?:%|°|¢|\$|€|£|[A-Za-z][A-Za-z.]*+(?:\s?\^\s?\{?-?[123]\}?)?+))*+\s*+")
 
 
 def unit_of(rest: str) -> str | None:
-    """The canonical unit in the text after a number; "" for none or an unknown one; None where the text is no unit."""
+    """Returns the canonical unit in `rest`, the text after a number.
+
+    Returns "" when there is no unit or an unknown unit, and None when the text cannot be a unit.
+    """
     rest = rest.strip().strip("()")
     if not rest:
         return ""
@@ -78,7 +82,7 @@ def unit_of(rest: str) -> str | None:
 
 
 def counts(rest: str) -> bool:
-    """Whether the text after a figure leaves its value as it is: "eggs" does, "dozen" and "or" do not."""
+    """Whether `rest`, the text after a number, leaves the number's value as it is: "eggs" does, "dozen" does not."""
     word = re.match(r"[\s*$]*([A-Za-z]+)", rest)
     return word is None or word[1].lower() not in _NOT_UNITS
 
@@ -92,7 +96,10 @@ _LAST_UNIT = re.compile(
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """An expression without the unit at its end, and that unit ("6\\pi", "cm^2"); "" where there is no known one."""
+    """Returns (the expression without the unit at its end, that unit): ("6\\pi", "cm^2").
+
+    The second part is "" when there is no unit or an unknown unit.
+    """
     unit = ""
     for _ in range(2):
         found = _LAST_UNIT.search(text)
@@ -119,7 +126,7 @@ _ASKED_MEASURE = re.compile(
 
 
 def asked_unit(question: str) -> str:
-    """The canonical unit that a question asks for ("how many minutes", "what percent"); "" where it names none."""
+    """Returns the canonical unit that a question asks for ("how many minutes", "what percent"), or ""."""
     named = _ASKED_MEASURE.findall(question[-2000:])
     if named and (unit := unit_of(named[-1])):
         return unit
@@ -128,7 +135,7 @@ def asked_unit(question: str) -> str:
 
 
 def foreign_unit(unit: str, question: str) -> bool:
-    """Whether a question names other units for the same quantity (money, length …) but not this one."""
+    """Whether a question names other units of the same kind (money, length …) but does not name `unit`."""
     kind = "currency" if unit in _CURRENCIES else SIZES.get(unit, ("", 0))[0]
     if kind in ("", "time") or unit == "$":
         return False

@@ -1,4 +1,4 @@
-"""Words of an answer: how they are compared, which text is words, and whether a sentence hedges."""
+"""Reads the words of an answer: it makes them comparable, tells words from maths, and finds sentences that hedge."""
 
 import re
 import unicodedata
@@ -18,7 +18,10 @@ def hedges(sentence: str) -> bool:
 
 
 def predicate(sentence: str) -> str | None:
-    """What a sentence says that something is: Monday in "So it was **Monday**". None where it hedges."""
+    """Returns what a sentence says that something is: "Monday" for "So it was **Monday**".
+
+    Returns None when the sentence says no such thing, or denies, doubts or asks.
+    """
     told = re.search(
         r"\b(?:is|are|was|were|it's|be)\s+(?:a\s+|an\s+|the\s+)?((?:(?!\b(?:is|are|was|were|be)\b).)+)$", sentence
     )
@@ -30,10 +33,11 @@ _DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
 
 
 def plain_words(text: str) -> str:
-    """Text as it is compared where only the words count: without case, accents, markup, punctuation, first article.
+    """Returns the text in the form in which words are compared.
 
-    A minus right before a digit or a letter, decimal points, and symbols such as + # & stay: they are part of what is
-    said. A dash between words or before a space goes.
+    Capitals, accents, markup, punctuation and an article at the beginning are dropped, and so is a dash between words
+    or before a space. Decimal points, symbols such as + # &, and a minus right before a digit or a letter stay, because
+    they are part of what is said.
     """
     text = unicodedata.normalize("NFKD", TEXT_COMMAND.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
     text = "".join(character for character in text if not unicodedata.combining(character))
@@ -53,7 +57,7 @@ _KNOWN = frozenset(_KNOWN_WORDS.split())
 
 
 def foreign_words(text: str) -> list[str]:
-    """The words of three letters or more in a formula, except names of functions and Greek letters."""
+    """Returns the words of three letters or more in a formula, except names of functions and Greek letters."""
     return [word for word in _WORD.findall(text) if word.lower() not in _KNOWN]
 
 
@@ -66,5 +70,5 @@ def is_words(text: str) -> bool:
 
 
 def signed_words(text: str) -> str:
-    """Plain words, with "minus " before them where the text begins with a minus: "-x"."""
+    """Returns the plain words of a text. A minus at the beginning becomes a word: "-x" gives "minus x"."""
     return ("minus " if re.match(r"\s*-\s*[^\d\s]", text) else "") + plain_words(text).removeprefix("-")

@@ -1,7 +1,8 @@
-"""Checks: what an answer must pass to become a trace. One check a file, one table of them, one pool that they run in.
+"""Checks: decides whether an answer is right, so that it can become a trace.
 
-A question and the text of an answer come in. Out comes a verdict: right, wrong, no answer found, not judged in time, or
-an error of the check, with the check's name and version and the reason in words.
+Each check has its own file. One table names all checks, and one pool runs them. A check takes a question and the text
+of an answer. It gives a verdict: right, wrong, no answer found, not judged in time, or an error of the check. The
+verdict holds the name and the version of the check, and the reason in words.
 """
 
 from harvest.checks.check import Check

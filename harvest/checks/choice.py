@@ -1,4 +1,4 @@
-"""Choice: an answer must name one option, by its letter or by its words. Two different options are wrong."""
+"""The check "choice": an answer must name one option by its letter or by its words. Two different options are wrong."""
 
 import re
 import string
@@ -13,7 +13,7 @@ from harvest.checks.maths.compare import equal_at_sight
 from harvest.core.nouns import Outcome, Question
 
 MOST_VALUE = 60
-"""A text of this many characters or more is not compared as a number."""
+"""A text with this many characters or more is not compared as a number."""
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LATEX_LISTED = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{\s*\(([A-Z])\)\s*\}((?:(?!\\(?:text|math)\w*\s*\{\s*\()[^\n])*)"
@@ -24,7 +24,11 @@ _SPACING = re.compile(r"\\q?quad\b|\\(?![A-Za-z%])|~")
 
 
 def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
-    """Each option's words by its letter: the row's `choices`, else what the question lists as "(A) …" or "A. …"."""
+    """Returns a map from each option's letter to the option's words.
+
+    The options are the row's `choices`, else those that the question lists as "(A) …" or "A. …". The map is empty if
+    there are none, or if the question lists only one.
+    """
     if choices:
         letters = zip(string.ascii_uppercase, choices, strict=False)
         return {letter: re.sub(rf"^\(?{letter}[.):]\s*", "", words) for letter, words in letters}
@@ -37,12 +41,12 @@ def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
 
 
 def lettered(text: str) -> bool:
-    """Whether a gold answer is an option's letter in brackets: "(A)" or "\\textbf{(A)}\\ 6", not "A"."""
+    """Whether a gold answer is an option's letter in brackets: "(A)" and "\\textbf{(A)}\\ 6" are, "A" is not."""
     return bool(_BRACKETED.fullmatch(text.strip()) or _LATEX_LISTED.fullmatch(text.strip()))
 
 
 def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
-    """The letter of the option that the gold answer names, by its words or by its letter; None where it names none."""
+    """Returns the letter of the option that the gold answer names by words or by letter; None if it names no option."""
     gold = _bare(gold)
     if (by_words := _named_by(gold, listed)) is not None:
         return by_words
@@ -56,7 +60,7 @@ def gold_letter(gold: str, listed: Mapping[str, str]) -> str | None:
 
 
 def _named_by(words: str, listed: Mapping[str, str]) -> str | None:
-    """The letter of the only option that has these words or this value; None for none or several."""
+    """Returns the letter of the option that has these words or this value; None if no option or several options do."""
     found = [letter for letter, text in listed.items() if signed_words(text) == signed_words(words)]
     if not found and len(words) < MOST_VALUE and parse_number(unwrapped(words)):
         found = [letter for letter, text in listed.items() if _same_value(text, words)]
@@ -68,14 +72,14 @@ def _same_value(option: str, words: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Text without \\text, LaTeX's spaces, and the emphasis or brackets around all of it."""
+    """Returns the text without \\text, LaTeX's spaces, and the emphasis or brackets around the whole text."""
     text = " ".join(_SPACING.sub(" ", TEXT_COMMAND.sub(r"\1", text)).split()).strip(" *_$.>#'\"")
     inside = re.fullmatch(r"[{\[]+([^{}\[\]]*)[}\]]*|([^{}\[\]]*)[}\]]+", text)
     return text if inside is None else (inside[1] or inside[2] or "").strip(" *_$.>#'\"")
 
 
 class Choice(Check):
-    """The check "choice"."""
+    """This is the check "choice"."""
 
     name = "choice"
     version = "3"
@@ -95,7 +99,7 @@ class Choice(Check):
 
 
 def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
-    """The letter of the option that an answer chooses, or why it chooses none."""
+    """Returns the letter of the option that an answer chooses, or a finding that says why it chooses none."""
     answer = re.sub(r"\bi\.\s?e\.,?(?=\s)", "that is", answer)  # the dots in it end no sentence
     stated = find_stated(answer, lettered=True)
     if stated.value is None:
@@ -117,14 +121,20 @@ def chosen(answer: str, listed: Mapping[str, str]) -> str | Finding:
 
 
 def _renamed(answer: str, stated: Stated) -> str | None:
-    """The letter that the next sentence gives to the stated value: C in "London. That is option C."."""
+    """Returns the letter that the next sentence gives to the stated value: "C" for "London. That is option C.".
+
+    Returns None when the next sentence gives no letter.
+    """
     _, found, after = answer.rpartition(stated.value or "")
     called = _EQUATED.match(after.lstrip(" \t\n.,;*_$})")) if found and stated.how != "last line" else None
     return called[1] if called else None
 
 
 def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:
-    """The option that the first line names, where reasons follow it: "B. Ben"."""
+    """Returns the letter of the option that the first line of an answer names, as in "B. Ben"; else None.
+
+    In such an answer, the reasons follow the first line.
+    """
     line = answer.strip().partition("\n")[0].strip(" *_#")
     letter = _LETTER.fullmatch(line)
     if letter and letter[1].upper() in listed:
@@ -153,13 +163,13 @@ _RIGHT = re.compile(
     re.I,
 )
 _LETTERS = re.compile(r"\(?[A-Z]\)?(?:\s*,\s*\(?[A-Z]\)?)*,?\s*(?:\band\b|&)\s*\(?[A-Z]\b\)?\s+\w")
-"""Several letters as the subject of a sentence: "A, B and C are wrong"."""
+"""Matches several letters that are the subject of a sentence: "A, B and C are wrong"."""
 _EQUATED = re.compile(
     r"\b(?i:so|thus|hence|therefore|namely|meaning|(?:that|this|which|it)(?:\s+is|'s|\s+corresponds\s+to"
     r"|\s+matches|\s+means))\s+[*_\"(]*(?i:(?:the\s+)?(?:option|choice|answer|letter)\s+)?[*_\"(]*([A-Z])\b"
     r"(?![*_\")]*\s+(?:is|was|has|can|does|would|are|and|or)\b)(?!')"
 )
-"""A sentence that gives a letter to what stands before it: "London. That is option C"."""
+"""Matches a sentence that gives a letter to the words before the sentence: "London. That is option C"."""
 _REASON = re.compile(
     r"\W*(?:because|since|as|for|due to|given|where|when|while|whereas|if|based on|not|"
     r"(?:this|that|it|which)(?: is|'s) (?:because|due|since))\b",
@@ -171,13 +181,13 @@ _COMMENT = re.compile(
     r"|the others?)\b",
     re.IGNORECASE,
 )
-"""The first word of a remark, which is not an option's words."""
+"""Matches the first word of a remark. A remark is not the words of an option."""
 _RIGHT_AT_END = re.compile(rf"\s+{_RIGHT.pattern}\W*$", re.IGNORECASE)
 _NOT_THIS = re.compile(r"\b(?:not|nor|than|unlike)\s+(?i:option\s+|choice\s+)?\(?[A-Z]\b")
 _CAPITAL = re.compile(r"(?<![\w'.-])([A-HJ-Z])(?![\w'-])")
-"""A letter that stands alone, except I."""
+"""Matches a capital letter that stands alone, except I."""
 _STEM = 6
-"""Words with the same first six letters count as the same word: increases, increased."""
+"""Two words count as the same word if their first six letters are equal: increases, increased."""
 _SMALL_WORD_NAMES = "a an the of in on at to is are was were be and or by for it its with that"
 _SMALL_WORDS = frozenset(_SMALL_WORD_NAMES.split())
 _SURELY = re.compile(
@@ -215,7 +225,10 @@ def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
 
 
 def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The letter that a value begins with: alone, before its option's words, or with a mark as in "B)"."""
+    """Returns the letter that a value begins with: alone, before the words of its option, or with a mark as in "B)".
+
+    Returns a finding when the value makes no clear choice, and None when it begins with no letter of an option.
+    """
     pick = _PICK.match(value)
     if pick is None or (letter := (pick[1] or pick[2]).upper()) not in known or _LETTERS.match(value):
         return None
@@ -243,7 +256,10 @@ def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | 
 
 
 def _with_words(letter: str, rest: str, listed: Mapping[str, str]) -> str | Finding:
-    """The letter, where the words after it are its option's or a reason; else why it is no clear choice."""
+    """Returns the letter if the words after it belong to its option or give a reason.
+
+    Else returns a finding that says why the choice is not clear.
+    """
     fits = {option: _share(text, rest) for option, text in listed.items()}
     longest = max(len(text.split()) for text in listed.values())
     remark = _COMMENT.match(rest)
@@ -256,7 +272,10 @@ def _with_words(letter: str, rest: str, listed: Mapping[str, str]) -> str | Find
 
 
 def _share(option: str, text: str) -> float:
-    """The share of an option's words that a text has, 0 to 1, in any order and inflexion. For numbers: 0 or 1."""
+    """Returns the share of an option's words that stand in a text, 0 to 1, in any order and inflexion.
+
+    If the option and the text are numbers, the share is 0 or 1.
+    """
     if len(text) < MOST_VALUE and parse_number(unwrapped(text)) and parse_number(unwrapped(option)):
         return float(_same_value(option, text))
     stems = {word[:_STEM] for word in plain_words(text).split()}
@@ -265,7 +284,10 @@ def _share(option: str, text: str) -> float:
 
 
 def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The option whose words stand before the first comma, where the rest names no other option."""
+    """Returns the letter of the option whose words stand before the first comma.
+
+    Returns a finding if the text after the comma names another option, and None if no option has these words.
+    """
     parts = re.split(r"[,;]\s+|\.\s+(?=[A-Z(])", value)
     named = _named_by(_RIGHT_AT_END.sub("", parts[0]), listed)
     if named is None or len(parts) == 1:
@@ -279,7 +301,11 @@ def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> s
 
 
 def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """The letter that a sentence ends with ("I'd go with B"), or the only option that a conclusion names."""
+    """Returns the letter that a sentence ends with ("I'd go with B").
+
+    If the sentence is a conclusion that names only one option, returns the letter of this option. Returns a finding
+    when the sentence denies an option or names two, and None when it names no option.
+    """
     clauses = re.split(r"[,;]\s+|\.\s+|\s+(?=because\b|since\b)", value)
     while len(clauses) > 1 and re.match(r"(?:because|since|as|for|it can't|which|not|while|whereas)\b", clauses[-1]):
         clauses.pop()

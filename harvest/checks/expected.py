@@ -1,7 +1,7 @@
 """Compares what a program printed or returned with what is expected, as APPS, TACO and LiveCodeBench do.
 
-It runs outside the jail, in linear time. It executes nothing that a program chose, and never calls a program's own
-`__eq__` or `__hash__`.
+The comparison runs outside the jail, in linear time. It executes nothing that a program chose, and never calls a
+program's own `__eq__` or `__hash__`.
 """
 
 import re
@@ -13,14 +13,16 @@ from harvest.checks.check import shown
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _MOST_DIGITS = 1000
 ABSOLUTE, RELATIVE = Decimal("1e-8"), Decimal("1e-5")
-"""The tolerances of numpy.allclose, as in APPS; used only where the expected value has a decimal point or exponent."""
+"""These are the tolerances of numpy.allclose, as in APPS. They hold only if the expected value has a decimal point or
+an exponent."""
 
 
 def print_differs(printed: str, expected: str) -> str | None:
-    """The first difference in words; None where the two agree.
+    """Returns the first difference between two outputs, in words; None if they agree.
 
-    Empty lines do not count, nor does space at the ends of a line, nor the amount of space between two words. An
-    expected integer must be printed exactly; an expected decimal within ABSOLUTE and RELATIVE.
+    Empty lines do not count. Space at the ends of a line, and the amount of space between two words, make no
+    difference. An expected integer must be printed exactly. An expected decimal may be off by ABSOLUTE plus RELATIVE
+    times its size.
     """
     ours, theirs = _lines(expected), _lines(printed)
     for number, (want, got) in enumerate(zip(ours, theirs, strict=False), 1):
@@ -54,10 +56,11 @@ def _same_word(want: str, got: str) -> bool:
 
 
 def value_differs(got: Any, expected: Any) -> str | None:
-    """How a returned value differs from an expected JSON value, in words; None where they agree.
+    """Returns how a returned value differs from an expected JSON value, in words; None if they agree.
 
-    `got` is encoded as harvest/sandbox/wire.py does. Types must be the same: True is not 1, and 2.0 is not 2. A tuple
-    agrees with a list, because JSON has none; an int agrees with an equal float, as in annotations (PEP 484).
+    `got` is encoded as in harvest/sandbox/wire.py. Types must be equal: True is not 1, and a returned 2.0 is not the
+    expected 2. There are two exceptions. A returned tuple agrees with a list, because JSON has no tuples. A returned
+    int agrees with an equal expected float, as in annotations (PEP 484).
     """
     return None if _agrees(got, expected) else f"returned {described(got)}, expected {shown(repr(expected))}"
 
@@ -93,7 +96,7 @@ _SHOWN = {"l": "[", "t": "(", "s": "set of ", "f": "frozenset of ", "d": "dict o
 
 
 def described(got: Any) -> str:
-    """An encoded value as a short text for a person."""
+    """Returns an encoded value as a short text for a person."""
     if not isinstance(got, list):
         return shown(repr(got[:200] if isinstance(got, str) else got))
     tag, rest = (str(got[0]), got[1:21]) if got else ("?", [])

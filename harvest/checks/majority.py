@@ -1,8 +1,9 @@
-"""Majority: without a gold answer, the result that most of a question's answers state counts as right.
+"""The check "majority": if a question has no gold answer, the result that most of its answers state counts as right.
 
-All answers of a question get their verdicts together, when the last one has come. The order of the answers does not
-change the groups. Any two answers in a group are equal, whichever of them is taken as gold: a decimal that only one of
-them rounds to joins no group, and 18 does not put "$18" and "18 cents" into one.
+All answers to a question get their verdicts together, when the last answer has come. Answers with equal results form a
+group. The order in which the answers came does not change the groups. In a group, each result would be right if any
+other result of the group were gold. So 1.333 and 4/3 form two groups: 4/3 is right if 1.333 is gold, but 1.333 is
+wrong if 4/3 is gold. And "18" does not put "$18" and "18 cents" into one group, although "18" equals each of them.
 """
 
 from collections import Counter, defaultdict
@@ -27,22 +28,26 @@ from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.questions.rows import MAJORITY
 
 MOST_COMPARED_CHARACTERS = 1000
-"""A longer stated result agrees with no other. The results of all answers of a question are in memory at once."""
+"""A stated result with more characters than this agrees with no other result. The limit keeps memory small, because the
+results of all answers to a question are in memory at once."""
 MOST_KINDS = 64
-"""How many different results of one question are compared, the most frequent first. Each of the rest stays alone."""
+"""At most this many different results of one question are compared, the most frequent results first. Each further
+result forms a group of its own."""
 MOST_ALGEBRA = 24
-"""How many pairs of results of one question go to a worker. All other pairs that need one count as different."""
+"""For one question, at most this many pairs of results go to a worker. If more pairs need a worker, they count as
+different."""
 MOST_WORDS = 6
-"""How many words an answer in words may have on a last line. An announced one may have twice as many."""
+"""A result in words may have at most this many words on a last line. An announced or boxed result may have twice as
+many words."""
 
 Same = Callable[[str, str], bool]
-"""Whether two values are equal by algebra. Only a worker may find that out, because it can be killed."""
+"""Says whether two values are equal by algebra. Only a worker may compute that, because a worker can be killed."""
 SeenEqual = Callable[[str, str], bool | None]
-"""Whether two values are equal, where no algebra is needed to say so; else None."""
+"""Says whether two values are equal if no algebra is needed for that; else gives None."""
 
 
 class Majority(Check):
-    """The check "majority". One answer alone is no majority; `majority_verdicts` looks at all of them."""
+    """This is the check "majority". One answer is no majority: `majority_verdicts` judges all answers together."""
 
     name = MAJORITY
     version = "1"
@@ -51,7 +56,7 @@ class Majority(Check):
         return Outcome.NO_ANSWER, "one answer alone is no majority"
 
     def work(self, work: Work) -> Finding:
-        """Whether two values are equal: right or wrong."""
+        """Returns whether the two values in `work` are equal: RIGHT if they are equal, WRONG if they differ."""
         from harvest.checks.maths import symbolic
 
         one, other, question = str(work["one"]), str(work["other"]), str(work["question"])
@@ -72,9 +77,10 @@ class Majority(Check):
 
 
 def answer_reader(question: Question) -> Callable[[str], Stated]:
-    """A function that reads an answer to the question: its value as it is compared, or None and `why` not.
+    """Returns a function that reads what an answer to the question states.
 
-    The value is the letter of an option where the question has options; else yes, no, a value, or a few words.
+    If the question has options, the stated value is the letter of an option. Else it is yes, no, a mathematical value,
+    or a few words. If the answer states no such value, the value is None and `why` says the reason.
     """
     listed = options(question.question, question.choices)
     return partial(_chosen, listed=listed) if listed else _value_in
@@ -107,7 +113,11 @@ def _value_in(answer: str) -> Stated:
 
 
 def _in_words(stated: str, how: str) -> str | None:
-    """A result in words. Of a last line: what it says that something is, or all of it where it is short."""
+    """Returns a result in words; None if it has too many words.
+
+    If the result is a last line, the function returns what the line says that something is, or the whole line if the
+    line is short. Returns None if the line hedges.
+    """
     if how != "last line":
         return stated if len(stated.split()) <= 2 * MOST_WORDS else None
     if hedges(stated):
@@ -119,7 +129,7 @@ def _in_words(stated: str, how: str) -> str | None:
 
 
 def _key(value: str) -> Hashable:
-    """A key that is equal for plainly equal values: numbers with their unit, words, or the same notation."""
+    """Returns a key that plainly equal values share: the number with its unit and name, the words, or the notation."""
     number = parse_number(value)
     if number is not None:
         return number.value, number.unit, number.name
@@ -131,7 +141,7 @@ def _both_ways(one: str, other: str, question: str, algebra: Algebra) -> bool:
 
 
 def same_at_sight(question: str, one: str, other: str) -> bool | None:
-    """Whether each of two values would be right were the other gold; None where that takes algebra."""
+    """Whether each of two values would be right if the other value were gold; None if that takes algebra."""
     first, second = parse_number(one), parse_number(other)
     if first and second:
         return same_number(first, second, question) and same_number(second, first, question)
@@ -146,7 +156,10 @@ def same_at_sight(question: str, one: str, other: str) -> bool | None:
 
 
 def grouped(values: Sequence[str], at_sight: SeenEqual, same: Same) -> list[list[int]]:
-    """The places of equal values, the largest group first. Each place is in exactly one group."""
+    """Returns groups of equal values, the largest group first. A group is a list of places in `values`.
+
+    Each place is in exactly one group.
+    """
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
         places[_key(value)].append(place)
@@ -178,7 +191,10 @@ def grouped(values: Sequence[str], at_sight: SeenEqual, same: Same) -> list[list
 
 
 def agreeing(said: Sequence[Stated], question: Question, same: Same) -> list[list[int]]:
-    """The places of answers that state the same, the largest group first. An answer that states nothing is in none."""
+    """Returns groups of answers that state equal results, the largest group first.
+
+    A group is a list of places in `said`. An answer that states no result is in no group.
+    """
     stating = [(place, stated.value) for place, stated in enumerate(said) if stated.value is not None]
     lettered = bool(options(question.question, question.choices))
     at_sight = str.__eq__ if lettered else partial(same_at_sight, question.question)
@@ -186,15 +202,16 @@ def agreeing(said: Sequence[Stated], question: Question, same: Same) -> list[lis
 
 
 def _usual(values: Sequence[str]) -> str:
-    """The most frequent way to write a value."""
+    """Returns the most frequent spelling of a value. `values` are all spellings that were found."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], value))
 
 
 def majority_verdicts(said: Sequence[Stated], question: Question, share: Decimal, same: Same) -> list[Verdict]:
-    """A verdict on each of a question's finished answers, in their order. More than `share` of them must agree.
+    """Returns a verdict on each finished answer to a question, in the order of the answers.
 
-    Each verdict's own `share` is that of the largest group, 0 to 1; None where no answer states a result.
+    There is a majority if more than `share` (0 to 1) of all answers agree. The field `share` of each verdict is the
+    share of the largest group, 0 to 1; None if no answer states a result, or if there are fewer than two answers.
     """
     n = len(said)
     if n < 2:

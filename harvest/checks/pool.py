@@ -1,7 +1,7 @@
-"""The pool of checks: what a check cannot decide at once goes to a worker process with a time limit.
+"""Holds the pool of checks. If a check cannot decide at once, its work goes to a worker process with a time limit.
 
-Each worker process (worker.py) belongs to one thread and has its own pipes. So a worker can be killed without harm to
-another one. It does not import the caller's main module, and does not inherit the store's lock.
+Each worker process (worker.py) belongs to one thread and has its own pipes, so a worker can be killed without harm to
+other workers. A worker does not import the caller's main module, and does not inherit the store's lock.
 """
 
 import asyncio
@@ -31,15 +31,18 @@ from harvest.questions.rows import judged_together
 from harvest.sandbox import isolation
 
 PREPARE_S = 120.0
-"""How long a worker may take to start and to import what its check needs. A busy machine needs seconds."""
+"""A worker may take this long to start and to import what its check needs. A busy machine takes some seconds."""
 END_S = 2.0
-"""How long a worker that holds jails may take to end by itself before it is killed."""
+"""A worker that holds jails may take this long to end by itself. Then it is killed."""
 _MOST_BYTES = 1 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def _environment() -> dict[str, str]:
-    """The few variables that Python needs. So no key reaches a process that reads a model's text."""
+    """Returns only the few environment variables that Python needs, so that no key reaches a worker.
+
+    A worker reads texts that a model wrote.
+    """
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
@@ -49,13 +52,13 @@ def _environment() -> dict[str, str]:
 
 
 class _Died(Exception):
-    """The worker ended by itself, or what it sent is no reply."""
+    """Raised when the worker ended by itself, or sent something that is no reply."""
 
 
 class _Worker:
-    """One child process. It is started when it is first asked, and again after it was killed.
+    """This is one child process. It starts with its first work, and starts again with the first work after a kill.
 
-    Only the thread that made it may use it.
+    Only the thread that made this object may use it.
     """
 
     def __init__(self, memory_mb: int) -> None:
@@ -64,7 +67,7 @@ class _Worker:
         self._prepared: set[str] = set()
 
     def finish(self, check: Check, work: Work, timeout_s: float) -> Finding:
-        """What the check finds; TIMEOUT where the worker was killed, ERROR where it died."""
+        """Returns the check's finding: TIMEOUT if the worker needed too long and was killed, ERROR if it died."""
         if self._process is not None and self._process.poll() is not None:
             self.kill()
         try:
@@ -85,7 +88,7 @@ class _Worker:
             return Outcome.ERROR, f"the checking process died: {error}"
 
     def end(self) -> None:
-        """Ends the worker. One that holds jails may end by itself first, so that it can remove them."""
+        """Ends the worker. If it holds jails, it gets END_S seconds to remove the jails and end by itself."""
         if self._process is not None and Code.name in self._prepared:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -119,7 +122,11 @@ class _Worker:
         return self._process
 
     def _ask(self, name: str, work: Work | None, timeout_s: float) -> Finding:
-        """Sends one line to the worker and reads one line back. Raises TimeoutError, _Died, OSError."""
+        """Sends one line to the worker, reads one line back, and returns the finding in it.
+
+        Raises TimeoutError when no line comes within `timeout_s` seconds, _Died when the worker ended or sent no valid
+        reply, and OSError when the worker cannot be started or written to.
+        """
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -146,9 +153,9 @@ _Job = tuple[Check, Work, "Future[Finding]"]
 
 
 class CheckPool:
-    """Checks answers: at once where that is safe, else in one of `workers` processes, started when needed.
+    """Checks answers: at once if that is safe, else in one of at most `workers` processes, which start when needed.
 
-    Closing the pool ends them all, and so does the end of this process, whatever ends it.
+    All workers end when the pool is closed, and also when this process ends for any reason.
     """
 
     def __init__(
@@ -159,9 +166,12 @@ class CheckPool:
         *,
         unsafe_code: bool = False,
     ) -> None:
-        """`timeout_s` is the limit for one answer where its check names none of its own (`limit_s`).
+        """Makes a pool. No worker starts yet.
 
-        `unsafe_code` runs programs that a model wrote without isolation; each verdict then says so.
+        `workers` is the largest number of worker processes; None means one for each processor. `timeout_s` is the limit
+        for one answer in seconds, if its check names no limit of its own (`limit_s`). `memory_mb` is the memory that
+        one worker may take. `unsafe_code` runs programs that a model wrote without isolation; each verdict then says
+        so.
         """
         self._unsafe_code = unsafe_code
         self._workers = workers or max(
@@ -184,7 +194,7 @@ class CheckPool:
         self.close()
 
     async def check(self, question: Question, answer: str) -> Verdict:
-        """What the question's check says of an answer. Raises KeyError where the table has no such check."""
+        """Returns the verdict of the question's check on an answer. Raises KeyError for an unknown check."""
         check = CHECKS[question.check]
         found = check.quick(question, answer)
         if not isinstance(found, tuple):
@@ -192,18 +202,19 @@ class CheckPool:
         return check.verdict(found)
 
     def check_now(self, question: Question, answer: str) -> Verdict:
-        """The same as `check`, for callers without an event loop."""
+        """Returns the same verdict as `check`, for callers without an event loop."""
         return self.begin(question, answer)()
 
     def begin(self, question: Question, answer: str) -> Callable[[], Verdict]:
-        """Starts to check an answer. The function that it returns waits for the verdict."""
+        """Starts to check an answer. Returns a function that waits for the verdict and returns it."""
         check = CHECKS[question.check]
         return self._begin(check, check.quick(question, answer))
 
     def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
-        """Starts to check the reference solution; without one, whether the question's tests load.
+        """Starts to check the reference solution. Returns a function that waits for the verdict and returns it.
 
-        Raises SandboxUnavailable before a question is blamed for a machine that cannot run programs.
+        If `reference` is None, it checks whether the question's tests load. Raises SandboxUnavailable when this machine
+        cannot run programs, so that no question is blamed for the machine.
         """
         if not self._unsafe_code:
             isolation()
@@ -212,22 +223,23 @@ class CheckPool:
         return self._begin(check, check.loading(question))
 
     def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
-        """A verdict on each finished answer to a question whose answers are compared with each other.
+        """Returns a verdict on each finished answer to a question whose answers are compared with each other.
 
-        Waits for the comparisons that take algebra.
+        There is a majority if more than `share` (0 to 1) of the answers agree. The method waits for the comparisons
+        that take algebra.
         """
         said = [*map(answer_reader(question), answers)]
         return majority_verdicts(said, question, share, partial(self._same, question))
 
     def agreeing(self, question: Question, answers: Iterable[str]) -> list[list[int]]:
-        """The places of answers that state the same, the largest group first.
+        """Returns groups of answers that state equal results, the largest group first.
 
-        Answers that state nothing are in no group.
+        A group is a list of places in `answers`. An answer that states no result is in no group.
         """
         return agreeing([*map(answer_reader(question), answers)], question, partial(self._same, question))
 
     def close(self) -> None:
-        """Ends the workers after the answers that they are checking. Answers that still wait are cancelled."""
+        """Lets each worker finish its current answer, then ends the worker. Answers that still wait are cancelled."""
         with self._changed:
             self._closed = True
             waiting, self._jobs = list(self._jobs), deque()
@@ -248,7 +260,10 @@ class CheckPool:
         return lambda: check.verdict(finding.result())
 
     def _submit(self, check: Check, work: Work) -> "Future[Finding]":
-        """Puts work into the queue, and starts one more thread where all are busy and there may be more."""
+        """Puts work into the queue and returns a future of its finding. Raises RuntimeError when the pool is closed.
+
+        Starts one more thread if all threads are busy and their number is below the limit.
+        """
         future: Future[Finding] = Future()
         if self._unsafe_code:
             work = {**work, "jail": "unsafe"}
@@ -265,7 +280,7 @@ class CheckPool:
         return future
 
     def _serve(self) -> None:
-        """What each thread does: takes job after job, and has its own worker process finish them."""
+        """Takes job after job, and has the thread's own worker process finish each job. Each thread calls this."""
         worker = _Worker(self._memory_mb)
         try:
             while (job := self._next()) is not None:
@@ -276,7 +291,7 @@ class CheckPool:
             worker.end()
 
     def _next(self) -> _Job | None:
-        """Waits for the next job. None: the pool is closed."""
+        """Waits for the next job and returns it; None if the pool is closed."""
         with self._changed:
             self._idle += 1
             try:
@@ -287,7 +302,7 @@ class CheckPool:
 
 
 def gold_problems(questions: Iterable[Question], pool: CheckPool) -> list[str | None]:
-    """For each question a sentence that says why its gold answer does not pass its own check; None where it passes."""
+    """Returns for each question why its gold answer fails its own check, in a sentence; None if it passes."""
     begun = [_begin_gold(question, pool) for question in questions]
     return [_problem(start()) if callable(start) else start for start in begun]
 

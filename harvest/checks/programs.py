@@ -1,7 +1,8 @@
-"""Code: the program in the answer's last fenced block runs in a jail (harvest/sandbox) against tests or cases.
+"""The check "code": it runs the program in the answer's last fenced block in a jail, against tests or cases.
 
-A program cannot make itself pass by what it prints, exits with, patches or overrides. The output of cases is compared
-here, outside the jail. Asserts run in a second jail, which calls the program through a proxy that returns plain values.
+The jail is in harvest/sandbox. A program cannot make itself pass by what it prints, exits with, patches or overrides.
+The output of cases is compared here, outside the jail. Asserts run in a second jail, which calls the program through a
+proxy that returns plain values.
 """
 
 import ast
@@ -34,9 +35,11 @@ from harvest.sandbox import (
 )
 
 MOST_CODE = 200_000
-"""The longest program that is run, in characters."""
+"""A program with more characters than this is not executed."""
 TESTS_S, CASE_S, CASES_S = 10.0, 6.0, 60.0
-"""The limits of `Code`. Six seconds for a case are LiveCodeBench's."""
+"""These are the default limits of `Code` in seconds: for all tests, for one case, and for all cases of a question.
+
+LiveCodeBench has the same six seconds for a case."""
 _STARS = (
     "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
 )
@@ -47,13 +50,16 @@ FUNCTION_PREAMBLE = "\n".join(
         "sys.setrecursionlimit(50000)",
     ]
 )
-"""The imports that LiveCodeBench and APPS put before every solution, in their order: later names hide earlier ones."""
+"""Holds the imports that LiveCodeBench and APPS put before every solution.
+
+Their order matters, because a later import hides equal names of earlier imports."""
 _FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", re.MULTILINE)
-"""It never backtracks (`*+`): an answer may be hostile, and this runs in the process that owns the money."""
+"""Matches a line that opens or closes a fenced block. The pattern never backtracks (`*+`), because an answer may be
+hostile, and the pattern is used in the process that owns the money."""
 
 
 def last_block(answer: str) -> str | None:
-    """The content of the last closed fenced block; None where there is none, or a later block is left open."""
+    """Returns the content of the last closed fenced block; None if none is closed, or if a later block stays open."""
     found, opened = None, None
     for mark in _FENCE.finditer(answer):
         if opened is None:
@@ -67,7 +73,7 @@ def last_block(answer: str) -> str | None:
 
 
 def defines(source: str, name: str) -> bool:
-    """Whether the source is Python that defines a function or class of that name at its top level."""
+    """Whether the source is Python that defines a function or class with the name `name` at its top level."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -76,15 +82,15 @@ def defines(source: str, name: str) -> bool:
 
 
 def _context(work: Work) -> list[str]:
-    """The question as source code, where it is Python that defines the entry point, as in HumanEval.
+    """Returns the question as source code if it is Python that defines the entry point, as in HumanEval; else [].
 
-    The answer and the tests may then use its imports and its other functions.
+    The answer and the tests may then use the imports and the other functions of the question.
     """
     return [work["question"]] if work["entry"] and defines(work["question"], work["entry"]) else []
 
 
 def code_fault(question: Question) -> str | None:
-    """What a code question lacks, beginning with the field; None where its answers can be checked."""
+    """Returns what a code question lacks, beginning with the field; None if its answers can be checked."""
     tests, entry = question.tests, question.entry_point
     if not tests and not question.cases:
         return "tests: missing, and there are no cases either: the check needs one of them"
@@ -113,16 +119,16 @@ def _is_json(text: str, kind: type = object) -> bool:
 
 
 class Code(Check):
-    """The check "code"."""
+    """This is the check "code"."""
 
     name = "code"
     version = "1"
 
     def __init__(self, tests_s: float = TESTS_S, case_s: float = CASE_S, cases_s: float = CASES_S) -> None:
-        """The limits of one run of tests, of one case, and of all cases of a question together, in seconds."""
+        """Sets the limits in seconds: `tests_s` for all tests, `case_s` for one case, `cases_s` for all cases."""
         self._limits = {"tests_s": tests_s, "case_s": case_s, "cases_s": cases_s}
         self.limit_s = 2 * max(tests_s, cases_s + case_s)
-        """When the pool gives up. The limits above end a program long before."""
+        """The pool gives up after this many seconds. The limits above end a program long before that."""
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         if not question.tests and not question.cases:
@@ -135,23 +141,26 @@ class Code(Check):
         return self._work(question) | {"code": code}
 
     def loading(self, question: Question) -> Finding | Work:
-        """Whether the tests of a question without a reference solution load."""
+        """Returns the work to find out whether the tests load, for a question without a reference solution.
+
+        If the question has only cases, the finding is RIGHT at once.
+        """
         if question.tests:
             return self._work(question)
         return Outcome.RIGHT, "cases alone, and no reference to try on them"
 
     def work(self, work: Work) -> Finding:
-        """Never raises. Where the sandbox fails, the outcome is ERROR, never WRONG."""
+        """Runs the program and returns the finding. Never raises. If the sandbox fails, the outcome is ERROR."""
         outcome, detail = _finding(work)
         return outcome, f"{detail} (UNSAFE: run without isolation)" if work.get("jail") == "unsafe" else detail
 
     def prepare(self) -> None:
-        """Lifts the worker's limit on the size of files, because the jail's files are made under it."""
+        """Lifts the worker's limit on the size of files, because the worker makes the jail's files under this limit."""
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
     def own_answer(self, question: Question) -> str | None:
-        """The reference solution, where the question has one."""
+        """Returns the reference solution in a fenced block; None if the question has no reference solution."""
         if question.answer is None:
             return None
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", question.answer)), default=0))
@@ -170,7 +179,7 @@ class Code(Check):
 
 @cache
 def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
-    """The jail for candidates, or the one for tests. Both are kept for as long as this process lives."""
+    """Returns the jail for candidates or the jail for tests. Both jails are kept for as long as this process lives."""
     jail = Jail(kind)
     atexit.register(jail.close)
     return jail
@@ -220,7 +229,7 @@ def _finding_of_tests(work: Work) -> Finding:
 
 
 def _finding_of_cases(work: Work) -> Finding:
-    """Runs the cases one by one until one fails."""
+    """Runs the cases one by one until a case fails, and returns the finding."""
     cases, began, most_s = work["cases"], time.monotonic(), work["limits"]["cases_s"]
     run = _run_calls if "arguments" in cases[0] else _run_scripts
     for number, outcome, why in run(work):
@@ -232,7 +241,10 @@ def _finding_of_cases(work: Work) -> Finding:
 
 
 def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
-    """Runs the program anew for each case, so that no case sees what an earlier one left behind."""
+    """Starts the program anew for each case, so that no case sees what an earlier case left behind.
+
+    Yields (number of the case, outcome, reason in words). The reason is empty when the outcome is RIGHT.
+    """
     jail, limits = jail_for("candidate", work.get("jail", "warm")), Limits(wall_s=work["limits"]["case_s"])
     for number, case in enumerate(work["cases"], 1):
         try:
@@ -253,7 +265,10 @@ def _run_scripts(work: Work) -> Iterator[tuple[int, Outcome, str]]:
 
 
 def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
-    """Loads the program once, and calls its entry point for each case."""
+    """Loads the program once, and calls its entry point for each case.
+
+    Yields (number of the case, outcome, reason in words). The reason is empty when the outcome is RIGHT.
+    """
     # A name that the preamble imports is no definition of the entry point.
     hidden = f"globals().pop({work['entry']!r}, None)"
     sources = [FUNCTION_PREAMBLE, hidden, *_context(work), work["code"]]
@@ -281,7 +296,10 @@ def _run_calls(work: Work) -> Iterator[tuple[int, Outcome, str]]:
 
 
 def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
-    """The dict with integer keys, which JSON wrote as strings; the same dict where a key is no integer."""
+    """Returns the dict with its keys as integers, because JSON writes integer keys as strings.
+
+    If any key is no integer, returns the dict as it is.
+    """
     try:
         return {int(key): value for key, value in found.items()}
     except ValueError:
@@ -289,7 +307,11 @@ def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
 
 
 def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:
-    """What to call for each case: the entry point, or that method of a new `Solution` (LeetCode); None for neither."""
+    """Returns a function that gives what to call for a case.
+
+    This is the entry point, or the method with this name on a new `Solution` (LeetCode). Returns None if the program
+    defines neither.
+    """
     if entry in candidate.names:
         return lambda: entry
     if "Solution" in candidate.names:

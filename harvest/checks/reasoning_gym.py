@@ -1,6 +1,6 @@
-"""reasoning-gym: the task's own scorer must give the stated answer the full score.
+"""The check "reasoning_gym": the scorer of the task itself must give the stated answer the full score.
 
-Some scorers execute or evaluate the answer. So all of them run in a worker only.
+Some scorers execute or evaluate the answer. So every scorer runs only in a worker.
 """
 
 import re
@@ -15,7 +15,7 @@ _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNOREC
 
 
 class ReasoningGym(Check):
-    """The check "reasoning_gym"."""
+    """This is the check "reasoning_gym"."""
 
     name = "reasoning_gym"
     version = "2"

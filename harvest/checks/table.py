@@ -1,4 +1,4 @@
-"""The table of all checks, and the rule which check applies to a row of questions."""
+"""Holds the table of all checks, and the rule that says which check applies to a row of questions."""
 
 import re
 from collections.abc import Mapping
@@ -28,13 +28,14 @@ _OTHER_NAMES = {
 }
 _DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}|\d{1,2}:\d{2}.*")
 _LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
-"""A variable, a variable with a sign, or a product of consonants. Two letters with a vowel may be a word."""
+"""Matches a variable, with or without a sign, or a product of consonants. Two letters with a vowel may be a word."""
 
 
 def check_name_for(row: Mapping[str, Any]) -> str:
-    """The name of a row's check: the one that it names, else the first for which the row has what the check needs.
+    """Returns the name of a row's check.
 
-    The order is in the contract's part on questions.
+    It is the check that the row names, else the first check for which the row has what the check needs. The order of
+    the checks is in the contract's part on questions.
     """
     named = row.get("check")
     if named:
@@ -50,7 +51,7 @@ def check_name_for(row: Mapping[str, Any]) -> str:
 
 
 def question_fault(question: Question, needs_gold: bool) -> str | None:
-    """What a question lacks for its check, beginning with the field; None where its answers can be checked."""
+    """Returns what a question lacks for its check, beginning with the field; None if its answers can be checked."""
     if question.check not in CHECKS:
         return f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}"
     if not needs_gold or question.check in (ReasoningGym.name, Majority.name):
@@ -62,11 +63,13 @@ def question_fault(question: Question, needs_gold: bool) -> str | None:
 
 
 ROW_RULES = RowRules(check_name_for, question_fault)
-"""What reading a row needs to know about checks. The room `questions`, below this one, gets it as an argument."""
+"""These rules tell the reader of a row what it needs to know about checks.
+
+The room `questions` must not import this room, so it gets the rules as an argument."""
 
 
 def reads_as_maths(answer: str) -> bool:
-    """Whether a gold answer is maths: a number, a formula, a set; not words, a date, a time."""
+    """Whether a gold answer is maths: numbers, formulas and sets are; words, dates and times are not."""
     if answer.isascii() and answer.isdigit():
         return True
     if not answer or _DATE.fullmatch(answer):

@@ -1,4 +1,7 @@
-"""Text: an answer must state the gold answer's words; or, for a gold yes, no, true or false, the same truth value."""
+"""The check "text": an answer must state the words of the gold answer.
+
+If the gold answer is yes, no, true or false, the answer must state the same truth value.
+"""
 
 import re
 
@@ -29,7 +32,7 @@ _BOTH = re.compile(
 
 
 class Text(Check):
-    """The check "text"."""
+    """This is the check "text"."""
 
     name = "text"
     version = "4"
@@ -67,7 +70,7 @@ class Text(Check):
 
 
 def _same_marks(gold: str, answer: str) -> Finding:
-    """Compares a gold answer without words, such as brackets, with the marks that the last line ends with."""
+    """Compares a gold answer that has only marks, such as brackets, with the marks at the end of the last line."""
     line = (answer.strip().split("\n") or [""])[-1][-MOST_CHARACTERS:]
     box = line.rfind("\\boxed{")
     marks = line[box + 7 :].strip(" $.").removesuffix("}") if box >= 0 else re.split(r"[A-Za-z0-9]", line)[-1]
@@ -82,7 +85,7 @@ _TIME = re.compile(r"(?<![\d:])(\d{1,2}:[0-5]\d)(?![\d:])\s*(?:\\text\s*\{\s*)?(
 
 
 def _minutes(text: str) -> int | None:
-    """Minutes since midnight of a clock time such as 3:30 PM or 15:30; None where the text is no clock time."""
+    """Returns the minutes from midnight to a clock time such as 3:30 PM or 15:30; None if the text is no clock time."""
     time = re.fullmatch(r"\s*(\d{1,2}):([0-5]\d)\s*(?:([ap])(?:\.?\s?m\.?)?)?\s*", text, re.IGNORECASE)
     if time is None or int(time[1]) > (12 if time[3] else 24):
         return None
@@ -93,7 +96,10 @@ def _minutes(text: str) -> int | None:
 
 
 def _subject(sentence: str, question: str) -> str:
-    """The subject of a sentence in the question's words: Ana in "Ana is first." after "Who is first?"; else ""."""
+    """Returns the subject of a sentence that answers in the question's words, in plain words; "" if there is none.
+
+    For "Ana is first." after "Who is first?" it is "ana".
+    """
     asked = re.search(r"\b(?:who|which (\w+)) ([^?]{3,200})\?\s*$", question, re.IGNORECASE)
     if asked is None or hedges(sentence):
         return ""
@@ -118,7 +124,10 @@ def _yes_or_no(gold: str, expected: bool, answer: str) -> Finding:
 
 
 def truth_said(words: str) -> str | None:
-    """The yes, no, true or false that a line begins or ends with; None where it says neither, or both."""
+    """Returns the "yes", "no", "true" or "false" that a line begins or ends with.
+
+    Returns None if the line says none of them, or says both sides ("yes or no").
+    """
     words = TEXT_COMMAND.sub(r"\1", words)
     if _BOTH.search(words.lower()):
         return None

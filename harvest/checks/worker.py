@@ -1,8 +1,9 @@
-"""The process in which `Check.work` runs: `python -m harvest.checks.worker PARENT MEMORY_MB`.
+"""This is the process in which `Check.work` runs: `python -m harvest.checks.worker PARENT MEMORY_MB`.
 
-It reads a line of JSON, writes a line of JSON, and so on; the parent kills it when the time is up. Nothing is pickled,
-because unpickling could run code that a model's text chose. The worker protects the parent's time, memory and terminal.
-It is no sandbox: it runs as the same user, with few environment variables.
+PARENT is the parent's process id. The worker reads a line of JSON, writes a line of JSON, and goes on like this. The
+parent kills the worker when the time is up. Nothing is pickled, because unpickling could run code that a model's text
+chose. The worker protects the parent's time, memory and terminal. It is no sandbox: it runs as the same user, with few
+environment variables.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ def _limit(memory_mb: int) -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Our own stdin and stdout. From here on, everybody else who prints or reads gets /dev/null."""
+    """Returns private copies of (stdin, stdout). After this call, all code that reads or prints gets /dev/null."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -1,7 +1,7 @@
-r"""The filter `format`: refuses answers that do not fit the training format, or not the form that was asked for.
+r"""The filter `format` refuses answers that do not fit the training format, or lack the form that the prompt asked for.
 
-The text must not hold tags of a chat template or of another layout: they would teach the student to open a second
-chain, or to end its turn in the middle.
+A text must not hold tags of a chat template or of another layout, because such tags would teach the student to open a
+second chain, or to end its turn too early.
 """
 
 import re
@@ -16,15 +16,15 @@ _SPECIAL = re.compile(
     r"|<(?:start_of_turn|end_of_turn|eos|bos|pad|unk)>|\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<</?SYS>>"
     r"|◁/?think▷"
 )
-"""Tags of a chat template. They are a fault inside programs too, since a tokenizer reads them everywhere."""
+"""Matches a tag of a chat template. It is a fault inside programs too, because a tokenizer reads it everywhere."""
 _TAG = re.compile(
     r"</?(?:think|thinking|thought|thoughts|reasoning|scratchpad|reflection|answer|final_answer|solution|output|response"
     r"|assistant|user|system|s)>",
     re.IGNORECASE,
 )
-"""Tags of a layout. They are a fault outside programs, unless the prompt speaks of them."""
+"""Matches a tag of a layout. It is a fault outside programs, unless the prompt holds the same tag."""
 MOST_PLACES = 20_000
-"""How many brackets of one kind are looked at in one text."""
+"""In one text, at most this many opening brackets of each kind are examined."""
 _ASKS_FOR_BOX = re.compile(r"\\+boxed\b")
 _ASKS_FOR_BLOCK = re.compile(r"fenced (?:code )?block|```|code block|triple backticks", re.IGNORECASE)
 _FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
@@ -49,7 +49,7 @@ def _stray_tag(reading: Reading, text: Text) -> str | None:
 
 
 def _is_asked_for(reading: Reading, tag: str, of_a_layout: bool) -> bool:
-    """Whether the question speaks of a tag, or the prompt asks for one of a layout."""
+    """Whether the question holds the tag, or the tag belongs to a layout and the prompt holds it."""
     return tag in reading.question.question or (of_a_layout and tag in reading.asked)
 
 

@@ -1,9 +1,9 @@
-"""The filter `language`: refuses a chain or an answer in another language than the question's, whole or in part.
+"""The filter `language` refuses chains and answers that are not wholly in the language of the question.
 
-A script says most: a Chinese word in an English sentence is foreign. A language in Latin letters is known by its
-commonest words (words.txt). A passage is foreign where it holds many common words of another language and few of its
-own. Names, formulas, quotations and single terms hold hardly any. A question about another language may be answered
-with words of that language.
+The script says most: a Chinese word in an English sentence is foreign. A language in Latin letters is recognized by its
+commonest words (words.txt). A passage is foreign if it holds many common words of another language and few common words
+of the language of the question. Names, formulas, quotations and single terms hold hardly any common words. An answer to
+a question about another language may use words of that language.
 """
 
 import re
@@ -25,29 +25,33 @@ _LISTS = {
     )
 }
 WORDS = {heading.split()[0]: frozenset(words) for heading, words in _LISTS.items()}
-"""The commonest words of each language in Latin letters, by its two-letter code."""
+"""Maps the two-letter code of each language in Latin letters to the commonest words of that language."""
 _ELSEWHERE = """a all also am an are as do for give go had half has he her i im in is let me most my no of okay on once
         one or over per problem question six so sum ten to total under was we will"""
 ENGLISH_ELSEWHERE = frozenset(_ELSEWHERE.split())
-"""English words that another language has too. They stand in the English list alone, and do not count as English."""
+"""Holds English words that another language has too. They stand only in the English list and are no sign of English."""
 NAMES = dict(name.split() for name in _LISTS) | {
     "zh": "chinese", "ja": "japanese", "ko": "korean", "ru": "russian", "ar": "arabic", "he": "hebrew", "th": "thai",
     "hi": "hindi", "el": "greek", "ka": "georgian", "hy": "armenian", "am": "amharic",
 }  # fmt: skip
-"""The name of each language that the filter knows, by its words or by its script."""
+"""Maps the code of each language that the filter knows to the name of the language.
+
+The filter knows a language by its words or by its script."""
 
 RUNS = ((3, 3, 3, 0), (4, 6, 4, 0), (5, 12, 4, 1), (8, 36, 5, 4))
-"""What makes a foreign passage, from a few words to a paragraph. Each row is (how many common words of other languages,
-within how many words, how many different ones, at most how many words of the text's own language among them)."""
+"""Each row says what makes a passage foreign, from a few words to a paragraph. A row is (how many common words of other
+languages it needs, within how many words, how many of the foreign words must be different, how many words of the text's
+own language may stand among them)."""
 OWN_SHARE, OWN_DIFFERENT = 0.08, 3
-"""A text is in a language where at least this share of its words, and so many different ones, are common there."""
+"""A text is in a language if at least OWN_SHARE of its words, and OWN_DIFFERENT different words, are common words of
+that language."""
 MUCH = 8_000
-"""How many characters of a text are read to find out its language."""
+"""Only this many characters at the beginning of a text are read to find out its language."""
 LEAST_DIFFERENT = 3
-"""A text with fewer different common words of other languages has no foreign passage."""
+"""A text has no foreign passage if it holds fewer different common words of other languages than this."""
 ENGLISH_SHARE, ENGLISH_WORDS = 0.04, 20
-"""A chain of at least ENGLISH_WORDS long words is not English where less than this share of all words is common
-English."""
+"""A chain is not English if it has at least ENGLISH_WORDS different long words and less than ENGLISH_SHARE of all its
+words are common English words."""
 
 _SCRIPTS = {
     "han": "\u2e80-\u2fdf\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff",
@@ -75,7 +79,7 @@ _ANY = re.compile("[" + "".join(letters for script, letters in _SCRIPTS.items() 
 _GREEK = re.compile("[" + _SCRIPTS["greek"] + "]{4}")
 _GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{4,}")
 _LEAST_RUN = {"thai": 4, "greek": 4}
-"""How many letters of a script in a row count as a word of it; 2 for all others."""
+"""Maps a script to how many of its letters in a row count as a word. For a script that is not listed, 2 letters do."""
 _QUOTED = re.compile(
     "[\"“„«「『][^\"“”„«»「」『』\n]{1,120}[\"”“»」』]|(?<!\\w)['‘‚][^'‘’‚\n]{1,120}['’](?!\\w)"
     "|[(（][^()（）\n]{1,20}[)）]|`[^`\n]{1,120}`"
@@ -115,8 +119,10 @@ def language(reading: Reading, settings: Filters) -> str | None:
 
 
 def _fault(reading: Reading, own: str | None, about: frozenset[str], share: float) -> str | None:
-    """What is foreign to the language `own`. The languages `about` may make up this share of the chain, and the whole
-    answer."""
+    """Returns the fault in words if something is foreign to the language `own`; None if nothing is.
+
+    The languages in `about` may make up at most `share` of the chain, and all of the answer.
+    """
     for text, most in ((reading.chain, share), (reading.answer, 1.0)):
         if found := _other_script(text.prose, own, about, most) or _other_words(text, own, about, most):
             return f"the {text.name} {found}"
@@ -126,8 +132,11 @@ def _fault(reading: Reading, own: str | None, about: frozenset[str], share: floa
 
 
 def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
-    """The languages that a question may be about: those that it names (even in "a Turkish restaurant") and those whose
-    letters it holds; all languages where it speaks of translating or the like, or holds foreign words itself."""
+    """Returns the codes of the languages that a question may be about.
+
+    These are the languages that the question names (even in "a Turkish restaurant"), and the languages whose letters it
+    holds. If the question speaks of translating or the like, or holds foreign words itself, all languages are returned.
+    """
     if _ABOUT_LANGUAGE.search(question) or (own != "en" and _IN_ENGLISH.search(question)):
         return _ALL
     if own is not None and len(_foreign_to(own).intersection(low.split())) >= 2:
@@ -137,7 +146,7 @@ def _languages_in(question: str, low: str, own: str | None) -> frozenset[str]:
 
 
 def language_of(text: str) -> str | None:
-    """The two-letter code of the language that most of a text is in; None where its words do not say."""
+    """Returns the two-letter code of the language that most of a text is in; None if the text does not tell."""
     letters = _letters(text)
     script, most = letters.most_common(1)[0] if letters else ("", 0)
     latin = sum(map(str.isalpha, text[:MUCH])) - letters.total()
@@ -151,20 +160,23 @@ def language_of(text: str) -> str | None:
 
 
 def _unquoted(question: str) -> str:
-    """The question without what it quotes, where enough is left to find out its language."""
+    """Returns the question without its quotations; the whole question if too little would be left."""
     rest = _QUOTED.sub(" ", question)
     return rest if len(rest) > 20 else question
 
 
 def _is_sentence(text: str, code: str) -> bool:
-    """Whether a short text with a foreign word in it ("What does 一期一会 mean?") is a sentence of this language."""
+    """Whether a short text with a foreign word ("What does 一期一会 mean?") is a sentence of the language `code`."""
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in WORDS[code]]
     return len(set(found)) >= 2 and len(found) >= 0.4 * len(words)
 
 
 def by_words(text: str) -> str | None:
-    """The language in Latin letters of which a text holds the most common words; None where they are too few."""
+    """Returns the code of the language in Latin letters whose common words stand most often in the text.
+
+    Returns None when the text holds too few common words of that language.
+    """
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in _CODES]
     code, times = max(Counter(c for word in found for c in _CODES[word]).items(), key=lambda n: n[1], default=("", 0))
@@ -179,7 +191,7 @@ def _letters(text: str) -> Counter[str]:
 
 
 def _scripts(text: str) -> Iterator[str]:
-    """The scripts other than Latin that a text has letters of. Greek counts only where it has words, not symbols."""
+    """Yields each script except Latin from which the text has letters. Greek counts only as words, not as symbols."""
     if text.isascii():
         return
     rest = text.encode("utf-8", "replace").translate(None, bytes(range(128))).decode("utf-8", "replace")
@@ -188,8 +200,11 @@ def _scripts(text: str) -> Iterator[str]:
 
 
 def _other_script(text: str, own: str | None, about: frozenset[str], share: float) -> str | None:
-    """What is wrong with the scripts of a text: letters, outside quotations, of a script that neither its language nor
-    the question has; or too many letters of a script that the question is about."""
+    """Returns what is wrong with the scripts of a text, in words; None if nothing is wrong.
+
+    A text is at fault if it has, outside quotations, letters of a script that belongs neither to its language nor to
+    the languages in `about`; or if more than `share` of its letters are in a script of a language in `about`.
+    """
     if text.isascii():
         return None
     others = [s for s in _scripts(text) if s not in _ALLOWED.get(own or "", ())]
@@ -213,8 +228,10 @@ def _other_script(text: str, own: str | None, about: frozenset[str], share: floa
 
 
 def _other_words(text: Text, own: str | None, about: frozenset[str], share: float) -> str | None:
-    """The first passage in another language of Latin letters. A language that the question is about is foreign only
-    where it makes up more than its share of the text."""
+    """Returns a description of the first passage in another language of Latin letters; None if there is none.
+
+    A language in `about` is foreign only if it makes up more than its allowed `share` of the text.
+    """
     if own is None or len(_foreign_to(own).intersection(text.vocabulary)) < LEAST_DIFFERENT:
         return None
     if share >= 1 and about == _ALL:
@@ -233,7 +250,7 @@ def _other_words(text: Text, own: str | None, about: frozenset[str], share: floa
 
 
 def _words_of(prose: str) -> list[str]:
-    """The words in lower case. A word with a capital within a sentence keeps it, since it is a name or a title."""
+    """Returns the words in lower case. A capital inside a sentence stays: the word is part of a name or title."""
     if "’" in prose:
         prose = prose.replace("’", "'")
     words, first = [], True
@@ -248,7 +265,7 @@ def _words_of(prose: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A foreign passage: the places of its foreign words among all words, and its language."""
+    """This is a foreign passage. `marks` are the places of its foreign words in the text; `code` is its language."""
 
     marks: Sequence[int]
     code: str
@@ -272,7 +289,7 @@ def _runs(words: Sequence[str], own: str) -> Iterator[Run]:
 
 
 def _spoken(words: Sequence[str]) -> tuple[str, int]:
-    """(the language to which most of the words belong, how many of them)."""
+    """Returns (the code of the language to which most of the words belong, how many words belong to it)."""
     counts = Counter(code for word in words for code in _CODES.get(word, ()))
     return counts.most_common(1)[0] if counts else ("", 0)
 
@@ -282,7 +299,10 @@ def _is_accented(word: str) -> bool:
 
 
 def _is_not_english(reading: Reading) -> bool:
-    """Whether a chain has many words and hardly a common English one: it may be in a language without a list here."""
+    """Whether a chain has many words but hardly any common English word.
+
+    Such a chain may be in a language for which words.txt has no list.
+    """
     english = WORDS["en"]
     if len(english.intersection(reading.chain.vocabulary)) > 12:
         return False
@@ -293,13 +313,13 @@ def _is_not_english(reading: Reading) -> bool:
 
 @cache
 def _foreign_to(own: str | None) -> frozenset[str]:
-    """The common words of all other languages that are not common in this one."""
+    """Returns the common words of all other languages that are not common in the language `own`."""
     mine = WORDS.get(own or "", frozenset())
     return frozenset(word for code, words in WORDS.items() if code != own for word in words) - mine
 
 
 @cache
 def _told_by(own: str) -> frozenset[str]:
-    """The common words that this language shares with no other."""
+    """Returns the common words of the language `own` that are common in no other language."""
     others = frozenset(word for code, words in WORDS.items() if code != own for word in words)
     return WORDS.get(own, frozenset()) - others - (ENGLISH_ELSEWHERE if own == "en" else frozenset())

@@ -1,8 +1,8 @@
-"""The filter `leaked_gold`: refuses answers to a prompt that told the gold answer ("(answer: 42)", "Hint: it is 42").
+"""The filter `leaked_gold` refuses answers to a prompt that told the gold answer ("(answer: 42)", "Hint: it is 42").
 
-Words that announce a result must stand there, with exactly the gold answer after them. So a yes or no, an option or a
-number that belongs to the question is no leak, and neither is the form of an answer ("answer: yes or no"). A worked
-solution that ends in the gold answer is a leak, and so is a box that holds it.
+A leak needs words that announce a result, and exactly the gold answer after these words. So a yes or no, an option or a
+number that belongs to the question is no leak, and the form of an answer ("answer: yes or no") is no leak either. A
+worked solution that ends in the gold answer is a leak, and so is a box that holds the gold answer.
 """
 
 import re
@@ -42,10 +42,11 @@ _ENDS = re.compile(
     r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
 )
 MOST_TELLS, MOST_ENDS = 64, 8
-"""How many places that may tell a result are looked at, and how many ends of the result at each place."""
+"""Only MOST_TELLS places that may tell a result are examined in a message, and MOST_ENDS ends of the result at each
+place."""
 LONGEST_GOLD = 200
 TAIL = 400
-"""How many characters after such a place are looked at."""
+"""Only this many characters after a place that may tell a result are read."""
 
 
 def leaked_gold(reading: Reading, _: object) -> str | None:
@@ -72,7 +73,7 @@ def leaked_gold(reading: Reading, _: object) -> str | None:
 
 
 def _keys(value: str) -> set[str]:
-    """What a value is compared by: its words, and its number where it is one."""
+    """Returns the keys by which a value is compared: its plain words, and its number if the value is a number."""
     number = parse_number(value.strip(" .$*"))
     return {plain_words(value)} | ({f"={number.true_value}"} if number is not None else set())
 
@@ -84,7 +85,10 @@ def _ends_in(solution: str, wanted: set[str]) -> bool:
 
 
 def _tells(rest: str, wanted: set[str]) -> bool:
-    """Whether `rest` begins with a gold answer that ends there. One that goes on is a list of forms or a sentence."""
+    """Whether `rest` begins with exactly the gold answer, given by its keys `wanted`.
+
+    If the text goes on after the gold answer, it is a list of possible forms or a sentence, and tells no result.
+    """
     for end in islice(_ENDS.finditer(rest), MOST_ENDS):
         value = rest[: end.start()]
         if "\n" in value:

@@ -1,15 +1,15 @@
-"""The filter `repetition`: refuses texts that say the same words again and again, or the same lines with a counter.
+"""The filter `repetition` refuses texts that say the same words again and again, or the same lines with a counter.
 
-`answers/repetition.py` finds a loop at the end of a stream that is still being paid for. This filter reads a whole text
-that is finished, so it needs fewer repetitions. It looks three times, each in linear time:
+`answers/repetition.py` finds a loop at the end of a stream that is still being paid for. This filter reads a whole,
+finished text, so it needs fewer repetitions. It makes three tests, each in linear time:
 
-1. It takes a probe of 32 bytes every 128, with all digits read as the same one. Where a probe stands again within 2,000
-   bytes, the distance is a period, and a comparison says how far the text goes on with that period.
-2. It counts the different words among 300 in a row.
-3. It counts what share of all runs of eight words has stood before.
+1. It takes a probe of 32 bytes every 128 bytes, and reads all digits as 0. If a probe stands again within 2,000 bytes,
+   the distance is a period, and a comparison says how far the text goes on with that period.
+2. It counts the different words among 300 words in a row.
+3. It counts what share of all sequences of eight words has stood earlier in the text.
 
-A text that hardly compresses is spared the third. Programs are left out. A block in which several numbers change is a
-calculation (a table of products) and no loop; neither is a block that the question holds (a pattern to continue).
+A text that hardly compresses skips the third test. Programs are left out. A block in which several numbers change is a
+calculation (a table of products) and no loop. A block that the prompt holds (a pattern to continue) is no loop.
 """
 
 import re
@@ -23,23 +23,27 @@ from harvest.filters.reading import Reading, Text
 
 PROBE, STEP, REACH = 32, 128, 2_000
 TIMES, CHARS = 4, 240
-"""A block of three words or more is a loop from so many times in a row and so many bytes on."""
+"""A block of three words or more is a loop if it stands at least TIMES times in a row, over at least CHARS bytes."""
 SHORT_TIMES, SHORT_CHARS = 20, 400
-"""The same for a shorter block, such as "no, no, no"."""
+"""A shorter block, such as "no, no, no", is a loop if it stands at least SHORT_TIMES times in a row, over at least
+SHORT_CHARS bytes."""
 DATA_CHARS = 4_000
-"""The same for a block without letters, such as a ruled table or a row of zeros."""
+"""A block without letters, such as a ruled table or a row of zeros, is a loop if it goes on for this many bytes."""
 COUNTED_TIMES, COUNTED_LETTERS = 6, 25
-"""The same for lines that differ only in a number which counts on: so many lines, of so many letters each."""
+"""Lines that differ only in a number that counts on are a loop if there are at least COUNTED_TIMES such lines with at
+least COUNTED_LETTERS letters each."""
 GRAM, GRAMS_AGAIN, LEAST_GRAMS = 8, 0.45, 60
-"""Of all runs of GRAM words, at most this share may have stood before. Shorter texts than LEAST_GRAMS runs pass."""
+"""Of all sequences of GRAM words, at most the share GRAMS_AGAIN may have stood earlier in the text. A text with fewer
+than LEAST_GRAMS sequences passes."""
 WINDOW, DISTINCT = 300, 45
-"""WINDOW words must hold DISTINCT different ones. Chains that are stuck have 20 to 41, others 47 and more."""
+"""WINDOW words in a row must hold at least DISTINCT different words. Recorded chains that are stuck hold 20 to 41
+different words; all other recorded chains hold 47 or more."""
 FEWEST_OF_A_SENTENCE = 6
-"""A window is prose where so many of its different words are letters alone. A truth table has fewer."""
+"""A window is prose if at least this many of its different words have only letters. A truth table has fewer."""
 PACKED = 3.9
-"""A text that the third look would refuse is compressed by deflate at least so many times."""
+"""Deflate makes every text that the third test would refuse at least this many times smaller."""
 LONG = 400
-"""A text of more words than this is compressed first, to see whether the third look is worth its time."""
+"""A text with more words than this is compressed first, to see whether the third test is worth its time."""
 
 _ONE_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
 _NUMBER = re.compile(rb"\d+")
@@ -50,7 +54,10 @@ _ASKS_TO_REPEAT = re.compile(r"\b(?:\w+ times|repeat\w*|over and over|copies|onc
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A block of `period` bytes that is repeated from `start` to `end`, with all digits read as the same one."""
+    """This is a part of a text that repeats a block of `period` bytes from byte `start` to byte `end`.
+
+    All digits are read as 0 for this.
+    """
 
     start: int
     end: int
@@ -70,7 +77,7 @@ def repetition(reading: Reading, _: object) -> str | None:
 
 
 def _stretches(text: bytes) -> Iterator[Stretch]:
-    """Each stretch in which a block stands at least three times in a row, from the text's beginning on."""
+    """Yields each stretch in which a block stands at least three times in a row, in the order of the text."""
     at, size = 0, len(text)
     while at < size - PROBE:
         again = text.find(text[at : at + PROBE], at + 1, at + PROBE + REACH)
@@ -85,9 +92,10 @@ def _stretches(text: bytes) -> Iterator[Stretch]:
 
 
 def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
-    """(start, end) of the text around `at` in which each byte is equal to the one a period later.
+    """Returns (first byte, end) of the part around `at` in which each byte equals the byte one period later.
 
-    It is compared in pieces that double in size while they are equal, and halve where they are not.
+    The function compares pieces of text. A piece is twice as large after an equal piece, and half as large after a
+    piece that differs.
     """
     start, end = at, at + period + PROBE
     step = 64
@@ -108,7 +116,7 @@ def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
 
 
 def _loop_fault(raw: bytes, stretch: Stretch, asked: str) -> str | None:
-    """What is wrong with a stretch; None where it is no loop, or where the question asks for it."""
+    """Returns what is wrong with a stretch, in words; None if it is no loop, or if the prompt asked to repeat."""
     chars = stretch.end - stretch.start
     times = chars // stretch.period
     block = raw[stretch.start : stretch.start + stretch.period].decode("utf-8", "ignore")
@@ -136,7 +144,7 @@ def _loop_fault(raw: bytes, stretch: Stretch, asked: str) -> str | None:
 
 
 def _counts_on(rows: list[bytes]) -> bool:
-    """Whether only one number changes from row to row, by the same step each time."""
+    """Whether exactly one number changes from row to row, and changes by the same step each time."""
     columns = list(zip(*(_NUMBER.findall(row) for row in rows), strict=False))
     changing = [[int(n[:18]) for n in column] for column in columns if len(set(column)) > 1]
     if len(changing) != 1:
@@ -146,14 +154,17 @@ def _counts_on(rows: list[bytes]) -> bool:
 
 
 def _was_asked(block: str, asked: str) -> bool:
-    """Whether the prompt holds the block twice in a row, to be copied or continued, or asks to repeat it."""
+    """Whether the prompt holds the block twice in a row, to be copied or continued, or holds it and asks to repeat."""
     once, twice = block.strip(), (2 * block).strip()
     return bool(twice) and (twice in asked or (once in asked and bool(_ASKS_TO_REPEAT.search(asked))))
 
 
 def _again(text: Text, asked: str) -> str | None:
-    """The second and the third look: too few different words in a window, or too many runs of words that stood
-    before."""
+    """Makes the second and the third test. Returns the fault in words; None if the text passes both.
+
+    The second test finds too few different words in a window. The third test finds too many sequences of words that
+    stood earlier in the text.
+    """
     words = text.words
     if len(words) - GRAM < LEAST_GRAMS:
         return None
@@ -175,5 +186,5 @@ def _again(text: Text, asked: str) -> str | None:
 
 
 def _says(words: set[str]) -> bool:
-    """Whether these are words of sentences, and not the cells of a table."""
+    """Whether the different words `words` come from sentences, and not from the cells of a table."""
     return sum(len(word) > 1 and word.strip(".,;:!?").isalpha() for word in words) >= FEWEST_OF_A_SENTENCE

@@ -1,8 +1,9 @@
-"""The filter `meta`: refuses talk about a reference answer, a hidden hint, a system message, a grader or the teacher.
+"""The filter `meta` refuses talk about a reference answer, a hidden hint, a system message, a grader or the teacher.
 
-Only the teacher could see these. A student that learns "the reference answer says 42" learns to rely on something that
-it will never be shown. Words that the question uses itself are allowed, and so are phrases that any solver may use:
-"the expected answer is 12", "the prompt asks for a last line", "the problem says that the answer should be an integer".
+Only the teacher could see such things. A student that learns "the reference answer says 42" learns to rely on something
+that the student will never be shown. Words that the question itself uses are allowed. Phrases that any solver may use
+are allowed too: "the expected answer is 12", "the prompt asks for a last line", "the problem says that the answer
+should be an integer".
 """
 
 from harvest.filters.phrases import around, matches, phrases

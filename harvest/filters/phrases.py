@@ -1,7 +1,7 @@
-"""Finds phrases in long texts: a phrase's rare words (its anchor) are looked up first, its pattern is tried only there.
+"""Finds phrases in long texts. It looks for the rare words of a phrase (the anchor), and tries the pattern only there.
 
-All filters share the set of a text's words, so a phrase whose anchor is missing costs almost nothing. A pattern sees at
-most 120 characters on each side of its anchor, so that the time is linear whatever the text holds.
+All filters share the set of a text's words, so a phrase whose anchor is missing costs almost no time. A pattern sees at
+most 120 characters on each side of its anchor, so the time is linear for every text.
 """
 
 import re
@@ -13,12 +13,13 @@ from harvest.filters.reading import Text
 
 BESIDE = 120
 MOST_HITS = 2_000
-"""How many places of one anchor in one text are looked at. A real text has a few hundred."""
+"""In one text, at most this many places of one anchor are examined. A real text has a few hundred places."""
 Row = tuple[str, str] | tuple[str, str, str]
-"""(anchors, pattern, excuses), where "|" separates anchors and excuses.
+"""Each row is (anchors, pattern, excuses). The character "|" separates two anchors, or two excuses.
 
-An anchor is words in lower case that every match holds one of. Its longest word is looked up first among the words of
-the text, unless it is not ASCII. Where the question holds an excuse, the phrase is no fault.
+An anchor is a word or some words in lower case. Every match of the pattern holds one of the anchors. The longest word
+of an anchor in ASCII is looked up first among the words of the text. If the question holds an excuse, the phrase is no
+fault.
 """
 
 
@@ -26,12 +27,12 @@ the text, unless it is not ASCII. Where the question holds an excuse, the phrase
 class Anchor:
     text: str
     word: str
-    """The anchor's longest word. Empty: the anchor is searched in every text."""
+    """This is the anchor's longest word. If `word` is empty, the anchor is searched in every text."""
     patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
 
 
 def phrases(rows: Iterable[Row]) -> tuple[Anchor, ...]:
-    """The phrases by anchor, so that each anchor is looked for once."""
+    """Returns the phrases grouped by anchor, so that each anchor is looked for only once."""
     found: dict[str, list[tuple[re.Pattern[str], tuple[str, ...]]]] = {}
     for anchors, pattern, *excuses in rows:
         compiled = re.compile(pattern)
@@ -44,8 +45,10 @@ def phrases(rows: Iterable[Row]) -> tuple[Anchor, ...]:
 
 
 def matches(of: Sequence[Anchor], searched: Text, asked: str) -> Iterator[tuple[int, str]]:
-    """(place, words) of each phrase in the plain form of a text. A phrase that stands in quotation marks, or in what
-    was asked, is left out."""
+    """Yields (place in characters, words) for each phrase that stands in the plain form of `searched`.
+
+    A phrase is left out if it stands in quotation marks, or if `asked` holds the same words.
+    """
     text = searched.plain
     for anchor in of:
         if anchor.word and anchor.word not in searched.vocabulary:
@@ -67,11 +70,11 @@ def matches(of: Sequence[Anchor], searched: Text, asked: str) -> Iterator[tuple[
 
 
 def _is_quoted(text: str, at: int) -> bool:
-    """Whether this place is in quotation marks: opened before it on its line, and closed after it."""
+    """Whether the place `at` is in quotation marks that open before it and close after it on the same line."""
     line = text[max(text.rfind("\n", 0, at), at - 300) + 1 : at]
     return line.count('"') % 2 == 1 and '"' in text[at : at + 300].partition("\n")[0]
 
 
 def around(text: str, at: int, length: int, margin: int = 30) -> str:
-    """A part of a text with a little of what stands beside it, on one line, to be shown in a fault."""
+    """Returns a part of a text with up to `margin` characters on each side, on one line, for the words of a fault."""
     return one_line(text[max(0, at - margin) : at + length + margin])

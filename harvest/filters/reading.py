@@ -1,4 +1,4 @@
-"""The texts of an answer in the forms that filters read: without code, in lower case, as words."""
+"""Gives filters the texts of an answer in the forms that they read: without code, in lower case, as words."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _STRAIGHT = tuple(zip("‘’‛“”„‟«»", "'''" + 6 * '"', strict=True)
 
 
 def plain(text: str) -> str:
-    """The text in lower case and with straight quotation marks. Phrases are looked for in this form."""
+    """Returns the text in lower case and with straight quotation marks. Filters look for phrases in this form."""
     low = text.lower()
     if not low.isascii():
         for curly, straight in _STRAIGHT:
@@ -21,20 +21,23 @@ def plain(text: str) -> str:
 
 
 def bare(words: Iterable[str]) -> frozenset[str]:
-    """The different words, without the punctuation around them."""
+    """Returns the different words, without the punctuation around each word."""
     return frozenset([word.strip(MARKS) for word in set(words)])
 
 
 class Text:
-    """The chain or the answer. Each form is made when a filter first asks for it, and kept for the next filter."""
+    """This is the chain or the answer as filters read it.
+
+    Each form of the text is made when a filter first asks for that form, and is kept for the next filter.
+    """
 
     def __init__(self, name: str, whole: str) -> None:
-        """`name` is what a fault calls the text: "chain" or "answer"."""
+        """Keeps the whole text. `name` is the word with which a fault names the text: "chain" or "answer"."""
         self.name, self.whole = name, whole
 
     @cached_property
     def prose(self) -> str:
-        """The text without fenced blocks, since words in a program are not the author's own."""
+        """Returns the text without fenced blocks, because words in a program are not the author's own."""
         return FENCE.sub("\n", self.whole) if "```" in self.whole or "~~~" in self.whole else self.whole
 
     @cached_property
@@ -43,7 +46,7 @@ class Text:
 
     @cached_property
     def words(self) -> list[str]:
-        """The words with the punctuation around them."""
+        """Returns the words in their order, each with the punctuation around it."""
         return self.plain.split()
 
     @cached_property
@@ -52,7 +55,7 @@ class Text:
 
 
 class Reading:
-    """One candidate as filters read it."""
+    """This is one candidate as filters read it."""
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
@@ -62,7 +65,7 @@ class Reading:
 
     @cached_property
     def asked(self) -> str:
-        """All that the teacher was asked, without the answers of worked examples."""
+        """Returns all messages that the teacher was asked with, without the answers of worked examples."""
         return "\n".join(m["content"] for m in self.candidate.asked if m["role"] != "assistant")
 
     @cached_property

@@ -1,8 +1,8 @@
-"""The filter `refusal`: refuses answers in which the teacher says that it will not or may not answer.
+"""The filter `refusal` refuses answers in which the teacher says that it will not answer or may not answer.
 
-"I can't help with that" is a refusal; "I can't measure 4 litres with these jugs" is a result. What follows "I can't"
-decides: help, comply, answer your request. Only the beginning and the end of the chain are searched, since in between a
-model talks to itself ("I'm sorry, I can't see it").
+"I can't help with that" is a refusal; "I can't measure 4 litres with these jugs" is a result. The words after "I can't"
+decide: help, comply, answer your request. Of the chain, only the beginning and the end are searched, because in between
+a model talks to itself ("I'm sorry, I can't see it").
 """
 
 import re
@@ -36,7 +36,7 @@ _RESULT = (
     r"(?! (?:you )?(?:an?|the|any) (?:single |more )?(?:definitive|definite|exact|precise|unique|closed|numerical"
     r"|numeric|general|specific|simple|better|formula|proof|counterexample|example)\b)"
 )
-"""Excludes "I can't give a closed formula": what does not exist cannot be given, so that is no refusal."""
+"""Excludes "I can't give a closed formula". Nobody can give what does not exist, so these words are no refusal."""
 _SERVE = (
     r"(?:help|assist|comply|oblige|ful+fil+|satisfy|engage|answer|provide|give|offer|share|discuss|respond|generate|create"
     r"|produce|recommend|suggest|advise|endorse|condone|promote|encourage|support|speak|comment|disclose|reveal|talk)\b"
@@ -139,9 +139,9 @@ _OPENING = re.compile(
     r"|\A[^\w\"]*(?:i(?: am|'m) (?:\w+ )?sorry|sorry|my apologies|i (?:\w+ )?apologi[sz]e)\b,?(?: but)?"
     rf" i(?: am|'m)? (?:\w+ )?{_CANNOT}"
 )
-"""A refusal at the very beginning of an answer, whatever it is that the teacher will not do."""
+"""Matches a refusal at the very beginning of an answer. After an apology, "I can't" is enough."""
 _ENDS_OF_CHAIN = 300
-"""How many characters of the chain's beginning, and of its end, are searched."""
+"""The first characters of the chain, and the last characters of the chain, are searched: this many of each."""
 _HYPOTHETICAL = re.compile(
     r"\b(?:if|unless|whether|because|so that|that means|would|could say|says?|said|reads?:?|replie[sd]|answer(?:s|ed):?"
     r"|wrote|writes)(?! (?:i|we) (?:am|'m))\b[^.!?\n]{0,40}$"

@@ -1,4 +1,4 @@
-"""Filters that an answer must pass to be accepted: those that the setting `checks.require` names."""
+"""Applies the filters that an answer must pass to be accepted. The setting `checks.require` names these filters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,13 @@ from harvest.filters.table import FILTERS
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """The filters that a right answer must pass, as a run's settings name them."""
+    """These are the filters that a right answer must pass, according to the settings of a run."""
 
     versions: Mapping[str, str]
-    """The version of each filter, with the settings that change what it says. A verdict of another version is out of
-    date."""
+    """Maps the name of each filter to its version, followed by the settings that change its verdicts.
+
+    A verdict of another version is out of date.
+    """
     filters: Filters = field(compare=False)
     rewrites: bool
 
@@ -25,9 +27,9 @@ class Required:
         return bool(self.versions)
 
     def verdicts(self, candidate: Candidate) -> list[Verdict]:
-        """The verdict of each filter on the answer as it would be trained.
+        """Returns the verdict of each required filter on the answer as a student would be trained on it.
 
-        Whether a rewritten answer still passes its check is found when traces are selected.
+        Whether a rewritten answer still passes its check is tested later, when traces are selected.
         """
         if self.rewrites and (found := rewritten(candidate)) is not None:
             candidate = replace(candidate, reasoning=found.reasoning, answer=found.answer)
@@ -40,7 +42,7 @@ class Required:
 
 
 def required_by(config: RunConfig) -> Required:
-    """The filters that a run's settings require."""
+    """Returns the filters that the settings of a run require."""
     filters, rewrites = config.filters, config.rewrite.on
     beside = {"language": f" {filters.language}"} if filters.language not in (False, "question") else {}
     rewritten_by = f", rewritten by {REWRITES}" if rewrites else ""

@@ -1,12 +1,13 @@
 r"""Rewrites an answer into the training format by rules: the chain, then the answer in the form that was asked for.
 
-The rules cut tags of another layout, separate a chain from the answer that holds it, drop greetings, headings and
-farewells without a digit, put a stated result into `\boxed{}` where a box was asked for, and tidy spaces outside
-programs. They never add a word. At the end `keeps_all` compares old and new; where it finds a difference in content,
+The rules cut tags of another layout, separate a chain from the answer that holds it, and drop greetings, headings and
+farewells without a digit. They put a stated result into `\boxed{}` if a box was asked for, and tidy spaces outside
+programs. They never add a word. At the end `keeps_all` compares the old text with the new text. If the content differs,
 nothing is rewritten.
 
-Pure: the store keeps the answer as it came, and the rewriting is repeated from it. The model for this is Sky-T1, which
-had a language model rewrite its answers: its parser could then read over 90% of the APPS answers instead of 25%.
+All functions are pure. The store keeps the answer as it came, and each rewriting starts again from that answer. The
+example for this is Sky-T1, which had a language model rewrite its answers: Sky-T1's parser could then read over 90% of
+the APPS answers instead of 25%.
 """
 
 import re
@@ -21,23 +22,24 @@ from harvest.filters.reading import FENCE, Reading
 
 VERSION = "2"
 LEAST_CHAIN = 40
-"""A text before the answer is a chain only where it has so many characters."""
+"""A text before the answer counts as a chain only if it has at least this many characters."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
-"""A longer result, or a longer one in words, is not put into a box."""
+"""A result with more than LONGEST_RESULT characters is not put into a box. For a result in words, LONGEST_WORDS is the
+limit."""
 MOST_MENTIONS = 8
-"""How many places of a stated result are tried, from the end, before it is left without a box."""
+"""At most this many places of a stated result are tried, from the end of the text. If none fits, no box is added."""
 MOST_ROUNDS = 6
-"""How often all rules are applied until they change nothing ("Sure! Sure! Here is…" takes two rounds). An answer that
-needs more stays as it is."""
+"""All rules are applied in at most this many rounds, until a round changes nothing ("Sure! Sure! Here is…" takes two
+rounds). An answer that needs more rounds stays as it is."""
 MOST_FAREWELLS = 8
-"""How many farewells in a row are cut. An answer with more of them is a loop, and stays as it is."""
+"""At most this many farewells in a row are cut. An answer with more farewells is a loop, and keeps all of them."""
 _ANSWER_TAGS = {
     SOLUTION[0]: SOLUTION[1], "<answer>": "</answer>", "<final_answer>": "</final_answer>",
     "<solution>": "</solution>", "<output>": "</output>", "<response>": "</response>",
 }  # fmt: skip
 _MARK = r"[ \t]*+(?:[#>]{1,6}+[ \t]*+)?+[*_]{0,2}+[ \t]*+"
 _COLON = r"[ \t]*+:?+[ \t]*+[*_]{0,2}+[ \t]*+:?+[ \t]*+\n++"
-"""The end of a heading. The quantifiers are possessive, so that a megabyte of spaces takes linear time."""
+"""Matches the end of a heading. The quantifiers are possessive, so that a megabyte of spaces takes linear time."""
 _CHAIN_HEADING = re.compile(
     rf"\A{_MARK}(?:(?:my |detailed |step[- ]by[- ]step )?(?:reasoning|thinking|thoughts?|thought process|analysis"
     r"|solution|explanation|approach|working|work|step[- ]by[- ]step)(?: process| steps| explanation| solution)?)"
@@ -74,23 +76,23 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
-"""A rule that is drawn between chain and answer."""
+"""Matches a line that is drawn between chain and answer."""
 _HEDGED = re.compile(
     r"\b(?:cannot|can't|may|might|could|would|maybe|perhaps|probably|possibly|not|no|n't|if|unless|about|around|roughly|than"
     r"|least|most|guess|between|nor|neither|wrong|incorrect|except|first|step)\b",
     re.IGNORECASE,
 )
-"""Words of a last line that commits itself to nothing. Its number is not put into a box."""
+"""Matches words that make a last line uncertain. The number in such a line is not put into a box."""
 _NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
 _WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
 Parts = tuple[str | None, str]
-"""(chain, answer)"""
+"""Parts are (chain, answer). The chain is None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """Chain and answer in the training format, and the names of the rules that changed them."""
+    """This holds a chain and an answer in the training format, and the names of the rules that changed them."""
 
     reasoning: str | None
     answer: str
@@ -98,9 +100,10 @@ class Rewritten:
 
 
 def rewritten(candidate: Candidate) -> Rewritten | None:
-    """The candidate in the training format; None where it has that already, or where its content would change.
+    """Returns the candidate's chain and answer in the training format.
 
-    Rewriting a rewritten answer changes nothing.
+    Returns None when both are in the training format already, when the content would change, or when the rules need
+    more than MOST_ROUNDS rounds. If a rewritten answer is rewritten again, nothing changes.
     """
     asked, is_code = Reading(candidate).asked, candidate.question.check == "code"
     came: Parts = (candidate.reasoning, candidate.answer)
@@ -116,7 +119,7 @@ def rewritten(candidate: Candidate) -> Rewritten | None:
 
 
 def _round(before: Parts, asked: str, is_code: bool, rules: dict[str, None]) -> Parts:
-    """Applies every rule once, and adds to `rules` the names of those that changed something."""
+    """Applies every rule once and returns the new parts. Adds the names of the rules that changed them to `rules`."""
     untagged = _untagged(*before, asked)
     reasoning, answer = split = _split(*untagged, is_code)
     done = ["tags"] * (untagged != before) + ["split"] * (split != untagged)
@@ -130,8 +133,10 @@ def _round(before: Parts, asked: str, is_code: bool, rules: dict[str, None]) -> 
 
 
 def keeps_all(before: Parts, after: Parts) -> bool:
-    """Whether a rewriting keeps the numbers in their order and the programs byte for byte, and adds no letter or digit
-    to what was there."""
+    """Whether a rewriting keeps the content.
+
+    It must keep the numbers in their order, keep the programs byte for byte, and add no letter and no digit.
+    """
     if before[0] == after[0]:
         before, after = (None, before[1]), (None, after[1])
     old, new = ("\n".join(filter(None, parts)) for parts in (before, after))
@@ -146,7 +151,7 @@ def keeps_all(before: Parts, after: Parts) -> bool:
 
 
 def _without_new_boxes(old: str, new: str) -> str:
-    """The new text without the commands that a new box has brought."""
+    """Returns the new text without the commands that a new box added."""
     for command in ("\\boxed", "\\text"):
         for _ in range(new.count(command) - old.count(command)):
             at = new.rfind(command)
@@ -158,7 +163,7 @@ def _without_new_boxes(old: str, new: str) -> str:
 
 
 def _untagged(reasoning: str | None, answer: str, asked: str) -> Parts:
-    """Chain and answer without the tags of another layout; a chain in tags is taken out of the answer."""
+    """Returns (chain, answer) without the tags of another layout. A chain in tags is taken out of the answer."""
     if reasoning is not None and reasoning.strip():
         reasoning, answer = _unwrapped_ends(reasoning, answer)
     else:
@@ -173,7 +178,7 @@ def _untagged(reasoning: str | None, answer: str, asked: str) -> Parts:
 
 
 def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
-    """A separate chain and its answer, without the tags that were left at the chain's ends and before the answer."""
+    """Returns (chain, answer) without the tags that were left around a separate chain and before its answer."""
     for opening, closing in CHAIN_MARKS:
         if reasoning.lstrip().startswith(opening) and reasoning.count(opening) == 1:
             reasoning = reasoning.lstrip().removeprefix(opening)
@@ -185,7 +190,7 @@ def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
 
 
 def _inside(answer: str, opening: str) -> str:
-    """What stands in one pair of tags around the whole answer."""
+    """Returns the text inside the tags if one pair of tags encloses the whole answer; else the answer as it is."""
     closing, text = _ANSWER_TAGS[opening], answer.strip()
     whole = text.count(opening) == 1 and text.count(closing) == 1 and text.endswith(closing)
     inside = text.removeprefix(opening).removesuffix(closing)
@@ -193,7 +198,10 @@ def _inside(answer: str, opening: str) -> str:
 
 
 def _split(reasoning: str | None, answer: str, is_code: bool) -> Parts:
-    """Separates a chain that stands in the answer from the result at its end."""
+    """Returns (chain, answer): a chain that stands in the answer is cut from the result at the answer's end.
+
+    If there is a separate chain, or no place to cut, both parts stay as they are.
+    """
     if reasoning is not None and reasoning.strip():
         return reasoning, answer
     text = answer.strip()
@@ -208,13 +216,13 @@ def _split(reasoning: str | None, answer: str, is_code: bool) -> Parts:
 
 
 def _unruled(chain: str) -> str:
-    """The chain without a rule that is drawn under it."""
+    """Returns the chain without a line that is drawn under it."""
     above, stop, last = chain.rstrip().rpartition("\n")
     return above.rstrip() if stop and _RULE.fullmatch(last.strip()) else chain
 
 
 def _places(text: str, is_code: bool) -> Iterator[int]:
-    """The places where the answer may begin, the most certain one first."""
+    """Yields the places where the answer may begin, the most certain place first. A place is counted in characters."""
     if is_code:
         fences = list(FENCE.finditer(text))
         if len(fences) == 1:
@@ -237,7 +245,10 @@ def _places(text: str, is_code: bool) -> Iterator[int]:
 
 
 def _without_courtesies(answer: str, rules: list[str]) -> str:
-    """The answer without greeting, farewells and a heading at its top. Adds to `rules` which of them it had."""
+    """Returns the answer without a greeting, farewells and a heading at its top.
+
+    The names of the parts that were cut are added to `rules`.
+    """
     said = answer
     for name, pattern in (("greeting", _GREETING), ("heading", _CHAIN_HEADING)):
         shorter = pattern.sub("", said, count=1)
@@ -268,7 +279,10 @@ def _is_courtesy(text: str) -> bool:
 
 
 def _boxed(answer: str) -> str | None:
-    r"""The answer with `\boxed{}` around the result where it states it; None where it has a box or no clear result."""
+    r"""Returns the answer with `\boxed{}` around the result that it states.
+
+    Returns None when the answer has a box already, or states no clear result.
+    """
     if "\\boxed" in answer or "\\fbox" in answer:
         return None
     stated = find_stated(answer)
@@ -298,9 +312,10 @@ def _boxed(answer: str) -> str | None:
 
 
 def _place_of(value: str, answer: str) -> int | None:
-    """The last place where the answer states `value`: putting something else there changes what the answer states.
+    """Returns the last place where the answer states `value`, in characters; None when no such place is found.
 
-    A place inside a longer word or number does not count.
+    At such a place, another text in place of `value` would change the result that the answer states. A place inside a
+    longer word or number does not count.
     """
     at = len(answer)
     for _ in range(MOST_MENTIONS):
@@ -318,13 +333,15 @@ def _place_of(value: str, answer: str) -> int | None:
 
 _QUANTITY = re.compile(r"([-+\N{MINUS SIGN}]?\$?\d[\d.,]*(?:/\d+)?)([ \t]*(?:%|[A-Za-z][A-Za-z .-]*))?")
 _BARE_POWER = re.compile(r"[\^_]\s*-?[0-9A-Za-z]{2}")
-"""A power without braces, such as 2^10. In a box LaTeX would read it as 2¹0."""
+"""Matches a power without braces, such as 2^10. In a box, LaTeX would print it as 2¹0."""
 _WORDS = re.compile(r"[A-Za-z(][A-Za-z0-9 ,.'()+-]*")
 
 
 def _as_maths(value: str) -> str | None:
-    """A stated result as it is written in a box: words as `\\text{}`. None: it can be read neither as a number or
-    formula nor as words."""
+    """Returns a stated result in the form that it has in a box: words stand in `\\text{}`.
+
+    Returns None when the result is no number, no formula and no words.
+    """
     if found := _QUANTITY.fullmatch(value):
         number, unit = found[1].replace("$", "\\$"), found[2] or ""
         if unit.strip() == "%":
@@ -347,8 +364,10 @@ def _is_untidy(text: str) -> bool:
 
 
 def _tidy(text: str) -> str:
-    """The text with one kind of line break, no spaces before it, and at most one empty line in a row. Programs stay
-    byte for byte."""
+    """Returns the text with one kind of line break, without spaces before line breaks, and without double empty lines.
+
+    Programs stay byte for byte.
+    """
     if "```" not in text and "~~~" not in text:
         return _tidy_prose(text)
     pieces, at = [], 0

@@ -1,4 +1,4 @@
-"""The one table of filters, in the order in which they are asked; and the three filters of a chain's length."""
+"""Holds the one table of filters, in the order in which they are asked, and the three filters of a chain's length."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,24 @@ from harvest.filters.reading import Reading
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A reason not to train on an accepted attempt. Each has one row in the table, and a new version when it refuses
-    other answers than before."""
+    """This is a filter: it finds one kind of reason not to train on an accepted attempt.
+
+    Each filter has one row in the table. It gets a new version whenever it refuses other answers than before.
+    """
 
     name: str
-    """The filter's name, which is its setting's name too. It is on where the setting is not false, zero or empty."""
+    """The filter and its setting both have this name. The filter is on if the setting is not false, zero or empty."""
     version: str
     fault: Callable[[Reading, Filters], str | None]
-    """Returns the fault in words for `harvest why`, or None. Pure, and linear in the text's length."""
+    """Returns the fault in words for `harvest why`; None if the filter finds no fault.
+
+    The function is pure, and its time is linear in the length of the text.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Which filter refused an answer, and why."""
+    """This says which filter refused an answer, and why."""
 
     filter: str
     version: str
@@ -48,7 +53,11 @@ def _long_chain(reading: Reading, settings: Filters) -> str | None:
 
 
 def _tokens(reading: Reading) -> tuple[int, str]:
-    """(tokens of the chain, the same in words): the endpoint's own count, else an estimate from its characters."""
+    """Returns (the number of tokens in the chain, a phrase that tells this number).
+
+    The number is the endpoint's own count. If the endpoint gave no count, or 0, it is estimated from the number of
+    characters, and the phrase says "about".
+    """
     counted = reading.candidate.reasoning_tokens
     tokens = counted or round(len(reading.chain.whole) / CHARACTERS_A_TOKEN)
     return tokens, f"{'' if counted else 'about '}{tokens:,} tokens of chain"
@@ -90,12 +99,15 @@ FILTERS: tuple[Filter, ...] = (
 
 
 def versions(settings: Filters) -> dict[str, str]:
-    """The version of each filter that is on. A stored selection is out of date when one of them has changed."""
+    """Returns a map from the name of each filter that is on to its version.
+
+    A stored selection is out of date when this map has changed.
+    """
     return {f.name: f.version for f in FILTERS if getattr(settings, f.name)}
 
 
 def first_fault(candidate: Candidate, settings: Filters) -> Fault | None:
-    """What the first filter that refuses the answer says; None where no filter does."""
+    """Returns the fault that the first refusing filter finds; None if every filter that is on passes the answer."""
     reading = Reading(candidate)
     for each in FILTERS:
         if getattr(settings, each.name) and (detail := each.fault(reading, settings)):
@@ -104,7 +116,7 @@ def first_fault(candidate: Candidate, settings: Filters) -> Fault | None:
 
 
 def fault_of(name: str, candidate: Candidate, settings: Filters) -> Fault | None:
-    """What one filter says of an answer, whether or not its setting is on."""
+    """Returns the fault that the filter `name` finds in an answer, or None. The filter's setting need not be on."""
     each = next(f for f in FILTERS if f.name == name)
     detail = each.fault(Reading(candidate), settings)
     return Fault(each.name, each.version, detail) if detail else None

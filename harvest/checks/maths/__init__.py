@@ -1,5 +1,5 @@
-"""The check "math": what a text of mathematics states, and whether that is the gold answer.
+"""The check "math" reads what a text of mathematics states, and decides whether that is the gold answer.
 
-The question, its gold answer and an answer's text come in. Out comes whether they mean the same: at once where that can
-be seen without evaluating anything, else by algebra in a worker process.
+It takes the question, the gold answer and the text of an answer, and says whether both answers mean the same. It
+decides at once if nothing has to be evaluated for that, else by algebra in a worker process.
 """

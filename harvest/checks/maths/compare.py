@@ -1,7 +1,7 @@
-"""Compares a stated value with the gold one: numbers exactly and at once, all other forms part by part.
+"""Compares a stated value with the gold value: numbers exactly and at once, all other forms part by part.
 
-Nothing is evaluated here. Where two parts need algebra, the caller's `Algebra` decides: AtSight raises Undecided, and
-Symbolic (symbolic.py), which workers use, evaluates both.
+Nothing is evaluated here. If the comparison of two parts needs algebra, the caller's `Algebra` decides: AtSight raises
+Undecided, and Symbolic (symbolic.py), which workers use, evaluates both parts.
 """
 
 import re
@@ -18,15 +18,18 @@ from harvest.checks.maths.forms import Form, Named
 from harvest.checks.maths.number_equality import same_number
 
 MOST_NESTING = 60
-"""How deep brackets may stand in each other. Parsers need exponential time or deep recursion for more."""
+"""Brackets may be nested at most this deep. For deeper brackets, parsers need exponential time or deep recursion."""
 
 
 class Undecided(Exception):
-    """Whether two parts are equal takes algebra."""
+    """Raised when only algebra can decide whether two parts are equal."""
 
 
 class AtSight:
-    """The `Algebra` of the main process, which must not evaluate what a model wrote."""
+    """This is the `Algebra` of the main process, which must not evaluate what a model wrote.
+
+    Its methods raise Undecided when a comparison takes algebra.
+    """
 
     def __init__(self, question: str) -> None:
         self._question = question
@@ -50,7 +53,7 @@ class AtSight:
 
 
 def equal_at_sight(gold: str, given: str, question: str) -> bool | None:
-    """Whether two parts are equal; None where that takes algebra."""
+    """Whether two parts are equal; None if that takes algebra."""
     number, found = parse_number(gold), parse_number(given)
     if number and found:
         return same_number(number, found, question)
@@ -96,7 +99,7 @@ def _gold_form(gold: str, question: str) -> Form:
 
 
 def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
-    """Whether a stated value equals the gold one. Raises what `algebra` raises."""
+    """Whether a stated value equals the gold value. Raises what `algebra` raises."""
     number, given = _plain(gold), _plain(value)
     if number and given:
         other = _names_another(given.name, question) or _names_a_part(given.name, gold, question)
@@ -114,7 +117,10 @@ def compare(gold: str, value: str, question: str, algebra: Algebra) -> bool:
 
 
 def _names_a_part(name: str, gold: str, question: str) -> bool:
-    """Whether a name is one letter of the formula that is asked for: "a = 5" does not answer a question for a+b."""
+    """Whether a name is one letter of the formula that the question asks for.
+
+    For example, "a = 5" does not answer a question for a+b.
+    """
     if len(name) != 1:
         return False
     asked = _ASKED_FORMULA.findall(question[-1000:])
@@ -126,7 +132,10 @@ _ASKED_NAME = re.compile(r"\b(?:find|value of|what is) \$?([a-z](?:\(\d+\))?)\$?
 
 
 def _names_another(name: str, question: str) -> bool:
-    """Whether a name is not the one asked for: "y = 5" where x is asked for, "f(2) = 5" where f(3) is."""
+    """Whether a name differs from the name that the question asks for.
+
+    Examples are "y = 5" when the question asks for x, and "f(2) = 5" when it asks for f(3).
+    """
     if not name:
         return False
     asked = _ASKED_NAME.findall(question[-1000:])
@@ -137,7 +146,11 @@ def _names_another(name: str, question: str) -> bool:
 
 
 def _decimal_comma(gold: Number, value: str) -> Number | None:
-    """A number with a decimal comma (1000,99), where the gold one is not whole; None for 1,234, which has groups."""
+    """Returns the number that `value` states with a decimal comma (1000,99).
+
+    Returns None when the gold number is whole, when `value` is no such number, and for 1,234, whose comma separates
+    groups of digits.
+    """
     comma = re.fullmatch(r"(\D{0,4})(\d+),(\d+)(\D{0,20})", unwrapped(value))
     if gold.value.denominator == 1 or comma is None or (len(comma[3]) == 3 and comma[2] != "0" and len(comma[2]) < 4):
         return None
@@ -145,7 +158,7 @@ def _decimal_comma(gold: Number, value: str) -> Number | None:
 
 
 def repeats_question(gold: str, value: str, question: str) -> str:
-    """The reason, for a verdict, why a value is no answer: it only repeats what was asked. Else ""."""
+    """Returns the reason, for a verdict, if a value only repeats the expression of the question; else ""."""
     bare = squeezed(value)
     if len(bare) < 4 or parse_number(value) or not re.search(r"[-+*/^!(]|\\(?:sqrt|frac|cdot|times)", bare):
         return ""
@@ -157,12 +170,12 @@ def repeats_question(gold: str, value: str, question: str) -> str:
 
 
 def _timed(squeezed: str) -> str:
-    """The text with one sign for every product."""
+    """Returns the text with the same sign, \\times, for every product."""
     return re.sub(r"\\cdot|\*", r"\\times", squeezed)
 
 
 def _plain(text: str) -> Number | None:
-    """The number that a text is, or that its chain of equations ends in (9 · 2 = 9 + 9 = 18); else None."""
+    """Returns the number that a text states, or that ends its chain of equations (9 · 2 = 9 + 9 = 18); else None."""
     text = unwrapped(text)
     number = parse_number(text)
     if number is None and text.count("=") > 1 and len(text) < 400 and "," not in text:
@@ -171,7 +184,7 @@ def _plain(text: str) -> Number | None:
 
 
 def nesting(text: str) -> int:
-    """How deep the brackets of a text stand in each other."""
+    """Returns how deep the brackets of a text are nested: 0 without brackets, 2 for "((x))"."""
     deepest = depth = 0
     for character in text:
         if character in "([{":

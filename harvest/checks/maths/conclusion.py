@@ -1,6 +1,7 @@
 r"""Finds the value that a sentence concludes with: $18 in "So she makes **$18** every day", x > 2 in "Thus $x > 2$".
 
-Only a sentence with one figure or one formula concludes with a value. One that hedges, asks or denies does not.
+Only a sentence with exactly one number or one formula concludes with a value. A sentence that hedges, asks or denies
+concludes with no value.
 """
 
 import re
@@ -37,7 +38,7 @@ _NUMBERS = re.compile(
     r"|minus|negative|times|than|exceeds?|beyond|before|after|within|every|percent)\s+(?:of\s+)?(?:the\s+)?$",
     re.IGNORECASE,
 )
-"""Words before a figure that is a number in a series ("on day 18") or only part of the result ("half of 18")."""
+"""Matches words before a number that belongs to a series ("on day 18") or is part of the result ("half of 18")."""
 _COUNTS = re.compile(
     r"\b(?:has|gets?|got|takes?|took|costs?|makes?|made|needs?|needed|earns?|earned|pays?|paid|spends?|spent|sold|sells"
     r"|weighs?|bought|buys|saves?|saved|receives?|received|(?:will|would) (?:have|be|take|cost|need)|collected|ate|used"
@@ -46,7 +47,7 @@ _COUNTS = re.compile(
     r"\s+(?:exactly\s+|only\s+|about\s+|a total of\s+)?(?=\S)",
     re.IGNORECASE,
 )
-"""Verbs that stand right before a result: "earned $10 for 50 minutes"."""
+"""Matches verbs that stand right before a result: "earned $10 for 50 minutes"."""
 _RATE = re.compile(
     r"\s*(?:per\b|/|each\b|every\b|an? (?:hour|day|minute|week|month|year|piece)\b|more\b|less\b|fewer\b|times\b)"
 )
@@ -55,12 +56,12 @@ _GOES_ON = re.compile(
     rf"{'|'.join(CARDINALS)}|hundred|thousand)\b)|[\s*]*[A-Za-z]+[\s*]+[$€£]?\d",
     re.IGNORECASE,
 )
-"""A second part of a quantity, after its first figure: "and 20 minutes", ", 3 cats", "and a half"."""
+"""Matches the second part of a quantity after its first number: "and 20 minutes", ", 3 cats", "and a half"."""
 _BESIDE = re.compile(
     r"(?:,?\s*\(?(?:or|which is|i\.e\.,?)\s+(?:about|approximately|roughly|equivalently|around|simply)\b"
     r"|,?\s+(?:since|because)\b|\s*(?:≈|\\approx)).*$"
 )
-"""What a sentence adds after its result: another form of it, or a reason."""
+"""Matches what a sentence adds after its result: another form of the result, or a reason."""
 _LEFT = re.compile(
     r"^(?:in the end,?\s+|so\s+)?(\S+(?:\s+[a-z]+){0,3}?)\s+(?:are|is|were|was)\s+(?:left(?: over)?|remaining|needed)$",
     re.I,
@@ -88,7 +89,10 @@ _TELLS = re.compile(
 
 
 def stated_value(answer: str, gold: str) -> Stated:
-    """The result that an answer states, as a mathematical value. `gold` only tells whether words may be a result."""
+    """Returns the result that an answer states, as a mathematical value, or the reason why it states none.
+
+    `gold` only serves to tell whether words may be a result.
+    """
     stated = find_stated(answer)
     if stated.value is None:
         return stated
@@ -119,7 +123,10 @@ def stated_value(answer: str, gold: str) -> Stated:
 
 
 def _without_prose(boxed: str, gold: str) -> str:
-    """The value in a boxed sentence: 18 of "\\text{She sells } 18 \\text{ eggs}"; other boxes as they are."""
+    """Returns the value in a boxed sentence: "18" for "\\text{She sells } 18 \\text{ eggs}".
+
+    The content of any other box is returned as it is.
+    """
     told = TEXT_COMMAND.sub(r" \1 ", boxed)
     if is_words(gold):
         last = predicate(told)
@@ -131,7 +138,7 @@ def _without_prose(boxed: str, gold: str) -> str:
 
 
 def _readings(value: str) -> Iterator[str]:
-    """The readings of an announced text: the text itself where it is a value, then the one value in its sentence."""
+    """Yields the possible values of an announced text: the text itself if it is a value, then the only value in it."""
     if _is_value(value) or (is_words(value) and len(value.split()) <= 4 and not _FIGURE.search(value)):
         yield value
     concluded = _conclusion(value, announced=True)
@@ -140,7 +147,10 @@ def _readings(value: str) -> Iterator[str]:
 
 
 def _conclusion(line: str, announced: bool = False) -> str | None:
-    """The one value in the last sentence of a line. `announced`: words before the line call it the answer."""
+    """Returns the only value in the last sentence of a line; None if the sentence concludes with no value.
+
+    `announced` says that words before the line call it the answer.
+    """
     sentence = re.split(r"(?<=[.!?])\s+", line[-600:].strip())[-1].rstrip(".")
     sentence = _BESIDE.sub("", sentence)
     if _UNSURE.search(sentence) or len(sentence) > 300:
@@ -156,7 +166,10 @@ def _conclusion(line: str, announced: bool = False) -> str | None:
 
 
 def _last_told(sentence: str) -> str | None:
-    """The number at the end of a sentence, after "is" or "="; or at its beginning: "7 is the smallest …"."""
+    """Returns the number at the end of a sentence, after "is" or "=", or at its beginning ("7 is the smallest …").
+
+    Returns None if there is no such number.
+    """
     subject = _SUBJECT.match(sentence) or _LEFT.match(sentence) or _AMOUNT.search(sentence)
     if subject and parse_number(value := unwrapped(subject[1])):
         return value
@@ -168,7 +181,7 @@ def _last_told(sentence: str) -> str | None:
 
 
 def _in_formula(sentence: str, concludes: bool) -> str | None:
-    """The one formula, or the one bold number, of a sentence."""
+    """Returns the only formula or the only bold number of a sentence; None if there is no clear one."""
     spans = list(_SPAN.finditer(sentence))
     values = [unwrapped(next(part for part in span.groups() if part)) for span in spans]
     told = [(span, v) for span, v in zip(spans, values, strict=True) if not re.fullmatch(r"[A-Za-z]|\W*", v)]
@@ -188,7 +201,7 @@ def _in_formula(sentence: str, concludes: bool) -> str | None:
 
 
 def _counted(sentence: str) -> str | None:
-    """The number right after a verb such as "earned", where the sentence has only one such number."""
+    """Returns the number right after a verb such as "earned"; None unless the sentence has exactly one such number."""
     found = []
     for verb in _COUNTS.finditer(sentence):
         words = sentence[verb.end() :].replace("**", "").replace("\\$", "$").split()
@@ -209,13 +222,13 @@ _TWO = re.compile(r"\d\D+\d|\band\b|\bpoint\b|hundred|thousand|million")
 
 
 def _more_needed(before: str, after: str) -> str:
-    """The text after a figure, without the "more" of "she needs $5 more", which compares nothing."""
+    """Returns the text after a number without the "more" of "she needs $5 more", because it compares nothing there."""
     needed = re.search(r"\bneeds? (?:to \w+ )?[\w\s]{0,12}[*$\\]*$", before)
     return re.sub(r"^[\s*]*more\b", "", after) if needed else after
 
 
 def _figure(sentence: str) -> str | None:
-    """The only figure of a sentence, where it is a count or an amount."""
+    """Returns the only number of a sentence if it is a count or an amount; else None."""
     figures = list(_FIGURE.finditer(sentence))
     if len(figures) != 1:
         return None
@@ -227,7 +240,7 @@ def _figure(sentence: str) -> str | None:
 
 
 def _listed(sentence: str) -> str | None:
-    """The values in a sentence such as "The solutions are 3 and 5"."""
+    """Returns "3 and 5" for a sentence such as "The solutions are 3 and 5"; None if the sentence lists no values."""
     told = _TELLS.search(sentence)
     if told is None or len(told[1]) > 120:
         return None

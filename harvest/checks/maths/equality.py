@@ -1,4 +1,4 @@
-"""Tells whether two forms mean the same: their kinds fit, and `Algebra` says that their parts are equal."""
+"""Tells whether two forms mean the same: their kinds must fit, and `Algebra` must say that their parts are equal."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -30,19 +30,23 @@ from harvest.checks.maths.forms import (
 
 
 class Algebra(Protocol):
-    """Decides whether parts of two answers are equal. The gold one always comes first."""
+    """Decides whether parts of two answers are equal. The part of the gold answer is always the first argument."""
 
     def equal(self, gold: str, given: str) -> bool: ...
 
     def proportional(self, gold: tuple[str, str], given: tuple[str, str], positive: bool) -> bool:
-        """Whether two equations differ only by a constant factor; `positive`: two inequalities, by a positive one."""
+        """Whether two equations or inequalities differ only by a constant factor.
+
+        An equation or inequality is given as (left side, right side). `positive` says that they are inequalities: then
+        the factor must be positive.
+        """
         ...
 
     def rounds_to(self, exact: str, shown: str) -> bool: ...
 
 
 def same(gold: Form, given: Form, algebra: Algebra, ordered: bool = False) -> bool:
-    """Whether two forms mean the same. `ordered`: the question asks for a list in a certain order."""
+    """Whether two forms mean the same. `ordered` says that the question asks for a list in a certain order."""
     for compare in (_qualified, _named, _values, _lists, _ranges, _tables, _ratios):
         found = compare(gold, given, algebra, ordered)
         if found is not None:
@@ -64,7 +68,7 @@ def _alike(algebra: Algebra) -> Callable[[Form, Form], bool]:
 
 
 def _qualified(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Forms with an approximation or a modulus beside them."""
+    """Whether two forms mean the same, if one of them has an approximation or a modulus; None if neither has one."""
     alike = _alike(algebra)
     match gold, given:
         case _, Approximate(exact, shown):
@@ -86,7 +90,10 @@ def _qualified(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool
 
 
 def _named(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Forms with names: "x = 5", "x = 1 and y = 2"."""
+    """Whether two forms mean the same, if one of them has names ("x = 5", "x = 1 and y = 2").
+
+    Returns None if neither form has names, or if this function cannot compare the two forms.
+    """
     alike = _alike(algebra)
     match gold, given:
         case Named(), Named():
@@ -115,7 +122,7 @@ def _named(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | N
 
 
 def _values(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Two single values, or two answers in words."""
+    """Whether two single values, or two answers in words, mean the same; None for other forms."""
     match gold, given:
         case Value(a), Value(b):
             return algebra.equal(a, b)
@@ -125,7 +132,10 @@ def _values(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
 
 
 def _lists(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Several values and tuples."""
+    """Whether two forms mean the same, if one of them has several values or both are tuples.
+
+    Returns None for all other forms.
+    """
     alike = _alike(algebra)
     match gold, given:
         case Several(), Several():
@@ -147,7 +157,10 @@ def _lists(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | N
 
 
 def _ranges(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Intervals, unions of them, and all numbers but some."""
+    """Whether two forms mean the same, if they are intervals, unions of intervals, or all numbers except a few.
+
+    Returns None for all other forms.
+    """
     alike = _alike(algebra)
     match gold, given:
         case Range(), Range():
@@ -174,7 +187,11 @@ def _ranges(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
 
 
 def _tables(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Matrices, and a matrix of one row or column beside a tuple."""
+    """Whether two forms mean the same, if one of them is a matrix.
+
+    A matrix is compared with a matrix, with a single value, or with a tuple. To equal a tuple, the matrix must have one
+    row or one column. Returns None for all other forms.
+    """
     alike = _alike(algebra)
     match gold, given:
         case Grid(rows), Grid(others):
@@ -192,7 +209,10 @@ def _tables(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
 
 
 def _ratios(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | None:
-    """Ratios, and a ratio of two beside a fraction."""
+    """Whether two forms mean the same, if one of them is a ratio; None for all other forms.
+
+    A ratio of two terms may equal a fraction.
+    """
     match gold, given:
         case Ratio(terms), Ratio(others):
             return _same_ratio(terms, others, algebra)
@@ -206,7 +226,10 @@ def _ratios(gold: Form, given: Form, algebra: Algebra, ordered: bool) -> bool | 
 
 
 def _names_agree(gold: str, given: str) -> bool:
-    """Whether two names may mean the same. One-letter names must be equal; words and arguments (f(x)) do not count."""
+    """Whether two names may mean the same. Names of one letter must be equal.
+
+    A name in words agrees with every name. The argument in f(x) does not count, and y agrees with f, g and h.
+    """
 
     def bare(name: str) -> str:
         name = re.sub(r"[{}\s]|\\text|\\left|\\right", "", name)
@@ -243,7 +266,7 @@ def _same_assigned(gold: Assigned, given: Assigned, alike: Callable[[Form, Form]
 
 
 def _same_time(gold: str, given: str) -> bool:
-    """Whether a time is the gold one with "am" or "pm" after it, which the gold one leaves out."""
+    """Whether the given time is the gold time with "am" or "pm" after it. The gold time has neither."""
     return bool(re.fullmatch(r"\d+:\d\d", gold)) and given.startswith(gold + " ")
 
 
@@ -252,7 +275,10 @@ def _in_order(gold: Sequence[Form], given: Sequence[Form], alike: Callable[[Form
 
 
 def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], bool]) -> bool:
-    """Whether both have the same items. One that stands twice counts once, unless the gold answer repeats it."""
+    """Whether both lists have the same items. A repeated item counts once, unless the gold answer repeats items.
+
+    In a set, a repeated item always counts once.
+    """
     wanted, others = list(gold.items), list(given.items)
     if gold.braced or given.braced or len(set(wanted)) == len(wanted):
         wanted, others = list(dict.fromkeys(wanted)), list(dict.fromkeys(others))
@@ -271,14 +297,17 @@ def _in_any_order(gold: Several, given: Several, alike: Callable[[Form, Form], b
 
 
 def _both(one: Range, two: Range) -> Form:
-    """The interval that two half-lines have in common."""
+    """Returns the interval that two half-lines have in common."""
     if bare_text(one.low) == r"-\infty":
         one, two = two, one
     return Range(one.left, one.low, two.high, two.right)
 
 
 def _half_line(form: Form, like: Relation) -> Relation | None:
-    """An infinite interval as an inequality in the one letter that `like` has; None where that does not fit."""
+    """Returns an infinite interval as an inequality in the only letter of `like`.
+
+    Returns None if the form is no infinite interval, or if `like` does not have exactly one letter.
+    """
     letters = _letters(like)
     if not isinstance(form, Range) or len(letters) != 1:
         return None
@@ -291,7 +320,7 @@ def _half_line(form: Form, like: Relation) -> Relation | None:
 
 
 def _cells(form: Form) -> Sequence[Form] | None:
-    """The items of a tuple, or of a matrix with one row or one column; None for other forms."""
+    """Returns the items of a tuple, or of a matrix with one row or one column; None for other forms."""
     if isinstance(form, Grid) and (len(form.rows) == 1 or all(len(row) == 1 for row in form.rows)):
         return [cell for row in form.rows for cell in row]
     return form.items if isinstance(form, Ordered) else None

@@ -1,4 +1,7 @@
-"""Reads the form of a mathematical answer from its text. Evaluates nothing; linear in the text at a bounded nesting."""
+"""Reads the form of a mathematical answer from its text. It evaluates nothing.
+
+The time is linear in the length of the text, because the nesting is limited.
+"""
 
 import re
 from collections.abc import Callable
@@ -32,16 +35,17 @@ from harvest.checks.maths.forms import (
 )
 
 MOST_ITEMS = 200
-"""The longest list that is read. Time to match lists in any order grows with the square of the length."""
+"""A list with more items than this is not read. The time to match lists in any order grows with the square of their
+length."""
 
 MOST_DEPTH = 12
-"""How many forms may stand in each other. A list of tuples of fractions is three."""
+"""Forms may be nested at most this deep. A list of tuples of fractions is nested three deep."""
 _BRACKET = r"\\begin(?![a-z])|\\end(?![a-z])|\\[{}]|[][(){}]"
 _CLOSING = frozenset((r"\end", r"\}", ")", "]", "}"))
 
 
 def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
-    """The text between separators outside of all brackets, and those separators."""
+    """Splits a text at the separators outside of all brackets. Returns (the parts, the separators between them)."""
     parts, marks, depth, start = [], [], 0, 0
     for token in re.finditer(rf"{_BRACKET}|(?P<separator>{separator})", text):
         if token["separator"] is not None:
@@ -58,7 +62,7 @@ def pieces(text: str, separator: str) -> tuple[list[str], list[str]]:
 
 
 def _enclosed(text: str) -> tuple[str, str, str] | None:
-    """(left bracket, inside, right bracket), where one pair of brackets holds the whole text; else None."""
+    """Returns (left bracket, text inside, right bracket) if one pair of brackets encloses the whole text; else None."""
     left = re.match(r"\\\{|[\[({]", text)
     right = re.search(r"(?:\\\}|[\])}])$", text)
     if left is None or right is None or left.end() > right.start():
@@ -111,7 +115,10 @@ _SYNONYMS: dict[str, Form] = {
 
 
 def read(text: str, question: str = "") -> Form:
-    """The form of a stated value. An expression that `question` contains is a name: "a+b = 5" states 5 for a+b."""
+    """Returns the form of a stated value.
+
+    An expression that stands in `question` is a name: "a+b = 5" states 5 for a+b.
+    """
     return _Reader(question).form(tidied(text))
 
 
@@ -122,7 +129,7 @@ class _Reader:
         self._depth = 0
 
     def form(self, text: str) -> Form:
-        """The form of a part. A part that is nested too deeply is a value as it is written."""
+        """Returns the form of a part. A part that is nested too deeply is read as a single value, as it is written."""
         if self._depth > MOST_DEPTH:
             return Value(text)
         self._depth += 1
@@ -334,7 +341,7 @@ class _Reader:
 
 
 def _row(form: Form) -> tuple[Form, ...] | None:
-    """The cells of a row of [[1,2],[3,4]]."""
+    """Returns the cells of a form that is a row in square brackets, as [1,2] in [[1,2],[3,4]]; else None."""
     if isinstance(form, Ordered) and form.brackets == "[]":
         return form.items
     return (form.low, form.high) if isinstance(form, Range) and form.left + form.right == "[]" else None

@@ -1,7 +1,7 @@
-r"""The forms of a mathematical answer (a value, several, a tuple, an interval, a matrix …), and how they combine.
+r"""Defines the forms of a mathematical answer (value, several values, tuple, interval, matrix …), and combines forms.
 
-Different forms are different answers: (1,2) is not [1,2] and not {1,2}. Notations with one meaning have one form:
-"x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
+Different forms are different answers: (1,2) is not [1,2] and not {1,2}. Notations with the same meaning have the same
+form: "x > 2" and (2,\infty), "x = 1 or x = 2" and {1,2}, a column vector and a tuple.
 """
 
 import re
@@ -21,7 +21,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Approximate:
-    """`exact` ≈ `shown`."""
+    """This is the form "`exact` ≈ `shown`": an exact value and its rounded decimal."""
 
     exact: "Form"
     shown: "Form"
@@ -29,7 +29,7 @@ class Approximate:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Values in any order; `braced`: a set, in which none counts twice."""
+    """These are several values in any order. `braced` says that they are a set, in which no value counts twice."""
 
     items: tuple["Form", ...]
     braced: bool = False
@@ -51,7 +51,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """Joined intervals. `loose`: joined by "and" or a comma, which may also mean that all of them must hold."""
+    """This is a union of intervals.
+
+    `loose` says that "and" or a comma joins the intervals. These may also mean that all conditions must hold.
+    """
 
     parts: tuple["Form", ...]
     loose: bool = False
@@ -59,11 +62,11 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """All numbers of an interval except these."""
+    """This form means all numbers of the interval `within`, except the numbers in `items`."""
 
     items: tuple["Form", ...]
     within: "Form | None" = None
-    """None: all real numbers."""
+    """None means that the interval is all real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`name` = `form`, or `name` in `form`. What was written with two sides keeps them."""
+    """This form says that `name` equals `form`, or that `name` is in `form`.
+
+    `relation` keeps both sides if the form was written as an equation or inequality; else it is None.
+    """
 
     name: str
     form: "Form"
@@ -88,14 +94,14 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Different names, each with its value."""
+    """This form gives a value to each of several different names."""
 
     pairs: tuple[Named, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Modular:
-    """A residue and its modulus."""
+    """This form is a residue with its modulus."""
 
     form: "Form"
     modulus: str
@@ -116,11 +122,11 @@ REALS = Range("(", Value(r"-\infty"), Value(r"\infty"), ")")
 NOTHING = Several((), braced=True)
 
 FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
-"""Each sign of a relation, and the sign when its two sides change places."""
+"""Maps each sign of a relation to the sign that it becomes when the two sides change places."""
 
 
 def items_of(form: Form) -> tuple[Form, ...]:
-    """The items of several values, or the one form itself."""
+    """Returns the items of a form with several values; for any other form, returns a tuple of this form alone."""
     return form.items if isinstance(form, Several) else (form,)
 
 
@@ -129,7 +135,7 @@ def bare_text(form: Form) -> str:
 
 
 def by_name(pairs: Sequence[Named]) -> tuple[Form, ...]:
-    """The values in the order that a tuple of them has: by letter, or as they stand where names are words."""
+    """Returns the values in the order of a tuple: sorted by name if the names are letters, else as they stand."""
     if all(len(pair.name) == 1 or re.fullmatch(r"[a-z]_\{?\d+\}?", pair.name) for pair in pairs):
         pairs = tuple(sorted(pairs, key=lambda pair: pair.name))
     return tuple(pair.form for pair in pairs)
@@ -147,7 +153,10 @@ def as_tuple(form: Form) -> Form:
 
 
 def gathered(items: tuple[Form, ...], loose: bool) -> Form:
-    """One form of several items: one name with several values, several names, a union, or just several values."""
+    """Returns one form that holds several items.
+
+    It is one name with several values or a union, several names with a value each, or just several values.
+    """
     named = [item for item in items if isinstance(item, Named) and item.name]
     names = [item.name for item in named]
     if named and len(set(names)) == 1 and isinstance(items[0], Named):
@@ -175,7 +184,10 @@ def _unpacked(form: Form) -> tuple[Form, ...]:
 
 
 def without_holes(parts: Sequence[Form]) -> Form | None:
-    """(-∞,a)∪(a,b)∪(b,∞) as all numbers except a and b; None where the intervals do not meet at open ends."""
+    """Returns a union such as (-∞,a)∪(a,b)∪(b,∞) as all numbers except a and b.
+
+    Returns None if the intervals do not meet at open ends.
+    """
     ranges = [
         Range("(", part.items[0], part.items[1], ")")
         if isinstance(part, Ordered) and part.brackets == "()" and len(part.items) == 2
@@ -199,7 +211,7 @@ def without_holes(parts: Sequence[Form]) -> Form | None:
 
 
 def of_size(span: Range) -> Form:
-    """The numbers whose absolute value is in an interval."""
+    """Returns the form of all numbers whose absolute value is in an interval."""
     low, high = bare_text(span.low), bare_text(span.high)
     mirrored = {"(": ")", "[": "]", ")": "(", "]": "["}
     if low == r"-\infty":

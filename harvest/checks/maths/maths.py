@@ -1,8 +1,8 @@
-r"""Maths: numbers are compared exactly and at once; all other forms part by part, with algebra in a worker.
+r"""The check "math" compares numbers exactly and at once, and all other forms part by part, with algebra in a worker.
 
-It is stricter than the checks that it follows where they accept wrong answers: an unclosed box, two different answers,
-0.5 for 50, a value close to an exact one, a variable read as a unit. It accepts right answers that they miss: without
-a box, mixed numbers, magnitudes ("3 million"), digit separators, words.
+Older checks accept some wrong answers that this check refuses: an unclosed box, two different answers, 0.5 for 50, a
+value that is only close to an exact value, a variable read as a unit. Older checks miss some right answers that this
+check accepts: answers without a box, mixed numbers, magnitudes ("3 million"), digit separators, words.
 """
 
 from harvest.answers.boxes import MOST_CHARACTERS
@@ -14,7 +14,7 @@ from harvest.core.nouns import Outcome, Question
 
 
 class Maths(Check):
-    """The check "math"."""
+    """This is the check "math"."""
 
     name = "math"
     version = "4"

@@ -1,4 +1,4 @@
-"""Tells whether an answer's number is the gold one: percent, units, rounding."""
+"""Tells whether an answer's number equals the gold number. It knows percent, units and rounding."""
 
 import re
 from fractions import Fraction
@@ -10,42 +10,45 @@ _ROUNDS = re.compile(
     r"\bround|\bnearest\b|decimal place|\bapproximat|significant (?:figure|digit)|≈|\\approx", re.IGNORECASE
 )
 EXACT_DIGITS = 3
-"""How many significant digits, and how many decimal places, an exact decimal usually has at most."""
+"""An exact decimal usually has at most this many significant digits, and at most this many decimal places."""
 
 
 def is_rounded(gold: Number, question: str) -> bool:
-    """Whether the gold answer is a rounded decimal: the question says so, or it has four significant decimals."""
+    """Whether the gold answer is a rounded decimal.
+
+    It is, if the question says so, or if it has more than EXACT_DIGITS decimal places and significant digits.
+    """
     if not gold.places:
         return False
     return (gold.places > EXACT_DIGITS and _digits(gold) > EXACT_DIGITS) or bool(_ROUNDS.search(question))
 
 
 def looks_rounded(gold: Number) -> bool:
-    """Whether a gold decimal may stand for an endless exact value that rounds to it (1/3, \\sqrt{2}).
+    """Whether a gold decimal may stand for an exact value with endless decimals that rounds to it (1/3, \\sqrt{2}).
 
-    It may from three significant places on: then the match is no accident.
+    It may, if it has at least EXACT_DIGITS decimal places and significant digits. A match is then no accident.
     """
     return (gold.places or 0) >= EXACT_DIGITS and _digits(gold) >= EXACT_DIGITS
 
 
 def _digits(decimal: Number) -> int:
-    """The number of significant digits: two in 0.0045."""
+    """Returns the number of significant digits of a decimal: 2 for 0.0045."""
     return len(str(abs(int(decimal.value * 10 ** (decimal.places or 0)))))
 
 
 def half_step(gold: Number) -> Fraction:
-    """Half a unit in the last place of a gold decimal."""
+    """Returns half a unit in the last decimal place of the gold number: 1/200 for 0.25."""
     return Fraction(1, 2 * 10 ** (gold.places or 0))
 
 
 def rounds(value: Fraction, gold: Number) -> bool:
-    """Whether a value rounds to a gold decimal, halves away from zero."""
+    """Whether a value rounds to the gold decimal. A half is rounded away from zero."""
     below = abs(gold.value) - (value if gold.value >= 0 else -value)
     return -half_step(gold) < below <= half_step(gold)
 
 
 def _endless(value: Fraction) -> bool:
-    """Whether the decimals of a fraction never end."""
+    """Whether a fraction has endless decimals, as 1/3 has."""
     below = value.denominator
     for prime in (2, 5):
         while below % prime == 0:
@@ -54,11 +57,12 @@ def _endless(value: Fraction) -> bool:
 
 
 def same_number(gold: Number, given: Number, question: str = "") -> bool:
-    """Whether the answer's number is the gold one.
+    """Whether the answer's number equals the gold number.
 
-    50% is 0.5. Either may omit the percent sign where the question asks for percent or nothing else makes sense; 0.5
-    is never 50. Two known units must make the same quantity (18 dollars, 1800 cents), and either may be omitted. A
-    value that is only close is right for a rounded gold decimal, within half a unit of its last place.
+    50% equals 0.5. One of the two numbers may omit the percent sign if the question asks for percent, or if nothing
+    else makes sense; 0.5 never equals 50. Two known units must give the same quantity (18 dollars, 1800 cents), and one
+    of the two units may be omitted. If the gold number is a rounded decimal, a value that rounds to this decimal is
+    right.
     """
     if len(gold.name) == len(given.name) == 1 and gold.name != given.name:
         return False

@@ -1,10 +1,10 @@
-r"""Compares two parts of an answer by evaluating both.
+r"""Compares a part of the gold answer with a part of an answer by evaluating both.
 
-Only worker processes import this file: sympy is slow to load, and no bound holds for a hostile expression.
+Only worker processes import this file: sympy is slow to load, and no limit holds for a hostile expression.
 
-latex2sympy, the parser of math-verify, reads both parts. They are compared exactly where both are rational, else by
-their values to fifty digits at several points. Parts that have no value (an unknown function, a sum with a symbolic
-bound) go to `verify` of math-verify.
+latex2sympy, the parser of math-verify, reads both parts. If both parts are rational, they are compared exactly. Else
+their values are compared to fifty digits at several points. If a part has no value (an unknown function, a sum with a
+symbolic bound), both parts go to `verify` of math-verify.
 """
 
 import re
@@ -36,7 +36,7 @@ _NORMAL = NormalizationConfig(
 _EXHAUSTED = (RecursionError, MemoryError, OverflowError)
 MOST_POWER = 10**6
 MOST_FACTORIAL = 10**4
-"""The largest exponent, and the largest number under a factorial, that are worked out."""
+"""An exponent above MOST_POWER, and a factorial of a number above MOST_FACTORIAL, are not computed."""
 _DIGITS = 50
 _AGREE = Rational(1, 10**30)
 _POINTS = (
@@ -46,15 +46,16 @@ _POINTS = (
     (Rational(-17, 13), Rational(-9, 11), Rational(-41, 29), Rational(-5, 37), Rational(-7, 5), Rational(-2, 3)),
     (Rational(-14, 5), Rational(21, 8), Rational(-3, 10), Rational(16, 7), Rational(-25, 6), Rational(9, 2)),
 )
-"""Values of up to six symbols at which expressions are compared. The first three points are positive, and the values
-must agree at each of them. At the other two, roots and logarithms may have no real value."""
+"""Expressions are compared at these five points. A point gives values to up to six symbols. The first three points are
+positive, and the two expressions must agree at each of these three points. At the last two points, roots and logarithms
+may have no real value."""
 
 Parsed = Any
-"""A sympy expression or matrix; sympy has no types."""
+"""This stands for a sympy expression or matrix, because sympy has no types."""
 
 
 class Unreadable(Exception):
-    """The parser cannot read one side as mathematics."""
+    """Raised when the parser cannot read one of the two parts as mathematics."""
 
 
 _FUNCTION = r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-z])|\\ln(?![a-z])"
@@ -62,7 +63,7 @@ _IMAGINARY = re.compile(r"(?<![A-Za-z\\_{])i(?![A-Za-z=])")
 
 
 _MISREAD = re.compile(r"(?<![_^])\d\s+\d|\d\s*_|\\ldots|!\s*!|(?<![\\A-Za-z])mod(?![A-Za-z])|\d\s*['\"]|\.\.")
-"""Notation that the parser misreads: 1 2 as 1 + 2, 5_3 as 5, 5!! as (5!)!, 1 + 2 + … + n without the dots."""
+"""Matches notation that the parser misreads: it reads 1 2 as 1 + 2, 5_3 as 5, 5!! as (5!)!, and drops dots in a sum."""
 
 
 def _prepared(text: str) -> str:
@@ -86,7 +87,7 @@ def _prepared(text: str) -> str:
 
 
 def _exact(decimal: re.Match[str]) -> str:
-    """A decimal as an exact fraction: comparisons of sympy's floats are not exact."""
+    """Returns a decimal as an exact fraction, because comparisons of sympy's floats are not exact."""
     return (
         rf"{{\frac{{{int(decimal[1] + decimal[2])}}}{{{10 ** len(decimal[2])}}}}}"
         if len(decimal[0]) < 100
@@ -95,7 +96,7 @@ def _exact(decimal: re.Match[str]) -> str:
 
 
 def _right_to_left(powers: re.Match[str]) -> str:
-    """Writes a^b^c as a^{b^{c}}. The grammar would read it from the left."""
+    """Returns the powers of a^b^c as ^{b^{c}}, because the parser's grammar would read a^b^c from the left."""
     nested = ""
     for power in reversed(powers[0].split("^")[1:]):
         nested = f"^{{{power}{nested}}}"
@@ -103,7 +104,7 @@ def _right_to_left(powers: re.Match[str]) -> str:
 
 
 def _repeating(decimal: re.Match[str]) -> str:
-    """0.1\\overline{6} as a fraction."""
+    """Returns a repeating decimal such as 0.1\\overline{6} as a fraction."""
     whole, _, places = decimal[1].partition(".")
     period = decimal[2]
     top = int((whole or "0") + places + period) - int((whole or "0") + places)
@@ -111,10 +112,10 @@ def _repeating(decimal: re.Match[str]) -> str:
 
 
 class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
-    """latex2sympy's parser, in SLL mode first, and in LL mode where that fails.
+    """This is latex2sympy's parser. It parses in SLL mode first, and in LL mode if SLL mode fails.
 
-    Where SLL parses, it parses the same as LL, at about half the time (Parr, Harwell, Fisher, Adaptive LL(*) parsing,
-    2014). latex2sympy has no public name for the class that it takes to set the mode.
+    If SLL mode can parse a text, the result equals that of LL mode and takes about half the time (Parr, Harwell,
+    Fisher, Adaptive LL(*) parsing, 2014). latex2sympy has no public name for the class that is needed to set the mode.
     """
 
     mode = PredictionMode.SLL
@@ -137,7 +138,10 @@ class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
 
 @lru_cache(maxsize=512)
 def _parse(text: str, complex_numbers: bool) -> Parsed:
-    """Raises Unreadable for what is no mathematics; one of _EXHAUSTED or ValueError for what is too large to read."""
+    """Returns the sympy expression or matrix of a text.
+
+    Raises Unreadable when the text is no mathematics, and ValueError or an error of _EXHAUSTED when it is too large.
+    """
     try:
         parsed = _TwoStage(is_real=not complex_numbers).read(normalize_latex(text, _NORMAL))
     except _EXHAUSTED:
@@ -173,7 +177,7 @@ def _pair(gold: str, given: str) -> tuple[Parsed, Parsed]:
 
 
 class Symbolic:
-    """The `Algebra` of a worker. `question` tells whether a gold decimal is a rounded one."""
+    """This is the `Algebra` of a worker. `question` is needed to tell whether a gold decimal is rounded."""
 
     def __init__(self, question: str) -> None:
         self._question = question
@@ -244,7 +248,10 @@ def _equal(expected: Parsed, found: Parsed) -> bool:
 
 
 def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
-    """The values of both at each point where both have one. Two constants are compared once."""
+    """Yields (value of `one`, value of `two`) for each point at which both expressions have a value.
+
+    Two constants are evaluated only once.
+    """
     symbols = sorted(one.free_symbols | two.free_symbols, key=str)
     if len(symbols) > len(_POINTS[0]):
         return
@@ -262,7 +269,7 @@ def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
 
 
 def _value(number: Expr) -> Expr:
-    """The value to fifty digits. A result that has one bit of precision has no significant digit: it is zero."""
+    """Returns the value to fifty digits; 0 if the result has only one bit of precision, so no significant digit."""
     value = N(number, _DIGITS)
     return Integer(0) if isinstance(value, Float) and value._prec == 1 else value
 
@@ -272,7 +279,7 @@ def _near(one: Expr, two: Expr) -> bool:
 
 
 def _within(number: Number, found: Parsed) -> bool:
-    """Whether an expression's value rounds to this decimal."""
+    """Whether the value of the expression `found` rounds to the decimal `number`."""
     if not isinstance(found, Expr) or found.free_symbols:
         return False
     exact = N(found, 30)
