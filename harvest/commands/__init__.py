@@ -1,5 +1,6 @@
-"""The commands, one a file: each opens the store and the run, calls the rooms below, and closes them in every case.
+"""Holds the commands, one in each file. A command opens the store and the run, calls other rooms, and closes both.
 
-What the user typed comes in, already parsed. The result goes to stdout, progress to stderr, and an exit code goes out.
-A command is imported from its own file when it is called, so that no other has to wait for it.
+It closes them whatever happens. A command takes what the user typed, already parsed. It writes the result to stdout and
+progress to stderr, and returns an exit code. Each command is imported from its own file when it is called, so that
+other commands do not wait for its imports.
 """

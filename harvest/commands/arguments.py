@@ -1,4 +1,4 @@
-"""The commands of `harvest` and their arguments, for argparse. Imports nothing heavy, so that `-h` answers at once."""
+"""Defines the commands of `harvest` and their arguments for argparse. Imports nothing heavy, so that `-h` is fast."""
 
 import argparse
 from pathlib import Path
@@ -9,14 +9,14 @@ RUN = "a run's name or its folder"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says a mistake in one line."""
+    """Parses a command line like argparse does, but reports a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (`{self.prog} -h` lists what there is)\n")
 
 
 class Commands:
-    """Adds commands to a parser, each with the arguments that all of them have."""
+    """Adds commands to a parser, and gives each command the arguments that all commands have."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
@@ -24,7 +24,11 @@ class Commands:
     def add(
         self, name: str, text: str, *, json: str, run: bool = False, overrides: bool = False
     ) -> argparse.ArgumentParser:
-        """`json` says what --json prints. With `run` the command takes RUN; with `overrides` it takes settings."""
+        """Adds one command and returns its parser.
+
+        `text` is the help. `json` says in words what --json prints. `run`: the command takes the argument RUN.
+        `overrides`: the command takes settings (`--section.key value`).
+        """
         p = self._commands.add_parser(
             name, help=text, description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
@@ -37,7 +41,7 @@ class Commands:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Returns the parser of the whole command line."""
     found = Parser(
         prog="python -m harvest",
         description="Ask a reasoning teacher questions, keep the chains of thought that check out, count the money.",

@@ -1,4 +1,5 @@
-"""`harvest collect`, the main job: asks, checks, stores, selects, reports, exports. Started again, it goes on."""
+"""`harvest collect` is the main job: it asks, checks, stores, selects, reports and exports. Started again, it goes
+on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +24,10 @@ from harvest.store import Store
 
 
 def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
-    """Collects one run. The exit code.
+    """Collects one run and returns the exit code.
 
-    `base` is the folder that the run's paths are relative to. Raises an InputError before anything was asked;
-    afterwards all that came is stored, and errors are said and become the exit code.
+    The run's paths are relative to the folder `base`. Raises an InputError when something is wrong before anything was
+    asked. Later errors are not raised: they are printed and become the exit code, and all that came is stored.
     """
     keys = take_keys(config)
     warm_up()
@@ -63,7 +64,8 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 
 
 def _prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:
-    """The run with its questions in the store, their gold answers checked. Raises an InputError."""
+    """Puts the run and its questions into the store, checks their gold answers, and returns the run. Raises an
+    InputError."""
     skipped, seen = Warnings("skipped: "), 0
     with steps("questions") as step:
 
@@ -79,7 +81,10 @@ def _prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, s
 
 
 def student_settings(given: str) -> list[tuple[str, str]]:
-    """The settings that `--student` means. Raises ConfigError for a folder, which must be served first."""
+    """Returns the settings, as pairs (setting, text), that `--student` stands for.
+
+    Raises ConfigError when `given` is a folder, because a folder must be served first.
+    """
     if given.startswith(("http://", "https://")):
         return [("student.base_url", given)]
     if Path(given).is_dir():

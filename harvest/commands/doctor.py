@@ -1,6 +1,7 @@
-"""`harvest doctor`: sends each teacher one small request and says what it shows, before a run is trusted to it.
+"""`harvest doctor` sends one small request to the student and to each teacher, and says what the request shows.
 
-The request goes through the ledger like any other, as a run of its own (`<name>-doctor`): reserved, booked, capped.
+So the user can test a teacher before a run depends on it. The request goes through the ledger like any other: it is
+reserved, booked and capped. It belongs to a run of its own, `<name>-doctor`.
 """
 
 import json
@@ -33,12 +34,13 @@ MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
 QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
 DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
-"""Parameters that are sent to learn whether the endpoint refuses them."""
+"""These parameters are sent to find out whether the endpoint refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `good`: True where it is fine, False for a problem, None where it is neither."""
+    """Says one thing that doctor found. `good` is True when it is fine, False for a problem, and None when it is
+    neither."""
 
     name: str
     words: str
@@ -47,15 +49,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Diagnosis:
-    """What one small request to the student or to one teacher showed."""
+    """Collects what one small request to the student or to one teacher showed."""
 
     name: str
-    """Who was asked, in words."""
+    """The name says in words who was asked."""
     findings: list[Finding] = field(default_factory=list)
     toml: list[str] = field(default_factory=list)
-    """Lines for RUN.toml."""
+    """These lines are suggested for RUN.toml."""
     failure: AttemptFailed | None = None
-    """Why no answer came."""
+    """The failure says why no answer came. None: an answer came."""
 
     def add(self, name: str, words: str, good: bool | None = None) -> None:
         self.findings.append(Finding(name, words, good))
@@ -67,9 +69,9 @@ class Diagnosis:
 
 
 def doctor(config: RunConfig, base: Path, *, as_json: bool) -> int:
-    """Asks the student and each teacher one small question, and prints what it shows. The exit code.
+    """Asks the student and each teacher one small question, prints what the answers show, and returns the exit code.
 
-    Raises TeacherRefused where one of them refuses for good, InputError where one does not answer, ConfigError.
+    Raises TeacherRefused when one of them refuses for good, InputError when one does not answer, and ConfigError.
     """
     examined = examine(config, base)
     _print(examined, as_json=as_json)
@@ -99,7 +101,7 @@ def _print(examined: Sequence[Diagnosis], *, as_json: bool) -> None:
 
 
 def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
-    """Asks the student and each teacher one small question, in the order in which a run asks them."""
+    """Asks the student and each teacher one small question, in the order of a run, and returns a Diagnosis of each."""
     keys = take_keys(config)
     for place, one in configs(config).items():
         if one.budget.usd is None:
@@ -131,7 +133,10 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
 
 
 def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str, *, has_key: bool) -> None:
-    """Adds what can be said without a request: the key, the price, the terms. `section` is where its settings are."""
+    """Adds what can be said without a request: about the key, the price and the terms.
+
+    `section` is the section of RUN.toml that holds the settings of who is asked.
+    """
     teacher = config.teacher
     host = urlsplit(teacher.base_url or "")
     if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
@@ -160,7 +165,7 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
 
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:
-    """Adds what is the same for everybody who is asked: the judging model and the sandbox."""
+    """Adds what is the same for all who are asked: the judging model and the sandbox."""
     if (judging := judging_settings(config)) is not None and config.judge is not None:
         priced = tariff_of(judging)
         words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
@@ -175,7 +180,7 @@ def of_the_run(d: Diagnosis, config: RunConfig) -> None:
 
 
 def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
-    """Adds what one reply shows."""
+    """Adds what one reply shows about the answer, the chain, the usage, the cost and the log-probabilities."""
     served = " by ".join(s for s in (reply.served_model, reply.served_by) if s)
     d.add("answer", f"{reply.answer.strip()[:80]!r}" + (f" from {served}" if served else ""), True)
     if reply.reasoning_kind == "encrypted":
@@ -209,7 +214,7 @@ def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
 
 
 def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> None:
-    """Adds what the endpoint demanded and announced."""
+    """Adds what the endpoint demanded of its requests, and the rate limits that its headers announced."""
     if teacher.learned.length_field != "max_tokens":
         d.add("parameters", f"wants {teacher.learned.length_field} in place of max_tokens, and is sent that")
     for name in teacher.learned.dropped:
@@ -225,9 +230,9 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
 
 
 async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, place: int) -> AttemptFailed | None:
-    """Sends one request to who is asked at `place`, and adds what it shows. Returns the failure where no answer came.
+    """Sends one request to who is asked at `place`, and adds to `d` what it shows.
 
-    Raises CapReached where the cap has no room for it.
+    Returns the failure when no answer came, else None. Raises CapReached when the cap has no room for the request.
     """
     cfg = run.config
     question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)

@@ -1,4 +1,4 @@
-"""`harvest export`: the traces of a run as a dataset, from the store alone."""
+"""`harvest export` writes the traces of a run as a dataset, from the store alone."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from harvest.store import Store, is_being_written
 
 
 def export(name: str, url: str, *, to: Path | None, given: Mapping[str, Any], as_json: bool) -> int:
-    """Writes the dataset and prints where it is and how many rows it has. The exit code."""
+    """Writes the dataset, prints where it is and how many rows it has, and returns the exit code."""
     folder, n, settings = write_export(name, url, to=to, given=given)
     said = {"run": name, "to": str(folder), "rows": n, **settings.model_dump()}
     print(json.dumps(said) if as_json else f"{n} rows in {folder}")
@@ -24,9 +24,9 @@ def export(name: str, url: str, *, to: Path | None, given: Mapping[str, Any], as
 
 
 def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, Any]) -> tuple[Path, int, Export]:
-    """The dataset's folder, the number of its rows, and the settings that it was written by.
+    """Writes the dataset and returns (its folder, the number of its rows, the settings that it was written by).
 
-    Those are the run's [export] with `given` put over it. Raises InputError where it cannot be written.
+    The settings are the run's [export] with `given` put over it. Raises InputError when the dataset cannot be written.
     """
     with Store.open(url, write=False) as store, writing_to(to or runs_folder() / name):
         report = run_report(store.figures(store.run_id(name)), live=is_being_written(url))
@@ -39,9 +39,9 @@ def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, An
 def write_dataset(
     store: Store, name: str, report: dict[str, Any], to: Path | None = None, settings: Export | None = None
 ) -> tuple[Path, int]:
-    """(folder, number of rows) of the dataset, written from a store that is open. Raises OSError.
+    """Writes the dataset from an open store and returns (its folder, the number of its rows). Raises OSError.
 
-    Without `to` it is `dataset/` in the run's folder; without `settings` the run's [export] says how.
+    Without `to`, the folder is `dataset/` in the run's folder. Without `settings`, the run's [export] is used.
     """
     run = store.run(name)
     prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")

@@ -1,7 +1,8 @@
-"""`harvest import`: answers paid for elsewhere become attempts of a run, and are judged.
+"""`harvest import` makes answers that were paid for elsewhere attempts of a run, and judges them.
 
-Nothing is stored while a line is bad, unless bad lines are to be skipped. Each line is an attempt of its own, known by
-its place and content. So the same file adds nothing a second time, and an import that was stopped goes on.
+If a line is bad, nothing is stored, unless the user wants bad lines to be skipped. Each line becomes one attempt, which
+is known by the line's place and content. So the same file adds nothing a second time, and an import that was stopped
+goes on when it is started again.
 """
 
 import hashlib
@@ -40,22 +41,23 @@ from harvest.store import Store, StoredRun, stored_settings
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
 PROMPT = "---\nfor: questions as they were asked elsewhere\nreasoning: endpoint\n---\n## user\n{question}\n"
-"""The prompt of an imported run: the question's text alone. A line's own system message is kept beside its answer."""
+"""This is the prompt of an imported run: only the question's text. A line's own system message is stored with its
+answer."""
 
 
 @dataclass(slots=True)
 class LineCounts:
-    """What became of the lines that were read so far."""
+    """Counts what became of the lines that were read so far."""
 
     lines: int = 0
     new: int = 0
     there: int = 0
-    """Lines that were imported before."""
+    """This many lines had been imported before."""
     without_answer: int = 0
-    """Lines of requests that failed."""
+    """This many lines are of requests that failed."""
     bad: int = 0
     torn: list[str] = field(default_factory=list)
-    """File and line of each last line whose end is missing."""
+    """Each text names file and line of a last line whose end is missing."""
 
     def as_json(self) -> dict[str, int]:
         return asdict(self) | {"torn": len(self.torn)}
@@ -72,18 +74,20 @@ class LineCounts:
 
 @dataclass(frozen=True, slots=True)
 class GoldAnswers:
-    """Where the gold answer of a line that holds none comes from."""
+    """Says where a line that holds no gold answer gets one from."""
 
     file: str | None = None
-    """The file of questions that the user named; its questions are in the store while the import runs."""
+    """The user named this file of questions. Its questions are in the store while the import runs. None: there is no
+    such file."""
     by_majority: bool = False
-    """Whether an answer without any gold answer is judged by what most answers to its question agree on."""
+    """If True, and there is no gold answer anywhere, an answer is judged by what most answers to its question agree
+    on."""
 
 
 Entry = tuple[Record, Question, ImportedAnswer]
-"""One line, its question, and its answer."""
+"""(the line, its question, its answer)"""
 OnRead = Callable[[Records, LineCounts], None]
-"""Called now and then while a file is read."""
+"""This is called now and then while a file is read."""
 
 
 def import_answers(
@@ -98,10 +102,10 @@ def import_answers(
     unsafe_code: bool,
     as_json: bool,
 ) -> int:
-    """Imports files into the run `name`, judges, selects, reports and exports. The exit code.
+    """Imports files into the run `name`, judges, selects, reports and exports, and returns the exit code.
 
-    Raises an InputError before anything is stored where a line is bad. Stopped by Ctrl-C, what was stored is kept, and
-    the same command goes on.
+    Raises an InputError before anything is stored when a line is bad and `skip_bad_rows` is False. After Ctrl-C, what
+    was stored is kept, and the same command goes on from there.
     """
     if not RUN_NAME.fullmatch(name):
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
@@ -142,7 +146,7 @@ def import_answers(
 
 @contextmanager
 def _reading(name: str) -> Iterator[OnRead]:
-    """Shows how much of a file is read."""
+    """Shows how much of a file has been read."""
     with steps(name) as step:
         yield lambda records, counts: step(
             records.done_bytes, records.total_bytes, f"{counts.lines:,} lines of {records.name}"
@@ -151,7 +155,7 @@ def _reading(name: str) -> Iterator[OnRead]:
 
 @contextmanager
 def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
-    """The run's id, between the start and the end of an import that the store notes.
+    """Notes in the store that an import begins, yields the run's id, and notes that the import has ended.
 
     The run's folder is written first, so that it names the store even when the import is killed.
     """
@@ -171,16 +175,19 @@ def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
 
 
 def store_of(name: str, given: str | None) -> str:
-    """The URL of the store to import into: `given`, else that of the run where it is there, else the default."""
+    """Returns the URL of the store to import into.
+
+    It is `given` if that is set, else the store of the run if the run is there, else the default store.
+    """
     if given is None and (runs_folder() / name / "config.json").is_file():
         return find_run(name, None)[1]
     return given or DEFAULT_STORE
 
 
 def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[str] | None) -> Checks:
-    """How the run judges: as an earlier import into it did, with what the command line says put over it.
+    """Returns how the run judges: like an earlier import into it, but what the command line says takes precedence.
 
-    `majority` is the share of answers that must agree where there is no gold answer; `require` names the verdicts that
+    `majority` is the share of answers that must agree when there is no gold answer. `require` names the verdicts that
     an answer needs. Raises ConfigError.
     """
     checks: dict[str, Any] = {} if before is None else before.config.checks.model_dump()
@@ -193,7 +200,7 @@ def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[
 
 
 def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
-    """The run's settings as the store keeps them: those of a collected run, None where a file does not say."""
+    """Returns the run's settings as the store keeps them. They have the form of a collected run's settings."""
     prompt = prompts.parse(PROMPT, "imported", "the imported run's prompt")
     config = RunConfig(
         name=name,
@@ -209,7 +216,10 @@ def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: 
 
 
 def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
-    """Writes the run and returns its id. A run that is there keeps its earlier files and what `harvest select` set."""
+    """Writes the run into the store and returns its id.
+
+    A run that exists already keeps the names of its earlier files, and its settings of selection and export.
+    """
     name = settings["name"]
     run = store.find_run(name)
     before = {} if run is None else run.settings
@@ -220,16 +230,17 @@ def put_imported_run(store: Store, settings: Mapping[str, Any]) -> int:
 
 
 def shelve(store: Store, source: str, skip: Callable[[str], None] | None, without_gold: str) -> None:
-    """Puts a file of questions into the store, where lines look up their gold answers. Raises QuestionError."""
+    """Puts a file of questions into the store, in which lines then look up their gold answers. Raises QuestionError."""
     with store.transaction():
         rows = read_rows(source, Path(), ROW_RULES, skip_bad_rows=skip, without_gold=without_gold)
         store.shelve((question, _text_hash(question.question)) for _, question in rows)
 
 
 def check_lines(store: Store, run_id: int, files: Iterable[Records], gold: GoldAnswers, on_read: OnRead) -> None:
-    """Reads all lines and stores no answer. Raises QuestionError with the first faults of lines and their number.
+    """Reads all lines and stores no answer. Raises QuestionError when a line is bad.
 
-    `run_id`: the run that an earlier import made; 0 where there is none.
+    The message has the first bad lines, and says how many more there are. `run_id` is the run that an earlier import
+    made; 0: there is no such run.
     """
     faults, counts = RowFaults(), LineCounts()
     for records in files:
@@ -245,7 +256,7 @@ def store_lines(
     store: Store, run_id: int, files: Iterable[Records], gold: GoldAnswers, counts: LineCounts,
     skip: Callable[[str], None], on_read: OnRead,
 ) -> None:  # fmt: skip
-    """Stores every line that is not in the store yet, a page in a transaction. Calls `skip` with each bad line."""
+    """Stores every line that is not in the store yet, one page in each transaction. Calls `skip` with each bad line."""
     for records in files:
         page: list[Entry] = []
         size = 0
@@ -264,7 +275,8 @@ def _store_page(
     store: Store, run_id: int, page: Iterable[Entry], counts: LineCounts,
     skip: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Stores lines in one transaction, those that are not stored yet. Counts them once it is over."""
+    """Stores those lines of a page that are not stored yet, in one transaction. Counts them after the transaction has
+    ended."""
     new = there = 0
     taken: list[str] = []
     with store.transaction():
@@ -289,7 +301,7 @@ def _store_page(
 def _entries(
     store: Store, records: Records, gold: GoldAnswers, counts: LineCounts, fault: Callable[[str], None]
 ) -> Iterator[Entry]:
-    """The lines that can be imported. Counts the others, and calls `fault` with each that is bad."""
+    """Yields the lines that can be imported. Counts all other lines, and calls `fault` with each bad line."""
     for record in records:
         counts.lines += 1
         try:
@@ -309,8 +321,11 @@ def _entries(
 
 
 def _resolved(store: Store, row: dict[str, Any], gold: GoldAnswers) -> tuple[Question, ImportedAnswer]:
-    """A line's question and its answer. The line's own question is taken where it holds a gold answer, else that of
-    the file of questions, else the line's own without a gold answer. Raises BadRow, or NoAnswer."""
+    """Returns (a line's question, its answer).
+
+    The line's own question is taken if it holds a gold answer. Else the question is looked up in the file of questions.
+    If it is not there, the line's own question is taken without a gold answer. Raises BadRow, or NoAnswer.
+    """
     bought = read_answer(row, read_document)
     try:
         question = question_of(bought.question, ROW_RULES, needs_gold=False)

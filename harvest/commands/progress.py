@@ -1,6 +1,6 @@
-"""What the user sees while a run works: bars on a terminal, a line now and then elsewhere. Always on stderr.
+"""Shows progress while a command works: bars on a terminal, else a line now and then. All of it goes to stderr.
 
-rich is imported only where there is a terminal, since its import takes a tenth of a second.
+rich is imported only when stderr is a terminal, because the import takes a tenth of a second.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
 
 Step = Callable[[float, float | None, str], None]
-"""Shows how much is done, of how much in all (None: nobody knows), and the state in words."""
+"""A call shows how much is done, how much there is in all (None: nobody knows), and the state in words."""
 
 
 def say(text: str) -> None:
-    """Writes one line to stderr, where everything goes but the result."""
+    """Writes one line to stderr. Only a command's result goes to stdout."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 class Warnings:
-    """Writes the first lines of a kind to stderr, and at the end how many there were."""
+    """Writes the first lines of one kind to stderr, and at the end how many lines there were."""
 
     def __init__(self, prefix: str = "warning: ") -> None:
         self._prefix, self._n = prefix, 0
@@ -39,14 +39,15 @@ class Warnings:
             say(self._prefix + printable(text))
 
     def close(self, words: str) -> None:
-        """Writes how many lines there were, if any: `3 bad rows skipped`."""
+        """Writes how many lines there were, e.g. `3 bad rows skipped`. Writes nothing when there were none."""
         if self._n:
             say(f"{self._n} {words}")
 
 
 @contextmanager
 def steps(name: str) -> Iterator[Step]:
-    """Shows work other than asking: a bar on a terminal, elsewhere a line now and then with the time to go."""
+    """Shows work other than asking: as a bar on a terminal, else as a line now and then. Both say how long it still
+    takes."""
     if sys.stderr.isatty():
         from rich import console, progress
 
@@ -85,7 +86,7 @@ def steps(name: str) -> Iterator[Step]:
 
 @asynccontextmanager
 async def asking_shown(counters: Counters) -> AsyncIterator[None]:
-    """Shows a session of asking while it is entered, then its warnings and its last figures."""
+    """Shows the progress of asking until the context ends, then prints its warnings and its last figures."""
     shown = asyncio.create_task(_bars(counters) if sys.stderr.isatty() else _lines(counters))
     try:
         yield
@@ -99,7 +100,7 @@ async def asking_shown(counters: Counters) -> AsyncIterator[None]:
 
 
 def figures(counters: Counters) -> str:
-    """The counters in one line."""
+    """Returns the counters as one line of text."""
     cap = "" if counters.cap.usd is None else f" of ${counters.cap.usd}"
     parts = [
         f"{counters.ended}/{counters.questions} questions",

@@ -1,4 +1,4 @@
-"""The folder of a run: which run a command means, and the files that commands write there."""
+"""Finds the run that a command line names, and knows the files that commands write into the run's folder."""
 
 import json
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from harvest.core.files import runs_folder
 
 
 def find_run(given: str, store: str | None) -> tuple[str, str]:
-    """(name, store URL) of RUN, which is a run's name or its folder.
+    """Returns (name, URL of the store) of a run. `given` is the run's name or the path of its folder.
 
-    The URL is `store` where the user gave one, else what the run's config.json says, else the default. Raises
-    ConfigError where a path is given that is no run's folder.
+    The URL is `store` if the user gave one, else the one in the run's config.json, else the default. Raises ConfigError
+    when `given` is a path but no run's folder, or when config.json cannot be read.
     """
     path = Path(given)
     folder = path if (path / "config.json").is_file() else runs_folder() / given
@@ -33,7 +33,7 @@ def find_run(given: str, store: str | None) -> tuple[str, str]:
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """Turns an OSError into an InputError that names the file, or `place` where the error names none."""
+    """Turns an OSError into an InputError that names the file, or `place` when the error names no file."""
     try:
         yield
     except OSError as e:
@@ -41,5 +41,5 @@ def writing_to(place: Path) -> Iterator[None]:
 
 
 def has_dataset(name: str) -> bool:
-    """Whether the run's dataset was written into its folder before."""
+    """Returns whether the run's folder holds a dataset already."""
     return (runs_folder() / name / "dataset").is_dir()

@@ -1,7 +1,8 @@
-"""`harvest sandbox`: runs the attacks of attacks.toml against this machine's sandbox.
+"""`harvest sandbox` runs the attacks of attacks.toml against this machine's sandbox.
 
-An attack is held when it does not pass and reaches nothing, leaves no file and no process, ends within its limit and
-half a second, and the next program is judged right. All of that is looked at from outside the jail.
+The sandbox holds an attack if all of this is true: the attack does not pass, reaches nothing, leaves no file and no
+process, and ends within its limit plus half a second; and the next program is judged right. All of that is checked from
+outside the jail.
 """
 
 import json
@@ -31,34 +32,34 @@ FILE = Path(__file__).with_name("attacks.toml")
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One program that tries to get out, or to pass for a right answer."""
+    """Describes one program that tries to get out of the jail, or to be judged right without a right answer."""
 
     name: str
     kind: str
     code: str
     target: str = ""
-    """The id of the question that a forgery answers."""
+    """A forgery answers the question with this id. Empty for all other attacks."""
     twice: bool = False
-    """Whether it is run twice in the same jail."""
+    """If True, the program is run twice in the same jail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one attack."""
+    """Says what became of one attack."""
 
     name: str
     kind: str
     why: str
-    """Why it was not held; empty where it was."""
+    """This says why the sandbox did not hold the attack. It is empty when the sandbox held it."""
     saw: str
-    """What the check or the jail saw of it, in words."""
+    """This says in words what the check or the jail saw of the attack."""
     seconds: float
 
 
 def sandbox(*, cold: bool, limit_s: float, as_json: bool) -> int:
-    """Runs every attack and prints what became of it. The exit code: 1 where one got through.
+    """Runs every attack, prints what became of it, and returns the exit code: 1 when an attack got through, else 0.
 
-    `cold`: each program has a jail of its own, in place of one jail that forks. Raises SandboxUnavailable.
+    `cold`: each program has a jail of its own; if False, one jail forks for all programs. Raises SandboxUnavailable.
     """
     where = str(isolation())
     print(where, file=sys.stderr)
@@ -79,18 +80,18 @@ def sandbox(*, cold: bool, limit_s: float, as_json: bool) -> int:
 
 
 def corpus() -> list[Attack]:
-    """The attacks of attacks.toml."""
+    """Reads the attacks from attacks.toml."""
     return [Attack(**row) for row in tomllib.loads(FILE.read_text("utf-8"))["attack"]]
 
 
 def forged_questions() -> dict[str, Question]:
-    """The questions of attacks.toml that forgeries answer, by id."""
+    """Reads from attacks.toml the questions that forgeries answer, and returns them by their ids."""
     rows = tomllib.loads(FILE.read_text("utf-8"))["question"]
     return {row["id"]: Question(check="code", **row) for row in rows}
 
 
 class Ground:
-    """What an attack might reach from the jail: a file, a folder, a server, a socket. All of it is watched."""
+    """Makes what an attack might reach from the jail (a file, a folder, a server, a socket), and watches all of it."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="winnow-attacks-")))
@@ -117,7 +118,7 @@ class Ground:
         )
 
     def traces(self) -> str:
-        """What an attack touched, in words; empty where it touched nothing."""
+        """Returns in words what an attack touched, or "" when it touched nothing."""
         found = [str(place) for p in (*PLACES, str(self.folder)) if os.access(place := Path(p, MARK), os.F_OK)]
         if [p.name for p in self.folder.iterdir()] != ["secret"] or self.secret.read_text() != self._content:
             found.append(f"{self.folder} was changed")
@@ -131,7 +132,8 @@ class Ground:
 
 
 def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S) -> Iterator[Result]:
-    """What became of each attack, in order. Raises SandboxUnavailable where nothing isolates programs here."""
+    """Runs the attacks in order and yields a Result for each. Raises SandboxUnavailable when nothing here isolates
+    programs."""
     isolation()
     with ExitStack() as stack:
         ground = Ground(stack)
@@ -159,14 +161,14 @@ def run_all(attacks: list[Attack], kind: Kind = "warm", limit_s: float = LIMIT_S
 
 
 def _forged(attack: Attack, question: Question, judge: Code, kind: Kind) -> tuple[bool, str]:
-    """(whether a forgery passes the check of the question that it answers, what the check said)"""
+    """Returns (whether a forgery passes the check of the question that it answers, what the check said)."""
     work = judge.quick(question, f"```python\n{attack.code}```")
     outcome, detail = work if isinstance(work, tuple) else judge.work({**work, "jail": kind})
     return outcome is not Outcome.WRONG and outcome is not Outcome.TIMEOUT, f"{outcome}: {detail}"
 
 
 def _tried(attack: Attack, jail: Jail, ground: Ground, limit_s: float) -> tuple[bool, str]:
-    """(whether a program says that it got out or got more than it may have, what was seen of it)"""
+    """Returns (whether a program says that it got out or got more than it may have, what was seen of it)."""
     saw = ""
     for _ in range(1 + attack.twice):
         try:
@@ -181,7 +183,7 @@ def _tried(attack: Attack, jail: Jail, ground: Ground, limit_s: float) -> tuple[
 
 
 def _next_is_right(jail: Jail) -> str:
-    """What is wrong with the next program in the same jail; empty where it runs as it should."""
+    """Runs another program in the same jail and returns what went wrong, or "" when it ran as it should."""
     try:
         ran = run_script(jail, ["print(int(input()) + 1)"], b"41", Limits())
     except (TimeUp, JailBroken) as error:
@@ -190,7 +192,8 @@ def _next_is_right(jail: Jail) -> str:
 
 
 def _strays(known: list[Jail]) -> str:
-    """What processes are left that descend from this one and belong to no jail; empty where there are none."""
+    """Returns in words which processes are left that descend from this one and belong to no jail, or "" when none is
+    left."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -1,4 +1,4 @@
-"""`harvest select`: which accepted traces of a run are trained on, by the settings of the run or by others."""
+"""`harvest select` chooses which accepted traces of a run are trained on, by the run's settings or by new ones."""
 
 import json
 import sys
@@ -16,10 +16,10 @@ from harvest.store import Store, StoredRun
 def select_traces(
     name: str, url: str, overrides: Sequence[tuple[str, str]], *, preset: str | None, dry_run: bool, as_json: bool
 ) -> int:
-    """Selects by the run's settings with `overrides` put over them, and prints what was selected. The exit code.
+    """Selects traces by the run's settings and `overrides`, prints the selection, and returns the exit code.
 
-    The run keeps the settings; its report is written anew, and its dataset where there is one. `dry_run` changes
-    nothing.
+    `overrides` take precedence, and the run keeps the resulting settings. The run's report is written again, and its
+    dataset too if the run's folder holds one. With `dry_run` nothing is changed.
     """
     from harvest.selection.pipeline import select_run
     from harvest.selection.settings import changed_run
@@ -47,7 +47,7 @@ def select_traces(
 
 
 def select_as_set(store: Store, name: str) -> bool:
-    """Selects as the run's settings say; whether anything has changed since the newest selection."""
+    """Selects traces by the run's settings. Returns whether anything has changed since the newest selection."""
     from harvest.selection.pipeline import select_run
 
     with steps("selecting") as step:
@@ -55,8 +55,11 @@ def select_as_set(store: Store, name: str) -> bool:
 
 
 def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
-    """Tells the user where RUN.toml takes the place of settings that `harvest select` had set, and where
-    `checks.require` changed."""
+    """Tells the user which settings of selection have changed, and whether `checks.require` has changed.
+
+    `before` is the stored run before this command wrote its settings (None: there was none), `after` is the run with
+    them. The old settings may come from `harvest select`; those of RUN.toml and of this command replace them.
+    """
     if before is None:
         return
     names = []
@@ -69,7 +72,8 @@ def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
 
 
 def say_if_required_changed(before: StoredRun, after: StoredRun) -> None:
-    """Tells the user where `checks.require` changed: stored answers are judged by it only after `verify`."""
+    """Tells the user if `checks.require` has changed, because stored answers are judged by it only after `harvest
+    verify`."""
     if required_by(before.config) != required_by(after.config):
         say(
             "checks.require, or a setting of what it names, has changed: answers that are there keep their verdicts"

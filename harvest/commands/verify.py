@@ -1,4 +1,4 @@
-"""`harvest verify`: judges the stored answers of a run again with today's checks; the teacher is asked nothing."""
+"""`harvest verify` judges the stored answers of a run again with today's checks. It asks the teacher nothing."""
 
 import json
 
@@ -17,9 +17,10 @@ from harvest.store import Store
 
 
 def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool) -> int:
-    """Judges what is stored, selects and reports anew, and prints what changed. The exit code.
+    """Judges stored answers, selects and reports again, prints what changed, and returns the exit code.
 
-    `again`: also answers that today's checks have judged already. Stopped anywhere, the same command goes on.
+    `again`: answers that today's checks have already judged are judged too. If the command is stopped, the same command
+    goes on from there.
     """
     with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
         run_id = store.run_id(name)
@@ -46,7 +47,11 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
 def judge_answers(
     store: Store, run_id: int, pool: CheckPool, counts: Counts, verification: Verification | None = None
 ) -> None:
-    """Judges what a verification has not judged yet, or without one what nobody has, and shows how far it is."""
+    """Judges stored answers and shows how far it is.
+
+    With a `verification`, it judges the answers that this verification has not judged yet. Without one, it judges the
+    answers that have never been judged.
+    """
     warnings = Warnings()
     verifier = Verifier(store, run_id, pool, plan_of(store.run(run_id)), counts, warnings)
     with steps("judging") as step:

@@ -1,4 +1,4 @@
-"""`harvest why`: what became of one question of a run, attempt by attempt."""
+"""`harvest why` shows what became of one question of a run, attempt by attempt."""
 
 import json
 
@@ -7,12 +7,14 @@ from harvest.report.question_story import story_json, tell
 from harvest.store import Store
 
 NAMED_QUESTIONS = 5
-"""How many questions of the run an error names."""
+"""When a question is not found, the error names this many questions of the run."""
 
 
 def why(name: str, url: str, question_id: str, *, full: bool, as_json: bool) -> int:
-    """Prints the story of a question; `full`: with all of its texts. The exit code. Raises InputError where the run
-    has no such question."""
+    """Prints the story of a question and returns the exit code. With `full`, texts are printed whole.
+
+    Raises InputError when the run has no such question.
+    """
     with Store.open(url, write=False) as store:
         run_id = store.run_id(name)
         story = store.story(run_id, question_id)

@@ -1,4 +1,4 @@
-"""RUN.toml as frozen models: what may be set, and what it means.
+"""Holds the models of RUN.toml, which are frozen: they say what may be set and what each setting means.
 
 Field docstrings are the reference: `python -m harvest collect -h` and docs/configuration.md print them.
 """
@@ -178,7 +178,7 @@ class Select(Section):
 
 
 def _preset(name: str) -> dict[str, Any]:
-    """The settings of a preset. Raises ValueError where there is none."""
+    """Returns the settings of the preset that is called `name`. Raises ValueError when there is no such preset."""
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) is not None
     path = package_folder("recipes") / f"select-{name}.toml" if named else Path(name)
     if not path.is_file():
@@ -264,8 +264,8 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_or_several(cls, data: Any) -> Any:
-        """Fills in the whole sampling of each of several teachers and of the student, and the first teacher as
-        `teacher`."""
+        """Fills in the whole sampling of the student and of each of several teachers, and sets `teacher` to the first
+        of them."""
         if not isinstance(data, Mapping):
             return data
         filled = dict(data)
@@ -312,20 +312,23 @@ class RunConfig(Section):
 
 
 def _what_it_sees(teacher: OneTeacher, limit: int) -> str:
-    """Everything that a teacher sees, as a text: two teachers with the same text give the same attempts."""
+    """Returns everything that a teacher sees, as one text. Two teachers with the same text give the same attempts."""
     sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY) | {"max_tokens": limit}
     address = urlsplit((teacher.base_url or "").rstrip("/"))
     return json.dumps([teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, sampled])
 
 
 def _over(base: Any, section: Mapping[str, Any]) -> Any:
-    """[sampling] with the settings of a section's own `sampling` put over it."""
+    """Returns `base`, which is [sampling], with the settings of the section's own `sampling` put over it."""
     own = section.get("sampling", {})
     return dict(base) | dict(own) if isinstance(base, Mapping) and isinstance(own, Mapping) else own
 
 
 def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
-    """RUN.toml with `--section.key value` put over it. Raises ConfigError with a line for each fault."""
+    """Reads RUN.toml, puts `overrides`, the pairs (setting, text), over it, and returns the settings.
+
+    Raises ConfigError with a line for each fault.
+    """
     data = read_toml(path)
     override(RunConfig, data, overrides)
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "run")
@@ -333,8 +336,11 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
 
 
 def configs(config: RunConfig) -> dict[int, RunConfig]:
-    """The settings of a run that asks the student alone, or one teacher alone, by its place (STUDENT, 0, 1, …), in the
-    order in which they are asked. Whoever is asked stands in them as `teacher` and `sampling`."""
+    """Returns, for each place, the settings of a run that asks only who stands there: the student or one teacher.
+
+    The places are STUDENT, 0, 1, …, in the order in which they are asked. `teacher` and `sampling` of the returned
+    settings are those of the student or teacher at that place.
+    """
     asked: dict[int, Student | OneTeacher] = {} if config.student is None else {STUDENT: config.student}
     asked.update(enumerate(config.teachers))
     alone = {n: config.model_copy(update={"teacher": who, "sampling": who.sampling}) for n, who in asked.items()}
@@ -342,12 +348,12 @@ def configs(config: RunConfig) -> dict[int, RunConfig]:
 
 
 def section_of(config: RunConfig, place: int) -> str:
-    """The section of RUN.toml that sets who is asked at this place."""
+    """Returns the name of the section of RUN.toml that holds the settings of the student or teacher at this place."""
     return "student" if place == STUDENT else f"teachers.{place}" if config.teachers else "teacher"
 
 
 def called(config: RunConfig, place: int) -> str:
-    """Who is asked at this place, in words: one printable line, whatever the model's name holds."""
+    """Returns words for who is asked at this place, on one printable line, whatever the model's name holds."""
     if place != STUDENT and not config.teachers:
         return "the teacher"
     teacher = configs(config)[place].teacher
@@ -356,7 +362,7 @@ def called(config: RunConfig, place: int) -> str:
 
 
 def teachers_of(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The teachers in the settings of a run as they are stored, each with its own `sampling` and `endpoint`."""
+    """Returns the teachers in the stored settings of a run, each with its own `sampling` and `endpoint`."""
     if several := settings.get("teachers"):
         return list(several)
     if "teacher" not in settings:  # a run that nothing was asked for

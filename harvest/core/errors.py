@@ -1,4 +1,4 @@
-"""Every error of winnow, as one tree with the exit codes: how a command stops, and how one try fails.
+"""Defines every error of winnow, as one tree: how a command stops (with which exit code), and how one try fails.
 
     WinnowError                    1  never raised itself
     ├─ InputError                  2  the user's files, settings or arguments
@@ -12,19 +12,19 @@
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
        └─ Throttled Passing Cut Late Hollow TooLarge RowRefused RunRefused
 
-To add one: subclass the nearest, say its `exit_code` (or its `kind`), and write messages that say what is wrong, where,
-and what to do. Keep it picklable, since checks run in other processes: positional arguments only, all passed to
-`super().__init__`.
+To add an error: subclass the nearest class, set its `exit_code` (or its `kind`), and write messages that say what is
+wrong, where, and what to do. Errors must be picklable, since checks run in other processes: take positional arguments
+only, and pass all of them to `super().__init__`.
 """
 
 from typing import ClassVar
 
 
 class WinnowError(Exception):
-    """A known way to stop. Its message is for the user and says what is wrong, where, and what to do."""
+    """winnow stops for a known cause. The message is for the user and says what is wrong, where, and what to do."""
 
     exit_code: ClassVar[int] = 1
-    """The command's exit code."""
+    """The command ends with this exit code."""
 
 
 class InputError(WinnowError):
@@ -38,7 +38,7 @@ class ConfigError(InputError):
 
 
 class QuestionError(InputError):
-    """Rows of questions cannot be asked. The message has a line for each, with file, line and field."""
+    """Some rows of questions cannot be asked. The message has a line for each of them, with file, line and field."""
 
 
 class PromptError(InputError):
@@ -76,7 +76,7 @@ class MissingExtra(InputError):
 
 
 class CapReached(WinnowError):
-    """The cap has no room for another answer."""
+    """The budget cap leaves no money for another answer."""
 
     exit_code = 3
 
@@ -94,23 +94,23 @@ class Overbilled(WinnowError):
 
 
 FAILURES: dict[str, type["AttemptFailed"]] = {}
-"""Every class of a failed attempt, by its name in the store."""
+"""Maps the name that the store has for a failure to its class, a subclass of AttemptFailed."""
 
 
 class AttemptFailed(WinnowError):
-    """One try brought no answer. It is stored, and never leaves `collect`.
+    """One try brought no answer. The failure is stored, and never leaves `collect`.
 
-    `reply` is what came all the same, a `harvest.core.nouns.Reply` (typed `object`, because this file imports nothing
-    of ours). A try that failed may have been billed, and the usage in its reply says how much. `retry_after_s` is how
-    long the endpoint wants to be left alone.
+    `retry_after_s` says how many seconds the endpoint asks us to wait; None: it does not say. `reply` is the
+    `harvest.core.nouns.Reply` of what came all the same, or None. (Its type is `object`, because this file imports
+    nothing of ours.) A failed try may have been billed; the usage in `reply` says how much.
     """
 
     kind: ClassVar[str]
-    """The failure's name in the store and in the report (field.md §2)."""
+    """The store and the report call the failure by this name (field.md §2)."""
     again: ClassVar[bool]
-    """Whether the same request is worth another try."""
+    """If True, the same request is worth another try."""
     in_doubt: ClassVar[bool]
-    """Whether the endpoint may have billed the try without telling us how much."""
+    """If True, the endpoint may have billed the try without telling us how much."""
 
     def __init_subclass__(cls, *, kind: str, again: bool, in_doubt: bool) -> None:
         cls.kind, cls.again, cls.in_doubt = kind, again, in_doubt
@@ -125,15 +125,15 @@ class AttemptFailed(WinnowError):
 
 
 class Throttled(AttemptFailed, kind="throttled", again=True, in_doubt=False):
-    """429, 503, 529: we ask too fast. The try is made again, more slowly."""
+    """We ask too fast: the status is 429, 503 or 529. The same request is sent again, more slowly."""
 
 
 class Passing(AttemptFailed, kind="passing", again=True, in_doubt=False):
-    """500, 502, 504, a redirect, a refused connection: the endpoint made no answer."""
+    """The endpoint made no answer: the status is 500, 502 or 504, it redirects, or it refuses the connection."""
 
 
 class Cut(AttemptFailed, kind="cut", again=True, in_doubt=True):
-    """The answer broke off or cannot be read, so it may have been made and billed."""
+    """The answer broke off or cannot be read. It may still have been billed."""
 
 
 class Late(AttemptFailed, kind="late", again=True, in_doubt=True):
@@ -141,26 +141,27 @@ class Late(AttemptFailed, kind="late", again=True, in_doubt=True):
 
 
 class Hollow(AttemptFailed, kind="hollow", again=True, in_doubt=True):
-    """A 200 without an answer in it."""
+    """The endpoint sent status 200, but no answer."""
 
 
 class TooLarge(AttemptFailed, kind="too_large", again=False, in_doubt=True):
-    """The body is larger than allowed, packed or unpacked."""
+    """The reply's body is larger than allowed, packed or unpacked."""
 
 
 class RowRefused(AttemptFailed, kind="row", again=False, in_doubt=False):
-    """400, 413, 422, a content filter: the endpoint will not answer this row, but others."""
+    """The endpoint refuses this row but will answer others: the status is 400, 413 or 422, or a content filter stopped
+    it."""
 
 
 class RunRefused(AttemptFailed, kind="run", again=False, in_doubt=False):
-    """401, 402, 403, an unknown model, an exhausted quota: the endpoint will not answer any row."""
+    """The endpoint will answer no row: the status is 401, 402 or 403, the model is unknown, or the quota is used up."""
 
 
 SHOWN_FAULTS = 20
 
 
 class RowFaults:
-    """What is wrong with rows that are read: the first SHOWN_FAULTS faults, and how many there are."""
+    """Collects what is wrong with rows that are read. Only the first SHOWN_FAULTS faults are kept; all are counted."""
 
     def __init__(self) -> None:
         self._shown: list[str] = []
@@ -172,7 +173,11 @@ class RowFaults:
             self._shown.append(fault)
 
     def refuse(self, remedy: str) -> None:
-        """Raises QuestionError where there is a fault: a line for each that is shown, how many more, the remedy."""
+        """Raises QuestionError if there is any fault.
+
+        The message has a line for each fault that was kept, a line that says how many faults more there are, and
+        `remedy`.
+        """
         if self._total:
             more = [f"… and {self._total - SHOWN_FAULTS} more"] if self._total > SHOWN_FAULTS else []
             raise QuestionError("\n".join([*self._shown, *more, remedy]))

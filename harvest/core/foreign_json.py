@@ -1,7 +1,7 @@
 """Reads JSON from outside, whose types nobody can trust. Pure.
 
-A field that is missing, null, or of another type than expected counts as missing. What is stored of it is bounded in
-size, and has only values that every store takes.
+A field counts as missing when it is absent, null, or not of the expected type. What is stored of foreign JSON is
+bounded in size and holds only values that every store takes.
 """
 
 import json
@@ -19,7 +19,8 @@ Json = dict[str, Any]
 KEPT_CHARACTERS = 16_384
 KEPT_FIELDS = 64
 KEPT_DEPTH = 16
-"""The most that is stored of fields that nobody reads: characters of one, their number, and how deep they nest."""
+"""These limits bound what is stored of fields that nobody reads: KEPT_CHARACTERS for each field, KEPT_FIELDS fields,
+nested at most KEPT_DEPTH levels deep."""
 
 
 def _number(text: str) -> Decimal | None:
@@ -30,11 +31,11 @@ def _number(text: str) -> Decimal | None:
 
 
 DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
-"""Reads fractions as Decimal, so that money stays exact, and NaN and Infinity as None."""
+"""This decoder reads fractions as Decimal, so that money stays exact, and reads NaN and Infinity as None."""
 
 
 def parse(data: bytes) -> Any:
-    """The value of a JSON text in bytes. Raises Cut where they are no such text."""
+    """Parses JSON from bytes and returns the value. Raises Cut when the bytes are not JSON in UTF-8."""
     try:
         return DECODER.decode(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -52,7 +53,7 @@ def as_list(value: object) -> list[Any]:
 
 
 def as_text(value: object) -> str:
-    """Text as it is, or the texts of a list of parts."""
+    """Returns a text as it is, or joins the texts of a list of parts. Returns "" for any other value."""
     if isinstance(value, list):
         return joined(part.get("text") if isinstance(part, dict) else part for part in value)
     return value if isinstance(value, str) else ""
@@ -63,7 +64,10 @@ def joined(values: Iterable[object]) -> str:
 
 
 def clean(text: str) -> str:
-    """The text with the halves of surrogate pairs joined, which some servers send apart. A lone half is replaced."""
+    """Returns the text with each surrogate pair joined, since some servers send the two halves apart.
+
+    A half without its other half is replaced.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -72,24 +76,27 @@ def clean(text: str) -> str:
 
 
 def count(value: object) -> int | None:
-    """A number of things; None for a boolean, a fraction, a text, and a number that no reply can hold."""
+    """Returns `value` if it is a whole number that a reply can hold (0 to 1,000,000,000), else None.
+
+    None is returned for booleans, fractions and texts too.
+    """
     return value if type(value) is int and 0 <= value <= 1_000_000_000 else None
 
 
 def label(value: object) -> str | None:
-    """A short name, or None."""
+    """Returns a text as a short name on one line. Returns None when the value is no text or is empty."""
     return one_line(value, 200) or None if isinstance(value, str) else None
 
 
 def unread(fields: Json, known: frozenset[str]) -> Json:
-    """The fields that are not `known`, bounded in number and size. Empty ones are left out."""
+    """Returns the fields whose names are not in `known`, except empty fields. Their number and size are bounded."""
     empty: tuple[object, ...] = (None, "", [], {})
     unread = ((key, value) for key, value in fields.items() if key not in known and value not in empty)
     return {one_line(key, 200): kept(value) for key, value in islice(unread, KEPT_FIELDS)}
 
 
 def kept(value: object) -> Any:
-    """The value, or a note of its size where it is larger than anyone should store."""
+    """Returns the value as it can be stored, or, when it is too large to store, a note that says how large it is."""
     if isinstance(value, str) and len(value) > KEPT_CHARACTERS:
         return f"left out: {len(value)} characters"
     short = plain(value)
@@ -99,9 +106,9 @@ def kept(value: object) -> Any:
 
 
 def plain(value: object, depth: int = 0) -> Any:
-    """The value as JSON that every store takes: no Decimal, no half surrogate, nothing too deep.
+    """Returns the value as JSON that every store takes: no Decimal, no half surrogate, not nested too deep.
 
-    A decimal that a float does not hold to the last digit becomes a string.
+    A decimal number that a float cannot hold to the last digit becomes a string.
     """
     if isinstance(value, Decimal):
         short = float(value)

@@ -1,25 +1,30 @@
-"""How sure a measured accuracy and a measured gain are. Pure. Questions are the unit: samples of one are not
-independent of each other.
+"""Computes how sure a measured accuracy and a measured gain are. Pure.
+
+All intervals are computed over questions, because several samples of one question are not independent of each other.
 """
 
 from collections.abc import Mapping, Sequence
 from math import comb, sqrt
 
 Z95 = 1.959963984540054
-"""The normal distribution's 97.5% point."""
+"""This is the 97.5% point of the normal distribution."""
 
 Interval = tuple[float, float, float] | tuple[None, None, None]
-"""Estimate, low, high; all None where nothing was measured."""
+"""(estimate, low end, high end). All three are None when nothing was measured."""
 
 
 def accuracy_interval(per_question: Sequence[float], answers: int | None = None) -> Interval:
-    """(mean, low, high) of the share of right samples, one number in [0, 1] for each question; 95%.
+    """Returns (mean, low, high): the share of right samples with its 95% interval.
 
-    Wilson's score interval, with one sample a question exactly that. With several the questions are the
-    clusters: the number of questions is replaced by that which independent samples would have needed for the
-    same variance between questions, at most the number of `answers` (without it, of questions), and the normal
-    quantile by Student's with one degree of freedom less than questions. It never leaves [0, 1], and has a width
-    where all are right or all wrong.
+    `per_question` has, for each question, the share of its samples that are right, in [0, 1]. `answers` is the number
+    of all samples.
+
+    With one sample for each question this is exactly Wilson's score interval. With several samples, the questions are
+    the clusters: the formula then takes, in place of the number of questions, the number of independent samples that
+    would show the same variance between questions. That number is at most `answers` (if not given: the number of
+    questions). And Student's quantile, with one degree of freedom less than there are questions, takes the place of the
+    normal quantile. The interval never leaves [0, 1], and its width is not 0 even if all samples are right or all are
+    wrong.
     Source: Wilson 1927, JASA 22; effective sample size and degrees of freedom after Korn and Graubard 1998,
     Survey Methodology 24, and Dean and Pagano 2015, J. Survey Statistics and Methodology 3.
 
@@ -44,9 +49,10 @@ def accuracy_interval(per_question: Sequence[float], answers: int | None = None)
 
 
 def student_quantile(freedom: int) -> float:
-    """Student's 97.5% point, within 1% from three degrees of freedom on, 3% too low at two.
+    """Returns the 97.5% point of Student's distribution with `freedom` degrees of freedom.
 
-    Source: Abramowitz and Stegun 1964, 26.7.5.
+    The result is within 1% from three degrees of freedom on, and 3% too low at two. Source: Abramowitz and Stegun 1964,
+    26.7.5.
 
     >>> [round(student_quantile(n), 3) for n in (10, 30, 100)]
     [2.228, 2.042, 1.984]
@@ -61,13 +67,16 @@ def student_quantile(freedom: int) -> float:
 
 
 def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Interval:
-    """(points, low, high): how many percentage points more of the same questions are right after; 95%.
+    """Returns (gain, low, high) in percentage points: how many more samples are right after than before.
 
-    Both map a question to its share of right samples; questions that only one has are left out. The interval
-    is over the differences by question, with one pseudo-question gained and one lost, each as far as the question
-    that changed most and at least by 0.71 (together one question changed for good), so that it has a width where no
-    question changed. With one sample a question it is Bonett and Price's adjusted interval; with several the
-    quantile is Student's.
+    `before` and `after` map each question to its share of right samples. Questions that only one of them has are left
+    out. low and high are the ends of the 95% interval. All three are None when there is no common question.
+
+    The interval is computed over the differences by question. Two pseudo-questions are added, one gained and one lost,
+    so that the interval has a width even when no question changed. Each of the two changes as much as the question that
+    changed most, but at least by 0.71 (the squares of both together then count as one question that changed fully).
+    With one sample for each question this is Bonett and Price's adjusted interval. With several samples the quantile is
+    Student's.
     Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by question as in
     Miller 2024, arXiv 2411.00640.
 
@@ -89,9 +98,9 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
-    """The chance that at least one of k samples is right, estimated without bias from `right` of `samples` >= k.
+    """Returns the chance that at least one of k samples is right, when `right` of `samples` were right.
 
-    Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
+    The estimate has no bias; `samples` must be at least k. Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
 
     >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 4, 1)
     (0.25, 0.5, 1.0)

@@ -1,7 +1,7 @@
-"""Money and tokens, exactly: whole picodollars inside, decimal strings outside, unknown is None.
+"""Counts money and tokens exactly: inside, money is whole picodollars; outside, decimal strings; None means unknown.
 
-A cached token can cost $1.4e-8, and no known price needs a smaller unit than the picodollar ($1e-12). What is smaller
-still is rounded up, so that the budget is kept.
+A cached token can cost $1.4e-8, and no known price needs a smaller unit than the picodollar ($1e-12). A smaller amount
+is rounded up, so that the budget is kept.
 """
 
 import json
@@ -13,17 +13,19 @@ from typing import Any
 
 PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
-"""100 digits, so that no price times tokens is rounded. A figure from outside with more digits is rounded up."""
+"""This context has 100 digits, so that no price times tokens is rounded. A figure from outside with more digits is
+rounded up."""
 
 MOST_USD = 10_000
-"""A larger figure of an endpoint is not taken for the cost of one reply."""
+"""When an endpoint names a larger amount, it is not believed to be the cost of one reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of one reply. Cached tokens are part of input, reasoning tokens are part of output.
+    """Holds the token counts of one reply. Input includes cached tokens, and output includes reasoning tokens.
 
-    A count that the endpoint did not send is None. `cost_pusd` is what the endpoint says the call cost.
+    A count that the endpoint did not send is None. `cost_pusd` is the cost of the call, in picodollars, as the endpoint
+    says it; None: the endpoint does not say.
     """
 
     input_tokens: int | None = None
@@ -35,7 +37,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price in USD for a million tokens. `source` says where it is from: config, genai-prices or local."""
+    """Holds prices in USD for a million tokens. `source` says where they are from: config, genai-prices or local."""
 
     input: Decimal
     cached_input: Decimal
@@ -51,22 +53,24 @@ FREE = Price(Decimal(0), Decimal(0), Decimal(0), "local")
 
 
 def pusd(usd: Decimal) -> int:
-    """An amount of USD in whole picodollars, rounded up."""
+    """Returns an amount of USD in whole picodollars, rounded up."""
     return int(EXACT.multiply(usd, PICO).to_integral_value(ROUND_CEILING))
 
 
 def usd(amount_pusd: int) -> str:
-    """An amount of picodollars as USD, in a decimal string: two decimals, or as many more as it needs."""
+    """Returns an amount of picodollars as a decimal string in USD, with two decimals, or more if the amount needs
+    them."""
     sign, whole = "-" if amount_pusd < 0 else "", abs(amount_pusd)
     dollars, rest = divmod(whole, PICO)
     return f"{sign}{dollars}.{f'{rest:012d}'.rstrip('0').ljust(2, '0')}"
 
 
 def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
-    """(cost in picodollars, where it is from) of a reply; (None, "none") where neither the endpoint nor a price says.
+    """Returns (cost of a reply in picodollars, source of that figure).
 
-    The endpoint's own figure comes first, then the price. Where the count of cached tokens is missing, all input is
-    charged in full. Where a count of input or output tokens is missing, the cost is unknown.
+    The endpoint's own figure is taken first, then the price. The cost is None when there is neither (the source is then
+    "none"), and when a price needs a count of input or output tokens that is missing. If the count of cached tokens is
+    missing, all input is charged in full.
     """
     if usage.cost_pusd is not None:
         return usage.cost_pusd, "usage.cost"
@@ -84,20 +88,21 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
 
 
 CHARACTERS_A_TOKEN = 3.8
-"""About how many characters one token has, where nobody counted tokens: the median of 329 whole answers of Qwen3 with
-their chains, by the endpoint's own count."""
+"""One token has about this many characters; it is used when nobody counted tokens. It is the median of 329 whole
+answers of Qwen3 with their chains, by the endpoint's own count."""
 TOKENS_A_MESSAGE = 16
-"""The most tokens that a chat template writes around one message."""
+"""A chat template writes at most this many tokens around one message."""
 TOKENS_A_REQUEST = 64
-"""The most tokens that it writes once: a start, a system message of its own, the head of the answer."""
+"""A chat template writes at most this many tokens once for each request: a start, a system message of its own, and the
+head of the answer."""
 
 
 def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str, Any] | None = None) -> int:
-    """An upper bound of the tokens that any byte-level tokenizer makes of these messages.
+    """Returns an upper bound of the number of tokens in these messages, whichever byte-level tokenizer is used.
 
-    A token has at least one byte. Some tokenizers normalise the text first, which can lengthen it, so the longest of
-    the text, its NFC and its NFKC form counts. `extra` is what else the request holds (a schema, tools), which a
-    template may write out. Source: field notes §5.
+    A token has at least one byte. Some tokenizers normalise the text first, which can make it longer. So the longest of
+    three forms counts: the text itself, its NFC form, and its NFKC form. `extra` is what else the request holds (a
+    schema, tools), which a template may write out. Source: field notes §5.
     """
     total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
     for message in messages:
@@ -109,7 +114,8 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
 
 
 def worst_case(input_tokens: int, max_tokens: int, price: Price) -> int:
-    """The most picodollars that one try can cost at this price: no input is cached, and all of max_tokens is used."""
+    """Returns the most picodollars that one try can cost at this price: no input is cached, and all of max_tokens is
+    used."""
     with localcontext(EXACT):
         total = max(price.input, price.cached_input) * input_tokens + price.output * max_tokens
         return pusd(total / 1_000_000)

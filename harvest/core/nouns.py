@@ -1,5 +1,7 @@
-"""The nouns: a question is asked, an attempt is one answer bought for it, a verdict is what one check says
-of an attempt, a trace is an attempt that passed. Everything else in winnow is a step between two of them.
+"""Defines the nouns: question, attempt, verdict, trace, and what belongs to them.
+
+A question is asked. An attempt is one answer that is bought for it. A verdict is what one check says about an attempt.
+A trace is an attempt that passed. Everything else in winnow is a step between two of these nouns.
 """
 
 import hashlib
@@ -14,29 +16,29 @@ from pydantic import BaseModel, ConfigDict
 from harvest.core.money import Usage
 
 Message = Mapping[str, str]
-"""`role` and `content`, as it is sent."""
+"""A message has the keys `role` and `content`, as they are sent."""
 
 
 class Question(BaseModel):
-    """One row to ask about, and what its check needs."""
+    """Holds one row to ask about, and what its check needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    """Names the question in a run; without one, a hash of the content."""
+    """The id names the question in a run. When the row gives none, it is a hash of the content."""
     question: str
     answer: str | None = None
-    """The gold answer. None where a check needs none."""
+    """This is the gold answer. None: the row has no gold answer."""
     choices: tuple[str, ...] | None = None
     tests: str | tuple[str, ...] | None = None
-    """Python that defines `check(candidate)`, or a list of asserts."""
+    """These are either Python code that defines `check(candidate)`, or a list of asserts."""
     entry_point: str | None = None
     cases: tuple[dict[str, str], ...] | None = None
-    """`stdin` and `stdout` of each case."""
+    """Each case has `stdin` and `stdout`, or `arguments` and `returns`."""
     reasoning_gym: dict[str, Any] | None = None
-    """Task and entry, for the task's own scorer."""
+    """This holds the task and the entry, which the task's own scorer needs."""
     check: str
-    """The check that judges its attempts: a name in `harvest.checks.CHECKS`."""
+    """The check of this name judges the question's attempts. The names are in `harvest.checks.CHECKS`."""
     domain: str | None = None
     source: str | None = None
     licence: str | None = None
@@ -45,22 +47,23 @@ class Question(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """All that came back for one try, read from whatever the endpoint sent. A pure value.
+    """Holds all that came back for one try, read from whatever the endpoint sent. A pure value.
 
-    `reasoning` is the chain as the endpoint set it apart, None where it did not; `reasoning_kind` says
-    whether that is the real chain, a summary of a hidden one, or an encrypted one (whose text stays None).
-    `finish_reason` is the endpoint's own word. `extra` keeps the fields that nobody here reads.
+    `reasoning` is the chain, if the endpoint sent it apart from the answer; else None. `reasoning_kind` says whether
+    the endpoint sent the real chain, a summary of a hidden chain, or an encrypted chain; only the real chain is in
+    `reasoning`. `finish_reason` is the endpoint's own word. `extra` keeps the fields that nobody here reads.
     """
 
     answer: str
     reasoning: str | None = None
     reasoning_kind: str | None = None
-    """"chain", "summary", "encrypted" or None."""
+    """The kind is "chain", "summary" or "encrypted". None: there is no chain."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     raw_usage: Mapping[str, Any] | None = None
     logprobs: tuple[Mapping[str, Any], ...] | None = None
-    """One entry a sampled token: token, logprob, id (None unless exact), top: [{token, logprob, id}]."""
+    """There is one entry for each sampled token: token, logprob, id (None unless exact), top: [{token, logprob,
+    id}]."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     served_model: str | None = None
     served_by: str | None = None
@@ -70,24 +73,25 @@ class Reply:
 
 
 STUDENT = -1
-"""The student's place, where teachers have 0, 1, …: its attempts are kept apart and never are traces."""
+"""This is the student's place; teachers have the places 0, 1, …. The student's attempts are kept apart and never become
+traces."""
 
 
 Kind = Literal["teacher", "student", "judge"]
-"""What an attempt is for: a teacher's may become a trace, the student's shows whether it can answer the question
-itself, a judge's says whether another attempt's answer is right."""
+"""The kind says what an attempt is for. A teacher's attempt may become a trace. The student's attempt shows whether the
+student can already answer the question. A judge's attempt says whether another attempt's answer is right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One attempt to buy: its sample number, its limit, and of whom."""
+    """Says which attempt to buy next: its sample number, its token limit, and who is asked."""
 
     sample: int
     max_tokens: int
     teacher: int = 0
-    """The place among the run's teachers, in the order written; or STUDENT."""
+    """This is the place of who is asked: the teacher's index in the order of RUN.toml, or STUDENT."""
     about: int | None = None
-    """The id of the attempt whose answer the judge is asked about. None: the question itself is asked."""
+    """The judge is asked about the answer of the attempt with this id. None: the question itself is asked."""
 
     @property
     def kind(self) -> Kind:
@@ -98,10 +102,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One answer bought, or to be bought, for a question, in one try or several.
+    """Describes one answer to a question, which is bought, or will be bought, in one try or several.
 
-    `state` is `open` (no answer yet), `answered` or `failed` (no more tries in this start). `accepted` is None
-    until it is judged; `reason` is what it failed first.
+    `state` is `open` (no answer yet), `answered`, or `failed` (no more tries until collect is started again).
+    `accepted` is None until the answer is judged. `reason` is the first thing that the attempt failed; None: nothing.
     """
 
     id: int
@@ -111,27 +115,29 @@ class Attempt:
     accepted: bool | None = None
     reason: str | None = None
     teacher: int = 0
-    """Who was asked: the place among the run's teachers, or STUDENT, whose `accepted` says that it was right."""
+    """This is the place of who was asked: a teacher's index, or STUDENT. For the student, `accepted` says that the
+    answer was right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An accepted attempt as filters and selection see it: what its row would teach, and what was asked for it."""
+    """Describes an accepted attempt as filters and selection see it: what its row would teach, and what was asked for
+    it."""
 
     attempt_id: int
     sample: int
     question: Question
     asked: tuple[Message, ...]
-    """The messages as the teacher was sent them."""
+    """These are the messages that were sent to the teacher."""
     reasoning: str | None
-    """The chain as it would be trained, None where the answer has none."""
+    """This is the chain as it would be trained. None: the answer has no chain."""
     answer: str
     reasoning_tokens: int | None
     output_tokens: int | None
 
 
 class Outcome(StrEnum):
-    """What a check found. ERROR: the check itself failed, which does not make the answer wrong."""
+    """Says what a check found. ERROR means that the check itself failed, which does not make the answer wrong."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -142,15 +148,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check, in one version, says of one attempt."""
+    """Holds what one check, in one version, says about one attempt."""
 
     check: str
     version: str
     outcome: Outcome
     detail: str
-    """In words, for `harvest why`."""
+    """The detail explains the outcome in words, for `harvest why`."""
     share: float | None = None
-    """The share of the finished answers that are in the largest group. None for any check but a majority."""
+    """Only the majority check sets this: the share of the finished answers that are in the largest group. Else it is
+    None."""
 
     @property
     def passed(self) -> bool:
@@ -161,20 +168,21 @@ FILTER_REASONS = {
     "format": "format", "refusal": "refusal", "language": "language", "repetition": "repeats", "meta": "meta",
     "leaked_gold": "leaked_gold", "no_chain": "no_chain",
 }  # fmt: skip
-"""The filters that `checks.require` may name, and the reason with which each rejects a right answer.
+"""Maps each filter that `checks.require` may name to the reason with which it rejects a right answer.
 
-A chain that was stopped in a loop has the reason `repetition`. An answer that repeats itself and ended by itself has
-`repeats`: another sample is worth asking."""
+An answer that was broken off in a loop has the reason `repetition`. An answer that repeats itself but ended by itself
+has the reason `repeats`: asking for another sample is worth its cost.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether one attempt is accepted, with the verdicts that say so."""
+    """Says whether one attempt is accepted, and holds the verdicts that say so."""
 
     attempt_id: int
     verdicts: Sequence[Verdict]
     reason: str | None
-    """Why the attempt is rejected: the first thing that it failed. None: it is accepted."""
+    """The attempt is rejected for this reason: the first thing that it failed. None: the attempt is accepted."""
 
     @property
     def accepted(self) -> bool:
@@ -182,6 +190,6 @@ class Judgement:
 
 
 def content_hash(value: Any) -> str:
-    """The SHA-256 of a JSON value, whatever the order of its keys, with the name of the algorithm in front."""
+    """Returns the SHA-256 of a JSON value, as `sha256:` and hex digits. The order of keys makes no difference."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

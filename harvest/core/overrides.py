@@ -1,4 +1,5 @@
-"""`--section.key value` among the words of a command line. Imports nothing, so that `--help` answers at once."""
+"""Finds `--section.key value` among the words of a command line. Imports no other file of ours, so that `--help` is
+fast."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -7,11 +8,11 @@ _SETTING = re.compile(r"[a-z_]+(\.([A-Za-z_][\w-]*|\d+))+")
 
 
 def take_overrides(argv: Sequence[str], top_level: Collection[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Splits a command line into its other words and the pairs (setting, text) that it sets.
+    """Splits a command line and returns (all words that set nothing, the settings as pairs (setting, text)).
 
     Both `--section.key value` and `--section.key=value` are read. `top_level` names the settings that belong to no
-    section. They are taken out before argparse reads the line, because argparse would take the value of a setting that
-    it does not know for the name of the file.
+    section. Settings are taken out before argparse reads the line, because argparse does not know them and would take a
+    setting's value for the name of the file.
     """
     words: list[str] = []
     overrides: list[tuple[str, str]] = []

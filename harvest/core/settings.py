@@ -1,6 +1,7 @@
-"""Reads settings for both packages: a TOML file, `--section.key value` over it, a pydantic model that they must fit.
+"""Reads settings for both packages: takes a TOML file, puts `--section.key value` over it, and checks it by a model.
 
-A fault is one line: the file, the setting, what is wrong with it, and the nearest setting that there is.
+The model is a pydantic model. Each fault is one line: the file, the setting, what is wrong with it, and the nearest
+setting that there is.
 """
 
 import difflib
@@ -17,24 +18,28 @@ from harvest.core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
 NEVER_SHOWN = ("api_key_env", "base_url")
-"""Settings whose faulty value is not repeated: somebody may have written a key there."""
+"""A wrong value of these settings is never shown, because somebody may have written a key there."""
 
 
 class Section(BaseModel):
-    """The base of every section: it cannot be changed, takes no unknown setting, and its docstrings are the help."""
+    """Every section is a subclass of this: it cannot be changed, takes no unknown setting, and its docstrings are the
+    help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
 class OneRow:
-    """Marks a setting whose own settings have no rows in the reference. `default` stands in place of its default."""
+    """Marks a setting that holds a table: the settings inside have no rows in the reference.
+
+    `default` is shown in the reference in place of the setting's default. None: the setting's default is shown.
+    """
 
     default: str | None = None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises ConfigError where there is no such file or it is not TOML."""
+    """Returns the content of a TOML file. Raises ConfigError when there is no such file, or when it is not TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
@@ -48,7 +53,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value of the command line: TOML where it reads as TOML, else the text itself."""
+    """Returns a value of the command line: the TOML value if the text is valid TOML, else the text itself."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -56,10 +61,10 @@ def parse_value(text: str) -> Any:
 
 
 def override(model: type[BaseModel], data: dict[str, Any], overrides: Sequence[tuple[str, str]]) -> None:
-    """Puts `--section.key value` over the settings in `data`, in place.
+    """Puts each `--section.key value` over the settings in `data`, which is changed in place.
 
-    Where `model` wants a text or an amount of money, a value such as `3.5` stays a text. Raises ConfigError for a name
-    that leads through something that is no section.
+    If the field in `model` takes a text or an amount of money, a value such as `3.5` stays a text. Raises ConfigError
+    when a part of the name before the last is no section.
     """
     for key, text in overrides:
         *sections, last = key.split(".")
@@ -83,10 +88,10 @@ def override(model: type[BaseModel], data: dict[str, Any], overrides: Sequence[t
 
 
 def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_faults: Collection[str] = ()) -> M:
-    """The settings in `data` as `model`.
+    """Returns the settings in `data` as a `model`.
 
-    Raises ConfigError with a line for each fault, `more_faults` (which the caller found) among them. `source` is the
-    file that they are from, and stands in front of each line.
+    Raises ConfigError with a line for each fault that the model finds, and one for each of `more_faults`, which the
+    caller found. `source` is the file that the settings are from; it stands in front of each line.
     """
     try:
         settings, faults = model.model_validate(data), []
@@ -98,10 +103,10 @@ def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_fa
 
 
 def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
-    """pydantic's faults, a line for each setting that has one.
+    """Returns pydantic's faults as lines, one for each setting that has a fault.
 
-    Where a setting takes a word or a table, pydantic also complains that a given table is none of the words. That is
-    left out when the table's own settings have faults.
+    If a setting takes a word or a table, and the given table has a fault, pydantic also complains that the table is
+    none of the words. That complaint is left out.
     """
     lines: dict[str, str] = {}
     for fault in e.errors(include_url=False):
@@ -119,7 +124,8 @@ def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The end of a line about an unknown setting: the nearest known one, or all of them where they are few."""
+    """Returns the end of a line about an unknown setting: the nearest known name, else all known names if they are
+    few."""
     if name == "api_key":
         return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
     if close := difflib.get_close_matches(name, known, 1, 0.5):
@@ -128,7 +134,8 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _place(model: type[BaseModel], location: Sequence[str | int], *, is_unknown: bool) -> list[str]:
-    """Where a fault is, by the names of settings alone: pydantic also names validators and branches of a union."""
+    """Returns where a fault is, as names of settings only. (pydantic's location also names validators and union
+    branches.)"""
     place: list[str] = []
     for n, part in enumerate(location):
         section = _section(model, place)
@@ -139,7 +146,8 @@ def _place(model: type[BaseModel], location: Sequence[str | int], *, is_unknown:
 
 
 def _section(model: type[BaseModel], sections: Sequence[str]) -> type[BaseModel] | None:
-    """The model of a section inside `model`; None where there is no such section. Numbers are places in a list."""
+    """Returns the model of a section inside `model`, or None when there is no such section. Numbers are places in a
+    list."""
     at: type[BaseModel] | None = model
     for s in sections:
         if s.isdecimal():
@@ -150,12 +158,13 @@ def _section(model: type[BaseModel], sections: Sequence[str]) -> type[BaseModel]
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is, or holds: that of `Student | None` is Student."""
+    """Returns the pydantic model in a type annotation, or None when it has none. Example: for `Student | None`,
+    Student."""
     return next((t for t in _types(annotation) if issubclass(t, BaseModel)), None)
 
 
 def _types(annotation: Any) -> list[type]:
-    """The annotation and all types inside it, values of a Literal left out."""
+    """Returns all types in an annotation, including the annotation itself. Values of a Literal are left out."""
     inside = [t for a in get_args(annotation) for t in _types(a)]
     return [annotation, *inside] if isinstance(annotation, type) and not get_args(annotation) else inside
 

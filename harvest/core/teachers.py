@@ -1,4 +1,4 @@
-"""The settings of whoever is asked: teachers, the student, the judging model; and how their answers are sampled."""
+"""Holds the settings of the teachers, the student and the judging model, and of how their answers are sampled."""
 
 import json
 import re
@@ -99,7 +99,7 @@ NOT_EXTRA = {
     "model": "write teacher.model",
     "stream": "write teacher.stream",
 }
-"""What `sampling.extra` may not hold, and why."""
+"""Maps each name that `sampling.extra` must not hold to the reason."""
 
 
 class Sampling(Section):
@@ -140,7 +140,8 @@ class Sampling(Section):
 
     @property
     def raised_limit(self) -> int:
-        """The limit with which a truncated answer is asked for once more; 0 where it is not."""
+        """Returns the token limit with which a truncated answer is asked for once more; 0: it is not asked for
+        again."""
         return 0 if self.when_truncated == "give_up" else self.raised_max_tokens or 2 * self.max_tokens
 
     @model_validator(mode="after")
@@ -163,7 +164,7 @@ class Sampling(Section):
 SEEN_BY_NOBODY = {
     "samples", "tries", "stop_after_accepted", "give_up_after", "when_truncated", "raised_max_tokens",
 }  # fmt: skip
-"""The settings of [sampling] that are in no request."""
+"""These settings of [sampling] are not sent in any request."""
 
 
 class OneTeacher(Teacher):
@@ -199,8 +200,8 @@ class Student(Teacher):
 
 
 INHERITED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "tries")
-"""The settings that the student takes from [sampling]. `extra` and `reasoning_effort` are for the teacher's
-endpoint."""
+"""The student takes these settings from [sampling]. `extra` and `reasoning_effort` are not among them, because they are
+meant for the teacher's endpoint."""
 NOT_THE_STUDENTS = {
     "samples": "write student.samples", "stop_after_accepted": "write student.solved_after",
     "give_up_after": "student.samples bounds its tries", "when_truncated": "a student is not asked again",

@@ -1,9 +1,9 @@
 """Asks an endpoint for one answer, and says what came back.
 
-In come an endpoint's address, its key, and the messages of one question under a prompt. Out goes a Reply, or a named
-failure with what may have been billed; before that, what the answer may cost.
+It takes an endpoint's address, its key, and the messages of one question under a prompt. It returns a Reply, or raises
+a named failure with what may have been billed. Before that, it says what the answer may cost.
 
-Who asks imports client.py beside this file: aiohttp comes with it.
+Code that asks an endpoint imports client.py beside this file, which is not imported here because it loads aiohttp.
 """
 
 import importlib
@@ -33,5 +33,6 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Imports the openai client in a thread. It takes half a second, while the main thread reads the questions."""
+    """Imports the openai client in a thread. That takes half a second, while the main thread goes on with other
+    work."""
     threading.Thread(target=importlib.import_module, args=("harvest.endpoint.openai_client",), daemon=True).start()

@@ -1,4 +1,4 @@
-"""What an endpoint's headers say about its rate limits: what is left, and when it is full again. Pure."""
+"""Reads what an endpoint's headers say about its rate limits: what is left, and when all of it is there again. Pure."""
 
 import math
 import re
@@ -9,7 +9,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """What is left of an endpoint's limits, and in how many seconds they are full again. None: it does not say."""
+    """Says what is left of an endpoint's rate limits, and in how many seconds they are full again.
+
+    A value is None when the headers do not say it.
+    """
 
     requests: float | None = None
     requests_reset_s: float | None = None
@@ -22,12 +25,12 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
-    """Reads the headers, whose names are in lower case. What cannot be read counts as not said.
+    """Returns the rate limits that the headers announce. A header that cannot be read is ignored.
 
-    OpenAI and Groq send `x-ratelimit-remaining-requests` and a span such as 6m0s, Anthropic
-    `anthropic-ratelimit-requests-remaining` and a time, OpenRouter `x-ratelimit-remaining` and milliseconds since
-    1970. Sources: platform.openai.com/docs/guides/rate-limits, docs.anthropic.com/en/api/rate-limits,
-    openrouter.ai/docs/api-reference/limits.
+    The names of the headers must be in lower case. OpenAI and Groq send `x-ratelimit-remaining-requests` and a span of
+    time such as 6m0s. Anthropic sends `anthropic-ratelimit-requests-remaining` and a moment. OpenRouter sends
+    `x-ratelimit-remaining` and milliseconds since 1970. Sources: platform.openai.com/docs/guides/rate-limits,
+    docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/api-reference/limits.
     """
 
     def left_and_reset(kind: str) -> tuple[float | None, float | None]:
@@ -44,8 +47,11 @@ def announced(headers: Mapping[str, str], now_unix_s: float) -> Announced:
 
 
 def precise(retry_after_s: float | None, said: Announced) -> float | None:
-    """The seconds to wait, to the millisecond where the headers allow. `retry-after` is in whole seconds, rounded up:
-    where the limit is full again within the last of them, that moment is taken."""
+    """Returns the seconds to wait, to the millisecond if the headers allow it, or None when `retry_after_s` is None.
+
+    The header `retry-after` has whole seconds, rounded up. If the request limit is full again during the last of these
+    seconds, the exact moment is taken.
+    """
     reset_s = said.requests_reset_s
     if retry_after_s is None or reset_s is None or not 0 <= retry_after_s - reset_s <= 1 or retry_after_s % 1:
         return retry_after_s

@@ -1,7 +1,8 @@
-"""Sends one try and reads a Reply, or raises a named failure. Every teacher, judge and student is asked through here.
+"""Sends one try, and returns a Reply or raises a named failure. Every teacher, judge and student is asked here.
 
-openai's client builds the request (openai_client.py), aiohttp carries it (transport.py), and what comes back is read
-under a limit (response.py). Nothing is retried or redirected: what that costs would not be in the store's books.
+openai's client builds the request (openai_client.py), aiohttp carries it (transport.py), and the answer is read under a
+size limit (response.py). Nothing is retried and no redirect is followed, because what that costs would not be in the
+store's books.
 """
 
 import json
@@ -31,17 +32,19 @@ from harvest.endpoint.transport import (
 )
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
-"""Settings of [sampling] that are sent only where they are set."""
+"""These settings of [sampling] are sent only if they are set."""
 
 LONGEST_MESSAGE = 700
-"""Characters of a failure's message."""
+"""A failure's message is cut after this many characters."""
 
 
 def request_body(
     model: str, messages: Sequence[Mapping[str, str]], sampling: Sampling, sample: int, max_tokens: int
 ) -> dict[str, Any]:
-    """What one attempt asks, in OpenAI's chat form. It is part of the attempt's key, so it holds only what the teacher
-    sees."""
+    """Returns the body of one attempt's request, in OpenAI's chat form.
+
+    The body is part of the attempt's key, so it holds only what the teacher sees.
+    """
     body: dict[str, Any] = {"model": model, "messages": list(messages), "max_tokens": max_tokens}
     for name in OPTIONAL:
         if (value := getattr(sampling, name)) is not None:
@@ -54,13 +57,16 @@ def request_body(
 
 
 def body_limit_bytes(max_tokens: int, top_logprobs: int, stream: bool) -> int:
-    """No honest body is longer: some endpoints send the chain three times, escaped, and streams wrap each token."""
+    """Returns how many bytes the body of an honest answer can have at most.
+
+    The limit is generous: some endpoints send the chain three times, escaped, and streams wrap each token.
+    """
     return (1 << 20) + max_tokens * (256 + 256 * top_logprobs + (1024 if stream else 0))
 
 
 @dataclass(slots=True)
 class Learned:
-    """What an endpoint wants changed in its requests, as its refusals showed. It is stored with the run."""
+    """Holds what an endpoint wants changed in its requests, as its refusals showed. It is stored with the run."""
 
     length_field: str = "max_tokens"
     dropped: tuple[str, ...] = ()
@@ -68,21 +74,23 @@ class Learned:
 
 @dataclass(slots=True)
 class Arriving:
-    """What has come so far of an answer that is still on its way. Only a stream shows something before its end."""
+    """Holds what has come so far of an answer that is still on its way. Only a stream shows something before its
+    end."""
 
     headers: dict[str, str] = field(default_factory=dict)
-    """Names in lower case."""
+    """Maps the names of the answer's headers, in lower case, to their values."""
     partial: Callable[[], Reply] | None = None
-    """Reads what has come so far of a stream."""
+    """This function reads what has come so far of a stream. None: no stream has begun."""
 
     def reply(self) -> Reply | None:
-        """None where no word has come."""
+        """Returns the reply as far as it has come, or None when no word has come."""
         reply = self.partial() if self.partial is not None else None
         return reply if reply is not None and (reply.answer or reply.reasoning_kind) else None
 
 
 class Teacher:
-    """An endpoint and its key. Open it with `async with`; then ask any number of times at once."""
+    """Connects to an endpoint with its key. Open it with `async with`; then it can be asked any number of times at
+    once."""
 
     def __init__(
         self,
@@ -94,8 +102,11 @@ class Teacher:
         stop_repeating: bool = True,
         droppable: frozenset[str] = frozenset(),
     ) -> None:
-        """`idle_timeout_s` and `stop_repeating` count only for streams. `droppable` are parameters that the user did
-        not set, and that are left out where the endpoint refuses them."""
+        """Keeps the settings; nothing is opened yet.
+
+        `idle_timeout_s` and `stop_repeating` count only for streams. `droppable` names parameters that the user did not
+        set. If the endpoint refuses one of them, it is left out.
+        """
         self.learned = Learned()
         self._base_url = base_url
         self._key = key
@@ -109,7 +120,7 @@ class Teacher:
         self._headers: list[tuple[str, str]] = []
 
     async def __aenter__(self) -> Self:
-        """Raises ConfigError where base_url is no address, or the key is none."""
+        """Opens the connections. Raises ConfigError when base_url is no address, or when the key cannot be sent."""
         from harvest.endpoint.openai_client import chat_request  # takes half a second: not before it is needed
 
         self._address, self._headers = chat_request(self._base_url, self._key)
@@ -121,10 +132,10 @@ class Teacher:
             await self._session.close()
 
     async def ask(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving | None = None) -> Reply:
-        """Asks once. Raises an AttemptFailed. The caller sets the deadline; `arriving` shows what has come by then.
+        """Asks once and returns the reply, or raises an AttemptFailed.
 
-        Where an endpoint refuses a parameter with a 400, which is free, the request is sent again without it, and so
-        are all later ones.
+        The caller sets the deadline; `arriving` shows what has come by then. If the endpoint refuses a parameter with a
+        400, which is free, the request is sent again without that parameter, and so are all later requests.
         """
         arriving = arriving or Arriving()
         while True:
@@ -142,7 +153,7 @@ class Teacher:
                 raise self._cleaned(failure, arriving.headers) from None
 
     def _cleaned(self, failure: AttemptFailed, headers: Mapping[str, str]) -> AttemptFailed:
-        """The failure without the key, and with the seconds that the endpoint asks us to wait."""
+        """Returns the failure without the key, and with the seconds that the endpoint asks us to wait."""
         now_unix_s = time.time()
         wait_s = precise(retry_after_s(headers, now_unix_s), announced(headers, now_unix_s))
         reply = self._redaction.reply(failure.reply) if isinstance(failure.reply, Reply) else None
@@ -157,7 +168,10 @@ class Teacher:
         return sent
 
     def _learn(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
-        """Whether the request is worth sending again, without the parameter that it was refused for."""
+        """Notes that the endpoint refuses a parameter. Returns whether sending the request again can help.
+
+        Raises RunRefused when the user has set the refused parameter under [sampling].
+        """
         if refused is None or refused not in sent:
             return False
         if refused == "max_tokens":
@@ -171,7 +185,7 @@ class Teacher:
         return False
 
     async def _send(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving) -> Reply | tuple[int, bytes]:
-        """The reply of a stream, or (status, body) of any other answer."""
+        """Sends the request and returns the reply if it is a stream, else (status, body) of the answer."""
         if self._session is None:
             raise RuntimeError("Teacher is used outside its `async with`")
         headers = arriving.headers
@@ -192,7 +206,11 @@ class Teacher:
                 raise as_failure(e) from None
 
     async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
-        """The reply, or what there is of one that ran into a loop: its connection is closed with the rest unread."""
+        """Reads a stream and returns the reply.
+
+        If the answer runs into a loop, the reply holds what has come by then. The rest stays unread, and the connection
+        is closed.
+        """
         reader = BodyReader()
         arriving.partial = lambda: self._redaction.reply(reader.partial())
         longest_pause_s = (self._idle_timeout_s or math.inf) / 4

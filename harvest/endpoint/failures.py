@@ -1,6 +1,6 @@
-"""Names failures: the class by the table of field.md §2, and the endpoint's own words. Pure.
+"""Names failures: chooses the class by the table of field.md §2, and quotes the endpoint's own words. Pure.
 
-A failure carries what could be read as a reply, since that may have been billed.
+A failure carries a Reply with what could be read, since that may have been billed.
 """
 
 import email.utils
@@ -18,7 +18,7 @@ from harvest.core.printable import one_line
 from harvest.endpoint.reply import choice_of, read_document, truncated
 
 BROKE_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Finish reasons of an answer that broke off at the endpoint: OpenRouter's, vLLM's, DeepSeek's.
+"""These finish reasons of OpenRouter, vLLM and DeepSeek mean that the answer broke off at the endpoint.
 https://openrouter.ai/docs/api/reference/errors-and-debugging
 https://api-docs.deepseek.com/api/create-chat-completion"""
 
@@ -42,24 +42,28 @@ RUN_CODES = {
     "model_not_found": "the model is unknown",
     "invalid_model": "the model is unknown",  # Mistral, with 400
 }
-"""Codes and types of errors that every other row would meet too, whatever the status below 500."""
+"""An error with one of these codes or types would meet every other row too, if its status is from 400 to 499."""
 
 RUN_WORDS = re.compile(r"model not exist|not a valid model|incorrect api key|api key not valid", re.I)
-"""The same errors where only the message of a 400 tells them: DeepSeek, OpenRouter, xAI, Gemini."""
+"""These words in the message of a 400 name the same errors, for endpoints that send no code: DeepSeek, OpenRouter, xAI,
+Gemini."""
 
 ROW_WORDS = frozenset({"flagged_input", "reasons", "patterns"})
-"""Keys of an error's metadata by which a 403 is about one row: moderation flagged it, or a guardrail stopped it.
+"""If a 403's error has one of these keys in its metadata, it is about one row: moderation flagged the row, or a
+guardrail stopped it.
 https://openrouter.ai/docs/api/reference/errors-and-debugging"""
 
 STATUSES = frozenset(HTTPStatus)
 THROTTLED_STATUSES = frozenset({429, 498, 503, 529})
-"""498 is Groq's status for a full flex tier. https://console.groq.com/docs/errors"""
+"""These statuses mean that we ask too fast. 498 is Groq's status for a full flex tier.
+https://console.groq.com/docs/errors"""
 
 PARAMETERS = (
     "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
     "reasoning_effort", "top_logprobs", "logprobs", "stream_options", "stream",
 )  # fmt: skip
-"""What we may send and an endpoint may refuse. A longer name stands before one that it contains."""
+"""We may send these parameters, and an endpoint may refuse them. A longer name stands before a shorter one that is part
+of it."""
 
 REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 REFUSED_WORDS = re.compile(
@@ -69,21 +73,21 @@ REFUSED_WORDS = re.compile(
 
 
 class EndpointError(NamedTuple):
-    """What an endpoint says went wrong."""
+    """Holds what an endpoint says went wrong."""
 
     message: str
-    """One line; empty where it says nothing."""
+    """The message is one line. It is empty when the endpoint says nothing."""
     codes: frozenset[str]
-    """Its codes and types, in lower case."""
+    """These are the codes and types of the error, in lower case."""
     fields: Json
-    """The error object as it was sent."""
+    """This is the error object as it was sent."""
 
 
 def reply_of(document: Json) -> Reply:
-    """The reply that the document of a 200 holds. Raises an AttemptFailed where it holds none.
+    """Returns the reply that the document of a 200 holds. Raises an AttemptFailed when it holds none.
 
-    A chain without an answer is a reply: it was paid for, and asking again buys the same. So is an empty answer at
-    its token limit, which models with a hidden chain give.
+    A chain without an answer is a reply: it was paid for, and asking again would bring the same. An empty answer that
+    ended at its token limit is a reply too; models with a hidden chain give such answers.
     """
     reply = read_document(document)
     if is_error(document):
@@ -103,12 +107,12 @@ def reply_of(document: Json) -> Reply:
 
 
 def is_error(document: Json) -> bool:
-    """Whether the document is an error. vLLM's have no key `error`."""
+    """Returns whether the document is an error. vLLM's errors have no key `error`."""
     return bool(document.get("error")) or document.get("object") == "error"
 
 
 def refusal(status: int, body: bytes) -> AttemptFailed:
-    """The failure that a status other than 2xx is, with the endpoint's own words first."""
+    """Returns the failure for a status other than 2xx. Its message begins with the endpoint's own words."""
     try:
         document = parse(body)
     except Cut:
@@ -123,7 +127,7 @@ def refusal(status: int, body: bytes) -> AttemptFailed:
 
 
 def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], str]:
-    """(class, what it means for the user) by the table of field.md §2."""
+    """Returns (class of the failure, what it means for the user) by the table of field.md §2."""
     metadata = as_dict(error.fields.get("metadata"))
     if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
         # too much asked at once for the balance, not an empty one: https://openrouter.ai/docs/api/reference/limits
@@ -145,10 +149,10 @@ def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], s
 
 
 def error_in(document: object) -> EndpointError:
-    """The error in a document, in any of the shapes there are.
+    """Returns the error in a document, in whichever form the endpoint sends errors.
 
-    OpenAI has an object under `error`; Ollama a text there; vLLM no such key; FastAPI `detail`; Gemini a list
-    of one; OpenRouter the provider's own words under `metadata.raw`.
+    OpenAI has an object under `error`; Ollama has a text under `error`; vLLM has no key `error`; FastAPI has `detail`;
+    Gemini sends a list with one error; OpenRouter has the provider's own words under `metadata.raw`.
     """
     if isinstance(document, list) and document:
         document = document[0]
@@ -168,8 +172,11 @@ def error_in(document: object) -> EndpointError:
 
 
 def refused_parameter(status: int, body: bytes) -> str | None:
-    """Which of PARAMETERS a 400 or 422 refuses, or None. OpenAI's reasoning models refuse `max_tokens` and
-    `temperature`. A parameter whose value is too large does not count as refused."""
+    """Returns which of PARAMETERS a 400 or 422 refuses, or None when it refuses none of them.
+
+    OpenAI's reasoning models refuse `max_tokens` and `temperature`. A parameter whose value is too large does not count
+    as refused.
+    """
     if status not in (400, 422):
         return None
     try:
@@ -188,8 +195,10 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 def retry_after_s(headers: Mapping[str, str], now_unix_s: float) -> float | None:
-    """How long the endpoint asks us to wait: `retry-after-ms`, else `retry-after` in seconds or as an HTTP date. None
-    where neither is there or can be read."""
+    """Returns how many seconds the endpoint asks us to wait, or None when no header says it readably.
+
+    The header `retry-after-ms` is taken first, then `retry-after`, which holds seconds or an HTTP date.
+    """
     if _SECONDS.fullmatch(ms := headers.get("retry-after-ms", "").strip()):
         return float(ms) / 1000
     after = headers.get("retry-after", "").strip()

@@ -1,9 +1,10 @@
-"""The request for a chat completion, as the openai client builds it: the address, the key, the headers.
+"""Builds the request for a chat completion with the openai client: the address, the key and the headers.
 
-They are the same for every request to one endpoint, so openai builds one request when a Teacher is opened. client.py
+These are the same for every request to one endpoint, so openai builds one request when a Teacher is opened. client.py
 sends it over aiohttp, with the body of each attempt.
 
-Imported only where endpoints are asked: openai takes half a second to import (`harvest.endpoint.warm_up`).
+Import this file only where endpoints are asked, because openai takes half a second to import
+(`harvest.endpoint.warm_up`).
 """
 
 import os
@@ -18,18 +19,19 @@ from harvest.core.errors import ConfigError
 HEADERS = {"User-Agent": "winnow", "Accept-Encoding": "identity"}
 
 NOT_SENT = ("x-stainless-", "host", "connection", "content-length")
-"""The beginnings of headers that are left out: openai's, which tell of this machine and its Python, and those that
-aiohttp writes for each connection and body."""
+"""Headers that begin with one of these are left out. openai's own headers tell about this machine and its Python;
+aiohttp writes the others for each connection and body."""
 
 VARIABLES = ("OPENAI_", "AZURE_OPENAI_")
-"""The beginnings of the variables that openai reads: a base address, keys, an organization, headers for every request.
-They may be meant for another endpoint, so none of them reaches a teacher that the user did not name it for."""
+"""openai reads environment variables that begin with one of these: a base address, keys, an organization, headers for
+every request. They may be meant for another endpoint, so none of them reaches a teacher, except a key whose variable
+the user named for that teacher."""
 
 
 def chat_request(base_url: str, key: str | None) -> tuple[str, list[tuple[str, str]]]:
-    """The address and the headers of a chat completion. Without a key, no `authorization` header is sent.
+    """Returns (address, headers) for a chat completion. Without a key, there is no `authorization` header.
 
-    Raises ConfigError where base_url is no address, or the key has a character that no header can hold.
+    Raises ConfigError when base_url is no address, or when the key has a character that no header can hold.
     """
     built: list[httpx2.Request] = []
 
@@ -53,7 +55,7 @@ def chat_request(base_url: str, key: str | None) -> tuple[str, list[tuple[str, s
 
 @contextmanager
 def _without_variables() -> Iterator[None]:
-    """Hides openai's variables from a client while it is made, which is when they are read."""
+    """Hides openai's environment variables while a client is made, because the client reads them at that time."""
     hidden = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
     for name in hidden:
         del os.environ[name]

@@ -1,6 +1,6 @@
-"""The price of a teacher's tokens at a moment: the user's figure, else that of genai-prices, else unknown.
+"""Finds the price of a teacher's tokens at a moment: the user's figure, else that of genai-prices, else unknown.
 
-Where an endpoint says itself what a call cost, that is taken instead. It is read with the reply (reply.py).
+If an endpoint itself says what a call cost, that is taken instead. It is read with the reply (reply.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,24 +14,24 @@ from harvest.core.money import FREE, Price
 from harvest.core.teachers import Student
 
 DEEPSEEK_PEAKS = ((time(1), time(4)), (time(6), time(10)))
-"""The times of day, in UTC, at which DeepSeek charges twice the price from Monday to Friday. DeepSeek makes an
-exception of Chinese holidays and we do not, so too much is reserved then, never too little. Source: DeepSeek's page
-"Models & Pricing"."""
+"""At these times of day (UTC), from Monday to Friday, DeepSeek charges twice the price. DeepSeek makes an exception of
+Chinese holidays and we do not, so on these days we reserve too much, never too little. Source: DeepSeek's page "Models
+& Pricing"."""
 
 GENAI_PRICES = "genai-prices"
 
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """A teacher's prices, and where they are from."""
+    """Holds a teacher's prices, and says where they are from."""
 
     source: str
     at: Callable[[datetime, int], Price]
-    """The price at a moment for so many tokens of input, since some providers have tiers."""
+    """Returns the price at a moment for this many input tokens. (Some providers have tiers.)"""
 
 
 def tariff_of(config: RunConfig) -> Tariff | None:
-    """The tariff of this run's teacher. None where its price is not known."""
+    """Returns the tariff of this run's teacher, or None when its price is not known."""
     teacher = config.teacher
     if teacher.local is not None:
         return Tariff(FREE.source, lambda *_: FREE)
@@ -53,7 +53,8 @@ def tariff_of(config: RunConfig) -> Tariff | None:
 
 
 def _listed(model: Any, provider_id: str, moment: datetime, input_tokens: int) -> Price:
-    """The price of a model in genai-prices, doubled in DeepSeek's peaks, which its data cannot say."""
+    """Returns the price of a model in genai-prices, doubled in DeepSeek's peaks, which the data of genai-prices
+    lacks."""
     listed, utc = model.get_prices(moment), moment.astimezone(UTC)
     per_input = _tier(listed.input_mtok, input_tokens)
     per_output = _tier(listed.output_mtok, input_tokens)
@@ -75,11 +76,12 @@ def _tier(price: Any, input_tokens: int) -> Decimal:
 def dearest(
     tariff: Tariff, start: datetime, end: datetime, input_tokens: int, extra: Mapping[str, Any], *, routed: bool
 ) -> Price:
-    """The highest price between two moments, for input and for output. Reservations are made at it.
+    """Returns the highest price between two moments, for input and for output. Money is reserved at this price.
 
-    Prices change on the half hour, so both ends and each half hour between them are looked at. Where `routed` (the
-    endpoint is OpenRouter) and the request's `extra` sets `provider.max_price` (USD for a million tokens), that is the
-    price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs, "Provider Routing", Max Price.
+    Prices change on the half hour, so the prices at both ends and at each half hour between them are compared. `routed`
+    says that the endpoint is OpenRouter. If it is, and the request's `extra` sets `provider.max_price` (USD for a
+    million tokens), that is the price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs,
+    "Provider Routing", Max Price.
     """
     moments = [start, end]
     step = start.replace(minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""Prompts: a Markdown file with the messages around a question, and the messages that are sent. Pure, but for `load`.
+"""Reads prompts, and makes the messages that are sent. A prompt is a Markdown file. Pure, except for `load`.
 
     ---
     for: maths with one final value
@@ -11,8 +11,8 @@
 
 Worked examples (`## user` and `## assistant` before the last `## user`) are sent to the teacher, not to the student.
 
-`reasoning` says where the chain is when the endpoint does not send it apart: `endpoint` (there is none: all of the
-text is the answer) or `before_box` (the text before the final box is the chain).
+`reasoning` says where the chain is when the endpoint does not send it apart: `endpoint` (there is none: all of the text
+is the answer) or `before_box` (the text before the final box is the chain).
 """
 
 import hashlib
@@ -30,32 +30,34 @@ PLACES = ("endpoint", "before_box")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The messages around a question. `parts` are (role, text), with `{question}` in the last text."""
+    """Holds the messages around a question. `parts` are pairs (role, text); the last text holds `{question}`."""
 
     name: str
     path: str
     sha256: str
     text: str
-    """The whole file. A run stores it, since the file may change."""
+    """This is the text of the whole file. A run stores it, since the file may change."""
     reasoning: str
     parts: tuple[tuple[str, str], ...]
 
     def messages(self, question: Question) -> list[dict[str, str]]:
-        """What the teacher reads: role and content of each message. Braces in a question are left as they are."""
+        """Returns the messages that the teacher reads, each with role and content. Braces in a question are left as
+        they are."""
         text = text_of(question)
         return [{"role": role, "content": body.replace("{question}", text)} for role, body in self.parts]
 
     def without_examples(self) -> "Prompt":
-        """The prompt as the student is asked under it."""
+        """Returns the prompt without its worked examples, as it is used to ask the student."""
         return replace(self, parts=(*(p for p in self.parts if p[0] == "system"), self.parts[-1]))
 
     def student_messages(self, question: Question) -> list[dict[str, str]]:
-        """What the student reads, in training and afterwards: the messages without the worked examples."""
+        """Returns the messages that the student reads, in training and afterwards: those without the worked
+        examples."""
         return self.without_examples().messages(question)
 
 
 def text_of(question: Question) -> str:
-    """The question's text, with its choices where the text does not list them itself."""
+    """Returns the question's text, followed by its choices if the text does not list them already."""
     text, choices = question.question, question.choices
     if not choices or all(c in text for c in choices):
         return text
@@ -63,7 +65,7 @@ def text_of(question: Question) -> str:
 
 
 def load(name: str, base: Path | None = None) -> Prompt:
-    """A built-in prompt by its name, or a file by its path relative to `base`. Raises PromptError."""
+    """Reads a built-in prompt by its name, or a file by its path, which is relative to `base`. Raises PromptError."""
     own = name.endswith(".md") or "/" in name
     path = ((base or Path()) / name) if own else package_folder("prompts") / f"{name}.md"
     try:
@@ -77,7 +79,10 @@ def load(name: str, base: Path | None = None) -> Prompt:
 
 
 def parse(text: str, name: str, where: str) -> Prompt:
-    """The prompt in a file's text. `where` is the file's name. Raises PromptError, which names it and what it lacks."""
+    """Reads the prompt from the text of a file. `where` is the file's name.
+
+    Raises PromptError, which names the file and says what is wrong in it.
+    """
     m = re.match(r"---\n(.*?)\n---\n(.*)", text.replace("\r\n", "\n"), re.DOTALL)
     if not m:
         raise PromptError(f"{where}: no front matter: begin with --- lines around `for:` and `reasoning:`")

@@ -1,7 +1,7 @@
-"""Takes the key of an endpoint out of whatever the endpoint sends back. Pure.
+"""Removes the key of an endpoint from whatever the endpoint sends back. Pure.
 
-Endpoints echo keys in errors, headers, answers and identifiers, split over pieces or escaped. So bytes are cleaned as
-they arrive, and texts once more after their JSON was read.
+Endpoints echo keys in errors, headers, answers and identifiers, sometimes split over pieces or escaped. So bytes are
+cleaned as they arrive, and texts are cleaned once more after their JSON was read.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,15 @@ from typing import Any
 from harvest.core.nouns import Reply
 
 SHORTEST_SECRET = 12
-"""A shorter key, such as the word "EMPTY" that servers without keys are given, is no secret: honest answers hold it."""
+"""A key with fewer characters is no secret: honest answers may hold it. Servers without keys are given such a key, e.g.
+the word "EMPTY"."""
 
 REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("usage", "reasoning_kind"))
-"""The fields of a reply that hold what the endpoint wrote."""
+"""These fields of a reply hold what the endpoint wrote."""
 
 
 class Redaction:
-    """Replaces one key by `[key]`. Without a key, or with one that is no secret, it changes nothing."""
+    """Replaces one key by `[key]`. Changes nothing when there is no key, or when the key is no secret."""
 
     def __init__(self, key: str | None) -> None:
         self._secret = key if key and len(key) >= SHORTEST_SECRET else ""
@@ -31,13 +32,13 @@ class Redaction:
         return data.replace(self._secret_bytes, b"[key]") if self._secret else data
 
     def reply(self, reply: Reply) -> Reply:
-        """The reply without the key in any of its texts."""
+        """Returns the reply without the key in any of its texts."""
         if not self._secret:
             return reply
         return replace(reply, **{name: self._value(getattr(reply, name)) for name in REDACTED})
 
     def begun_at_end(self, data: bytes) -> int:
-        """How many bytes at the end of `data` may be the beginning of the key."""
+        """Returns how many bytes at the end of `data` may be the beginning of the key."""
         lengths = range(len(self._secret_bytes) - 1, 0, -1)
         return next((n for n in lengths if data.endswith(self._secret_bytes[:n])), 0)
 

@@ -1,9 +1,9 @@
 """Reads a chat completion, as providers really send it, into a Reply. Pure.
 
-Whatever is missing in the document, it becomes a Reply. failures.py decides whether the try has failed.
+A document always becomes a Reply, whatever is missing in it. failures.py decides whether the try has failed.
 
-To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with what a right reading gives,
-and add the entry to the table that it belongs to, with the page that says so.
+To add a quirk of a provider: save the reply as tests/replies/<provider>/<what>.json with the right reading of it, and
+add an entry to the table that the quirk belongs to, with the page that documents the quirk.
 """
 
 import re
@@ -14,40 +14,41 @@ from harvest.core.money import MOST_USD, Usage, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
-"""The fields in which a message may hold its chain. Only the first that is not empty counts: some vLLM versions send
-the same text in two."""
+"""A message may hold its chain in one of these fields. Only the first that is not empty counts, because some vLLM
+versions send the same text in two fields."""
 
 SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
-"""`format` of OpenRouter's reasoning_details whose text is a summary by nature.
+"""If one of OpenRouter's reasoning_details has such a `format`, its text is always a summary.
 https://ai.google.dev/gemini-api/docs/thinking#summaries"""
 
 TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
-"""Finish reasons of an answer at its token limit: OpenAI's word, Anthropic's, Mistral's."""
+"""These finish reasons of OpenAI, Anthropic and Mistral mean that the answer ended at its token limit."""
 
 REPETITION = "repetition"
-"""Our finish_reason for an answer that repeated itself, whose stream we broke off."""
+"""We set this finish_reason for an answer that repeated itself, so that we broke off its stream."""
 
 READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
 READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
 READ_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
-"""The fields of a document, its choice and its message that are read here. All others are stored in `Reply.extra`."""
+"""READ, READ_OF_CHOICE and READ_OF_MESSAGE name the fields of a document, of its choice and of its message that are
+read here. All other fields are stored in `Reply.extra`."""
 
 
 def truncated(reply: Reply) -> bool:
-    """Whether the reply ended at its token limit."""
+    """Returns whether the reply ended at its token limit."""
     return (reply.finish_reason or "").lower() in TRUNCATED
 
 
 def cut_short(reply: Reply) -> str | None:
-    """Why the reply has no answer worth a check: "truncated" (at its token limit), "repetition" (broken off in a
-    loop), or None."""
+    """Returns why the reply has no answer worth a check: "truncated" (it ended at its token limit) or "repetition" (it
+    was broken off in a loop). Returns None when there is no such reason."""
     if reply.finish_reason == REPETITION:
         return REPETITION
     return "truncated" if truncated(reply) else None
 
 
 def read_document(document: Json) -> Reply:
-    """The Reply of a chat completion, of which anything may be missing. Never raises."""
+    """Returns the Reply of a chat completion, in which anything may be missing. Never raises."""
     choice = choice_of(document)
     message = as_dict(choice.get("message"))
     thought, kind, answer = _texts(message)
@@ -79,7 +80,7 @@ def read_document(document: Json) -> Reply:
 
 
 def choice_of(document: Json) -> Json:
-    """The first choice, or {}: one answer is asked for at a time."""
+    """Returns the first choice, or {} when there is none. We ask for only one answer at a time."""
     choices = as_list(document.get("choices"))
     if len(choices) == 1:
         return as_dict(choices[0])
@@ -91,9 +92,10 @@ def choice_of(document: Json) -> Json:
 
 
 def _texts(message: Json) -> tuple[str | None, str | None, str]:
-    """(text of the chain, its kind, answer) of a message.
+    """Returns (text of the chain, kind of the chain, answer) of a message.
 
-    A chain of which a part is encrypted is not whole, so the text beside that part counts as a summary.
+    Text and kind are None when there is no chain; for an encrypted chain only the text is None. If a part of a chain is
+    encrypted, the chain is not whole, so the text beside that part counts as a summary.
     """
     in_content, answer, hidden = split_content(message.get("content"))
     answer = answer or as_text(message.get("refusal"))
@@ -122,7 +124,8 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
 
 
 def split_content(content: object) -> tuple[str, str, bool]:
-    """(chain, answer, whether a part is encrypted) of a message's content: text, or a list of parts."""
+    """Returns (chain, answer, whether a part is encrypted) of a message's content, which is a text or a list of
+    parts."""
     thought, said, hidden = [], [], False
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
@@ -138,8 +141,10 @@ def split_content(content: object) -> tuple[str, str, bool]:
 
 
 def _split_tags(text: str) -> tuple[str, str]:
-    """(chain, answer) of a text that may hold both. They part at the last `</think>`. The opening tag is often
-    missing, since the chat template wrote it. A chain that never ends has no answer."""
+    """Returns (chain, answer) of a text that may hold both. The last `</think>` separates them.
+
+    The opening tag is often missing, since the chat template wrote it. If the chain never ends, the answer is "".
+    """
     head, closed, tail = text.rpartition("</think>")
     if closed:
         return _untagged(head).strip(), tail.lstrip()
@@ -149,7 +154,8 @@ def _split_tags(text: str) -> tuple[str, str]:
 
 
 def _untagged(chain: str) -> str:
-    """The chain without a `<think>` before it and a `</think>` after it, which the training layout writes anew."""
+    """Returns the chain without a `<think>` at its start and a `</think>` at its end. The training layout writes new
+    marks."""
     bare = chain.strip()
     inner = bare.removeprefix("<think>").removesuffix("</think>")
     return chain if inner == bare else inner.strip()
@@ -159,16 +165,18 @@ def _untagged(chain: str) -> str:
 
 
 def usage_in(document: Json, choice: Json) -> Json:
-    """The usage object, or {}. Groq's streams have it in `x_groq`, Moonshot's in the choice."""
+    """Returns the usage object, or {} when there is none. Groq's streams have it in `x_groq`, Moonshot's in the
+    choice."""
     places = (document.get("usage"), as_dict(document.get("x_groq")).get("usage"), choice.get("usage"))
     return next((place for place in places if isinstance(place, dict) and place), {})
 
 
 def _usage(raw: Json) -> Usage:
-    """Counts that include their parts: output the reasoning, input what was cached. Endpoints may count otherwise.
+    """Returns token counts in one form: output includes reasoning, and input includes cached tokens.
 
-    A part that is larger than its whole was counted apart from it. Where the total shows that completion_tokens lacks
-    the reasoning (xAI: 1 against 228), the output is total - prompt.
+    Endpoints may count otherwise. If a part is larger than its whole, the endpoint counted the two separately, so they
+    are added. If the total shows that completion_tokens lacks the reasoning (xAI: 1 instead of 228), the output is
+    total - prompt.
     """
     prompt, completion = count(raw.get("prompt_tokens")), count(raw.get("completion_tokens"))
     total = count(raw.get("total_tokens"))
@@ -193,10 +201,11 @@ def _usage(raw: Json) -> Usage:
 
 
 def _cost_pusd(raw: Json) -> int | None:
-    """What the endpoint says the call cost, in picodollars.
+    """Returns what the endpoint says the call cost, in picodollars, or None when it does not say.
 
-    OpenRouter sends `cost` in USD. With the user's own key at a provider (`is_byok`) that is only its fee, and the
-    provider bills the rest: the cost is both together, and unknown where the provider's part is.
+    OpenRouter sends `cost` in USD. If the user has an own key at a provider (`is_byok`), that is only OpenRouter's fee,
+    and the provider bills the rest. The cost is then the sum of both, and unknown (None) when the provider's part is
+    unknown.
     https://openrouter.ai/docs/use-cases/usage-accounting
     xAI sends ticks of 1e-10 USD. https://docs.x.ai/developers/cost-tracking
     """
@@ -217,7 +226,7 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _first(*values: object) -> int | None:
-    """The first of the values that is a count."""
+    """Returns the first of the values that is a count, or None when there is no count among them."""
     return next((n for value in values if (n := count(value)) is not None), None)
 
 
@@ -227,11 +236,11 @@ _ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
 
 
 def _logprobs(choice: Json) -> tuple[Json, ...] | None:
-    """One entry for each sampled token, or None where the entries are not in OpenAI's shape. DeepSeek lists those of
-    the chain apart.
+    """Returns one entry for each sampled token, or None when the entries do not have OpenAI's form.
 
-    Ids are there only where the endpoint gives them: llama.cpp in each entry, vLLM in the choice
-    (`return_token_ids`) or in place of the token (`return_tokens_as_token_ids`).
+    DeepSeek lists the entries of the chain separately; they come first. An entry has the token's id only if the
+    endpoint sends it: llama.cpp sends it in each entry, vLLM in the choice (`return_token_ids`) or in place of the
+    token (`return_tokens_as_token_ids`).
     """
     shown = as_dict(choice.get("logprobs"))
     entries = [*as_list(shown.get("reasoning_content")), *as_list(shown.get("content"))]

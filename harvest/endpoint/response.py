@@ -1,10 +1,10 @@
-"""Reads one HTTP answer: a Reply, or the failure that it is. Pure.
+"""Reads one HTTP answer, and returns a Reply or raises the failure that the answer means. Pure.
 
     status other than 2xx   failures.refusal says what it means
     a JSON document         read as it is
     a stream of events      put together into such a document (stream.py), then read as one
 
-failures.reply_of reads the document.
+failures.py reads errors, and reply.py reads the fields of the document.
 """
 
 import re
@@ -20,13 +20,14 @@ from harvest.endpoint.reply import REPETITION, read_document
 from harvest.endpoint.stream import EventStream
 
 EVENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
-"""How a stream of events begins."""
+"""A stream of events begins like this."""
 
 
 def read_response(status: int, body: bytes) -> Reply:
-    """The reply in a whole HTTP answer. A stream that nobody asked for is read as one.
+    """Returns the reply that a whole HTTP answer holds.
 
-    Raises the AttemptFailed that field.md §2 gives, with `reply` where the body holds one.
+    If the body is a stream of events, although no stream was asked for, it is read as a stream. Raises the
+    AttemptFailed that the table of field.md §2 gives; the failure has a `reply` when the body holds one.
     """
     if not 200 <= status < 300:
         raise refusal(status, body)
@@ -45,18 +46,18 @@ def _reply_in(body: bytes) -> Reply:
 
 
 class BodyReader:
-    """Reads a stream of events, fed as it arrives and cut anywhere.
+    """Reads a stream of events. It is fed with the bytes as they arrive, in pieces that may end anywhere.
 
-    An endpoint that ignores `stream` sends one JSON object instead, which is read as that.
+    An endpoint that ignores `stream` sends one JSON object instead, which is then read as a whole answer.
     """
 
     def __init__(self) -> None:
         self._events = EventStream()
         self._document = bytearray()
-        """The bytes of a JSON object; of a stream, nothing."""
+        """These are the bytes of a JSON object. They are empty when a stream arrives."""
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes. Never raises: what is wrong with them is said by `finish`."""
+        """Takes the next bytes. Never raises: `finish` says what is wrong with them."""
         if not self._events.has_begun:
             self._document += data if self._document else data.lstrip()
             if not self._document or self._document.startswith(b"{"):
@@ -66,10 +67,10 @@ class BodyReader:
         self._events.feed(data)
 
     def finish(self) -> Reply:
-        """The whole reply.
+        """Returns the whole reply.
 
-        Raises as `read_response` does, and Cut where a stream lost a chunk, or ended with neither a finish_reason nor
-        `[DONE]`; the failure's `reply` holds what had arrived.
+        Raises what `read_response` raises. Also raises Cut when a stream lost a chunk, or when it ended with neither a
+        finish_reason nor `[DONE]`; the failure's `reply` holds what had arrived.
         """
         if self._document:
             return _reply_in(bytes(self._document))
@@ -85,20 +86,23 @@ class BodyReader:
         return reply_of(document)
 
     def partial(self) -> Reply:
-        """What has arrived so far of a stream; of a JSON object, nothing."""
+        """Returns the reply with what has arrived so far of a stream. While a JSON object arrives, the reply is
+        empty."""
         return read_document(self._events.document())
 
     @property
     def saw_done(self) -> bool:
-        """Whether the stream's own end, `[DONE]`, has come: nothing worth reading follows it."""
+        """Returns whether the stream's own end, `[DONE]`, has come. Nothing worth reading follows it."""
         return self._events.saw_done
 
     @property
     def loop(self) -> Loop | None:
-        """The loop that the chain or the answer of a stream has run into, while it goes on."""
+        """Returns the loop that the chain or the answer of a stream has run into, or None when there is none or the
+        answer is over."""
         return self._events.loop
 
     def broken_off(self, loop: Loop) -> Reply:
-        """The reply up to where it was broken off for its loop, with a finish_reason of ours."""
+        """Returns the reply up to the point where we broke it off for its loop. Its finish_reason is ours
+        (REPETITION)."""
         reply = self.partial()
         return replace(reply, finish_reason=REPETITION, extra={**reply.extra, "loop": asdict(loop)})

@@ -1,4 +1,4 @@
-"""Puts the server-sent events of a stream together into the document that the same answer would be in one piece. Pure.
+"""Puts a stream's server-sent events together into one document, which has the form of an answer in one piece. Pure.
 
 The document is read like any other (response.py).
 """
@@ -11,23 +11,24 @@ from harvest.core.foreign_json import Json, as_dict, as_list, as_text, count, pa
 from harvest.endpoint.reply import CHAIN_FIELDS, SUMMARY_FORMATS, choice_of, split_content, usage_in
 
 APART = frozenset({"delta", "message", "logprobs", "token_ids"})
-"""Fields of a chunk's choice whose values are put together. Of all other fields the last value is kept."""
+"""The values of these fields in a chunk's choice are put together. Of each other field, only the last value is kept."""
 
 TEXTS = frozenset({*CHAIN_FIELDS, "refusal"})
-"""Fields of a delta that hold a piece of a text, besides `content`."""
+"""These fields of a delta hold a piece of a text, as `content` does."""
 
 DETAILS = {"reasoning.text": "text", "reasoning.summary": "summary", "reasoning.encrypted": ""}
-"""The kinds of OpenRouter's reasoning_details, and the field that holds the text of each."""
+"""Maps each kind of OpenRouter's reasoning_details to the field that holds its text."""
 
 BLOCK = 4096
-"""After so many characters of a text, they are joined into one string, and its end is searched for a loop."""
+"""After this many new characters of a text, they are joined into one string, and the end of the text is searched for a
+loop."""
 
 HIDDEN_CHAIN = "thought"
-"""Our name for the text of the thinking parts, where `content` is a list of parts."""
+"""We give this name to the text of the thinking parts, when `content` is a list of parts."""
 
 
 class Text:
-    """A text that arrives in pieces."""
+    """Holds a text that arrives in pieces."""
 
     __slots__ = ("_blocks", "_pieces", "_size", "loop")
 
@@ -36,7 +37,7 @@ class Text:
         self._pieces: list[str] = []
         self._size = 0
         self.loop: Loop | None = None
-        """The loop that the text had run into at the end of its last block."""
+        """This is the loop in which the text was at the end of its last block. None: it was in no loop."""
 
     def add(self, piece: str) -> None:
         self._pieces.append(piece)
@@ -51,14 +52,15 @@ class Text:
 
 
 class EventStream:
-    """Reads the events of one stream, fed in any pieces, and puts their chunks together."""
+    """Reads the events of one stream, which may arrive in any pieces, and puts their chunks together."""
 
     def __init__(self) -> None:
         self.has_begun = False
         self.saw_done = False
-        """Whether the stream's own end, `[DONE]`, has come. What follows it is not read."""
+        """This is True after the stream's own end, `[DONE]`, has come. What follows it is not read."""
         self.unreadable: str | None = None
-        """What is wrong with the first chunk that could not be read. The answer has a hole there."""
+        """This says what is wrong with the first chunk that could not be read; the answer has a hole there. None:
+        nothing is wrong."""
         self._rest = b""
         self._data: list[bytes] = []
         self._top: Json = {}
@@ -71,12 +73,15 @@ class EventStream:
         self._logprobs: dict[str, list[Any]] = {}
         self._token_ids: list[Any] = []
         self._has_finished = False
-        """Whether a finish_reason has come. Usage may still follow it."""
+        """This is True after a finish_reason has come. Usage may still follow."""
         self._has_final_usage = False
 
     @property
     def loop(self) -> Loop | None:
-        """The loop that one of its texts has run into, while the answer goes on."""
+        """Returns the loop that the chain or the answer has run into.
+
+        None is returned when there is no loop, and when the answer has ended, since then nothing is left to break off.
+        """
         if self.saw_done or self._has_finished:
             return None
         return next((text.loop for text in self._texts.values() if text.loop), None)
@@ -95,7 +100,7 @@ class EventStream:
             self._line(line.rstrip(b"\r\n"))
 
     def end(self) -> None:
-        """No more bytes will come: reads what had no end of line."""
+        """Ends the stream: reads its last line, which may have no line break."""
         for line in (*self._rest.splitlines(), b""):
             self._line(line)
         self._rest = b""
@@ -111,7 +116,8 @@ class EventStream:
             self._data.append(value)
 
     def _event(self, data: list[bytes]) -> None:
-        """One event of several data lines, or several events whose blank lines the server forgot."""
+        """Reads an event. Its data lines may be one event, or several events between which the server forgot the blank
+        lines."""
         if len(data) > 1 and data[-1].strip() != b"[DONE]":
             try:
                 return self._chunk(parse(b"\n".join(data)))
@@ -132,10 +138,10 @@ class EventStream:
     # ---- events → one document
 
     def document(self) -> Json:
-        """The chunks as one chat completion; without choices where none came.
+        """Returns the chunks as one chat completion. It has no choices when no chunk had one.
 
-        Usage that came only before the end is no bill, since some endpoints count along (Perplexity): it is kept as
-        `usage_so_far`.
+        Some endpoints send usage along the way (Perplexity). If no usage came at the end, such usage is not the bill:
+        it is kept as `usage_so_far`.
         """
         texts = {name: text.whole() for name, text in self._texts.items()}
         details: list[Json] = [{"format": form} for form in sorted(self._formats)]
@@ -192,7 +198,7 @@ class EventStream:
                 self._message[key] = value
 
     def _detail(self, detail: Json) -> None:
-        """One of OpenRouter's reasoning_details, of which there is one a token."""
+        """Reads one of OpenRouter's reasoning_details. There is one for each token."""
         kind, form = detail.get("type"), detail.get("format")
         if isinstance(form, str):
             self._formats.add(form if form in SUMMARY_FORMATS else "")

@@ -1,4 +1,5 @@
-"""HTTP over aiohttp: opens connections, reads and unpacks bodies under a limit, and says what aiohttp's errors mean."""
+"""Speaks HTTP with aiohttp: opens connections, reads and unpacks bodies under a limit, and translates aiohttp's
+errors."""
 
 import asyncio
 import socket
@@ -15,21 +16,23 @@ from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarg
 CONNECT_TIMEOUT_S = 30
 
 KEEPALIVE_S = 15
-"""Idle connections are closed after this time: where a server closes one just as we send, the try is in doubt."""
+"""Idle connections are closed after this time, because a try is in doubt when the server closes its connection just as
+we send."""
 
 BATCH_S, BATCH_SHARE = 0.5, 0.05
-"""After each read of a stream the reader sleeps for this share of the time that the stream has been open, at most for
-BATCH_S. One read then holds many events; a wake-up for each token would use up a core (docs/streams.md)."""
+"""After each read of a stream, the reader sleeps for BATCH_SHARE of the time that the stream has been open, but at most
+for BATCH_S seconds. So one read holds many events. Waking up for each token would use up a core (docs/streams.md)."""
 
 END_S = 0.5
-"""How long a stream's connection is waited for after its `[DONE]`."""
+"""After a stream's `[DONE]`, we wait at most this long for its connection to end."""
 
 PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 180_000}
-"""The kernel asks a silent peer whether it is still there, so that a connection to a vanished peer fails within three
-minutes. (TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE. TCP_USER_TIMEOUT counts milliseconds.)"""
+"""With these socket options, the kernel asks a silent peer whether it is still there, so that a connection to a
+vanished peer fails within three minutes. (TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE. TCP_USER_TIMEOUT counts
+milliseconds.)"""
 
 HTTP_ERRORS = (aiohttp.ClientError, OSError)
-"""What aiohttp raises while it connects, sends or reads."""
+"""aiohttp raises these errors while it connects, sends or reads."""
 
 MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
     (aiohttp.ClientConnectorError, Passing, "no connection"),
@@ -41,19 +44,22 @@ MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
     (aiohttp.ClientError, Cut, "the connection failed"),
     (OSError, Cut, "the connection failed"),
 )
-"""aiohttp's error, our failure, and its words. The first that fits is taken. A request that cannot have reached the
-model is Passing and costs nothing; one that was sent is Cut, and its cost stays in doubt."""
+"""(aiohttp's error, our failure, words for it). The first row that fits is taken. A request that cannot have reached
+the model is Passing and costs nothing. A request that was sent is Cut, and its cost stays in doubt."""
 
 
 def as_failure(error: Exception) -> AttemptFailed:
-    """The failure that one of HTTP_ERRORS is."""
+    """Returns the failure that one of HTTP_ERRORS means."""
     failure, words = next((ours, words) for foreign, ours, words in MEANING if isinstance(error, foreign))
     return failure(f"{words}: {error}")
 
 
 def open_session(base_url: str, idle_timeout_s: float | None) -> aiohttp.ClientSession:
-    """A session for any number of requests at once to the endpoint at `base_url`, by its proxy where the environment
-    names one. `idle_timeout_s` is the longest silence of a connection."""
+    """Opens a session for any number of requests at once to the endpoint at `base_url`.
+
+    It goes through the proxy that the environment names, if any. `idle_timeout_s` is how many seconds a connection may
+    be silent; None: there is no limit.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s),
@@ -65,7 +71,7 @@ def open_session(base_url: str, idle_timeout_s: float | None) -> aiohttp.ClientS
 
 
 def probed_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket on which the kernel asks a silent peer whether it is still there (PROBES)."""
+    """Returns a socket on which the kernel asks a silent peer whether it is still there (PROBES)."""
     family, kind, protocol, _, _ = info
     made = socket.socket(family=family, type=kind, proto=protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -76,7 +82,8 @@ def probed_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this address; none for this machine itself."""
+    """Returns the proxy that the environment names for this address. Returns None when it names none, and for this
+    machine."""
     parts = urlsplit(url)
     if parts.hostname in ("localhost", "127.0.0.1", "::1") or proxy_bypass(parts.hostname or ""):
         return None
@@ -84,7 +91,8 @@ def proxy_for(url: str) -> str | None:
 
 
 async def in_batches(response: aiohttp.ClientResponse, longest_s: float) -> AsyncIterator[bytes]:
-    """The body of a stream as it arrives, many events at a time. No pause between reads is longer than `longest_s`."""
+    """Yields the body of a stream as it arrives, many events at a time. Pauses between reads last at most `longest_s`
+    seconds."""
     loop, content = asyncio.get_running_loop(), response.content
     began_s = loop.time()
     while chunk := await content.readany():
@@ -96,9 +104,10 @@ async def in_batches(response: aiohttp.ClientResponse, longest_s: float) -> Asyn
 async def unpacked(
     response: aiohttp.ClientResponse, packed: AsyncIterator[bytes], limit_bytes: int
 ) -> AsyncGenerator[bytes, None]:
-    """The body in pieces, unpacked, never more than the limit.
+    """Yields the body in pieces, unpacked, and never more than `limit_bytes`.
 
-    Raises TooLarge for a body over the limit, packed or unpacked, and Cut for a packing that was not asked for.
+    Raises TooLarge when the body is over the limit, packed or unpacked. Raises Cut when the body is packed in a way
+    that was not asked for, or cannot be unpacked.
     """
     packing = response.headers.get("content-encoding", "identity").lower()
     if packing not in ("identity", "", "gzip", "deflate"):
@@ -129,7 +138,7 @@ async def unpacked(
 
 
 async def read_to_end(chunks: AsyncIterator[bytes]) -> None:
-    """Reads the rest of a body that nobody needs, for a moment, so that its connection can be used again."""
+    """Reads the rest of a body that nobody needs, but only for a moment, so that its connection can be used again."""
     with suppress(TimeoutError, AttemptFailed, *HTTP_ERRORS):
         async with asyncio.timeout(END_S):
             async for _ in chunks:

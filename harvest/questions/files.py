@@ -1,6 +1,7 @@
-"""Reads the records of a file one at a time, in bounded memory: JSON lines, a JSON array, a page of a list, Parquet.
+"""Reads the records of a file one at a time, in bounded memory.
 
-JSON may be compressed with gzip or zstandard. The first bytes of a file say what it is.
+The file holds JSON lines, a JSON array, a page of a list, or Parquet. JSON may be compressed with gzip or zstandard.
+The first bytes of a file say what it is.
 """
 
 import codecs
@@ -20,7 +21,7 @@ from harvest.core.foreign_json import DECODER, Json
 from harvest.questions.rows import BadRow
 
 MOST_BYTES = 64 << 20
-"""The longest record that is read. A longer one is a bad row."""
+"""A record may be at most this long. A longer record is a bad row."""
 CHUNK_BYTES = 1 << 20
 PARQUET_ROWS = 64
 GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
@@ -29,24 +30,25 @@ BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a file, or why it cannot be read."""
+    """Holds one record of a file, or the reason why it cannot be read."""
 
     where: str
-    """File and line, for people."""
+    """The text names file and line, for people."""
     place: str
-    """The file's name without folder and compression, and the line: the same wherever the file lies."""
+    """The text holds the file's name, without folder and compression, and the line. It stays the same when the file is
+    moved."""
     digest: str
-    """SHA-256 of the record as it stands in the file."""
+    """This is the SHA-256 of the record as it stands in the file. Empty: the record cannot be read from the file."""
     value: Json | BadRow
     torn: bool = False
-    """Whether it is the last record and its end is missing: whoever writes the file has not finished."""
+    """If True, this is the last record and its end is missing: the program that writes the file has not finished."""
 
 
 class Records:
-    """The records of a file. Each loop over them reads the file from its start.
+    """Reads the records of a file, one at a time. Each loop over this object reads the file from its start.
 
-    `exact`: numbers with a decimal point become Decimal, so that money is exact; else float. Raises InputError where
-    the file cannot be read.
+    If `exact`, numbers with a decimal point become Decimal, so that money is exact; else they become float. Raises
+    InputError when the file cannot be read.
     """
 
     def __init__(self, path: Path, *, exact: bool = True) -> None:
@@ -54,7 +56,7 @@ class Records:
         self.path = path
         self.name = path.name.removesuffix(".gz").removesuffix(".zst")
         self.done_bytes = 0
-        """How much of the file has been read so far, in bytes as they lie on the disk."""
+        """This many bytes of the file have been read so far, counted as they lie on the disk."""
         try:
             with path.open("rb") as f:
                 self._magic = f.read(4)
@@ -105,7 +107,7 @@ class Records:
             yield Record(where, place, digest, value)
 
     def _value(self, data: bytes) -> object:
-        """The JSON value, or BadRow."""
+        """Returns the JSON value, or a BadRow that says why there is none."""
         try:
             text = data.decode("utf-8-sig")
             return DECODER.decode(text) if self._exact else json.loads(text)
@@ -146,7 +148,10 @@ def _unpacked(raw: io.BufferedReader, magic: bytes) -> io.BufferedReader:
 
 
 def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
-    """(number, unit, line without white space around it, whether it has its line break) of each line with text."""
+    """Yields (line number, the word "line", line without white space around it, whether it ended with a line break).
+
+    Empty lines are left out. A line that is too long comes as a BadRow.
+    """
     n = 0
     while line := stream.readline(MOST_BYTES + 1):
         n += 1
@@ -160,7 +165,10 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRo
 
 
 def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
-    """The same for the entries of a JSON array, or for objects that are spread over several lines."""
+    """Yields the entries of a JSON array, or JSON objects that are spread over several lines.
+
+    Each comes as (its number, the word "entry", its bytes or a BadRow, False if the file breaks off inside it).
+    """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     text, at, n, ended = "", 0, 0, False
 
@@ -201,10 +209,10 @@ def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadR
 
 
 def _breaks_off(e: Exception, end: int) -> bool:
-    """Whether the JSON is wrong because it ends too early."""
+    """Returns whether the JSON is wrong because it ends too early."""
     return isinstance(e, json.JSONDecodeError) and (e.pos >= end or e.msg.startswith("Unterminated string"))
 
 
 def content_key(record: Record) -> str:
-    """The key of an imported attempt: a hash of its place and its content."""
+    """Returns the key of an imported attempt: a hash of the record's place and content."""
     return "sha256:" + hashlib.sha256(f"import\0{record.place}\0{record.digest}".encode()).hexdigest()

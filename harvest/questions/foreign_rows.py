@@ -15,11 +15,11 @@ Layout = Callable[[Row], Row]
 
 
 class BadLayout(ValueError):
-    """A row of a known layout cannot be read. The message begins with the field."""
+    """The row has a known layout but cannot be read. The message begins with the field."""
 
 
 def own_layout(row: Mapping[str, Any]) -> Row:
-    """The row in our fields. Raises BadLayout."""
+    """Returns the row in our fields. Raises BadLayout."""
     for marks, layout in _LAYOUTS:
         if all(row.get(mark) is not None for mark in marks):
             return layout(dict(row))
@@ -61,7 +61,8 @@ def _last_box(solution: str) -> str | None:
 
 
 def _humaneval(row: Row) -> Row:
-    """The question is the prompt, which is Python: the answer and the tests need its imports and helper functions."""
+    """Takes the prompt as the question. The prompt is Python, and the answer and the tests need its imports and
+    functions."""
     ours = {"question": row["prompt"], "tests": row["test"], "entry_point": row["entry_point"], "domain": "code"}
     if row.get("canonical_solution"):
         ours["answer"] = f"{row['prompt']}{row['canonical_solution']}"
@@ -69,7 +70,8 @@ def _humaneval(row: Row) -> Row:
 
 
 def _mbpp(row: Row) -> Row:
-    """The teacher is shown the first assert, since nothing else names the function. It does not see the others."""
+    """Shows the teacher the first assert, since nothing else names the function. The teacher does not see the other
+    asserts."""
     asserts = [str(line) for line in row["test_list"]]
     if not asserts:
         raise BadLayout("test_list: empty")
@@ -85,8 +87,11 @@ def _mbpp(row: Row) -> Row:
 
 
 def _called(test: str, code: object) -> str | None:
-    """The name of the function that an assert tests: the first that it calls and that the reference solution defines.
-    Without a reference solution: the first that it calls and that is not built in."""
+    """Returns the name of the function that an assert tests, or None when none is found.
+
+    With a reference solution, it is the first function that the assert calls and the solution defines. Without one, it
+    is the first function that the assert calls and that is not built in.
+    """
     try:
         calls = [
             n.func.id for n in ast.walk(ast.parse(test)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
@@ -125,12 +130,14 @@ def _apps(row: Row) -> Row:
 
 
 def _unwrapped(wanted: object) -> dict[str, str]:
-    """The value alone, where APPS writes it as a list of one value: either is right."""
+    """Returns `or_returns` with the value alone if APPS wrote the value as a list of one value. Both forms are then
+    right."""
     return {"or_returns": json.dumps(wanted[0])} if isinstance(wanted, list) and len(wanted) == 1 else {}
 
 
 def _integer_keys(*places: object) -> dict[str, str]:
-    """{"keys": "integers"} where a dict in the arguments or in the value had integer keys, which JSON made strings."""
+    """Returns {"keys": "integers"} if a dict in the arguments or in the value had integer keys, which JSON made
+    strings."""
     values = [value for place in places for value in (place, *(place if isinstance(place, list) else ()))]
     keys = [list(value) for value in values if isinstance(value, dict) and value]
     back = any(all(re.fullmatch(r"-?[0-9]{1,18}", key) for key in each) for each in keys)
@@ -142,8 +149,10 @@ def _lines(text: object) -> str:
 
 
 def _livecodebench(row: Row) -> Row:
-    """Takes the public cases, and the private ones where they are JSON. (They are published as a pickle, which is never
-    opened.)"""
+    """Takes the public cases, and also the private cases if they are JSON.
+
+    (The private cases are published as a pickle, which is never opened.)
+    """
     cases = _json(row, "public_test_cases")
     private = row.get("private_test_cases")
     if isinstance(private, str) and private.lstrip().startswith("["):
@@ -168,7 +177,8 @@ def _with_starter(question: object, starter: object) -> str:
 
 
 def _named(row: Row, field: str, prefix: str) -> Row:
-    """The row with an id made of its number in the data set, and without the fields that the layout replaces."""
+    """Returns the row with an id made of its number in the data set, and without the fields that the layout
+    replaces."""
     number = row.get(field)
     named = {} if number is None or row.get("id") is not None else {"id": f"{prefix}{number}"}
     return {k: v for k, v in row.items() if k not in ("tests", "cases", "answer")} | named
@@ -194,4 +204,4 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], Layout], ...] = (
     (("problem",), _math),
     (("answer",), _gsm8k),
 )
-"""(the fields by which a layout is recognised, the function that reads it). The first that fits is taken."""
+"""(the fields by which a layout is recognised, the function that reads it). The first layout that fits is taken."""

@@ -1,7 +1,7 @@
-"""One record of an answer that was paid for elsewhere: its question, its reply, what it cost. Pure.
+"""Reads one record of an answer that was paid for elsewhere: its question, its reply, and what it cost. Pure.
 
-`READERS` is the one table of layouts. To add one, write a function that reads it, its row in the table with how it is
-recognised, and a test with a real record in tests/harvest/commands/test_import.py.
+`READERS` is the one table of layouts. To add a layout, write a function that reads it, add a row to the table that says
+how the layout is recognised, and add a test with a real record to tests/harvest/commands/test_import.py.
 """
 
 import json
@@ -25,17 +25,17 @@ ROLES = {
     "user": "user", "human": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
 }  # fmt: skip
-"""The names of who speaks, OpenAI's and ShareGPT's, in OpenAI's words."""
+"""Maps the names of speakers, as OpenAI and ShareGPT write them, to OpenAI's names."""
 
 GOLD_FIELDS = ("answer", "choices", "tests", "cases", "reasoning_gym")
 OF_A_QUESTION = frozenset(
     {"question", "problem", "gold", "entry_point", "test", "test_list", "question_content", *GOLD_FIELDS}
 )
-"""Where a record has one of these fields, its `id` names the question; else it names the call."""
+"""If a record has one of these fields, its `id` names the question; else its `id` names the call."""
 NOT_OF_A_QUESTION = frozenset({"response", "messages", "conversations", "metadata", "system", "usage"})
 COSTS = ("response_cost", "cost_usd", "total_cost", "spend", "cost")
-"""The fields in which a log says what a call cost, in USD: LiteLLM's payload, ours, OpenRouter's, LiteLLM's table,
-others."""
+"""A log says in one of these fields what a call cost, in USD. They are from, in order: LiteLLM's payload, our own
+lines, OpenRouter, LiteLLM's table, other programs."""
 MOMENTS = ("startTime", "created", "created_at", "asked_at", "timestamp")
 ID_NAMES = ("custom_id", "question_id", "id")
 
@@ -46,39 +46,41 @@ class NoAnswer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImportedAnswer:
-    """What one record says."""
+    """Holds what one record says."""
 
     question: Json
-    """The fields of a question's row, ours or a foreign layout's; empty where the record does not hold the question."""
+    """These are the fields of a question's row, in our layout or a foreign one. They are empty when the record does not
+    hold the question."""
     names: tuple[str, ...]
-    """The names by which a file of questions may know the question."""
+    """A file of questions may know the question by one of these names."""
     reply: Reply
-    """With the system message that it was asked under, if any, in `extra["system"]`."""
+    """If the question was asked under a system message, it is in the reply's `extra["system"]`."""
     cost_pusd: int | None
     cost_source: str
-    """"usage.cost" (the endpoint's own), "log" (the gateway's) or "none"."""
+    """The cost comes from "usage.cost" (the endpoint's own figure) or "log" (the gateway's figure). "none": no cost is
+    known."""
     asked_at: str | None
-    """UTC; None where the record does not say."""
+    """This is the time of asking, in UTC. None: the record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the reader of a layout finds in a record."""
+    """Holds what the reader of a layout finds in a record."""
 
     question: Json
     names: tuple[str, ...]
     document: Json
-    """The answer as a chat completion."""
+    """This is the answer, as a chat completion."""
     beside: Json
-    """Where the cost and the moment of asking may stand."""
+    """The cost and the time of asking may stand in these fields."""
     moments: object = None
-    """Another place where the moment of asking may stand."""
+    """The time of asking may also stand here."""
     system: str | None = None
-    """The system message that it was asked under."""
+    """The question was asked under this system message. None: there was no system message."""
 
 
 def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAnswer:
-    """What a record says. `read_document` reads a chat completion (`harvest.endpoint.reply.read_document`).
+    """Returns what a record says. `read_document` reads a chat completion (`harvest.endpoint.reply.read_document`).
 
     Raises BadRow, which names the field, or NoAnswer.
     """
@@ -102,8 +104,10 @@ def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAn
 
 
 def _batch(row: Json) -> _Found:
-    """OpenAI's batch output, which Mistral, Together and vLLM write too.
-    https://platform.openai.com/docs/guides/batch"""
+    """Reads a line of OpenAI's batch output, which Mistral, Together and vLLM write too.
+
+    https://platform.openai.com/docs/guides/batch
+    """
     response = as_dict(row.get("response"))
     status, body = response.get("status_code"), response.get("body")
     if row.get("error") or (status is not None and status != 200) or not isinstance(body, dict):
@@ -114,9 +118,11 @@ def _batch(row: Json) -> _Found:
 
 
 def _stored(row: Json) -> _Found:
-    """A chat completion by itself, as OpenAI's list of stored completions gives it. It holds no messages, unless
-    whoever exported it put them in; the question is then known by `metadata`.
-    https://platform.openai.com/docs/api-reference/chat/list"""
+    """Reads a chat completion that stands alone, as in OpenAI's list of stored completions.
+
+    It holds no messages, unless whoever exported it added them. Without messages, the question is found by `metadata`.
+    https://platform.openai.com/docs/api-reference/chat/list
+    """
     asked = _messages(row.get("messages") or row.get("input") or [])
     question, system = _asked(asked, "messages") if asked else ({}, None)
     metadata = plain(as_dict(row.get("metadata")))
@@ -130,8 +136,10 @@ def _generation_data(row: Json) -> Json:
 
 
 def _generation(row: Json) -> _Found:
-    """OpenRouter's stored prompt and completion, with the figures of its generation beside them or not.
-    https://openrouter.ai/docs/client-sdks/typescript/models/generationcontentdata"""
+    """Reads OpenRouter's stored prompt and completion. The figures of the generation may stand beside them.
+
+    https://openrouter.ai/docs/client-sdks/typescript/models/generationcontentdata
+    """
     data = _generation_data(row)
     figures = row | data
     given, made = as_dict(data["input"]), as_dict(data["output"])
@@ -153,8 +161,10 @@ def _generation(row: Json) -> _Found:
 
 
 def _exchange(row: Json) -> _Found:
-    """A question's fields, or `messages`, and the `response`: our own lines, and gateways' logs.
-    LiteLLM: https://docs.litellm.ai/docs/proxy/logging_spec"""
+    """Reads one of our own lines or of a gateway's log: it has a `response`, and a question's fields or `messages`.
+
+    LiteLLM: https://docs.litellm.ai/docs/proxy/logging_spec
+    """
     if row.get("status") == "failure" or (row.get("response") is None and row.get("error_str")):
         raise NoAnswer(one_line(as_text(row.get("error_str")), 120) or "the call failed")
     asked, system = _asked(_messages(row["messages"]), "messages") if row.get("messages") else ({}, None)
@@ -163,8 +173,10 @@ def _exchange(row: Json) -> _Found:
 
 
 def _conversation(row: Json) -> _Found:
-    """A dataset's row: ShareGPT's `conversations`, Sky-T1's with `system`, or `messages`.
-    https://huggingface.co/datasets/NovaSky-AI/Sky-T1_data_17k"""
+    """Reads a row of a dataset: ShareGPT's `conversations`, Sky-T1's `conversations` with `system`, or `messages`.
+
+    https://huggingface.co/datasets/NovaSky-AI/Sky-T1_data_17k
+    """
     field = "conversations" if isinstance(row.get("conversations"), list) else "messages"
     turns = _messages(row[field])
     if not turns or turns[-1][0] != "assistant":
@@ -184,17 +196,18 @@ READERS: tuple[tuple[Callable[[Json], bool], Callable[[Json], _Found]], ...] = (
     (lambda r: "response" in r, _exchange),
     (lambda r: any(isinstance(r.get(name), list) for name in ("conversations", "messages")), _conversation),
 )
-"""(whether a record is of this layout, the function that reads it). The first that recognises a record reads it."""
+"""(whether a record has this layout, the function that reads it). The first layout that recognises a record reads
+it."""
 
 
 # ---- what they share
 
 
 def _question_fields(row: Json, asked: Json) -> Json:
-    """The fields of a record that may belong to its question; where its text is not among them, that of the messages,
-    `asked`.
+    """Returns the fields of a record that may belong to its question.
 
-    Where there is a field `gold`, it is the gold answer, and `answer` is the teacher's, as in our own exports.
+    If the record has no field with the question's text, the text in `asked`, which is from the messages, is added. If
+    there is a field `gold`, it is the gold answer, and `answer` is the teacher's answer, as in our own exports.
     """
     fields = {k: v for k, v in row.items() if k not in NOT_OF_A_QUESTION}
     if not OF_A_QUESTION & row.keys():
@@ -206,7 +219,8 @@ def _question_fields(row: Json, asked: Json) -> Json:
 
 
 def _names(row: Json) -> tuple[str, ...]:
-    """The names by which a file of questions may know the record's question, the most likely first."""
+    """Returns the names by which a file of questions may know the record's question. The most likely name comes
+    first."""
     metadata = as_dict(row.get("metadata"))
     places = (row, metadata, as_dict(metadata.get("requester_metadata")), as_dict(metadata.get("spend_logs_metadata")))
     found = (place.get(name) for place in places for name in ID_NAMES)
@@ -217,7 +231,8 @@ Turn = tuple[str, Mapping[str, Any]]
 
 
 def _messages(value: object) -> list[Turn]:
-    """(role, message) of each turn, from a list, from JSON of one, or from a bare prompt."""
+    """Returns (role, message) of each turn. `value` is a list of messages, JSON text of such a list, or one prompt as
+    text."""
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             try:
@@ -237,7 +252,11 @@ def _messages(value: object) -> list[Turn]:
 
 
 def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
-    """(the question's text as a field, the system message) of what was asked, which must be one turn of the user's."""
+    """Returns (the question's text as a field, the system message) from the turns before the answer.
+
+    The system message is None when there is none. Raises BadRow unless there is exactly one turn of the user and none
+    of the assistant.
+    """
     texts: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     for role, message in turns:
         content = message.get("content") if "content" in message else message.get("value")
@@ -251,7 +270,10 @@ def _asked(turns: list[Turn], field: str) -> tuple[Json, str | None]:
 
 
 def _chat_completion(field: str, response: object, row: Json) -> Json:
-    """A chat completion of a whole one, of one message of it, or of a text. `row` holds what stands beside it."""
+    """Returns `response` as a chat completion. It may be a whole chat completion, only its message, or a text.
+
+    `row` holds the fields that stand beside the response.
+    """
     if isinstance(response, str):
         if response.lstrip().startswith("{") and '"choices"' in response:
             try:
@@ -274,20 +296,21 @@ def _chat_completion(field: str, response: object, row: Json) -> Json:
 
 
 def _document(message: Json, row: Json) -> Json:
-    """A message as a chat completion, with what the record says beside it."""
+    """Returns a message as a chat completion, with what the record says beside it."""
     named = {name: row.get(name) for name in ("model", "provider", "system_fingerprint")}
     choice = {"message": message, "finish_reason": row.get("finish_reason")}
     return {k: v for k, v in named.items() if v is not None} | {"choices": [choice], "usage": _usage_beside(row)}
 
 
 def _usage_beside(row: Json) -> Json:
-    """The token counts that a record holds beside the answer."""
+    """Returns the token counts that a record holds beside the answer."""
     counts = ("prompt_tokens", "completion_tokens", "total_tokens")
     return as_dict(row.get("usage")) or {name: row[name] for name in counts if name in row}
 
 
 def _of_text(text: str) -> Json:
-    """A text as a message. A chain in Sky-T1's marks becomes its reasoning; a chain that never ends has no answer."""
+    """Returns a text as a message. A chain in Sky-T1's marks becomes its reasoning; if the chain never ends, the answer
+    is ""."""
     if THOUGHT[0] not in text:
         return {"content": text}
     thought, _, rest = text.partition(THOUGHT[0])[2].partition(THOUGHT[1])
@@ -296,7 +319,10 @@ def _of_text(text: str) -> Json:
 
 
 def _cost(reply: Reply, row: Json) -> tuple[int | None, str]:
-    """(picodollars, who says so). What the endpoint says it billed takes precedence over what a gateway calculated."""
+    """Returns (cost in picodollars, who says so), or (None, "none") when no cost is known.
+
+    What the endpoint says it billed takes precedence over what a gateway calculated.
+    """
     if reply.usage.cost_pusd is not None:
         return reply.usage.cost_pusd, "usage.cost"
     if row.get("response_cost_failure_debug_info"):
@@ -316,7 +342,10 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _moment(value: object) -> str | None:
-    """Unix seconds or ISO 8601, as UTC in the form that we write everywhere; None for anything else."""
+    """Returns a time in UTC, in the form that we write everywhere. `value` is Unix seconds or ISO 8601.
+
+    None is returned for anything else.
+    """
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool) and 10**9 <= value < 10**10:
             when = datetime.fromtimestamp(math.floor(value * 1000) / 1000, UTC)
@@ -331,5 +360,5 @@ def _moment(value: object) -> str | None:
 
 
 def shown_names(names: tuple[str, ...]) -> str:
-    """The first three names, quoted, for a message."""
+    """Returns the first three names, quoted, for a message."""
     return ", ".join(json.dumps(label(name), ensure_ascii=False) for name in names[:3])

@@ -1,6 +1,6 @@
-"""One row as a Question: ours, or of a known foreign layout. Pure.
+"""Turns one row into a Question. The row has our layout or a known foreign one. Pure.
 
-What the checks say of a row is handed in as RowRules, since checks stand above this room.
+What the checks say about a row is passed in as RowRules, because checks stand above this room.
 """
 
 import difflib
@@ -15,11 +15,11 @@ from harvest.questions.foreign_rows import BadLayout, own_layout
 
 FIELDS = tuple(Question.model_fields)
 MAJORITY = "majority"
-"""The check of a question without a gold answer: its answers are compared with each other."""
+"""This check judges a question without a gold answer, by comparing its answers with each other."""
 
 
 class BadRow(ValueError):
-    """The row is not a question. The message begins with the field; whoever reads the file adds file and line."""
+    """The row is not a question. The message begins with the field; the code that reads the file adds file and line."""
 
 
 class MissingQuestion(BadRow):
@@ -28,24 +28,25 @@ class MissingQuestion(BadRow):
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
-    """What the checks say of a row. `harvest.checks.ROW_RULES` is the one that commands hand in."""
+    """Holds what the checks say about a row. Commands pass in `harvest.checks.ROW_RULES`."""
 
     check_of: Callable[[Mapping[str, Any]], str]
-    """The name of the check that applies to a row."""
+    """Returns the name of the check that applies to a row."""
     fault: Callable[[Question, bool], str | None]
-    """What a question lacks for its check, beginning with the field; None where its check can judge an answer.
+    """Returns what a question lacks for its check, or None when its check can judge an answer.
 
-    With False, a missing gold answer (or missing tests) is no fault.
+    The text begins with the field. If the second argument is False, a missing gold answer (or missing tests) is no
+    fault.
     """
 
 
 def question_of(
     row: Mapping[str, Any], rules: RowRules, *, needs_gold: bool = True, by_majority: bool = False
 ) -> Question:
-    """The row as a Question. Raises BadRow, which names the field.
+    """Returns the row as a Question. Raises BadRow, which names the field.
 
-    `needs_gold`: a row without the gold answer that its check needs is a bad row. `by_majority`: such a row is a
-    question that is judged by what most of its answers agree on.
+    If `needs_gold`, a row is bad when it lacks the gold answer that its check needs. If `by_majority`, a row without a
+    gold answer is not bad, unless its check is `code`: its question is judged by what most of its answers agree on.
     """
     try:
         data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}
@@ -67,7 +68,7 @@ def question_of(
 
 
 def _validated(data: dict[str, Any], rules: RowRules) -> Question:
-    """The fields as a Question, with its check and its id. Raises BadRow."""
+    """Returns the fields as a Question, with its check and its id. Raises BadRow."""
     for key in ("id", "answer", "domain", "source", "licence", "difficulty"):
         value = data.get(key)
         if isinstance(value, bool | int | float):
@@ -91,11 +92,12 @@ def _validated(data: dict[str, Any], rules: RowRules) -> Question:
 
 
 def judged_together(question: Question) -> bool:
-    """Whether the question's answers are judged together, once all have come."""
+    """Returns whether the question's answers are judged together, after all of them have come."""
     return question.check == MAJORITY
 
 
 def has_gold(question: Question) -> bool:
-    """Whether there is anything to judge an answer by: a gold answer, tests, or the other answers."""
+    """Returns whether there is anything to judge an answer by: a gold answer, tests, or the question's other
+    answers."""
     gold = question.answer is not None and question.answer.strip()
     return bool(gold or judged_together(question) or question.reasoning_gym or question.tests or question.cases)

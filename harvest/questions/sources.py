@@ -1,6 +1,6 @@
-"""Where questions come from: JSON lines, Parquet, CSV, a dataset's folder, or reasoning-gym.
+"""Reads questions from JSON lines, Parquet, CSV, a dataset's folder, or reasoning-gym.
 
-Each bad row is named with file, line and field, all of them at once, before anything is asked.
+All bad rows are named at once, each with file, line and field, before anything is asked.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def read_questions(
     skip_bad_rows: Callable[[str], None] | None = None,
     may_skip: bool = True,
 ) -> Iterator[Question]:
-    """The questions of `read_rows`, without their places."""
+    """Yields the questions that `read_rows` yields, without file and line."""
     return (q for _, q in read_rows(sources, base, rules, skip_bad_rows=skip_bad_rows, may_skip=may_skip))
 
 
@@ -40,12 +40,12 @@ def read_rows(
     without_gold: str = "refuse",
     may_skip: bool = True,
 ) -> Iterator[tuple[str, Question]]:
-    """(file and line, question) of one source or several, one by one, in order. A repeated question comes once.
+    """Yields (file and line, question) for each row of one or several sources, in order.
 
-    Files are relative to `base`. Raises QuestionError at the end, with a line for each of the first 20 bad rows and
-    the number of the others; so a caller that stores as it reads must do so in one transaction. With
-    `skip_bad_rows` each fault goes there instead. `without_gold` is the setting `checks.without_gold`. `may_skip`:
-    whether the command that reads has a flag to go on without bad rows.
+    A repeated question comes only once. Files are relative to `base`. `skip_bad_rows` is called with each bad row. If
+    it is None, QuestionError is raised at the end, with a line for each of the first 20 bad rows and the number of all
+    further ones; so a caller that stores questions while it reads must do so in one transaction. `without_gold` is the
+    setting `checks.without_gold`. `may_skip` says whether the command has a flag to go on without bad rows.
     """
     faults = RowFaults()
     seen: dict[str, bytes] = {}
@@ -69,7 +69,10 @@ def read_rows(
 
 
 def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
-    """The hash of a source that is one file, so that a run need not read it again; None for any other source."""
+    """Returns the hash of a source that is one file, so that a run need not read the file again.
+
+    None is returned for any other source. Raises QuestionError when the file cannot be read.
+    """
     if not isinstance(source, str) or source.startswith(GYM) or not (path := base / source).is_file():
         return None
     try:
@@ -80,7 +83,7 @@ def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
 
 
 def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
-    """(file and line, row or why it is none) of one source, as the rows stand there."""
+    """Yields (file and line, row) for each row of one source. In place of a row that cannot be read comes a BadRow."""
     if source.startswith(GYM):
         yield from _gym_rows(source)
         return
@@ -116,9 +119,9 @@ def _dataset_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _gym_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of `reasoning-gym:chain_sum?n=200&seed=1&min_terms=3`.
+    """Yields the rows of a source such as `reasoning-gym:chain_sum?n=200&seed=1&min_terms=3`.
 
-    `n` and `seed` are the task's size and seed; all else are the task's own settings.
+    `n` and `seed` are the task's size and seed; all other names are the task's own settings.
     """
     task, _, query = source.removeprefix(GYM).partition("?")
     try:

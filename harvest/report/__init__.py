@@ -1,5 +1,5 @@
 """Says how a run went: the report as JSON and as a page, and the story of one question. All of it is pure.
 
-The figures and the story that the store gives come in. Values and lines of text go out; commands write or print them.
-Its files are imported by name, because the story needs checks and filters and the report does not.
+Functions here take the figures and the story that the store gives, and return values and lines of text, which commands
+write or print. Import each file by its name: the story needs checks and filters, and the report does not.
 """

@@ -1,4 +1,4 @@
-"""Warnings about evaluations: loops, answers without an end, a loss, answers much too long. Pure."""
+"""Warns about evaluations: answers in loops, answers without an end, a loss, answers that are much too long. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,20 +17,24 @@ from harvest.report.evaluations import (
 
 MANY_UNFINISHED = 0.05
 MANY_UNREAD = 0.05
-"""A larger share of such answers gives a warning."""
+"""A larger share of unfinished answers (MANY_UNFINISHED) or of answers that could not be read (MANY_UNREAD) gives a
+warning."""
 MANY_POINTS = 5.0
 """A loss of this many percentage points gives a warning, although it may be chance."""
 ENGINE = ("engine", "precision", "device", "attention")
-"""The parts of `engine` that must be the same before and after."""
+"""These parts of the setting `engine` must be the same before and after."""
 MUCH_LONGER = 2.0
-"""Answers with more than this many times the teacher's tokens give a warning. Tokenizers differ by less."""
+"""If answers have more than this many times the teacher's tokens, there is a warning. Tokenizers differ by less than
+this."""
 
 
 def warnings_of(evaluations: Sequence[Evaluation], teacher_tokens: float | None) -> list[tuple[str, str]]:
-    """(key of the evaluation, warning) for the latest evaluation of each model, label and way of asking.
+    """Returns pairs (key of the evaluation, warning).
 
-    `teacher_tokens`: the mean length of the traces that the student was trained on, with which answers are compared
-    where no teacher was evaluated. How a student answered before its training gives no warning.
+    Only the latest evaluation of each model, label and way of asking can have warnings. The length of its answers is
+    compared with the teacher's answers in an evaluation. If no teacher was evaluated, it is compared with
+    `teacher_tokens`, the mean length in tokens of the traces that the student was trained on. How a student answered
+    before its training gives no warning.
     """
     latest = {asked_as(e, ("model", "label", *ASKED_ALIKE)): e for e in evaluations if e["answers"]}.values()
     before = {after["key"]: before for before, after in befores(evaluations)}
@@ -91,7 +95,7 @@ def _of_gain(before: Evaluation, after: Evaluation, entry: Mapping[str, Any]) ->
 
 
 def _engine(e: Evaluation) -> dict[str, Any]:
-    """The engine that answered, without the student in it."""
+    """Returns the parts of an evaluation's `engine` that describe the engine and not the student."""
     return {k: v for k, v in e["settings"].get("engine", {}).items() if k in ENGINE}
 
 

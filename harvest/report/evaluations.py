@@ -1,4 +1,5 @@
-"""The figures of evaluations: accuracy, pass@k, majority, how answers ended, and the gain of a training. Pure."""
+"""Computes the figures of evaluations: accuracy, pass@k, majority, how answers ended, and the gain of a training.
+Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,23 +11,25 @@ from harvest.core.money import pusd, usd
 from harvest.endpoint import REPETITION
 
 Answers = Sequence[Mapping[str, Any]]
-"""Answers of an evaluation: each has question_id, sample, outcome, finish_reason, output_tokens and cost_pusd."""
+"""These are the answers of one evaluation. Each has question_id, sample, outcome, finish_reason, output_tokens and
+cost_pusd."""
 Evaluation = Mapping[str, Any]
-"""An evaluation as the store has it: key, settings and answers."""
+"""This is one evaluation as the store has it, with its key, settings and answers."""
 
 OUTCOMES = ("right", "wrong", "no_answer", "unfinished", "looping", "timeout", "error")
-"""The ways in which an answer ends. Each answer has one of them."""
+"""An answer ends in exactly one of these ways."""
 SAME_QUESTIONS = ("questions_sha256",)
 ASKED_ALIKE = (*SAME_QUESTIONS, "prompt_sha256", "max_tokens", "temperature", "top_p", "top_k", "min_p")
-"""The settings that two evaluations must share, so that their difference is the student's."""
+"""If two evaluations share these settings, the difference between them comes from the student."""
 
 
 def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
-    """One entry of the report's `evaluation`, with 95% intervals by question. What was not measured is None.
+    """Returns one entry of the report's `evaluation`, with 95% intervals over questions.
 
-    `unfinished` is the share of answers without an end, `looping` the part of it that repeats itself; neither is
-    judged. `majority` needs the texts, so `settings` has it: for each question how right the majority's answer is,
-    from 0 to 1.
+    A figure that was not measured is None. `unfinished` is the share of answers without an end. `looping` is the share
+    of answers that repeat themselves; they are unfinished too. Neither kind is judged. The figure `majority` needs the
+    texts of the answers, so it was computed before and is in `settings`: for each question, how right the majority's
+    answer is, from 0 to 1.
     """
     tokens = [a["output_tokens"] for a in answers if a["output_tokens"] is not None]
     costs = [a["cost_pusd"] for a in answers]
@@ -59,12 +62,15 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
 
 
 def _with_interval(name: str, interval: Interval, places: int = 4) -> dict[str, float | None]:
-    """A figure under its name, and the ends of its interval."""
+    """Returns a figure under its name, and the two ends of its interval under `low` and `high`."""
     return {key: rounded(value, places) for key, value in zip((name, "low", "high"), interval, strict=True)}
 
 
 def _cost(costs: Sequence[int | None], answered_by: Mapping[str, Any]) -> str | None:
-    """What the answers cost, and what was billed for tries that brought no answer. None where a cost is unknown."""
+    """Returns what the answers cost in USD, including tries that were billed and brought no answer.
+
+    None is returned when the cost of any answer is unknown.
+    """
     known = [c for c in costs if c is not None]
     if not known or len(known) < len(costs):
         return None
@@ -72,14 +78,17 @@ def _cost(costs: Sequence[int | None], answered_by: Mapping[str, Any]) -> str | 
 
 
 def ended(answer: Mapping[str, Any]) -> str:
-    """How an answer ended: one of OUTCOMES."""
+    """Returns how an answer ended, as one of OUTCOMES."""
     if answer["finish_reason"] == REPETITION:
         return "looping"
     return "unfinished" if answer["finish_reason"] == "length" else str(answer["outcome"])
 
 
 def _pass_at(answers: Answers) -> dict[str, float]:
-    """pass@k for k = 1, 2, 4, … and for all samples, up to the number of samples that every question has."""
+    """Returns pass@k by k, for k = 1, 2, 4, … and for all samples.
+
+    No k is larger than the smallest number of samples of any question. The result is empty when that number is 1.
+    """
     counts = _right(answers).values()
     n = min(map(len, counts), default=0)
     ks = sorted({*(2**i for i in range(n.bit_length())), n}) if n > 1 else []
@@ -87,12 +96,12 @@ def _pass_at(answers: Answers) -> dict[str, float]:
 
 
 def by_question(answers: Answers) -> dict[str, float]:
-    """The share of right answers for each question."""
+    """Returns the share of right answers for each question."""
     return {question: sum(right) / len(right) for question, right in _right(answers).items()}
 
 
 def _right(answers: Answers) -> dict[str, list[bool]]:
-    """For each question, which of its answers are right."""
+    """Returns for each question a list that says of each answer whether it is right."""
     found: dict[str, list[bool]] = {}
     for a in answers:
         found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
@@ -100,9 +109,9 @@ def _right(answers: Answers) -> dict[str, list[bool]]:
 
 
 def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
-    """How many percentage points more are right after than before, paired by question, with a 95% interval.
+    """Returns how many percentage points more answers are right after than before, with a 95% interval.
 
-    None where the two have no question in common.
+    Answers are paired by question. None is returned when the two evaluations have no question in common.
     """
     one, other = by_question(before), by_question(after)
     both = one.keys() & other.keys()
@@ -121,7 +130,10 @@ def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
 
 
 def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """The gain of each "after" over what its training began with, where both were asked the same in the same way."""
+    """Returns, for each evaluation labelled "after", the student's gain over the model that its training began with.
+
+    There is no entry for a student when that model was not evaluated on the same questions, asked in the same way.
+    """
     return [
         found | _named(after)
         for before, after in befores(evaluations)
@@ -130,9 +142,11 @@ def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 
 def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Each "after" beside the evaluation labelled "teacher" of the same questions, each asked in its own way.
+    """Returns, for each evaluation labelled "after", how the student compares with its teacher.
 
-    `points` is the student's accuracy minus the teacher's.
+    Both are evaluated on the same questions, but each may have been asked in its own way. `points` is the student's
+    accuracy minus the teacher's, in percentage points. A student has no entry when no teacher was evaluated on the same
+    questions.
     """
     found = []
     for teacher, after in teachers_of(evaluations):
@@ -155,15 +169,19 @@ def _named(e: Evaluation) -> dict[str, str]:
 
 
 def newest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The entry for the report's `gain` or `against_teacher`: the latest student on the questions measured first."""
+    """Returns the entry for the report's `gain` or `against_teacher`, or None when `found` is empty.
+
+    It is the latest student's entry on the questions that were measured first.
+    """
     return next((f for f in reversed(found) if f["questions"] == found[0]["questions"]), None)
 
 
 def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
-    """(before, after) for each "after": the latest evaluation, asked alike, of the model that its training began with.
+    """Yields (before, after) for each evaluation labelled "after" that has a "before".
 
-    The model is found by the checksum of its weights where both are known, since two students of one run may have begun
-    with different models; else by the label "before".
+    The "before" is the latest evaluation of the model that the student's training began with, asked in the same way.
+    That model is found by the checksum of its weights if both checksums are known, since two students of one run may
+    have begun with different models. Otherwise it is found by the label "before".
     """
     for after in evaluations:
         if _label(after) != "after":
@@ -180,7 +198,10 @@ def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Eva
 
 
 def teachers_of(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
-    """(teacher, after) for each "after": the latest evaluation labelled "teacher" of the same questions."""
+    """Yields (teacher, after) for each evaluation labelled "after" if a teacher was evaluated on the same questions.
+
+    The first part is the latest evaluation labelled "teacher" on these questions.
+    """
     teachers = {asked_as(e, SAME_QUESTIONS): e for e in evaluations if _label(e) == "teacher"}
     for e in evaluations:
         if _label(e) == "after" and (teacher := teachers.get(asked_as(e, SAME_QUESTIONS))):
@@ -188,18 +209,21 @@ def teachers_of(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation,
 
 
 def _label(e: Evaluation) -> str | None:
-    """The label of an evaluation; None also where it has no answers yet."""
+    """Returns the label of an evaluation. None is also returned when the evaluation has no answers yet."""
     label: str | None = e["settings"].get("label") if e["answers"] else None
     return label
 
 
 def asked_as(e: Evaluation, names: Sequence[str]) -> tuple[Any, ...]:
-    """The values of the settings named, to compare evaluations by."""
+    """Returns the values of the settings in `names`, so that evaluations can be compared by them."""
     return tuple(e["settings"].get(name) for name in names)
 
 
 def several(entry: Mapping[str, Any]) -> str:
-    """What several samples of each question show, in words: "4: pass@4 71.0%, majority 62.0%". Empty for one sample."""
+    """Returns in words what several samples of each question show, e.g. "4: pass@4 71.0%, majority 62.0%".
+
+    Returns "" when each question has only one sample.
+    """
     if entry["samples"] == 1:
         return ""
     parts = [f"pass@{k} {percent(share)}" for k, share in list(entry["pass_at_k"].items())[1:]]
@@ -209,10 +233,10 @@ def several(entry: Mapping[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 as a percentage with one digit."""
+    """Returns a share between 0 and 1 as a percentage with one decimal."""
     return f"{round(100 * share, 6):.1f}%"  # 0.2875 is 28.8%, not the 28.7% of a float's last digit
 
 
 def rounded(value: float | None, places: int = 4) -> float | None:
-    """The value rounded; None stays None."""
+    """Returns the value rounded to `places` decimals, or None when the value is None."""
     return None if value is None else round(value, places)

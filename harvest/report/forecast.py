@@ -1,4 +1,4 @@
-"""What the rest of a run will cost and bring, from what its questions cost so far. Pure."""
+"""Forecasts what the rest of a run will cost and bring, from what its questions cost so far. Pure."""
 
 import math
 from typing import Any
@@ -9,10 +9,11 @@ from harvest.store import PerQuestion
 
 
 def forecast(per_question: PerQuestion, open_questions: int) -> dict[str, Any] | None:
-    """USD to finish and traces to expect, each low, mid and high (95%). None before any question has ended.
+    """Returns the USD to finish and the accepted traces to expect, each as low, mid and high (95%).
 
-    A prediction interval for the sum of m draws, m = open questions, with the mean known from n: sd · sqrt(m + m²/n),
-    by the normal law; for the traces the same with a share.
+    None is returned before any question has ended. The interval is a prediction interval for the sum of m draws. m is
+    the number of open questions, and the mean is known from n ended questions. By the normal law, its half width is Z95
+    · sd · sqrt(m + m²/n). For the traces, sd is that of a share.
     """
     n, m = per_question.n, open_questions
     if not n:

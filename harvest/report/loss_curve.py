@@ -1,4 +1,4 @@
-"""A loss curve for readers: fewer points than there are, and one line of bars."""
+"""Makes a loss curve readable: keeps fewer points, and draws the curve as one line of bars."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,14 +9,16 @@ WIDTH = 40
 
 
 def thinned(points: Sequence[Mapping[str, Any]], most: int = MOST_POINTS) -> list[dict[str, Any]]:
-    """At most `most` of the points, evenly spaced, the first and the last among them."""
+    """Returns at most `most` of the points, evenly spaced. The first and the last point are always kept."""
     if len(points) <= most:
         return [dict(p) for p in points]
     return [dict(points[i * (len(points) - 1) // (most - 1)]) for i in range(most)]
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
-    """Bars from the lowest to the highest value, each the mean of its share of them; "" of none.
+    """Returns a line of bars, each as high as the mean of its part of the values, or "" when there are no values.
+
+    The lowest bar is the lowest mean, the highest bar is the highest mean.
 
     >>> sparkline([4, 3, 2, 1])
     '█▆▃▁'

@@ -1,4 +1,4 @@
-"""The report as a Markdown page for people. Pure."""
+"""Writes the report as a Markdown page for people. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -9,11 +9,11 @@ from harvest.report.evaluations import percent, several
 from harvest.report.loss_curve import sparkline
 
 Report = Mapping[str, Any]
-"""What report.json holds."""
+"""This is the content of report.json."""
 
 
 def markdown(report: Report) -> str:
-    """The page's text."""
+    """Returns the text of the page."""
     return "\n".join(_lines(report)) + "\n"
 
 
@@ -57,7 +57,7 @@ def _head(r: Report) -> Iterator[str]:
 
 
 def _counts(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """A table of names and figures, and the empty line after it."""
+    """Yields the lines of a table of names and figures, and the empty line after it."""
     yield f"| {title} | |"
     yield "| --- | ---: |"
     yield from (f"| {name} | {figure} |" for name, figure in rows)
@@ -103,12 +103,13 @@ def _money_rows(r: Report) -> Iterator[tuple[str, str]]:
 
 
 def _from_all(r: Report) -> bool:
-    """Whether the newest selection chose from rejected answers too."""
+    """Returns whether the newest selection chose from rejected answers too."""
     return bool(r["selection"]["settings"]["pool"] == "all")
 
 
 def _teachers(r: Report) -> Iterator[str]:
-    """What each teacher brought, where there are several, and which questions the student took off them."""
+    """Yields what each teacher brought, if there are several, and how many questions the student answered in their
+    place."""
     if len(r["teachers"]) > 1:
         yield ""
         yield "| teacher | questions | sent | answered | accepted | USD | USD an accepted trace |"
@@ -128,7 +129,8 @@ def _teachers(r: Report) -> Iterator[str]:
 
 
 def _spent_on(teacher: Mapping[str, Any]) -> str:
-    """What a teacher cost, and for how many calls that is unknown: the known part must not look like the whole."""
+    """Returns what a teacher cost, and for how many calls the cost is unknown, so that the known part does not look
+    like all."""
     if not (unknown := teacher["unpriced_calls"]):
         return str(teacher["spent_usd"])
     known = f"{teacher['spent_usd']}, " if Decimal(teacher["spent_usd"]) else ""
@@ -207,6 +209,8 @@ _ESCAPED = {c: f"\\{c}" for c in "\\`*_[]#|"} | {"<": "&lt;", ">": "&gt;"}
 
 
 def plain(text: str) -> str:
-    """Text of others, in which nothing is Markdown or HTML. Fewer characters are escaped than in a dataset card: the
-    text stays readable on a terminal."""
+    """Returns foreign text changed so that nothing in it is Markdown or HTML.
+
+    Fewer characters are escaped than in a dataset card, so that the text stays readable on a terminal.
+    """
     return "".join(_ESCAPED.get(c, c) for c in printable(text))

@@ -1,4 +1,5 @@
-"""The story of one question, in words or as JSON: what each try asked, brought and cost, and what each check says."""
+"""Tells the story of one question, in words or as JSON: what each try asked, brought and cost, and what each check
+says."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from harvest.judging import model_judge
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
-"""How many characters of a longer text are shown, of its beginning and of its end."""
+"""Of a longer text, only the first HEAD_CHARS and the last TAIL_CHARS characters are shown."""
 NAME_WIDTH = len("asked a judge") + 1
 
 STATUS = {
@@ -62,7 +63,7 @@ REASONS = {
     "passing": "the endpoint was not able to answer",
     "run": "the endpoint refuses this run",
 }
-"""In words, why an attempt is rejected or failed."""
+"""These words say why an attempt is rejected or failed."""
 UNSELECTED = {
     "exact_duplicate": "the same answer to the same question",
     "near_duplicate": "nearly the same answer",
@@ -73,11 +74,11 @@ UNSELECTED = {
     "not_chosen": "the draw took others",
     "rejected_since": "it was selected, and a later verdict rejects it",
 }
-"""In words, why an accepted attempt is not selected. Any other reason is the name of a filter."""
+"""These words say why an accepted attempt is not selected. A reason that is not in here is the name of a filter."""
 
 
 def story_json(story: QuestionStory) -> dict[str, Any]:
-    """The story as JSON."""
+    """Returns the story as values for JSON."""
     question = story.question
     return {
         "question_id": question.id,
@@ -128,7 +129,7 @@ def _try_json(t: StoredTry) -> dict[str, Any]:
 
 
 def tell(story: QuestionStory, *, full: bool = False) -> None:
-    """Prints the story for people. `full`: each text whole. Markup in a model's text has no effect."""
+    """Prints the story for people. With `full`, texts are printed whole. Markup in a model's text has no effect."""
     console = Console(highlight=False, soft_wrap=True)
     for line in _lines(story, full):
         console.print(line)
@@ -164,7 +165,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
 
 
 def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
-    """The rewritten answer, where the newest selection trains on it and not on the answer that came; else None."""
+    """Returns the rewritten answer if the newest selection trains on it in place of the original answer, else None."""
     if a.selection is None or not a.selection.rewritten or a.reply is None:
         return None
     run = story.run
@@ -175,7 +176,8 @@ def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
 
 
 def who_of(story: QuestionStory, place: int) -> str | None:
-    """The name of the model that was asked at this place; None where the run's settings do not have it."""
+    """Returns the name of the model that was asked at this place, or None when the run's settings do not have the
+    place."""
     found = configs(story.run.config).get(place)
     return None if found is None else found.teacher.model or found.teacher.local
 
@@ -203,7 +205,7 @@ def _headline(n: int, of: int, story: AttemptStory, who: str) -> Text:
 
 
 def _selection(said: SelectionOutcome) -> str:
-    """What the newest selection says of an attempt, in words."""
+    """Returns in words what the newest selection says about an attempt."""
     again = ", rewritten" if said.rewritten else ""
     if said.reason is None:
         return f"it is trained on{again}"
@@ -233,7 +235,7 @@ def _money(attempts: Sequence[AttemptStory]) -> str:
 
 
 def _tries(attempts: Sequence[AttemptStory]) -> list[StoredTry]:
-    """All tries for a question, those of the judge included."""
+    """Returns all tries for a question, including those of the judge."""
     return [t for a in attempts for t in (*a.tries, *a.judging)]
 
 
@@ -281,8 +283,10 @@ def _took(sent_at: str, ended_at: str | None) -> str:
 
 
 def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> Iterator[Text]:
-    """The newest verdict of each check, and after it the earlier ones. `required`: the filters that `checks.require`
-    names, with their versions."""
+    """Yields lines with the newest verdict of each check, followed by the check's earlier verdicts.
+
+    `required` maps the filters that `checks.require` names to their versions.
+    """
     newest = {v.verdict.check: v.id for v in verdicts}
     for dated in sorted(verdicts, key=lambda v: (v.verdict.check, -v.id)):
         v, now = dated.verdict, newest[dated.verdict.check] == dated.id
@@ -327,7 +331,8 @@ def _row(name: str, words: str, *, dim: bool = False) -> Text:
 
 
 def _text(name: str, text: str, full: bool) -> Iterator[Text]:
-    """The lines of a text, each after a mark, so that a model's line cannot pass for one of ours."""
+    """Yields the lines of a text. Each comes after a mark, so that a line of a model's text does not look like one of
+    ours."""
     if not full and len(text) > HEAD_CHARS + TAIL_CHARS:
         left_out = len(text) - HEAD_CHARS - TAIL_CHARS
         text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"
@@ -336,5 +341,5 @@ def _text(name: str, text: str, full: bool) -> Iterator[Text]:
 
 
 def _safe(text: str) -> str:
-    """The text without control characters, which could drive a terminal."""
+    """Returns the text without control characters, because they could drive a terminal."""
     return printable(text, also="\t", instead="\N{REPLACEMENT CHARACTER}")

@@ -1,4 +1,4 @@
-"""The report of a run, as report.json has it, from the figures in its store. Pure."""
+"""Makes the report of a run, with the content of report.json, from the figures in the run's store. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,14 +15,14 @@ from harvest.store import REJECTED_SINCE, JudgeFigures, RunFigures, Session, Tea
 SCHEMA = 1
 SPENT_ON = ("accepted", "rejected", "truncated", "failed", "judging")
 SHOWN_NAMES = 10
-"""How many names a warning about more than one model, provider or fingerprint lists."""
+"""A warning about more than one model, provider or fingerprint lists at most this many names."""
 
 
 def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
-    """The report of a run, as report.json has it.
+    """Returns the report of a run, with the content of report.json.
 
-    `figures` are what `Store.figures` gives. `live` says that some process is writing to the store now, so that a
-    session without an end is running and not broken off.
+    `figures` are what `Store.figures` returns. `live` says whether some process is writing to the store now; if so, a
+    session without an end counts as running, else as interrupted.
     """
     money = _money(figures)
     student = _student(figures)
@@ -99,7 +99,11 @@ def _money(figures: RunFigures) -> dict[str, Any]:
 
 
 def _usd_each(spent_pusd: int, traces: int, unpriced: int) -> str | None:
-    """The cost of one trace, rounded up. None where some calls have no known price: the known part is not the whole."""
+    """Returns the cost of one trace in USD, rounded up.
+
+    None is returned when there is no trace, and when some calls have no known price, since the known part is not the
+    whole.
+    """
     return usd(-(-spent_pusd // traces)) if traces and not unpriced else None
 
 
@@ -116,19 +120,19 @@ def _traces(figures: RunFigures) -> dict[str, Any]:
 
 
 def _selected(figures: RunFigures) -> int:
-    """How many traces the newest selection keeps; before the first one, how many are accepted."""
+    """Returns how many traces the newest selection keeps, or how many are accepted when there was no selection yet."""
     selected = figures.selection.selected
     return figures.accepted if selected is None else selected
 
 
 def _selection(figures: RunFigures, stale: str | None) -> dict[str, Any] | None:
-    """What the newest selection said, and when; None before the first."""
+    """Returns what the newest selection said, and when. None is returned when there was no selection yet."""
     selection = figures.selection
     return None if selection.said is None else {"at": selection.at, **selection.said, "stale": stale}
 
 
 def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
-    """What each teacher was asked and what came of it, in the order of RUN.toml."""
+    """Returns for each teacher what it was asked and what came of it, in the order of RUN.toml."""
     if not (figures.run.has_teacher or figures.run.imported):
         return []
     asked_of = {t.teacher: t for t in figures.teachers}
@@ -150,7 +154,10 @@ def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
 
 
 def _student(figures: RunFigures) -> dict[str, Any] | None:
-    """What the student was asked before the teachers; None where there is none. No other count has its tries."""
+    """Returns what the student was asked before the teachers, or None when there is no student and none was asked.
+
+    No other part of the report counts the student's tries.
+    """
     asked, student = figures.student, figures.run.config.student
     if student is None and not asked.tries.sent and not asked.tries.reused:
         return None
@@ -170,7 +177,10 @@ def _attempts(tries: Tries) -> dict[str, Any]:
 
 
 def _judging(asked: JudgeFigures) -> dict[str, Any] | None:
-    """What the judging model was asked and what it said; None where there is none. `spent_on` has what it cost."""
+    """Returns what the judging model was asked and what it said, or None when it was not asked.
+
+    What it cost is in the report's `spent_on`.
+    """
     if not asked.tries.sent and not asked.verdicts:
         return None
     return {
@@ -188,7 +198,7 @@ def _pace(sessions: Sequence[Session]) -> dict[str, Any]:
 
 
 def _trainings_and_evaluations(figures: RunFigures) -> dict[str, Any]:
-    """What `finetune` added to the run."""
+    """Returns the parts of the report that `finetune` added to the run."""
     evaluations = figures.evaluation
     gained, against = gains(evaluations), against_teacher(evaluations)
     return {
@@ -204,7 +214,7 @@ def _trainings_and_evaluations(figures: RunFigures) -> dict[str, Any]:
 
 
 def _unknown_costs(measured: Mapping[str, Any], money: Mapping[str, Any]) -> list[str]:
-    """In words, the costs that nobody knows and that the total leaves out."""
+    """Returns in words the costs that nobody knows and that the total therefore leaves out."""
     unknown = []
     if money["unpriced_calls"]:
         unknown.append(f"{money['unpriced_calls']} calls of a teacher whose price nobody knows")
@@ -236,7 +246,10 @@ def _warnings(figures: RunFigures) -> list[str]:
 
 
 def _stale_selection(figures: RunFigures, live: bool) -> str | None:
-    """In words, what changed since the newest selection. None while the run goes on, since its end selects anew."""
+    """Returns in words what has changed since the newest selection, or None when nothing has.
+
+    None is also returned while the run is going on, because a new selection is made at its end.
+    """
     selection = figures.selection
     gone = selection.unselected.get(REJECTED_SINCE, 0)
     if live or not (selection.newer or gone):
