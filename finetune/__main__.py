@@ -1,6 +1,6 @@
-"""The command line of finetune: reads the words, calls one command, turns errors into exit codes.
+"""Runs the command line of finetune: reads the words, calls one command, and turns errors into exit codes.
 
-The file of a command is imported only when it is called, so that the others and `-h` do not wait for it.
+A command's file is imported only when that command is called, so `-h` and the other commands need not wait for it.
 """
 
 import errno
@@ -18,13 +18,16 @@ from harvest.core.overrides import take_overrides
 
 INTERRUPTED = 130
 TOP_LEVEL = ("student", "data", "output", "method")
-"""Settings of a recipe that are in no section."""
+"""These settings of a recipe stand in no section."""
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
-"""Modules that `pip install winnow[train]` brings."""
+"""These modules are installed by `pip install winnow[train]`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code. A mistake of the user is a line for each fault on stderr."""
+    """Runs one command and returns its exit code.
+
+    For a mistake of the user it prints one line for each fault on stderr.
+    """
     words, overrides = take_overrides(sys.argv[1:] if argv is None else argv, TOP_LEVEL)
     args = parser().parse_args(words)
     if overrides and not args.overrides:
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _speaks() -> bool:
-    """Whether this process talks to the user: of the processes that a launcher started, the first of each machine."""
+    """Whether this process prints messages. Of the processes that a launcher starts, the first on each machine does."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""The note in a student's folder, winnow.json: what finetune trained there, on what, and for which run."""
+"""Reads winnow.json in a student's folder: it says what finetune trained there, on what data, and for which run."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ NOTE = "winnow.json"
 
 
 def note_of(folder: Path) -> dict[str, Any]:
-    """What `finetune sft` and `merge` wrote down about a trained folder, {} where there is no note as they write it."""
+    """Returns what `finetune sft` or `merge` noted in a trained student's folder; {} when no valid note is there."""
     try:
         noted = json.loads((folder / NOTE).read_text("utf-8"))
     except (OSError, ValueError):
@@ -21,6 +21,6 @@ def note_of(folder: Path) -> dict[str, Any]:
 
 
 def began_with_of(folder: Path) -> str | None:
-    """The checksum of the weights that a trained folder's student began with, else None."""
+    """Returns the checksum of the weights that a trained student's training began with; None when none is noted."""
     found = (note_of(folder).get("of") or {}).get("student")
     return found if isinstance(found, str) else None

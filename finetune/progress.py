@@ -1,4 +1,4 @@
-"""Shows on stderr how far a training or an evaluation is: a bar on a terminal, elsewhere a line now and then."""
+"""Shows on stderr how far a training or an evaluation is: as a bar on a terminal, otherwise as a line now and then."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from harvest.commands.progress import LINE_EVERY_S, say
 
 
 class Progress:
-    """The progress of `what`. Nothing is shown before `begin`, and nothing at all where it is `mute`."""
+    """Shows the progress of the work named `what`: nothing before `begin`, and nothing at all if it is `mute`."""
 
     def __init__(self, what: str, *, mute: bool = False) -> None:
         self.what, self.mute = what, mute
@@ -31,7 +31,7 @@ class Progress:
             self.bar.start()
 
     def note(self, done: int, text: str) -> None:
-        """Shows how much is done, and the state in words."""
+        """Shows that `done` steps are done, and describes the state with `text`."""
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, note=text)
             return
@@ -57,7 +57,7 @@ class Progress:
 
 
 class Counted:
-    """Shows how many rows were read, where nobody knows how many there are: a line every 15 seconds."""
+    """Shows how many rows were read, with a line every 15 seconds. It is for work whose total is not known."""
 
     def __init__(self, what: str) -> None:
         self.what = what

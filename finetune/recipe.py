@@ -1,7 +1,7 @@
-"""RECIPE.toml as frozen models: student, data, rendering, training, launch.
+"""Reads RECIPE.toml into frozen models: student, data, rendering, training and launch.
 
-In [train], `epochs`, `traces_per_step`, `learning_rate` and `seed` are ours. Every other key is one of TRL's SFTConfig
-or, with adapters, of PEFT's LoraConfig.
+In [train], `epochs`, `traces_per_step`, `learning_rate` and `seed` belong to winnow. Every other key belongs to TRL's
+SFTConfig or, with adapters, to PEFT's LoraConfig.
 """
 
 import importlib.util
@@ -61,7 +61,7 @@ class Train(BaseModel):
 
     @property
     def further(self) -> dict[str, Any]:
-        """What goes to SFTConfig or LoraConfig as it is."""
+        """Returns the keys that go to SFTConfig or LoraConfig unchanged."""
         return dict(self.model_extra or {})
 
     @property
@@ -114,15 +114,15 @@ class Recipe(Section):
 
 
 def recipe_path(named: str | None) -> Path:
-    """The recipe that the command line names, else the demo's."""
+    """Returns the path of the recipe that the command line names, or of the demo's recipe when it names none."""
     return Path(named) if named else package_folder("recipes") / "demo-student.toml"
 
 
 def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bool = False) -> Recipe:
-    """RECIPE.toml with `--section.key value` put over it.
+    """Returns the recipe in a file. Settings of the command line (`--section.key value`) replace those of the file.
 
-    With `train`, the further keys of [train] are held against TRL and PEFT too, which takes seconds to import.
-    Raises ConfigError with a line for each fault: `RECIPE.toml: train.learnig_rate: unknown setting; did you mean …`.
+    With `train`, the further keys of [train] are checked against TRL and PEFT too; importing them takes seconds. Raises
+    ConfigError with a line for each fault: `RECIPE.toml: train.learnig_rate: unknown setting; did you mean …`.
     """
     return recipe_of(read_toml(path), str(path), overrides, train)
 
@@ -130,7 +130,10 @@ def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bo
 def recipe_of(
     data: dict[str, Any], source: str, overrides: Sequence[tuple[str, str]] = (), train: bool = False
 ) -> Recipe:
-    """The same from settings that were read already. `source` stands in front of each fault."""
+    """Returns the recipe from settings that were read already. `source` stands at the start of each fault's line.
+
+    `overrides`, `train` and the errors are as in `read_recipe`.
+    """
     override(Recipe, data, overrides)
     faults: list[str] = []
     given, method = data.get("train"), data.get("method", "full")
@@ -141,7 +144,7 @@ def recipe_of(
 
 
 def check_method(recipe: Recipe) -> None:
-    """Raises MissingExtra or ConfigError for a method that this machine or this launch cannot carry out."""
+    """Raises MissingExtra or ConfigError when this machine or this launch cannot carry out the recipe's method."""
     if recipe.method != "qlora":
         return
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -1,4 +1,4 @@
-"""The run that a training or an evaluation belongs to, and the one place where finetune reads and writes a store."""
+"""Finds the winnow run that a training or an evaluation belongs to. Only this file of finetune uses a store."""
 
 import sys
 import time
@@ -19,46 +19,47 @@ from harvest.report.run_report import run_report
 from harvest.store import Store, StoredRun, is_being_written
 
 WAIT_S = 60.0
-"""How long to wait for a store that another process is writing to, rather than lose what took longer to make."""
+"""A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
 STANDALONE = "evaluations"
-"""The name of the run in which evaluations are kept that belong to no run."""
+"""Evaluations that belong to no run are kept in a run of this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run by its name, in the store at `url`. Each method opens the store and closes it again.
+    """A run is named by `name`, in the store at `url`. Each method opens the store and closes it again.
 
-    All of them raise StoreUnusable where the store cannot be used or the run is not in it.
+    Every method but `put_points` and `report` raises StoreUnusable when the store cannot be used or does not hold the
+    run.
     """
 
     name: str
     url: str
 
     def check(self) -> None:
-        """Raises StoreUnusable where the store or the run in it is not there. Makes nothing."""
+        """Raises StoreUnusable when the store is not there or does not hold the run. It creates no store and no run."""
         with self._reading() as store:
             store.run_id(self.name)
 
     def stored(self) -> StoredRun:
-        """The run with its settings."""
+        """Returns the run with its settings."""
         with self._reading() as store:
             return store.run(self.name)
 
     def trainings(self) -> list[dict[str, Any]]:
-        """The entries of its trainings in the report."""
+        """Returns the report's entry of each training of this run."""
         with self._reading() as store:
             return store.trainings(store.run_id(self.name))
 
     def put_training(self, key: str, block: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Writes a finished training: its entry in the report, and the points of its loss curve."""
+        """Writes the report's entry of a finished training, and the points of its loss curve, into the store."""
         with self._writing() as store:
             store.put_training_points(self.name, key, [dict(p) for p in points])
             store.put_training(self.name, key, dict(block))
 
     def put_points(self, key: str, points: Sequence[Mapping[str, Any]], since: int | None = None) -> bool:
-        """Writes logged steps of a training that runs; False where another process is writing to the store.
+        """Writes logged steps of an unfinished training. Returns False when another process is writing to the store.
 
-        It does not wait, since the points are in the training's folder too.
+        This method does not wait for the store, since the points are in the training's folder too.
         """
         if is_being_written(self.url):
             return False
@@ -70,34 +71,34 @@ class Run:
         return True
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes an evaluation's settings, and more of its answers."""
+        """Writes an evaluation's settings, and adds `rows` to the stored answers of that evaluation."""
         with self._writing() as store:
             store.put_evaluation(self.name, key, dict(settings))
             store.put_evaluation_answers(self.name, key, [dict(r) for r in rows])
 
     def answers(self, key: str) -> list[dict[str, Any]]:
-        """The answers of an evaluation, with their texts."""
+        """Returns the stored answers of an evaluation, with their texts."""
         with self._reading() as store:
             return store.evaluation_answers(self.name, key)
 
     def settings(self, key: str) -> dict[str, Any]:
-        """An evaluation's settings, {} where there is no such evaluation."""
+        """Returns the settings of an evaluation, or {} when there is no such evaluation."""
         with self._reading() as store:
             return store.evaluation_settings(self.name, key)
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """All of its evaluations: key, settings, and answers without their texts."""
+        """Returns every evaluation of this run with its key, its settings, and its answers without their texts."""
         with self._reading() as store:
             return store.evaluations(store.run_id(self.name))
 
     def mean_output_tokens(self) -> float | None:
-        """How many tokens its accepted traces have on average."""
+        """Returns the mean number of tokens of the run's accepted traces."""
         with self._reading() as store:
             found: float | None = store.figures(store.run_id(self.name)).mean_output_tokens
             return found
 
     def report(self) -> dict[str, Any] | None:
-        """The run's report, None where its store cannot be read."""
+        """Returns the run's report, or None when the store cannot be used."""
         try:
             with self._reading() as store:
                 return run_report(store.figures(store.run_id(self.name)), live=is_being_written(self.url))
@@ -105,7 +106,10 @@ class Run:
             return None
 
     def label_befores(self, output: Path) -> None:
-        """Labels the evaluations of what the student in `output` began with, which were made before its training."""
+        """Labels as "before" the evaluations of the weights that the training in `output` began with.
+
+        Those evaluations were made before the training. An evaluation that has a label already is left alone.
+        """
         began_with = began_with_of(output)
         for e in self.evaluations() if began_with else ():
             s = e["settings"]
@@ -116,7 +120,10 @@ class Run:
         return Store.open(self.url, write=False)
 
     def _writing(self) -> Store:
-        """The store, once no other process is writing to it. Raises StoreUnusable after WAIT_S."""
+        """Opens the store once no other process is writing to it.
+
+        Waits at most WAIT_S seconds for that, then raises StoreUnusable.
+        """
         until = time.monotonic() + WAIT_S
         if is_being_written(self.url):
             sys.stderr.write(f"waiting up to {WAIT_S:.0f} s for {self.url}: another process is writing to it\n")
@@ -126,15 +133,15 @@ class Run:
 
 
 def trained_on(folder: Path) -> Run | None:
-    """The run that a trained folder came from, as `finetune sft` noted it, else None."""
+    """Returns the run that `finetune sft` noted in a trained student's folder, or None when it noted no run."""
     noted = note_of(folder).get("run")
     return Run(noted["name"], noted["store"]) if noted else None
 
 
 def standalone() -> Run:
-    """Where evaluations are kept that belong to no run: a store of their own, which no `collect` is writing to.
+    """Returns the run that keeps evaluations which belong to no run. Its store is separate: no `collect` writes to it.
 
-    It is made where it is not there.
+    The store and the run are created if they do not exist.
     """
     run = Run(STANDALONE, f"sqlite:///{_standalone_store().absolute()}")
     with run._writing() as store:
@@ -148,9 +155,10 @@ def _standalone_store() -> Path:
 
 
 def standalone_evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Evaluations of a trained folder that belongs to no run: those of what it began with, then its own.
+    """Returns the evaluations of a trained student that belongs to no run.
 
-    [] where finetune did not train it.
+    Evaluations of the weights that the training began with come first, then those of the trained weights. The list is
+    empty when finetune did not train the student.
     """
     if not note_of(folder).get("training") or not _standalone_store().is_file():
         return []
@@ -165,10 +173,11 @@ def standalone_evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def label_of(student: str, run: Run | None) -> str | None:
-    """The label of an evaluation of `student`, which may be a folder or a name.
+    """Returns the label for an evaluation of `student`, which is a folder or a name.
 
-    "before" for what a training of `run` began with and for an untrained entry of the model table, "after" for what
-    finetune trained. None for any other: a gain over it would be no gain of the training.
+    The label is "before" if a training of `run` began with this student, or if the student is an untrained entry of the
+    model table. It is "after" if finetune trained the student. Otherwise it is None, since a comparison with such a
+    student would not show what the training gained.
     """
     place = Path(student).resolve()
     trainings = run.trainings() if run is not None else []
@@ -183,7 +192,7 @@ def label_of(student: str, run: Run | None) -> str | None:
 
 
 def prompt_of(run: Run | None) -> Prompt:
-    """The prompt of the run, so that the student is asked like its teacher was; without a run `boxed`."""
+    """Returns the run's prompt, so that the student is asked as its teacher was. Without a run it returns `boxed`."""
     stored = run.stored() if run is not None else None
     if stored is not None and stored.prompt_text:
         return prompts.parse(stored.prompt_text, Path(stored.config.prompt).stem, "the run's prompt")

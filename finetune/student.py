@@ -1,7 +1,7 @@
-"""The student: which model a name means, its tokenizer, and its weights as transformers loads and saves them.
+"""Finds the model that a student's name means, and loads its tokenizer and its weights with transformers.
 
-A GGUF file is converted once, into the cache: transformers can load such a file but cannot save what was trained from
-it, and reading its tokenizer takes seconds each time.
+A GGUF file is converted once, and the result is cached: transformers can load a GGUF file but cannot save a model that
+was trained from it, and reading a GGUF tokenizer takes seconds each time.
 """
 
 import hashlib
@@ -19,7 +19,10 @@ from harvest.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A model by its name in the recipe. `place` is a folder, a .gguf file, or a hub's name where `is_hub`."""
+    """A student is a model with its name in the recipe.
+
+    `place` is a folder, a .gguf file or, if `is_hub`, a hub's name.
+    """
 
     name: str
     place: str
@@ -31,9 +34,10 @@ class Student:
 
 
 def find(name: str) -> Student:
-    """The student that a name means: a folder or file, an entry of the model table (which is downloaded), a hub's name.
+    """Returns the student that `name` means: a folder, a .gguf file, an entry of the model table, or a hub's name.
 
-    Raises ConfigError that says where it looked.
+    An entry of the model table is downloaded. Raises ConfigError, which says where it looked, when the name means none
+    of these.
     """
     path = Path(name)
     if path.suffix == ".gguf" and path.is_file():
@@ -61,7 +65,7 @@ def find(name: str) -> Student:
 
 
 def identity(student: Student) -> str:
-    """The checksum of the weights: the same for the same weights, whatever they are called."""
+    """Returns the checksum of the student's weights. Equal weights have equal checksums, whatever their name."""
     if student.gguf is not None:
         return _sha256(student.gguf)
     folder = Path(student.place) if not student.is_hub else Path(_hub(student, _snapshot))
@@ -77,7 +81,7 @@ def identity(student: Student) -> str:
 
 
 def adapter_base(folder: Path) -> str | None:
-    """The student that the adapter in a folder was trained over, None where the folder has no adapter."""
+    """Returns the name of the student that a folder's adapter was trained over; None if the folder has no adapter."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -94,7 +98,7 @@ def _sha256(path: Path) -> str:
 
 
 def load_tokenizer(student: Student) -> Any:
-    """The student's tokenizer; loads no weights. Raises ConfigError where there is none."""
+    """Returns the student's tokenizer and loads no weights. Raises ConfigError when the tokenizer cannot be loaded."""
     from transformers import AutoTokenizer
 
     if student.gguf is not None:
@@ -108,7 +112,7 @@ def load_tokenizer(student: Student) -> Any:
 
 
 def sizes(student: Student) -> dict[str, Any]:
-    """The student's configuration; loads no weights. Raises ConfigError where there is none."""
+    """Returns the student's configuration and loads no weights. Raises ConfigError when it cannot be loaded."""
     place = Path(student.place)
     if not student.is_hub and place.is_dir():
         if base := adapter_base(place):
@@ -128,10 +132,10 @@ def sizes(student: Student) -> dict[str, Any]:
 
 
 def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
-    """The student's weights in `dtype`, ready to be trained and saved. Raises ConfigError where they can't be loaded.
+    """Loads the student's weights in `dtype`, ready for training and saving. Raises ConfigError when that fails.
 
-    `four_bit`: all linear layers but the head are held in NF4, with quantised scales, and multiplied in `dtype`, as in
-    QLoRA's paper (arXiv 2305.14314). Adapters over them can be trained, they themselves cannot.
+    With `four_bit` every linear layer except the head is held in NF4 with quantised scales, and is multiplied in
+    `dtype`, as in QLoRA's paper (arXiv 2305.14314). Such layers cannot be trained, but adapters over them can.
     """
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -153,7 +157,7 @@ def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
 
 
 def _convert_model(student: Student, to: Path) -> None:
-    """Converts a GGUF file to a folder: the same configuration without its quantisation, the same weights."""
+    """Converts a GGUF file to a folder with equal weights. The configuration loses its entry for quantisation."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -169,7 +173,10 @@ def _convert_model(student: Student, to: Path) -> None:
 
 
 def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
-    """The cached folder that `make` makes of this file. It is complete, also where another process makes it too."""
+    """Returns the cached folder that `make` fills from this GGUF file.
+
+    The folder is complete even if two processes make it at the same time.
+    """
     from harvest.local.weights import cache_folder
 
     place = cache_folder() / "converted" / _sha256(gguf).removeprefix("sha256:")[:16] / what
@@ -197,7 +204,10 @@ def _snapshot(name: str) -> str:
 
 
 def _hub(student: Student, load: Callable[[str], Any]) -> Any:
-    """Calls `load(place)`. What transformers and the hub say about a missing file becomes a ConfigError of one line."""
+    """Returns what `load` makes of the student's place.
+
+    Turns an error of transformers or the hub, for example about a missing file, into a ConfigError of one line.
+    """
     from safetensors import SafetensorError
 
     try:

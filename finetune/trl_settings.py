@@ -1,4 +1,4 @@
-"""Further keys of a recipe's [train], held against the installed TRL and PEFT."""
+"""Checks the further keys of a recipe's [train] against the installed TRL and PEFT."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,15 +40,15 @@ OURS = {
     "eval_on_start": "there is no evaluation while training: use `finetune eval`",
     "task_type": "a causal language model is trained, nothing else",
 }
-"""Settings of SFTConfig and LoraConfig that winnow decides itself, and what to do instead."""
+"""winnow decides these settings of SFTConfig and LoraConfig itself. Each text says what to do instead."""
 
 PACKING = ("packing", "packing_strategy", "padding_free")
-"""Settings of SFTConfig that winnow carries out itself."""
+"""winnow carries out these settings of SFTConfig itself."""
 STRATEGIES = {
     "wrapped": 'rows would be cut and see each other: leave it out, "bfd" keeps them whole and apart',
     "bfd_split": 'rows would be cut: leave it out, "bfd" keeps them whole',
 }
-"""Values of packing_strategy that are refused, and why."""
+"""These values of packing_strategy are refused. Each text says why."""
 
 GONE = {
     "warmup_ratio": "it is `warmup_steps` since transformers 5, where a number under 1 is a share of all steps",
@@ -56,11 +56,11 @@ GONE = {
     "gradient_checkpointing_kwargs": "it is `activation_checkpointing_kwargs` now",
     "loss_type=chunked_nll": 'it is "nll" now, which is the fused head',
 }
-"""Settings, and values of settings, that older recipes still have."""
+"""Older recipes still have these settings, or these values of settings. Each text says what to write instead."""
 
 
 def lora_keys(further: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the further keys that are LoraConfig's."""
+    """Returns those keys of `further`, with their values, that belong to LoraConfig."""
     from peft import LoraConfig
 
     names = {f.name for f in dataclasses.fields(LoraConfig)}
@@ -68,10 +68,9 @@ def lora_keys(further: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -> Iterator[str]:
-    """A line for each further key that the installed TRL and PEFT do not have, or not with that value.
+    """Yields a line for each key of `further` that the installed TRL and PEFT do not know or whose value they refuse.
 
-    `ours` are the keys of [train] that are winnow's own: a misspelt key may mean one of them. Importing TRL takes
-    seconds.
+    `ours` are winnow's own keys of [train]: a misspelt key may mean one of them. Importing TRL takes seconds.
     """
     from peft import LoraConfig
     from trl import SFTConfig
@@ -100,6 +99,6 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
 
 
 def _types(config: type[Any]) -> dict[str, Any]:
-    """The type of each setting of a configuration."""
+    """Returns the type of each setting of a configuration, by the setting's name."""
     hints = get_type_hints(config)
     return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.init}

@@ -1,4 +1,4 @@
-"""The commands of `finetune` and their arguments, for argparse. Imports nothing heavy, so that `-h` answers at once."""
+"""Defines the commands of `finetune` and their arguments for argparse. It imports nothing heavy, so `-h` is fast."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -10,11 +10,11 @@ from finetune.measure.sampling import PRESETS
 from harvest.commands.arguments import Parser
 
 Overrides = list[tuple[str, str]]
-"""Settings of the command line: ("train.learning_rate", "2e-4") for `--train.learning_rate 2e-4`."""
+"""These are settings from the command line: `--train.learning_rate 2e-4` gives ("train.learning_rate", "2e-4")."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Returns the parser of the whole command line."""
     whole = Parser(
         prog="python -m finetune",
         description="Train a small student on checked traces, look at a row, measure it.",
@@ -130,26 +130,27 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "estimate": ("GPU-hours, memory and money before training", _estimate),
     "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),
 }
-"""Each command: what it does, and the function that adds its arguments. Its work is in the file of its name."""
+"""Each command has its help text here and the function that adds its arguments. The file with its name does its
+work."""
 
 
 # ---- arguments that several commands take
 
 
 def _add_settings(p: argparse.ArgumentParser) -> None:
-    """The command takes settings of RECIPE.toml as `--section.key value`."""
+    """Lets the command accept any setting of RECIPE.toml as `--section.key value`."""
     p.set_defaults(overrides=True)
     p.epilog = "Any setting of RECIPE.toml: --section.key value, e.g. --train.learning_rate 2e-4"
 
 
 def _add_recipe(p: argparse.ArgumentParser) -> None:
-    """The command takes a RECIPE.toml, and settings over it."""
+    """Adds the argument RECIPE.toml, and lets settings of the command line replace those of the recipe."""
     p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
     _add_settings(p)
 
 
 def _add_run(p: argparse.ArgumentParser, what: str) -> None:
-    """`--run` and `--store`: whose report gets `what` is recorded."""
+    """Adds `--run` and `--store`, which name the run whose report gets the result. `what` is the help of `--run`."""
     p.add_argument("--run", dest="run_name", metavar="RUN", help=what)
     p.add_argument("--store", metavar="URL", help="the store of that run; without it: the one its config.json names")
 

@@ -1,4 +1,4 @@
-"""`finetune check DATA STUDENT`: any dataset as a student would read it; and the same checks for `sft --dry-run`."""
+"""`finetune check DATA STUDENT` shows any dataset as a student would read it. `sft --dry-run` makes the same checks."""
 
 import argparse
 import json
@@ -24,9 +24,9 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
-    """Prints what was found about the recipe's rows, and gives those that can be trained.
+    """Prints what was found about the recipe's rows, and returns the rows that can be trained.
 
-    Raises DatasetError where a row cannot be trained, or where there is none to train.
+    Raises DatasetError when a row cannot be trained, or when no row is left to train.
     """
     evaluations = [
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES, may_skip=False)))

@@ -1,4 +1,4 @@
-"""`finetune curve OUTPUT`: the loss curve of a training, while it runs and after."""
+"""`finetune curve OUTPUT` prints the loss curve of a training, during the training and afterwards."""
 
 import argparse
 import json

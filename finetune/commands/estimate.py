@@ -1,4 +1,4 @@
-"""`finetune estimate RECIPE.toml`: GPU-hours, memory and money before training."""
+"""`finetune estimate RECIPE.toml` prints the GPU-hours, memory and money that a training will take."""
 
 import argparse
 import json
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
-    """(how fast this machine trains, the tokens of each row)."""
+    """Returns (how fast this machine trains, the number of tokens of each row)."""
     from finetune.train.calibrate import calibrate
     from finetune.train.sft import quiet
 

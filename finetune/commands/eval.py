@@ -1,4 +1,7 @@
-"""`finetune eval STUDENT --questions F`: held-out accuracy of a student, an endpoint or a run's teacher."""
+"""`finetune eval STUDENT --questions F` measures the accuracy of a student, an endpoint or a run's teacher.
+
+The questions should be held out: the student should not have been trained on them.
+"""
 
 import argparse
 import json
@@ -32,9 +35,9 @@ from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, gains
 
 TEACHER = "teacher"
-"""In place of a student: the teacher of the run."""
+"""This word in place of a student's name means the run's teacher."""
 FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
-"""Flags that say nothing to a student on this machine."""
+"""These flags have no effect on a student on this machine, so they are refused for it."""
 SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
 
 
@@ -64,7 +67,7 @@ def _is_url(student: str) -> bool:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    """Raises InputError for a flag that would do nothing: a cap for a student on this machine would bound nothing."""
+    """Raises InputError for a flag that would have no effect, for example a cap for a student on this machine."""
     if "://" in args.student and not _is_url(args.student):
         raise InputError(f"{args.student}: an endpoint's URL begins with http:// or https://")
     is_here = not _is_url(args.student) and args.student != TEACHER
@@ -76,7 +79,10 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 
 def _run_of(args: argparse.Namespace) -> Run | None:
-    """The run whose report gets the evaluation, None with a warning where a student's own is not here any more."""
+    """Returns the run whose report gets the evaluation; None when there is no such run.
+
+    When the run that a student was trained for is not on this machine any more, it prints a warning and returns None.
+    """
     run = Run(*find_run(args.run_name, args.store)) if args.run_name else trained_on(Path(args.student))
     if run is not None:
         try:
@@ -90,7 +96,11 @@ def _run_of(args: argparse.Namespace) -> Run | None:
 
 
 def _questions(args: argparse.Namespace) -> list[Question]:
-    """Raises QuestionError for a bad row wherever it stands, InputError where there is nothing to measure by."""
+    """Returns the first `--limit` questions of the file that `--questions` names.
+
+    Raises QuestionError for any bad row of the file, also after the limit. Raises InputError when there is no question,
+    or when one of the returned questions has no gold answer.
+    """
     every_question = list(read_questions(args.questions, Path(), ROW_RULES, may_skip=False))
     questions = every_question[: args.limit]
     if not questions:
@@ -101,7 +111,10 @@ def _questions(args: argparse.Namespace) -> list[Question]:
 
 
 def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Question]) -> Measured:
-    """The evaluation, kept in the run's store and its report. What came before an interruption is there too."""
+    """Evaluates the student and returns the evaluation, which is also in the run's store and in its report.
+
+    Answers from before an interruption are part of the evaluation.
+    """
     student = Path(args.student)
     prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
     engine, sampling, label = _engine(args, prompt, run, questions)
@@ -119,7 +132,7 @@ def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Que
 
 
 def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
-    """Prints the evaluation, its gain, its distance to the teacher, and warnings."""
+    """Prints the evaluation, its gain over "before", its distance to the teacher, and warnings."""
     if run is not None:
         beside = run.evaluations()
     else:
@@ -138,7 +151,10 @@ def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
 def _engine(
     args: argparse.Namespace, prompt: Prompt, run: Run | None, questions: Sequence[Question]
 ) -> tuple[Engine, Sampling, str | None]:
-    """(who answers, how answers are drawn, the label where it is given or follows from who answers)."""
+    """Returns (the engine that answers, how answers are drawn, the label).
+
+    The label is the one from `--label`, or "teacher" when the teacher is asked; otherwise None.
+    """
     given = {name: getattr(args, name) for name in SAMPLED}
     if args.student == TEACHER or _is_url(args.student):
         return _endpoint(args, prompt, run, questions, given)

@@ -1,4 +1,4 @@
-"""`finetune merge OUTPUT`: the adapter into its model, and the lines that serve it."""
+"""`finetune merge OUTPUT` merges a trained adapter into its model, and prints the commands that serve the result."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`finetune sft RECIPE.toml`: trains the student, or with --dry-run only checks rows and settings."""
+"""`finetune sft RECIPE.toml` trains the student. With --dry-run it only checks rows and settings."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ from harvest.commands.run_folder import find_run
 from harvest.core.errors import StoreUnusable
 
 LISTED = 20
-"""Rows left out that are named one by one."""
+"""At most this many of the rows that are left out are named one by one."""
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
-    """The report's entry of the finished training, None in all processes but the first."""
+    """Trains the student. Returns the report's entry of the finished training; None in every process but the first."""
     with joined(os.environ) as world:
         progress = Progress("sft", mute=not world.is_first)
         block = None
@@ -77,7 +77,10 @@ def _say_left_out(rows: Examples, progress: Progress) -> None:
 
 
 def record(recipe: Recipe, block: dict[str, Any], run: Run | None) -> None:
-    """Puts the training into the run's report, and writes the student's model card."""
+    """Puts the training into the run's report if there is a run, and writes the student's model card.
+
+    Raises StoreUnusable when the run's store cannot be written; the trained student is safe then.
+    """
     output = Path(recipe.output)
     if run is not None:
         try:

@@ -1,4 +1,4 @@
-"""`finetune show RECIPE.toml`: one training row as the model sees it, or a page of rows."""
+"""`finetune show RECIPE.toml` prints one training row as the model sees it, or writes an HTML page of rows."""
 
 import argparse
 import json

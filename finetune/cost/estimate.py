@@ -1,4 +1,4 @@
-"""What a training will take before it begins: GPU-hours, memory and money. Pure: from shapes and counts to figures."""
+"""Estimates the GPU-hours, memory and money of a training from shapes and counts. It reads no file."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -18,14 +18,15 @@ CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What real steps on this machine gave."""
+    """Some real training steps on this machine gave these measurements."""
 
     tokens_per_s: Interval
-    """Tokens a second of one device: in the slowest tenth of the steps, in all, in the fastest tenth."""
+    """One device handles this many tokens a second: `low` in the slowest tenth of the steps, `mid` over all steps
+    together, `high` in the fastest tenth."""
     steps: int
     device: str
     peak_gib: float | None
-    """The most memory that the GPU held; None on a CPU."""
+    """The GPU held at most this many GiB; None on a CPU."""
 
     def in_words(self) -> str:
         memory = "" if self.peak_gib is None else f", {self.peak_gib:.1f} GiB at most"
@@ -34,28 +35,29 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The hours, memory and money of one training, and what they were reckoned from."""
+    """An estimate has the hours, memory and money of one training, and the figures that they were computed from."""
 
     hours: Interval
     memory: dict[str, float]
-    """GiB of one GPU, by what holds them."""
+    """Maps each use of memory (for example "activations") to the GiB that it takes on one GPU."""
     fits: bool
     evaluation_hours: Interval
     cures: tuple[str, ...]
-    """Changes with which it would fit, each with what it takes then; none where it fits."""
+    """Each text names a change of settings that makes the training fit, with its memory and hours. It is empty when the
+    training fits as it is."""
     launching: Launching
     work: Work
     shape: Shape
     price: Decimal | None
-    """USD of a GPU-hour, None where nobody named it."""
+    """A GPU-hour costs this many USD; None when no price was given."""
     measured: Measured | None = None
 
     def cost(self, hours: float) -> str | None:
-        """USD as text; None where nobody named a price."""
+        """Returns the cost of this many GPU-hours in USD, as text; None when no price was given."""
         return None if self.price is None else str((self.price * Decimal(repr(hours))).quantize(CENT))
 
     def as_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Returns the object that `--json` prints."""
         low, mid, high = map(rounded, self.hours)
         answering = rounded(self.evaluation_hours.mid)
         measured, launching = self.measured, self.launching
@@ -96,9 +98,10 @@ def estimate(
     evaluating: Evaluating | None = None,
     measured: Measured | None = None,
 ) -> Estimate:
-    """The estimate of one training. With `measured` its hours are those of the measured device.
+    """Returns the estimate of one training.
 
-    Raises ConfigError for a GPU that is not known.
+    If `measured` is given, the hours come from the speed of the measured device. Raises ConfigError when the GPU is not
+    known.
     """
     memory = memory_gib(shape, work, launching)
     does_fit = sum(memory.values()) <= usable_gib(launching)
@@ -111,7 +114,7 @@ def estimate(
 
 
 def _cures(shape: Shape, work: Work, launching: Launching) -> Iterator[str]:
-    """Changes of one setting or two with which the training fits, each with the memory and hours that it takes then."""
+    """Yields changes of one or two settings that make the training fit, each as a text with its memory and hours."""
     sharded = launching.strategy if launching.strategy in SHARDED else "fsdp2"
     many = max(launching.gpus, 2)
     spread = replace(launching, strategy=sharded, gpus=many)
@@ -135,5 +138,5 @@ def _cures(shape: Shape, work: Work, launching: Launching) -> Iterator[str]:
 
 
 def _first(shape: Shape, work: Work, tries: Iterable[Launching]) -> list[Launching]:
-    """The first of `tries` that fits, or none."""
+    """Returns a list with the first of `tries` that fits; the list is empty when none fits."""
     return list(islice((t for t in tries if fits(shape, work, t)), 1))

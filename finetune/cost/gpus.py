@@ -1,4 +1,4 @@
-"""GPUs, and the share of their peak that a training reaches in practice."""
+"""Lists GPUs, and the share of a GPU's peak speed that a training reaches in practice."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from harvest.core.errors import ConfigError
 
 
 class Gpu(NamedTuple):
-    """A GPU's peak in dense bfloat16, in TFLOPS, and its memory in GiB as the driver shows it.
+    """A GPU has a peak in dense bfloat16, in TFLOPS, and a memory in GiB as the driver shows it.
 
     Source: the makers' data sheets.
     """
@@ -31,7 +31,11 @@ GPUS = {
 
 
 class Share(NamedTuple):
-    """The share of a GPU's peak that goes into model FLOPs while activations are recomputed, and its source."""
+    """A training reaches this share of a GPU's peak: at least `low`, probably `mid`, at most `high`.
+
+    Only model FLOPs count: activations that are computed again in the backward pass lower the share. `source` says
+    where the numbers come from.
+    """
 
     low: float
     mid: float
@@ -47,14 +51,14 @@ SHARES = {
     "zero3": Share(0.08, 0.15, 0.28, "as fsdp2; no published run without offload"),
     "zero3-offload": Share(0.055, 0.08, 0.12, "Sky-T1: 152 H100-hours; Bespoke-Stratos: 216"),
 }
-"""The share of each launch.strategy."""
+"""Each launch.strategy reaches this share of the peak."""
 OFFLOAD_ON_SEVERAL_NODES = Share(0.03, 0.05, 0.08, "several nodes with offload, as published runs went")
 ANSWERING = Share(0.04, 0.10, 0.20, "answers in large batches by an inference engine")
-"""The share while a student answers, which takes 2 FLOPs a weight and token."""
+"""A GPU reaches this share while a student answers, which takes 2 FLOPs for each weight and token."""
 
 
 def gpu_named(name: str) -> Gpu:
-    """Raises ConfigError that names the known GPUs."""
+    """Returns the GPU with this name. Raises ConfigError, which lists the known GPUs, when the name is not known."""
     known = {k.casefold(): v for k, v in GPUS.items()}
     if (found := known.get(name.casefold().replace(" ", "-"))) is None:
         raise ConfigError(f"launch.gpu: {name!r} is not known; known are {', '.join(GPUS)}")

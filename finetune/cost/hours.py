@@ -1,7 +1,8 @@
-"""How many GPU-hours a training and its evaluations take.
+"""Estimates how many GPU-hours a training and its evaluations take.
 
-Hours are model FLOPs over the share of its peak that a GPU reaches in practice. That share differs by a factor of five
-from launch to launch, and was fitted to a few published runs. So hours are an interval. `--calibrate` measures them.
+The hours are the model FLOPs divided by the speed that a GPU reaches in practice, which is a share of its peak. That
+share was fitted to a few published trainings and differs by a factor of five between launches, so the hours are an
+interval. `--calibrate` measures them.
 """
 
 import math
@@ -20,17 +21,20 @@ class Interval(NamedTuple):
 
 
 def flops_per_token(shape: Shape, context: float, method: str) -> float:
-    """Model FLOPs of one trained token, forward and backward, nothing recomputed.
+    """Returns the model FLOPs of one trained token, forward and backward, when no activation is computed again.
 
-    6 for each weight that is multiplied (4 where no gradient of it is taken) and for each position that attention
-    looks at, of which a causal mask leaves half.
+    There are 6 FLOPs for each weight that is multiplied (4 if no gradient of the weight is taken). Attention takes 6
+    for each position that a token looks at; a causal mask leaves half of the positions.
     """
     a_weight = 6 if method == "full" else 4
     return a_weight * shape.multiplied + 6 * shape.attention_layers * shape.attention * context
 
 
 def gpu_hours(shape: Shape, work: Work, launching: Launching) -> Interval:
-    """The hours of all GPUs together. Without recomputing a step saves one forward pass, a quarter of its FLOPs."""
+    """Returns the GPU-hours of a training: the sum over all GPUs, as an interval.
+
+    If activations are kept and not computed again, a step saves one forward pass, which is a quarter of its FLOPs.
+    """
     recompute = 1.0 if launching.recomputes(shape, work.longest) else 0.75
     flops = flops_per_token(shape, work.context, launching.method) * work.tokens * work.epochs * recompute
     return _hours(flops, launching.gpu, launching.share)
@@ -38,16 +42,16 @@ def gpu_hours(shape: Shape, work: Work, launching: Launching) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """The questions that the student answers before and after its training."""
+    """The student answers these questions before and after its training."""
 
     questions: int = 500
     samples: int = 1
     tokens: float = 0
-    """Mean tokens of an answer; 0: as many as a row of the training set has."""
+    """An answer has this many tokens on average; 0 means as many as a training row has on average."""
 
 
 def answering_hours(shape: Shape, work: Work, launching: Launching, evaluating: Evaluating) -> Interval:
-    """GPU-hours of answering twice, before and after the training."""
+    """Returns the GPU-hours that the student needs to answer all questions twice: before and after its training."""
     tokens = 2 * evaluating.questions * evaluating.samples * (evaluating.tokens or work.tokens / work.rows)
     return _hours(2 * shape.active * tokens, launching.gpu, ANSWERING)
 
@@ -58,7 +62,7 @@ def _hours(flops: float, gpu: str, reached: Share) -> Interval:
 
 
 def rounded(x: float) -> float:
-    """`x` to three significant figures: an estimate knows no more."""
+    """Returns `x` rounded to three significant figures, since an estimate is no more exact."""
     if x == 0:
         return 0
     number = round(x, max(0, 2 - math.floor(math.log10(abs(x)))))

@@ -1,4 +1,4 @@
-"""How much memory of a GPU a training needs."""
+"""Estimates how much memory a training needs on each GPU."""
 
 import math
 
@@ -8,18 +8,22 @@ from finetune.cost.work import MICRO_TOKENS, Launching, Work
 
 GIB = 2**30
 USABLE = 0.92
-"""The share of a GPU's memory that an estimate may fill: allocators leave gaps."""
+"""An estimate may fill this share of a GPU's memory, since allocators leave gaps."""
 CONTEXT_GIB = 1.0
-"""CUDA's own context, kernels and communication buffers."""
+"""CUDA's own context, its kernels and communication buffers take this many GiB."""
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-"""Bytes of a weight in NF4: four bits, a scale of eight bits for 64 weights, and one of 32 bits for 256 such scales.
-Source: arXiv 2305.14314, section 3 (0.127 bits a weight for the scales, quantised twice)."""
+"""A weight in NF4 takes this many bytes: four bits, a scale of eight bits for 64 weights, and one of 32 bits for 256
+such scales. Source: arXiv 2305.14314, section 3 (the scales, quantised twice, take 0.127 bits a weight)."""
 SHARDED = ("fsdp2", "fsdp2-cp", "zero3", "zero3-offload")
-"""Strategies that spread weights, gradients and optimizer over the GPUs, instead of repeating them on each."""
+"""These strategies spread weights, gradients and optimizer over the GPUs; every other strategy repeats them on each
+GPU."""
 
 
 def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, float]:
-    """GiB of one GPU, by what holds them. A weight that is trained in float32 with Adam takes 16 bytes."""
+    """Returns how many GiB each use of memory takes on one GPU: {"activations": 3.2, …}.
+
+    A weight that is trained in float32 with Adam takes 16 bytes.
+    """
     n = launching.used
     shards = n if launching.strategy in SHARDED else 1
     adam = 2 if launching.eight_bit_adam else 8
@@ -43,7 +47,10 @@ def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, floa
 
 
 def _frozen_bytes(shape: Shape, method: str) -> float:
-    """The bytes of weights under adapters: in bfloat16; with QLoRA all but embedding and head are in four bits."""
+    """Returns the bytes of the frozen weights under adapters.
+
+    A weight is in bfloat16, but with QLoRA every weight except those of embedding and head is in four bits.
+    """
     in_four_bits = shape.parameters - shape.embeddings if method == "qlora" else 0
     return in_four_bits * NF4_BYTES + (shape.parameters - in_four_bits) * 2
 
@@ -53,7 +60,7 @@ def total_gib(shape: Shape, work: Work, launching: Launching) -> float:
 
 
 def usable_gib(launching: Launching) -> float:
-    """Raises ConfigError for a GPU that is not known."""
+    """Returns how many GiB of one GPU an estimate may fill. Raises ConfigError when the GPU is not known."""
     return gpu_named(launching.gpu).gib * USABLE
 
 

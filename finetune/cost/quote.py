@@ -1,4 +1,4 @@
-"""The estimate for a recipe, from the student's configuration and its rows, or from figures."""
+"""Makes the estimate for a recipe, from the student's configuration and its rows, or from given figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from finetune.student import find, sizes
 from harvest.core.errors import ConfigError
 
 GPU = "H100"
-"""The GPU of an estimate where the recipe names none."""
+"""An estimate is for this GPU when the recipe names none."""
 TRIED = ("single", "fsdp2", "zero3-offload")
-"""Where nobody named a strategy, the first of these that fits is taken."""
+"""If no strategy is named, the first of these strategies that fits is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures given in place of a model (`parameters`) and of a dataset (`rows` and `mean_tokens`)."""
+    """These figures take the place of a model (`parameters`) and of a dataset (`rows` and `mean_tokens`)."""
 
     parameters: float | None = None
     rows: int | None = None
@@ -50,10 +50,10 @@ def quote(
     *,
     choose: bool = False,
 ) -> Estimate:
-    """The estimate of a recipe. `lengths` are the tokens of each row, None where `figures` say how many there are.
+    """Returns the estimate of a recipe. `lengths` are the tokens of each row; None if `figures` describe the dataset.
 
-    With `choose` the strategy is the first of TRIED that fits. Raises ConfigError where a size or a GPU is not known,
-    or the student is not here and cannot be had.
+    With `choose` the strategy is the first of TRIED that fits, or the recipe's when none fits. Raises ConfigError when
+    a size or a GPU is not known, or when the student cannot be found or downloaded.
     """
     shape = shape_of_size(figures.parameters) if figures.parameters else shape_of(sizes(find(recipe.student)))
     work = _work(recipe, figures, lengths)

@@ -1,4 +1,4 @@
-"""A model's sizes, as far as they decide how long training takes and how much memory it needs."""
+"""Reads those sizes of a model that decide how long its training takes and how much memory that needs."""
 
 import math
 from collections.abc import Mapping
@@ -10,37 +10,38 @@ from harvest.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A decoder's sizes. `attention` and `kv` are the number of heads × the size of a head."""
+    """A shape holds a decoder's sizes. `attention` and `kv` are the number of heads × the size of a head."""
 
     parameters: float
     active: float
-    """The weights that one token goes through: all but in a mixture of experts."""
+    """One token goes through this many weights: through all of them, except in a mixture of experts."""
     untied_embedding: float
-    """The weights of the input embedding where the head is another matrix, else 0: looked up, not multiplied."""
+    """The input embedding has this many weights if the head is another matrix, else 0. They are looked up, not
+    multiplied."""
     layers: float
     attention_layers: float
-    """The layers that look at the whole row: neither sliding windows nor linear attention."""
+    """This many layers look at the whole row: they have neither a sliding window nor linear attention."""
     hidden: float
     intermediate: float
-    """The width of the MLP that one token goes through in a layer."""
+    """In one layer a token goes through an MLP of this width."""
     attention: float
     kv: float
     embeddings: float
-    """The weights of input embedding and head: one matrix where they are tied, else two."""
+    """Input embedding and head together have this many weights: one matrix if they are tied, else two."""
 
     @property
     def multiplied(self) -> float:
-        """The weights that one token is multiplied with."""
+        """Returns the number of weights that one token is multiplied with."""
         return self.active - self.untied_embedding
 
     def adapter(self, rank: int) -> float:
-        """The weights of LoRA on every linear layer."""
+        """Returns how many weights LoRA of this rank adds on every linear layer."""
         a, k, h, i = self.attention, self.kv, self.hidden, self.intermediate
         return self.layers * rank * (2 * (h + a) + 2 * (h + k) + 3 * (h + i))
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
-    """The shape of a model by its config.json. Raises ConfigError where a size is missing."""
+    """Returns a model's shape from its config.json. Raises ConfigError when a size is missing or is not a number."""
     c = {**config, **(config.get("text_config") or {})}
     try:
         h, layers, heads, vocab = (
@@ -82,11 +83,11 @@ _QWEN25 = (
     Shape(32.76e9, 32.76e9, 0.779e9, 64, 64, 5120, 27648, 5120, 1024, 1.557e9),
     Shape(72.71e9, 72.71e9, 1.246e9, 80, 80, 8192, 29568, 8192, 1024, 2.491e9),
 )
-"""The family of Qwen2.5. Source: the config.json of each."""
+"""These are the shapes of the Qwen2.5 models, the smallest first. Source: the config.json of each model."""
 
 
 def shape_of_size(parameters: float) -> Shape:
-    """The shape of a dense model with that many weights, interpolated between the sizes of Qwen2.5."""
+    """Returns the shape of a dense model with this many weights, interpolated between the sizes of Qwen2.5."""
     sizes = _QWEN25
     if parameters <= sizes[0].parameters or parameters >= sizes[-1].parameters:
         near = sizes[0] if parameters <= sizes[0].parameters else sizes[-1]

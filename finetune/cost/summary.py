@@ -1,4 +1,4 @@
-"""An estimate as text for a reader."""
+"""Writes an estimate as text for a reader."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from finetune.cost.hours import rounded
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """`found` is what `Estimate.as_json` gives."""
+    """Returns an estimate as text. `found` is the object that `Estimate.as_json` returns."""
     hours, evaluation = found["gpu_hours"], found["evaluation"]
     parts = " + ".join(f"{v:g} {k.replace('_', ' ')}" for k, v in found["memory_gib"].items() if v >= 0.1)
     verdict = "fits" if found["fits"] else "does not fit"
@@ -39,7 +39,7 @@ def in_words(found: Mapping[str, Any]) -> str:
 
 
 def _unit(hours: float) -> tuple[int, str]:
-    """(how many of the unit are an hour, the unit's name) for so many hours."""
+    """Returns (how many of the unit make one hour, the unit's name): seconds for very short times, else hours."""
     return (1, "hours") if hours >= 0.01 else (3600, "seconds")
 
 

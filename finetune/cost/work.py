@@ -1,4 +1,4 @@
-"""What goes through the student, and on which GPUs it runs."""
+"""Describes the work of a training, which is its rows and tokens, and the GPUs that do it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,24 +7,27 @@ from finetune.cost.gpus import OFFLOAD_ON_SEVERAL_NODES, SHARES, Share
 from finetune.cost.shape import Shape
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Most tokens, padding included, that go through the student at once; a longer row goes alone."""
+"""At most this many tokens, padding included, go through the student at once; a longer row goes alone."""
 SMALL_PARAMETERS = 600_000_000
-"""A smaller student keeps the activations of a micro-batch, a larger one computes them again, unless the recipe says
-otherwise."""
+"""A student with fewer weights keeps the activations of a micro-batch. A student with more weights computes them again
+in the backward pass. The recipe may say otherwise."""
 LORA_RANK = 8
-"""PEFT's default."""
+"""This is PEFT's default rank."""
 LONG_TAIL = 1.5
-"""Σlen²/Σlen over the mean, where the lengths are not known: chains have a long tail."""
+"""Σlen²/Σlen is taken to be this many times the mean length if the lengths are not known: chains have a long tail."""
 GPUS_A_NODE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rows of a training. `context` is Σlen²/Σlen: the length of the row that an average token stands in."""
+    """Work describes the rows of a training.
+
+    `context` is Σlen²/Σlen, which is the length of the row that an average token stands in.
+    """
 
     rows: int
     tokens: float
-    """The tokens of all rows, each row once."""
+    """All rows together have this many tokens; each row counts once, whatever `epochs` is."""
     context: float
     longest: int
     epochs: float
@@ -37,14 +40,14 @@ def work_of(lengths: Sequence[int], epochs: float, traces_per_step: int) -> Work
 
 
 def work_of_mean(rows: int, mean_tokens: float, max_tokens: int, epochs: float, traces_per_step: int) -> Work:
-    """The work where only the mean length is known: the longest row is taken to be as long as the limit."""
+    """Returns the work if only the mean length is known. The longest row is taken to be as long as the limit."""
     context = min(LONG_TAIL * mean_tokens, max(max_tokens, mean_tokens))
     return Work(rows, rows * mean_tokens, context, max(max_tokens, round(mean_tokens)), epochs, traces_per_step)
 
 
 @dataclass(frozen=True, slots=True)
 class Launching:
-    """The GPUs, how the training is spread over them, and which weights are trained."""
+    """A launch names the GPUs, how the training is spread over them, and which weights are trained."""
 
     strategy: str
     gpu: str
@@ -52,18 +55,19 @@ class Launching:
     method: str = "full"
     rank: int = LORA_RANK
     recompute: bool | None = None
-    """Whether activations are computed again in the backward pass; None: as sft decides it."""
+    """Whether activations are computed again in the backward pass; None if `sft` decides it by the sizes of student and
+    rows."""
     eight_bit_adam: bool = False
     context_parallel: int = 1
 
     @property
     def used(self) -> int:
-        """How many GPUs take part."""
+        """Returns how many GPUs take part in the training."""
         return 1 if self.strategy == "single" else self.gpus
 
     @property
     def share(self) -> Share:
-        """The share of the GPUs' peak that this launch reaches."""
+        """Returns the share of the GPUs' peak that this launch reaches."""
         if self.strategy == "zero3-offload" and self.used > GPUS_A_NODE:
             return OFFLOAD_ON_SEVERAL_NODES
         return SHARES[self.strategy]

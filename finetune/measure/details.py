@@ -1,4 +1,4 @@
-"""An evaluation as text, as a file with every answer (--details), and one such file compared with another."""
+"""Writes an evaluation as text or as a file with every answer (--details), and compares two such files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from harvest.report.evaluations import compared, ended, several
 
 
 def check_details(path: Path) -> None:
-    """Raises InputError where the file cannot be written. It is called before anything is asked."""
+    """Raises InputError when the file cannot be written. It is called before any question is asked."""
     if not path.parent.is_dir():
         raise InputError(f"--details {path}: there is no folder {path.parent}")
     if path.is_dir():
@@ -22,7 +22,7 @@ def check_details(path: Path) -> None:
 
 
 def write_details(path: Path, measured: Measured, questions: Sequence[Question]) -> None:
-    """Writes one JSON object an answer, in the order of the questions. The file appears complete or not at all."""
+    """Writes one JSON object for each answer, in the order of the questions. The file appears whole or not at all."""
     asked = {q.id: (place, q) for place, q in enumerate(questions)}
     rows = sorted(measured.answers, key=lambda r: (asked[r["question_id"]][0], r["sample"]))
     lines = []
@@ -48,7 +48,11 @@ def write_details(path: Path, measured: Measured, questions: Sequence[Question])
 
 
 def read_details(path: Path) -> list[dict[str, Any]]:
-    """The answers of a file that `write_details` wrote. Raises InputError that names the line."""
+    """Returns the answers of a file that `write_details` wrote.
+
+    Raises InputError when the file cannot be read, has no answer, or has a line that is no answer (the error names the
+    line).
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as e:
@@ -69,9 +73,9 @@ def read_details(path: Path) -> list[dict[str, Any]]:
 
 
 def compare(a: Path, b: Path) -> dict[str, Any]:
-    """Compares the answers in file `b` with those in file `a`, paired by question.
+    """Compares the answers in file `b` with the answers in file `a`, paired by question.
 
-    Raises InputError where no question is the same.
+    Raises InputError when the files have no question in common.
     """
     one, other = read_details(a), read_details(b)
     found = compared(one, other)
@@ -101,7 +105,10 @@ def compared_in_words(found: Mapping[str, Any]) -> str:
 def in_words(
     found: Mapping[str, Any], gain: Mapping[str, Any] | None = None, against: Mapping[str, Any] | None = None
 ) -> str:
-    """The report's entry as text, with the gain over "before" and the distance to the teacher where they are known."""
+    """Returns the report's entry as text.
+
+    The text has the gain over "before" and the distance to the teacher, if they are known.
+    """
     if found["accuracy"] is None:
         return f"{found['model']} on {found['questions']}: no answers"
     share, low, high = (f"{round(100 * found[k], 6):.1f}%" for k in ("accuracy", "low", "high"))

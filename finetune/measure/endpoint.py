@@ -1,6 +1,6 @@
-"""An endpoint that answers the questions of an evaluation, asked through harvest as a run of its own.
+"""Asks an endpoint the questions of an evaluation, through harvest and as a separate winnow run.
 
-So an answer that is paid for is kept, bought once, judged by the same checks, and bounded by the same kind of cap.
+So every paid answer is kept, bought only once, judged by the same checks as a teacher's, and bounded by a cap.
 """
 
 import json
@@ -36,26 +36,29 @@ from harvest.store import Store, StoredRun
 
 OF_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p")
 OWN_FLAGS = {name: f"--{name.replace('_', '-')}" for name in (*OF_SAMPLING, "seed", "model")}
-"""Parts of a request that have a flag of their own, so that `--extra` may not hold them."""
+"""These parts of a request have their own flag, so `--extra` may not hold them."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An engine that asks an endpoint: where to ask, what, and what it may cost."""
+    """This engine asks an endpoint. It knows where to ask, what to ask, and how much the answers may cost."""
 
     teacher: Teacher
     questions: Sequence[Question]
-    """All questions of the evaluation, also those that have an answer: they are one run with one cap."""
+    """These are all questions of the evaluation, also those that have an answer already: they make one run with one
+    cap."""
     prompt: Prompt
     cap_usd: Decimal | None
     store: str
     with_examples: bool = False
-    """Whether it is asked with the prompt's worked examples, like a teacher, or without them, like a student."""
+    """Whether the endpoint is asked with the prompt's worked examples, as a teacher is, or without them, as a student
+    is."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What is put into the request's body as it is."""
+    """These values are put into the request's body unchanged."""
     reasoning_effort: str | None = None
     served: dict[str, Any] = field(default_factory=dict)
-    """Who answered, by the endpoint's own account; filled while it answers."""
+    """This says who answered, as the endpoint reports it, and what was spent. It is filled while the endpoint
+    answers."""
 
     @property
     def model(self) -> str:
@@ -77,9 +80,9 @@ class Endpoint:
         return {"engine": "endpoint", **self.served, "max_concurrency": self.teacher.max_concurrency}
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
-        """All answers as one batch. Each is on the disk as it comes, so an evaluation that was stopped goes on.
+        """Yields all answers as one batch. Each answer is on the disk as it comes, so a stopped evaluation can go on.
 
-        After the answers it raises what ended the asking: CapReached, a refusal, KeyboardInterrupt.
+        After that batch it raises what ended the asking: CapReached, a refusal, or KeyboardInterrupt.
         """
         config = self._config(sampling)
         _check_price(config)
@@ -134,7 +137,10 @@ class Endpoint:
 
 
 def _check_price(config: RunConfig) -> None:
-    """Raises ConfigError where the endpoint has a price and no cap, or a cap and a price that nobody knows."""
+    """Raises ConfigError when the endpoint has a price but no cap is given.
+
+    It also raises ConfigError when a cap is given but the price is not known.
+    """
     tariff, cap, teacher = tariff_of(config), config.budget.usd, config.teacher
     if teacher.local is not None:
         return
@@ -156,9 +162,9 @@ def _check_key(variable: str | None) -> None:
 
 
 def teacher_at(base_url: str, model: str | None, settings: Mapping[str, Any]) -> Teacher:
-    """An endpoint by its address. `settings` are those of [teacher]; None stands for its default.
+    """Returns the endpoint at an address. `settings` are settings of [teacher]; a None in it means the default.
 
-    Raises ConfigError where one of them is wrong.
+    Raises ConfigError when `model` is missing or a setting is wrong.
     """
     if not model:
         raise ConfigError(f"{base_url}: --model names the model there")
@@ -167,9 +173,9 @@ def teacher_at(base_url: str, model: str | None, settings: Mapping[str, Any]) ->
 
 
 def teacher_of(run: StoredRun, settings: Mapping[str, Any]) -> Teacher:
-    """The teacher of a run, with those of `settings` that are not None in place of its own.
+    """Returns a run's teacher. Each value of `settings` that is not None replaces the teacher's value.
 
-    Raises ConfigError where the run has no teacher, or a setting is wrong.
+    Raises ConfigError when the run has no teacher, or when a setting is wrong.
     """
     if not run.has_teacher:
         raise ConfigError(f"run {run.name!r} has no teacher to ask: name the endpoint's URL and --model instead")
@@ -178,7 +184,10 @@ def teacher_of(run: StoredRun, settings: Mapping[str, Any]) -> Teacher:
 
 
 def extra_of(text: str | None) -> dict[str, Any]:
-    """`--extra` as JSON. Raises ConfigError where it is no object, or holds a part of the request that is not free."""
+    """Returns the JSON object of `--extra`; {} when the flag is not given.
+
+    Raises ConfigError when the text is no JSON object, or holds a part of the request that `--extra` may not set.
+    """
     if text is None:
         return {}
     try:
@@ -196,12 +205,12 @@ def extra_of(text: str | None) -> dict[str, Any]:
 
 
 def _without_examples(prompt: Prompt) -> Prompt:
-    """The prompt without its worked examples, as a student is asked."""
+    """Returns the prompt without its worked examples, as a student is asked."""
     return replace(prompt, parts=(*(p for p in prompt.parts if p[0] == "system"), prompt.parts[-1]))
 
 
 def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple[Asked, Generated]]:
-    """The answers that came. A question without one is left out: it does not count as wrong."""
+    """Yields the answers that came. A question without an answer is left out: it does not count as wrong."""
     wanted = {(a.question.id, a.sample): a for a in asked}
     for row in store.answered_attempts(run.id, "all"):
         if (a := wanted.get((row.question.id, row.sample))) is not None:
@@ -212,7 +221,7 @@ def _generated(store: Store, run: Run, asked: Sequence[Asked]) -> Iterator[tuple
 
 
 def _text(reply: Reply) -> str:
-    """Chain and answer in the marks that a student writes."""
+    """Returns chain and answer as one text, in the marks that a student writes."""
     if reply.reasoning is None:
         return reply.answer
     if not reply.answer and cut_short(reply):

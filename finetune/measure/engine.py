@@ -1,4 +1,4 @@
-"""What an engine is: whoever answers questions, local weights or an endpoint."""
+"""Defines what an engine is: it answers questions, with local weights or through an endpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from harvest.core.nouns import Message, Question
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One answer that an engine is asked for: the question, the number of the sample, the prompt."""
+    """An engine is asked for this one answer: to `question`, as sample number `sample`, with this prompt."""
 
     question: Question
     sample: int
@@ -19,31 +19,37 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """One answer of an engine. `output_tokens` counts the end token. None stands for a count or a cost nobody knows."""
+    """This is one answer of an engine. `output_tokens` counts the end token too.
+
+    A count or a cost that is not known is None.
+    """
 
     text: str
     is_finished: bool
-    """False where it was cut at max_tokens, before the student ended its turn."""
+    """Whether the student ended its turn; False when the answer was cut at max_tokens."""
     output_tokens: int | None
     cost_pusd: int | None = None
     is_looping: bool = False
-    """True where the endpoint's stream was broken off, since the answer repeated itself."""
+    """Whether the endpoint's stream was broken off because the answer repeated itself."""
 
 
 class Engine(Protocol):
-    """Whoever answers: local weights by transformers, or an endpoint."""
+    """An engine answers questions, with local weights in transformers or through an endpoint."""
 
     @property
     def model(self) -> str:
-        """The model's name in the report."""
+        """Returns the model's name for the report."""
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """All that changes the answers: weights by checksum, engine, precision. It is part of the evaluation's key."""
+        """Returns all that changes the answers: weights by checksum, engine, precision.
+
+        The evaluation's key contains it.
+        """
 
     @property
     def beside(self) -> Mapping[str, Any]:
-        """What else is worth knowing: batch size, hardware, who served. It is no part of the key."""
+        """Returns what else is worth knowing: batch size, hardware, who served. It is no part of the key."""
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Answers each of `asked` once, batch by batch, in the order that suits the engine."""
+        """Yields the answers to all of `asked`, each once, batch by batch, in the order that suits the engine."""

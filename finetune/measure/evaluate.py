@@ -1,7 +1,8 @@
-"""Measures held-out accuracy: asks what is missing, has it judged, keeps every batch at once.
+"""Measures accuracy on held-out questions.
 
-An evaluation's key is its content: the weights, the questions, the prompt and the settings. The same evaluation again
-asks only for the answers that are missing.
+It asks for the missing answers, has them judged, and keeps every batch at once. An evaluation's key is the hash of its
+content: the weights, the questions, the prompt and the settings. If the same evaluation is started again, it asks only
+for the answers that are missing.
 """
 
 import time
@@ -22,7 +23,7 @@ from harvest.report.evaluations import evaluation_entry
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An evaluation with all of its answers, as the store has it."""
+    """This is an evaluation after it was asked, with all of its answers, as the store has them."""
 
     key: str
     settings: Row
@@ -30,12 +31,12 @@ class Measured:
 
     @property
     def entry(self) -> Row:
-        """The report's evaluation entry."""
+        """Returns the evaluation's entry in the report."""
         return evaluation_entry(self.settings, self.answers)
 
 
 class Record(Protocol):
-    """Where answers are kept: of each question and sample the latest one. It is a run in a store."""
+    """A record keeps the latest answer of each question and sample. Usually it is a run in a store."""
 
     def put(self, key: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None: ...
     def answers(self, key: str) -> list[Row]: ...
@@ -44,22 +45,25 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is asked in an evaluation, and how. Who answers is an Engine."""
+    """An evaluation says what is asked, and how. An Engine says who answers."""
 
     questions: Sequence[Question]
     source: str
-    """What the report calls the questions."""
+    """The report calls the questions by this name."""
     prompt: Prompt
     sampling: Sampling
     label: str | None = None
-    """Which of "before", "after" and "teacher" it is, if any."""
+    """The label is "before", "after" or "teacher"; None when it is none of them."""
     layout: Layout | None = None
-    """The marks around a chain that the student learnt, beside the known ones."""
+    """The student learnt these marks around a chain. The marks that are known by name are recognised too."""
     began_with: str | None = None
-    """The checksum of the weights that the student's training began with."""
+    """The student's training began with weights of this checksum; None when that is not known."""
 
     def content(self, engine: Engine) -> Row:
-        """All that changes an answer: the evaluation's key is its hash. The number of samples is no part of it."""
+        """Returns all that changes an answer. Its hash is the evaluation's key.
+
+        The number of samples is not part of it.
+        """
         return {
             "engine": dict(engine.about),
             "questions": content_hash([q.model_dump(mode="json") for q in self.questions]),
@@ -68,7 +72,10 @@ class Evaluation:
         }
 
     def settings(self, content: Row, model: str, samples: int) -> Row:
-        """What the store keeps beside the answers. `samples`: how many a question all starts together ask for."""
+        """Returns the settings that the store keeps beside the answers.
+
+        `samples` is how many answers to each question were asked for, in all starts of this evaluation together.
+        """
         checks = sorted({q.check for q in self.questions} & CHECKS.keys())
         return {
             **content,
@@ -85,9 +92,10 @@ class Evaluation:
 
 
 def evaluate(engine: Engine, evaluation: Evaluation, record: Record, progress: Progress) -> Measured:
-    """Asks for the answers that `record` does not have yet, and gives the whole evaluation.
+    """Asks for the answers that `record` does not have yet, and returns the whole evaluation.
 
-    Answers that other versions of the checks have judged are judged again. What brought no answer stays missing.
+    Stored answers are judged again if other versions of the checks have judged them. A question that got no answer
+    stays missing.
     """
     questions, sampling, layout = evaluation.questions, evaluation.sampling, evaluation.layout
     content = evaluation.content(engine)
@@ -132,7 +140,7 @@ def _ask(
     progress: Progress,
     there: int,
 ) -> int:
-    """Asks the engine and keeps each batch at once. Gives how many answers came."""
+    """Asks the engine and keeps each batch at once. Returns how many answers came."""
     started, tokens, right, done = time.monotonic(), 0, 0, 0
     progress.begin(there + len(asked), there)
     try:

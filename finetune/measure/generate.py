@@ -1,8 +1,8 @@
-"""Answers from local weights, in batches: transformers' models with a decoding loop of our own.
+"""Answers questions with local weights, in batches: with transformers' models and a decoding loop of winnow's own.
 
-`generate()` keeps a whole batch until its last row has ended, and draws all rows from one stream of random numbers.
-Here rows leave the batch when they end, and each answer has its own stream of random numbers, so that it does not
-depend on the questions beside it.
+transformers' `generate()` keeps a whole batch until its last row has ended, and draws all rows from one stream of
+random numbers. In this loop a row leaves the batch when it ends. Each answer has its own stream of random numbers, so
+that the answer does not depend on the questions beside it.
 """
 
 import hashlib
@@ -24,17 +24,19 @@ from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""The most rows of a batch, where memory allows. On a CPU more rows are not faster."""
+"""A batch has at most this many rows, even if memory allows more. On a CPU more rows are not faster."""
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
-"""The share of free memory that the key-value cache of a batch may fill. Other programs need a CPU's memory too."""
+"""The key-value cache of a batch may fill this share of free memory. On a CPU other programs need memory too."""
 SHRINK_AT = 0.75
-"""Ended rows leave when less than this share of the batch goes on: moving the cache costs as much as a step."""
+"""Ended rows leave the batch when less than this share of its rows goes on: moving the cache costs as much as a
+step."""
 HAND_OVER_S = 5.0
-"""How often ended answers are handed over while the batch goes on. A kill loses the answers since then."""
+"""Ended answers are handed over after this many seconds while the batch goes on. A kill loses answers that ended since
+then."""
 
 
 class TransformersEngine:
-    """An engine with a student on this machine: in float32 on a CPU, in bfloat16 on a GPU."""
+    """This engine answers with a student on this machine: in float32 on a CPU, in bfloat16 on a GPU."""
 
     def __init__(self, student: Student, batch_rows: int | None = None) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,7 +57,7 @@ class TransformersEngine:
         self.config = self.network.config.get_text_config()
         self.batch_rows = batch_rows
         self.most_rows = 0
-        """The most rows that a batch had so far."""
+        """So far no batch had more rows than this."""
 
     @property
     def beside(self) -> Mapping[str, Any]:
@@ -63,7 +65,11 @@ class TransformersEngine:
         return {"torch": torch.__version__, "hardware": name, "batch_rows": self.most_rows}
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Answers the longest prompts first, so that a batch too large for memory fails at once; it is halved then."""
+        """Yields the answers, longest prompts first, so that a batch too large for memory fails at once.
+
+        Such a batch is halved. Raises InputError when a single question does not fit into memory, or when a prompt and
+        its answer may be longer than the student allows.
+        """
         waiting = [(prompt_ids(a.messages, self.tokenizer), a) for a in asked]
         waiting.sort(key=lambda p: (-len(p[0]), p[1].question.id, p[1].sample))
         self._check(waiting, sampling)
@@ -97,7 +103,7 @@ class TransformersEngine:
             )
 
     def _fitting(self, tokens: int) -> int:
-        """How many rows of that many tokens have a cache that fits into memory."""
+        """Returns how many rows fit into memory, by their key-value cache, if each row has this many tokens."""
         c = self.config
         heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
         size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -109,7 +115,7 @@ class TransformersEngine:
     def _batch(
         self, batch: Sequence[tuple[list[int], Asked]], sampling: Sampling
     ) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Yields every row once: every few seconds those that have ended."""
+        """Yields every answer of the batch once: every few seconds, the answers that have ended since the last time."""
         width = max(len(ids) for ids, _ in batch)
         pad = min(self.ends)
         ids = torch.tensor([[pad] * (width - len(i)) + i for i, _ in batch], device=self.device)
@@ -156,7 +162,7 @@ class TransformersEngine:
 
 
 def _free_memory() -> int:
-    """Bytes of memory that are available; 4 GiB where the system does not say."""
+    """Returns how many bytes of memory are available; 4 GiB when the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     except OSError:
@@ -171,7 +177,10 @@ def _stream(seed: int, asked: Asked) -> torch.Generator:
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Generator]) -> torch.Tensor:
-    """Draws a token for each row: [R, V] → [R]. At temperature 0 it is greedy, else by a number of the row's stream."""
+    """Draws one token for each row: [R, V] → [R].
+
+    At temperature 0 it takes the likeliest token, else it uses a random number of the row's stream.
+    """
     if not sampling.temperature:
         return logits.argmax(-1)
     at = torch.tensor([torch.rand(1, generator=s, dtype=torch.float64).item() for s in streams], device=logits.device)
@@ -183,9 +192,9 @@ def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Gener
 
 
 def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """(the probabilities that the filters leave, their tokens), likeliest first: [R, V] → [R, K] twice.
+    """Returns (the probabilities that the filters leave, their tokens), likeliest first: [R, V] → [R, K] twice.
 
-    top_k, then top_p over what that left, then min_p, as transformers and vLLM order them.
+    The filters are top_k, then top_p over the rest, then min_p over the rest, in the order of transformers and vLLM.
     """
     most = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
     kept, tokens = logits.topk(most, dim=-1)
@@ -198,7 +207,7 @@ def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
 
 
 def _at(share: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """The place in each row where the cumulative sum passes the share `at` of the whole."""
+    """Returns the place in each row at which the cumulative sum passes the share `at` of the row's whole sum."""
     upto = share.cumsum(-1)
     below = torch.nextafter(upto[:, -1:], torch.zeros_like(upto[:, -1:]))
     return torch.searchsorted(upto, (at[:, None] * upto[:, -1:]).minimum(below), right=True)[:, 0]

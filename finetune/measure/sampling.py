@@ -1,4 +1,4 @@
-"""How answers are drawn, and the settings under which others publish their evaluations."""
+"""Says how answers are drawn, and under which settings other people publish their evaluations."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,11 +9,11 @@ from harvest.core.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How answers are drawn. Temperature 0 is greedy. top_p, top_k and min_p are off where they are None."""
+    """These settings say how answers are drawn. Temperature 0 is greedy. top_p, top_k and min_p are off when None."""
 
     max_tokens: int = 1024
     temperature: float | None = 0.0
-    """None: the endpoint's default."""
+    """None means the endpoint's default."""
     samples: int = 1
     seed: int = 0
     top_p: float | None = None
@@ -22,13 +22,13 @@ class Sampling:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Everything that changes an answer. It is part of an evaluation's key."""
+        """Returns every setting that changes an answer. The evaluation's key contains them."""
         return {k: v for k, v in asdict(self).items() if k != "samples"}
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Settings as somebody published them, and the place."""
+    """These settings were published by somebody. `source` says where."""
 
     settings: Mapping[str, Any]
     source: str
@@ -48,9 +48,9 @@ PRESETS = {
 
 
 def sampling_of(preset: str | None, given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Sampling:
-    """Settings of `given` that are not None, put over the preset, put over `base`.
+    """Returns the sampling of `given`. A setting that is None or missing there comes from the preset, else from `base`.
 
-    Raises InputError where all samples would be the same answer.
+    Raises InputError when several samples are asked for at temperature 0: they would all be the same answer.
     """
     named = {k: v for k, v in given.items() if v is not None}
     settings = {**(base or {}), **(PRESETS[preset].settings if preset else {}), **named}

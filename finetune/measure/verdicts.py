@@ -11,13 +11,13 @@ from harvest.core.nouns import Outcome, Question
 from harvest.endpoint import REPETITION
 
 CHANNEL, FINAL_CHANNEL = "<|channel|>", "<|channel|>final<|message|>"
-"""What gpt-oss writes before its chain and before its answer. https://cookbook.openai.com/articles/openai-harmony"""
+"""gpt-oss writes these before its chain and before its answer. https://cookbook.openai.com/articles/openai-harmony"""
 Row = dict[str, Any]
-"""One stored answer: question_id, sample, outcome, finish_reason, output_tokens, text, cost_pusd."""
+"""One stored answer has the keys question_id, sample, outcome, finish_reason, output_tokens, text and cost_pusd."""
 
 
 def judged(pool: CheckPool, answers: Sequence[tuple[Asked, Generated]], layout: Layout | None = None) -> list[Row]:
-    """Answers with their verdicts, as the store has them. An answer that was cut short is not judged."""
+    """Returns the answers with their verdicts, as the store keeps them. An answer that was cut short is not judged."""
     begun = []
     for asked, generated in answers:
         answer = after_chain(generated.text, layout) if generated.is_finished else None
@@ -39,7 +39,7 @@ def judged(pool: CheckPool, answers: Sequence[tuple[Asked, Generated]], layout: 
 def judged_again(
     pool: CheckPool, questions: Sequence[Question], rows: Sequence[Row], layout: Layout | None
 ) -> list[Row]:
-    """Stored answers with the verdicts of today's checks."""
+    """Returns the stored answers with the verdicts of today's checks."""
     by_id = {q.id: q for q in questions}
     answers = [
         (
@@ -66,9 +66,11 @@ def _finish(generated: Generated) -> str:
 def majorities(
     pool: CheckPool, questions: Sequence[Question], answers: Sequence[Row], layout: Layout | None = None
 ) -> dict[str, float] | None:
-    """For each question whether the answer that most samples state is right: 1 or 0; in a tie the share of right ones.
+    """Returns, for each question, 1 if the answer that most samples state is right, else 0.
 
-    An answer that was cut short or states nothing has no vote. Programs state no value: None where all are programs.
+    In a tie it is the share of the tied answers that are right. An answer that was cut short or states nothing has no
+    vote. Programs state no value, so a question that asks for a program is left out; the result is None when no
+    question is left.
     """
     by_question: dict[str, list[Row]] = {}
     for row in answers:
@@ -90,9 +92,10 @@ def majorities(
 
 
 def after_chain(text: str, own: Layout | None = None) -> str | None:
-    """The answer after the chain, the whole text where there is no chain, None where the chain was never ended.
+    """Returns the answer after the chain: the whole text if it has no chain; None if the chain was never ended.
 
-    Marks of a chain are those of `own` and the known ones. Of gpt-oss's channels the final one is the answer.
+    The marks of `own` and the marks that are known by name count as marks of a chain. Of gpt-oss's channels the final
+    one is the answer.
     """
     if text.lstrip().startswith(CHANNEL):
         _, final, text = text.rpartition(FINAL_CHANNEL)

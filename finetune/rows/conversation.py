@@ -1,4 +1,4 @@
-"""Turns a row of somebody's dataset into a conversation. A row that cannot be trained raises RowFault."""
+"""Turns a row of any known layout into a conversation. A row that cannot be trained raises RowFault."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,13 @@ from harvest.core.nouns import Message
 
 Row = Mapping[str, Any]
 SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant"}
-"""What ShareGPT and similar datasets call the one who speaks."""
+"""Maps each name of a speaker in ShareGPT and similar datasets to the role that it means."""
 
 
 def conversation(row: Row, layout: Layout) -> list[Message]:
-    """The messages of a row in a known layout. A chain in a field of its own is put before its answer.
+    """Returns the messages of a row in any known layout. A chain in a separate field is put before its answer.
 
-    Raises RowFault with what is wrong.
+    Raises RowFault, which says what is wrong, when the row cannot be trained.
     """
     messages = [_message(k, m, layout) for k, m in enumerate(_given(row))]
     _check_roles([m["role"] for m in messages])
@@ -41,9 +41,10 @@ def conversation(row: Row, layout: Layout) -> list[Message]:
 
 
 def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
-    """The last answer in the recipe's marks, where the row's columns say what is chain and what is answer.
+    """Returns the last answer in the recipe's marks, if columns of the row say what is chain and what is answer.
 
-    Reading the content would cut a text that quotes marks in the wrong place.
+    Without such columns the message is returned unchanged. Columns are used because a text that quotes marks would be
+    cut in the wrong place by reading its content.
     """
     reasoning, answer = row.get("reasoning"), row.get("answer")
     if not isinstance(reasoning, str) or not isinstance(answer, str):
@@ -53,7 +54,7 @@ def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
 
 
 def has_chain(messages: Sequence[Message], layout: Layout) -> bool:
-    """Whether the last answer has a chain, in the recipe's marks or known ones."""
+    """Whether the last answer has a chain, in the recipe's marks or in marks that are known by name."""
     return any(known.read(messages[-1]["content"]) for known in _in_order(messages[-1]["content"], layout))
 
 
@@ -65,7 +66,7 @@ def _in_order(content: str, layout: Layout) -> list[Layout]:
 
 
 def _given(row: Row) -> Sequence[Any]:
-    """The messages of a row as it has them. Raises RowFault."""
+    """Returns the messages of a row as they stand there. Raises RowFault when the row's layout is not known."""
     for fields, read in _ROWS:
         if all(row.get(f) is not None for f in fields):
             given = read(row)
@@ -78,7 +79,7 @@ def _given(row: Row) -> Sequence[Any]:
 
 
 def _sharegpt(row: Row) -> Sequence[Any]:
-    """`conversations` of from and value (ShareGPT, Sky-T1) or of role and content; `system` apart."""
+    """Reads `conversations` of `from` and `value` (ShareGPT, Sky-T1) or of role and content, and `system`."""
     given = row["conversations"]
     if not isinstance(given, Sequence) or isinstance(given, str):
         return []
@@ -98,7 +99,7 @@ def _prompt_completion(row: Row) -> Sequence[Any]:
 
 
 def _alpaca(row: Row) -> Sequence[Any]:
-    """`instruction`, `input`, `output`, and LLaMA-Factory's `system` and `history` of pairs."""
+    """Reads `instruction`, `input` and `output`, and LLaMA-Factory's `system` and `history` of pairs."""
     parts = [row["instruction"], row.get("input")]
     asked = "\n".join(p for p in parts if isinstance(p, str) and p) if isinstance(parts[0], str) else parts[0]
     turns: list[Any] = []
@@ -112,7 +113,7 @@ def _alpaca(row: Row) -> Sequence[Any]:
 
 
 def _columns(row: Row) -> Sequence[Any]:
-    """`question`, `reasoning` and `answer`, as datasets of chains often have them; `system` too."""
+    """Reads `question`, `reasoning` and `answer`, as datasets of chains often have them, and `system`."""
     system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     answer = {"role": "assistant", "content": row["answer"], CHAIN_FIELDS[0]: row["reasoning"]}
     return [*system, {"role": "user", "content": row["question"]}, answer]
@@ -125,7 +126,7 @@ _ROWS: tuple[tuple[tuple[str, ...], Callable[[Row], Sequence[Any]]], ...] = (
     (("instruction", "output"), _alpaca),
     (("question", "reasoning", "answer"), _columns),
 )
-"""The known layouts of rows: the fields by which one is known, and the function that reads it."""
+"""Each known layout of rows has the fields that a row of it must have, and the function that reads such a row."""
 
 
 def _as_messages(value: Any, role: str) -> Sequence[Any]:

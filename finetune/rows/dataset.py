@@ -1,4 +1,4 @@
-"""The examples of a recipe: every row of its data, checked and rendered.
+"""Makes the examples of a recipe: every row of its data, checked and rendered.
 
 All faults of a dataset are reported at once, each with its row (counted from 0) and the reason. No row is repaired: a
 row that cannot be trained as it is stops the training before its first step.
@@ -29,31 +29,32 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The examples that will be trained. `rows[i]` is the row of `examples[i]` in the dataset, counted from 0."""
+    """These examples will be trained. `rows[i]` is the row of `examples[i]` in the dataset, counted from 0."""
 
     examples: tuple[Example, ...]
     rows: tuple[int, ...]
     dropped: tuple[str, ...]
-    """One line for each row left out because it is too long."""
+    """There is one line for each row that is left out because it is too long."""
     notes: tuple[str, ...] = ()
-    """Sentences about the dataset as a whole, for example that fewer rows were mixed in than the recipe asks for."""
+    """These sentences are about the whole dataset, for example that fewer rows were mixed in than the recipe asks
+    for."""
 
     @property
     def digest(self) -> str:
-        """The checksum of what is trained: every id and every bit of the mask, in order."""
+        """Returns the checksum of what is trained: of every token id and every bit of the mask, in order."""
         h = hashlib.sha256()
         for e in self.examples:
             h.update(len(e).to_bytes(8, "little") + e.ids.tobytes() + e.mask.tobytes())
         return f"sha256:{h.hexdigest()}"
 
     def refuse_none(self, source: str) -> None:
-        """Raises DatasetError where there is no row to train."""
+        """Raises DatasetError when there is no row to train."""
         if not self.examples:
             why = f"all {len(self.dropped)} rows are longer than render.max_tokens" if self.dropped else "no rows"
             raise DatasetError(f"{source}: nothing to train: {why}")
 
     def summary(self) -> dict[str, Any]:
-        """How many rows and tokens there are, how many tokens are trained, and how long the rows are."""
+        """Returns how many rows and tokens there are, how many tokens are trained, and how long the rows are."""
         lengths = sorted(map(len, self.examples))
         at = [lengths[min(len(lengths) - 1, int(len(lengths) * q))] if lengths else None for q in (0.5, 0.95, 1)]
         return {
@@ -71,13 +72,14 @@ class Examples:
 
 
 Look = Callable[[int, str, Mapping[str, Any], list[Message], Example], None]
-"""A function that gets each row that can be trained: its number, its place, the row, its messages, its example."""
+"""This function is called for each row that can be trained: with its number, its place, the row, its messages and its
+example."""
 
 
 def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
-    """Every row of the recipe's data, checked and rendered.
+    """Returns every row of the recipe's data, checked and rendered.
 
-    Raises DatasetError with a line for each fault (the first 20, then a count), and where nothing is left.
+    Raises DatasetError with a line for each fault (the first 20, then a count), or when no row is left to train.
     """
     findings = Findings()
     made = survey(recipe, tokenizer, findings)
@@ -87,7 +89,10 @@ def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
 
 
 def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look | None = None) -> Examples:
-    """The rows that can be trained, which may be none. The others go into `findings`."""
+    """Returns the rows that can be trained, which may be none.
+
+    Every row that cannot be trained is put into `findings`.
+    """
     kept: list[Example] = []
     rows: list[int] = []
     dropped: list[str] = []
@@ -117,9 +122,9 @@ def survey(recipe: Recipe, tokenizer: Tokenizer, findings: Findings, look: Look 
 def some_examples(
     recipe: Recipe, tokenizer: Tokenizer, first: int, count: int
 ) -> Iterator[tuple[str, "Example | RowFault | TooLong"]]:
-    """(its place, the example or why there is none) for `count` rows from `first` on, fewer at the dataset's end.
+    """Yields (the row's place, its example or the reason why there is none) for `count` rows from `first` on.
 
-    Raises DatasetError where there is no such row.
+    Yields fewer rows when the dataset ends before. Raises DatasetError when the dataset has no row `first`.
     """
     last = -1
     for last, where, value in recipe_rows(recipe):
@@ -135,7 +140,10 @@ def some_examples(
 
 
 def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
-    """The example of one row, by its number. Raises DatasetError, TooLong."""
+    """Returns the example of row number `row`.
+
+    Raises DatasetError when the dataset has no such row or the row cannot be trained, TooLong when it is too long.
+    """
     last = -1
     for last, where, value in recipe_rows(recipe):
         if last == row:
@@ -157,7 +165,7 @@ def _example(
 
 
 class BadRow(RowFault):
-    """A row that could not even be read, and why."""
+    """This fault says that a row could not even be read, and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("unreadable", reason)
@@ -169,11 +177,12 @@ class BadRow(RowFault):
 def recipe_rows(
     recipe: Recipe, note: Callable[[str], None] | None = None
 ) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
-    """The rows of the recipe's data, then those of `mix`, with numbers that go on. The trainer shuffles them.
+    """Yields the rows of the recipe's data, then those of `mix`: (row number, place, row). The numbers go on.
 
-    `note` gets a sentence where a dataset of `mix` has fewer rows than the recipe asks for.
+    The trainer shuffles the rows. `note` is called with a sentence when a dataset of `mix` has fewer rows than the
+    recipe asks for.
 
-    Raises DatasetError where there is no such dataset.
+    Raises DatasetError when a dataset does not exist.
     """
     row = -1
     for row, where, value in read_rows(recipe.data):
@@ -194,9 +203,9 @@ def recipe_rows(
 
 
 def read_rows(data: str) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
-    """(row, "row 8 (train.jsonl line 9)", value) of every row of a run, an export, a file or a hub's dataset.
+    """Yields (row number, place, value) for each row of a run, an export, a file or a hub's dataset.
 
-    Raises DatasetError where there is no such thing.
+    A place is, for example, "row 8 (train.jsonl line 9)". Raises DatasetError when `data` names none of these.
     """
     for row, (where, value) in enumerate(_rows(data)):
         yield row, f"row {row} ({where})" if where else f"row {row}", value
@@ -218,7 +227,7 @@ def _rows(data: str) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
 
 
 def run_folder(data: str) -> Path | None:
-    """The folder of the run that `data` is or lies in, else None."""
+    """Returns the folder of the run that `data` names or lies in; None when there is no such run."""
     path = Path(data)
     for folder in (path, runs_folder() / data, path.parent, path.parent.parent):
         if (folder / "config.json").is_file() and "questions" in _json_object(folder / "config.json"):

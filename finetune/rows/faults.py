@@ -1,4 +1,4 @@
-"""What can be wrong with a row of a dataset: the kinds of faults with their remedies, and the rows that have them."""
+"""Says what can be wrong with a row of a dataset: the kinds of faults, their remedies, and the rows that have them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,17 @@ from typing import NamedTuple
 from harvest.core.errors import DatasetError
 
 SHOWN = 20
-"""How many rows of one kind are named; the others are counted."""
+"""At most this many rows of one kind are named; further rows are only counted."""
 NUMBER = re.compile(r"\d+")
-"""Numbers in a reason (of a message, of tokens). Reasons that differ only in them count as the same."""
+"""Finds numbers in a reason, for example of a message or of tokens. Reasons that differ only in numbers are one
+reason."""
 
 
 class Kind(NamedTuple):
-    """One kind of finding. `title` follows a number of rows, `remedy` says what to do. A fault stops the training."""
+    """A kind of finding has a title that follows a number of rows, and a remedy that says what to do.
+
+    A kind with `is_fault` stops the training.
+    """
 
     title: str
     remedy: str
@@ -74,7 +78,7 @@ KINDS = {
 
 
 class RowFault(DatasetError, ValueError):
-    """A row that cannot be trained as it is: the kind (a key of KINDS) and the reason."""
+    """Says that a row cannot be trained as it is, with the kind of fault (a key of KINDS) and the reason."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(kind, reason)
@@ -85,7 +89,7 @@ class RowFault(DatasetError, ValueError):
 
 
 class Finding(NamedTuple):
-    """A row about which something was found. `row` counts from 0; `where` names the row and its line in the file."""
+    """Something was found about this row. `row` counts from 0; `where` names the row and its line in the file."""
 
     row: int
     where: str
@@ -94,7 +98,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """What was found about rows, by kind: the first rows of each kind, and how many there are."""
+    """The findings about rows are kept by kind: the first rows of each kind, and how many rows there are."""
 
     of: dict[str, list[Finding]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -107,19 +111,20 @@ class Findings:
 
     @property
     def faults(self) -> int:
-        """How many rows cannot be trained."""
+        """Returns how many rows cannot be trained."""
         return sum(n for kind, n in self.counts.items() if KINDS[kind].is_fault)
 
     def kinds(self) -> Iterator[tuple[str, Kind, int, list[Finding]]]:
-        """(kind, its words, how many rows, the first of them), faults first, in the order of KINDS."""
+        """Yields (kind, its words, the number of its rows, the first of its rows), faults first, then as in KINDS."""
         for kind, words in sorted(KINDS.items(), key=lambda item: not item[1].is_fault):
             if kind in self.counts:
                 yield kind, words, self.counts[kind], self.of[kind]
 
     def stop(self, source: str) -> None:
-        """Raises DatasetError where there are faults: a line for each reason with its rows, and a count of the others.
+        """Raises DatasetError when there are faults.
 
-        Every kind has at least one line.
+        The error has a line for each reason with its rows, and a count of further rows. Every kind has at least one
+        line.
         """
         if not self.faults:
             return

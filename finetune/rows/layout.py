@@ -1,4 +1,4 @@
-"""The marks around a chain and its answer: writing them, and finding them in an assistant's turn."""
+"""Writes the marks around a chain and its answer, and finds such marks in an assistant's turn."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,13 @@ from finetune.rows.faults import RowFault
 from harvest.core.chain_marks import TRAINING_MARKS
 
 Part = tuple[str, bool]
-"""A text, and whether special tokens in it are meant: in what template and recipe write they are, in contents never."""
+"""A part is a text, and whether special tokens in it are meant. They are meant in what the template and the recipe
+write, never in the content of a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The marks around a chain and its answer, line breaks included."""
+    """A layout has the marks around a chain and around its answer, line breaks included."""
 
     open: str
     close: str
@@ -21,15 +22,15 @@ class Layout:
     answer_close: str = ""
 
     def write(self, reasoning: str | None, answer: str) -> str:
-        """The assistant's turn. Without a chain it has no marks of a chain."""
+        """Returns the assistant's turn. A turn without a chain has no marks of a chain."""
         chain = "" if reasoning is None else f"{self.open}{reasoning}{self.close}"
         return f"{chain}{self.answer_open}{answer}{self.answer_close}"
 
     def read(self, content: str) -> tuple[str, str] | None:
-        """(reasoning, answer) of a content in this layout, None where it has no chain in these marks.
+        """Returns (reasoning, answer) of a content in this layout; None when it has no chain in these marks.
 
-        The chain reaches to the last closing mark. Raises RowFault, saying what is wrong, where a chain was
-        begun and not ended, ended and not begun, or has no answer after it.
+        The chain reaches to the last closing mark. Raises RowFault, which says what is wrong, when a chain has no end
+        or no beginning, or no answer follows it.
         """
         begin, end = self.open.strip(), self.close.strip()
         if not begin or not end:
@@ -58,7 +59,7 @@ class Layout:
         )
 
     def cut(self, written: str) -> list[Part]:
-        """A turn that `turn` wrote, cut at its marks. White space around a mark stays with the texts."""
+        """Returns the parts of a turn that `turn` wrote, cut at its marks. White space at a mark stays in the texts."""
         parts: list[Part] = []
         begin, end = self.open.strip(), self.close.strip()
         if begin and end and written.lstrip().startswith(begin):
@@ -75,26 +76,27 @@ class Layout:
 
 
 def _unwrap(text: str, before: str, after: str) -> str:
-    """The text without the line breaks that belong to the marks."""
+    """Returns the text without the line breaks that belong to the marks."""
     lead = before[len(before.rstrip("\n")) :]
     trail = after[: len(after) - len(after.lstrip("\n"))]
     return text.removeprefix(lead).removesuffix(trail)
 
 
 LAYOUTS = {name: Layout(*marks) for name, marks in TRAINING_MARKS.items()}
-"""The layouts that are known by name."""
+"""These layouts are known by their names."""
 
 
 def learnt_layout(folder: Path) -> Layout | None:
-    """The marks that a trained folder's student learnt, as `finetune sft` noted them, else None."""
+    """Returns the marks that a trained student learnt, as `finetune sft` noted them; None when there is no note."""
     noted = note_of(folder).get("layout")
     return Layout(**noted) if noted else None
 
 
 def turn(content: str, layout: Layout) -> str:
-    """An assistant's content in the recipe's layout, whichever known layout it came in.
+    """Returns an assistant's content in the recipe's layout, whichever known layout the content has.
 
-    Where it is in that layout already, or has no chain, no byte of it changes. Raises RowFault as `Layout.read` does.
+    A content that has this layout already, or has no chain, is not changed by a byte, but marks of an answer are added
+    when they are missing. Raises RowFault as `Layout.read` does.
     """
     # The layout it begins in comes first: its chain may quote the marks of another.
     begun = sorted((layout, *LAYOUTS.values()), key=lambda known: not content.lstrip().startswith(known.open.strip()))

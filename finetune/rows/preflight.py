@@ -1,4 +1,4 @@
-"""Looks at a dataset before it is trained: every row, its tokens and mask, and what is odd about the whole."""
+"""Checks a dataset before it is trained: every row with its tokens and mask, and oddities of the whole dataset."""
 
 import hashlib
 import re
@@ -27,12 +27,12 @@ OTHER_MARKS = re.compile(
     r"|<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>)",
     re.I,
 )
-"""How chains in other people's marks begin. Such a row is reported, since the recipe does not name these marks."""
+"""Finds the opening mark of a chain in marks that the recipe does not name. A row with such a mark is reported."""
 WIDTH = 32
 
 
 class _Rows:
-    """What is gathered about a dataset, row by row."""
+    """Gathers what is found about a dataset, row by row."""
 
     def __init__(self, layout: Layout, tokenizer: Tokenizer, evaluations: Sequence[Evaluation]) -> None:
         self.layout, self.tokenizer, self.evaluations = layout, tokenizer, evaluations
@@ -82,9 +82,9 @@ class _Rows:
 def preflight(
     recipe: Recipe, tokenizer: Tokenizer, evaluations: Sequence[Evaluation] = ()
 ) -> tuple[dict[str, Any], Findings, Examples]:
-    """(what --json prints, everything that was found, the rows that can be trained). Loads no weights.
+    """Returns (what --json prints, all findings, the rows that can be trained). It loads no weights.
 
-    Raises DatasetError where there is no such dataset, ConfigError for a tokenizer that cannot be used.
+    Raises DatasetError when the dataset does not exist, ConfigError when the tokenizer cannot be used.
     """
     rows = _Rows(layout_of(recipe.render, tokenizer), tokenizer, evaluations)
     made = survey(recipe, tokenizer, rows.findings, rows.look)
@@ -132,7 +132,7 @@ def preflight(
 
 
 def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
-    """What `preflight` found, as text for a reader. `lengths` are the tokens of each row that can be trained."""
+    """Returns what `preflight` found, as text. `lengths` are the token counts of the rows that can be trained."""
     text = Text()
 
     def line(name: str, words: str, *more: str) -> None:
@@ -184,7 +184,7 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
 
 
 def _histogram(lengths: Sequence[int]) -> str:
-    """A line of bars: how many rows have how many tokens, from 0 to the longest."""
+    """Returns a line of bars: how many rows have how many tokens, from 0 to the longest row."""
     counts, longest = [0] * WIDTH, max(lengths)
     for n in lengths:
         counts[min(WIDTH - 1, n * WIDTH // longest)] += 1

@@ -1,8 +1,8 @@
-"""A conversation as the student reads it: token ids, and the mask of what is trained.
+"""Renders a conversation as the student reads it: token ids, and the mask of the trained tokens.
 
-The student's own chat template writes everything around the contents. The assistant's turns are ours, so that no
-template drops a chain, trims it or puts an empty one before it. What a model or a user wrote is encoded as plain text:
-a `<|im_end|>` in it never becomes the token that ends the turn.
+The student's own chat template writes everything around the contents. The assistant's turns are written by winnow, so
+that no template drops a chain, trims it or puts an empty one before it. Text of a model or a user is encoded as plain
+text: a `<|im_end|>` in it never becomes the token that ends the turn.
 """
 
 import unicodedata
@@ -19,7 +19,7 @@ from harvest.core.nouns import Message
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training row. `ids` and `mask` have shape [T]; mask[t] is 1 where ids[t] is a target."""
+    """An example is one training row. `ids` and `mask` have shape [T]; mask[t] is 1 if ids[t] is trained, else 0."""
 
     ids: "array[int]"
     mask: "array[int]"
@@ -33,19 +33,22 @@ class Example:
 
     @property
     def labels(self) -> list[int]:
-        """`ids` where they are trained, -100 elsewhere. An end token that is also the padding token stays trained."""
+        """Returns the id of each trained token and -100 for every other token.
+
+        An end token that is also the padding token stays trained.
+        """
         return [i if m else -100 for i, m in zip(self.ids, self.mask, strict=True)]
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, layout: Layout) -> Example:
-    """A conversation as the student reads it, and which tokens it learns from.
+    """Returns a conversation as the student reads it, with the mask of the trained tokens.
 
-    `ids` and `mask` have shape [T], T <= max_tokens; mask[t] is 1 where ids[t] is a target: of every
-    assistant turn the reasoning, the answer and the end token. Nothing stands after the last end token.
+    `ids` and `mask` have shape [T], T <= max_tokens. mask[t] is 1 for the reasoning, the answer and the end token of
+    every assistant turn, else 0. Nothing stands after the last end token.
 
-    Raises TooLong, with both counts, instead of cutting: a chain without its end teaches the student not to
-    stop. Raises RowFault where text would not come back from its ids byte for byte.
-    Source: LLaMA-Factory, data/processors/supervised.py, train_on_prompt=False, which is how Sky-T1 was trained.
+    Raises TooLong, with both counts, instead of cutting: a chain without its end teaches the student not to stop.
+    Raises RowFault when text would not come back from its ids byte for byte. Source: LLaMA-Factory,
+    data/processors/supervised.py, train_on_prompt=False, which is how Sky-T1 was trained.
     """
     ids, mask = array("i"), array("b")
 
@@ -71,7 +74,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
 
 
 def _answer(k: int, content: str, frame: Frame, layout: Layout, tokenizer: Tokenizer) -> list[Part]:
-    """What the student is to write as message k, without the end token."""
+    """Returns the parts that the student is to write as message k, without the end token."""
     parts = layout.cut(turn(content, layout))
     has_chain = len(parts) > 1 and parts[1] == (layout.open.strip(), True)
     if opens_chain(frame.before[k], layout):
@@ -85,7 +88,7 @@ def _answer(k: int, content: str, frame: Frame, layout: Layout, tokenizer: Token
 
 
 def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """What the student reads before it answers: the same ids as the untrained start of a training row."""
+    """Returns what the student reads before it answers. A training row begins with the same ids."""
     frame = frame_of((*(m["role"] for m in messages), "assistant"), tokenizer)
     parts: list[Part] = []
     for k, message in enumerate(messages):
@@ -94,9 +97,9 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
 
 
 def _encode(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
-    """Ids of the parts in a row: special tokens only where they are meant.
+    """Returns the ids of the parts, which are one text: tokens may merge across parts, as when the student is asked.
 
-    Tokens may merge from part to part, as they do when the student is asked: the parts are one text.
+    A special token is encoded as one only in parts in which it is meant.
     """
     special = special_tokens(tokenizer)
     text = "".join(t for t, _ in parts)
@@ -116,7 +119,10 @@ def _encode(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
 
 
 def _encode_turn(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
-    """Ids of what is trained. Raises RowFault where they do not decode to it, byte for byte (or to its NFC)."""
+    """Returns the ids of a trained turn.
+
+    Raises RowFault when the ids do not decode to the turn's text, byte for byte, or to its NFC form.
+    """
     ids = _encode(parts, tokenizer)
     text = "".join(t for t, _ in parts)
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -129,7 +135,10 @@ def _encode_turn(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
 
 
 def _plain(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of a text in which no special token is meant. Raises RowFault where the tokenizer cannot do that."""
+    """Returns the ids of a text in which no special token is meant.
+
+    Raises RowFault when the tokenizer makes a special token of it anyway.
+    """
     if not text:
         return []
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -1,4 +1,4 @@
-"""Shows training rows as the model sees them: trained tokens in colour, the others grey, and the counts."""
+"""Shows training rows as the model sees them: trained tokens in colour, all other tokens grey, and the counts."""
 
 import html
 from pathlib import Path
@@ -16,7 +16,7 @@ from harvest.core.errors import InputError, TooLong
 from harvest.core.files import write_whole
 
 STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
-"""Styles of the terminal, and the class of each in the page."""
+"""Maps each style of the terminal to the CSS class that the page uses instead."""
 READ = "bright_black"
 OPEN, CLOSE = "⟦", "⟧"
 PAGE = """<!doctype html>
@@ -41,17 +41,20 @@ body {{ background: #1b1b1b; color: #ddd; }} pre {{ background: #242424; }}
 
 
 def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
-    """(what --json prints, the coloured text) of one row. Loads only the tokenizer. Raises DatasetError, TooLong."""
+    """Returns (what --json prints, the coloured text) of one row. Loads only the tokenizer.
+
+    Raises DatasetError when the row does not exist or cannot be trained, TooLong when it is too long.
+    """
     tokenizer = load_tokenizer(find(recipe.student))
     example = one_example(recipe, tokenizer, row)
     return figures(example, tokenizer, row), coloured(example, tokenizer)
 
 
 def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
-    """Writes `count` rows from `first` on as one HTML file, which loads nothing. Gives how many rows it has.
+    """Writes `count` rows from `first` on as one HTML file, and returns how many rows the file has.
 
-    A row that cannot be trained stands there with its fault. Raises DatasetError, or InputError where `to` cannot be
-    written.
+    The file loads nothing from elsewhere. A row that cannot be trained is shown with its fault. Raises DatasetError
+    when there is no row `first`, InputError when `to` cannot be written.
     """
     tokenizer = load_tokenizer(find(recipe.student))
     parts = [_section(where, found, tokenizer) for where, found in some_examples(recipe, tokenizer, first, count)]
@@ -86,14 +89,17 @@ def figures(example: Example, tokenizer: Tokenizer, row: int) -> dict[str, Any]:
 
 
 def marked(text: Text) -> str:
-    """The text for a terminal without colours: what is trained stands between two marks."""
+    """Returns the text for a terminal without colours: each trained part stands between two marks."""
     parts = ((s.style, text.plain[s.start : s.end]) for s in sorted(text.spans))
     joined = "".join(part if style == READ else f"{OPEN}{part}{CLOSE}" for style, part in parts if part)
     return joined.replace(CLOSE + OPEN, "")  # the end token goes with its turn
 
 
 def coloured(example: Example, tokenizer: Tokenizer) -> Text:
-    """The text of a row: trained tokens in green, the last token of each trained run reversed, the others grey."""
+    """Returns the text of a row: trained tokens are green, all other tokens grey.
+
+    The last token of each trained sequence is reversed.
+    """
     text, at = Text(), 0
     while at < len(example):
         to = at
@@ -113,5 +119,5 @@ def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 def _safe(text: str) -> str:
-    """Without control characters: what a model wrote must not steer the terminal."""
+    """Returns the text with control characters escaped, since what a model wrote must not steer the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

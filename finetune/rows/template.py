@@ -1,7 +1,7 @@
-"""What the student's own chat template writes around the contents of a conversation.
+"""Reads what the student's own chat template writes around the contents of a conversation.
 
-The template is asked once for each order of roles, with slots in place of the contents, and in its thinking mode where
-it has one.
+The template is asked once for each order of roles, with slots in place of the contents. If the template has a thinking
+mode, that mode is used.
 """
 
 import re
@@ -18,36 +18,39 @@ from finetune.rows.layout import LAYOUTS, Layout
 from harvest.core.errors import ConfigError
 
 Tokenizer = Any
-"""A transformers tokenizer. It has no type here, so that tokenizers of tests and users need no common base."""
+"""This stands for a transformers tokenizer. It has no narrower type, so that tokenizers of tests and users need no
+common base."""
 
 TODAY = (
     "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
     " | replace('%m', '07') | replace('%Y', '2024') | replace('%y', '24') }}{% endmacro %}{{ '' }}"
 )
-"""The date that a template gets when it asks, always the same: training, going on and measuring must read the same
-prompt. It is the date that Llama 3's templates take where there is no clock."""
+"""A template that asks for the date always gets this one, since a training, its continuation and its evaluation must
+read the same prompt. Llama 3's templates take the same date when there is no clock."""
 
 CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
-"""Fields in which a message has its chain apart from its content, in other people's datasets and for chat templates."""
+"""These fields of a message may hold its chain apart from its content, in datasets and for chat templates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the template writes around the contents of one order of roles."""
+    """A frame is what the template writes around the contents of one order of roles."""
 
     before: tuple[str, ...]
-    """The text before each content, as it is when the student is asked. An end token before it is left to `ends`."""
+    """This text stands before each content when the student is asked. An end token before a content is in `ends`
+    instead."""
     leads: tuple[str, ...]
-    """What the student has to write itself before its content, for example gpt-oss's final channel. Else empty."""
+    """The student has to write this text itself before its content, for example gpt-oss's final channel; mostly it is
+    empty."""
     ends: tuple[int, ...]
-    """The token after each assistant's content, -1 after the content of others. gpt-oss ends earlier turns with another
-    token than the last one. That token is read and not trained, since generation would not stop at it."""
+    """This token follows each assistant's content; it is -1 for other roles. gpt-oss ends earlier turns with another
+    token than the last turn. That other token is read and not trained, since generation would not stop at it."""
     trims: tuple[bool, ...]
-    """Whether the template strips white space from each content, as it will when the student is asked."""
+    """Whether the template strips white space from each content, as it also does when the student is asked."""
 
     @property
     def end_id(self) -> int:
-        """The token that ends an answer: the end of the last turn."""
+        """Returns the token that ends an answer, which is the end token of the last assistant's turn."""
         return next(e for e in reversed(self.ends) if e >= 0)
 
     def content(self, k: int, text: str) -> str:
@@ -56,7 +59,10 @@ class Frame:
 
 @lru_cache(maxsize=256)
 def frame_of(roles: tuple[str, ...], tokenizer: Tokenizer) -> Frame:
-    """Raises ConfigError for a tokenizer without a usable template, RowFault where it refuses these roles."""
+    """Returns the frame of these roles in the student's template.
+
+    Raises ConfigError when the tokenizer has no usable template, RowFault when the template refuses these roles.
+    """
     if not tokenizer.chat_template:
         raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
     slots = [f"winnowslot{k}x" for k in range(len(roles))]
@@ -87,7 +93,7 @@ def frame_of(roles: tuple[str, ...], tokenizer: Tokenizer) -> Frame:
 
 
 def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bool | None) -> str:
-    """The template's text of these messages, in its thinking mode unless `enable_thinking` is None."""
+    """Returns the template's text of these messages, in its thinking mode unless `enable_thinking` is None."""
     template = tokenizer.chat_template
     if "strftime_now" in template:
         template = TODAY + template
@@ -101,13 +107,13 @@ def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bo
 
 
 def _lead(text: str, tokenizer: Tokenizer) -> str:
-    """`text` where it is a channel, "" where it is empty or an empty chain: the layout writes chains."""
+    """Returns `text` if it is a channel, and "" if it is empty or an empty chain: chains are written by the layout."""
     is_chain = any(mark.strip() in text for known in LAYOUTS.values() for mark in (known.open, known.close))
     return text if special_tokens(tokenizer).search(text) and not is_chain else ""
 
 
 def _without_end(text: str, tokenizer: Tokenizer) -> tuple[int, str]:
-    """(the end token that `text` begins with, the text after it). Raises ConfigError where there is none."""
+    """Returns (the end token that `text` begins with, the text after it). Raises ConfigError when there is none."""
     m = special_tokens(tokenizer).match(text)
     if m is None:
         raise ConfigError(
@@ -118,26 +124,29 @@ def _without_end(text: str, tokenizer: Tokenizer) -> tuple[int, str]:
 
 
 def end_token(tokenizer: Tokenizer) -> int:
-    """The id that ends an assistant's turn in the student's template, whatever its `eos_token` says."""
+    """Returns the id that ends an assistant's turn in the student's template, even if `eos_token` is another."""
     return frame_of(("user", "assistant"), tokenizer).end_id
 
 
 @lru_cache(maxsize=16)
 def special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Finds the text of any special token."""
+    """Returns a pattern that finds the text of any special token."""
     added = (t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
     tokens = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
 
 def quotes_special(text: str, tokenizer: Tokenizer) -> str | None:
-    """The first special token whose text stands in `text`, else None."""
+    """Returns the first special token whose text stands in `text`; None when there is none."""
     found = special_tokens(tokenizer).search(text)
     return found.group() if found else None
 
 
 def layout_of(render: Render, tokenizer: Tokenizer) -> Layout:
-    """The marks that a recipe names, for this tokenizer. Raises ConfigError where its template has none of its own."""
+    """Returns the marks that a recipe names, for this tokenizer.
+
+    Raises ConfigError when the recipe wants the template's own marks and the template has none.
+    """
     if isinstance(render.reasoning, OwnLayout):
         return Layout(**render.reasoning.model_dump())
     return template_layout(tokenizer) if render.reasoning == "template" else LAYOUTS[render.reasoning]
@@ -145,9 +154,9 @@ def layout_of(render: Render, tokenizer: Tokenizer) -> Layout:
 
 @lru_cache(maxsize=16)
 def template_layout(tokenizer: Tokenizer) -> Layout:
-    """The marks that the student's own chat template writes around a chain that is given apart from the answer.
+    """Returns the marks that the student's own chat template writes around a chain that is given apart from the answer.
 
-    Raises ConfigError where it has no place for one.
+    Raises ConfigError when the template has no place for a chain.
     """
     frame = frame_of(("user", "assistant"), tokenizer)
     opened = next((known for known in LAYOUTS.values() if opens_chain(frame.before[1], known)), None)
@@ -172,16 +181,16 @@ def opens_chain(before: str, layout: Layout) -> bool:
 
 
 def opened_otherwise(tokenizer: Tokenizer, layout: Layout) -> str | None:
-    """The opening mark of another layout, where the template writes one before the student's turn, else None."""
+    """Returns the opening mark of another layout, if the template writes one before the student's turn; else None."""
     before = frame_of(("user", "assistant"), tokenizer).before[1]
     others = (known for known in LAYOUTS.values() if known.open.strip() != layout.open.strip())
     return next((known.open.strip() for known in others if opens_chain(before, known)), None)
 
 
 def thinking_template(tokenizer: Tokenizer) -> str:
-    """The chat template to save with a student that was trained to think: its thinking mode is the default.
+    """Returns the chat template to save with a student that was trained to think: its thinking mode is the default.
 
-    So whoever serves the student asks it as it was trained.
+    So the student is asked as it was trained, whoever serves it.
     """
     template: str = tokenizer.chat_template
     rows = [{"role": "user", "content": "q"}]

@@ -1,4 +1,4 @@
-"""How fast a training is on this machine, measured by some real steps."""
+"""Measures with some real steps how fast a training is on this machine."""
 
 import itertools
 import tempfile
@@ -21,7 +21,7 @@ from finetune.train.training_args import is_bf16_faster, student_parameters, tra
 from harvest.core.errors import ConfigError
 
 WARM_UP_STEPS = 2
-"""The first steps of a calibration, which do not count: kernels are chosen and caches fill."""
+"""This many steps at the start of a calibration do not count: in them kernels are chosen and caches fill."""
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -38,7 +38,7 @@ class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers ships no
         self.progress.note(state.global_step, f"{self.trainer.tokens:,} tokens")
 
     def rates(self) -> list[float]:
-        """Tokens a second of each step after the warm-up."""
+        """Returns the tokens a second of each step after the warm-up."""
         later = self.ends[WARM_UP_STEPS - 1 :]
         return [(b - a) / (until - since) for (since, a), (until, b) in itertools.pairwise(later)]
 
@@ -46,9 +46,10 @@ class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers ships no
 def calibrate(
     recipe: Recipe, examples: Examples, tokenizer: Tokenizer, student: Student, progress: Progress, steps: int = 20
 ) -> Measured:
-    """Measures how fast `steps` real steps are on this machine. What they learn is thrown away.
+    """Measures how fast `steps` real training steps are on this machine. The trained weights are thrown away.
 
-    Raises ConfigError for settings that don't go together, and for a launch of several processes: this is one.
+    Raises ConfigError when settings do not go together, or when the recipe is for several processes: a calibration is
+    one process.
     """
     if recipe.launch.strategy != "single":
         raise ConfigError(

@@ -1,4 +1,7 @@
-"""What happens beside the steps of a training: progress, checkpoints in time, the loss curve, stopping on a signal."""
+"""Does what happens beside the steps of a training.
+
+That is progress, regular checkpoints, the loss curve, and stopping on a signal.
+"""
 
 import math
 import signal
@@ -19,15 +22,15 @@ from finetune.train.trainer import WinnowTrainer
 from harvest.core.errors import InputError
 
 SAVE_EVERY_S = 300.0
-"""How often a checkpoint is saved, where the recipe does not say."""
+"""A checkpoint is saved after this many seconds, again and again, unless the recipe says otherwise."""
 RECORD_EVERY_S = 30.0
-"""How often the curve goes into the run's store."""
+"""New points of the curve go into the run's store at most once in this many seconds."""
 STATE_EVERY_S = 10.0
-"""How often the seconds so far are written into the output folder."""
+"""The training time so far is written into the output folder at most once in this many seconds."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Watches a training: shows its progress, has it saved in time, stops it at the end of a step after a signal."""
+    """Watches a training: shows its progress, saves it regularly, and after a signal stops it at the end of a step."""
 
     def __init__(
         self, output: Path, state: dict[str, Any], progress: Progress, trainer: WinnowTrainer, run: Run | None = None
@@ -35,21 +38,26 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
         self.curve: Curve | None = None
         self.points: list[dict[str, Any]] = []
-        """Points that are not in the run's store yet."""
+        """These points are not in the run's store yet."""
         self.since: int | None = None
-        """The step that this start went on from, until the store knows it: later points there are out of date."""
+        """This start went on from this step. The store's later points are out of date; once the store knows that, it is
+        None."""
         self.before_s = float(state["wall_s"])
         self.started = self.saved = time.monotonic()
         self.state_written = float("-inf")
         self.logged, self.recorded = (self.started, 0.0), self.started
-        """Time and tokens at the last logged step; when the points went into the store."""
+        """`logged` has the time and the tokens of the last logged step; `recorded` is when points last went into the
+        store."""
         self.stop = False
         self.world, self.tokens = trainer.world, 0.0
         self.handlers: dict[int, Any] = {}
 
     @property
     def wall_s(self) -> float:
-        """Seconds of all starts together. A kill loses at most the last ten."""
+        """Returns the training time in seconds, over all starts of this training.
+
+        A kill loses at most the last ten seconds.
+        """
         return round(self.before_s + time.monotonic() - self.started, 1)
 
     def __enter__(self) -> "Watch":
@@ -106,7 +114,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
             self.record()
 
     def record(self) -> None:
-        """Puts the new points into the run's store; later, where another process is writing to the store."""
+        """Puts the new points into the run's store.
+
+        If another process is writing to the store, the points are kept for later.
+        """
         self.recorded = time.monotonic()
         if self.run is None or not self.points:
             return
@@ -132,9 +143,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
 
 
 def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) -> None:
-    """Raises InputError where loss or gradient is not a finite number: from there on nothing is learnt.
+    """Raises InputError when loss or gradient is not a finite number: after that the student learns nothing.
 
-    With float16 (`scaled`) the trainer skips such a gradient and lowers the scale.
+    With float16 (`scaled`) the gradient is not checked: the trainer skips such a gradient and lowers the scale.
     """
     loss, norm = logs["loss"], None if scaled else logs.get("grad_norm")
     for name, value in (("loss", loss), ("gradient", norm)):
@@ -146,5 +157,5 @@ def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) ->
 
 
 def _finite(value: Any) -> float | None:
-    """The number, None where it is not finite: JSON has no such number."""
+    """Returns the number; None when it is not finite, since JSON has no such number."""
     return float(value) if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""How a training was started, held against its recipe: what was not started as the recipe says is refused."""
+"""Compares how a training was started with its recipe, and refuses a training that was started otherwise."""
 
 import importlib.util
 import shlex
@@ -13,7 +13,8 @@ from harvest.core.files import package_folder
 
 FSDP, DEEPSPEED, MEGATRON = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"
 ASKS = {FSDP: "FSDP", DEEPSPEED: "DeepSpeed", MEGATRON: "Megatron"}
-"""Variables that accelerate's launcher sets, and what each asks for. On a CPU accelerate ignores FSDP's."""
+"""accelerate's launcher sets these variables; each asks for the thing named here. On a CPU accelerate ignores
+FSDP's."""
 SHARDS = "PARALLELISM_CONFIG_DP_SHARD_SIZE"
 OFFLOAD = "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"
 
@@ -27,10 +28,11 @@ def check_started(
     *,
     has_deepspeed: bool | None = None,
 ) -> None:
-    """Raises ConfigError where the processes were not started as the strategy says, and names the command that does it.
+    """Raises ConfigError when the processes were not started as the strategy says. The error names the right command.
 
-    `gpus`: what the recipe says, None where it says nothing; `devices`: how many GPUs this machine has; `recipe`: its
-    name on the command line; `has_deepspeed`: None to look whether DeepSpeed is installed.
+    `gpus` is the number in the recipe, None when the recipe has none. `devices` is how many GPUs this machine has.
+    `recipe` is the recipe's name on the command line. With `has_deepspeed` None, the function looks whether DeepSpeed
+    is installed.
     """
     if strategy == "single":
         fault = next(_faults_of_single(environ), None)
@@ -48,7 +50,7 @@ def _world_size(environ: Mapping[str, str]) -> int:
 
 
 def _asked(environ: Mapping[str, str]) -> set[str]:
-    """The variables of ASKS that are set."""
+    """Returns the variables of ASKS that are set."""
     return {name for name in ASKS if environ.get(name, "").lower() in ("1", "true", "yes")}
 
 
@@ -66,7 +68,10 @@ def _faults_of_single(environ: Mapping[str, str]) -> Iterator[str]:
 def _faults_of_several(
     strategy: str, gpus: int | None, environ: Mapping[str, str], devices: int, has_deepspeed: bool, command: str
 ) -> Iterator[str]:
-    """A sentence for each way in which what was started is not the strategy; all but the first may follow from it."""
+    """Yields a sentence for each way in which the started processes differ from the strategy.
+
+    Every sentence after the first may be only a consequence of the first.
+    """
     processes, here = _world_size(environ), int(environ.get("LOCAL_WORLD_SIZE", "1"))
     name = f'launch.strategy: "{strategy}"'
     if strategy in SHARDED and not devices:
@@ -113,7 +118,7 @@ def _faults_of_deepspeed(strategy: str, environ: Mapping[str, str]) -> Iterator[
 
 
 def launch_line(strategy: str, processes: int, recipe: str) -> str:
-    """The command that starts the training of a recipe by this strategy."""
+    """Returns the command that starts the training of a recipe by this strategy."""
     recipe = shlex.quote(recipe)
     if strategy == "single":
         return f"python -m finetune sft {recipe}"
@@ -128,9 +133,9 @@ def launch_line(strategy: str, processes: int, recipe: str) -> str:
 
 
 def running(trainer: Any, strategy: str = "single") -> str:
-    """How accelerate really runs the training, e.g. "one process on cpu, float32 weights, bfloat16 products".
+    """Returns how accelerate really runs the training: "one process on cpu, float32 weights, bfloat16 products".
 
-    Raises ConfigError where that is not what the recipe asks for.
+    Raises ConfigError when that is not what the recipe asks for.
     """
     accelerator = trainer.accelerator
     kind, processes = str(accelerator.distributed_type.value), int(accelerator.num_processes)
@@ -146,7 +151,7 @@ def running(trainer: Any, strategy: str = "single") -> str:
 
 
 def _kind(accelerator: Any) -> str | None:
-    """The launch.strategy that an accelerator carries out, None where it is none of them."""
+    """Returns the launch.strategy that an accelerator carries out; None when it carries out none of them."""
     kind, processes = str(accelerator.distributed_type.value), int(accelerator.num_processes)
     if kind == "NO" and processes == 1:
         return "single"
@@ -164,7 +169,7 @@ def _kind(accelerator: Any) -> str | None:
 
 
 def devices() -> int:
-    """How many GPUs this machine shows."""
+    """Returns how many GPUs this machine shows."""
     import torch
 
     return torch.cuda.device_count()

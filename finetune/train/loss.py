@@ -1,4 +1,7 @@
-"""The loss of the trained tokens. Their logits are computed in chunks, each once, and freed before the next chunk."""
+"""Computes the loss of the trained tokens.
+
+Their logits are computed in chunks. Each chunk is computed once and freed before the next chunk.
+"""
 
 import types
 from functools import wraps
@@ -10,16 +13,16 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 CHUNK_BYTES = 128 * 2**20
-"""How many bytes the logits of a chunk have in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
+"""The logits of a chunk have this many bytes in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
 SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""Settings of a model that change the logits behind the head. Source: TRL's `add_fused_lm_head`."""
+"""These settings of a model change the logits behind the head. Source: TRL's `add_fused_lm_head`."""
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """Sum of the negative log-likelihoods of `targets` [N] under softmax(`states` [N, H] · `weight` [V, H]ᵀ + `bias`).
+    """Sums the negative log-likelihoods of `targets` [N] under softmax(`states` [N, H] · `weight` [V, H]ᵀ + `bias`).
 
-    The gradients are computed together with the loss, from the same logits: three products a chunk, where computing
-    the logits again in the backward pass takes four. Sums are in float32, products in autocast's precision.
+    The gradients are computed together with the loss, from the same logits. That takes three products a chunk; four are
+    needed if the backward pass computes the logits again. Sums are in float32, products in autocast's precision.
     """
 
     @staticmethod
@@ -74,9 +77,9 @@ class ChunkedLoss(torch.autograd.Function):
 
 
 def add_loss(model: PreTrainedModel) -> None:
-    """Makes `model(…, labels=…, trained_loss=True)` return that sum over its trained tokens, and nothing else.
+    """Makes `model(…, labels=…, trained_loss=True)` return ChunkedLoss's sum over its trained tokens, and nothing else.
 
-    It is done in the model's own forward, so that wrappers (DDP, adapters, autocast) see an ordinary forward pass.
+    This is done in the model's own forward, so that wrappers (DDP, adapters, autocast) see an ordinary forward pass.
     """
     forward = model.forward
 
@@ -97,6 +100,6 @@ def add_loss(model: PreTrainedModel) -> None:
 
 
 def beyond_the_head(config: PreTrainedConfig) -> str | None:
-    """The setting by which this student changes its logits behind the head, None where it does not."""
+    """Returns the setting by which this student changes its logits behind the head; None when it has none."""
     text = config.get_text_config()
     return next((s for s in SCALES if getattr(text, s, None) not in (None, 1)), None)

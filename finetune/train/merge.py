@@ -1,4 +1,4 @@
-"""Merges an adapter into its model: one folder that any engine serves, and the lines that serve it."""
+"""Merges an adapter into its model, so that any engine can serve the folder, and gives the commands that serve it."""
 
 import json
 import shlex
@@ -16,10 +16,11 @@ from harvest.core.files import write_whole
 
 
 def merge(output: Path, to: Path) -> Path:
-    """The folder to serve: `to` with the merged weights, or `output` itself where all weights were trained.
+    """Returns the folder to serve: `to` with the merged weights, or `output` if all weights were trained.
 
-    Where `to` has this merge already, nothing is done. Raises InputError where `output` has nothing to merge or serve,
-    `to` holds something else or the disk is too small, ConfigError where the student or its base cannot be loaded.
+    Nothing is done when `to` has this merge already. Raises InputError when `output` has nothing to merge or serve,
+    `to` holds something else, or the disk is too small. Raises ConfigError when the student or its base cannot be
+    loaded.
     """
     if not output.is_dir():
         raise InputError(f"{output}: no such folder: name that of a trained student")
@@ -40,7 +41,7 @@ def merge(output: Path, to: Path) -> Path:
 
 
 def _merge(output: Path, base: Student, to: Path, what: str) -> None:
-    """Makes the merged folder beside `to`, then renames it: it is complete or not there."""
+    """Makes the merged folder beside `to`, then renames it to `to`: the folder is complete or not there."""
     import torch
     from peft import PeftModel
 
@@ -73,14 +74,20 @@ def _merge(output: Path, base: Student, to: Path, what: str) -> None:
 
 
 def precision(config: Mapping[str, Any]) -> str:
-    """The precision that a model's weights were saved in, and merged ones will be; "float32" where it does not say."""
+    """Returns the precision that a model's weights were saved in, in which merged weights are saved too.
+
+    It is "float32" when the model's configuration does not say, or names a precision that winnow does not know.
+    """
     named = config.get("dtype") or config.get("torch_dtype") or "float32"
     name = str(named).removeprefix("torch.")
     return name if name in ("float32", "bfloat16", "float16") else "float32"
 
 
 def serving(folder: Path) -> dict[str, str]:
-    """The command that serves the folder, for each engine. vLLM and SGLang get the parser that sets the chain apart."""
+    """Returns for each engine the command that serves the folder.
+
+    If the student writes <think>, the commands of vLLM and SGLang name the parser that separates the chain.
+    """
     config = sizes(find(str(folder)))
     text = config.get("text_config") or config
     place, length = shlex.quote(str(folder)), int(text.get("max_position_embeddings") or 32_768)

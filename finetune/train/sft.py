@@ -1,7 +1,7 @@
-"""Supervised training of the student on TRL, from the rendered rows to a folder that transformers loads.
+"""Trains a student with TRL, from the rendered rows to a folder that transformers loads.
 
-What is ours: which tokens are trained, which rows share a step, which checkpoints are complete, and when the training
-is finished. The rest (optimizer, schedule, accumulation, mixed precision) is TRL's SFTTrainer.
+winnow decides which tokens are trained, which rows share a step, which checkpoints are complete, and when the training
+is finished. TRL's SFTTrainer does the rest: optimizer, schedule, accumulation, mixed precision.
 """
 
 import logging
@@ -47,13 +47,14 @@ def sft(
     world: World = World(),  # noqa: B008  frozen
     run: Run | None = None,
 ) -> dict[str, Any]:
-    """Trains the student, goes on with its training, or does nothing where that is finished. Gives the report's entry.
+    """Trains the student and returns the report's entry of the finished training.
 
-    Each process of `world` calls it and gets the same entry. The loss curve goes into the store of `run` on the way.
+    An interrupted training goes on from its newest checkpoint; a finished training is not repeated. Each process of
+    `world` calls it and gets an equal entry. Points of the loss curve go into the store of `run` during the training.
 
-    Raises ConfigError for settings that don't go together, InputError where `output` holds another training, another
-    process trains into it or the disk is too small, Lost where another process ended, KeyboardInterrupt when stopped.
-    The same call goes on from the newest checkpoint.
+    Raises ConfigError when settings do not go together. Raises InputError when `output` holds another training, another
+    process trains into it, or the disk is too small. Raises Lost when another process ended, and KeyboardInterrupt when
+    the training was stopped.
     """
     output = Path(recipe.output)
     what = identity_of(recipe, examples.digest, student)
@@ -94,7 +95,10 @@ def sft(
 
 
 def _claim(recipe: Recipe, what: Mapping[str, Any], lock: ExitStack) -> dict[str, Any]:
-    """The state of the training in its folder, which no other process may train into until `lock` is closed."""
+    """Returns the state of the training in its folder, and locks the folder until `lock` is closed.
+
+    No other process may train into a locked folder.
+    """
     output = Path(recipe.output)
     read_state(output, what)  # before the lock, which would be a file of ours in a folder of others
     lock.enter_context(alone(output))
@@ -110,7 +114,10 @@ def _claim(recipe: Recipe, what: Mapping[str, Any], lock: ExitStack) -> dict[str
 
 
 def _checkpoint(recipe: Recipe, model: Any, config: Any, world: World, progress: Progress) -> str | None:
-    """The checkpoint to go on from. Raises ConfigError where it is of another launch, InputError for the disk."""
+    """Returns the checkpoint to go on from; None when there is none.
+
+    Raises ConfigError when the checkpoint belongs to another kind of launch, InputError when the disk is too small.
+    """
     output = Path(recipe.output)
     checkpoint = newest_checkpoint(output)
     if checkpoint is not None and (differs := check_resumable(checkpoint, recipe.launch.strategy, world.size)):
@@ -121,7 +128,10 @@ def _checkpoint(recipe: Recipe, model: Any, config: Any, world: World, progress:
 
 
 def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wall_s: float) -> dict[str, Any]:
-    """The report's entry of a finished training. Without a price of a GPU-hour the cost is null, not zero."""
+    """Returns the report's entry of a finished training.
+
+    The cost is null, not zero, when no price of a GPU-hour is given.
+    """
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
     processes = trainer.world.size
     gpus = processes if torch.cuda.is_available() else 0  # each process has one GPU, however many this machine has
@@ -161,9 +171,9 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
 
 
 def check(recipe: Recipe, examples: Examples, student: Student) -> None:
-    """Raises ConfigError or InputError for what `sft` would refuse before its first step.
+    """Raises ConfigError or InputError for everything that `sft` would refuse before its first step.
 
-    It loads no weights, so what only they show is not checked. Writes nothing.
+    It loads no weights, so faults that only the weights show are not found. It writes nothing.
     """
     output = Path(recipe.output)
     parameters = student_parameters(student)
@@ -175,7 +185,7 @@ def check(recipe: Recipe, examples: Examples, student: Student) -> None:
 
 
 def quiet() -> None:
-    """Turns off what transformers and the like print, but for errors."""
+    """Turns off all messages of transformers and similar libraries, except errors."""
     import datasets
     import transformers
 

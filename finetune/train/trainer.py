@@ -1,4 +1,4 @@
-"""TRL's trainer as a recipe sets it up: which rows share a step, the loss, the checkpoints."""
+"""Sets up TRL's trainer for a recipe: which rows share a step, the loss, the checkpoints."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ from harvest.core.printable import first_line
 
 
 class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
-    """TRL's trainer with our order of rows, and on a CPU with our loss, which looks only at trained tokens.
+    """This is TRL's trainer with winnow's order of rows and, on a CPU, winnow's loss, which skips untrained tokens.
 
     `tokens` counts the tokens that went through the student in this process, without padding.
     """
@@ -43,16 +43,16 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     world: World
     strategy: str = "single"
     kept: int | None = None
-    """How many checkpoints are kept; None: all."""
+    """This many checkpoints are kept; None means all."""
     attention: str | None = None
-    """The attention that keeps the rows of a pack apart; None where rows are padded."""
+    """This attention keeps the rows of a pack apart; it is None when rows are padded."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         add_loss(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model)
 
     def pack(self) -> None:
-        """Lays rows one after another from now on. Raises ValueError where this student does not keep them apart."""
+        """Makes the trainer lay rows one after another. Raises ValueError when the student does not keep them apart."""
         own_attention = self.model.config._attn_implementation
         self.attention = attend_by_rows(self.model)
         self.data_collator = flattened
@@ -60,7 +60,7 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
             refuse_leaks(self.model, self.accelerator.autocast(), own_attention)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The rows of this process.
+        """Returns the loader of this process's rows.
 
         Accelerate's own loader would fill up the end of an epoch with rows that were trained already.
         """
@@ -85,10 +85,11 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The mean negative log-likelihood over the step's trained tokens, padded or packed.
+        """Returns the mean negative log-likelihood over the step's trained tokens, whether rows are padded or packed.
 
-        On a CPU TRL computes logits for every position, twice (again in the backward pass), with entropy and accuracy;
-        our loss computes those of trained tokens, once. On a GPU TRL's kernel looks only at trained tokens too.
+        On a CPU TRL computes the logits of every position twice (again in the backward pass), with entropy and
+        accuracy. winnow's loss computes the logits of trained tokens only, once. On a GPU TRL's kernel also looks only
+        at trained tokens.
         """
         padded = inputs.get("attention_mask")
         self.tokens += inputs["input_ids"].numel() if padded is None else int(padded.sum())
@@ -104,7 +105,7 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
     @property
     def head(self) -> str | None:
-        """Why TRL's own head computes the loss; None where ours does."""
+        """Returns the reason why TRL's own head computes the loss; None when winnow's loss does."""
         if self.accelerator.device.type not in ("cpu", "mps"):
             return "its kernel looks at trained tokens alone too"
         if str(self.accelerator.distributed_type.value) not in ("NO", "MULTI_CPU"):
@@ -117,7 +118,7 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
     @property
     def manner(self) -> str:
-        """A phrase on how rows are laid out and who computes the loss."""
+        """Returns a phrase that says how rows are laid out and who computes the loss."""
         if not self.attention:
             rows = "padded"
         else:
@@ -127,13 +128,13 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights that are trained, in all processes."""
+        """Returns the bytes of the trained weights, over all processes."""
         trained = (p for p in self.model.parameters() if p.requires_grad)
         return sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in trained)
 
     @property
     def optimizer_bytes(self) -> int:
-        """Bytes of the optimizer's state. DeepSpeed's optimizer does not show its state: 0."""
+        """Returns the bytes of the optimizer's state; 0 with DeepSpeed, whose optimizer does not show its state."""
         held = (t for state in getattr(self.optimizer, "state", {}).values() for t in state.values())
         return sum(t.numel() * t.element_size() for t in held if isinstance(t, torch.Tensor))
 
@@ -153,7 +154,10 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
 
 def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrainedModel:
-    """The student's weights: in float32 where they are trained, under adapters in what multiplies fastest."""
+    """Loads the student's weights: in float32 if they are trained.
+
+    Weights under adapters are loaded in the precision that multiplies fastest.
+    """
     dtype = torch.bfloat16 if recipe.method != "full" and config.bf16 else torch.float32
     model: PreTrainedModel = load_model(student, dtype, four_bit=recipe.method == "qlora")
     return model
@@ -167,9 +171,9 @@ def build_trainer(
     config: SFTConfig,
     world: World = World(),  # noqa: B008  frozen
 ) -> WinnowTrainer:
-    """The trainer of this process. Asserts that its rows are the rows that were rendered.
+    """Returns the trainer of this process. Asserts that the trainer's rows are the rows that were rendered.
 
-    Raises ConfigError where TRL, transformers or PEFT refuse a setting.
+    Raises ConfigError when TRL, transformers or PEFT refuse a setting.
     """
     ids, labels = [list(e.ids) for e in examples.examples], [e.labels for e in examples.examples]
     if world.readers > 1:  # what a process reads while others have the last rows of an epoch; nothing is learnt from it

@@ -1,4 +1,4 @@
-"""The arguments of TRL's trainer, as a recipe sets them and this machine computes fastest."""
+"""Makes the arguments of TRL's trainer from a recipe, in the precision that this machine computes fastest."""
 
 import importlib.util
 import math
@@ -23,9 +23,10 @@ from harvest.core.errors import ConfigError
 from harvest.core.printable import first_line
 
 REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
-"""What TRL, transformers and PEFT raise for settings that do not suit the student or the machine."""
+"""TRL, transformers and PEFT raise these errors for settings that do not suit the student or the machine."""
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
-"""For train.report_to: the packages that bring a tracker. Where none is installed, the first is named."""
+"""Maps each tracker of train.report_to to the packages that bring it. If none is installed, the error names the
+first."""
 
 
 def training_config(
@@ -36,9 +37,9 @@ def training_config(
     bf16: bool,
     world: World = World(),  # noqa: B008  frozen
 ) -> SFTConfig:
-    """The SFTConfig of a recipe for a student with so many `parameters`.
+    """Returns the SFTConfig of a recipe, for a student with this number of weights (`parameters`).
 
-    Raises ConfigError where TRL refuses a value, settings do not go together, or the batch cannot be divided.
+    Raises ConfigError when TRL refuses a value, settings do not go together, or the batch cannot be divided.
     """
     refuse_sharded_packs(recipe)
     further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
@@ -82,7 +83,11 @@ def training_config(
 
 
 def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, world: World) -> tuple[int, int]:
-    """(rows or packs at once in each process, how many times a step). `micro`: rows at once, None for what fits."""
+    """Returns (how many rows or packs a process takes at once, how often it does so in a step).
+
+    `micro` is the number of rows at once that the recipe asks for; None means as many as fit. Raises ConfigError when
+    the rows of a step cannot be divided by it.
+    """
     per_step, processes = recipe.train.traces_per_step, world.readers
     if recipe.train.packs:
         epochs, room = math.ceil(recipe.train.epochs), MICRO_TOKENS[device]
@@ -98,10 +103,10 @@ def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, w
 
 
 def refuse_sharded_packs(recipe: Recipe) -> None:
-    """Raises ConfigError for packing with a strategy that does not keep their rows apart.
+    """Raises ConfigError when the recipe packs rows with a strategy that does not keep the rows of a pack apart.
 
-    Context parallelism drops the mask that keeps them apart (TRL 1.16, SFTTrainer). ZeRO-3 shards the weights before
-    `refuse_leaks` could run.
+    Context parallelism drops the mask that keeps rows apart (TRL 1.16, SFTTrainer). ZeRO-3 shards the weights before
+    `refuse_leaks` could test them.
     """
     strategy = recipe.launch.strategy
     if not (recipe.train.packs or recipe.train.further.get("padding_free")):
@@ -116,14 +121,17 @@ def refuse_sharded_packs(recipe: Recipe) -> None:
 
 
 def check_trackers(config: SFTConfig) -> None:
-    """Raises ConfigError for a tracker that is not installed, with the command that installs it."""
+    """Raises ConfigError when a tracker is not installed. The error has the command that installs it."""
     for name in config.report_to:
         if (packages := TRACKERS.get(name)) and not any(map(importlib.util.find_spec, packages)):
             raise ConfigError(f'train.report_to: "{name}" is not installed: pip install {packages[0]}')
 
 
 def student_parameters(student: Student) -> int:
-    """How many weights the student has, without loading them: as many as a GGUF file has bytes, 0 for no file here."""
+    """Returns how many weights the student has, without loading them.
+
+    For a GGUF file it is the number of the file's bytes, and 0 when the student has no file on this machine.
+    """
     place = Path(student.place)
     if student.is_hub or not place.exists():
         return 0
@@ -134,11 +142,11 @@ def student_parameters(student: Student) -> int:
 
 
 def is_bf16_faster() -> bool:
-    """Whether this machine multiplies faster in bfloat16 than in float32. On a CPU it is measured, in under a second.
+    """Whether this machine multiplies faster in bfloat16 than in float32.
 
-    The instruction set does not say: with AVX512-BF16 but without AMX we saw half the speed of float32 (88 against 168
-    GFLOPS a core), and on another CPU half as much again. It is the processor time of one thread, so that a busy
-    machine gives the same answer as an idle one.
+    On a CPU this is measured, in under a second, since the instruction set does not tell: with AVX512-BF16 but without
+    AMX we saw half the speed of float32 (88 against 168 GFLOPS a core), and on another CPU half as much again. The time
+    is the processor time of one thread, so that a busy machine gives the same answer as an idle one.
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,4 +1,4 @@
-"""The processes of one training: what one of them knows, decides or fails at, the others learn."""
+"""Connects the processes of one training, so that they share values, decisions and errors."""
 
 import signal
 from collections.abc import Iterator, Mapping
@@ -10,26 +10,29 @@ from harvest.core.errors import InputError, WinnowError
 from harvest.core.printable import first_line
 
 CP_SIZE = "PARALLELISM_CONFIG_CP_SIZE"
-"""Over how many processes accelerate's launcher spreads the tokens of a row (context parallelism)."""
+"""accelerate's launcher spreads the tokens of a row over this many processes (context parallelism)."""
 PROCESS_GONE = ("gloo", "NCCL", "nccl", "process group", "Connection closed by peer", "Connection reset by peer")
-"""Words in torch's RuntimeError where another process is gone. gloo raises a plain RuntimeError: its words are all
-there is to go by."""
+"""torch's RuntimeError has one of these words when another process is gone. gloo raises a plain RuntimeError, so only
+its words tell."""
 
 
 class Lost(WinnowError):
-    """Another process of this training is gone. That process has said why."""
+    """Says that another process of this training is gone. That process has printed why."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes of one training. The first locks the output folder, keeps the state and talks to the user."""
+    """A world is the processes of one training.
+
+    Its first process locks the output folder, keeps the state and prints messages.
+    """
 
     rank: int = 0
     size: int = 1
     group: Any = None
-    """A process group on the CPU, beside that of the gradients: messages between processes wait for no GPU."""
+    """This process group is on the CPU, apart from the group of the gradients, so that messages wait for no GPU."""
     sharers: int = 1
-    """How many processes read the same rows, each a part of every row's tokens (context parallelism)."""
+    """This many processes read the same rows, each of them a part of every row's tokens (context parallelism)."""
 
     @property
     def is_first(self) -> bool:
@@ -37,16 +40,16 @@ class World:
 
     @property
     def readers(self) -> int:
-        """How many parts the rows of a step are split into."""
+        """Returns how many parts the rows of a step are split into."""
         return self.size // self.sharers
 
     @property
     def reader(self) -> int:
-        """The number of the part that this process reads."""
+        """Returns the number of the part that this process reads, counted from 0."""
         return self.rank // self.sharers
 
     def hear(self, value: Any) -> Any:
-        """The first process's value, in every process."""
+        """Returns the first process's value, in every process."""
         if self.size == 1:
             return value
         import torch.distributed as dist
@@ -57,7 +60,7 @@ class World:
         return told[0]
 
     def sums(self, *values: float) -> list[float]:
-        """The sum of each value over all processes, in every process."""
+        """Returns the sum of each value over all processes, in every process."""
         if self.size == 1:
             return list(values)
         import torch
@@ -69,12 +72,15 @@ class World:
         return [float(x) for x in of]
 
     def wait(self) -> None:
-        """Waits until all processes have come here."""
+        """Waits until every process has called it."""
         self.sums(0)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Where one process raises a WinnowError, all raise it: that of the first process which did."""
+        """Makes all processes fail together: if one raises a WinnowError inside, every process raises that error.
+
+        If several processes raise one, all raise the error of the lowest rank.
+        """
         fault: WinnowError | None = None
         try:
             yield
@@ -94,7 +100,7 @@ class World:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Raises Lost where torch fails because another process is gone."""
+        """Raises Lost when torch fails because another process is gone."""
         try:
             yield
         except RuntimeError as e:
@@ -108,9 +114,9 @@ class World:
 
 @contextmanager
 def joined(environ: Mapping[str, str]) -> Iterator[World]:
-    """The processes that a launcher started together with this one; a world of one where there was no launcher.
+    """Yields the world of all processes that a launcher started together with this one.
 
-    Raises InputError where the others do not answer.
+    Without a launcher it is a world of one process. Raises InputError when the other processes do not answer.
     """
     size = int(environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -1,4 +1,4 @@
-"""Packs: several rows laid one after another, which go through the student as one row of tokens."""
+"""Makes packs: a pack is several rows, one after another, that go through the student as one sequence of tokens."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ from finetune.train.batches.steps import Split, Steps
 
 
 def packs_of(rows: Sequence[int], lengths: Sequence[int], packs: int) -> list[list[int]]:
-    """Divides `rows` into at most `packs` packs, none empty, with about the same number of tokens.
+    """Divides `rows` into at most `packs` packs with about equal numbers of tokens. No pack is empty.
 
-    The longest row goes first, each into the shortest pack. Best-fit would fill packs and leave a short last one, for
-    which the other processes wait.
+    Rows are placed from the longest to the shortest, each into the pack that is shortest then. Best-fit would fill
+    packs and leave a short last pack, for which the other processes wait.
     """
     filled: list[tuple[int, int, list[int]]] = [(0, n, []) for n in range(min(packs, len(rows)))]
     for row in sorted(rows, key=lambda i: (-lengths[i], i)):
@@ -24,10 +24,10 @@ def packs_of(rows: Sequence[int], lengths: Sequence[int], packs: int) -> list[li
 
 
 class Packed(Steps):
-    """Like `Steps`, but each list is a pack: its rows go through the student as one row of tokens.
+    """Works like `Steps`, but each list of rows is a pack, which goes through the student as one sequence of tokens.
 
-    A step has `split.accumulated` packs in each process, however long its rows are: `packs_a_step` says how many packs
-    it takes to keep all of them within a number of tokens.
+    A step has `split.accumulated` packs in each process, however long its rows are. `packs_a_step` says how many packs
+    are needed so that no pack has more than a given number of tokens.
     """
 
     def __len__(self) -> int:
@@ -45,9 +45,9 @@ class Packed(Steps):
 def packs_a_step(
     lengths: Sequence[int], traces_per_step: int, seed: int, epochs: int, most_tokens: int, processes: int = 1
 ) -> int:
-    """How many packs a process needs for a step, so that in no epoch a pack is longer than `most_tokens`.
+    """Returns how many packs a process needs for each step, so that no pack is longer than `most_tokens` in any epoch.
 
-    Where the longest row is longer than `most_tokens`, packs may be as long as that row.
+    If the longest row is longer than `most_tokens`, packs may be as long as that row.
     """
     room = max(most_tokens, max(lengths))
     steps = Packed(lengths, traces_per_step, seed, Split(1, 1, processes))
@@ -63,7 +63,7 @@ def packs_a_step(
 
 
 class Bounds(NamedTuple):
-    """Where the rows of a pack begin and end, in each of the forms that kernels ask for."""
+    """The bounds say where the rows of a pack begin and end, in each of the forms that kernels ask for."""
 
     position_ids: torch.Tensor
     row_lengths: list[int]
@@ -84,7 +84,11 @@ class Bounds(NamedTuple):
 
 
 def bounds_of(row_lengths: Sequence[int]) -> Bounds:
-    """Positions [1, tokens] that restart with each row, row numbers [1, tokens], offsets [rows + 1] in int32."""
+    """Returns the bounds of a pack whose rows have these lengths.
+
+    Positions [1, tokens] restart with each row, row numbers have shape [1, tokens], and offsets [rows + 1] are in
+    int32.
+    """
     lengths = torch.tensor(row_lengths)
     return Bounds(
         torch.cat([torch.arange(n) for n in row_lengths])[None],
@@ -95,7 +99,7 @@ def bounds_of(row_lengths: Sequence[int]) -> Bounds:
 
 
 def flattened(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The collator of packs: lays rows of `input_ids` and `labels` one after another, as a batch of one."""
+    """Collates a pack: lays rows of `input_ids` and `labels` one after another, as a batch of one sequence."""
     bounds = bounds_of([len(r["input_ids"]) for r in rows])
     labels = torch.cat([torch.tensor(r["labels"]) for r in rows])[None]
     labels[bounds.position_ids == 0] = -100  # the token before it belongs to another row

@@ -1,4 +1,4 @@
-"""Attention that stays within each row of a pack."""
+"""Computes an attention that stays within each row of a pack."""
 
 import sys
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 ROWS = "winnow_rows"
-"""The name that transformers knows `rows_attention` by."""
+"""transformers knows `rows_attention` by this name."""
 ATTENTIONS = ("full_attention", "sliding_attention", "linear_attention", "attention")
-"""Kinds of layers in a configuration that `rows_attention` can do, or that are no attention and show in the probe."""
+"""`rows_attention` can do these kinds of layers, or they are no attention and the probe shows whether they keep rows
+apart."""
 
 
 def rows_attention(
@@ -25,11 +26,12 @@ def rows_attention(
     row_lengths: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of each row of a pack by itself: without padding, and without a mask of the whole pack.
+    """Returns the causal attention of each row of a pack by itself.
 
-    `query` is [1, heads, tokens, size], the result is [1, tokens, heads, size]. Without `row_lengths` it is one row.
-    It is PyTorch's fused attention where that can do what the layer asks for (a window takes a mask of the row), else
-    the model's own attention in plain products (sinks, soft caps).
+    It needs neither padding nor a mask of the whole pack. `query` is [1, heads, tokens, size], the result is ([1,
+    tokens, heads, size], None). Without `row_lengths` all tokens are one row. PyTorch's fused attention is used if it
+    can do what the layer asks for (a window takes a mask of the row). Otherwise (sinks, soft caps) the model's own
+    attention in plain products is used.
     """
     lengths = [query.shape[2]] if row_lengths is None else list(row_lengths)
     window = kwargs.get("sliding_window")
@@ -48,7 +50,7 @@ def rows_attention(
 
 
 def _seen(tokens: int, window: int | None, device: torch.device) -> torch.Tensor:
-    """[1, 1, tokens, tokens]: which tokens of a row each of its tokens attends to."""
+    """Returns a mask [1, 1, tokens, tokens]: which tokens of a row each of the row's tokens attends to."""
     at = torch.arange(tokens, device=device)
     back = at[:, None] - at[None]
     seen = back >= 0 if window is None else (back >= 0) & (back < window)
@@ -59,10 +61,10 @@ AttentionInterface.register(ROWS, rows_attention)
 
 
 def attend_by_rows(model: PreTrainedModel) -> str:
-    """Sets the attention that packs need and gives its name: flash attention where it is installed, else ours.
+    """Sets the attention that packs need and returns its name: flash attention if installed, else `rows_attention`.
 
-    Raises ValueError where the student's attention cannot be chosen, or is of a kind that ours cannot do (Llama 4's
-    chunks, which have more tokens than the probe).
+    Raises ValueError when the student's attention cannot be chosen, or when it is of a kind that `rows_attention`
+    cannot do (Llama 4's chunks, which have more tokens than the probe).
     """
     from transformers.utils import is_flash_attn_2_available
 

@@ -1,4 +1,4 @@
-"""A probe on the student itself, with the kernels in use: does a row of a pack see another row?"""
+"""Tests on the student itself, with the kernels in use, whether a row of a pack sees another row."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -10,26 +10,28 @@ from finetune.train.batches.packing import bounds_of
 from harvest.core.printable import first_line
 
 LEAK = 0.05
-"""How much another row, or being in a pack, may change a row's logits, as a share of what the row's own first token
-changes. Rounding in bfloat16 gives some hundredths at most; a row that reads differently in a pack gives about 1."""
+"""Another row, or being in a pack, may change a row's logits by at most this share of the change that the row's own
+first token makes. Rounding in bfloat16 gives some hundredths at most; a row that reads differently in a pack gives
+about 1."""
 GRADIENT_LEAK = 1e-6
-"""How much gradient may reach another row, as a share of the gradient within the row. Where rows are apart it is 0 in
-any precision. A state that leaks little shows here (Jamba of random weights: 1e-3) and is lost in rounding above."""
+"""The gradient that reaches another row may be at most this share of the gradient within the row. If rows are apart it
+is 0 in any precision. A state that leaks little shows in this gradient (Jamba of random weights: 1e-3), but is lost in
+the rounding of the logits."""
 PROBE_TOKENS = 40
-"""How many tokens each of the two rows of the probe has."""
+"""Each of the two rows of the probe has this many tokens."""
 
 
 class Changes(NamedTuple):
-    """The largest changes of row B's logits in a pack of the rows A and B."""
+    """These are the largest changes of row B's logits in a pack of the rows A and B."""
 
     by_another: float
-    """The change when row A's tokens change."""
+    """Row B's logits change by this much when row A's tokens change."""
     by_packing: float
-    """The change against B alone, with the student's own attention."""
+    """Row B's logits in the pack differ by this much from those of B alone with the student's own attention."""
     by_itself: float
-    """The change of B's later logits when its first token changes: a change that does reach them."""
+    """Row B's later logits change by this much when B's first token changes: this change does reach them."""
     gradient: float
-    """The gradient of B's logits at row A, as a share of the gradient at B's own tokens."""
+    """The gradient of B's logits at row A is this share of their gradient at B's own tokens."""
 
     @property
     def leaks(self) -> bool:
@@ -43,7 +45,7 @@ def probe(
 ) -> Changes:
     """Measures what changes a row's logits in a pack, on this model with the kernels in use.
 
-    `own_attention` is the student's attention before packing was asked for; None: the one that it has now.
+    `own_attention` is the student's attention before packing was asked for; None means the attention that it has now.
     """
     # Its own generator: the random numbers of the training must not depend on whether the probe ran.
     draw = torch.Generator().manual_seed(0)
@@ -75,7 +77,10 @@ def probe(
 
 
 def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
-    """The logits of the last of `rows`, [tokens, vocabulary]. Several rows go in as one pack, one row as a batch."""
+    """Returns the logits of the last of `rows`, [tokens, vocabulary].
+
+    Several rows go through the model as one pack, a single row goes as a batch of one.
+    """
     given: dict[str, Any] = {"input_ids": torch.cat(rows)[None]}
     if len(rows) > 1:
         given |= bounds_of([len(r) for r in rows]).as_inputs()
@@ -85,7 +90,10 @@ def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
 
 
 def _gradient_at(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> float:
-    """The gradient of B's logits at A's embeddings, in a pack of both, as a share of that at B's own embeddings."""
+    """Returns the gradient of B's logits at A's embeddings, as a share of their gradient at B's own embeddings.
+
+    A and B are in one pack.
+    """
     seen: list[torch.Tensor] = []
 
     def watch(module: torch.nn.Module, given: Any, made: torch.Tensor) -> torch.Tensor:
@@ -107,7 +115,7 @@ def _gradient_at(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> fl
 def refuse_leaks(
     model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
 ) -> None:
-    """Raises ValueError where the rows of a pack see each other in this student, with the kernels in use."""
+    """Raises ValueError when the rows of a pack see each other in this student, with the kernels in use."""
     try:
         found = probe(model, precision, own_attention)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:

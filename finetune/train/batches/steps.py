@@ -1,4 +1,7 @@
-"""Which rows share a step, and which process takes which of them: the same rows a step however many processes run."""
+"""Decides which rows share a step, and which process takes which rows.
+
+A step has equal rows for any number of processes.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -10,9 +13,9 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How the rows of one step go through the student: `micro` at a time, `accumulated` times, in each of `processes`.
+    """A split says how the rows of one step go through the student.
 
-    `rank` is the number of this process.
+    Each of `processes` takes `micro` rows at a time, `accumulated` times. `rank` is the number of this process.
     """
 
     micro: int
@@ -22,21 +25,24 @@ class Split:
 
 
 def divided(traces_per_step: int, most: int, processes: int) -> tuple[int, int]:
-    """(rows at a time in each process, how many times): at most `most` rows, as few times as divide the step evenly."""
+    """Returns (how many rows each process takes at a time, how many times it does so in a step).
+
+    It takes at most `most` rows at a time, and as few times as divide the step evenly.
+    """
     share = ceil(traces_per_step / processes)
     micro = max(d for d in range(1, share + 1) if share % d == 0 and d <= max(1, most))
     return micro, share // micro
 
 
 class Steps(Sampler[list[int]]):
-    """The rows of one process, as lists of rows that go through the student at once.
+    """Yields the rows of one process, as lists of rows that go through the student at once.
 
-    `seed` and epoch shuffle the rows, the same way for any number of processes: chance decides which rows share a step.
+    `seed` and epoch shuffle the rows, equally for any number of processes, so chance decides which rows share a step.
     Within a step the longest rows come first, so that there is little padding and processes wait little for each other;
     the gradient does not depend on that order.
 
-    Every process gets the same number of lists, since processes wait for each other. Where the rows of an epoch's last
-    step run out, the list is `[filler]`: the number of a row without a trained token.
+    Every process gets equally many lists, since processes wait for each other. If the rows of an epoch's last step run
+    out, the list is `[filler]`, the number of a row without a trained token.
     """
 
     def __init__(self, lengths: Sequence[int], traces_per_step: int, seed: int, split: Split) -> None:
@@ -51,7 +57,7 @@ class Steps(Sampler[list[int]]):
 
     @property
     def at_once(self) -> int:
-        """How many rows all processes together take at a time."""
+        """Returns how many rows all processes together take at a time."""
         return self.split.micro * self.split.processes
 
     def __len__(self) -> int:
@@ -59,7 +65,7 @@ class Steps(Sampler[list[int]]):
         return whole * self.split.accumulated + ceil(rest / self.at_once)
 
     def steps(self) -> Iterator[list[int]]:
-        """The rows of each step of this epoch, the same in every process."""
+        """Yields the rows of each step of this epoch, equal in every process."""
         order = list(range(len(self.lengths)))
         # The seed is a text: so no epoch of one seed gets the order of another seed's epoch.
         random.Random(f"{self.seed}/{self.epoch}").shuffle(order)

@@ -1,6 +1,6 @@
-"""The model card of a trained student: its data, teachers and their terms, what it cost, and how well it answers.
+"""Writes the model card of a trained student: its data, its teachers and their terms, its cost, and its accuracy.
 
-It is written again after each training, evaluation and merge, from winnow.json and the run's report.
+The card is written again after each training, evaluation and merge, from winnow.json and the run's report.
 """
 
 from collections import Counter
@@ -17,14 +17,14 @@ from harvest.core.printable import cell, one_line, table
 from harvest.report.evaluations import evaluation_entry, gains
 
 FROM_ROWS = ("source", "licence", "teacher_terms")
-"""Columns of an export whose values the card counts."""
+"""The card counts the values of these columns of an export."""
 SHOWN = 12
 UNTITLED = ("", "")
-"""The head of a table of names and values."""
+"""A table of names and values has this head."""
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
-    """Where the rows come from, by their columns: {"datasets": […], "teacher": {"r1": 324}, "licence": {…}, …}."""
+    """Returns where the rows come from, by their columns: {"datasets": […], "teacher": {"r1": 324}, …}."""
     counts: dict[str, Counter[str]] = {"teacher": Counter(), **{name: Counter() for name in FROM_ROWS}}
     for _, _, row in recipe_rows(recipe):
         if isinstance(row, BadRow):
@@ -41,12 +41,12 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
 
 
 def datasets_of(recipe: Recipe) -> list[str]:
-    """The datasets of a recipe, by the names that it gives them."""
+    """Returns the datasets of a recipe, by the names that the recipe gives them."""
     return [recipe.data, *(m.data for m in recipe.mix)]
 
 
 def write_model_card(folder: Path) -> None:
-    """Writes README.md of a student that finetune trained; does nothing for any other."""
+    """Writes the README.md of a student that finetune trained. For any other student it does nothing."""
     note = note_of(folder)
     if not note.get("training"):
         return
@@ -61,7 +61,7 @@ def card(
     report: Mapping[str, Any] | None,
     kept: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card as text, from winnow.json (`note`) and the run's report. What is not known, the card says so.
+    """Returns the card as text, from winnow.json (`note`) and the run's report. The card names what is not known.
 
     `kept` are the evaluations of a student that has no report.
     """

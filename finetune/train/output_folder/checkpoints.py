@@ -1,4 +1,4 @@
-"""The checkpoints of a training: which of them are complete, and from which one a training goes on."""
+"""Finds the checkpoints of a training: which checkpoints are complete, and from which one a training can go on."""
 
 import json
 import re
@@ -12,13 +12,13 @@ from harvest.core.errors import ConfigError
 from harvest.core.files import write_whole
 
 MARK = "winnow.json"
-"""A file in each checkpoint, written once all processes have written their parts: how many processes there were, and
-how they were launched."""
+"""Each checkpoint gets a file of this name once all processes have written their parts. It says how many processes
+there were, and how they were launched."""
 CHECKPOINTS_KEPT = 2
 
 
 def checkpoints(output: Path) -> list[Path]:
-    """All checkpoints in the folder, complete or not, the newest first."""
+    """Returns all checkpoints in the folder, complete or not, the newest first."""
     found = [p for p in output.glob("checkpoint-*") if p.name.partition("-")[2].isdigit()]
     return sorted(found, key=lambda p: -int(p.name.partition("-")[2]))
 
@@ -31,7 +31,10 @@ def drop_checkpoints(recipe: Recipe, output: Path) -> None:
 
 
 def newest_checkpoint(output: Path) -> Path | None:
-    """The newest complete checkpoint. Newer ones that broke off are removed, so that nothing of them is read."""
+    """Returns the newest complete checkpoint; None when there is none.
+
+    Newer checkpoints that are incomplete are removed, so that nothing of them is read.
+    """
     for folder in checkpoints(output):
         if is_complete(folder):
             return folder
@@ -40,7 +43,7 @@ def newest_checkpoint(output: Path) -> Path | None:
 
 
 def rotate(output: Path, kept: int) -> None:
-    """Removes all checkpoints but the `kept` newest. Call it once the newest is complete."""
+    """Removes all checkpoints except the `kept` newest. It must be called only when the newest is complete."""
     for folder in checkpoints(output)[kept:]:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -51,7 +54,7 @@ def mark(checkpoint: Path, strategy: str, processes: int) -> None:
 
 
 def mark_of(checkpoint: Path) -> tuple[str, int] | None:
-    """(strategy, processes) of a checkpoint that all its processes have written, else None."""
+    """Returns (strategy, number of processes) of a checkpoint that all its processes have written; else None."""
     try:
         noted = json.loads((checkpoint / MARK).read_text("utf-8"))
         return str(noted["strategy"]), int(noted["processes"])
@@ -60,10 +63,10 @@ def mark_of(checkpoint: Path) -> tuple[str, int] | None:
 
 
 def check_resumable(checkpoint: Path, strategy: str, processes: int) -> str | None:
-    """A sentence on how this launch differs from the checkpoint's, None where it does not.
+    """Returns a sentence that says how this launch differs from the checkpoint's launch; None when it does not differ.
 
-    Raises ConfigError where the training cannot go on from it: shards of weights and optimizer belong to as many
-    processes as wrote them.
+    Raises ConfigError when the training cannot go on from the checkpoint: shards of weights and optimizer can be read
+    only by as many processes as wrote them.
     """
     noted = mark_of(checkpoint)
     if noted is None or noted == (strategy, processes):
@@ -78,7 +81,7 @@ def check_resumable(checkpoint: Path, strategy: str, processes: int) -> str | No
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether every file of the checkpoint was written to its end, by each of its processes.
+    """Whether every file of the checkpoint was written to its end, by each process that shared in the training.
 
     Source of the layouts: transformers 5.23, Trainer._save_checkpoint; accelerate 1.15, save_fsdp_model and
     save_fsdp_optimizer; DeepSpeed, engine.save_checkpoint.
@@ -112,7 +115,10 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def _has_all_shards(folder: Path) -> bool:
-    """Whether a distributed checkpoint of torch has every file that its table of contents, written last, names."""
+    """Whether torch's distributed checkpoint has every file that its table of contents names.
+
+    The table is written last.
+    """
     try:
         named = {n.decode() for n in re.findall(rb"__\d+_\d+\.distcp", (folder / ".metadata").read_bytes())}
         return bool(named) and all((folder / name).stat().st_size for name in named)
@@ -121,8 +127,10 @@ def _has_all_shards(folder: Path) -> bool:
 
 
 def _deepspeed_parts(checkpoint: Path, processes: int) -> list[Path] | None:
-    """The files of weights and optimizer that each process wrote, None where `latest` names no folder or a process's
-    part is missing."""
+    """Returns the files of weights and optimizer that all processes wrote.
+
+    Returns None when `latest` names no folder or when the part of a process is missing.
+    """
     try:
         tag = (checkpoint / "latest").read_text("utf-8").strip()
     except (OSError, ValueError):
@@ -141,7 +149,10 @@ def _deepspeed_parts(checkpoint: Path, processes: int) -> list[Path] | None:
 
 
 def _is_whole(safetensors: Path) -> bool:
-    """Whether the file is as long as its header says: eight bytes of length, JSON, data."""
+    """Whether the file is as long as its header says.
+
+    The file has eight bytes with the header's length, then the header as JSON, then the data.
+    """
     size = safetensors.stat().st_size
     with safetensors.open("rb") as f:
         header_bytes = int.from_bytes(f.read(8), "little")
@@ -150,7 +161,7 @@ def _is_whole(safetensors: Path) -> bool:
 
 
 def tensors_of(safetensors: Path) -> dict[str, dict[str, Any]]:
-    """The table of tensors in the file's header, empty where the header broke off."""
+    """Returns the table of tensors in the file's header; {} when the header is cut off."""
     with safetensors.open("rb") as f:
         header_bytes = int.from_bytes(f.read(8), "little")
         if header_bytes > safetensors.stat().st_size:

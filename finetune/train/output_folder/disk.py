@@ -1,4 +1,4 @@
-"""Whether the disk will hold what a training writes."""
+"""Checks whether the disk has room for what a training writes."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from finetune.train.output_folder.checkpoints import checkpoints, is_complete
 from harvest.core.errors import InputError, WinnowError
 
 DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter")
-"""Words in the errors of Python, Rust's libraries and torch on a full disk. torch's and safetensors' writers have no
-class of error for it: their words are all there is to go by."""
+"""Errors of Python, of Rust's libraries and of torch about a full disk have one of these words. The writers of torch
+and safetensors have no class of error for a full disk, so only the words tell."""
 SMALL_FILES = 2**20
-"""Bytes for what else is written: the state, the curve, the card."""
+"""This many bytes are reserved for small files: the state, the curve, the card."""
 
 
 def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
-    """Raises InputError where checkpoints and student will not fit on the disk.
+    """Raises InputError when the checkpoints and the student will not fit on the disk.
 
-    For a moment there is one checkpoint more than are kept. Each has the trained weights and two moments of Adam, four
-    bytes apiece.
+    For a moment there is one checkpoint more than are kept. Each checkpoint has the trained weights and two moments of
+    Adam, each with four bytes for a weight.
     """
     trained = parameters * 4
     if method != "full":
@@ -36,7 +36,7 @@ def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
 
 
 def check_room(output: Path, need: int, what: str) -> None:
-    """Raises InputError where `what`, of `need` bytes, will not fit on the disk. Call it before writing."""
+    """Raises InputError when `what`, of `need` bytes, will not fit on the disk. It must be called before writing."""
     free = shutil.disk_usage(output).free
     if free < need + SMALL_FILES:
         raise InputError(
@@ -46,7 +46,7 @@ def check_room(output: Path, need: int, what: str) -> None:
 
 
 def checkpoint_bytes(output: Path) -> int | None:
-    """The size of the newest complete checkpoint, None where there is none."""
+    """Returns the bytes of the newest complete checkpoint; None when there is none."""
     newest = next(filter(is_complete, checkpoints(output)), None)
     return None if newest is None else _bytes(newest)
 

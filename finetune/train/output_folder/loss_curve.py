@@ -1,6 +1,6 @@
-"""The loss curve of a training: a file in its folder with a line for each logged step.
+"""Keeps the loss curve of a training in a file in its folder, with a line for each logged step.
 
-From there the points go into the store of the training's run.
+From the file the points go into the store of the training's run.
 """
 
 import json
@@ -17,9 +17,9 @@ CURVE = "curve.jsonl"
 
 
 class Curve:
-    """The file with the points of a training that goes on after step `since`.
+    """This file holds the points of a training that goes on after step `since`.
 
-    Points of later steps, which a kill left behind, are removed: those steps come again.
+    Points of later steps, which a kill left behind, are removed, since those steps are trained again.
     """
 
     def __init__(self, output: Path, since: int) -> None:
@@ -37,9 +37,9 @@ def _line(point: Mapping[str, Any]) -> str:
 
 
 def read_curve(output: Path) -> list[dict[str, Any]]:
-    """The points of a folder's curve, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at.
+    """Returns the points in a folder, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at.
 
-    [] where there are none. A last line that a kill cut off is left out.
+    The list is empty when there are no points. A last line that a kill cut off is left out.
     """
     try:
         lines = (output / CURVE).read_text("utf-8", errors="replace").splitlines()
@@ -56,7 +56,7 @@ def read_curve(output: Path) -> list[dict[str, Any]]:
 
 
 def curve_of(output: Path) -> list[dict[str, Any]]:
-    """The points of a folder that a user names. Raises InputError where it holds no training."""
+    """Returns the points in a folder that a user names. Raises InputError when the folder holds no training."""
     points = read_curve(output)
     if not points and not (output / NOTE).is_file():
         raise InputError(f"{output}: no training of ours: name the `output` of a recipe")
@@ -64,7 +64,7 @@ def curve_of(output: Path) -> list[dict[str, Any]]:
 
 
 def in_words(points: Sequence[Mapping[str, Any]]) -> str:
-    """The curve as text: a line of bars, first and last loss, and up to 24 of its steps."""
+    """Returns the curve as text: a line of bars, the first and the last loss, and up to 24 of its steps."""
     losses = [p["loss"] for p in points if p["loss"] is not None]
     if not losses:
         return "no step was logged yet"

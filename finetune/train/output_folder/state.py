@@ -1,4 +1,7 @@
-"""The folder that a training writes into: which training it holds, how far that is, and the student in the end."""
+"""Keeps the state of the folder that a training writes into: which training it holds and how far that training is.
+
+At the end it writes the student.
+"""
 
 import fcntl
 import json
@@ -23,13 +26,13 @@ LOCK = ".lock"
 FREE_TO_CHANGE = {
     "logging_steps", "save_steps", "save_strategy", "save_total_limit", "report_to", "run_name", "project"
 }  # fmt: skip
-"""Keys of [train] that may differ when a training goes on: they change nothing of what is learnt."""
+"""These keys of [train] may differ when a training goes on, since they change nothing of what the student learns."""
 
 
 def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]:
-    """All that decides what is learnt; `digest` is that of the examples.
+    """Returns all that decides what the student learns, as one table. `digest` is the digest of the examples.
 
-    Two trainings for which it is equal are the same training.
+    If two trainings have equal tables, they are the same training.
     """
     train = {k: v for k, v in recipe.train.model_dump(mode="json").items() if k not in FREE_TO_CHANGE}
     return {
@@ -42,7 +45,7 @@ def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Makes the output folder and locks it for this process. Raises InputError where another process has the lock."""
+    """Makes the output folder and locks it for this process. Raises InputError when another process has the lock."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         lock = os.open(output / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -58,9 +61,9 @@ def alone(output: Path) -> Iterator[None]:
 
 
 def read_state(output: Path, what: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of this training in its output folder, a fresh one where nothing was begun. Writes no file.
+    """Returns the state of this training in its output folder, or a new state if nothing was begun. Writes no file.
 
-    Raises InputError where the folder holds another training, naming what differs, or something else.
+    Raises InputError when the folder holds another training (the error says what differs), or something else.
     """
     fresh = {"schema": 1, "of": dict(what), "wall_s": 0.0, "training": None}
     state = _state_of(output)
@@ -79,7 +82,7 @@ def read_state(output: Path, what: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state_of(output: Path) -> dict[str, Any] | None:
-    """What winnow.json says, None where there is no such file. Raises InputError where winnow did not write it."""
+    """Returns what winnow.json says; None when there is no such file. Raises InputError if winnow did not write it."""
     try:
         state = json.loads((output / NOTE).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -92,7 +95,7 @@ def _state_of(output: Path) -> dict[str, Any] | None:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """A line for each key whose values differ."""
+    """Returns a line for each key whose values differ."""
     return {
         k: f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now"
         for k in sorted({*before, *now})
@@ -110,9 +113,9 @@ def write_state(output: Path, state: Mapping[str, Any]) -> None:
 
 
 def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
-    """The report's entry of a training that is finished and in no run's report yet, else None.
+    """Returns the report's entry of a finished training that is not yet in any run's report; None when there is none.
 
-    The data may have changed since, but it must be the data that the recipe names.
+    The data may have changed since the training, but the recipe must still name the same datasets.
     """
     state = _state_of(Path(recipe.output))
     if state is None or not state["training"] or state.get("run"):
@@ -124,7 +127,7 @@ def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
 
 
 def training_key(output: Path) -> str:
-    """The key of a training in its run's report. It is the same however the folder was spelt."""
+    """Returns the key of a training in its run's report. The key does not depend on how the folder's path is spelt."""
     state = _state_of(output)
     assert state is not None
     return content_hash({"of": state["of"], "output": str(output.resolve())})
@@ -136,9 +139,9 @@ def attach_run(output: Path, name: str, store: str) -> None:
 
 
 def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, is_first: bool = True) -> None:
-    """Writes weights, configuration and tokenizer into `output`. A file that stands there is complete.
+    """Writes weights, configuration and tokenizer into `output`. Each file appears there only when it is complete.
 
-    Every process must call it: where weights are sharded, each gives its shards and the first process writes them.
+    Every process must call it: if weights are sharded, each process gives its shards and the first process writes them.
     FSDP's shards are gathered here. The trainer cannot train afterwards.
     """
     made = output / ".student"
