@@ -1,7 +1,7 @@
-"""The dataset's card: YAML that the hub and `datasets` read, then what the rows are and where they come from. Pure.
+"""Writes the dataset's card: YAML for the hub and `datasets`, then what the rows are and where they come from. Pure.
 
-All counts are over the rows of the files themselves. Text from outside (names, licences, models) becomes one printable
-line without markup.
+What is in the rows is counted over the rows of the files themselves. Text from outside (names, licences, models)
+becomes one printable line without markup.
 """
 
 import json
@@ -23,7 +23,10 @@ def card(
     run: StoredRun, report: Report, settings: Export, census: Census, written: Written,
     newest: StoredSelection | None = None, *, version: str,
 ) -> str:  # fmt: skip
-    """The text of README.md. `newest` is the newest selection; `version` is winnow's."""
+    """Returns the text of README.md.
+
+    `newest` is the run's newest selection, or None if there is no selection. `version` is the version of winnow.
+    """
     chosen = table(("", ""), judged(run, settings, census, newest))
     sections: dict[str, Iterable[str]] = {
         f"# {cell(run.name)}": _first_words(settings, census),
@@ -67,7 +70,7 @@ def _first_words(settings: Export, census: Census) -> Iterator[str]:
 
 
 def _selection_settings(settings: Export, newest: StoredSelection | None) -> Iterator[str]:
-    """The lines of a RUN.toml that makes the same selection."""
+    """Gives the lines of a RUN.toml that makes the same selection. Gives nothing unless selected rows are exported."""
     if settings.which != "selected" or newest is None:
         return
     made = newest.settings

@@ -1,4 +1,4 @@
-"""The header of a dataset's card: YAML that the hub and `datasets` read, with each column's type. Pure."""
+"""Writes the header of a dataset's card: YAML for the hub and `datasets`, with the type of each column. Pure."""
 
 import json
 import re
@@ -17,7 +17,7 @@ HUB_LICENCES = (
     " odbl odc-by pddl cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 afl-3.0 artistic-2.0 epl-2.0 eupl-1.1"
     " gfdl ms-pl ncsa ofl-1.1 osl-3.0 postgresql zlib openrail"
 )
-"""The licences for data in the hub's list."""
+"""The names of the licences for data that stand in the hub's list."""
 SIZES = (
     (1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"),
@@ -26,17 +26,17 @@ SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written into the dataset folder."""
+    """Says what was written into the dataset folder."""
 
     folder: str
-    """The folder's name."""
+    """The name of the dataset folder, without its path."""
     files: Sequence[str]
     size_bytes: int
     columns: Columns
 
 
 def header(name: str, census: Census, written: Written) -> Iterator[str]:
-    """The lines of the header, without the dashes around it."""
+    """Gives the lines of the header, without the dashes before and after the header."""
     yield f"pretty_name: {_yaml(name)}"
     yield from _licence(census)
     yield "task_categories: [text-generation]"
@@ -64,7 +64,11 @@ def header(name: str, census: Census, written: Written) -> Iterator[str]:
 
 
 def _licence(census: Census) -> Iterator[str]:
-    """The licence of the dataset: that of its rows where all have the same, else `other` or `unknown`."""
+    """Gives the lines that name the licence of the dataset.
+
+    The licence is that of the rows if all rows have one licence which the hub knows. Else it is `other`, or `unknown`
+    if no row has a licence.
+    """
     found = census.kinds.get("licence", Counter())
     names = {_hub_licence(name) for name in found}
     if len(names) == 1 and (only := names.pop()) is not None:
@@ -78,7 +82,7 @@ def _licence(census: Census) -> Iterator[str]:
 
 
 def _hub_licence(name: str) -> str | None:
-    """The hub's name of a licence; None where the hub does not know it."""
+    """Returns the hub's name of a licence, or None if the hub does not know the licence."""
     key = re.sub(r"[\s_]+", "-", name.strip().casefold())
     key = {"apache-license-2.0": "apache-2.0", "mit-license": "mit", "cc0": "cc0-1.0"}.get(key, key)
     return key if key in HUB_LICENCES.split() else None
@@ -95,5 +99,5 @@ def _features(columns: Columns, indent: str) -> Iterator[str]:
 
 
 def _yaml(text: str) -> str:
-    """A text as YAML in double quotes. It is printable, so JSON's form of it is YAML's too."""
+    """Returns a text as YAML in double quotes. Printable text has the same form in JSON and in YAML."""
     return json.dumps(one_line(text, 200), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The tables of a dataset's card: how many rows, what is in them, their origins, costs, checks and selection. Pure."""
+"""Makes the tables of a dataset's card: row numbers, contents, origins, costs, checks and selection. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +13,17 @@ from harvest.export.census import Census
 from harvest.store import StoredRun, StoredSelection
 
 SHOWN_KINDS = 20
-"""How many values of a column are shown by name."""
+"""The number of values of a column that are shown by name."""
 Report = Mapping[str, Any]
 
 
 def stages(
     run: StoredRun, report: Report, settings: Export, census: Census, newest: StoredSelection | None
 ) -> Iterator[tuple[str, str, str]]:
-    """(stage, how many it takes out, how many are left), from the questions to the rows."""
+    """Gives the rows of the table of numbers, from the questions to the rows of the dataset.
+
+    Each is (stage, how many questions or answers the stage takes out, how many are left).
+    """
     questions, attempts, traces = report["questions"], report["attempts"], report["traces"]
     by_student, asked = questions.get("by_student", 0), questions["asked"]
     yield "questions", "", f"{questions['total']:,}"
@@ -92,7 +95,7 @@ def origins(run: StoredRun, census: Census) -> Iterator[tuple[str, str]]:
 
 
 def _place_of(run: StoredRun) -> str:
-    """Where the only teacher of a run was asked; empty where there were several."""
+    """Says where the only teacher of a run was asked. The text is empty if the run has several teachers or none."""
     if run.config.teachers or not run.has_teacher:
         return ""
     teacher = run.config.teacher
@@ -181,7 +184,10 @@ def _versions(of: Mapping[str, Any]) -> str:
 
 
 def file_name(name: str) -> str:
-    """The name of an evaluation without its folders, which a card must not show. A built-in source stays."""
+    """Returns the name of an evaluation without its folders, which a card must not show.
+
+    The name of a built-in source stays as it is.
+    """
     return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
@@ -189,7 +195,10 @@ def file_name(name: str) -> str:
 
 
 def _kinds(census: Census, name: str, nothing: str = "not recorded") -> str:
-    """The values of a column with the number of rows that have each, the most frequent first."""
+    """Lists the values of a column, each with the number of rows that have the value, the most frequent value first.
+
+    `nothing` is the text that stands for rows without a value.
+    """
     known, of = census.known(name), census.kinds.get(name, Counter())
     shown = [f"{cell(kind)}: {n:,}" for kind, n in known.most_common(SHOWN_KINDS)]
     if more := known.most_common()[SHOWN_KINDS:]:
@@ -200,7 +209,7 @@ def _kinds(census: Census, name: str, nothing: str = "not recorded") -> str:
 
 
 def _spread(values: Sequence[int]) -> str:
-    """Mean, median and 95th percentile of the values."""
+    """Says the mean, the median and the 95th percentile of the values."""
     ordered = sorted(values)
     at = [ordered[min(len(ordered) - 1, int(len(ordered) * q))] for q in (0.5, 0.95)]
     return f"mean {sum(ordered) / len(ordered):,.0f}, median {at[0]:,}, 95% up to {at[1]:,}"

@@ -1,4 +1,4 @@
-"""The census: what the rows of a dataset hold, counted as they are written, for its card."""
+"""Counts what the rows of a dataset hold while the rows are written. The card of the dataset shows the counts."""
 
 from array import array
 from collections import Counter, defaultdict
@@ -12,31 +12,35 @@ from harvest.core.money import pusd
 from harvest.core.printable import one_line
 
 MOST_KINDS = 10_000
-"""How many different values of a column are counted by name; further values are counted together, as OTHERS."""
+"""The number of different values of a column that are counted by name. Further values are counted as OTHERS."""
 OTHERS = "others"
 
 
 @dataclass(slots=True)
 class Census:
-    """Counts over all rows so far. Each row adds 8 bytes."""
+    """Holds counts over all rows so far. Each row adds at most 8 bytes of memory."""
 
     rows: int = 0
     chain_tokens: "array[int]" = field(default_factory=lambda: array("I"))
-    """The length of each chain whose tokens the endpoint counted."""
+    """The length, in tokens, of each chain whose tokens the endpoint counted."""
     chain_characters: "array[int]" = field(default_factory=lambda: array("I"))
     without_chain: int = 0
     quoting_marks: int = 0
-    """Rows whose own text holds marks that are written around the chain."""
+    """The number of rows whose chain or answer itself holds the marks that are written around the chain."""
     rewritten: int = 0
     accepted: int = 0
     cost_pusd: int = 0
     without_cost: int = 0
     kinds: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     checks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
-    """(check, version, whether it passed)"""
+    """The number of verdicts for each (check, version of the check, whether the answer passed)."""
 
     def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
-        """Counts one row, which has all columns of PROVENANCE, written or not. `quotes`: its text holds the marks."""
+        """Adds one row to the counts.
+
+        The row has all columns of PROVENANCE, even if the file has fewer. `quotes`: the chain or the answer holds the
+        marks that are written around the chain.
+        """
         self.rows += 1
         self.quoting_marks += quotes
         self.rewritten += row["original"] is not None
@@ -66,7 +70,7 @@ class Census:
         kinds[key if key in kinds or len(kinds) < MOST_KINDS else OTHERS] += 1
 
     def known(self, name: str) -> Counter[str]:
-        """How many rows have each value of a column; rows without a value are left out."""
+        """Returns the number of rows that have each value of a column. Rows without a value are left out."""
         return Counter({k: n for k, n in self.kinds.get(name, Counter()).items() if k})
 
 

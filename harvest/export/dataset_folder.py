@@ -1,6 +1,6 @@
-"""The dataset folder: the files of rows, a card, and what a trainer needs beside them, written as a whole.
+"""Writes the dataset folder as a whole: the files of rows, a card, and the files that a trainer needs.
 
-The folder is written under another name and then put in the place of the one before.
+The folder is written under another name, and then takes the place of the folder of an earlier export.
 """
 
 import os
@@ -25,19 +25,19 @@ from harvest.export.shards import Shards
 from harvest.store import Store, StoredRun
 
 OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
-"""The names of the files that an export writes."""
+"""Matches the names of the files that an export writes."""
 PROGRESS_ROWS = 500
-"""Progress is shown whenever this many more rows are written."""
+"""The number of rows after which progress is shown again."""
 
 
 def write_folder(
     store: Store, run: StoredRun, prompt: Prompt, to: Path, settings: Export, report: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> Census:  # fmt: skip
-    """Writes the dataset folder `to`, in place of one that is there. Returns what its rows hold.
+    """Writes the dataset folder `to`, and returns the census of its rows. An earlier export at `to` is replaced.
 
-    `progress` is called now and then with the number of rows written. Raises InputError where `to` is there and is no
-    export of ours.
+    `progress` is called now and then with the number of rows written so far. Raises InputError when `to` exists and is
+    neither an export of winnow nor an empty folder, or when the selection rewrote answers by other rules than today's.
     """
     to = to.absolute()
     _tidy(to)
@@ -64,7 +64,10 @@ def write_folder(
 
 
 def export_settings(run: StoredRun, given: Mapping[str, Any]) -> Export:
-    """The run's [export] with the command line's settings put over it. Raises ConfigError where two do not fit."""
+    """Returns the run's [export] with the settings of the command line, `given`, put over it.
+
+    Raises ConfigError when a setting is wrong, or when two settings do not fit together.
+    """
     return validated(Export, {**run.config.export.model_dump(), **given}, "export")
 
 
@@ -76,7 +79,7 @@ def _version() -> str:
 
 
 def _refuse_other_things(to: Path) -> None:
-    """Raises InputError where `to` is not an export of ours, and no empty folder either."""
+    """Raises InputError when `to` exists and is neither an export of winnow nor an empty folder."""
     if not to.exists():
         return
     names = {p.name for p in to.iterdir()} if to.is_dir() else {to.name}
@@ -97,7 +100,10 @@ def _beside(to: Path, kind: str) -> Path:
 
 
 def _put_in_place(part: Path, to: Path) -> None:
-    """Puts the finished folder in the place of the one before, which comes back if this is stopped in between."""
+    """Puts the finished folder in the place of the earlier export.
+
+    The earlier export comes back if an error or Ctrl-C stops this in between.
+    """
     old = _beside(to, "old")
     try:
         if to.exists():
@@ -110,7 +116,10 @@ def _put_in_place(part: Path, to: Path) -> None:
 
 
 def _tidy(to: Path) -> None:
-    """Clears up what a killed export left: removes unfinished folders, and puts an old one back in its empty place."""
+    """Clears up what a killed export left.
+
+    Removes unfinished folders. If nothing is at `to`, puts the earlier export back there.
+    """
     left = re.compile(rf"\.{re.escape(to.name)}\.(\d+)\.(part|old)")
     for path in list(to.parent.glob(".*")):
         if (m := left.fullmatch(path.name)) is None or _is_alive(int(m[1])):
@@ -122,7 +131,7 @@ def _tidy(to: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process other than this one has the id."""
+    """Whether another process than this one has the id `pid`."""
     try:
         os.kill(pid, 0)
     except PermissionError:

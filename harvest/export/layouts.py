@@ -1,6 +1,6 @@
-"""Layouts: how a trace is written for the program that trains on it, and the files which that program needs. Pure.
+"""Defines the layouts: how a trace is written for a training program, and the files that the program needs. Pure.
 
-A layout is one entry of LAYOUTS. All layouts hold the same conversation, and `finetune` reads each of them back.
+A layout is one entry of LAYOUTS. All layouts hold the same conversation, and `finetune` can read every layout.
 """
 
 import json
@@ -14,27 +14,28 @@ from harvest.core.nouns import Message
 
 T, N, F, B = "string", "int64", "float64", "bool"
 Columns = Mapping[str, Any]
-"""The types of columns by name. `[t]` is a list of `t`; a mapping is a struct."""
+"""The type of each column, by the name of the column. `[t]` is a list of `t`, and a mapping is a struct."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
-"""What ShareGPT calls each role."""
+"""The name that ShareGPT gives to each role."""
 DATASET_NAME = "winnow"
 """The name of the dataset in LLaMA-Factory's dataset_info.json."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingLayout:
-    """One way to write a trace."""
+    """Describes one way to write a trace."""
 
     for_whom: str
-    """Who reads it."""
+    """The programs that read this layout."""
     write: Callable[[Sequence[Message], Mapping[str, Any]], dict[str, Any]]
     """Makes the training part of a row from the messages asked and the assistant's message."""
     columns: Callable[[Columns], Columns]
     """Makes the columns of the training part from the columns of one message."""
     prompt_column: str = "prompt_file"
-    """The column that names the prompt file. TRL takes a column `prompt` for the text to complete."""
+    """The name of the column with the prompt file's name and sha256. It is not `prompt` for most layouts, because TRL
+    takes a column `prompt` for the text to complete."""
     turn_apart: bool = True
-    """Whether readers of this layout know a field of its own for the chain."""
+    """Whether programs that read this layout accept the chain in a field of its own."""
 
 
 def _messages(asked: Sequence[Message], turn: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +78,10 @@ LAYOUTS = {
 
 
 def assistant_turn(reasoning: str | None, answer: str, settings: Export) -> dict[str, Any]:
-    """The assistant's message, with the chain between marks in the content, in a field of its own, or left out."""
+    """Returns the assistant's message.
+
+    By the settings, the chain stands between marks in the content, stands in a field of its own, or is left out.
+    """
     turn: dict[str, Any] = {"role": "assistant", "content": answer}
     if settings.reasoning == "apart":
         turn[settings.reasoning_field] = reasoning
@@ -99,7 +103,10 @@ def training_columns(settings: Export) -> Columns:
 
 
 def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
-    """Whether chain or answer hold one of the marks that are written around them: a reader may cut them there."""
+    """Whether the chain or the answer itself holds one of the marks that are written around chain and answer.
+
+    A program that reads such a row may cut the text at the wrong mark.
+    """
     if settings.reasoning != "inline" or reasoning is None:
         return False
     marks = [mark.strip() for mark in TRAINING_MARKS[settings.marks] if mark]
@@ -110,7 +117,10 @@ def quotes_marks(reasoning: str | None, answer: str, settings: Export) -> bool:
 
 
 def files_beside(settings: Export, folder: str) -> dict[str, str]:
-    """The files that the layout's program needs beside the data: texts by file name. `folder` is the dataset's name."""
+    """Returns the files that the layout's program needs beside the data: the text of each file by its name.
+
+    `folder` is the name of the dataset folder.
+    """
     if settings.layout == "llama-factory":
         return {"dataset_info.json": json.dumps(dataset_info(), indent=2) + "\n"}
     if settings.layout == "axolotl":
@@ -119,11 +129,11 @@ def files_beside(settings: Export, folder: str) -> dict[str, str]:
 
 
 def dataset_info() -> dict[str, Any]:
-    """LLaMA-Factory's entry, for a `dataset_dir` that is the export's folder.
+    """Returns the content of LLaMA-Factory's dataset_info.json, for a `dataset_dir` that is the export's folder.
 
-    `script_url` loads the folder by its card; `file_name` would guess each column's type from the first 10 MB, and fail
-    where a column is filled only later. `formatting` is not "openai", which adds "detailed thinking off" to every
-    system message.
+    `script_url` makes LLaMA-Factory load the folder by its card. With `file_name` instead, each column's type would be
+    guessed from the first 10 MB, which fails if a column is filled only later. `formatting` is not "openai", because
+    that value adds "detailed thinking off" to every system message.
     Source: LLaMA-Factory, src/llamafactory/data/loader.py and converter.py.
     """
     return {
@@ -136,10 +146,10 @@ def dataset_info() -> dict[str, Any]:
 
 
 def axolotl_lines(settings: Export, folder: str) -> str:
-    """The lines of an axolotl configuration.
+    """Returns the lines of an axolotl configuration that load the dataset folder.
 
-    A chain in a field of its own reaches the template under `template_thinking_key`. `path` is not ".", in which
-    `datasets` finds no name.
+    A chain in a field of its own reaches the chat template under `template_thinking_key`. `path` is not ".", because
+    `datasets` finds no name for a dataset in that path.
     Source: axolotl, docs/dataset-formats/conversation.qmd and src/axolotl/prompt_strategies/chat_template.py.
     """
     lines = ["datasets:", f"  - path: {json.dumps(folder)}   # from where axolotl is started"]

@@ -1,4 +1,7 @@
-"""The rows of a dataset, one for each exported attempt: what a trainer reads, then what is known of the attempt."""
+"""Makes the rows of a dataset, one for each exported attempt.
+
+A row holds the part that a trainer reads, and then what is known of the attempt.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +22,8 @@ from harvest.store import AnsweredAttempt, Store, StoredRun
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
 NOT_JUDGED = "not_judged"
-"""The reason of an answer without a judgement: it waits for other answers, or came just before the run stopped."""
+"""The reason of an answer that has no judgement yet: the answer waits for further answers, or it came just before the
+run stopped."""
 
 PROVENANCE: Columns = {
     "id": T, "question_id": T, "question": T, "reasoning": T, "answer": T, "gold": T, "domain": T, "difficulty": T,
@@ -40,25 +44,28 @@ PROVENANCE: Columns = {
     "accepted": B, "reason": T, "selected": B, "unselected": T,
     "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
-"""The columns after the training part. `original` is what the teacher wrote, where the row is rewritten. `selected` and
-`unselected` (the reason) come from the newest selection, whatever is exported."""
+"""The columns after the training part, with their types. `original` is what the teacher wrote if the row is rewritten,
+else it is null. `selected` and `unselected` (the reason) come from the newest selection, whichever rows are
+exported."""
 
 
 def columns_of(settings: Export) -> Columns:
-    """The columns of a row and their types."""
+    """Returns the columns of a row, each with its type."""
     provenance = _renamed(PROVENANCE, settings) if settings.columns == "all" else {}
     return {**training_columns(settings), **provenance}
 
 
 def _renamed(known: Mapping[str, Any], settings: Export) -> dict[str, Any]:
-    """The columns with `prompt` under the name that the layout leaves free for it."""
+    """Returns the columns, with the column `prompt` renamed as the layout says (`prompt_column`)."""
     to = LAYOUTS[settings.layout].prompt_column
     return {to if name == "prompt" else name: value for name, value in known.items()}
 
 
 def _sampling(of: Mapping[str, Any]) -> dict[str, Any]:
-    """The column `sampling` of a teacher's rows, from its stored settings. An imported answer's values may be None, for
-    nobody knows them: no default takes their place."""
+    """Returns the column `sampling` for a teacher's rows, from the stored settings of the teacher.
+
+    For imported answers, a value may be None because nobody knows it. No default takes its place.
+    """
     return {name: of[name] for name in SAMPLING} | {"extra": json.dumps(of["extra"], sort_keys=True)}
 
 
@@ -66,7 +73,11 @@ def _provenance(
     a: AnsweredAttempt, teacher: Mapping[str, Any], sampling: Mapping[str, Any], prompt: Prompt, reasoning: str | None,
     answer: str, original: tuple[str | None, str] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The columns of PROVENANCE for one attempt. `teacher` are the stored settings of who was asked."""
+    """Returns the columns of PROVENANCE for one attempt.
+
+    `teacher` holds the stored settings of the teacher that was asked. `original` is (chain, answer) as the teacher
+    wrote them, or None if the row is not rewritten.
+    """
     question, reply = a.question, a.reply
     served = ("served_model", "served_by", "system_fingerprint", "response_id")
     verdicts = {v.check: v for v in a.verdicts}.values()  # the newest of each check
@@ -107,10 +118,10 @@ def _provenance(
 def rows(
     store: Store, run: StoredRun, prompt: Prompt, settings: Export, census: Census
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """(a row, about how many characters it has) for each attempt of `settings.which`. `census` counts each row.
+    """Gives (a row, about how many characters the row has) for each attempt that `settings.which` names.
 
-    Raises InputError where the selection rewrote answers by other rules than today's: a row would not hold the text
-    that was checked.
+    `census` counts each row. Raises InputError when the selection rewrote answers by other rules than today's: a row
+    would then not hold the text that was checked.
     """
     if settings.which == "selected":
         _refuse_other_rules(store, run)

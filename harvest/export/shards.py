@@ -1,4 +1,7 @@
-"""Writes rows into files of bounded size, JSON lines or Parquet, as they come and with flat memory."""
+"""Writes rows into files of limited size, as JSON lines or Parquet.
+
+Each row is written when it comes, so the memory does not grow with the number of rows.
+"""
 
 import os
 from collections.abc import Mapping
@@ -12,24 +15,31 @@ from harvest.export.layouts import B, Columns, F, N, T
 
 ROWS_A_GROUP = 1000
 CHARACTERS_A_GROUP = 4_000_000
-"""A group of Parquet's rows is written when it has this many rows or characters."""
+"""A row group of a Parquet file is written when it has ROWS_A_GROUP rows or this many characters."""
 SEPARATORS = {c.encode(): b"\\u%04x" % ord(c) for c in "\x85\u2028\u2029"}
-"""Characters that Python's `splitlines` and JavaScript take for line breaks, though JSON does not."""
+"""For each character that Python's `splitlines` or JavaScript takes for a line break, although JSON does not: its
+escape in JSON."""
 Row = Mapping[str, Any]
 
 
 class Shards:
-    """The files of a dataset: `train.jsonl` or `train.parquet`, or `train-00000-of-00012` and so on."""
+    """Writes the files of a dataset.
+
+    One file is named `train.jsonl` or `train.parquet`. Several files are named `train-00000-of-00012.jsonl` and so on.
+    """
 
     def __init__(self, folder: Path, form: str, columns: Columns, shard_bytes: int) -> None:
-        """`form`: "jsonl" or "parquet". A file that has `shard_bytes` is ended, and the next one begun."""
+        """Prepares the files in `folder`; `put` begins the first file. `form` is "jsonl" or "parquet".
+
+        A file that has `shard_bytes` bytes is ended, and the next row begins another file.
+        """
         self._folder, self._form, self._shard_bytes = folder, form, shard_bytes
         self._columns = columns
         self._open: _Lines | _Groups | None = None
         self._parts: list[Path] = []
 
     def put(self, row: Row, characters: int) -> None:
-        """Writes one more row, which has about `characters` characters of text."""
+        """Adds one row to the files. The row has about `characters` characters of text."""
         file = self._open or self._begin()
         file.put(row, characters)
         if file.written_bytes >= self._shard_bytes:
@@ -43,7 +53,7 @@ class Shards:
         return self._open
 
     def close(self) -> list[str]:
-        """Ends the last file. The names of all files: there is at least one, which may be empty."""
+        """Ends the last file. Returns the names of all files. There is at least one file, which may be empty."""
         if not self._parts:
             self._begin()
         if self._open is not None:
@@ -56,7 +66,7 @@ class Shards:
 
 
 class _Lines:
-    """A file of JSON lines that is being written."""
+    """Writes one file of JSON lines."""
 
     def __init__(self, path: Path) -> None:
         self._file = _private(path)
@@ -70,9 +80,9 @@ class _Lines:
 
 
 def line_of(row: Row) -> bytes:
-    """The row as one JSON object and a line feed, in which no reader finds another line break.
+    """Returns the row as one JSON object and a line feed. No reader finds a second line break in this line.
 
-    Halves of surrogate pairs, which no text file can hold, become U+FFFD.
+    A half of a surrogate pair, which no text file can hold, becomes U+FFFD.
     """
     try:
         line = to_json(row)  # a third of the time that `json.dumps` takes
@@ -85,7 +95,7 @@ def line_of(row: Row) -> bytes:
 
 
 class _Groups:
-    """A file of Parquet that is being written, in groups of rows."""
+    """Writes one Parquet file, in groups of rows."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
         import pyarrow.parquet as pq
@@ -132,7 +142,7 @@ def _end(file: IO[bytes]) -> None:
 
 
 def schema_of(columns: Columns) -> Any:
-    """The same columns as an Arrow schema."""
+    """Returns the columns as an Arrow schema."""
     import pyarrow as pa
 
     def kind(c: Any) -> Any:

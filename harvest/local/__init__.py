@@ -1,9 +1,9 @@
 """Runs the embedded teacher: an open model on this machine, which needs no key and costs nothing.
 
-In comes the name of a model in the table (models.py). Out goes the address of a server that answers like any other
-endpoint, with its weights downloaded and their checksum verified.
+A caller gives the name of a model in the table (models.py). The caller gets the address of a server that answers like
+any other endpoint. Before that, the weights are downloaded and their checksum is verified.
 
-To start a server, import server.py; for the file alone, weights.py. Both import httpx and rich.
+Import server.py to start a server, and weights.py to get only the file of weights. Both import httpx and rich.
 """
 
 from harvest.local.models import MODELS, Model, find

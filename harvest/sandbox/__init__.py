@@ -1,8 +1,8 @@
-"""Runs programs that a model wrote, in jails that nothing leaves.
+"""Runs programs that a model wrote, in jails that no program can leave.
 
-Source code with its input, its calls or its tests comes in. Out come what the program printed, what its functions
-returned, or what the tests found. Only this side of the jail knows what is expected: a program never says that it
-passed.
+A caller gives source code, with the input, the calls or the tests for it. The caller gets what the program printed,
+what its functions returned, or what the tests found. Only the caller's side of the jail knows what is expected, so a
+program never says itself that it passed.
 """
 
 from harvest.sandbox.jail import Isolation, Jail, JailBroken, Kind, Limits, isolation

@@ -1,7 +1,7 @@
-"""A cgroup that limits the memory and the processes of a whole jail, where this user may make one.
+"""Limits the memory and the processes of a whole jail by a cgroup, if this user may make a cgroup.
 
-Nothing depends on it. A program has one process, whose address space is limited, and a /tmp of a fixed size. The
-cgroup counts also what the kernel holds for it (page tables, pipes, inodes), and is a second fence.
+No safety depends on the cgroup. A program has one process, whose address space is limited, and a /tmp of a fixed size.
+The cgroup is a second fence: it also counts what the kernel holds for a program (page tables, pipes, inodes).
 """
 
 import os
@@ -13,18 +13,24 @@ from typing import Self
 _ROOT = Path("/sys/fs/cgroup")
 _GONE_S = 0.2
 _V2, _V1 = "memory.max", "memory.limit_in_bytes"
-"""The name of the file with the limit of memory, in the second version of cgroups and in the first."""
+"""The names of the file that sets the memory limit, in version 2 and in version 1 of cgroups."""
 
 
 class Group:
-    """One cgroup, or one in each hierarchy of the first version. This process makes and removes it."""
+    """Stands for one cgroup of version 2, or for one cgroup in each hierarchy of version 1.
+
+    This process makes the cgroup, and removes it.
+    """
 
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
 
     @classmethod
     def made(cls, name: str, memory_bytes: int, processes: int) -> Self | None:
-        """None where this user may write no cgroup, or a process's children cannot be read."""
+        """Makes a cgroup with these limits.
+
+        Returns None if this user may not make a cgroup, or if the kernel does not list a process's children.
+        """
         if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
             return None
         for parents, memory_file in _places():
@@ -41,12 +47,15 @@ class Group:
         return None
 
     def take(self, pid: int) -> None:
-        """Moves a process in, and with it all that it will fork. Raises OSError."""
+        """Moves a process into the cgroup. Processes that it forks later are in the cgroup too.
+
+        Raises OSError when the kernel refuses.
+        """
         for folder in self._folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def remove(self) -> None:
-        """Removes it, once the last process in it is gone."""
+        """Removes the cgroup when its last process has ended. Gives up after 0.2 s."""
         deadline = time.monotonic() + _GONE_S
         while left := [folder for folder in self._folders if folder.exists()]:
             for folder in left:
@@ -58,7 +67,10 @@ class Group:
 
 
 def _places() -> list[tuple[list[Path], str]]:
-    """(parents, file of the memory limit) where one might be made: under this process's own cgroup, or the root."""
+    """Returns where a cgroup might be made, as (parent folders, name of the file that sets the memory limit).
+
+    The parents are this process's own cgroup, or the root of all cgroups.
+    """
     try:
         lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
@@ -73,7 +85,7 @@ def _places() -> list[tuple[list[Path], str]]:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what a killed winnow left: a group whose maker is gone is empty."""
+    """Removes cgroups that a killed winnow left. If the process that made a cgroup is gone, the cgroup is empty."""
     for left in parent.glob("winnow-*-*"):
         maker = left.name.split("-")[1]
         if maker.isdigit() and not Path("/proc", maker).exists():

@@ -1,10 +1,10 @@
-"""One jail: a bubblewrap process, and in it a zygote that forks for each program (zygote.py).
+"""Starts and drives one jail: a bubblewrap process, and in it a zygote that forks for each program (zygote.py).
 
     winnow ── bwrap ── zygote ── program      user, PID, network, IPC, UTS and mount namespaces by bwrap; for each
                                               program PID, IPC and mount again, an empty /tmp, limits, seccomp
 
-A jail serves one thread. It ends with the process that started it, however that ends: bubblewrap dies with its
-parent, and the zygote when its socket closes.
+A jail serves one thread. It ends when the process that started it ends, for whatever reason: bubblewrap dies with its
+parent, and the zygote ends when its socket closes.
 """
 
 import contextlib
@@ -28,54 +28,57 @@ from harvest.sandbox.layout import Layout, NoLayout, interpreters, layout_of
 from harvest.sandbox.seccomp import machine, program_filter
 
 START_S = 20.0
-"""How long a jail may take to start; a busy machine needs seconds."""
+"""The seconds that a jail may take to start. On a busy machine a start takes seconds."""
 KILL_S = 0.25
-"""How long a zygote may take to kill a program. Then the whole jail is killed."""
+"""The seconds that a zygote may take to kill a program. After that the whole jail is killed."""
 CLOSE_S = 1.0
 NOBODY = 65534
 THREADS = 64
-"""The most threads of one program."""
+"""The most threads that one program may have."""
 GROUP_SPARE_MB = 64
-"""The zygote's own memory, and what the kernel holds for a program."""
+"""The megabytes (MiB) that the cgroup allows for the zygote itself and for what the kernel holds for a program."""
 Kind = Literal["warm", "cold", "unsafe"]
 
 
 class JailBroken(Exception):
-    """The jail itself failed, so there is no verdict on the program."""
+    """Is raised when the jail itself failed, so that there is no verdict on the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use."""
+    """Holds the limits on what one program may use."""
 
     wall_s: float = 10.0
     memory_mb: int = 1024
-    """Address space. There is one process, so this is all of its memory except `files_mb`."""
+    """The limit of a program's address space, in MiB. A program has one process, so this limits all of its memory
+    except the files in /tmp (`files_mb`)."""
     files_mb: int = 32
-    """The limit of each file that it writes, and of all files in its /tmp together."""
+    """The limit, in MiB, of each file that a program writes, and of all files in its /tmp together."""
     output_bytes: int = 8 << 20
 
 
 @dataclass(slots=True)
 class Running:
-    """One program that runs: its number in the jail, the channel to it, and when its time is up."""
+    """Stands for one program in a jail: its number there, the channel to it, and when its time is up."""
 
     number: int
     channel: socket.socket
     deadline: float
-    """By time.monotonic()."""
+    """The moment when the program's time is up, on the clock of time.monotonic()."""
     status: int | None = None
-    """How its process ended: its exit code, or minus the signal. None: it runs."""
+    """How the program's process ended: its exit code, or minus the number of the signal. None means that no end was
+    noticed yet."""
 
     def left_s(self) -> float:
         return self.deadline - time.monotonic()
 
 
 class Jail:
-    """One jail. It starts when it is first used, and again after it broke.
+    """Stands for one jail. The jail starts when it is first used, and again after it broke.
 
-    A warm jail has imported what programs import, and forks for each program. A cold one becomes the program, once.
-    An unsafe one is warm without bubblewrap and seccomp: the user's own process, with limits and nothing else.
+    A warm jail has imported what programs import, and forks for each program. A cold jail becomes the program, so it
+    runs only one program. An unsafe jail is a warm jail without bubblewrap and seccomp: the program is a process of the
+    user's, held only by its limits.
     """
 
     def __init__(self, kind: Kind = "warm") -> None:
@@ -92,7 +95,10 @@ class Jail:
         self.close()
 
     def run(self, job: dict[str, Any], limits: Limits, standard: tuple[int, int, int]) -> Running:
-        """Starts a program; `standard` are its descriptors 0, 1 and 2. Raises JailBroken."""
+        """Starts a program. `standard` are the program's descriptors 0, 1 and 2.
+
+        Raises JailBroken when the jail does not start or does not answer.
+        """
         self._start()
         assert self._control is not None
         self._number += 1
@@ -117,16 +123,19 @@ class Jail:
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that holds the jail. None before it is started, and after it was killed."""
+        """The id of the process that holds the jail. It is None before the jail is started and after the jail ended."""
         return self._process.pid if self._process is not None else None
 
     def fileno(self) -> int:
-        """A descriptor that can be read when a program has ended, or the jail."""
+        """Returns a descriptor that becomes readable when a program has ended or the jail has ended."""
         assert self._control is not None
         return self._control.fileno()
 
     def reap(self, running: Running) -> int:
-        """Waits until the program has ended, and says how. Raises TimeoutError when its time is up, and JailBroken."""
+        """Waits until the program has ended. Returns its exit code, or minus the number of the signal that ended it.
+
+        Raises TimeoutError when the program's time is up, and JailBroken when the jail died.
+        """
         if running.status is None:
             if not self._readable(running.left_s()):
                 raise TimeoutError
@@ -134,7 +143,7 @@ class Jail:
         return running.status
 
     def stop(self, running: Running) -> None:
-        """Ends a program, whatever it is doing."""
+        """Ends a program at once, whatever the program is doing."""
         running.channel.close()
         if running.status is not None or self._control is None:
             return
@@ -150,7 +159,7 @@ class Jail:
             self.kill()
 
     def close(self) -> None:
-        """Ends the jail in good order: the zygote ends when its socket closes."""
+        """Ends the jail by closing its socket, at which the zygote ends. Kills the jail if that takes over a second."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -161,7 +170,7 @@ class Jail:
         self._clear()
 
     def kill(self) -> None:
-        """Ends the jail and everything in it at once."""
+        """Kills the jail, and everything in the jail, at once."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -209,7 +218,10 @@ class Jail:
             raise JailBroken(f"the jail does not start: {error}") from None
 
     def _join_group(self) -> None:
-        """Limits the whole jail by a cgroup where this user may. For a cold jail that would take too long."""
+        """Limits the whole jail by a cgroup, if this user may make a cgroup.
+
+        Cold jails are not limited in this way, because making a cgroup for each program would take too long.
+        """
         assert self._process is not None
         memory = (Limits().memory_mb + Limits().files_mb + GROUP_SPARE_MB) << 20
         name = f"winnow-{os.getpid()}-{self._process.pid}"
@@ -219,7 +231,10 @@ class Jail:
             self._group.take(int(children[0]))
 
     def _spawn(self, layout: Layout | None) -> None:
-        """Starts the jail and waits until it is ready. Raises OSError, with the jail's last words."""
+        """Starts the jail and waits until the jail is ready. `layout` is None for an unsafe jail.
+
+        Raises OSError, with the last line that the jail wrote, when the jail does not become ready.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, said = ours, os.memfd_create("winnow-jail")
         opened: list[int] = []
@@ -260,7 +275,10 @@ class Jail:
 
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Whether a child ends within so long. Returns as soon as it does; Popen.wait sleeps between looks."""
+    """Whether a child process ends within `seconds`.
+
+    Returns as soon as the child has ended. Popen.wait would be later, since it sleeps between two looks.
+    """
     watched = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -271,7 +289,10 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 def _command(layout: Layout, opened: list[int]) -> list[str]:
-    """bubblewrap's arguments up to the zygote's. Descriptors that it needs are added to `opened`."""
+    """Returns the command that starts bubblewrap and the zygote, without the zygote's own arguments.
+
+    The descriptors that bubblewrap must get are added to `opened`.
+    """
     arguments = [
         shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY),
         "--hostname", "jail", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN",
@@ -294,7 +315,10 @@ def _command(layout: Layout, opened: list[int]) -> list[str]:
 
 @cache
 def _ours(layout: Layout) -> list[tuple[str, int]]:
-    """The files that are ours in the jail: name, and the descriptor of a file in memory, which stays open."""
+    """Returns winnow's own files for the jail, each as (name, descriptor of a file in memory).
+
+    The descriptors stay open.
+    """
     files = []
     for name, data in layout.inside:
         descriptor = os.memfd_create(f"winnow-{name}")
@@ -305,13 +329,13 @@ def _ours(layout: Layout) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What isolates programs on this machine."""
+    """Holds what isolates programs on this machine."""
 
     layout: Layout
     bubblewrap: str
     as_user: str
     cgroup: bool
-    """Whether a cgroup limits a jail's memory and processes too."""
+    """Whether a cgroup also limits the memory and the processes of a jail."""
 
     def __str__(self) -> str:
         fences = f"{self.bubblewrap} with seccomp{' and a cgroup' if self.cgroup else ''}"
@@ -320,7 +344,10 @@ class Isolation:
 
 @cache
 def isolation() -> Isolation:
-    """What isolates programs here, tried with a jail. Raises SandboxUnavailable, which says what to install."""
+    """Returns what isolates programs on this machine, after a jail was started as a trial.
+
+    Raises SandboxUnavailable, which says what to install, when programs cannot be isolated.
+    """
     if not sys.platform.startswith("linux"):
         raise SandboxUnavailable("code checks need Linux: programs are run in bubblewrap. Use a container or a VM")
     if machine() is None:

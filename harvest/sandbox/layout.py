@@ -1,5 +1,7 @@
-"""Finds the Python that runs in the jail, and the few files of the host that it needs: the interpreter, its standard
-library, and the shared libraries that these load. There are no site-packages, and everything is under /py and /lib.
+"""Finds the Python that runs in the jail, and the few files of the host that this Python needs.
+
+The files are the interpreter, its standard library, and the shared libraries that both load. In the jail they lie under
+/py and /lib. There are no site-packages.
 """
 
 import base64
@@ -17,7 +19,7 @@ INSIDE = ("wire", "stage", "zygote")
 _LEFT_OUT = re.compile(
     r"_tkinter|_curses|readline|_ssl|_hashlib|_sqlite3|_?gdbm|_?dbm|_bz2|_lzma|_uuid|nis|_test|xx|_crypt"
 )
-"""Extension modules that programs in the jail do not get, so that their libraries need not be there."""
+"""The extension modules that programs in the jail do not get, so that the jail does not need their libraries."""
 _QUERY = """
 import base64, importlib.util, json, marshal, sys, sysconfig
 pyc = {}
@@ -32,25 +34,25 @@ print(json.dumps({
 
 
 class NoLayout(Exception):
-    """This interpreter cannot run in a jail. The message says why."""
+    """Is raised when an interpreter cannot run in a jail. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a jail's file system holds. `binds` are (path of the host, path in the jail)."""
+    """Holds what a jail's file system contains. Each of `binds` is (path on the host, path in the jail)."""
 
     python: str
     """The interpreter's path on the host."""
     version: str
     binds: tuple[tuple[str, str], ...]
     empty: tuple[str, ...]
-    """Folders of the jail that are covered by an empty one."""
+    """The folders of the jail whose content is hidden: an empty folder is mounted over each."""
     inside: tuple[tuple[str, bytes], ...]
-    """Our own files: name, and the code compiled for this interpreter."""
+    """Winnow's own files, each as (name, code compiled for this interpreter)."""
 
 
 def interpreters() -> list[str]:
-    """The interpreters to try, in order: the one that runs winnow, then the system's."""
+    """Returns the paths of interpreters in the order to try them: winnow's own interpreter, then the system's."""
     own = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     system = [os.path.realpath(p) for p in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(p).exists()]
     return list(dict.fromkeys([own, *system]))
@@ -58,7 +60,11 @@ def interpreters() -> list[str]:
 
 @cache
 def layout_of(python: str) -> Layout:
-    """Raises NoLayout where the interpreter is too old, or its libraries cannot be listed."""
+    """Returns the layout of a jail in which the interpreter at this path runs.
+
+    Raises NoLayout when the interpreter is too old, does not answer, lies where only root may look while root runs
+    winnow, or has libraries that cannot be listed.
+    """
     if os.geteuid() == 0 and not all(p.stat().st_mode & stat.S_IXOTH for p in Path(python).parents):
         raise NoLayout(f"{python}: only root may open its folder, and the jail runs as another user")
     sources = {name: Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in INSIDE}
@@ -82,7 +88,7 @@ def layout_of(python: str) -> Layout:
 
 
 def _libraries(binaries: list[str]) -> list[tuple[str, str]]:
-    """The shared libraries that these load, and the loader, as (path of the host, path in the jail)."""
+    """Returns the loader and the shared libraries of `binaries`, each as (path on the host, path in the jail)."""
     listed = _output(["ldd", *binaries], "")
     places: dict[str, str] = {}
     for line in listed.splitlines():

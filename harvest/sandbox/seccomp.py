@@ -1,9 +1,10 @@
-"""The system calls that a program in the jail may make, as a seccomp filter in BPF.
+"""Makes the seccomp filter, in BPF, that says which system calls a program in the jail may make.
 
-The list says what is allowed, since kernels grow new calls. A program can start threads, but no process and no other
-program; it can open no socket, and mount, trace or load nothing. Calls that use kernel memory which no limit counts
-(memfd, SysV, keys, io_uring, large pipes) are not in the list. A denied call fails with EPERM, which Python turns into
-an exception. `clone3` fails with ENOSYS, so that the C library falls back to `clone`, whose flags a filter can see.
+The list names the allowed calls, because new kernels bring new calls. A program can start threads, but no process and
+no other program. It can open no socket, and it can mount, trace or load nothing. The list leaves out calls that use
+kernel memory which no limit counts (memfd, SysV, keys, io_uring, large pipes). A denied call fails with EPERM, which
+Python turns into an exception. `clone3` fails with ENOSYS, so that the C library falls back to `clone`, whose flags a
+filter can see.
 """
 
 import platform
@@ -43,13 +44,14 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "wait4": (61, 260), "waitid": (247, 95), "sendfile": (40, 71), "copy_file_range": (326, 285),
     "getpriority": (140, 141),
 }  # fmt: skip
-"""Name: its number on x86_64 and on aarch64 (None: it has none there)."""
+"""For each allowed call: (its number on x86_64, its number on aarch64). None means that there is no such call."""
 
 
 class _Machine(NamedTuple):
     column: int
     audit: int
-    """AUDIT_ARCH of linux/audit.h: a 32-bit call on a 64-bit kernel has other numbers, and is refused."""
+    """The processor's AUDIT_ARCH in linux/audit.h. A 32-bit call on a 64-bit kernel has another value, and its program
+    is killed."""
     clone: int
     clone3: int
     kill: int
@@ -78,14 +80,15 @@ _HARMLESS_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 
 def machine() -> str | None:
-    """The processor as the filter knows it; None where there is no filter for it."""
+    """Returns the name of this machine's processor, or None if there is no filter for the processor."""
     return platform.machine() if platform.machine() in _MACHINES and struct.calcsize("P") == 8 else None
 
 
 def program_filter(processor: str | None = None) -> bytes:
-    """`struct sock_filter[]`, 8 bytes an instruction, for a program that is the first of its PID namespace.
+    """Returns the filter as `struct sock_filter[]`, 8 bytes for each instruction.
 
-    Raises KeyError on a processor without a table.
+    The filter is for a program that is the first process of its PID namespace. `processor` is this machine's if None.
+    Raises KeyError when there is no table for the processor.
     """
     m = _MACHINES[processor or platform.machine()]
     lines: list[tuple[int, int, int, int]] = [
@@ -96,7 +99,7 @@ def program_filter(processor: str | None = None) -> bytes:
     ]
 
     def when(number: int, *then: tuple[int, int, int, int]) -> None:
-        """Only for this call, `then`, which ends in a return."""
+        """Adds the instructions `then` for the system call of this number alone. They must end in a return."""
         lines.extend([(_EQUAL, 0, len(then), number), *then])
 
     def argument(offset: int, values: tuple[int, ...]) -> list[tuple[int, int, int, int]]:

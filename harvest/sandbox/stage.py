@@ -1,13 +1,15 @@
-"""Runs inside the jail, when it is locked: the program itself, or the tests of a question against a proxy of it.
+"""Runs a program inside the locked jail, or runs a question's tests there against a proxy of the candidate.
 
-The judge takes all that this process says as the program's word. It never asks it whether it passed, only for values.
-What the tests found is said by the tests' own process, where no code of the candidate's runs.
+The judge takes everything that this process says as the program's word. The judge asks a candidate only for values, and
+never whether the candidate passed. What the tests found is said by the tests' own process, in which no code of the
+candidate runs.
 
-    script  standard input and output alone
-    serve   judge → ["call", name or handle, arguments, keywords] and get, set, iter, next
-            → ["value", value] · ["raised", type, text] · ["end"]
-    tests   the other side of the same: it calls, the judge carries. At last ["passed", asserts], ["failed", why]
-            or ["unfit", why]: the tests hand over what cannot cross, whatever the candidate is
+    script  the program has standard input and output, and no messages
+    serve   the judge sends ["call", name or handle, arguments, keywords], or get, set, iter, next instead of call.
+            The candidate answers ["value", value], ["raised", type, text] or ["end"]
+    tests   the tests send such calls, and the judge carries them to the candidate. At the end the tests send
+            ["passed", number of asserts], ["failed", why], or ["unfit", why] if the tests pass the candidate a value
+            that cannot be sent, whoever the candidate is
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ WARM = (
 
 
 def warm() -> None:
-    """Imports what programs import, once for all programs that are forked."""
+    """Imports the modules that programs often import, once for all programs that are forked."""
     for name in WARM:
         __import__(name)
 
@@ -52,7 +54,7 @@ def enter(job: Job, channel: int) -> NoReturn:
 
 
 class Channel:
-    """Messages with their length in front, over one descriptor."""
+    """Sends and receives messages, with their length in front, over one descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         from wire import MOST_BYTES, dumps, loads  # type: ignore[import-not-found]
@@ -96,7 +98,10 @@ def _compiled(source: str, name: str) -> types.CodeType:
 
 
 def _script(sources: list[str]) -> NoReturn:
-    """Runs it as `__main__`, and ends as Python would: 0, sys.exit's code, or 1 with a traceback on stderr."""
+    """Runs a script as `__main__`, and ends the process as Python would.
+
+    The exit code is 0, or the code that the script gave to sys.exit, or 1 after an error, which is written to stderr.
+    """
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]  # noqa: SIM115
@@ -127,7 +132,7 @@ def _script(sources: list[str]) -> NoReturn:
 
 
 def _flush(stream: Any) -> None:
-    """Flushes a stream as Python does at its end. One that does not report that it is closed counts as open."""
+    """Flushes a stream as Python does when it ends. A stream that does not say that it is closed counts as open."""
     try:
         closed = stream.closed
     except Exception:  # noqa: BLE001 - the program may have put anything in its place
@@ -144,7 +149,7 @@ def _tell(error: BaseException) -> None:
 
 
 def _line_in(source: str, error: BaseException) -> int:
-    """The last line of a source from which it was raised; 0 where it was raised elsewhere."""
+    """Returns the number of the last line of `source` in the error's traceback, or 0 if no line is from `source`."""
     at, line = error.__traceback__, 0
     while at is not None:
         if at.tb_frame.f_code.co_filename == source:
@@ -154,7 +159,7 @@ def _line_in(source: str, error: BaseException) -> int:
 
 
 def _located(error: BaseException) -> str:
-    """The error, and where in the solution it was raised."""
+    """Describes the error, and names the line of the solution that raised it."""
     line = _line_in("<solution>", error)
     return f"{f'line {line}' if line else 'error'}: {_described(error)}"
 
@@ -217,7 +222,7 @@ def _serve(job: Job, talk: Channel) -> None:
 
 
 def _builtin_name(error: BaseException) -> str:
-    """The name of the nearest built-in exception that it is one of."""
+    """Returns the name of the nearest built-in exception among the classes of the error."""
     for kind in type(error).__mro__:
         if getattr(builtins, kind.__name__, None) is kind:
             return str(kind.__name__)
@@ -235,15 +240,21 @@ def _text(error: BaseException) -> str:
 
 
 class _CandidateGone(BaseException):
-    """The tests cannot go on. It is a BaseException, so that no `except Exception` of theirs catches it."""
+    """Is raised when the candidate gives no usable answer, so that the tests cannot go on.
+
+    It is a BaseException, so that no `except Exception` in the tests catches it.
+    """
 
 
 class _UnfitTests(BaseException):
-    """The tests pass the candidate what cannot be sent: no verdict. It is a BaseException for the same reason."""
+    """Is raised when the tests pass the candidate a value that cannot be sent, so that there is no verdict.
+
+    It is a BaseException, so that no `except Exception` in the tests catches it.
+    """
 
 
 class Remote:
-    """An object in the candidate's jail. It has no value here, so it equals only itself."""
+    """Stands for an object in the candidate's jail. Its value is not known here, so a Remote equals only itself."""
 
     __slots__ = ("_ask", "_id", "_kind")
 
@@ -284,7 +295,7 @@ class _RemoteIterator(Remote):
 
 
 class _Candidate:
-    """The candidate as the tests' code sees it: asks the judge, who asks the candidate."""
+    """Stands for the candidate in the tests' jail. A _Candidate asks the judge, and the judge asks the candidate."""
 
     def __init__(self, talk: Channel) -> None:
         import wire
@@ -320,7 +331,10 @@ class _Candidate:
         return answer
 
     def _heard(self) -> tuple[Any, Exception | None]:
-        """The value, or the built-in exception that is nearest to what was raised."""
+        """Returns (the value, None), or (None, the built-in exception nearest to the candidate's exception).
+
+        Raises _CandidateGone when the answer cannot be read, or when the candidate's exception is no Exception.
+        """
         try:
             said, *rest = self._talk.hear()
             if said == "value":
@@ -386,7 +400,7 @@ def _tests(job: Job, talk: Channel) -> None:
 
 
 def _explained(error: BaseException, pieces: list[str], passed: int) -> str:
-    """The line of the tests that failed, and the error where it says more than that."""
+    """Returns the line of the tests that failed, and the error if the error says more than that an assert failed."""
     line = _line_in("<tests>", error)
     lines = pieces[min(passed, len(pieces) - 1)].splitlines() if pieces else []
     where = lines[line - 1].strip()[:300] if 0 < line <= len(lines) else ""

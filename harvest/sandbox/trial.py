@@ -1,7 +1,7 @@
-"""Runs programs in jails: a script with its input, calls of a function, tests that call the function from afar.
+"""Runs programs in jails: scripts with input, calls of a function, and tests in a jail of their own.
 
-The judge is this side. It carries messages, keeps the time, counts the calls, and only it knows what is expected.
-A jail gives values and words, never a verdict of the program's own.
+The judge is the process outside the jails. The judge carries messages, keeps the time and counts the calls, and only
+the judge knows what is expected. Out of a jail come values and words, never a verdict of the program on itself.
 """
 
 import contextlib
@@ -17,23 +17,29 @@ from harvest.sandbox.jail import Jail, JailBroken, Limits, Running
 
 KEPT_OF_STDERR = 2000
 MOST_NAMES = 5000
-"""A candidate may define so many names; the tests are told all of them."""
+"""The most names that a candidate may define. The tests are told all of them."""
 
 
 class Failed(Exception):
-    """The program's fault, in words: it does not load, raised, sent what is no message, or ended by itself."""
+    """Is raised when the program is at fault. The message says how.
+
+    The program did not load, raised an exception, sent something that is no message, or ended by itself.
+    """
 
 
 class TimeUp(Exception):
-    """The limit passed, and the program was killed."""
+    """Is raised when a program's time is up. The program is then killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a script did. `too_much`: `stdout` passed the limit and was cut there."""
+    """Holds what a script did.
+
+    `too_much`: stdout and stderr together passed the limit (`Limits.output_bytes`), and the script was stopped.
+    """
 
     status: int
-    """Exit code, or minus the signal."""
+    """The exit code, or minus the number of the signal that ended the script."""
     stdout: bytes
     stderr: bytes
     too_much: bool
@@ -41,7 +47,10 @@ class Ran:
 
 
 def run_script(jail: Jail, sources: Sequence[str], stdin: bytes, limits: Limits) -> Ran:
-    """A program with its standard input. Raises TimeUp, JailBroken."""
+    """Runs a script with `stdin` as its standard input, and returns what the script did.
+
+    Raises TimeUp when the script's time is up, and JailBroken when the jail failed.
+    """
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         given = _in_memory(stdin)
@@ -78,7 +87,7 @@ def run_script(jail: Jail, sources: Sequence[str], stdin: bytes, limits: Limits)
 
 
 def _in_memory(data: bytes) -> int:
-    """A descriptor from which `data` can be read: a file in memory, open for reading only."""
+    """Returns a descriptor from which `data` can be read. It belongs to a file in memory, open for reading only."""
     made = os.memfd_create("stdin")
     try:
         view = memoryview(data)
@@ -101,7 +110,10 @@ def _drain(descriptor: int, kept: bytearray, poll: "select.poll | None") -> int:
 
 
 def _hear_start(jail: Jail, running: Running) -> None:
-    """Waits until our own code in the jail says that all is locked. Raises TimeUp, and JailBroken where it ended."""
+    """Waits until winnow's own code in the jail says that the jail is locked and the program starts.
+
+    Raises TimeUp when the program's time is up, and JailBroken when the process ended before the program started.
+    """
     poll = select.poll()
     poll.register(running.channel, select.POLLIN)
     poll.register(jail.fileno(), select.POLLIN)
@@ -116,20 +128,20 @@ def _hear_start(jail: Jail, running: Running) -> None:
 
 
 class Talk:
-    """Messages with one running program, until its time is up."""
+    """Sends messages to one program and receives messages from it, until the program's time is up."""
 
     def __init__(self, jail: Jail, running: Running) -> None:
         self._jail, self._running, self._last = jail, running, running.deadline
 
     def within(self, seconds: float) -> None:
-        """Sets the time that is left, where the limit of the whole program does not come sooner."""
+        """Gives the program `seconds` from now on, but never more than the limit of the whole program leaves."""
         self._running.deadline = min(self._last, time.monotonic() + seconds)
 
     def left_s(self) -> float:
         return self._running.left_s()
 
     def send(self, message: bytes) -> None:
-        """Sends a message that has its length in front. Raises TimeUp, Failed."""
+        """Sends a message with its length in front. Raises TimeUp, or Failed when the program's channel is closed."""
         view = memoryview(message)
         while view:
             try:
@@ -140,11 +152,14 @@ class Talk:
                 raise Failed(self._how_it_ended()) from None
 
     def pass_on(self, body: bytes) -> None:
-        """Sends a message that was received elsewhere. Raises TimeUp, Failed."""
+        """Sends a message that another program sent. Raises TimeUp, or Failed when this program's channel is closed."""
         self.send(len(body).to_bytes(4, "big") + body)
 
     def receive(self) -> bytes:
-        """The next message, as it came, without its length. Raises TimeUp, Failed."""
+        """Returns the next message as it came, without its length.
+
+        Raises TimeUp, or Failed when the channel is closed or the message is too long.
+        """
         size = int.from_bytes(self._exactly(4), "big")
         if size > wire.MOST_BYTES:
             raise Failed("it sent more than a value may have")
@@ -172,7 +187,7 @@ class Talk:
             raise TimeUp
 
     def _how_it_ended(self) -> str:
-        """Why its channel is closed: it ended, or only closed it."""
+        """Says why the program's channel is closed: the program ended, or it only closed the channel."""
         try:
             status = self._jail.reap(self._running)
         except TimeoutError:
@@ -195,20 +210,24 @@ def _started(jail: Jail, job: dict[str, Any], limits: Limits) -> Iterator[Runnin
 
 
 class Served(Talk):
-    """A candidate that is loaded and answers calls."""
+    """Stands for a candidate that is loaded and answers calls."""
 
     names: list[str]
-    """What its program defines."""
+    """The names that the candidate's program defines."""
 
     def call(self, target: str | int, arguments: Sequence[Any]) -> Any:
-        """The value that a function returned, as wire.py's tree; `target` is a name or a handle's number.
+        """Calls a function of the candidate, and returns the function's value as a tree (wire.py).
 
-        Raises TimeUp, Failed.
+        `target` is the function's name or the number of its handle. Raises TimeUp, or Failed when the candidate raises
+        or ends.
         """
         return self._value(["call", target, wire.encode(list(arguments)), ["d"]])
 
     def method(self, name: str, method: str) -> int:
-        """A method of a new object of a class, as a handle's number. Raises TimeUp, Failed."""
+        """Calls the candidate's class `name` to get a new object, and returns the number of a handle for its method.
+
+        Raises TimeUp, or Failed when the candidate raises or ends.
+        """
         made = self._handle(["call", name, ["l"], ["d"]])
         return self._handle(["get", made, method])
 
@@ -228,9 +247,10 @@ class Served(Talk):
 
 @contextlib.contextmanager
 def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) -> Iterator[Served]:
-    """Loads the candidate. `load_s` limits that and what follows, until `within` sets another limit.
+    """Loads the candidate in a jail for a `with` block. The candidate is ended when the block is left.
 
-    Raises TimeUp, Failed, JailBroken.
+    `load_s` is the limit, in seconds, of loading and of all that follows, until `within` sets another limit.
+    Raises TimeUp, Failed when the candidate does not load, and JailBroken when the jail failed.
     """
     with _started(jail, {"kind": "serve", "sources": list(sources)}, limits) as running:
         candidate = Served(jail, running)
@@ -247,7 +267,7 @@ def served(jail: Jail, sources: Sequence[str], limits: Limits, load_s: float) ->
 
 
 def _read(message: bytes) -> list[Any]:
-    """A message that came from a program. Raises Failed where it is none."""
+    """Returns a message of a program as a list. Raises Failed when what the program sent is no message."""
     try:
         said = wire.loads(message)
     except wire.BadWire as error:
@@ -265,7 +285,11 @@ def _words(said: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What the tests found. `why` is None where all of them passed. `calls` counts their calls of the candidate."""
+    """Holds what the tests found.
+
+    `why` says what failed; it is None if all tests passed. `passed` is the number of asserts if all tests passed, else
+    0. `calls` is the number of calls that the tests made to the candidate.
+    """
 
     why: str | None
     passed: int
@@ -273,7 +297,10 @@ class Tested:
 
 
 class BrokenTests(Exception):
-    """The question's own tests do not load, or pass what cannot be sent: there is no verdict on the candidate."""
+    """Is raised when the question's own tests are at fault, so that there is no verdict on the candidate.
+
+    The tests do not load, or they call the candidate with a value that cannot be sent to the candidate's jail.
+    """
 
 
 def run_tests(
@@ -286,8 +313,9 @@ def run_tests(
 ) -> Tested:
     """Runs the question's tests in a jail of their own, and carries each of their calls to the candidate.
 
-    Without a candidate they are only loaded. With one they have what is left of its time.
-    Raises TimeUp, Failed (the candidate's end), BrokenTests, JailBroken.
+    If `candidate` is None, the tests are only loaded. Else the tests have the time that is left to the candidate.
+    Raises TimeUp, Failed when the candidate ended, BrokenTests when the tests are at fault, and JailBroken when a jail
+    failed.
     """
     if candidate is not None:
         limits = replace(limits, wall_s=min(limits.wall_s, candidate.left_s()))

@@ -1,11 +1,12 @@
-"""Sends values between jails and judge: plain data as JSON, each with its exact type. Never pickle.
+"""Writes values as JSON, with their exact types, to send them between a jail and the judge. It never uses pickle.
 
 JSON's own null, true, false, numbers and strings stand for themselves. Everything else is a list that begins with a
-tag: `["t", 1, 2]` is the tuple (1, 2). What is no plain data (an object of the program's own, a subclass of int)
-is sent as a handle `["h", number, type name]`: the other side can send it back, and knows nothing else of it.
+tag: `["t", 1, 2]` is the tuple (1, 2). An object that is no plain data (an instance of the program's own class, a
+subclass of int) is sent as a handle `["h", number, type name]`. The other side can send the handle back, and knows
+nothing else of the object.
 
-This file runs outside and inside the jail, so it imports nothing of ours. What comes out of a jail is hostile: `loads`
-raises BadWire for whatever it cannot read.
+This file runs outside and inside the jail, so it imports nothing else of winnow. What comes out of a jail is hostile:
+`loads` and `decode` raise BadWire for whatever they cannot read.
 """
 
 import json
@@ -14,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_BYTES = 4 << 20
-"""The longest message, either way."""
+"""The most bytes that a message may have, in either direction."""
 MOST_DEPTH = 100
 ITERATOR = "iterator"
-"""The type name of a handle that can be asked for the next value."""
+"""The type name in a handle whose object is an iterator, which can be asked for its next value."""
 
 _SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "f"}
 _MAPPINGS: dict[type, str] = {dict: "d", Counter: "C", OrderedDict: "O", defaultdict: "D"}
@@ -35,11 +36,18 @@ _TYPES: dict[str, type] = {"NoneType": type(None)} | {
 
 
 class BadWire(ValueError):
-    """What came is no value; or a value cannot be sent: too large, too deep, or not plain where it must be."""
+    """Is raised when a received message is no value, or when a value cannot be sent.
+
+    A value cannot be sent if it is too large, is nested too deep, or is not plain data although it must be.
+    """
 
 
 def encode(value: Any, keep: Callable[[Any], int] | None = None, depth: int = 0) -> Any:
-    """A value as JSON's types. `keep` stores what is no plain data and gives its number. Without it, raises BadWire."""
+    """Returns a value as a tree of JSON's types.
+
+    `keep` stores an object that is no plain data, and returns the number for its handle. Raises BadWire when the value
+    is nested too deep, or when it is no plain data and `keep` is None.
+    """
     kind = type(value)
     if value is None or kind in (bool, float, str):
         return value
@@ -68,7 +76,11 @@ def encode(value: Any, keep: Callable[[Any], int] | None = None, depth: int = 0)
 
 
 def decode(tree: Any, held: Callable[[int, str], Any] | None = None) -> Any:
-    """The value of a tree of JSON's types; `held` gives the object of a handle. Raises BadWire."""
+    """Returns the value that a tree of JSON's types stands for.
+
+    `held` takes the number and the type name of a handle, and returns its object. Raises BadWire when the tree stands
+    for no value, or when it has a handle and `held` is None.
+    """
     try:
         return _decode(tree, held)
     except (TypeError, ValueError, IndexError, KeyError, RecursionError, OverflowError) as error:
@@ -104,7 +116,7 @@ def _decode(tree: Any, held: Callable[[int, str], Any] | None) -> Any:
 
 
 def dumps(message: Any) -> bytes:
-    """A message with its length in front, as it is sent. Raises BadWire where it is too long."""
+    """Returns the bytes of a message with their length in front. Raises BadWire when the message is too long."""
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
     if len(body) > MOST_BYTES:
         raise BadWire(f"{len(body):,} bytes, more than {MOST_BYTES:,}")
@@ -112,7 +124,7 @@ def dumps(message: Any) -> bytes:
 
 
 def loads(body: bytes) -> Any:
-    """What one message says. Raises BadWire."""
+    """Returns what the JSON of one message says. Raises BadWire when the message is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

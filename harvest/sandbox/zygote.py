@@ -1,14 +1,14 @@
-"""Runs inside the jail as its first process, and forks for each program, into namespaces of its own.
+"""Runs as the first process inside the jail (the zygote), and forks for each program, into new namespaces.
 
-harvest/sandbox/jail.py starts it as `python -I -S` with a socket to the judge as descriptor 0. Of ours it imports only
-what is beside it there. It never runs a program's code: the fork does, after it has given up every capability and put
-the seccomp filter on.
+harvest/sandbox/jail.py starts the zygote as `python -I -S`, with a socket to the judge as descriptor 0. Of winnow's
+files, the zygote imports only those that lie beside it in the jail. The zygote never runs a program's code. The forked
+process runs the code, after it has given up every capability and has put the seccomp filter on.
 
     judge → zygote   run NUMBER MEMORY CPU_S FILE_BYTES TMP_BYTES THREADS  + descriptors: channel, stdin, stdout, stderr
                      kill NUMBER
     zygote → judge   ready · ended NUMBER STATUS
 
-A cold one does not fork: it becomes the program, and the jail ends with it.
+A cold zygote does not fork: it becomes the program, and the jail ends when the program ends.
 """
 
 import _ctypes
@@ -54,14 +54,20 @@ _syscall = _Function(_ctypes.dlsym(_ctypes.dlopen("libc.so.6", os.RTLD_NOW), "sy
 
 
 def call(name: str, *arguments: "int | bytes") -> None:
-    """A system call; raises OSError that names it. Bytes are passed as a pointer to them."""
+    """Makes a system call. An argument of bytes is passed as a pointer to the bytes.
+
+    Raises OSError, which names the call, when the call fails.
+    """
     given = [_Long(a) if isinstance(a, int) else a for a in arguments]
     if _syscall(_Long(_CALLS[name]), *given) < 0:
         raise OSError(_ctypes.get_errno(), name)
 
 
 def own_namespaces(tmp_bytes: int) -> None:
-    """A mount namespace with an empty /tmp of its own; the PID namespace is new already."""
+    """Gives this process a mount namespace of its own, with an empty /tmp of `tmp_bytes` bytes.
+
+    The PID namespace is new already. A cold zygote has the whole jail for itself, so it gets only the /tmp.
+    """
     if warm:
         call("unshare", _NEWNS | _NEWIPC)
     options = b"size=%d,nr_inodes=2000,mode=0700,uid=65534,gid=65534" % tmp_bytes
@@ -87,7 +93,7 @@ def limit(memory: int, cpu_s: int, file_bytes: int, threads: int) -> None:
 
 
 def drop(filter_bytes: bytes) -> None:
-    """Gives up all capabilities and puts the filter on. This cannot be undone."""
+    """Gives up all capabilities and puts the seccomp filter on. Neither can be undone."""
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     call("capset", _struct.pack("Ii", 0x20080522, 0), bytes(24))
@@ -108,7 +114,7 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 
 def become_program(words: list[bytes], fds: list[int], filter_bytes: bytes) -> None:
-    """Puts the descriptors in their places, sets the limits, drops the privileges, and runs the program."""
+    """Moves the descriptors to the numbers 0 to 3, sets the limits, drops the privileges, and runs the program."""
     memory, cpu_s, file_bytes, tmp_bytes, threads = map(int, words[2:7])
     os.setsid()
     channel, *standard = fds
@@ -170,7 +176,10 @@ def main() -> None:
 
 
 def watch(control: "_socket.socket", pid: int, number: bytes) -> None:
-    """Waits until the program has ended. Kills it when the judge says so, and ends when the judge is gone."""
+    """Waits until the program has ended, and tells the judge how it ended.
+
+    Kills the program when the judge says so. When the judge is gone, kills the program and ends this process.
+    """
     ended = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(ended, select.POLLIN)

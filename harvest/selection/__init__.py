@@ -1,7 +1,13 @@
-"""Selects which traces of a run are trained on: deduplication, decontamination, difficulty, balance, number.
+"""Selects the traces of a run that are trained on: by duplicates, evaluations, difficulty, balance and number.
 
-In come the run and its judged answers from the store, and the settings [select], [filters] and [rewrite]. Out goes a
-selection into the store: for each candidate whether it is selected, or why not and which one is kept in its place.
+It reads the run and its judged answers from the store, and the settings [select], [filters] and [rewrite]. It writes a
+selection into the store, which says of each candidate whether it is selected. For a candidate that is not selected, the
+selection gives the reason, and for a duplicate also the attempt that is kept in its place.
 
-select_run in pipeline.py is the whole of it; SketchesWhileAsking in sketch_pool.py reads texts ahead while a run asks.
+select_run in pipeline.py makes a whole selection. SketchesWhileAsking in sketch_pool.py makes sketches of the answers
+earlier, while the run is still asking.
+
+Two words have one meaning in this package. A place is an index into an array, such as the index of a question in
+`Questions`. A frame is the first or the last few sentences of a question (`Problem 12.`), which a copy of the question
+may lack.
 """

@@ -1,4 +1,4 @@
-"""Difficulty, the number of answers a question keeps, and the draw where there are too many traces. Pure."""
+"""Limits a selection by difficulty, by answers for each question, and by a draw if traces are too many. Pure."""
 
 from collections.abc import Iterator
 from random import Random
@@ -11,7 +11,7 @@ from harvest.selection.minhash import U64
 
 
 def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BOOL:
-    """[n]: whether a candidate's question has a wanted difficulty and was answered wrongly often enough."""
+    """Returns [n]: for each candidate, whether its question has a wanted difficulty and enough wrong answers."""
     enough = np.ones(len(questions.row), bool)
     if settings.difficulty:
         wanted = [d.casefold() for d in settings.difficulty]
@@ -23,7 +23,7 @@ def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BO
 
 
 def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, most: int) -> I64:
-    """The candidates that have at least `most` others of the same question before them by rank."""
+    """Returns the candidates with at least `most` candidates of smaller rank for the same question."""
     at = np.flatnonzero(alive)
     text = questions.text[of.question]
     at = at[np.lexsort((rank[at], text[at]))]
@@ -32,7 +32,7 @@ def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, m
 
 
 def drawn(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> I64:
-    """The candidates of `left` that are selected: drawn one by one until `traces` or `tokens` is reached."""
+    """Returns the candidates that are drawn from `left`, one by one, until `traces` or `tokens` is reached."""
     taken: list[int] = []
     tokens = 0
     for i in _in_drawing_order(of, questions, settings, left, chance):
@@ -45,10 +45,11 @@ def drawn(of: Candidates, questions: Questions, settings: Select, left: I64, cha
 
 
 def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> Iterator[int]:
-    """The candidates of `left` in the order in which they are drawn.
+    """Gives the candidates of `left` in the order in which they are drawn.
 
-    With `balance` a domain is drawn first, each with the same chance. In the domain each trace has the same chance, or,
-    with `favour` "longer", the longest about 1/2, the next one 1/4, and so on (s1, data/filter.ipynb).
+    With `balance`, each draw first picks a domain, and all domains have the same chance. Inside a domain all traces
+    have the same chance. If `favour` is "longer", the longest trace has a chance of about 1/2 instead, the second
+    longest 1/4, and so on (s1, data/filter.ipynb).
     """
     random = Random(settings.seed)
     domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.zeros(len(left), "U1")
@@ -66,7 +67,7 @@ def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, le
 
 
 def _halving(random: Random, n: int) -> int:
-    """A number below `n`: 0 with a chance of about 1/2, 1 with 1/4, and so on."""
+    """Returns a random number below `n`: 0 with a chance of about 1/2, 1 with a chance of about 1/4, and so on."""
     while True:
         at = 0
         while random.random() < 0.5:

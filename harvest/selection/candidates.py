@@ -1,4 +1,4 @@
-"""The arrays that selection works on: what is known of each question and each candidate, and the outcome."""
+"""Defines the arrays that selection works on: the facts of each question and candidate, and the outcome."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 BOOL = NDArray[np.bool_]
 SELECTED = ""
-"""Stands in place of a reason where a candidate is selected."""
+"""This text stands in place of a reason when a candidate is selected."""
 
 
 class Reason(StrEnum):
-    """Why a candidate is not selected, in the order of the stages."""
+    """Names why a candidate is not selected. The members stand in the order of the stages."""
 
     FILTERED = "filtered"
     EXACT = "exact_duplicate"
@@ -31,56 +31,61 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What selection knows of each question. Every array has shape [q] unless it says otherwise."""
+    """Holds what selection knows of each question. An array has shape [q] unless its own text says otherwise."""
 
     row: I64
-    """The question's row in the store, ascending: the order in which the run was given its questions."""
+    """The question's row in the store. Rows ascend in the order in which the run was given its questions."""
     text: U64
-    """A hash of the question's text; case and spaces do not count."""
+    """A hash of the question's text. Case and spaces do not change the hash."""
     gold: U64
-    """A hash of its gold answer in one spelling, 0 where it is unknown."""
+    """A hash of the question's gold answer, brought to one spelling. It is 0 if the gold answer is unknown."""
     numbers: U64
-    """[q, FRAMES]: a hash of all its numbers and formulas, and one for each way to leave out a frame; the rest is 0."""
+    """[q, FRAMES]: hashes of the question's numbers and formulas. The first hash is of all of them. Each further hash
+    is of those that remain when a frame (first or last sentences, as `Problem 12.`) is left out. Unused
+    elements are 0."""
     many: BOOL
-    """Whether it has so many numbers that it is compared with every question that has the same ones."""
+    """Whether the question has so many numbers that it is compared with every question that has the same numbers."""
     signature: U16
-    """[q, 128]: the MinHash signature of its words and pairs of words."""
+    """[q, 128]: the MinHash signature of the question's words and pairs of words."""
     domain: NDArray[np.str_]
     difficulty: NDArray[np.str_]
     contaminated: BOOL
-    """Whether an evaluation asks it too."""
+    """Whether an evaluation asks the same question."""
     failed: F64
-    """The share of its judged answers that were wrong; of the student's answers, where the student was asked. NaN where
-    no answer was judged."""
+    """The share of the question's judged answers that were wrong, from 0 to 1. If a student was asked, only the
+    student's answers count. The share is NaN if no answer was judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What selection knows of each candidate, ordered by question, teacher and sample. Arrays have shape [n]."""
+    """Holds what selection knows of each candidate, ordered by question, teacher and sample.
+
+    An array has shape [n] unless its own text says otherwise.
+    """
 
     attempt: I64
     question: I64
-    """The place of its question in `Questions`."""
+    """The index of the candidate's question in the arrays of `Questions`."""
     text: U64
-    """[n, 2]: a digest of chain and answer; case and spaces do not count."""
+    """[n, 2]: a digest of chain and answer. Case and spaces do not change the digest."""
     signature: U16
     """[n, 128]: the MinHash signature of chain and answer."""
     tokens: I64
-    """Output tokens; an estimate where the endpoint counted none."""
+    """The number of output tokens. It is an estimate if the endpoint sent no count."""
     fault: BOOL
-    """Whether a filter refuses it."""
+    """Whether a filter refuses the candidate."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What selection decides about each candidate. Arrays have shape [n]."""
+    """Holds what selection decides about each candidate. Arrays have shape [n]."""
 
     reason: NDArray[np.str_]
-    """A Reason, or SELECTED."""
+    """A Reason if the candidate is not selected, else SELECTED."""
     instead: I64
-    """The attempt that is selected in place of a duplicate, else 0."""
+    """For a duplicate, the id of the attempt that is kept in its place. Else 0."""
 
 
 SameQuestion = Callable[[I64, bool], Iterator[bool]]
-"""Decides for each pair of questions whether the two ask the same. Takes the pairs, [m, 2] places in `Questions`, and
-whether their answers are nearly the same."""
+"""A function of this type decides for each pair of questions whether both ask the same. It takes the pairs, [m, 2], as
+indices into the arrays of `Questions`, and whether the answers of each pair are nearly the same."""

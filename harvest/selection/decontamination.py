@@ -1,4 +1,7 @@
-"""Decontamination: finds rows that ask a question of an evaluation. Pure, but for reading the evaluations' files."""
+"""Finds rows that ask a question of an evaluation (decontamination).
+
+Everything here is pure, except that `evaluations_of` reads the evaluations' files.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,17 +15,18 @@ from harvest.selection import near_duplicates as rules
 from harvest.selection.near_duplicates import QuestionFeatures, may_agree, same_question
 
 COMMON_TO = 20
-"""Where more questions of an evaluation than this, and than 1% of them, hold the same three words in a row, the words
-are a template's and do not count."""
+"""The most questions of one evaluation that may hold the same three tokens in a row. (The limit is 1% of the questions
+if that is more.) If more questions hold the tokens, the tokens come from a template and do not count."""
 LOOKED_AT = 10
-"""With how many of the questions found by words, and of those found by numbers, a row is compared."""
+"""A row is compared with at most this many of the questions that share its words. Then it is compared with at most this
+many of the questions that share its numbers, for the whole row and for each way to leave out frames."""
 
 
 class Evaluation:
-    """The questions of one evaluation, indexed so that rows which ask them are found."""
+    """Holds the questions of one evaluation, with indexes that find the question which a row asks."""
 
     def __init__(self, name: str, questions: Iterable[Sequence[str | None]]) -> None:
-        """`questions` are (id, text) or (id, text, gold)."""
+        """Indexes `questions`, each of which is (id, text) or (id, text, gold answer)."""
         self.name = name
         self.questions = [(str(q[0]), QuestionFeatures(q[1] or "", q[2] if len(q) > 2 else None)) for q in questions]
 
@@ -32,7 +36,10 @@ class Evaluation:
 
     @cached_property
     def _by_triple(self) -> dict[tuple[str, ...], list[int]]:
-        """The questions that hold each run of three tokens, but for runs that a template gives to many questions."""
+        """Maps each sequence of three tokens to the indices, in `self.questions`, of the questions that hold it.
+
+        Sequences that many questions hold are left out: they come from a template (COMMON_TO).
+        """
         found = defaultdict(list)
         for n, (_, q) in enumerate(self.questions):
             for triple in q.triples:
@@ -49,8 +56,10 @@ class Evaluation:
         return found
 
     def asked_in(self, text: str, gold: str | None = None) -> str | None:
-        """The id of the evaluation's question that `text` asks, or None. It is found under other names, in a frame and
-        among further sentences too."""
+        """Returns the id of the evaluation's question that `text` asks, or None if it asks none of them.
+
+        The question is also found if the text changes names, puts a frame around the question, or adds sentences.
+        """
         asked = QuestionFeatures(text, gold)
         if (key := self._whole.get(asked.whole)) is not None:
             return key
@@ -66,7 +75,10 @@ class Evaluation:
 
 
 def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
-    """Whether a row holds the numbers and enough of the words of an evaluation's question. It may hold more."""
+    """Whether a row holds the numbers and enough of the words of an evaluation's question.
+
+    The row may hold further numbers and words.
+    """
     if same_question(row, question):
         return True
     n = question.words.total()
@@ -83,8 +95,8 @@ def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
 def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
     """Reads the evaluations that [select] `against` names.
 
-    Raises QuestionError where one cannot be read or has no question: a comparison with nothing finds nothing, and the
-    run would look clean.
+    Raises QuestionError when an evaluation cannot be read or has no question: a comparison with no question finds
+    nothing, and the run would look clean.
     """
     found = []
     for source in against:

@@ -1,7 +1,7 @@
-"""Deduplication: exact and near-duplicate answers, and near-duplicate questions. Pure.
+"""Finds exact and near-duplicate answers, and near-duplicate questions (deduplication). Pure.
 
 Locality-sensitive hashing, by bands of the MinHash signatures, finds pairs that may be duplicates. Each pair is then
-compared.
+compared. In this file, a place is an index into an array; a frame is the first or last few sentences of a question.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,24 +12,26 @@ from harvest.selection.candidates import BOOL, I64, Candidates, Questions, Reaso
 from harvest.selection.minhash import U64, band, mixed, pairs_of, similarity
 
 TRACE_BANDS, TRACE_ROWS = 32, 4
-"""Two traces that share 0.6 are compared with a chance of 98.8%; at 0.7 it is 99.98%, at 0.1 it is 0.3%."""
+"""With these numbers, two traces that share 0.6 of their sequences of words are compared with a chance of 98.8%. The
+chance is 99.98% for a share of 0.7, and 0.3% for a share of 0.1."""
 QUESTION_BANDS, QUESTION_ROWS = 42, 3
-"""Two questions that share 0.5 of their words are compared with a chance of 99.6%."""
+"""With these numbers, two questions that share 0.5 of their words are compared with a chance of 99.6%."""
 QUESTION_SIMILARITY = 0.2
-"""Questions with the same few numbers are compared only where their words share at least this much. That leaves out
-nine pairs in ten, and one true copy in a thousand."""
+"""Two questions with the same few numbers are compared only if they share at least this much of their words. That
+leaves out nine pairs in ten, and one true copy in a thousand."""
 PAIRS_AT_ONCE, MOST_PAIRS_WAITING = 100_000, 10_000_000
 WINDOW = 40
-"""Of many texts with the same hash, each is compared with the first one and with this many before it."""
+"""If many texts have the same hash, each is compared with the first text and with this many texts before it."""
 SMALL_GROUP = 100
-"""Questions with the same numbers are all compared with each other, where there are no more of them than this."""
+"""If at most this many questions have the same numbers, each is compared with all of them."""
 
 Duplicates = tuple[I64, Reason, I64]
-"""(candidates that are not selected, the reason, the candidates that are kept in their place)"""
+"""The type is (candidates that are not selected, the reason, candidates that are kept in their place). Both arrays hold
+indices into `Candidates` and have the same length."""
 
 
 def exact_duplicates(of: Candidates, questions: Questions, rank: I64, alive: BOOL) -> Duplicates:
-    """Answers with the same text to questions with the same text, whatever ids the questions have."""
+    """Finds answers with the same text to questions with the same text, whatever ids the questions have."""
     at = np.flatnonzero(alive)
     at = at[np.lexsort((rank[at], of.text[at, 1], of.text[at, 0], questions.text[of.question[at]]))]
     keys = np.column_stack((questions.text[of.question[at]], of.text[at]))
@@ -42,7 +44,11 @@ def exact_duplicates(of: Candidates, questions: Questions, rank: I64, alive: BOO
 def near_duplicates(
     of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: SameQuestion, least: float
 ) -> Duplicates:
-    """Answers that share at least `least`, to questions with the same numbers and no different gold answers."""
+    """Finds answers that are near-duplicates of an answer with a smaller rank.
+
+    Two answers are near-duplicates if they share at least `least` (0 to 1) of their sequences of words. The questions
+    of both answers must have the same numbers, and must not have two different gold answers.
+    """
     at = np.flatnonzero(alive)
     numbers, gold = questions.numbers[of.question], questions.gold[of.question]
 
@@ -67,8 +73,10 @@ def near_duplicates(
 def near_duplicate_questions(
     of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: SameQuestion
 ) -> Duplicates:
-    """All answers to a question that an earlier question asks already. The answer with the smallest rank to the earlier
-    question stands in their place."""
+    """Finds all answers to a question that an earlier question asks already.
+
+    The candidate that is kept in their place is the smallest-rank answer to the earlier question.
+    """
     at = np.unique(of.question[alive])
     pairs = _each_once(at[pair] for pair in _likely_questions(questions, at))
     gold = questions.gold[pairs]
@@ -85,10 +93,10 @@ def near_duplicate_questions(
 
 
 def _likely_questions(questions: Questions, at: I64) -> Iterator[I64]:
-    """Pairs of places in `at` that are worth a comparison.
+    """Gives pairs of questions that are worth a comparison, as pairs of indices into `at`.
 
-    The two have the same text; or the same numbers, many of them, which few questions have; or the same numbers and
-    similar words.
+    Both questions of a pair have the same text; or they have the same numbers, which are many and which few questions
+    have; or they have the same numbers and similar words.
     """
     yield pairs_of(questions.text[at], at, WINDOW)
     many = np.flatnonzero(questions.many[at])
@@ -104,20 +112,22 @@ def _likely_questions(questions: Questions, at: I64) -> Iterator[I64]:
 
 
 def _readings(numbers: U64) -> tuple[U64, I64]:
-    """(hashes of numbers, places of their questions), each [k]. A question stands there once for each reading: as a
-    whole, and without frames."""
+    """Returns (hashes of numbers, indices of their questions), each of shape [k].
+
+    A question appears once as a whole, and once for each way to leave out frames (first or last sentences).
+    """
     place, reading = np.nonzero(numbers)
     return numbers[place, reading], place
 
 
 def _places_with_same_key(keys: U64) -> I64:
-    """[n]: how many places have the same key, the place itself included."""
+    """Returns [n]: for each place in `keys`, how many places hold the same key. The place itself counts too."""
     _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(count[inverse])
 
 
 def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
-    """Pairs of places with the same key and the same numbers, with or without a frame."""
+    """Returns pairs of places that have the same key and, with or without a frame, the same numbers."""
     shared = np.flatnonzero(_places_with_same_key(keys) > 1)
     hashes, place = _readings(numbers[shared])
     at = shared[place]
@@ -126,10 +136,10 @@ def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
 
 
 def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
-    """[m]: False for two questions that share few words and few numbers.
+    """Returns [m], one value for each pair: False if the two questions share few words and few numbers.
 
-    It bounds the work: a million answers "yes" are near-duplicates of each other, and their questions cannot each be
-    compared with forty others by their texts.
+    This bounds the work: a million answers "yes" are near-duplicates of each other, and each of their questions cannot
+    be compared with forty other questions by text.
     """
     a, b = pairs[:, 0], pairs[:, 1]
     may = (questions.text[a] == questions.text[b]) | (questions.many[a] & questions.many[b])
@@ -141,7 +151,10 @@ def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
 
 
 def _each_once(found: Iterable[I64]) -> I64:
-    """Each pair once. Bands find the same pairs again, so the pairs are merged before they become too many."""
+    """Returns each pair once.
+
+    Different bands find the same pairs again, so the pairs are merged before they become too many.
+    """
     waiting = [np.zeros((0, 2), np.int64)]
     n = 0
     for pairs in found:
@@ -153,9 +166,10 @@ def _each_once(found: Iterable[I64]) -> I64:
 
 
 def _dropped_by_rank(pairs: I64, rank: I64) -> tuple[I64, I64]:
-    """(dropped, what is kept in their place): in the order of ranks, each is dropped that is a duplicate of one kept.
+    """Returns (members of pairs that are dropped, the members that are kept in their place), both of the same length.
 
-    Duplicates are not followed in chains: the two ends of a chain may have nothing in common.
+    It goes through the pairs in the order of ranks, and drops a member if it is a duplicate of a member that is kept.
+    A duplicate of a dropped member alone is kept: the two ends of such a chain may have nothing in common.
     """
     pairs = np.take_along_axis(pairs, np.argsort(rank[pairs], axis=1), axis=1)  # the smaller rank first
     instead: dict[int, int] = {}

@@ -1,8 +1,8 @@
 """Decides whether two questions ask the same: numbers and formulas decide first, words second. Pure.
 
-Two questions of one template share nearly all of their words, and are different. The same question with other names, in
-another order or in another frame shares few runs of words. So numbers and formulas are compared first, and the gold
-answers where both are known.
+Two questions of one template share nearly all of their words, and are different. Two copies of one question with other
+names, in another order or in another frame share few sequences of words. So numbers and formulas are compared first,
+and the gold answers if both are known. A frame is the first or last few sentences of a question (FRAME_SENTENCES).
 """
 
 from collections import Counter
@@ -11,21 +11,23 @@ from functools import cached_property
 from harvest.selection.question_text import quantities, sentences, tokens, unnumbered
 
 VERSION = "2"
-"""The version of these rules. Where it changes, all questions are compared again."""
+"""The version of the rules in this file. When it changes, all questions are compared again."""
 
 SHARE_OF_WORDS = 0.8
-"""The share of the shorter question's words that the longer one must have, where neither numbers nor gold answers say
-that the two are the same."""
+"""The share of the shorter question's words that the longer question must have, if neither numbers nor gold answers say
+that both questions ask the same."""
 FRAME_SENTENCES = 2
-"""A frame is at most this many sentences before or after a question (`Problem 12.`). Its numbers do not count."""
+"""A frame is at most this many sentences before or after the question proper (`Problem 12.`). Numbers in a frame do not
+count."""
 MANY_NUMBERS = 3
-"""Two questions with this many numbers and formulas in common hardly have them by chance."""
+"""If two questions have this many numbers and formulas in common, chance is hardly the cause."""
 FEW_WORDS = 8
-"""A question with fewer words and no number is the same only where each word is."""
+"""If the shorter of two questions has fewer words than this and no number, both ask the same only if all their words
+and signs are the same."""
 
 
 class QuestionFeatures:
-    """What is compared of one question: its numbers and formulas, its words, and its gold answer where it is known."""
+    """Holds what is compared of one question: its numbers, formulas and words, and its gold answer if that is known."""
 
     def __init__(self, text: str, gold: str | None = None) -> None:
         self.sentences = sentences(tokens(unnumbered(text)))
@@ -34,30 +36,31 @@ class QuestionFeatures:
 
     @cached_property
     def numbers(self) -> Counter[str]:
-        """All numbers and formulas."""
+        """All numbers and formulas of the question, with how often each occurs."""
         return sum(self.by_sentence, Counter())
 
     @cached_property
     def words(self) -> Counter[str]:
-        """All words and numbers."""
+        """All words and numbers of the question, with how often each occurs."""
         return Counter(t for s in self.sentences for t in s if t[0].isalnum())
 
     @cached_property
     def triples(self) -> frozenset[tuple[str, ...]]:
-        """All runs of three tokens. They stay within a sentence, so that the order of sentences does not count."""
+        """All sequences of three tokens. A sequence stays within a sentence, so that the order of sentences does not
+        count."""
         return frozenset(tuple(s[i : i + 3]) for s in self.sentences for i in range(len(s) - 2))
 
     @cached_property
     def whole(self) -> tuple[str, ...]:
-        """All tokens, without the ends of sentences."""
+        """All tokens of the question, without the ends of sentences."""
         return tuple(t for s in self.sentences for t in s)
 
     @cached_property
     def without_frames(self) -> list[tuple[bool, bool, Counter[str]]]:
-        """The numbers of the whole question, and of the question without frames: its first or last sentences.
+        """The numbers and formulas of the whole question, and of the question without frames (first or last sentences).
 
-        Each is (whether a frame at the beginning is left out, whether one at the end is, the numbers of the rest). The
-        rest is more than half of the question.
+        Each entry is (whether a frame at the beginning is left out, whether a frame at the end is left out, the numbers
+        and formulas of the rest). The rest always has more than half of the question's tokens.
         """
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
@@ -74,7 +77,10 @@ class QuestionFeatures:
 
 
 def _gold(gold: str | None) -> tuple[str, ...] | None:
-    """A gold answer in one spelling. None where it is unknown, or so long that it can be spelled in many ways."""
+    """Returns the tokens of a gold answer, brought to one spelling.
+
+    Returns None if the answer is unknown, holds nothing to compare, or is so long that it can be spelled in many ways.
+    """
     if gold is None or not gold.strip() or len(gold) > 400:
         return None
     found = [t for s in sentences(tokens(gold)) for t in s]
@@ -85,8 +91,8 @@ def _gold(gold: str | None) -> tuple[str, ...] | None:
 def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions ask the same, even in other words, in another order or in another frame.
 
-    Questions with different gold answers are different. Their numbers and formulas must be the same, apart from frames.
-    The more of these they share, and where the gold answer is the same too, the fewer words need to agree.
+    Questions with different gold answers are different. Numbers and formulas must be the same, apart from frames. If
+    more numbers are shared, or if the gold answers are known and the same, fewer words need to agree.
     """
     if a.whole == b.whole:
         return True
@@ -98,7 +104,8 @@ def same_question(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions ask the same, given that their answers are nearly the same.
 
-    Then the same numbers are enough, whatever the words. Few numbers are not enough where a gold answer is unknown.
+    The same numbers are then enough, whatever the words. But if a gold answer is unknown, the questions need at least
+    MANY_NUMBERS numbers; with fewer numbers, `same_question` decides.
     """
     numbers = min(a.numbers.total(), b.numbers.total())
     if not numbers or (numbers < MANY_NUMBERS and (a.gold is None or b.gold is None)):
@@ -107,8 +114,11 @@ def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 
 
 def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether the numbers are the same, as they stand or once frames are left out. At each end only one of the two may
-    lose a frame: two questions that begin with different numbers are different."""
+    """Whether two questions have the same numbers, either as they are or after frames are left out.
+
+    At each end (first and last sentences), only one of the two questions may lose a frame: two questions that begin
+    with different numbers are different.
+    """
     return any(
         n == m and not (first and other_first) and not (last and other_last)
         for first, last, n in a.without_frames
@@ -117,12 +127,12 @@ def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 
 
 def may_agree(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether the gold answers do not contradict each other."""
+    """Whether the gold answers allow that two questions ask the same: they are equal, or one of them is unknown."""
     return a.gold is None or b.gold is None or a.gold == b.gold
 
 
 def _same_words(a: QuestionFeatures, b: QuestionFeatures) -> bool:
-    """Whether the words agree enough, given that the numbers are the same."""
+    """Whether the words of two questions agree enough, given that the numbers are the same."""
     shorter, longer = sorted((a, b), key=lambda q: q.words.total())
     n = shorter.words.total()
     words = (shorter.words & longer.words).total() / max(n, 1)

@@ -1,7 +1,8 @@
-"""One selection over a whole run: makes the sketches that are missing, runs the stages, stores the outcome whole.
+"""Makes one selection over a whole run: makes missing sketches, goes through the stages, stores the whole outcome.
 
-Each text is read once, most of them while the run asks (sketch_pool.py), the others here by as many processes as there
-are cores. Sketches lie in files beside the store, so the next start goes on after any stop.
+Each text is read once. Most texts are read while the run is still asking (sketch_pool.py). The remaining texts are read
+here, by as many processes as there are cores. Sketches lie in files beside the store, so a selection that was stopped
+goes on at its next start.
 """
 
 import shutil
@@ -33,39 +34,41 @@ from harvest.store import Store, StoredRun
 
 BATCH = 1024
 IN_THIS_PROCESS = 2 * BATCH
-"""Up to this many texts are read without starting another process."""
+"""If at most this many texts are missing, this process reads them itself and starts no other process."""
 PAIRS_AT_ONCE = 4096
 Progress = Callable[[float, float | None, str], None]
-"""Shows (done, total, words)."""
+"""A function of this type shows progress. It takes (number done, number in all or None, words for the user)."""
 
 
 @dataclass(slots=True)
 class Pool:
-    """The answers that a selection is made from, and all else that decides what it selects."""
+    """Holds the answers that a selection is made from, and everything else that decides what is selected."""
 
     run: StoredRun
     attempt: I64
     question: I64
-    """The row of each attempt's question."""
+    """The row in the store of each attempt's question."""
     tokens: I64
-    """Output tokens, −1 where the endpoint counted none."""
+    """The number of output tokens, or −1 if the endpoint sent no count."""
     failed: dict[int, float]
-    """The share of wrong answers by question. Empty where no setting asks for it."""
+    """The share of wrong answers (0 to 1) by the row of the question. It is empty if no setting asks for it."""
     evaluations: Sequence[Evaluation]
     folders: dict[Kind, Path]
-    """Where the sketches lie."""
+    """The folder in which the sketches of each kind lie."""
     versions: dict[str, Any]
     key: str
-    """A hash of all the above: a selection with the same key has the same outcome."""
+    """A hash of everything above. Selections with the same key have the same outcome."""
 
 
 def select_run(
     store: Store, run: StoredRun, progress: Progress, *, keep_settings: bool = False, dry_run: bool = False
 ) -> tuple[Summary, bool]:
-    """(what was selected and why the rest was not, whether anything has changed since the newest selection).
+    """Makes a selection. Returns (its summary, whether anything has changed since the newest selection of the run).
 
-    `keep_settings`: the store takes over the settings of `run`. `dry_run`: the store stays as it is. Raises InputError
-    where an evaluation cannot be read, before any answer is.
+    If nothing has changed, the stored summary of the newest selection is returned. `keep_settings`: the settings of
+    `run` are stored too. `dry_run`: nothing is written into the store.
+    Raises InputError when an evaluation cannot be read; this is found before any answer is read. Raises InputError also
+    when sketches cannot be written, or when a process that makes them ended early.
     """
     evaluations = evaluations_of(run.config.select.against, run.base)
     pool = _pool(store, run, evaluations)
@@ -95,7 +98,7 @@ def select_run(
 
 
 def _made_by(run: StoredRun, versions: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings and versions of a selection, as they are stored with it."""
+    """Returns the settings and versions that are stored with a selection."""
     config = run.config
     return config.select.model_dump(mode="json") | {
         "versions": versions,
@@ -126,7 +129,11 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
 
 
 def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress) -> tuple[Sketches, Notes]:
-    """The sketches of `ids`, in their order, and all notes. Makes what is missing."""
+    """Returns (the sketches of `ids`, in the order of `ids`; all notes of the folder).
+
+    Sketches that are missing are made first. Raises InputError when a sketch cannot be written, or is still missing at
+    the end.
+    """
     folder = pool.folders[kind]
     order = np.argsort(ids, kind="stable")
     found, there, notes = np.zeros(len(ids), DTYPES[kind]), np.zeros(len(ids), bool), Notes()
@@ -165,7 +172,7 @@ def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress
 
 
 def _made(store: Store, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterator[Path]:
-    """Makes the sketches of `batches`; each file once it is written."""
+    """Makes the sketches of `batches`. Gives the path of each file as soon as the file is written."""
     if not batches:
         return
     if sum(len(batch.ids) for batch in batches) <= IN_THIS_PROCESS:
@@ -183,7 +190,7 @@ def _made(store: Store, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterato
 
 
 def _tidy(store: Store, pool: Pool) -> None:
-    """Removes the sketches of this run that were made under other settings."""
+    """Removes those sketches of this run that were made under other settings than `pool`'s."""
     used = {folder.name for folder in pool.folders.values()}
     for old in all_folders(store).glob(f"{pool.run.id}-*"):
         if old.name not in used:
@@ -194,7 +201,10 @@ def _tidy(store: Store, pool: Pool) -> None:
 
 
 def _candidates(pool: Pool, place: NDArray[np.int64], sketches: Sketches, notes: Notes) -> Candidates:
-    """`place`, [n]: where each candidate's question stands among the questions."""
+    """Makes the candidates from their sketches and notes.
+
+    `place`, [n], is the index of each candidate's question in the arrays of `Questions`.
+    """
     estimate = np.ceil(sketches["chars"] / CHARACTERS_A_TOKEN).astype(np.int64)
     return Candidates(
         pool.attempt, place, sketches["text"], sketches["signature"], np.where(pool.tokens >= 0, pool.tokens, estimate),
@@ -218,7 +228,7 @@ def _questions(pool: Pool, sketches: Sketches, notes: Notes) -> Questions:
 
 
 def _same(store: Store, known: Questions) -> SameQuestion:
-    """The comparison of two questions by their texts, which it reads from the store."""
+    """Returns the function that compares two questions by their texts. It reads the texts from the store."""
     features = lru_cache(maxsize=50_000)(features_of)
 
     def same(pairs: I64, answered_alike: bool) -> Iterator[bool]:

@@ -1,7 +1,7 @@
-"""A question's text in one spelling: its tokens, its sentences, and the numbers and formulas in them. Pure.
+"""Brings a question's text to one spelling, and finds its tokens, sentences, numbers and formulas. Pure.
 
-Two spellings of one question give the same tokens: case, Unicode signs, LaTeX, spelled-out numbers, and the question's
-own number on its sheet do not count.
+Two spellings of one question give the same tokens. They may differ in case, Unicode signs, LaTeX, spelled-out numbers,
+and the question's own number on an exam sheet.
 """
 
 import re
@@ -15,7 +15,7 @@ _UNITS = (
 _SPELLED = {word: str(n) for n, word in enumerate(_UNITS.split()) if word != "."} | {
     word: str(10 * n) for n, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)
 }
-"""Numbers by their words. "one" is left out: it is a pronoun as often."""
+"""Maps spelled-out numbers to digits. "one" is left out, because it is a pronoun as often as a number."""
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SIGNS = str.maketrans({
     "−": "-", "–": "-", "—": " ", "×": "*", "·": "*", "⋅": "*", "÷": "/", "∕": "/", "≤": "<=", "≥": ">=", "≠": "!=",
@@ -55,14 +55,14 @@ _SHEET_NUMBERS = (
     re.compile(rf"(?<=\S)\s*(?:{_MARKS}|(?<=[.?!)])\s\d{{1,3}} (?:points?|marks?))\.?\s*$", re.I),
 )
 MOST_NESTED = 8
-"""How many levels of braces in braces are unfolded."""
+"""The number of levels of nested braces that are unfolded."""
 _REMARK = re.compile(r"(?<==)\s*(?=\(?[^\W\d]{2})|(?=\(\s*\d+\s+[^\W\d]{3})|(?<=\\\])")
-"""The places where words follow a sum, a bracket or a formula without a full stop: `98 - 93 = (2 points)`."""
+"""Finds where words follow a sum, a bracket or a formula without a full stop, as in `98 - 93 = (2 points)`."""
 _LONE = re.compile(r"\(([^(),+\-*/=^<>!]*)\)")
 
 
 def plain(text: str) -> str:
-    """The text in small letters, with one spelling for each sign, number and formula."""
+    """Returns the text in small letters, with one spelling for each sign, number and formula."""
     text = text.casefold()
     if not text.isascii():
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
@@ -80,7 +80,7 @@ def plain(text: str) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """The words, numbers, signs and ends of sentences of a text, each in one spelling."""
+    """Returns the tokens of a text: its words, numbers, signs and ends of sentences, each in one spelling."""
     found = []
     for token in _TOKEN.findall(plain(text)):
         if "." in token and token[-1].isdigit():
@@ -91,7 +91,7 @@ def tokens(text: str) -> list[str]:
 
 
 def sentences(found: Iterable[str]) -> list[list[str]]:
-    """The tokens of each sentence. A colon or an empty line ends a sentence too."""
+    """Returns the tokens of each sentence. A colon or an empty line also ends a sentence."""
     parts: list[list[str]] = [[]]
     for token in found:
         if token == "\n" or token[0] in ".?:;":
@@ -102,14 +102,14 @@ def sentences(found: Iterable[str]) -> list[list[str]]:
 
 
 def unnumbered(text: str) -> str:
-    """A question without its number and its points on an exam sheet: `Problem 12.`, `7)`, `(5 points)`."""
+    """Returns a question without the number and the points of an exam sheet: `Problem 12.`, `7)`, `(5 points)`."""
     for pattern in _SHEET_NUMBERS:
         text = pattern.sub("", text, count=1)
     return text
 
 
 def quantities(sentence: Sequence[str]) -> Iterator[str]:
-    """The numbers and formulas of a sentence. `98-93+77` is one formula, so that its order counts."""
+    """Gives the numbers and formulas of a sentence. `98-93+77` is one formula, so the order inside it counts."""
     if not any(t[0].isdigit() or t in _OPERATORS for t in sentence):
         return
     run: list[str] = []
@@ -132,7 +132,10 @@ def _is_factor(number: str, letter: str, following: str) -> bool:
 
 
 def _formulas(run: list[str]) -> Iterator[str]:
-    """The formulas in a run of numbers, letters and signs, without the signs at its ends."""
+    """Gives the formulas in a sequence of numbers, letters and signs.
+
+    Signs at the two ends of the sequence are left out.
+    """
     while run and (run[0] in _JOINS or run[0] == ")"):
         run = run[1:]
     while run and (run[-1] in _JOINS - {"!"} or run[-1] == "("):

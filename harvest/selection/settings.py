@@ -1,4 +1,4 @@
-"""The settings that selection uses, and how the command line changes them."""
+"""Defines the settings that selection uses, and changes them as the command line says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from harvest.store import StoredRun
 
 
 class SelectionSettings(Section):
-    """The sections of a run's settings that `harvest select` uses and may change."""
+    """Holds the sections of a run's settings that `harvest select` uses and may change."""
 
     select: Select = Select()
     filters: Filters = Filters()
@@ -23,10 +23,11 @@ class SelectionSettings(Section):
 
 
 def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: str | None) -> StoredRun:
-    """The run with `--select.key value` (and settings of [filters] and [rewrite]) put over its settings.
+    """Returns the run with the settings of the command line (`--select.key value`) put over its own.
 
-    A preset replaces all of [select] but `against`, to which it may add evaluations. Nothing is stored. Raises
-    ConfigError with a line for each fault.
+    Settings of [select], [filters] and [rewrite] can be changed. A preset replaces all of [select] except `against`, to
+    which a preset may add evaluations. Nothing is stored.
+    Raises ConfigError, with a line for each fault, when a setting is wrong.
     """
     changed = changed_settings(run.settings, overrides, preset)
     config = run.config.model_copy(update={name: getattr(changed, name) for name in SelectionSettings.model_fields})
@@ -36,7 +37,10 @@ def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: st
 def changed_settings(
     before: Mapping[str, Any], overrides: Sequence[tuple[str, str]], preset: str | None
 ) -> SelectionSettings:
-    """The changed sections, from those of before as they are stored, in JSON. Raises as `changed_run` does."""
+    """Returns the changed sections. `before` holds the stored settings, as JSON.
+
+    Raises ConfigError, with a line for each fault, when a setting is wrong.
+    """
     sections: dict[str, Any] = {name: dict(before.get(name) or {}) for name in SelectionSettings.model_fields}
     if preset is not None:
         sections["select"] = _under_preset(preset, sections["select"])
@@ -59,8 +63,10 @@ def changed_settings(
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """[select] with the preset alone, and the evaluations of both: another preset must not let the questions of an
-    evaluation in."""
+    """Returns a [select] with the preset alone, and with the evaluations of the preset and of `before`.
+
+    The evaluations of `before` stay, so that another preset does not let the questions of an evaluation in.
+    """
     try:
         own = Select.model_validate({"preset": name}).against
     except ValidationError:

@@ -26,10 +26,13 @@ from harvest.store import Store, StoredRun
 
 
 class SketchMaker:
-    """Makes the sketches of one run, as its settings say."""
+    """Makes the sketches of one run, by the settings of that run."""
 
     def __init__(self, store: Store, run: StoredRun, evaluations: Sequence[Evaluation] | None = None) -> None:
-        """`evaluations` are those of the run's [select], read here if not given."""
+        """Prepares the filters, the rules of rewriting and the evaluations of `run`.
+
+        `evaluations` are those that the run's [select] names. If `evaluations` is None, they are read here.
+        """
         self.store, self.filters = store, run.config.filters
         self.prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
         self.imported = run.imported
@@ -39,16 +42,19 @@ class SketchMaker:
         self._question_rows: set[int] = set()
 
     def close(self) -> None:
-        """Ends the process of the checks, where rewriting started one."""
+        """Ends the process of the checks, if rewriting started such a process."""
         self.rewriter.close()
 
     def make(self, kind: Kind, ids: Sequence[int]) -> Path:
-        """Writes one file with the sketches of these attempts or questions; its path."""
+        """Writes one file with the sketches of these attempts or questions. Returns the path of the file."""
         sketches, notes = self.attempts(ids)[:2] if kind == "attempts" else self.questions(ids)
         return write_file(self.folders[kind], sketches, notes)
 
     def make_judged(self, attempt_ids: Sequence[int]) -> None:
-        """Writes the sketches of these attempts, and of those of their questions that this maker has not seen yet."""
+        """Writes the sketches of these attempts and of their questions.
+
+        Questions whose sketches this maker has written already are left out.
+        """
         sketches, notes, questions = self.attempts(attempt_ids)
         if len(sketches):
             write_file(self.folders["attempts"], sketches, notes)
@@ -57,7 +63,7 @@ class SketchMaker:
             write_file(self.folders["questions"], *self.questions(new))
 
     def attempts(self, ids: Sequence[int]) -> tuple[Sketches, Notes, set[int]]:
-        """(the sketches of these attempts, their notes, the rows of their questions)"""
+        """Returns (the sketches of these attempts, the notes on them, the rows of their questions in the store)."""
         found, notes, rows = [], Notes(), set()
         for attempt_id, sample, row, body, reply in self.store.selection_texts(ids):
             rows.add(row)
@@ -74,7 +80,7 @@ class SketchMaker:
         return np.array(found, ATTEMPT), notes, rows
 
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
-        """The sketches of the questions in these rows, and their notes."""
+        """Returns (the sketches of the questions in these rows of the store, the notes on them)."""
         found, notes = [], Notes()
         for row, body in self.store.question_bodies(rows):
             question = Question.model_validate_json(body)
@@ -98,8 +104,11 @@ class SketchMaker:
 
 
 def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:
-    """Where the sketches of a run lie. A folder's name is a hash of all that decides what its sketches say, apart from
-    the texts: other settings or rules make them anew, in another folder."""
+    """Returns the folder in which the sketches of a run lie, for each kind of sketch.
+
+    The name of a folder holds a hash of everything that decides what its sketches say, except the texts. So other
+    settings or rules make the sketches anew, in another folder.
+    """
     this_run = [run.id, store.run_began(run.id)]
     rules = attempt_rules(run.prompt_sha256, run.config.filters, run.config.rewrite, versions_today())
     asked = content_hash([[e.name, [[key, q.gold, *q.whole] for key, q in e.questions]] for e in evaluations])
@@ -110,15 +119,15 @@ def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> 
 
 
 def all_folders(store: Store) -> Path:
-    """The folder beside the store in which the sketches of all its runs lie."""
+    """Returns the folder beside the store in which the sketches of all runs lie."""
     return Path(f"{store.path.absolute()}.sketches")
 
 
 def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks: Mapping[str, str]) -> list[Any]:
-    """All that decides what an answer's sketch says, apart from the answer.
+    """Returns everything that decides what an answer's sketch says, except the answer.
 
-    `checks` are the checks' versions. They count where answers are rewritten: another version of a check may refuse a
-    rewritten answer that this one passes.
+    `checks` holds the version of each check. The versions count only if answers are rewritten: another version of a
+    check may refuse a rewritten answer that today's version passes.
     """
     rules = [prompt_sha256, filters.model_dump(mode="json"), filter_versions(filters)]
     rules += [rewrite.model_dump(mode="json"), minhash.VERSION]
@@ -126,17 +135,17 @@ def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks
 
 
 def features_of(body: str) -> QuestionFeatures:
-    """What is compared of a stored question."""
+    """Returns what is compared of a stored question. `body` is the question as JSON."""
     question = Question.model_validate_json(body)
     return QuestionFeatures(prompts.text_of(question), question.answer)
 
 
 def _digest(*texts: str) -> NDArray[np.uint64]:
-    """[2]: a digest of texts; case and spaces do not count."""
+    """Returns [2]: a digest of texts. Case and spaces do not change the digest."""
     plain = "\0".join(" ".join(t.casefold().split()) for t in texts)
     return np.frombuffer(blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "<u8")
 
 
 def _hash(value: Any) -> int:
-    """64 bits of a JSON value, never 0."""
+    """Returns a hash of a JSON value, in 64 bits. The hash is never 0."""
     return minhash.hash64(json.dumps(value, ensure_ascii=False)) or 1

@@ -1,9 +1,11 @@
-"""The processes that make sketches: of answers while a run asks, and of what is missing before a selection.
+"""Runs the processes that make sketches: while a run asks, and before a selection for the sketches still missing.
 
-    python -m harvest.selection.sketch_pool   one such process: a line of JSON in for a batch, one out when it is made
+    python -m harvest.selection.sketch_pool   runs one such process. It reads a line of JSON for each batch, and writes
+    a
+                                              line of JSON when the sketches of the batch are made
 
-A process reads the texts from the store by their ids, so an answer is handed to it at next to no cost. It ends with its
-input: whoever started it has ended, or wants no more.
+A process reads the texts from the store by their ids, so handing an answer over costs next to nothing. A process ends
+when its input ends: then its starter has ended, or wants no more sketches.
 """
 
 import json
@@ -21,40 +23,46 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 JUDGED_BATCH = 256
-"""How many answers make a batch while a run asks. It is small, so that the last batch is soon made."""
+"""The number of answers in a batch while a run asks. It is small, so that the last batch is soon made."""
 MOST_BATCHES_WAITING = 4
-"""Another process is started where more batches than this wait for each process."""
+"""The number of batches that may wait for each process. If more wait, another process is started."""
 _ENDED = Path()
-"""Stands in the queue of files for a process that has ended."""
+"""This path stands in the queue of files when a process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all batches of a pool have in common."""
+    """Holds what all batches of a pool have in common."""
 
     url: str
-    """The store's."""
+    """The URL of the store."""
     run_id: int
     settings: Mapping[str, Any] | None = None
-    """The run's settings as JSON, where they differ from those in the store."""
+    """The run's settings, as JSON. None means that the settings in the store are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sketches to make: of attempts, of questions, or of `judged` attempts and their questions."""
+    """Names the sketches that one process makes together.
+
+    The kind says of what: "attempts", "questions", or "judged" for attempts together with their questions.
+    """
 
     kind: Literal["attempts", "questions", "judged"]
     ids: tuple[int, ...]
 
 
 class SketchPool:
-    """Processes that make the sketches of one job, each driven by a thread of its own.
+    """Holds the processes that make the sketches of one job. Each process has a thread of this program that drives it.
 
-    Where a process dies, its thread ends; the selection finds the sketches that are missing.
+    When a process dies, its thread ends. The selection later finds that sketches are missing, and makes them.
     """
 
     def __init__(self, job: Job, most: int | None = None, *, quiet: bool = False) -> None:
-        """Starts at most `most` processes, or one for each core. `quiet`: their errors do not reach the terminal."""
+        """Makes a pool of at most `most` processes; None means one process for each core. `put` starts the processes.
+
+        `quiet`: what the processes write to stderr does not reach the terminal.
+        """
         self._job, self._quiet = job, quiet
         self._most = most or cores()
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
@@ -68,7 +76,7 @@ class SketchPool:
         return bool(self._threads)
 
     def put(self, batch: Batch) -> None:
-        """Hands over a batch and returns at once."""
+        """Hands a batch to the processes and returns at once. Starts a process if too many batches wait."""
         self._batches.put(batch)
         n = len(self._threads)
         if not n or (n < self._most and self._batches.qsize() > MOST_BATCHES_WAITING * n):
@@ -77,7 +85,10 @@ class SketchPool:
             thread.start()
 
     def files(self) -> Iterator[Path | None]:
-        """The file of each batch, once it is written; None for a batch of `judged` attempts. Ends after all batches."""
+        """Gives the path of each batch's file once the file is written, and None for a batch of the kind "judged".
+
+        Ends when all batches are done. The batches of a process that died are missing.
+        """
         for _ in self._threads:
             self._batches.put(None)
         ended = 0
@@ -88,7 +99,7 @@ class SketchPool:
                 yield path
 
     def kill(self) -> None:
-        """Ends all processes at once; batches that wait are not made."""
+        """Ends all processes at once. The sketches of waiting batches are not made."""
         self._killed = True
         for process in self._processes:
             process.kill()
@@ -130,25 +141,28 @@ class SketchPool:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class SketchesWhileAsking:
-    """Has the sketches of judged answers made while the run waits for the network.
+    """Lets a pool make the sketches of judged answers while the run waits for the network.
 
-    A context around the asking, which calls `take`. When the context is left, all sketches are made. The selection
-    makes those that a kill or a dead process left out.
+    It is a context around the asking; the asking calls `take`. Leaving the context waits until the pool has made its
+    sketches. The selection later makes the sketches that are missing, such as after a kill.
     """
 
     def __init__(self, url: str, run_id: int, *, rejected_too: bool) -> None:
-        """`rejected_too`: the run selects from all whole answers, right or wrong."""
+        """Makes a pool for one run; `url` is the store's.
+
+        `rejected_too`: sketches of rejected answers are made too, because the run selects from all whole answers.
+        """
         self._pool = SketchPool(Job(url, run_id), max(1, cores() - 1), quiet=True)
         self._rejected_too = rejected_too
         self._ids: list[int] = []
 
     def take(self, attempt_id: int, accepted: bool) -> None:
-        """Takes note of an answer that was judged; returns at once."""
+        """Notes that an answer was judged, so that its sketch is made. Returns at once."""
         if accepted or self._rejected_too:
             self._ids.append(attempt_id)
             if len(self._ids) >= JUDGED_BATCH:
@@ -175,7 +189,7 @@ class SketchesWhileAsking:
 
 
 def main() -> None:
-    """One process of the pool."""
+    """Runs one process of the pool, until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from harvest.selection.sketch_maker import SketchMaker
     from harvest.store import Store

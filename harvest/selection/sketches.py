@@ -1,8 +1,9 @@
-"""The files of sketches beside the store. A sketch is what selection remembers of a text: digests, signature, length.
+"""Reads and writes the files of sketches beside the store.
 
-What has no fixed size (faults, domains, evaluation questions) stands in a file's notes. A file appears whole and has a
-checksum, so a kill costs only the file that was being written. Any number of processes write into one folder: what is
-in a file depends neither on who wrote it nor on other files.
+A sketch is what selection remembers of a text: digests, signature, length. Facts that have no fixed size (faults,
+domains, evaluation questions) stand in the notes of the same file. A file appears whole and has a checksum, so a kill
+costs only the file that was being written. Any number of processes may write into one folder: what a file holds depends
+neither on the process that wrote it nor on other files.
 """
 
 import json
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from harvest.selection.minhash import PERMUTATIONS
 
 FRAMES = 6
-"""How many readings of a question are kept: the whole of it, and without frames."""
+"""The number of hashes of numbers that are kept for a question: one for the whole question, and the rest for the
+question without frames (its first or last sentences)."""
 ATTEMPT = np.dtype([("id", "<i8"), ("text", "<u8", 2), ("chars", "<i8"), ("signature", "<u2", PERMUTATIONS)])
 QUESTION = np.dtype(
     [
@@ -34,21 +36,21 @@ Sketches = NDArray[np.void]
 
 @dataclass(slots=True)
 class Notes:
-    """What is known beside the sketches of one file or of several, and has no fixed size."""
+    """Holds facts of no fixed size, which are kept beside the sketches of one file or of several files."""
 
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """(filter, detail) for each attempt that a filter refuses."""
+    """For the id of each attempt that a filter refuses: (the filter's name, the detail)."""
     rewritten: dict[int, bool] = field(default_factory=dict)
-    """For each attempt that the rules of rewriting change: whether the check still passes it."""
+    """For the id of each attempt that the rules of rewriting change: whether the check still passes the answer."""
     domain: dict[str, list[int]] = field(default_factory=dict)
-    """Rows of questions by their domain."""
+    """For each domain: the rows of its questions in the store."""
     difficulty: dict[str, list[int]] = field(default_factory=dict)
-    """Rows of questions by their difficulty."""
+    """For each difficulty: the rows of its questions in the store."""
     asked: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """(evaluation, id of its question) for each question that an evaluation asks."""
+    """For the row of each question that an evaluation asks: (the evaluation's name, the id of its question)."""
 
     def add(self, other: "Notes") -> None:
-        """Adds the notes of another file."""
+        """Adds the notes of another file to these notes."""
         self.faults |= other.faults
         self.rewritten |= other.rewritten
         self.asked |= other.asked
@@ -58,7 +60,10 @@ class Notes:
 
 
 def write_file(folder: Path, sketches: Sketches, notes: Notes) -> Path:
-    """Writes a new file whole: a line with a checksum, a line of JSON with the notes, and the sketches. Its path."""
+    """Writes a new file, which appears whole. Returns the path of the file.
+
+    The file holds a line with a checksum, a line of JSON with the notes, and the sketches.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     first = int(sketches["id"][0]) if len(sketches) else 0
     path = folder / f"{first:010d}-{uuid4().hex[:8]}.sketch"
@@ -71,7 +76,7 @@ def write_file(folder: Path, sketches: Sketches, notes: Notes) -> Path:
 
 
 def read_file(path: Path, kind: Kind) -> tuple[Sketches, Notes] | None:
-    """The sketches and notes of one file. None where it is not whole."""
+    """Returns (the sketches, the notes) of one file. Returns None if the file is not whole or cannot be read."""
     try:
         head, line, body = path.read_bytes().split(b"\n", 2)
         if json.loads(head)["check"] != blake2b(line + body, digest_size=16).hexdigest():
@@ -82,7 +87,7 @@ def read_file(path: Path, kind: Kind) -> tuple[Sketches, Notes] | None:
 
 
 def _notes(**said: Any) -> Notes:
-    """The notes from JSON, which has texts for keys, and lists for pairs."""
+    """Returns the notes from their form in JSON, in which keys are texts and pairs are lists."""
     notes = Notes(**said)
     for name in ("faults", "asked"):
         setattr(notes, name, {int(i): tuple(pair) for i, pair in getattr(notes, name).items()})

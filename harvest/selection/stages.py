@@ -1,7 +1,7 @@
-"""Selects candidates in stages: duplicates, evaluations, difficulty, answers a question, number of traces. Pure.
+"""Selects candidates in stages: filters, duplicates, evaluations, difficulty, answers per question, size. Pure.
 
-The same candidates, settings and seed give the same selection, whatever order the answers came in: every random choice
-depends on the seed and the texts alone.
+The same candidates, settings and seed give the same selection, whatever the order in which the answers came: every
+random choice depends on the seed and the texts alone.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,16 @@ from harvest.selection.deduplication import exact_duplicates, near_duplicate_que
 from harvest.selection.minhash import GOLDEN, U64, mixed
 
 VERSION = "2"
-"""The version of the stages, written with each selection."""
+"""The version of the stages. It is stored with each selection."""
 
 
 def select(
     of: Candidates, questions: Questions, settings: Select, same: SameQuestion, say: Callable[[str], None]
 ) -> Outcome:
-    """Goes through the stages in order. What one stage leaves out, later stages do not see. `say` tells the user what
-    is being done."""
+    """Goes through the stages in order, and returns the outcome for each candidate.
+
+    Later stages do not see the candidates that an earlier stage left out. `say` tells the user what is being done.
+    """
     n = len(of.attempt)
     outcome = Outcome(np.full(n, SELECTED, "U24"), np.zeros(n, np.int64))
     chance = _chance(of, questions, settings.seed)
@@ -59,13 +61,16 @@ def select(
 
 
 def _chance(of: Candidates, questions: Questions, seed: int) -> U64:
-    """[n]: a random number for each candidate, which depends on the seed and the texts alone."""
+    """Returns [n]: a random number for each candidate. It depends on the seed and the texts alone."""
     start = mixed(np.array([seed]).astype(np.uint64) + GOLDEN)
     return mixed(mixed(start ^ questions.text[of.question]) ^ of.text[:, 0])
 
 
 def _rank(of: Candidates, chance: U64, settings: Select) -> I64:
-    """[n]: of two duplicates, or of two answers to one question, the candidate with the smaller rank is kept."""
+    """Returns [n]: the rank of each candidate.
+
+    Of two duplicates, or of two answers to one question, the candidate with the smaller rank is kept.
+    """
     places = np.arange(len(of.attempt))
     by: dict[str, I64 | U64] = {"first": places, "shortest": of.tokens, "longest": -of.tokens, "random": chance}
     rank = np.empty_like(places)

@@ -1,4 +1,4 @@
-"""The summary of a selection: how many were selected, why the others were not, by domain and difficulty."""
+"""Sums up a selection: how many candidates were selected, and why the rest was not, by domain and difficulty."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,33 +18,38 @@ Counts = dict[str, int]
 
 
 class Summary(TypedDict):
-    """What is stored with a selection and printed by `harvest select --json`."""
+    """Holds the summary that is stored with a selection and printed by `harvest select --json`."""
 
     candidates: int
     selected: int
     unselected: Counts
-    """How many candidates each filter and each stage left out, in their order."""
+    """The number of candidates that each filter and then each stage left out, in the order of their work."""
     questions: int
     tokens: int
     tokens_estimated_for: int
     """The number of selected traces whose endpoint counted no tokens."""
     domains: dict[str, Counts]
-    """`candidates` and `selected` of each domain; `difficulty` has the same."""
+    """For each domain: the number of its `candidates`, and of those that are `selected`."""
     difficulty: dict[str, Counts]
+    """For each difficulty: the number of its `candidates`, and of those that are `selected`."""
     against: Counts
-    """How many questions each evaluation has, by its name."""
+    """For the name of each evaluation: the number of its questions."""
     seed: int
     settings: dict[str, Any]
     rewritten: Counts
-    """`kept`: answers that were rewritten; `refused_by_check`: those left as they came, since the check would not pass
-    them rewritten."""
+    """`kept`: the number of answers that were rewritten. `refused_by_check`: the number of answers that stay as they
+    came, because the check would not pass their rewritten form."""
 
 
 def summary(
     of: Candidates, questions: Questions, outcome: Outcome, notes: Notes, settings: Select, *,
     counted: BOOL, against: Mapping[str, int],
 ) -> Summary:  # fmt: skip
-    """`notes` are the candidates'; `counted`, [n], says whose tokens the endpoint counted."""
+    """Returns the summary of an outcome.
+
+    `notes` are the notes on the candidates. `counted`, [n], says whether the endpoint counted a candidate's tokens.
+    `against` gives the number of questions of each evaluation, by its name.
+    """
     kept = outcome.reason == SELECTED
     names, counts = np.unique(outcome.reason[~kept], return_counts=True)
     by_stage = dict(zip(names.tolist(), counts.tolist(), strict=True))
@@ -69,7 +74,10 @@ def summary(
 
 
 def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
-    """The number of candidates and of selected ones under each name, the largest group first."""
+    """Returns, for each name, the number of candidates and of selected candidates, the largest group first.
+
+    Only the SHOWN_GROUPS largest groups are returned.
+    """
     before, after = Counter(names.tolist()), Counter(names[kept].tolist())
     return {name: {"candidates": n, "selected": after[name]} for name, n in before.most_common(SHOWN_GROUPS)}
 
@@ -77,8 +85,13 @@ def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
 def outcome_rows(
     of: Candidates, outcome: Outcome, attempt_notes: Notes, question_notes: Notes, question_row: I64
 ) -> Iterator[tuple[int, str | None, int | None, str | None, bool]]:
-    """The outcome for each candidate, as the store takes it: (attempt, reason, the attempt in its place, detail,
-    whether it is trained on in its rewritten form). `question_row`, [n]: the row of each candidate's question."""
+    """Gives the outcome for each candidate, in the form that the store takes.
+
+    It is (the attempt's id, the reason, the id of the attempt that is kept in its place, a detail, whether the
+    rewritten form of the answer is trained on). The reason is None if the candidate is selected, the second id if the
+    candidate is no duplicate, the detail if there is none. `question_row`, [n], is the row of each candidate's
+    question.
+    """
     for attempt, reason, instead, row in zip(
         of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
     ):
@@ -91,7 +104,7 @@ def outcome_rows(
 
 
 def in_words(said: Summary) -> Iterator[str]:
-    """The summary for people: lines of Markdown."""
+    """Gives the lines of the summary for people, in Markdown."""
     left = said["candidates"]
     stages = [(f"candidates ({said['settings']['pool']})", f"{left:,}", "")]
     for reason, out in said["unselected"].items():
@@ -118,7 +131,7 @@ def in_words(said: Summary) -> Iterator[str]:
 
 
 def _why_none(said: Summary) -> str:
-    """Why the stage of difficulty left nothing, and what to do."""
+    """Says why the stage of difficulty left no candidate, and what the user can do."""
     wanted, there = said["settings"]["difficulty"], [name for name in said["difficulty"] if name]
     if wanted and not {name.casefold() for name in wanted} & {name.casefold() for name in there}:
         labels = ", ".join(map(plain_text, there)) or "none: their field `difficulty` is empty"
@@ -130,5 +143,5 @@ def _why_none(said: Summary) -> str:
 
 
 def plain_text(text: str) -> str:
-    """A name from outside as one cell of a table, readable on a terminal."""
+    """Returns a name from outside as text for one cell of a table, readable on a terminal."""
     return one_line(text.replace("|", " ").replace("`", " "))
