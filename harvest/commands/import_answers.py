@@ -196,7 +196,7 @@ def checks_of(before: StoredRun | None, majority: str | None, require: Sequence[
         checks["require"] = require
     if majority is not None:
         checks |= {"without_gold": "majority", "majority": majority}
-    return validated(Checks, checks, "" if majority is None else f"--majority {majority} (a share such as 0.5)")
+    return validated(Checks, checks, "" if majority is None else f"--majority {majority}")
 
 
 def settings_of(name: str, files: Sequence[Path], url: str, base: Path, checks: Checks) -> dict[str, Any]:
