@@ -131,7 +131,7 @@ class Sampling(Section):
     give_up_after: Count | None = None
     """A question is given up once so many of its answers were found wrong. Without it, all of `samples` are asked."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
-    """Ask for and store the log-probabilities of the k likeliest tokens, where the endpoint gives them."""
+    """Ask for and store the log-probabilities of this many likeliest tokens, if the endpoint gives them."""
     when_truncated: Literal["give_up", "raise"] = "give_up"
     """What happens when an answer is cut at max_tokens. It is never asked for again with the same limit. `give_up`: the
     question is given up. `raise`: it is asked once more, with the limit raised_max_tokens."""
