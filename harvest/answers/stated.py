@@ -248,7 +248,7 @@ def _from_words(text: str, lettered: bool) -> Stated:
 
 
 _ANSWER_FIRST = re.compile(
-    r"\s*([^\n]{1,60})\n\s*[*_#]*(?:explanation|reasoning|justification|because|here is why|here's why)\b",
+    r"\s*+([^\n]{1,60})\n\s*+[*_#]*+(?:explanation|reasoning|justification|because|here is why|here's why)\b",
     re.IGNORECASE,
 )
 _CALLED_ANSWER = re.compile(

@@ -294,7 +294,7 @@ def _by_first_words(value: str, listed: Mapping[str, str], known: set[str]) -> s
         return None
     rest = value[len(parts[0]) :]
     letters = set(_CAPITAL.findall(_NOT_THIS.sub("", rest)))
-    words = {_named_by(part, listed) for part in parts[1:]} - {None}
+    words = {_named_by(part, listed) for part in set(parts[1:])} - {None}
     if (letters & known | words) - {named}:
         return two_answers(shown(value))
     return named
@@ -315,7 +315,7 @@ def _by_sentence(value: str, listed: Mapping[str, str], known: set[str]) -> str 
     if _DENIED.search(last) or (would and conditional(would[0], value[would.end() :])):
         return no_answer(f"“{shown(value)}”")
     letter = re.fullmatch(r"(?:(?:option|choice)\s+)?\(?([A-Z])\)?[.:]?", last.strip("*_ "))
-    called = {named for clause in clauses[:-1] if (named := _named_by(_RIGHT_AT_END.sub("", clause), listed))}
+    called = {named for clause in set(clauses[:-1]) if (named := _named_by(_RIGHT_AT_END.sub("", clause), listed))}
     if letter and len(clauses) > 1 and letter[1] in known:
         return letter[1] if called <= {letter[1]} else two_answers(shown(value))
     taken = _TAKES.search(last)

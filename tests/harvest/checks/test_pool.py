@@ -84,7 +84,7 @@ def test_reading_an_answer_takes_no_time_whatever_it_is(name: str) -> None:
         for answer in (text, f"The answer is {text}", f"\\boxed{{{text}}}"):
             started = time.process_time()
             CHECKS[name].quick(question, answer)
-            assert time.process_time() - started < 0.4, answer[:40]
+            assert time.process_time() - started < 1, repr(answer[:40])  # the slowest takes a quarter of that
 
 
 HOSTILE = [
