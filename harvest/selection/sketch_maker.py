@@ -64,7 +64,8 @@ class SketchMaker:
 
     def attempts(self, ids: Sequence[int]) -> tuple[Sketches, Notes, set[int]]:
         """Returns (the sketches of these attempts, the notes on them, the rows of their questions in the store)."""
-        found, notes, rows = [], Notes(), set()
+        found: list[tuple[Any, ...]] = []
+        notes, rows = Notes(), set()
         for attempt_id, sample, row, body, reply in self.store.selection_texts(ids):
             rows.add(row)
             question = Question.model_validate_json(body)
@@ -73,10 +74,12 @@ class SketchMaker:
             if passes is not None:
                 notes.rewritten[attempt_id] = passes
             chain, answer = candidate.reasoning or "", candidate.answer
-            digest, signature = _digest(chain, answer), minhash.of_text(chain, answer)
-            found.append((attempt_id, digest, len(chain) + len(answer), signature))
-            if (fault := first_fault(candidate, self.filters)) is not None:
+            length = len(chain) + len(answer)
+            if (fault := first_fault(candidate, self.filters)) is not None:  # no later stage reads its digests
                 notes.faults[attempt_id] = (fault.filter, fault.detail)
+                found.append((attempt_id, 0, length, 0))
+            else:
+                found.append((attempt_id, _digest(chain, answer), length, minhash.of_text(chain, answer)))
         return np.array(found, ATTEMPT), notes, rows
 
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
