@@ -10,7 +10,7 @@
     ├─ TeacherRefused              4  key, balance, unknown model: asking again cannot help
     ├─ Overbilled                  5  a reply cost more than was reserved for it
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
-       └─ Throttled Passing Cut Late Hollow TooLarge RowRefused RunRefused
+       └─ Throttled Passing Gateway Cut Late Hollow TooLarge RowRefused RunRefused
 
 To add an error: subclass the nearest class, set its `exit_code` (or its `kind`), and write messages that say what is
 wrong, where, and what to do. Errors must be picklable, since checks run in other processes: take positional arguments
@@ -129,7 +129,13 @@ class Throttled(AttemptFailed, kind="throttled", again=True, in_doubt=False):
 
 
 class Passing(AttemptFailed, kind="passing", again=True, in_doubt=False):
-    """The endpoint made no answer: the status is 500, 502 or 504, it redirects, or it refuses the connection."""
+    """The endpoint made no answer: the status is 500 or 502 soon after sending, it redirects, or no connection was
+    made."""
+
+
+class Gateway(AttemptFailed, kind="gateway", again=True, in_doubt=True):
+    """A gateway gave up waiting for the model, which may have worked all the same: the status is 408, 499, 504 or 520
+    to 524, or it is 500 or 502 long after sending."""
 
 
 class Cut(AttemptFailed, kind="cut", again=True, in_doubt=True):

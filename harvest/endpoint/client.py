@@ -27,7 +27,9 @@ from harvest.endpoint.transport import (
     as_failure,
     in_batches,
     open_session,
+    proxy_for,
     read_to_end,
+    secrets_of,
     unpacked,
 )
 
@@ -124,7 +126,9 @@ class Teacher:
         from harvest.endpoint.openai_client import chat_request  # takes half a second: not before it is needed
 
         self._address, self._headers = chat_request(self._base_url, self._key)
-        self._session = open_session(self._base_url, self._idle_timeout_s)
+        proxy = proxy_for(self._base_url)
+        self._redaction = Redaction(self._key, *secrets_of(proxy))
+        self._session = open_session(proxy, self._idle_timeout_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -145,10 +149,10 @@ class Teacher:
                 answer = await self._send(sent, limit_bytes, arriving)
                 if isinstance(answer, Reply):
                     return self._redaction.reply(answer)
-                status, data = answer
+                status, data, after_s = answer
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
                     continue
-                return self._redaction.reply(read_response(status, data))
+                return self._redaction.reply(read_response(status, data, after_s))
             except AttemptFailed as failure:
                 raise self._cleaned(failure, arriving.headers) from None
 
@@ -184,24 +188,29 @@ class Teacher:
             raise RunRefused(f"the endpoint refuses the parameter {refused!r}: take it out of [sampling]")
         return False
 
-    async def _send(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving) -> Reply | tuple[int, bytes]:
-        """Sends the request and returns the reply if it is a stream, else (status, body) of the answer."""
+    async def _send(
+        self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving
+    ) -> Reply | tuple[int, bytes, float]:
+        """Sends the request and returns the reply if it is a stream, else (status, body, seconds from sending to the
+        status) of the answer."""
         if self._session is None:
             raise RuntimeError("Teacher is used outside its `async with`")
         headers = arriving.headers
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        sent_s = time.monotonic()
         try:
             sending = self._session.post(self._address, data=data, headers=self._headers, allow_redirects=False)
             response = await sending
         except HTTP_ERRORS as e:
             raise as_failure(e) from None
+        after_s = time.monotonic() - sent_s
         async with response:
             headers.update((k.lower(), v) for k, v in response.headers.items())
             if self._stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                 return await self._read_stream(response, limit_bytes, arriving)
             try:
                 chunks = unpacked(response, response.content.iter_any(), limit_bytes)
-                return response.status, self._redaction.data(b"".join([c async for c in chunks]))
+                return response.status, self._redaction.data(b"".join([c async for c in chunks])), after_s
             except HTTP_ERRORS as e:
                 raise as_failure(e) from None
 

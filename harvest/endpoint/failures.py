@@ -11,7 +11,7 @@ from datetime import UTC
 from http import HTTPStatus
 from typing import NamedTuple
 
-from harvest.core.errors import AttemptFailed, Cut, Hollow, Passing, RowRefused, RunRefused, Throttled
+from harvest.core.errors import AttemptFailed, Cut, Gateway, Hollow, Passing, RowRefused, RunRefused, Throttled
 from harvest.core.foreign_json import Json, as_dict, as_text, parse, plain
 from harvest.core.nouns import Reply
 from harvest.core.printable import one_line
@@ -57,6 +57,12 @@ STATUSES = frozenset(HTTPStatus)
 THROTTLED_STATUSES = frozenset({429, 498, 503, 529})
 """These statuses mean that we ask too fast. 498 is Groq's status for a full flex tier.
 https://console.groq.com/docs/errors"""
+
+GATEWAY_STATUSES = frozenset({408, 499, 504, *range(520, 525)})
+"""With these statuses, a gateway gave up waiting for the model. The model may have worked, and may be billed.
+https://github.com/BlockRunAI/blockrun-mcp/issues/76 saw a 524 after payment."""
+LATE_GATEWAY_STATUSES, SOON_S = frozenset({500, 502}), 10.0
+"""These statuses mean the same when they come more than SOON_S seconds after the request was sent."""
 
 PARAMETERS = (
     "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
@@ -111,14 +117,15 @@ def is_error(document: Json) -> bool:
     return bool(document.get("error")) or document.get("object") == "error"
 
 
-def refusal(status: int, body: bytes) -> AttemptFailed:
-    """Returns the failure for a status other than 2xx. Its message begins with the endpoint's own words."""
+def refusal(status: int, body: bytes, after_s: float = 0.0) -> AttemptFailed:
+    """Returns the failure for a status other than 2xx that came `after_s` seconds after the request was sent. Its
+    message begins with the endpoint's own words."""
     try:
         document = parse(body)
     except Cut:
         document = None
     error = error_in(document)
-    failure, hint = _class_of(status, error)
+    failure, hint = _class_of(status, error, after_s)
     phrase = f" {HTTPStatus(status).phrase}" if status in STATUSES else ""
     about = f"HTTP {status}{phrase}" + (f": {hint}" if hint else "")
     said = error.message or one_line(body, 120)
@@ -126,7 +133,7 @@ def refusal(status: int, body: bytes) -> AttemptFailed:
     return failure(f"{said} ({about})" if said else about, None, reply)
 
 
-def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], str]:
+def _class_of(status: int, error: EndpointError, after_s: float) -> tuple[type[AttemptFailed], str]:
     """Returns (class of the failure, what it means for the user) by the table of field.md §2."""
     metadata = as_dict(error.fields.get("metadata"))
     if status == 402 and metadata.get("limit_source") == "openrouter_in_flight_budget":
@@ -134,6 +141,10 @@ def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], s
         return Throttled, "too much in flight for the balance"
     if status == 403 and ROW_WORDS & metadata.keys():
         return RowRefused, ""
+    if status in GATEWAY_STATUSES or (status in LATE_GATEWAY_STATUSES and after_s > SOON_S):
+        return Gateway, ""
+    if status == 407:
+        return Passing, "the proxy refuses: look into the variable that names it"
     if 400 <= status < 500:
         if code := next((code for code in RUN_CODES if code in error.codes), None):
             return RunRefused, RUN_CODES[code]
@@ -143,7 +154,7 @@ def _class_of(status: int, error: EndpointError) -> tuple[type[AttemptFailed], s
             return RunRefused, "the endpoint refuses the API key or the model"
     if status in THROTTLED_STATUSES:
         return Throttled, ""
-    if status in (408, 409, 425) or not 400 <= status < 500:
+    if status in (409, 425) or not 400 <= status < 500:
         return Passing, "redirects are never followed" if 300 <= status < 400 else ""
     return RowRefused, ""
 

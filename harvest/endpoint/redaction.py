@@ -1,4 +1,4 @@
-"""Removes the key of an endpoint from whatever the endpoint sends back. Pure.
+"""Removes the key of an endpoint, and a proxy's password, from whatever is sent back. Pure.
 
 Endpoints echo keys in errors, headers, answers and identifiers, sometimes split over pieces or escaped. So bytes are
 cleaned as they arrive, and texts are cleaned once more after their JSON was read.
@@ -19,28 +19,36 @@ REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("us
 
 
 class Redaction:
-    """Replaces one key by `[key]`. Changes nothing when there is no key, or when the key is no secret."""
+    """Replaces each secret by `[key]`. Changes nothing when there is none. A short text is no secret, and neither is
+    None."""
 
-    def __init__(self, key: str | None) -> None:
-        self._secret = key if key and len(key) >= SHORTEST_SECRET else ""
-        self._secret_bytes = self._secret.encode()
+    def __init__(self, *secrets: str | None) -> None:
+        self._secrets = tuple(dict.fromkeys(s for s in secrets if s and len(s) >= SHORTEST_SECRET))
+        self._secret_bytes = tuple(s.encode() for s in self._secrets)
 
     def text(self, text: str) -> str:
-        return text.replace(self._secret, "[key]") if self._secret else text
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        return text
 
     def data(self, data: bytes) -> bytes:
-        return data.replace(self._secret_bytes, b"[key]") if self._secret else data
+        for secret in self._secret_bytes:
+            data = data.replace(secret, b"[key]")
+        return data
 
     def reply(self, reply: Reply) -> Reply:
-        """Returns the reply without the key in any of its texts."""
-        if not self._secret:
+        """Returns the reply without the secrets in any of its texts."""
+        if not self._secrets:
             return reply
         return replace(reply, **{name: self._value(getattr(reply, name)) for name in REDACTED})
 
     def begun_at_end(self, data: bytes) -> int:
-        """Returns how many bytes at the end of `data` may be the beginning of the key."""
-        lengths = range(len(self._secret_bytes) - 1, 0, -1)
-        return next((n for n in lengths if data.endswith(self._secret_bytes[:n])), 0)
+        """Returns how many bytes at the end of `data` may be the beginning of a secret."""
+        return max((self._begun(secret, data) for secret in self._secret_bytes), default=0)
+
+    @staticmethod
+    def _begun(secret: bytes, data: bytes) -> int:
+        return next((n for n in range(len(secret) - 1, 0, -1) if data.endswith(secret[:n])), 0)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):

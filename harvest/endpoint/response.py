@@ -23,14 +23,14 @@ EVENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 """A stream of events begins like this."""
 
 
-def read_response(status: int, body: bytes) -> Reply:
-    """Returns the reply that a whole HTTP answer holds.
+def read_response(status: int, body: bytes, after_s: float = 0.0) -> Reply:
+    """Returns the reply that a whole HTTP answer holds. The answer began `after_s` seconds after the request was sent.
 
     If the body is a stream of events, although no stream was asked for, it is read as a stream. Raises the
     AttemptFailed that the table of field.md §2 gives; the failure has a `reply` when the body holds one.
     """
     if not 200 <= status < 300:
-        raise refusal(status, body)
+        raise refusal(status, body, after_s)
     if not EVENT.match(body):
         return _reply_in(body)
     reader = BodyReader()

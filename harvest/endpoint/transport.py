@@ -2,14 +2,17 @@
 errors."""
 
 import asyncio
+import base64
 import socket
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
 
@@ -34,8 +37,13 @@ milliseconds.)"""
 HTTP_ERRORS = (aiohttp.ClientError, OSError)
 """aiohttp raises these errors while it connects, sends or reads."""
 
+
+class NeverConnected(aiohttp.ClientError):
+    """No connection to the endpoint was made, so nothing was sent: an address, TLS or a proxy refused."""
+
+
 MEANING: tuple[tuple[type[Exception], type[AttemptFailed], str], ...] = (
-    (aiohttp.ClientConnectorError, Passing, "no connection"),
+    (NeverConnected, Passing, "no connection"),
     (aiohttp.ConnectionTimeoutError, Passing, "no connection in time"),
     (aiohttp.SocketTimeoutError, Cut, "nothing came for all of idle_timeout_s"),
     (aiohttp.InvalidURL, RunRefused, "base_url is no address"),
@@ -54,19 +62,39 @@ def as_failure(error: Exception) -> AttemptFailed:
     return failure(f"{words}: {error}")
 
 
-def open_session(base_url: str, idle_timeout_s: float | None) -> aiohttp.ClientSession:
-    """Opens a session for any number of requests at once to the endpoint at `base_url`.
+class Connector(aiohttp.TCPConnector):
+    """Opens connections, and says of each error whether it came before anything could be sent."""
 
-    It goes through the proxy that the environment names, if any. `idle_timeout_s` is how many seconds a connection may
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp names it so
+    ) -> Connection:
+        """Returns a connection, or raises NeverConnected or TimeoutError."""
+        try:
+            return await super().connect(req, traces, timeout)
+        except TimeoutError:
+            raise
+        except aiohttp.ClientHttpProxyError as e:  # its own words hold the proxy's address, password and all
+            raise NeverConnected(f"the proxy refuses to connect: HTTP {e.status} {e.message}") from None
+        except HTTP_ERRORS as e:
+            raise NeverConnected(str(e)) from None
+
+
+def open_session(proxy: str | None, idle_timeout_s: float | None) -> aiohttp.ClientSession:
+    """Opens a session for any number of requests at once to one endpoint, through `proxy` if there is one.
+
+    `idle_timeout_s` is how many seconds a connection may
     be silent; None: there is no limit.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
+        connector=Connector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s),
         auto_decompress=False,
         trust_env=False,  # it would read ~/.netrc too, and send what is in there
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=proxy_for(base_url),
+        proxy=proxy,
     )
 
 
@@ -88,6 +116,16 @@ def proxy_for(url: str) -> str | None:
     if parts.hostname in ("localhost", "127.0.0.1", "::1") or proxy_bypass(parts.hostname or ""):
         return None
     return getproxies().get(parts.scheme)
+
+
+def secrets_of(proxy: str | None) -> tuple[str, ...]:
+    """Returns the forms in which a proxy's user and password may come back in a message: none without a password."""
+    user, _, password = (proxy or "").rpartition("@")[0].rpartition("//")[2].partition(":")
+    if not password:
+        return ()
+    pair = f"{unquote(user)}:{unquote(password)}"
+    basic = base64.b64encode(pair.encode()).decode()
+    return basic, f"{user}:{password}", pair, password, unquote(password)
 
 
 async def in_batches(response: aiohttp.ClientResponse, longest_s: float) -> AsyncIterator[bytes]:

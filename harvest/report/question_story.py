@@ -61,6 +61,7 @@ REASONS = {
     "too_large": "the answer was larger than allowed",
     "throttled": "the endpoint refused: asked too fast",
     "passing": "the endpoint was not able to answer",
+    "gateway": "a gateway gave up waiting for the model, which may have answered all the same",
     "run": "the endpoint refuses this run",
 }
 """These words say why an attempt is rejected or failed."""

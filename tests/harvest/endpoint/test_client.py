@@ -1,11 +1,13 @@
 """One try over a real socket: what is sent, what is read of a stream, and what is kept of a stream that breaks."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from scripted_endpoint import Endpoint, Say
 from harvest.core.errors import AttemptFailed, ConfigError, Cut, Passing, RunRefused, Throttled, TooLarge
 from harvest.core.nouns import Reply
 from harvest.endpoint.client import Arriving, Teacher
+from harvest.endpoint.redaction import Redaction
 from harvest.endpoint.reply import REPETITION
-from harvest.endpoint.transport import probed_socket
+from harvest.endpoint.transport import probed_socket, secrets_of
 
 Endpoints = Callable[..., Endpoint]
 KEY = "sk-secret-0123456789abcdef"
@@ -121,6 +124,55 @@ async def test_a_proxy_of_the_environment_is_asked(endpoint: Endpoints, monkeypa
         with pytest.raises(RunRefused):  # it answers 404 to any path but its own
             await t.ask(BODY, LIMIT)
     assert proxy.stray == ["http://a-teacher.invalid/v1/chat/completions"]
+
+
+@contextlib.contextmanager
+def refusing_proxy(answer: bytes) -> Iterator[str]:
+    """Gives (host:port of a proxy that answers every CONNECT so, and hangs up)."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 502 dXNlcjpwcjB4eS9jYW5hcnk=\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",  # and then no TLS
+        b"garbage\r\n\r\n",
+        b"",
+    ],
+)
+async def test_a_proxy_that_refuses_passed_nothing_on_and_its_password_is_in_no_message(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refusing_proxy(answer) as address:
+        monkeypatch.setenv("https_proxy", f"http://user:pr0xy%2Fcanary@{address}")
+        async with Teacher("https://a-teacher.invalid/v1", KEY) as t:
+            with pytest.raises(Passing, match="no connection") as failed:
+                await t.ask(BODY, LIMIT)
+    for secret in ("pr0xy", "canary", "dXNlcjpwcjB4eS9jYW5hcnk"):
+        assert secret not in failed.value.message
+
+
+def test_every_form_of_a_proxys_password_is_blanked() -> None:
+    redaction = Redaction(KEY, *secrets_of("http://user:pr0xy%2Fcanary@127.0.0.1:3128"))
+    assert (
+        redaction.text(f"user:pr0xy/canary dXNlcjpwcjB4eS9jYW5hcnk= pr0xy%2Fcanary {KEY}") == "[key] [key] [key] [key]"
+    )
+    assert redaction.begun_at_end(b"... sk-secret-0") == 11
+    assert secrets_of("user:pr0xy-canary@127.0.0.1") == secrets_of("http://user:pr0xy-canary@127.0.0.1/")
+    assert secrets_of("http://127.0.0.1:3128") == secrets_of(None) == ()
 
 
 async def ask(teacher: Endpoint, arriving: Arriving | None = None, **more: Any) -> Reply:

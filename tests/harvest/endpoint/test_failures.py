@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_replies import EXAMPLES, OWN, check_failure, check_sane, completion, load, stream, wire
 
-from harvest.core.errors import AttemptFailed, Cut, Hollow, Passing, RowRefused, RunRefused, Throttled
+from harvest.core.errors import AttemptFailed, Cut, Gateway, Hollow, Passing, RowRefused, RunRefused, Throttled
 from harvest.core.nouns import Reply
 from harvest.endpoint.failures import refused_parameter, retry_after_s
 from harvest.endpoint.reply import truncated
@@ -24,10 +24,12 @@ from harvest.endpoint.response import BodyReader, read_response
     ("status", "failure"),
     [
         (301, Passing), (302, Passing), (307, Passing), (400, RowRefused), (401, RunRefused),
-        (402, RunRefused), (403, RunRefused), (404, RunRefused), (405, RunRefused), (408, Passing),
+        (402, RunRefused), (403, RunRefused), (404, RunRefused), (405, RunRefused), (407, Passing),
+        (408, Gateway),
         (409, Passing), (410, RunRefused), (413, RowRefused), (418, RowRefused), (422, RowRefused),
         (425, Passing), (429, Throttled), (498, Throttled), (500, Passing), (502, Passing),
-        (503, Throttled), (504, Passing), (524, Passing), (529, Throttled), (100, Passing), (999, Passing),
+        (499, Gateway), (503, Throttled), (504, Gateway), (520, Gateway), (524, Gateway), (525, Passing),
+        (529, Throttled), (100, Passing), (999, Passing),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("body", [b"", b"<html><body>Sorry</body></html>", b'{"error": {"message": "no"}}'])
@@ -37,6 +39,17 @@ def test_a_status_alone_gives_the_class(status: int, failure: type[AttemptFailed
     assert type(failed.value) is failure
     assert f"HTTP {status}" in failed.value.message
     check_failure(failed.value)
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_an_error_that_comes_late_is_a_gateways(status: int) -> None:
+    with pytest.raises(Passing):
+        read_response(status, b"", after_s=10.0)
+    with pytest.raises(Gateway) as failed:
+        read_response(status, b"", after_s=10.1)
+    assert failed.value.in_doubt
+    with pytest.raises(Passing):
+        read_response(501, b"", after_s=60.0)
 
 
 @pytest.mark.parametrize(("status", "word"), [(401, "key"), (402, "balance"), (403, "key"), (404, "model")])
