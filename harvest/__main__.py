@@ -108,6 +108,10 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
             from harvest.commands.select_traces import select_traces
 
             return select_traces(name, url, overrides, preset=args.preset, dry_run=args.dry_run, as_json=as_json)
+        case "settle":
+            from harvest.commands.settle import settle
+
+            return settle(name, url, amount=args.amount, tries=args.tries, as_json=as_json)
         case "why":
             from harvest.commands.why import why
 

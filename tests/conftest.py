@@ -112,7 +112,11 @@ class Place:
 
     def start(self, *more: str, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
         """`collect` as its users run it; `python` in place of `-m harvest` for a wrapper around it."""
-        command = [sys.executable, *(python or ("-m", "harvest")), "collect", str(self.toml), *more]
+        return self.begin("collect", str(self.toml), *more, python=python)
+
+    def begin(self, *args: str, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+        """Any command, as its users run it."""
+        command = [sys.executable, *(python or ("-m", "harvest")), *args]
         env = {**os.environ, "WINNOW_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(ROOT), **self.env}
         return subprocess.Popen(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -120,7 +124,13 @@ class Place:
 
     def collect(self, *more: str, timeout_s: float = 120) -> tuple[int, str, str]:
         """(exit code, stdout, stderr)"""
-        process = self.start(*more)
+        return self.ended(self.start(*more), timeout_s)
+
+    def harvest(self, *args: str) -> tuple[int, str, str]:
+        """The same for any command."""
+        return self.ended(self.begin(*args), 120)
+
+    def ended(self, process: "subprocess.Popen[str]", timeout_s: float) -> tuple[int, str, str]:
         try:
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:

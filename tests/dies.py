@@ -27,6 +27,8 @@ STEPS = {
     "before settling a failure": ("Attempts.settle_failure", "call", False),
     "in settling a failure": ("Attempts.settle_failure", "return", False),
     "after settling a failure": ("Attempts.settle_failure", "return", True),
+    "in settling a doubt": ("Attempts.settle_doubt", "return", False),
+    "before settling a doubt": ("Attempts.settle_doubt", "call", False),
 }
 COMMIT = "Writer._commit"
 

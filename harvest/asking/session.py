@@ -52,7 +52,7 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
         session_id = await ledger.do(Store.begin_session, run.id, now())
         await ledger.do(Store.reopen, run.id)
         figures = await ledger.do(Store.counts, run.id)
-        cap = SharedCap(run.config.budget.usd, figures["spent"])
+        cap = SharedCap(run.config.budget.usd, figures["spent"], figures["in_doubt"])
         counters = Counters(
             run.config.name,
             cap,

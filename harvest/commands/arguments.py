@@ -126,6 +126,16 @@ def _add_of_a_run(commands: Commands) -> None:
     commands.add(
         "report", "rebuild report.json and report.md of a run from the store alone", json="the report", run=True
     )
+    p = commands.add(
+        "settle", "what is in doubt, try by try; or book what each of these tries cost", json="the tries", run=True
+    )
+    p.add_argument(
+        "--as", dest="amount", metavar="free|worst|USD", help="book each try at nothing, its worst case, or USD"
+    )
+    p.add_argument(
+        "--try", dest="tries", nargs="+", action="extend", type=int, default=[], metavar="ID",
+        help="only these tries; default: all in doubt",
+    )  # fmt: skip
     p = commands.add("why", "what became of one question, attempt by attempt", json="it", run=True)
     p.add_argument("question_id", metavar="QUESTION_ID")
     p.add_argument("--full", action="store_true", help="print chains and answers to their last character")

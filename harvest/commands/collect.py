@@ -15,6 +15,7 @@ from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, asking_shown, say, steps
 from harvest.commands.report import print_report, write_report_of
 from harvest.commands.select_traces import say_if_changed, select_as_set
+from harvest.commands.settle import in_doubt_words
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import Question
@@ -43,8 +44,13 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
             ending = ask(run, store, pool, keys, hooks)
         code = ending.exit_code
+        words = [ending.words] if ending.words else []
+        if code != StoreUnusable.exit_code and (doubt := in_doubt_words(store, config.name)):
+            words.append(doubt)
         if ending.words:
-            say(f"{'stopped' if code in (CapReached.exit_code, INTERRUPTED) else 'error'}: {ending.words}")
+            words[0] = f"{'stopped' if code in (CapReached.exit_code, INTERRUPTED) else 'error'}: {words[0]}"
+        if words:
+            say(". ".join(words))
         if code == StoreUnusable.exit_code:
             return code
         try:

@@ -102,6 +102,7 @@ async def asking_shown(counters: Counters) -> AsyncIterator[None]:
 def figures(counters: Counters) -> str:
     """Returns the counters as one line of text."""
     cap = "" if counters.cap.usd is None else f" of ${counters.cap.usd}"
+    doubt = f" + ${usd(counters.cap.in_doubt_pusd)} in doubt" if counters.cap.in_doubt_pusd else ""
     parts = [
         f"{counters.ended}/{counters.questions} questions",
         f"{counters.accepted} accepted",
@@ -110,7 +111,7 @@ def figures(counters: Counters) -> str:
         *([f"{counters.reused} reused"] if counters.reused else []),
         *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
         f"{counters.output_tokens:,} tokens",
-        f"${usd(counters.cap.spent_pusd)}{cap}",
+        f"${usd(counters.cap.spent_pusd)}{doubt}{cap}",
         f"{counters.in_flight} in flight",
     ]
     return " · ".join(parts)

@@ -92,6 +92,7 @@ def _money_rows(r: Report) -> Iterator[tuple[str, str]]:
     money = r["money"]
     yield "spent", money["spent_usd"]
     yield "in doubt, at its worst case", money["in_doubt_usd"]
+    yield from ((f"was in doubt, settled by the {by}", amount) for by, amount in money["settled_usd"].items())
     yield "cap", money["cap_usd"] or "none"
     yield from ((f"spent on {part.removesuffix('_usd')}", amount) for part, amount in money["spent_on"].items())
     yield "**an accepted trace**", money["usd_per_accepted_trace"] or "unknown"

@@ -118,7 +118,7 @@ def _verdict_json(v: DatedVerdict) -> dict[str, Any]:
 def _try_json(t: StoredTry) -> dict[str, Any]:
     shown = (
         "state", "kind", "message", "sent_at", "ended_at", "input_tokens", "output_tokens", "served_model",
-        "response_id",
+        "response_id", "settled_by", "settled_at",
     )  # fmt: skip
     money = {
         f"{name}_usd": None if amount is None else usd(amount)
@@ -271,7 +271,8 @@ def _cost_of(t: StoredTry) -> str:
     if t.doubt is not None:
         return f"{usd(t.doubt)} USD in doubt, its worst case"
     if t.cost is not None:
-        return f"{usd(t.cost)} USD"
+        by = f", which was in doubt and is what the {t.settled_by} says" if t.settled_by else ""
+        return f"{usd(t.cost)} USD{by}"
     return "cost not known" if t.state == "answered" else "nothing billed"
 
 

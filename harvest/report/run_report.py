@@ -10,7 +10,7 @@ from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
 from harvest.report.forecast import forecast
 from harvest.report.loss_curve import thinned
-from harvest.store import REJECTED_SINCE, JudgeFigures, RunFigures, Session, TeacherFigures, Tries
+from harvest.store import REJECTED_SINCE, JudgeFigures, Money, RunFigures, Session, TeacherFigures, Tries
 
 SCHEMA = 1
 SPENT_ON = ("accepted", "rejected", "truncated", "failed", "judging")
@@ -92,6 +92,7 @@ def _money(figures: RunFigures) -> dict[str, Any]:
         "unpriced_calls": unpriced,
         "price_source": sources[0][0] if sources else "none",
         "price_sources": dict(sources),
+        "settled_usd": {by: usd(cost) for by, cost in sorted(figures.settled.items())},
         "spent_on": {f"{part}_usd": usd(on.get(part, 0)) for part in parts},
         "usd_per_accepted_trace": _usd_each(spent, figures.accepted, unpriced),
         "usd_per_selected_trace": _usd_each(spent, _selected(figures), unpriced),
@@ -237,12 +238,24 @@ def _warnings(figures: RunFigures) -> list[str]:
             if len(values) > 1:
                 shown = ", ".join(repr(v[:60]) for v in values[:SHOWN_NAMES])
                 found.append(f"more than one {words} answered{whose} within this run: {shown}")
+    if figures.overbilled and money.cap is not None:
+        found.append(f"the endpoint billed {usd(figures.overbilled)} USD more than had been reserved")
     if money.cap is not None and money.spent + money.in_doubt > money.cap:
-        over = usd(money.spent + money.in_doubt - money.cap)
-        found.append(f"the endpoint billed {over} USD beyond the cap: it charged more than had been reserved")
+        found.append(_over_the_cap(money, money.cap, figures.run.name))
     if without := figures.tries.tokens["calls_without_usage"]:
         found.append(f"{without} replies came without usage: their cost is not known")
     return found
+
+
+def _over_the_cap(money: Money, cap: int, run: str) -> str:
+    """Returns in words how far the run is over its cap, and what is known of it. Money in doubt is no bill."""
+    if not money.in_doubt:
+        return f"spent is {usd(money.spent - cap)} USD over the cap of {usd(cap)}"
+    over, doubt = usd(money.spent + money.in_doubt - cap), usd(money.in_doubt)
+    return (
+        f"spent and in doubt are together {over} USD over the cap of {usd(cap)}. {doubt} of it is in doubt, which"
+        f" may not have been billed: `python -m harvest settle {run}`"
+    )
 
 
 def _stale_selection(figures: RunFigures, live: bool) -> str | None:

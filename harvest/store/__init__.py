@@ -4,8 +4,8 @@ Plain values come in: a step adds rows, and changes none that an earlier step wr
 that judge, select, export or report.
 """
 
-from harvest.store.attempts import Reused, Sent
-from harvest.store.figures import JudgeFigures, PerQuestion, RunFigures, Session, TeacherFigures, Tries
+from harvest.store.attempts import Doubt, Reused, Sent
+from harvest.store.figures import JudgeFigures, Money, PerQuestion, RunFigures, Session, TeacherFigures, Tries
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun, stored_settings
@@ -20,8 +20,10 @@ __all__ = [
     "AnsweredAttempt",
     "AttemptStory",
     "DatedVerdict",
+    "Doubt",
     "JudgeFigures",
     "JudgedBy",
+    "Money",
     "OpenQuestion",
     "PerQuestion",
     "QuestionStory",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harvest.core.errors import AttemptFailed
 from harvest.core.foreign_json import clean
 from harvest.core.money import Usage
-from harvest.core.nouns import Ask, Attempt, Reply
+from harvest.core.nouns import Ask, Attempt, Kind, Reply
 from harvest.store.replies import Replies
 from harvest.store.sqlite import Row
 
@@ -33,6 +33,26 @@ class Reused:
 
     attempt_id: int
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Holds a try whose cost nobody knows yet. What it may have cost at most is held under the cap."""
+
+    try_id: int
+    question: str
+    asked: Kind
+    teacher: int
+    """The place of who was asked, among the run's teachers or STUDENT. It has no meaning for the judging model."""
+    state: str
+    """`answered` if a whole reply came, but not what it cost; else in_doubt or sent."""
+    failure: str | None
+    """The class of the try's failure; None if winnow ended before the reply came, or if a whole reply came."""
+    message: str | None
+    held_pusd: int
+    response_id: str | None
+    sent_at: str
+    ended_at: str | None
 
 
 class Attempts(Replies):
@@ -116,6 +136,37 @@ class Attempts(Replies):
         self._spend(try_id, cost_pusd or 0, doubt or 0)
         self._end_try(try_id, "failed" if doubt is None else "in_doubt", failure, reply, cost_pusd, source, doubt, now)
         return cost_pusd is not None and cost_pusd > held
+
+    def doubts(self, run_id: int, *, unsettled_too: bool = False) -> list[Doubt]:
+        """Returns the tries in doubt, the oldest first. `unsettled_too` adds the tries that were sent and not settled,
+        which are in doubt too if no process is asking (`hold_unsettled`)."""
+        return self._as(
+            Doubt,
+            "SELECT try.id AS try_id, question.name AS question, attempt.kind AS asked, teacher, try.state AS state,"
+            " try.kind AS failure, message, coalesce(doubt, try.reserved) AS held_pusd, response_id, sent_at, ended_at"
+            " FROM try JOIN attempt ON attempt.id = attempt_id JOIN question ON question.id = question_id"
+            " WHERE try.id IN (SELECT id FROM try WHERE run_id = :run AND doubt IS NOT NULL UNION ALL"
+            "  SELECT id FROM try WHERE run_id = :run AND state = 'sent' AND cost_source IS NOT 'free' AND :unsettled)"
+            " ORDER BY try.id",
+            {"run": run_id, "unsettled": unsettled_too},
+        )
+
+    def has_try(self, run_id: int, try_id: int) -> bool:
+        return self._row("SELECT 1 FROM try WHERE id = ? AND run_id = ?", try_id, run_id) is not None
+
+    def settle_doubt(self, try_id: int, cost_pusd: int, by: str, now: str) -> bool:
+        """Books what a try in doubt cost, and frees what was held for it. `by` is `provider` or `user`: who told the
+        cost. Returns False, and writes nothing, when the try is not in doubt."""
+        row = self._row("SELECT run_id, doubt FROM try WHERE id = ? AND doubt IS NOT NULL", try_id)
+        if row is None:
+            return False
+        self._spend(try_id, cost_pusd, -row["doubt"])
+        self.db.execute(
+            "UPDATE try SET state = CASE state WHEN 'in_doubt' THEN 'failed' ELSE state END, cost = ?, doubt = NULL,"
+            " settled_by = ?, settled_at = ? WHERE id = ?",
+            (cost_pusd, by, now, try_id),
+        )
+        return True
 
     def fail_attempt(self, attempt_id: int, reason: str) -> None:
         """Marks an attempt as failed: it gets no more tries in this start. `reason` is the class of its last

@@ -129,6 +129,10 @@ class RunFigures:
 
     run: StoredRun
     money: Money
+    overbilled: int
+    """How much the endpoints charged beyond what had been reserved for their tries."""
+    settled: dict[str, int]
+    """What the tries cost that were in doubt and are settled, by who told it: `provider` or `user`."""
     sessions: list[Session]
     questions: dict[str, int]
     """How many questions there are, by their status."""
@@ -166,7 +170,13 @@ class Figures(Selections, Evaluations):
         theirs = "FROM attempt WHERE run_id = :run AND kind = 'teacher'"
         return RunFigures(
             run=self.run(run_id),
-            money=self._as(Money, "SELECT cap, spent, reserved, in_doubt FROM run WHERE id = :run", of)[0],
+            money=self.money(run_id),
+            overbilled=self._one(
+                "SELECT coalesce(sum(cost - reserved), 0) FROM try WHERE run_id = :run AND cost > reserved"
+                " AND settled_by IS NOT 'user'",
+                of,
+            ),
+            settled=self._pairs("SELECT settled_by, sum(cost) FROM try WHERE run_id = :run GROUP BY 1", of),
             sessions=self._as(
                 Session,
                 "SELECT started_at, ended_at, status, peak_in_flight, limited_by FROM session WHERE run_id = :run"
@@ -215,6 +225,9 @@ class Figures(Selections, Evaluations):
             curves=self.curves(run_id),
             evaluation=self.evaluations(run_id),
         )
+
+    def money(self, run_id: int) -> Money:
+        return self._as(Money, "SELECT cap, spent, reserved, in_doubt FROM run WHERE id = ?", run_id)[0]
 
     def _tries(self, run_id: int, kind: Kind) -> Tries:
         tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[kind]}"

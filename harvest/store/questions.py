@@ -100,10 +100,10 @@ class Questions(Runs):
             "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
             {"run": run_id},
         ).fetchone()
-        spent = self._one("SELECT spent FROM run WHERE id = ?", run_id)
+        money = self._all("SELECT spent, in_doubt FROM run WHERE id = ?", run_id)[0]
         total = sum(by_status.values())
         ended, by_student = total - by_status.get("open", 0), by_status.get("student_solved", 0)
-        return {"questions": total, "ended": ended, "by_student": by_student, "spent": spent, **dict(row)}
+        return {"questions": total, "ended": ended, "by_student": by_student, **money, **dict(row)}
 
     def reopen(self, run_id: int) -> int:
         """Opens the questions that were given up, and the attempts that failed, for a failure which may have passed.

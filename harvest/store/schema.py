@@ -142,6 +142,14 @@ KINDS = """
     CREATE INDEX attempt_question ON attempt (question_id);
 """
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS)
+SETTLED = """
+    ALTER TABLE try ADD COLUMN settled_by TEXT;
+    ALTER TABLE try ADD COLUMN settled_at TEXT;
+    CREATE INDEX try_doubt ON try (run_id) WHERE doubt IS NOT NULL;
+"""
+"""A try that was in doubt and is settled has `settled_by`: `provider` if the provider told its cost, `user` if the user
+did."""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED)
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

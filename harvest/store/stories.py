@@ -64,6 +64,9 @@ class StoredTry:
     response_id: str | None
     sent_at: str
     ended_at: str | None
+    settled_by: str | None
+    """Who told the cost of a try that was in doubt: `provider` or `user`; None if the try was not settled so."""
+    settled_at: str | None
     partial: Reply | None
     """The reply that this try brought, whole or in part, if it is not the attempt's answer; else None."""
 

@@ -7,16 +7,16 @@ from decimal import Decimal
 
 
 class SharedCap:
-    """Knows what was spent under the cap, and whether reserved money may still come back.
+    """Knows what is spent and in doubt under the cap, and whether reserved money may still come back.
 
     The store guards the cap itself. This class says whether it is worth waiting when the store has no room for a
     request.
     """
 
-    def __init__(self, usd: Decimal | None, spent_pusd: int = 0) -> None:
+    def __init__(self, usd: Decimal | None, spent_pusd: int = 0, in_doubt_pusd: int = 0) -> None:
         self.usd = usd
         """The cap in dollars; None if the run has no cap."""
-        self.spent_pusd = spent_pusd
+        self.spent_pusd, self.in_doubt_pusd = spent_pusd, in_doubt_pusd
         self.changed = asyncio.Event()
         """Set when a try gave back money that it had not used, or when waiting has become useless."""
         self._unsettled = 0

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
@@ -14,7 +14,9 @@ from harvest.core.money import cost_of, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Reply
 from harvest.endpoint import dearest
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
-from harvest.store import Reused, Sent, Store, Writer
+from harvest.store import Money, Reused, Sent, Store, Writer
+
+P = ParamSpec("P")
 
 LINGER = 0.5
 """How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
@@ -26,7 +28,8 @@ class Settled:
     """Says how one try ended, as the store has it."""
 
     outcome: Reply | AttemptFailed
-    cost_pusd: int | None
+    money: Money
+    """The run's money after the settlement."""
     overbilled: bool
     """Whether the try cost more than had been reserved for it."""
 
@@ -97,15 +100,21 @@ class Tries:
         cost, source = self._cost(reply, started)
         if (cost or 0) <= sent.reserved_pusd:  # an overbilled try keeps its place in flight: nothing may follow it
             on_answer()
-        over = await self.ledger.do(Store.settle, sent.try_id, reply, cost, source, now())
-        self._on_settled(Settled(reply, cost, over and self.run.tariff is not None))
+        over, money = await self._booked(Store.settle, sent.try_id, reply, cost, source, now())
+        self._on_settled(Settled(reply, money, over and self.run.tariff is not None))
         return reply
 
     async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
         reply = failure.reply if isinstance(failure.reply, Reply) else None
         cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
-        over = await self.ledger.do(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
-        self._on_settled(Settled(failure, cost, over and self.run.tariff is not None))
+        over, money = await self._booked(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
+        self._on_settled(Settled(failure, money, over and self.run.tariff is not None))
+
+    async def _booked(
+        self, settle: Callable[Concatenate[Store, P], bool], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[bool, Money]:
+        """Settles a try in the store. Returns (whether it cost more than was reserved, the run's money after that)."""
+        return await self.ledger.do(lambda store: (settle(store, *args, **kwargs), store.money(self.run.id)))
 
     async def _settle_what_came(
         self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime

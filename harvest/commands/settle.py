@@ -1,0 +1,169 @@
+"""`harvest settle` shows what is in doubt, try by try, and books what each of these tries cost."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from harvest.commands.progress import say
+from harvest.commands.report import write_report_of
+from harvest.commands.run_folder import writing_to
+from harvest.core.clock import now
+from harvest.core.errors import InputError
+from harvest.core.files import runs_folder
+from harvest.core.money import MOST_USD, pusd, usd
+from harvest.core.printable import one_line
+from harvest.store import Doubt, Store, is_being_written
+
+AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,12})?")
+
+Booked = dict[int, int]
+"""Maps the ids of settled tries to what was booked for each, in picodollars."""
+
+
+def settle(name: str, url: str, *, amount: str | None, tries: Sequence[int], as_json: bool) -> int:
+    """Prints the tries in doubt, or books them at `amount`: `free`, `worst`, or an amount in USD for each. Returns the
+    exit code.
+
+    `tries` are the ids of the tries that it is about; empty: all that are in doubt. Raises InputError when `amount` is
+    no amount, or when the run has no such try.
+    """
+    cost_of = None if amount is None else _cost_of(amount)
+    with Store.open(url, write=cost_of is not None) as store:
+        run_id = store.run_id(name)
+        booked: Booked = {}
+        if cost_of is None:
+            doubts = _chosen(store, run_id, tries, unsettled_too=not is_being_written(url))
+        else:
+            with store.transaction():
+                store.hold_unsettled(run_id, now())
+            doubts = _chosen(store, run_id, tries)
+            for doubt in doubts:
+                booked[doubt.try_id] = cost_of(doubt)
+                with store.transaction():
+                    store.settle_doubt(doubt.try_id, booked[doubt.try_id], "user", now())
+            with writing_to(runs_folder() / name):
+                write_report_of(store, name, live=False)
+        found = _found(store, name, doubts, booked)
+    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    return 0
+
+
+def in_doubt_words(store: Store, name: str) -> str | None:
+    """Returns in one sentence what is in doubt in a run and how to settle it; None if nothing is."""
+    run_id = store.run_id(name)
+    money = store.money(run_id)
+    if not money.in_doubt:
+        return None
+    n = len(store.doubts(run_id))
+    return (
+        f"{usd(money.in_doubt)} USD is in doubt, the worst case of {n} {_tries(n)} that may have been billed:"
+        f" `python -m harvest settle {name}` shows and settles them"
+    )
+
+
+def _cost_of(amount: str) -> Callable[[Doubt], int]:
+    """Returns a function that gives the cost of a try, in picodollars. Raises InputError when `amount` is no amount."""
+    if amount == "free":
+        return lambda _: 0
+    if amount == "worst":
+        return lambda doubt: doubt.held_pusd
+    if not AMOUNT.fullmatch(amount) or Decimal(amount) > MOST_USD:
+        raise InputError(
+            f"--as {one_line(amount, 40)}: write free, worst, or what each try cost in USD, e.g. 0.0123 (at most 12"
+            f" decimals, and {MOST_USD:,} USD)"
+        )
+    cost_pusd = pusd(Decimal(amount))
+    return lambda _: cost_pusd
+
+
+def _chosen(store: Store, run_id: int, tries: Sequence[int], *, unsettled_too: bool = False) -> list[Doubt]:
+    """Returns the tries in doubt that the user named, or all of them if the user named none."""
+    doubts = store.doubts(run_id, unsettled_too=unsettled_too)
+    if not tries:
+        return doubts
+    known = {doubt.try_id: doubt for doubt in doubts}
+    for try_id in tries:
+        if try_id.bit_length() > 63 or not store.has_try(run_id, try_id):
+            raise InputError(f"--try {try_id}: the run has no such try; `harvest settle RUN` lists those in doubt")
+        if try_id not in known:
+            say(f"try {try_id} is not in doubt: nothing to settle")
+    return [known[try_id] for try_id in dict.fromkeys(tries) if try_id in known]
+
+
+def _found(store: Store, name: str, doubts: Sequence[Doubt], booked: Booked) -> dict[str, Any]:
+    money = store.money(store.run_id(name))
+    return {
+        "run": name,
+        "cap_usd": None if money.cap is None else usd(money.cap),
+        "spent_usd": usd(money.spent),
+        "in_doubt_usd": usd(money.in_doubt + money.reserved),
+        "tries": [_entry(doubt, booked.get(doubt.try_id)) for doubt in doubts],
+    }
+
+
+def _entry(doubt: Doubt, cost_pusd: int | None) -> dict[str, Any]:
+    return {
+        "id": doubt.try_id,
+        "question_id": doubt.question,
+        "asked": doubt.asked,
+        "class": doubt.failure,
+        "why": doubt.message or ("a whole reply came, and not what it cost" if doubt.state == "answered" else None),
+        "sent_at": doubt.sent_at,
+        "took_s": _seconds(doubt),
+        "held_usd": usd(doubt.held_pusd),
+        "response_id": doubt.response_id,
+        "settled_usd": None if cost_pusd is None else usd(cost_pusd),
+    }
+
+
+def _seconds(doubt: Doubt) -> float | None:
+    if doubt.ended_at is None:
+        return None
+    return (datetime.fromisoformat(doubt.ended_at) - datetime.fromisoformat(doubt.sent_at)).total_seconds()
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    name, entries = found["run"], found["tries"]
+    lines = [_line(entry) for entry in entries]
+    settled = [entry for entry in entries if entry["settled_usd"] is not None]
+    cap = "" if found["cap_usd"] is None else f" of {found['cap_usd']}"
+    money = f"{found['spent_usd']} USD spent, {found['in_doubt_usd']} in doubt{cap}"
+    if settled:
+        held, cost = (_sum(settled, field) for field in ("held_usd", "settled_usd"))
+        lines.append(f"{len(settled)} {_tries(len(settled))} settled at {usd(cost)} USD, {usd(held)} had been held")
+        dearer = [e for e in settled if Decimal(e["settled_usd"]) > Decimal(e["held_usd"])]
+        if dearer:
+            more = usd(_sum(dearer, "settled_usd") - _sum(dearer, "held_usd"))
+            lines.append(f"{len(dearer)} of them cost more than had been held for them, {more} USD more in all")
+        if found["cap_usd"] is not None and _sum([found], "spent_usd") > _sum([found], "cap_usd"):
+            lines.append("spent is over the cap now: the run asks nothing more under this cap")
+    elif entries:
+        lines.append("--as free|worst|USD books each of these tries, or those that --try names")
+    else:
+        lines.append("nothing to settle")
+    return [*lines, f"{name}: {money}"]
+
+
+def _line(entry: dict[str, Any]) -> str:
+    took = "" if entry["took_s"] is None else f" after {entry['took_s']:,.1f} s"
+    parts = [
+        f"try {entry['id']}",
+        f"{entry['sent_at']}{took}",
+        f"{entry['asked']} on {one_line(entry['question_id'], 60)}",
+        entry["class"] or ("no cost told" if entry["why"] else "not settled"),
+        one_line(entry["why"] or "winnow ended before the reply came", 120),
+        f"response {one_line(entry['response_id'])}" if entry["response_id"] else "no response id",
+        f"{entry['held_usd']} USD held" + (f", settled at {s}" if (s := entry["settled_usd"]) is not None else ""),
+    ]
+    return " · ".join(parts)
+
+
+def _sum(entries: Sequence[dict[str, Any]], field: str) -> int:
+    return sum(pusd(Decimal(entry[field])) for entry in entries)
+
+
+def _tries(n: int) -> str:
+    return "try" if n == 1 else "tries"

@@ -1,0 +1,230 @@
+"""Doubt is seen, and settled: by the provider where it can tell, else by the user."""
+
+import json
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from books import audit_file
+from conftest import Place
+from scripted_endpoint import Endpoint, Say
+
+from harvest.__main__ import main
+from harvest.core.money import pusd, usd
+
+Places = Callable[..., Place]
+Endpoints = Callable[..., Endpoint]
+DIES = str(Path(__file__).parents[2] / "dies.py")
+CUT = Say(cut_at=60)
+
+
+def settle(p: Place, *args: str, code: int = 0) -> dict[str, Any]:
+    found, out, err = p.harvest("settle", "r", *args, "--json")
+    assert found == code, err
+    entries: dict[str, Any] = json.loads(out)
+    return entries
+
+
+def in_doubt(endpoint: Endpoints, place: Places, n: int = 4, **dotted: Any) -> tuple[Endpoint, Place]:
+    """A run whose first `n` tries are cut off after the request was sent."""
+    teacher = endpoint(lambda asked: CUT if asked.n < n else Say())
+    p = place(teacher.url, n, sampling__tries=1, **dotted)
+    code, _, err = p.collect()
+    assert code == 0, err
+    return teacher, p
+
+
+def dump(p: Place) -> list[str]:
+    with closing(sqlite3.connect(p.store)) as db:
+        return list(db.iterdump())
+
+
+def test_doubt_stands_beside_spent_in_the_progress_the_exit_message_and_the_report(
+    endpoint: Endpoints, place: Places
+) -> None:
+    p = place(endpoint(lambda asked: CUT if asked.n == 1 else Say()).url, 3, teacher__max_concurrency=1)
+    code, _, err = p.collect()
+    assert code == 0, err
+    doubt = p.report["money"]["in_doubt_usd"]
+    assert Decimal(doubt) > 0
+    assert f"${p.report['money']['spent_usd']} + ${doubt} in doubt of $1.00" in err
+    assert f"{doubt} USD is in doubt, the worst case of 1 try" in err
+    assert "`python -m harvest settle r`" in err
+    assert f"| in doubt, at its worst case | {doubt} |" in (p.run_folder / "report.md").read_text()
+
+
+def test_where_nothing_is_in_doubt_nothing_is_said_of_it(endpoint: Endpoints, place: Places) -> None:
+    p = place(endpoint().url, 2)
+    _, _, err = p.collect()
+    assert "in doubt" not in err
+    assert settle(p)["tries"] == []
+
+
+def test_after_a_kill_the_line_that_stops_at_the_cap_names_the_doubt_and_settling_makes_room(
+    endpoint: Endpoints, place: Places
+) -> None:
+    pids: list[int] = []
+    teacher = endpoint(lambda asked: Say(delay_s=60) if pids else Say())
+    p = place(teacher.url, 8, budget__usd="0.005", teacher__max_concurrency=8)
+    pids.append(1)
+    process = p.start()
+    while len(teacher.asked) < 4:
+        assert process.poll() is None
+    process.kill()
+    p.ended(process, 30)
+    pids.clear()
+    listed = settle(p)
+    assert [t["class"] for t in listed["tries"]] == [None] * 4
+    code, _, err = p.collect()
+    assert code == 3
+    line = next(line for line in err.splitlines() if line.startswith("stopped: the cap of 0.005 USD"))
+    assert f"{p.report['money']['in_doubt_usd']} USD is in doubt" in line
+    assert "`python -m harvest settle r`" in line
+    assert p.report["money"]["in_doubt_usd"] == listed["in_doubt_usd"]
+    settled = settle(p, "--as", "free")
+    assert [t["settled_usd"] for t in settled["tries"]] == ["0.00"] * 4
+    assert p.report["money"]["in_doubt_usd"] == "0.00"
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["questions"]["solved"] == 8
+
+
+def test_money_that_is_only_held_is_not_called_billed_when_the_cap_is_lowered(
+    endpoint: Endpoints, place: Places
+) -> None:
+    _, p = in_doubt(endpoint, place)
+    held = p.money("in_doubt")
+    p.settings["budget"]["usd"] = "0.001"
+    code, _, err = p.collect()
+    assert code == 3
+    assert "billed" not in err.replace("may have been billed", "")
+    assert p.report["run"]["status"] == "stopped_at_cap"
+    (warning,) = p.report["warnings"]
+    assert "the endpoint billed" not in warning
+    assert f"{held - Decimal('0.001')} USD over the cap" in warning
+    assert "`python -m harvest settle r`" in warning
+
+
+def test_a_cap_lowered_below_what_is_spent_accuses_nobody(endpoint: Endpoints, place: Places) -> None:
+    p = place(endpoint().url, 4)
+    p.collect()
+    p.settings["budget"]["usd"] = "0.0001"
+    p.collect()
+    over = usd(pusd(p.money("spent") - Decimal("0.0001")))
+    assert p.report["warnings"] == [f"spent is {over} USD over the cap of 0.0001"]
+
+
+def test_alone_it_lists_every_try_and_changes_nothing(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: CUT if asked.n == 0 else Say(usage=False))
+    p = place(teacher.url, 2, sampling__tries=1, teacher__max_concurrency=1)
+    p.collect()
+    before = dump(p)
+    cut, no_usage = settle(p)["tries"]
+    assert (cut["class"], cut["question_id"], cut["asked"]) == ("cut", "q0", "teacher")
+    assert (no_usage["class"], no_usage["response_id"]) == (None, "chatcmpl-1")
+    assert no_usage["took_s"] >= 0
+    assert Decimal(cut["held_usd"]) + Decimal(no_usage["held_usd"]) == p.money("in_doubt")
+    _, out, _ = p.harvest("settle", "r")
+    assert f"try {cut['id']} · " in out
+    assert "whole reply came, and not what it cost" in out
+    assert "chatcmpl-1" in out
+    assert dump(p) == before
+
+
+def test_each_try_is_booked_at_its_worst_case_or_at_what_the_user_says_and_only_once(
+    endpoint: Endpoints, place: Places
+) -> None:
+    _, p = in_doubt(endpoint, place)
+    first, second, third, fourth = settle(p)["tries"]
+    settle(p, "--as", "worst", "--try", str(first["id"]))
+    assert p.report["money"]["spent_usd"] == first["held_usd"]
+    settle(p, "--as", "0.000000000001", "--try", str(second["id"]), str(third["id"]))
+    assert p.money("spent") == Decimal(first["held_usd"]) + Decimal("0.000000000002")
+    assert p.report["money"]["in_doubt_usd"] == fourth["held_usd"]
+    assert p.report["money"]["spent_on"]["failed_usd"] == p.report["money"]["spent_usd"]
+    assert p.report["money"]["settled_usd"] == {"user": p.report["money"]["spent_usd"]}
+    before = dump(p)
+    code, _, err = p.harvest("settle", "r", "--as", "free", "--try", str(first["id"]))
+    assert code == 0
+    assert f"try {first['id']} is not in doubt" in err
+    assert dump(p) == before
+    _, story, _ = p.harvest("why", "r", first["question_id"])
+    assert "was in doubt and is what the user says" in story
+    audit_file(p.store)
+
+
+def test_a_bill_beyond_what_was_held_is_booked_whole_and_said(endpoint: Endpoints, place: Places) -> None:
+    _, p = in_doubt(endpoint, place, budget__usd="0.01")
+    held = Decimal(settle(p)["in_doubt_usd"])
+    _, out, _ = p.harvest("settle", "r", "--as", "0.5")
+    assert f"4 of them cost more than had been held for them, {2 - held} USD more in all" in out
+    assert "spent is over the cap" in out
+    assert p.money("spent") == 2
+    assert not any("the endpoint billed" in w for w in p.report["warnings"])
+    audit_file(p.store, overbilled=True)
+
+
+def test_a_wrong_argument_gives_one_line_and_changes_nothing(
+    endpoint: Endpoints, place: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, p = in_doubt(endpoint, place, 1)
+    before = dump(p)
+    for args, word in (
+        (["--as", "cheap"], "free, worst"),
+        (["--as=-1"], "free, worst"),
+        (["--as", "NaN"], "free, worst"),
+        (["--as", "1e3"], "free, worst"),
+        (["--as", "0.0000000000001"], "free, worst"),
+        (["--as", "10001"], "free, worst"),
+        (["--as", "free", "--try", "99"], "no such try"),
+        (["--as", "free", "--try", str(2**80)], "no such try"),
+        (["--try", "one"], "invalid int"),
+    ):
+        try:
+            code = main(["settle", "r", "--store", p.url, *args])
+        except SystemExit as e:
+            code = int(e.code or 0)
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, ""), args
+        (line,) = err.splitlines()
+        assert line.startswith("error: "), args
+        assert word in line, args
+    assert dump(p) == before
+
+
+def test_it_waits_for_no_run_that_is_asking(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: Say(delay_s=60))
+    p = place(teacher.url, 1)
+    process = p.start()
+    while not teacher.asked:
+        assert process.poll() is None
+    try:
+        assert settle(p)["tries"] == [], "a request in flight is not in doubt"
+        code, _, err = p.harvest("settle", "r", "--as", "free")
+        assert code == 2
+        assert "another process" in err
+    finally:
+        process.kill()
+        p.ended(process, 30)
+
+
+@pytest.mark.parametrize("step", ["before settling a doubt", "in settling a doubt"])
+def test_killed_in_the_middle_the_tries_before_are_settled_and_the_rest_go_on(
+    step: str, endpoint: Endpoints, place: Places
+) -> None:
+    _, p = in_doubt(endpoint, place)
+    held = p.money("in_doubt")
+    process = p.begin("settle", "r", "--as", "worst", python=(DIES, step, "3"))
+    p.ended(process, 30)
+    assert process.returncode == -signal.SIGKILL
+    books = audit_file(p.store)
+    assert books["spent"] + books["in_doubt"] == pusd(held)
+    assert len(settle(p)["tries"]) == 2
+    settle(p, "--as", "worst")
+    assert audit_file(p.store)["in_doubt"] == 0
+    assert p.money("spent") == held
