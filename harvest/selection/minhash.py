@@ -6,7 +6,7 @@ in another order; two answers of one teacher to the same question share 0.05 to 
 minimum, so two different minima look the same once in 65,536.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -108,23 +108,29 @@ def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
     return mixed(rows)
 
 
-def signature(rows: U64) -> U16:
-    """Returns the signature, [128], of a text from the hashes of its sequences; zeros if the text is empty."""
-    if not len(rows):
-        return np.zeros(PERMUTATIONS, np.uint16)
-    short = (rows >> np.uint64(32)).astype(np.uint32)
-    lowest = np.full(PERMUTATIONS, np.iinfo(np.uint32).max, np.uint32)
+def signatures(texts: Sequence[U64]) -> U16:
+    """Returns the signatures, [n, 128], of n texts from the hashes of their sequences; zeros for an empty text."""
+    lowest = np.full((len(texts), PERMUTATIONS), np.iinfo(np.uint32).max, np.uint32)
+    short = (np.concatenate([np.zeros(0, np.uint64), *texts]) >> np.uint64(32)).astype(np.uint32)
+    text = np.repeat(np.arange(len(texts)), [len(rows) for rows in texts])
     for at in range(0, len(short), AT_ONCE):
         products = short[None, at : at + AT_ONCE] * _FACTORS
         products += _SUMMANDS
-        np.minimum(lowest, products.min(axis=1), out=lowest)
+        here = text[at : at + AT_ONCE]
+        if here[0] == here[-1]:
+            np.minimum(lowest[here[0]], products.min(axis=1), out=lowest[here[0]])
+        else:
+            begun, first = np.unique(here, return_index=True)
+            lowest[begun] = np.minimum(lowest[begun], np.minimum.reduceat(products, first, axis=1).T)
     # A smallest product's bits are as good as random only after mixing.
-    return (mixed(lowest.astype(np.uint64)) & np.uint64(0xFFFF)).astype(np.uint16)
+    found = (mixed(lowest.astype(np.uint64)) & np.uint64(0xFFFF)).astype(np.uint16)
+    found[[not len(rows) for rows in texts]] = 0
+    return found
 
 
 def of_text(*texts: str) -> U16:
     """Returns one signature for several texts, as if they were one text."""
-    return signature(in_a_row(np.concatenate([word_hashes(words(t)) for t in texts])))
+    return np.asarray(signatures([in_a_row(np.concatenate([word_hashes(words(t)) for t in texts]))])[0])
 
 
 def similarity(a: U16, b: U16) -> NDArray[np.float64]:

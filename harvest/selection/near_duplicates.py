@@ -65,6 +65,8 @@ class QuestionFeatures:
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
         found = [(False, False, self.numbers)]
+        if n < 2:
+            return found
         for first in range(min(FRAME_SENTENCES, n) + 1):
             for last in range(min(FRAME_SENTENCES, n - first) + 1):
                 left_out = [*range(first), *range(n - last, n)]

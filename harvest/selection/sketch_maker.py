@@ -85,6 +85,7 @@ class SketchMaker:
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
         """Returns (the sketches of the questions in these rows of the store, the notes on them)."""
         found, notes = [], Notes()
+        hashes: list[minhash.U64] = []
         for row, body in self.store.question_bodies(rows):
             question = Question.model_validate_json(body)
             text = prompts.text_of(question)
@@ -94,8 +95,8 @@ class SketchMaker:
             numbers += [0] * (FRAMES - len(numbers))
             has_many = features.numbers.total() >= MANY_NUMBERS
             words = minhash.word_hashes(w for s in features.sentences for w in s if w[0].isalpha())
-            pairs = (minhash.in_a_row(words, 1), minhash.in_a_row(words, 2))
-            found.append((row, _digest(text)[0], gold, numbers, has_many, minhash.signature(np.concatenate(pairs))))
+            hashes.append(np.concatenate((minhash.in_a_row(words, 1), minhash.in_a_row(words, 2))))
+            found.append((row, _digest(text)[0], gold, numbers, has_many, 0))
             for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
                 if label is not None:
                     by_label.setdefault(label, []).append(row)
@@ -103,7 +104,9 @@ class SketchMaker:
                 if (key := evaluation.asked_in(text, question.answer)) is not None:
                     notes.asked[row] = (evaluation.name, key)
                     break
-        return np.array(found, QUESTION), notes
+        sketches = np.array(found, QUESTION)
+        sketches["signature"] = minhash.signatures(hashes)
+        return sketches, notes
 
 
 def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:
