@@ -32,14 +32,19 @@ def _number(text: str) -> Decimal | None:
 
 DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
 """This decoder reads fractions as Decimal, so that money stays exact, and reads NaN and Infinity as None."""
+LENIENT = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None, strict=False)
+"""This decoder also takes raw control characters inside strings, e.g. a tab, which some gateways do not escape."""
 
 
-def parse(data: bytes) -> Any:
-    """Parses JSON from bytes and returns the value. Raises Cut when the bytes are not JSON in UTF-8."""
+def parse(data: bytes, *, ignore_rest: bool = False) -> Any:
+    """Parses JSON that was paid for, and returns the value. Raises Cut when there is no whole JSON value in the bytes.
+
+    The bytes are in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. Bytes that are no character are
+    replaced, since one of them makes no answer worthless. If `ignore_rest`, it does not matter what follows the value.
+    """
     try:
-        return DECODER.decode(data.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise Cut("the reply is not UTF-8") from None
+        text = data.decode(json.detect_encoding(data), "replace")
+        return LENIENT.raw_decode(text.lstrip())[0] if ignore_rest else LENIENT.decode(text)
     except (ValueError, RecursionError):
         raise Cut(f"the reply is no JSON but {one_line(data) or 'empty'}") from None
 

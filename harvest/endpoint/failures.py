@@ -121,7 +121,7 @@ def refusal(status: int, body: bytes, after_s: float = 0.0) -> AttemptFailed:
     """Returns the failure for a status other than 2xx that came `after_s` seconds after the request was sent. Its
     message begins with the endpoint's own words."""
     try:
-        document = parse(body)
+        document = parse(body, ignore_rest=True)
     except Cut:
         document = None
     error = error_in(document)
@@ -191,7 +191,7 @@ def refused_parameter(status: int, body: bytes) -> str | None:
     if status not in (400, 422):
         return None
     try:
-        error = error_in(parse(body))
+        error = error_in(parse(body, ignore_rest=True))
     except Cut:
         return None
     if not (error.codes & REFUSED_CODES or REFUSED_WORDS.search(error.message)):

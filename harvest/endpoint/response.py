@@ -8,6 +8,7 @@ failures.py reads errors, and reply.py reads the fields of the document.
 """
 
 import re
+from base64 import b64encode
 from dataclasses import asdict, replace
 
 from harvest.answers.repetition import Loop
@@ -39,10 +40,23 @@ def read_response(status: int, body: bytes, after_s: float = 0.0) -> Reply:
 
 
 def _reply_in(body: bytes) -> Reply:
-    document = parse(body)
+    try:
+        document = parse(body, ignore_rest=True)
+    except Cut as unreadable:
+        raise Cut(unreadable.message, None, _unread(body)) from None
     if not isinstance(document, dict):
-        raise Cut(f"the reply is no JSON object but {one_line(body)}")
+        raise Cut(f"the reply is no JSON object but {one_line(body)}", None, _unread(body))
     return reply_of(document)
+
+
+def _unread(body: bytes) -> Reply | None:
+    """Returns a reply that only keeps the whole body, which may have been paid for. Returns None for a blank body."""
+    if not body.strip():
+        return None
+    try:
+        return Reply("", extra={"unread_body": body.decode()})
+    except UnicodeDecodeError:
+        return Reply("", extra={"unread_body_base64": b64encode(body).decode()})
 
 
 class BodyReader:

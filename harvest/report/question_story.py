@@ -125,7 +125,10 @@ def _try_json(t: StoredTry) -> dict[str, Any]:
         for name, amount in (("cost", t.cost), ("in_doubt", t.doubt), ("reserved", t.reserved))
     }
     partial = t.partial
-    came = {} if partial is None else {"partial": {"reasoning": partial.reasoning, "answer": partial.answer}}
+    if partial is None:
+        came = {}
+    else:
+        came = {"partial": {"reasoning": partial.reasoning, "answer": partial.answer, **_unread(partial)}}
     return {name: getattr(t, name) for name in shown} | money | came
 
 
@@ -153,6 +156,8 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
             if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
                 chain, answer = len(partial.reasoning or ""), len(partial.answer)
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
+            elif partial is not None and _unread(partial):
+                yield _row("kept of it", "its whole body, which could not be read (--json has it)")
         for t in attempt.judging:
             yield _row("asked a judge", _of_try(t))
         yield from _verdicts(attempt.verdicts, required_by(story.run.config).versions)
@@ -163,6 +168,11 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
             if trained.reasoning:
                 yield from _text("trained chain", trained.reasoning, full)
             yield from _text("trained", trained.answer, full)
+
+
+def _unread(reply: Reply) -> dict[str, str]:
+    """Returns the body of a reply that could not be read, as endpoint/response.py keeps it; else {}."""
+    return {key: value for key, value in reply.extra.items() if key.startswith("unread_body")}
 
 
 def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_replies import EXAMPLES, OWN, check_failure, check_sane, completion, load, stream, wire
+from sample_replies import EXAMPLES, OWN, check_failure, check_sane, chunk, completion, load, stream, wire
 
 from harvest.core.errors import AttemptFailed, Cut, Gateway, Hollow, Passing, RowRefused, RunRefused, Throttled
 from harvest.core.nouns import Reply
@@ -66,7 +67,7 @@ def test_a_refusal_of_the_run_says_what_to_mend(status: int, word: str) -> None:
         b"<html><body>Please log in</body></html>",
         b'{"choices": [{"mess',
         completion({"content": "x"})[:-3] + b"oops",
-        completion({"content": "First"}).replace(b"First", b"\xff\xfe\xff"),
+        completion({"content": "x"}).replace(b'"x"', b'"x\\q"'),
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b"1" * 5000,
@@ -139,6 +140,63 @@ def test_a_message_shows_no_control_characters_and_stays_short() -> None:
     assert failed.value.message.startswith("[31mred [0m line two xxx")
     assert failed.value.message.isprintable()
     assert len(failed.value.message) < 700
+
+
+# Bytes in a whole answer that a strict reader refuses
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+AFTER = [b"", b"\n\n", b"\0", b"null", b"\r\n0\r\n\r\n", b"<!-- served by a gateway -->", b'{"error": "too late"}']
+RAW = st.sampled_from(
+    [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f", b"\t", b"\n", b"\r\n", b"\0", b"\x1b[2J", b"\x7f"]
+)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("after", AFTER)
+def test_a_whole_answer_is_read_in_any_encoding_and_whatever_follows_it(encoding: str, after: bytes) -> None:
+    body = completion({"content": "zwei → 2 😀"}).decode().encode(encoding)
+    reply = read_response(200, body + after.decode().encode(encoding.removesuffix("-sig")))
+    assert (reply.answer, reply.usage.output_tokens) == ("zwei → 2 😀", 5)
+    assert "unread_body" not in reply.extra
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    pieces=st.lists(st.text("so 2 π", max_size=4).map(str.encode) | RAW, max_size=12),
+    at_once=st.booleans(),
+    where=st.sampled_from(["content", "reasoning_content"]),
+)
+def test_bad_bytes_and_raw_control_characters_in_a_text_cost_no_answer(
+    pieces: list[bytes], at_once: bool, where: str
+) -> None:
+    """What is no character is replaced, and nothing else of the answer changes. Streams hold no raw line break."""
+    raw = b"".join(pieces)
+    body = completion({"content": "is 4", where: "First"}).replace(b"First", b"First" + raw + b"last")
+    if at_once:
+        reply = read_response(200, body)
+    else:
+        raw = raw.replace(b"\r", b"").replace(b"\n", b"")
+        piece = chunk({"content": "is 4"} | {where: "First"}, "stop").replace(b"First", b"First" + raw + b"last")
+        reply = stream(piece, b"data: [DONE]\n\n")
+    assert (reply.answer if where == "content" else reply.reasoning) == "First" + raw.decode(
+        "utf-8", "replace"
+    ) + "last"
+    check_sane(reply)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(data=st.data())
+def test_an_answer_that_is_not_whole_is_cut_and_its_bytes_are_kept(data: st.DataObject) -> None:
+    junk = data.draw(st.sampled_from([b"", b"\xff", b"\t", b"\xc3\xa9"]))
+    whole = completion({"content": "First, zwei → 2", "reasoning_content": "x"}).replace(b"First", b"First" + junk)
+    body = whole[: data.draw(st.integers(1, len(whole) - 1))]
+    with pytest.raises(Cut) as failed:
+        read_response(200, body)
+    check_failure(failed.value)
+    assert isinstance(failed.value.reply, Reply)
+    extra = failed.value.reply.extra
+    kept = b64decode(extra["unread_body_base64"]) if "unread_body_base64" in extra else extra["unread_body"].encode()
+    assert kept == body
 
 
 # Waiting, and parameters

@@ -95,7 +95,7 @@ def test_a_lost_chunk_is_no_whole_answer() -> None:
         stream(chunk({"content": "4"}), b'data: {"choices":[{"del\n\n', chunk({"content": "2"}, "stop"))
     assert isinstance(failed.value.reply, Reply)
     with pytest.raises(Cut):
-        stream(chunk({"content": "4"}), b'data: {"choices": "\xff"}\n\n', chunk({}, "stop"))
+        stream(chunk({"content": "4"}), b'data: {"choices": "\\q"}\n\n', chunk({}, "stop"))
 
 
 def test_a_stream_of_nothing_is_hollow_and_no_stream_is_cut() -> None:
