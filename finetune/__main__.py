@@ -6,15 +6,14 @@ A command's file is imported only when that command is called, so `-h` and the o
 import errno
 import importlib
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 
 from finetune.commands.arguments import parser
 from harvest.core.errors import InputError, MissingExtra, WinnowError
 from harvest.core.overrides import take_overrides
+from harvest.core.signals import interrupt_on_signals
 
 INTERRUPTED = 130
 TOP_LEVEL = ("student", "data", "output", "method")
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.warnoptions:
@@ -69,10 +68,6 @@ def _say_error(e: WinnowError) -> int:
     for line in str(e).splitlines() if _speaks() else ():
         print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
     return e.exit_code
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

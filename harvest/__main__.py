@@ -5,15 +5,15 @@ Each command is imported only when it is called, so that the others and `-h` do 
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from harvest.commands.arguments import parser
 from harvest.core.errors import WinnowError
 from harvest.core.overrides import take_overrides
+from harvest.core.signals import interrupt_on_signals
 
 if TYPE_CHECKING:
     from harvest.core.config import RunConfig
@@ -57,7 +57,8 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
 
             if args.student is not None:
                 overrides = [*overrides, *student_settings(args.student)]
-            return collect(*_settings(args, overrides), skip_bad_rows=args.skip_bad_rows, as_json=as_json)
+            settings, base = _settings(args, overrides)
+            return collect(settings, base, skip_bad_rows=args.skip_bad_rows, as_json=as_json, file=args.config)
         case "doctor":
             from harvest.commands.doctor import doctor
 
@@ -128,10 +129,6 @@ def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfi
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt_on_signals()
     sys.exit(main())

@@ -20,6 +20,7 @@ from finetune.train.output_folder.loss_curve import Curve, read_curve
 from finetune.train.output_folder.state import training_key, write_state
 from finetune.train.trainer import WinnowTrainer
 from harvest.core.errors import InputError
+from harvest.core.signals import hung_up, stop_signals
 
 SAVE_EVERY_S = 300.0
 """A checkpoint is saved after this many seconds, again and again, unless the recipe says otherwise."""
@@ -61,7 +62,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         return round(self.before_s + time.monotonic() - self.started, 1)
 
     def __enter__(self) -> "Watch":
-        for s in (signal.SIGINT, signal.SIGTERM):
+        for s in stop_signals():
             self.handlers[s] = signal.signal(s, self._on_signal)
         return self
 
@@ -72,7 +73,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.record()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
+        if number == signal.SIGHUP:
+            hung_up()
+        elif self.stop:
             raise KeyboardInterrupt
         self.stop = True
         self.progress.say("stopping at the end of this step, with a checkpoint; signal again to stop at once")

@@ -27,6 +27,7 @@ from harvest.checks import CheckPool
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, called
 from harvest.core.errors import StoreUnusable
+from harvest.core.signals import handlers_kept, hung_up, stop_signals
 from harvest.endpoint.client import Learned
 from harvest.filters.required import required_by
 from harvest.judging.acceptance import Acceptance
@@ -43,7 +44,8 @@ def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> 
     # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-    return uvloop.run(_session(run, store, checks, keys, hooks))
+    with handlers_kept():
+        return uvloop.run(_session(run, store, checks, keys, hooks))
 
 
 async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
@@ -132,13 +134,18 @@ async def _collect(collection: Collection, hooks: Hooks) -> None:
     """Asks until everything is done or asking is stopped, and shows the progress.
 
     At the first signal, winnow waits for the requests in flight that are paid for; at the second, it leaves them in
-    doubt.
+    doubt. Of a closed terminal's SIGHUPs only the first counts, since nobody is there who means the second.
     """
     stopping, counters = collection.stopping, collection.counters
-    signals = 0
+    loop, signals = asyncio.get_running_loop(), 0
 
-    def on_signal() -> None:
+    def on_signal(number: int) -> None:
         nonlocal signals
+        if number == signal.SIGHUP:
+            loop.remove_signal_handler(number)
+            hung_up()
+            if signals:
+                return
         signals += 1
         all_free = all(buyer.run.is_free for buyer in collection.buyers.values())
         waits = signals == 1 and not all_free and counters.in_flight
@@ -148,8 +155,8 @@ async def _collect(collection: Collection, hooks: Hooks) -> None:
         if not waits:
             collection.tasks.cancel()
 
-    for s in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(s, on_signal)
+    for number in stop_signals():
+        loop.add_signal_handler(number, on_signal, number)
     async with hooks.show(counters):
         try:
             await collection.ask_all()

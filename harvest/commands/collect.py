@@ -14,6 +14,7 @@ from harvest.checks import CheckPool, gold_problems
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, asking_shown, say, steps
 from harvest.commands.report import print_report, write_report_of
+from harvest.commands.run_folder import begun_elsewhere
 from harvest.commands.select_traces import say_if_changed, select_as_set
 from harvest.commands.settle import in_doubt_words
 from harvest.core.config import RunConfig
@@ -24,11 +25,12 @@ from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
 
-def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool) -> int:
+def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool, file: str | None = None) -> int:
     """Collects one run and returns the exit code.
 
-    The run's paths are relative to the folder `base`. Raises an InputError when something is wrong before anything was
-    asked. Later errors are not raised: they are printed and become the exit code, and all that came is stored.
+    The run's paths are relative to the folder `base`. `file` is the RUN.toml that the user named. Raises an InputError
+    when something is wrong before anything was asked. Later errors are not raised: they are printed and become the exit
+    code, and all that came is stored.
     """
     keys = take_keys(config)
     warm_up()
@@ -40,6 +42,8 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         before = store.find_run(config.name)
         run = _prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))
+        if file is not None and (warning := begun_elsewhere(Path(file), config.store, is_new=before is None)):
+            say(f"warning: {warning}")
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
             ending = ask(run, store, pool, keys, hooks)

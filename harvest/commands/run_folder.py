@@ -1,14 +1,16 @@
 """Finds the run that a command line names, and knows the files that commands write into the run's folder."""
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import ConfigError, InputError
-from harvest.core.files import runs_folder
+from harvest.core.files import runs_folder, write_whole
+from harvest.core.printable import printable
 
 
 def find_run(given: str, store: str | None) -> tuple[str, str]:
@@ -29,6 +31,37 @@ def find_run(given: str, store: str | None) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{folder / 'config.json'}: not what winnow wrote; name the store with --store") from None
     return name, url or DEFAULT_STORE
+
+
+def begun_elsewhere(file: Path, store: str, *, is_new: bool) -> str | None:
+    """Notes the working directory in which a RUN.toml was run, and returns a warning if the run is new in this store
+    and begun in that of another directory.
+
+    Only a relative `store` depends on the working directory. The notes are a file in the user's state folder; where it
+    cannot be read or written, there is no warning.
+    """
+    path = Path(store.removeprefix("sqlite:///"))
+    if path.is_absolute() or not store.startswith("sqlite:///"):
+        return None
+    here, key, noted = str(Path.cwd()), str(file.resolve()), dict[str, str]()
+    with suppress(OSError, ValueError, TypeError, RuntimeError):
+        notes = _state_folder() / "run-in.json"
+        if notes.is_file():
+            found = json.loads(notes.read_text("utf-8"))
+            noted = {k: v for k, v in dict(found).items() if isinstance(v, str) and Path(k).is_file()}
+        notes.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(notes, json.dumps(noted | {key: here}, indent=1))
+    before = Path(noted.get(key, here)) / path
+    if not is_new or noted.get(key, here) == here or not before.is_file():
+        return None
+    return printable(
+        f"{file} was last run in {noted[key]}, with the store there. Here a new store and a new cap begin. To go on"
+        f" there: --store sqlite:///{before}"
+    )
+
+
+def _state_folder() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state").absolute() / "winnow"
 
 
 @contextmanager

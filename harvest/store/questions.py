@@ -67,6 +67,11 @@ class Questions(Runs):
         statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
         return self._row(statement, run_id, name) is not None
 
+    def has_answers(self, run_id: int) -> bool:
+        """Whether a teacher or the student has answered anything in this run."""
+        statement = "SELECT 1 FROM attempt WHERE run_id = ? AND state = 'answered' AND kind != 'judge' LIMIT 1"
+        return self._row(statement, run_id) is not None
+
     def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
         """Writes a question that is asked anew each time. Returns (its row, how many attempts of teachers it has)."""
         self.put_question(run_id, question)

@@ -41,7 +41,7 @@ class Connection:
             try:
                 if write:
                     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    opened.callback(os.close, _take_lock(path))
+                    opened.callback(os.close, _take_lock(path, lock_path(path)))
                     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 elif not path.exists():
                     raise StoreUnusable(f"store {path}: no such file; name another with --store")
@@ -125,10 +125,16 @@ def sqlite_path(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
+def lock_path(path: Path) -> str:
+    """Returns the lock file of a store. A store that is reached through a symbolic link has the lock of the file that
+    the link names."""
+    return f"{os.path.realpath(path)}.lock"
+
+
 def is_being_written(url: str) -> bool:
     """Whether a process has the store open for writing now."""
     try:
-        lock = os.open(f"{sqlite_path(url)}.lock", os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(lock_path(sqlite_path(url)), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -165,10 +171,10 @@ def _bound(values: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 and isinstance(values[0], dict) else values
 
 
-def _take_lock(path: Path) -> int:
+def _take_lock(path: Path, lock_file: str) -> int:
     """Takes the store's lock. Returns the lock's file descriptor. Raises StoreUnusable when another process holds the
     lock."""
-    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    lock = os.open(lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -100,7 +100,7 @@ def next_step(
     end = Step(judge=True) if unjudged else Step(ended=_solved_or_given_up(bought))
     asks: tuple[Ask, ...] = ()
     for place, sampling in enumerate(rules.teachers):
-        mine = [a for a in bought if a.teacher == place]
+        mine = _of(place, bought, sampling)
         asks += _asks(mine, place, sampling, _right(mine) if rules.mode == "all" else accepted, together)
         stops = asks or end.judge or (together and accepted) or (not together and _may_pass(mine))
         if rules.mode == "cascade" and stops:
@@ -108,10 +108,17 @@ def next_step(
     return Step(asks=asks) if asks else end
 
 
+def _of(place: int, attempts: Sequence[Attempt], sampling: Sampling) -> list[Attempt]:
+    """Returns the attempts of one teacher, or of the student. Those without an answer do not count when they were made
+    with a limit that is no longer set."""
+    limits = (sampling.max_tokens, sampling.raised_limit)
+    return [a for a in attempts if a.teacher == place and (a.state == "answered" or a.max_tokens in limits)]
+
+
 def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
     """Returns what comes next while the student may still solve the question; None when the student cannot solve it any
     more."""
-    mine = [a for a in attempts if a.teacher == STUDENT]
+    mine = _of(STUDENT, attempts, sampling)
     right = _right(mine)
     if right >= sampling.stop_after_accepted:
         return Step(ended=BY_STUDENT)

@@ -85,7 +85,7 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
             f"run {config.name!r} holds imported answers, and no run mixes two: give this one another name"
         )
     if before is not None and not may_change:
-        refuse_changes(config.name, before.settings, settings)
+        refuse_changes(config.name, before.settings, settings, answered=store.has_answers(before.id))
         if rules_of(before.config) != rules_of(config):
             store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)

@@ -24,11 +24,12 @@ NO_SETTINGS = {"base", "price_source", "prompt_text"}
 """Values that are stored with the settings and are no settings themselves."""
 
 
-def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any], *, answered: bool) -> None:
     """Raises ConfigError when a teacher or the student would see a setting changed. The error names each such setting.
 
     Teachers may be added after the existing ones, since a new teacher sees nothing of what was asked before. No teacher
-    may be removed, since its stored answers would belong to no teacher then. A student may be added and removed.
+    may be removed, since its stored answers would belong to no teacher then. A student may be added and removed. Where
+    nothing is `answered` yet, `max_tokens` may change, since an endpoint may have refused it in every request.
     """
     changes = [
         (key, old, new)
@@ -45,6 +46,8 @@ def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any
         changes.append(("teachers", len(were), len(are)))
     if before.get("student") and after.get("student"):
         changes += [(f"student.{key}", *rest) for key, *rest in _seen_by_one(before["student"], after["student"])]
+    if not answered:
+        changes = [change for change in changes if not change[0].endswith("sampling.max_tokens")]
     if changes:
         lines = [f"{key}: {_short(old)} before, {_short(new)} now" for key, old, new in changes]
         raise ConfigError(

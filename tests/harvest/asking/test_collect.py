@@ -2,8 +2,10 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 from books import audit_file
-from conftest import Place, sums
+from conftest import ROOT, Place, sums
 from scripted_endpoint import Asked, Endpoint, Say
 
 from harvest.core.money import pusd
@@ -241,7 +243,7 @@ def test_a_disk_that_is_really_full_is_named_and_nothing_is_lost(
     assert books["spent"] > 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
 def test_a_signal_waits_for_what_is_paid_for_and_the_run_goes_on(
     how: signal.Signals, endpoint: Endpoints, place: Places
 ) -> None:
@@ -271,6 +273,112 @@ def test_a_second_signal_leaves_what_is_in_flight_in_doubt(endpoint: Endpoints, 
     _, err = process.communicate(timeout=15)
     assert process.returncode == 130, err
     assert p.report["attempts"]["in_doubt"] == 8
+    audit_file(p.store)
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "harvest", "collect", sys.argv[1]])
+"""
+
+
+def test_a_closed_terminal_waits_for_what_is_paid_for(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda _: Say(delay_s=0.4))
+    p = place(teacher.url, 24, teacher__max_concurrency=8)
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, str(p.toml)], cwd=p.folder, stdin=its, stdout=its, stderr=its,
+        env={**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(its)
+    wait_for(lambda: len(teacher.asked) >= 8)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)  # the shell's, beside the terminal's own
+    assert process.wait(timeout=30) == 130
+    assert p.report["run"]["status"] == "interrupted"
+    assert p.report["attempts"]["in_doubt"] == 0
+    assert p.report["attempts"]["answered"] == len(teacher.asked) < 24
+
+
+def test_under_nohup_a_hang_up_is_nothing(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda _: Say(delay_s=0.4))
+    p = place(teacher.url, 8, teacher__max_concurrency=4)
+    ignoring = "import runpy, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+    process = p.start(python=("-c", f"{ignoring} runpy.run_module('harvest', run_name='__main__')"))
+    wait_for(lambda: len(teacher.asked) >= 2)
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert len(teacher.asked) == 8
+
+
+@pytest.mark.parametrize("way", ["a link to the file", "a link to its folder", "another relative path"])
+def test_a_store_is_one_store_whichever_way_it_is_reached(way: str, endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda _: Say(delay_s=0.4))
+    p = place(teacher.url, 24, teacher__max_concurrency=4)
+    (p.folder / "link.db").symlink_to(p.store)
+    (p.folder / "deep").symlink_to(p.folder)
+    process = p.start()
+    wait_for(lambda: len(teacher.asked) >= 4)
+    other = {"a link to the file": "link.db", "a link to its folder": "deep/store.db"}.get(way, "../place/store.db")
+    code, _, err = p.collect("--store", f"sqlite:///{other}")
+    assert code == 2, err
+    assert f"another process (pid {process.pid}) is writing to it" in err
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert len(teacher.asked) == 24
+
+
+def test_a_run_that_begins_anew_in_another_folder_says_so(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint()
+    p = place(teacher.url, 2, store="sqlite:///data/s.db")
+    p.env["XDG_STATE_HOME"] = str(p.folder / "state")
+
+    def collect(folder: str) -> str:
+        (p.folder / folder).mkdir(exist_ok=True)
+        process = subprocess.run(
+            [sys.executable, "-m", "harvest", "collect", "../run.toml"], cwd=p.folder / folder, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **p.env}, capture_output=True, check=True,
+        )  # fmt: skip
+        return "".join(line for line in process.stderr.splitlines() if line.startswith("warning"))
+
+    assert p.toml.is_file()
+    assert collect("one") == ""
+    assert collect("one") == ""
+    said = collect("two")
+    assert f"last run in {p.folder / 'one'}" in said
+    assert f"--store sqlite:///{p.folder / 'one/data/s.db'}" in said
+    assert len(teacher.asked) == 4
+    assert collect("one") == collect("two") == ""
+    (p.folder / "state/winnow/run-in.json").write_text("[1]")
+    assert collect("three") == ""
+    (p.folder / "state/winnow/run-in.json").unlink()
+    (p.folder / "state/winnow").rmdir()
+    (p.folder / "state/winnow").write_text("a file, so that nothing can be noted")
+    assert collect("four") == ""
+
+
+def test_max_tokens_may_change_until_something_was_answered(endpoint: Endpoints, place: Places) -> None:
+    def script(asked: Asked) -> Say:
+        refused = asked.limit > 8192
+        return Say(status=400, error="invalid", message="max_tokens: at most 8192") if refused else Say()
+
+    teacher = endpoint(script)
+    p = place(teacher.url, 3, sampling__max_tokens=16384)
+    p.collect()
+    assert len(teacher.asked) == 3
+    p.settings["sampling"]["max_tokens"] = 8192
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["questions"]["solved"] == 3
+    assert len(teacher.asked) == 6
+    p.settings["sampling"]["max_tokens"] = 4096
+    code, _, err = p.collect()
+    assert code == 2
+    assert "sampling.max_tokens: 8192 before, 4096 now" in err
+    assert len(teacher.asked) == 6
     audit_file(p.store)
 
 
