@@ -8,6 +8,7 @@ minimum, so two different minima look the same once in 65,536.
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,19 +89,18 @@ def words(text: str) -> list[str]:
 
 
 def word_hashes(found: Iterable[str]) -> U64:
-    """Returns the hashes of words. Words of LaTeX layout are left out."""
+    """Returns the hashes of words. Words of LaTeX layout have the hash 0."""
     if len(_hashes) > KNOWN_WORDS:
         _hashes.clear()
-    values: U64 = np.fromiter(map(_hashes.__getitem__, found), np.uint64)
-    return np.asarray(values[values != 0])
+    return np.fromiter(map(_hashes.__getitem__, found), np.uint64)
 
 
-def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
-    """Returns a hash of each sequence of `n` words.
+def in_a_row(hashes: U64) -> U64:
+    """Returns a hash of each sequence of WORDS_IN_A_ROW words.
 
-    A text of fewer than `n` words has one hash, of all its words.
+    A text of fewer words has one hash, of all its words.
     """
-    n = max(1, min(n, len(hashes)))
+    n = max(1, min(WORDS_IN_A_ROW, len(hashes)))
     count = len(hashes) - n + 1
     rows = hashes[:count].copy()
     for i in range(1, n):
@@ -108,29 +108,46 @@ def in_a_row(hashes: U64, n: int = WORDS_IN_A_ROW) -> U64:
     return mixed(rows)
 
 
-def signatures(texts: Sequence[U64]) -> U16:
-    """Returns the signatures, [n, 128], of n texts from the hashes of their sequences; zeros for an empty text."""
-    lowest = np.full((len(texts), PERMUTATIONS), np.iinfo(np.uint32).max, np.uint32)
-    short = (np.concatenate([np.zeros(0, np.uint64), *texts]) >> np.uint64(32)).astype(np.uint32)
-    text = np.repeat(np.arange(len(texts)), [len(rows) for rows in texts])
+def signatures(rows: U64, of: NDArray[np.int64], n: int) -> U16:
+    """Returns the signatures, [n, 128], of n texts from the hashes of their sequences; zeros for an empty text.
+
+    `of` says for each hash which text it belongs to, in ascending order.
+    """
+    lowest = np.full((n, PERMUTATIONS), np.iinfo(np.uint32).max, np.uint32)
+    short = (rows >> np.uint64(32)).astype(np.uint32)
     for at in range(0, len(short), AT_ONCE):
         products = short[None, at : at + AT_ONCE] * _FACTORS
         products += _SUMMANDS
-        here = text[at : at + AT_ONCE]
+        here = of[at : at + AT_ONCE]
         if here[0] == here[-1]:
             np.minimum(lowest[here[0]], products.min(axis=1), out=lowest[here[0]])
         else:
-            begun, first = np.unique(here, return_index=True)
-            lowest[begun] = np.minimum(lowest[begun], np.minimum.reduceat(products, first, axis=1).T)
+            texts, first = np.unique(here, return_index=True)
+            lowest[texts] = np.minimum(lowest[texts], np.minimum.reduceat(products, first, axis=1).T)
     # A smallest product's bits are as good as random only after mixing.
     found = (mixed(lowest.astype(np.uint64)) & np.uint64(0xFFFF)).astype(np.uint16)
-    found[[not len(rows) for rows in texts]] = 0
+    found[np.bincount(of, minlength=n) == 0] = 0
     return found
 
 
 def of_text(*texts: str) -> U16:
-    """Returns one signature for several texts, as if they were one text."""
-    return np.asarray(signatures([in_a_row(np.concatenate([word_hashes(words(t)) for t in texts]))])[0])
+    """Returns one signature for several texts, as if they were one text. It is made of words in a row."""
+    hashes = np.concatenate([word_hashes(words(t)) for t in texts])
+    rows = in_a_row(hashes[hashes != 0])
+    return np.asarray(signatures(rows, np.zeros(len(rows), np.int64), 1)[0])
+
+
+def of_words(texts: Sequence[Sequence[str]]) -> U16:
+    """Returns the signatures, [n, 128], of n texts, each given as its words. They are made of words and pairs of
+    words."""
+    of = np.repeat(np.arange(len(texts)), [len(found) for found in texts])
+    hashes = word_hashes(chain.from_iterable(texts))
+    of, hashes = of[hashes != 0], hashes[hashes != 0]
+    rows, same = mixed(hashes), of[:-1] == of[1:]
+    pairs = mixed(rows[:-1] + hashes[1:])[same]
+    both = np.concatenate((of, of[:-1][same]))
+    order = np.argsort(both, kind="stable")
+    return signatures(np.concatenate((rows, pairs))[order], both[order], len(texts))
 
 
 def similarity(a: U16, b: U16) -> NDArray[np.float64]:

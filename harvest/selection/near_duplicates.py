@@ -65,13 +65,13 @@ class QuestionFeatures:
         lengths, n = [len(s) for s in self.sentences], len(self.sentences)
         total = sum(lengths)
         found = [(False, False, self.numbers)]
-        if n < 2:
-            return found
         for first in range(min(FRAME_SENTENCES, n) + 1):
             for last in range(min(FRAME_SENTENCES, n - first) + 1):
                 left_out = [*range(first), *range(n - last, n)]
                 if 2 * (total - sum(lengths[i] for i in left_out)) <= total:
                     continue
+                if not any(self.by_sentence[i] for i in left_out):
+                    continue  # the same numbers are left
                 numbers = self.numbers - sum((self.by_sentence[i] for i in left_out), Counter())
                 if numbers and all(numbers != other for _, _, other in found):
                     found.append((first > 0, last > 0, numbers))

@@ -85,7 +85,7 @@ class SketchMaker:
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
         """Returns (the sketches of the questions in these rows of the store, the notes on them)."""
         found, notes = [], Notes()
-        hashes: list[minhash.U64] = []
+        words: list[list[str]] = []
         for row, body in self.store.question_bodies(rows):
             question = Question.model_validate_json(body)
             text = prompts.text_of(question)
@@ -94,8 +94,7 @@ class SketchMaker:
             numbers = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
             numbers += [0] * (FRAMES - len(numbers))
             has_many = features.numbers.total() >= MANY_NUMBERS
-            words = minhash.word_hashes(w for s in features.sentences for w in s if w[0].isalpha())
-            hashes.append(np.concatenate((minhash.in_a_row(words, 1), minhash.in_a_row(words, 2))))
+            words.append([w for s in features.sentences for w in s if w[0].isalpha()])
             found.append((row, _digest(text)[0], gold, numbers, has_many, 0))
             for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
                 if label is not None:
@@ -105,7 +104,7 @@ class SketchMaker:
                     notes.asked[row] = (evaluation.name, key)
                     break
         sketches = np.array(found, QUESTION)
-        sketches["signature"] = minhash.signatures(hashes)
+        sketches["signature"] = minhash.of_words(words)
         return sketches, notes
 
 
