@@ -88,7 +88,7 @@ class Endpoint:
         _check_price(config)
         _check_key(self.teacher.api_key_env)
         keys = take_keys(config)
-        with Store.open(config.store) as store, CheckPool() as judge:
+        with Store.open(config.store, say=say) as store, CheckPool() as judge:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)

@@ -49,7 +49,9 @@ def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> 
 
 
 async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
-    ledger = Writer(store)
+    runs = runs_by_place(run)
+    in_flight = sum(alone.config.teacher.max_concurrency for alone in runs.values())
+    ledger = Writer(store, hooks.say, in_flight=in_flight)
     try:
         session_id = await ledger.do(Store.begin_session, run.id, now())
         await ledger.do(Store.reopen, run.id)
@@ -75,7 +77,8 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
                 queue = QuestionQueue(run, ledger, counters)
                 collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)
                 await _collect(collection, hooks)
-                await _remember(ledger, run, stopping.buyers, known)
+                if not isinstance(stopping.reason, StoreUnusable):
+                    await _remember(ledger, run, stopping.buyers, known)
         ending, limited_by = stopping.ending(), stopping.limited_by()
         try:
             await ledger.do(Store.hold_unsettled, run.id, now())

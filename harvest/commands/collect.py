@@ -38,7 +38,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         from harvest.selection.decontamination import evaluations_of
 
         evaluations_of(config.select.against, base)  # an evaluation that cannot be read is found before money is spent
-    with Store.open(config.store) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
+    with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
         before = store.find_run(config.name)
         run = _prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))

@@ -20,6 +20,7 @@ from harvest.asking.buying.tries import Tries
 from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import Run, judging_settings, runs_by_place
+from harvest.commands.progress import say
 from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
 from harvest.core.money import cost_of, usd
@@ -106,7 +107,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
     for place, one in configs(config).items():
         if one.budget.usd is None:
             checked_tariff(one, section_of(config, place))
-    with Store.open(config.store) as store:
+    with Store.open(config.store, say=say) as store:
         named = config.model_copy(update={"name": f"{config.name[:90]}-doctor"})
         with store.transaction():
             run, _ = put_run(named, base, store, may_change=True)
@@ -114,7 +115,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
 
 
 async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
-    ledger = Writer(store)
+    ledger = Writer(store, say)
     examined = []
     try:
         for place, alone in runs_by_place(run).items():

@@ -25,7 +25,7 @@ def select_traces(
     from harvest.selection.settings import changed_run
     from harvest.selection.summary import in_words
 
-    with Store.open(url) as store:
+    with Store.open(url, say=say) as store:
         before = store.run(name)
         run = changed_run(before, overrides, preset)
         with steps("selecting") as step:

@@ -31,7 +31,7 @@ def settle(name: str, url: str, *, amount: str | None, tries: Sequence[int], as_
     no amount, or when the run has no such try.
     """
     cost_of = None if amount is None else _cost_of(amount)
-    with Store.open(url, write=cost_of is not None) as store:
+    with Store.open(url, write=cost_of is not None, say=say) as store:
         run_id = store.run_id(name)
         booked: Booked = {}
         if cost_of is None:

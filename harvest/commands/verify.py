@@ -5,7 +5,7 @@ import json
 from harvest.asking.planning.plan import plan_of
 from harvest.checks import CheckPool
 from harvest.commands.export import write_dataset
-from harvest.commands.progress import Warnings, steps
+from harvest.commands.progress import Warnings, say, steps
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, writing_to
 from harvest.commands.select_traces import select_as_set
@@ -22,7 +22,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
     `again`: answers that today's checks have already judged are judged too. If the command is stopped, the same command
     goes on from there.
     """
-    with Store.open(url) as store, CheckPool(unsafe_code=unsafe_code) as pool:
+    with Store.open(url, say=say) as store, CheckPool(unsafe_code=unsafe_code) as pool:
         run_id = store.run_id(name)
         counts, verification = Counts(), begin_verification(store, run_id, again=again)
         judge_answers(store, run_id, pool, counts, verification)

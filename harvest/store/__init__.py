@@ -13,7 +13,8 @@ from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSel
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
 from harvest.store.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
-from harvest.store.writer import Writer
+from harvest.store.writing.unwritten import SettledBy, Settlement
+from harvest.store.writing.writer import Writer
 
 __all__ = [
     "REJECTED_SINCE",
@@ -33,6 +34,8 @@ __all__ = [
     "SelectionOutcome",
     "Sent",
     "Session",
+    "SettledBy",
+    "Settlement",
     "Store",
     "StoredAnswer",
     "StoredRun",

@@ -12,6 +12,7 @@ from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Attempt, Kind, Reply
 from harvest.store.replies import Replies
 from harvest.store.sqlite import Row
+from harvest.store.writing.unwritten import Settlement
 
 LONGEST_MESSAGE = 2000
 """How many characters of a failure's message are kept."""
@@ -136,6 +137,22 @@ class Attempts(Replies):
         self._spend(try_id, cost_pusd or 0, doubt or 0)
         self._end_try(try_id, "failed" if doubt is None else "in_doubt", failure, reply, cost_pusd, source, doubt, now)
         return cost_pusd is not None and cost_pusd > held
+
+    def settle_later(self, settlement: Settlement) -> bool:
+        """Settles a try as it would have been settled when its reply came. Returns False, and writes nothing, if that
+        has been done. Raises LookupError when the store has no such try."""
+        row = self._row("SELECT state, sent_at, ended_at FROM try WHERE id = ?", settlement.try_id)
+        if row is None or settlement.sent_at not in (None, row["sent_at"]):
+            raise LookupError(f"no try {settlement.try_id} that was sent at {settlement.sent_at}")
+        if row["state"] == "answered" or row["ended_at"] == settlement.more[-1]:
+            return False
+        getattr(self, settlement.method)(settlement.try_id, *settlement.more)
+        return True
+
+    def sent_at(self, try_id: int) -> str | None:
+        """Returns when a try was sent; None if there is no such try."""
+        row = self._row("SELECT sent_at FROM try WHERE id = ?", try_id)
+        return None if row is None else str(row["sent_at"])
 
     def doubts(self, run_id: int, *, unsettled_too: bool = False) -> list[Doubt]:
         """Returns the tries in doubt, the oldest first. `unsettled_too` adds the tries that were sent and not settled,

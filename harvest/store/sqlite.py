@@ -19,8 +19,15 @@ from harvest.store.schema import MIGRATIONS
 Row = sqlite3.Row
 T = TypeVar("T")
 
-BUSY_S = 30
-"""How many seconds a statement waits while another process holds the file."""
+BUSY_S = 90
+"""How many seconds a statement waits while another program holds the file's write lock."""
+
+LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+OF_THE_STORE = LOCKED | {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
+}  # fmt: skip
+"""SQLite's codes for what is wrong with the file, its disk or its lock, whatever is written."""
 
 
 class Connection:
@@ -80,6 +87,24 @@ class Connection:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise StoreUnusable(f"store {self.path}: {_in_words(e)}; nothing was half written") from e
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Inside a transaction, writes everything in the block, or nothing of it if the block raises."""
+        self.db.execute("SAVEPOINT part")
+        try:
+            yield
+        except Exception:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK TO part")
+            raise
+        finally:
+            if self.db.in_transaction:
+                self.db.execute("RELEASE part")
+
+    def wait_for_lock(self, seconds: float = BUSY_S) -> None:
+        """Sets how long each statement waits while another program holds the file's write lock."""
+        self.db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000):d}")
 
     def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         """Returns all rows, each as a dict by the columns' names. `values` fill the placeholders of the statement: they
@@ -165,6 +190,14 @@ def _prepare(db: sqlite3.Connection, path: Path, write: bool) -> None:
     if missing := " ".join(MIGRATIONS[version:]):
         db.executescript(f"BEGIN IMMEDIATE; {missing} PRAGMA user_version = {len(MIGRATIONS):d}; COMMIT;")
     db.execute("PRAGMA foreign_keys = ON")
+
+
+def fault_of_the_store(e: BaseException) -> int | None:
+    """Returns SQLite's code if the file, its disk or its lock is at fault, so that nothing can be written now. Returns
+    None if what was to be written is at fault."""
+    cause = e if isinstance(e, sqlite3.Error) else e.__cause__
+    code = getattr(cause, "sqlite_errorcode", None)
+    return code & 0xFF if code is not None and code & 0xFF in OF_THE_STORE else None
 
 
 def _bound(values: tuple[Any, ...]) -> Any:

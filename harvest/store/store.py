@@ -1,11 +1,56 @@
 """Joins all statements on the store, which are grouped by subject, into one class."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Self
+
 from harvest.store.evaluations import Evaluations
 from harvest.store.figures import Figures
 from harvest.store.imports import Imports
 from harvest.store.judgements import Judgements
+from harvest.store.sqlite import fault_of_the_store
 from harvest.store.stories import Stories
+from harvest.store.writing.unwritten import Unwritten
 
 
 class Store(Imports, Judgements, Figures, Stories, Evaluations):
     """Holds a store open: `with Store.open(url) as store`. Each base class has the statements on one subject."""
+
+    @classmethod
+    def open(cls, url: str, *, write: bool = True, say: Callable[[str], None] = lambda _: None) -> Self:
+        """Opens a store. If it is opened to write, it is brought up to date, and first takes in what an earlier process
+        could not write, and says so.
+
+        Raises StoreUnusable when another process is writing to the store, when the file is no store of ours, and when
+        it cannot be read or written.
+        """
+        with ExitStack() as opened:
+            store = super().open(url, write=write)
+            opened.push(store)
+            if write:
+                unwritten = Unwritten(store.path)
+                store.take_in(unwritten, say)
+                unwritten.remove()
+            opened.pop_all()
+            return store
+
+    def take_in(self, unwritten: Unwritten, say: Callable[[str], None] = lambda _: None) -> None:
+        """Settles the tries whose settlements wait in files. A file whose settlements are not all of this store is kept
+        under another name. Raises StoreUnusable when the store cannot be written; then the files stay as they are."""
+        for path, settlements in unwritten.found():
+            taken = refused = 0
+            with self.transaction():
+                for settlement in settlements:
+                    try:
+                        with self.savepoint():
+                            taken += self.settle_later(settlement)
+                    except (sqlite3.Error, LookupError, TypeError, ValueError) as e:
+                        if fault_of_the_store(e) is not None:
+                            raise
+                        refused += 1
+            if taken:
+                say(f"{taken} replies that could not be written when they came are in the store now, from {path}")
+            if refused:
+                aside = path.rename(path.with_name(f"{path.name}.refused"))
+                say(f"warning: {refused} replies in {aside} are of no try in this store, and are left there")

@@ -190,7 +190,8 @@ class Buyer:
     # ---- what a try says about its endpoint
 
     def _on_settled(self, settled: Settled) -> None:
-        self._cap.spent_pusd, self._cap.in_doubt_pusd = settled.money.spent, settled.money.in_doubt
+        if settled.money is not None:
+            self._cap.spent_pusd, self._cap.in_doubt_pusd = settled.money.spent, settled.money.in_doubt
         outcome = settled.outcome
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
@@ -14,9 +14,7 @@ from harvest.core.money import cost_of, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Reply
 from harvest.endpoint import dearest
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
-from harvest.store import Money, Reused, Sent, Store, Writer
-
-P = ParamSpec("P")
+from harvest.store import Money, Reused, Sent, SettledBy, Settlement, Store, Writer
 
 LINGER = 0.5
 """How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
@@ -28,8 +26,8 @@ class Settled:
     """Says how one try ended, as the store has it."""
 
     outcome: Reply | AttemptFailed
-    money: Money
-    """The run's money after the settlement."""
+    money: Money | None
+    """The run's money after the settlement; None while the store cannot be written."""
     overbilled: bool
     """Whether the try cost more than had been reserved for it."""
 
@@ -100,21 +98,28 @@ class Tries:
         cost, source = self._cost(reply, started)
         if (cost or 0) <= sent.reserved_pusd:  # an overbilled try keeps its place in flight: nothing may follow it
             on_answer()
-        over, money = await self._booked(Store.settle, sent.try_id, reply, cost, source, now())
-        self._on_settled(Settled(reply, money, over and self.run.tariff is not None))
+        money = await self._booked("settle", sent.try_id, reply, cost, source, now())
+        self._on_settled(Settled(reply, money, self._is_over(cost, sent)))
         return reply
 
     async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
         reply = failure.reply if isinstance(failure.reply, Reply) else None
         cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
-        over, money = await self._booked(Store.settle_failure, sent.try_id, failure, reply, cost, source, now())
-        self._on_settled(Settled(failure, money, over and self.run.tariff is not None))
+        money = await self._booked("settle_failure", sent.try_id, failure, reply, cost, source, now())
+        self._on_settled(Settled(failure, money, self._is_over(cost, sent)))
 
-    async def _booked(
-        self, settle: Callable[Concatenate[Store, P], bool], *args: P.args, **kwargs: P.kwargs
-    ) -> tuple[bool, Money]:
-        """Settles a try in the store. Returns (whether it cost more than was reserved, the run's money after that)."""
-        return await self.ledger.do(lambda store: (settle(store, *args, **kwargs), store.money(self.run.id)))
+    async def _booked(self, method: SettledBy, try_id: int, *more: Any) -> Money | None:
+        """Settles a try in the store, and returns the run's money after that. Returns None when the store cannot be
+        written now: then the settlement is kept in a file."""
+
+        def book(store: Store) -> Money:
+            getattr(store, method)(try_id, *more)
+            return store.money(self.run.id)
+
+        return await self.ledger.settle(Settlement(method, try_id, more), book)
+
+    def _is_over(self, cost_pusd: int | None, sent: Sent) -> bool:
+        return self.run.tariff is not None and cost_pusd is not None and cost_pusd > sent.reserved_pusd
 
     async def _settle_what_came(
         self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime
@@ -136,7 +141,7 @@ class Tries:
         already."""
         if isinstance(late.reply, Reply):
             cost, source = self._cost(late.reply, started)
-            await self.ledger.do(Store.settle_failure, sent.try_id, late, late.reply, cost, source, now())
+            await self._booked("settle_failure", sent.try_id, late, late.reply, cost, source, now())
 
     def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
         cfg = self.run.config

@@ -1,0 +1,173 @@
+"""Keeps settlements that could not be written to the store in files outside of it, until the store takes them in.
+
+A file holds records, one after the other: the length and the CRC-32 of a packed settlement, then the settlement. A
+length of 0 ends them, and so does a record that is torn. The first file stands beside the store. Room is set aside in
+it before anything is asked, since a full disk takes nothing more. The other files are in folders for temporary files.
+"""
+
+import hashlib
+import json
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import zstandard
+
+from harvest.core.errors import FAILURES, AttemptFailed
+from harvest.core.money import Usage
+from harvest.core.nouns import Reply
+
+HEAD = struct.Struct("<II")
+END = bytes(HEAD.size)
+BYTES_A_REPLY = 32 << 10
+"""For each request in flight, this much room is set aside. A reply of 40 KB takes about 16 KB when it is packed."""
+LEAST_BYTES, MOST_BYTES, SHARE_OF_FREE = 256 << 10, 16 << 20, 8
+"""At least LEAST_BYTES are set aside, at most MOST_BYTES, and never more than the free room / SHARE_OF_FREE."""
+TEMPORARY = ("/tmp", "/var/tmp")
+
+SettledBy = Literal["settle", "settle_failure"]
+"""The methods of the store that settle a try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Holds a call that settles a try: the name of the store's method, and what it is called with."""
+
+    method: SettledBy
+    try_id: int
+    more: tuple[Any, ...]
+    """The other arguments: replies, failures and plain values. The last one says when the try ended."""
+    sent_at: str | None = None
+    """When the try was sent, so that no other store takes it for its own; None: nobody knows."""
+
+
+class Unwritten:
+    """The settlements of one store that wait in files. One process at a time uses it: the one that holds the store's
+    lock."""
+
+    def __init__(self, store: Path) -> None:
+        real = store.resolve()
+        name = f"winnow-{os.geteuid()}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.unwritten"
+        folders = dict.fromkeys((os.environ.get("TMPDIR") or TEMPORARY[0], *TEMPORARY))
+        self._beside = real.with_name(f"{real.name}.unwritten")
+        self._places = (self._beside, *(Path(folder) / name for folder in folders))
+        self._ends: dict[Path, int] = {}
+        self.count = 0
+        """How many settlements this process has put into the files."""
+
+    def set_aside(self, in_flight: int) -> None:
+        """Sets room aside beside the store for what so many requests in flight may bring."""
+        with suppress(OSError):
+            disk = os.statvfs(self._beside.parent)
+            wanted = min(max(in_flight * BYTES_A_REPLY, LEAST_BYTES), MOST_BYTES)
+            with self._opened(self._beside, os.O_RDWR | os.O_CREAT) as file:
+                file.write(bytes(min(wanted, disk.f_bavail * disk.f_frsize // SHARE_OF_FREE)))
+
+    def put(self, settlements: Iterable[Settlement]) -> None:
+        """Puts settlements into the first file that has room. They are on the disk when this returns. Raises OSError
+        when no file has room."""
+        packed = [_pack(s) for s in settlements]
+        failed: OSError | None = None
+        if not packed:
+            return
+        for place in self._places:
+            try:
+                self._write(place, b"".join(packed) + END)
+            except OSError as e:
+                failed = failed or e
+                continue
+            self._ends[place] = self._ends.get(place, 0) + sum(map(len, packed))
+            self.count += len(packed)
+            return
+        raise failed or OSError("no place")
+
+    def found(self) -> Iterator[tuple[Path, list[Settlement]]]:
+        """Gives each file that is there, with its settlements in the order in which they were put."""
+        for place in self._places:
+            if (data := self._read(place)) is not None:
+                self._ends.setdefault(place, 0)
+                yield place, list(_unpack(data))
+
+    def clear(self) -> None:
+        """Forgets the settlements: all of them are in the store. The room that is set aside stays."""
+        self.count, self._ends = 0, dict.fromkeys(self._ends, 0)
+        with suppress(OSError):
+            self._write(self._beside, END)
+        for place in self._ends.keys() - {self._beside}:
+            place.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Removes the files, whose settlements are in the store."""
+        for place in {self._beside, *self._ends}:
+            place.unlink(missing_ok=True)
+
+    def places(self) -> str:
+        """Returns the names of the files that this process has put settlements into."""
+        return " and ".join(str(place) for place, end in self._ends.items() if end)
+
+    def _write(self, place: Path, data: bytes) -> None:
+        """Writes at the end of the records that the file holds. Raises OSError when not all of it is on the disk."""
+        with self._opened(place, os.O_RDWR | os.O_CREAT) as file:
+            at = self._ends.get(place, 0)
+            file.seek(at)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, place: Path) -> bytes | None:
+        try:
+            with self._opened(place, os.O_RDONLY) as file:
+                return file.read()
+        except OSError:  # not there, or not ours
+            return None
+
+    def _opened(self, place: Path, flags: int) -> BinaryIO:
+        """Opens a file that belongs to this user. Raises OSError for any other, and for a link."""
+        descriptor = os.open(place, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or (place != self._beside and about.st_uid != os.geteuid()):
+            os.close(descriptor)
+            raise PermissionError(f"{place} is not ours")
+        return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")
+
+
+def _pack(settlement: Settlement) -> bytes:
+    values = [settlement.method, settlement.try_id, settlement.sent_at, [_as_json(v) for v in settlement.more]]
+    packed = zstandard.compress(json.dumps(values).encode(), 3)
+    return HEAD.pack(len(packed), zlib.crc32(packed)) + packed
+
+
+def _unpack(data: bytes) -> Iterator[Settlement]:
+    at = 0
+    while at + HEAD.size <= len(data):
+        length, checksum = HEAD.unpack_from(data, at)
+        packed = data[at + HEAD.size : at + HEAD.size + length]
+        if not length or len(packed) < length or zlib.crc32(packed) != checksum:
+            return
+        method, try_id, sent_at, more = json.loads(zstandard.decompress(packed))
+        yield Settlement(method, try_id, tuple(map(_of_json, more)), sent_at)
+        at += HEAD.size + length
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, Reply):
+        return {"reply": asdict(value)}
+    if isinstance(value, AttemptFailed):
+        return {"failure": [value.kind, value.message]}
+    return value
+
+
+def _of_json(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "failure" in value:
+        kind, message = value["failure"]
+        return FAILURES[kind](message)
+    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["reply"].items()}
+    return Reply(**parts | {"usage": Usage(**parts["usage"])})
