@@ -112,7 +112,7 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
         case "settle":
             from harvest.commands.settle import settle
 
-            return settle(name, url, amount=args.amount, tries=args.tries, as_json=as_json)
+            return settle(name, url, ask=args.ask, amount=args.amount, tries=args.tries, as_json=as_json)
         case "why":
             from harvest.commands.why import why
 

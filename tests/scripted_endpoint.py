@@ -168,6 +168,12 @@ class Endpoint:
         """(digest of the body, picodollars) of every answer that was made, in that order."""
         self.stray: list[str] = []
         """Requests to any other path: somebody followed a redirect."""
+        self.bill_of: dict[str, int] = {}
+        """What each answer is billed, by its id."""
+        self.look_up: Callable[[str], tuple[int, Any] | None] | None = None
+        """What a GET of a path is told: status and document; None: nothing, for ever."""
+        self.looked_up: list[tuple[str, Mapping[str, str]]] = []
+        """Path and headers of each GET."""
         self.in_flight = self.peak = self.connections = 0
         self._seen: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -254,11 +260,20 @@ class Endpoint:
             }  # fmt: skip
             writer.write(_http(200, json.dumps(books).encode()))
             return True
-        if method != "POST" or path != "/v1/chat/completions":
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head.split("\r\n")[1:]) if k}
+        path = re.sub(r"^http://[^/]*", "", path)  # as to a proxy, where the endpoint stands for a host of another name
+        if method == "GET" and self.look_up is not None:
+            self.looked_up.append((path, headers))
+            told = self.look_up(path)
+            if told is None:
+                await asyncio.sleep(3600)
+                return False
+            writer.write(_http(told[0], json.dumps(told[1]).encode()))
+            return True
+        if method != "POST" or path not in ("/v1/chat/completions", "/api/v1/chat/completions"):
             self.stray.append(path)
             writer.write(_http(404, b"{}"))
             return True
-        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head.split("\r\n")[1:]) if k}
         body = json.loads(raw)
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         again = self._seen.get(digest, 0)
@@ -277,6 +292,7 @@ class Endpoint:
             await asyncio.sleep(say.delay_s)
         if say.bills:
             self.bill.append((asked.digest, say.cost_pusd))
+            self.bill_of[f"chatcmpl-{asked.n}"] = say.cost_pusd
         if say.reset and say.cut_at is None:
             _reset(writer)
             return False

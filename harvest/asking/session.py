@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 import uvloop
 
+from harvest.asking.accounts import Accounts
 from harvest.asking.buying.buyer import Buyer
 from harvest.asking.buying.cap import SharedCap
 from harvest.asking.buying.connections import Keys, connect, connections_allowed
@@ -34,6 +35,8 @@ from harvest.judging.acceptance import Acceptance
 from harvest.store import Store, Writer
 
 GC_THRESHOLD = (20_000, 10, 20)
+SETTLING_S = 20.0
+"""For so many seconds at most, providers are asked what tries in doubt cost, at the start and at the end."""
 LEARNED, PACE = "learned", "pace"
 """The kinds of the store's events that hold what a session found out about an endpoint."""
 
@@ -51,9 +54,12 @@ def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> 
 async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
     runs = runs_by_place(run)
     in_flight = sum(alone.config.teacher.max_concurrency for alone in runs.values())
-    ledger = Writer(store, hooks.say, in_flight=in_flight)
-    try:
+    async with AsyncExitStack() as opened:
+        ledger = Writer(store, hooks.say, in_flight=in_flight)
+        opened.callback(ledger.close)
         session_id = await ledger.do(Store.begin_session, run.id, now())
+        accounts = await Accounts.open(run.id, run.config, keys, ledger, opened)
+        await _settle_doubts(accounts, hooks)
         await ledger.do(Store.reopen, run.id)
         figures = await ledger.do(Store.counts, run.id)
         cap = SharedCap(run.config.budget.usd, figures["spent"], figures["in_doubt"])
@@ -76,6 +82,7 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
                 incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, hooks.on_judged)
                 queue = QuestionQueue(run, ledger, counters)
                 collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)
+                await accounts.falls(began=True)
                 await _collect(collection, hooks)
                 if not isinstance(stopping.reason, StoreUnusable):
                     await _remember(ledger, run, stopping.buyers, known)
@@ -83,13 +90,22 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
         try:
             await ledger.do(Store.hold_unsettled, run.id, now())
             await ledger.do(Store.end_session, session_id, ending.status, counters.peak_in_flight, limited_by, now())
+            if stopping.buyers and not stopping.interrupted:
+                await _settle_doubts(accounts, hooks)
+                for fall in await accounts.falls(began=False):
+                    if fall.is_beyond_booked:
+                        hooks.say(f"warning: {fall}")
         except StoreUnusable:
             # The next start books what is still out; here the first cause is what the user must hear of.
             if not isinstance(stopping.reason, StoreUnusable):
                 raise
         return ending
-    finally:
-        ledger.close()
+
+
+async def _settle_doubts(accounts: Accounts, hooks: Hooks) -> None:
+    """Books what providers tell of tries in doubt, and says in a line for each provider what it told."""
+    for told in await accounts.settle(most_s=SETTLING_S):
+        hooks.say(str(told))
 
 
 async def _buyers(

@@ -130,6 +130,9 @@ def _add_of_a_run(commands: Commands) -> None:
         "settle", "what is in doubt, try by try; or book what each of these tries cost", json="the tries", run=True
     )
     p.add_argument(
+        "--ask", action="store_true", help="ask the provider, where it tells what an answer cost or a balance"
+    )
+    p.add_argument(
         "--as", dest="amount", metavar="free|worst|USD", help="book each try at nothing, its worst case, or USD"
     )
     p.add_argument(

@@ -1,52 +1,61 @@
 """`harvest settle` shows what is in doubt, try by try, and books what each of these tries cost."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from harvest.asking.accounts import JUDGE, Accounts, asked_at_providers
+from harvest.asking.planning.keys_and_prices import take_key
 from harvest.commands.progress import say
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import writing_to
 from harvest.core.clock import now
+from harvest.core.config import section_of
 from harvest.core.errors import InputError
 from harvest.core.files import runs_folder
 from harvest.core.money import MOST_USD, pusd, usd
 from harvest.core.printable import one_line
-from harvest.store import Doubt, Store, is_being_written
+from harvest.endpoint.balance import PROVIDERS
+from harvest.store import Doubt, Store, StoredRun, Writer, is_being_written
 
 AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,12})?")
+
+KNOWN = " and ".join(provider.host for provider in PROVIDERS)
 
 Booked = dict[int, int]
 """Maps the ids of settled tries to what was booked for each, in picodollars."""
 
 
-def settle(name: str, url: str, *, amount: str | None, tries: Sequence[int], as_json: bool) -> int:
-    """Prints the tries in doubt, or books them at `amount`: `free`, `worst`, or an amount in USD for each. Returns the
-    exit code.
+def settle(name: str, url: str, *, ask: bool, amount: str | None, tries: Sequence[int], as_json: bool) -> int:
+    """Prints the tries in doubt. With `ask`, first asks providers what the tries cost. Then books the rest at `amount`:
+    `free`, `worst`, or an amount in USD for each; None: the rest stays in doubt. Returns the exit code.
 
     `tries` are the ids of the tries that it is about; empty: all that are in doubt. Raises InputError when `amount` is
     no amount, or when the run has no such try.
     """
     cost_of = None if amount is None else _cost_of(amount)
-    with Store.open(url, write=cost_of is not None, say=say) as store:
+    writes = ask or cost_of is not None
+    with Store.open(url, write=writes, say=say) as store:
         run_id = store.run_id(name)
-        booked: Booked = {}
-        if cost_of is None:
-            doubts = _chosen(store, run_id, tries, unsettled_too=not is_being_written(url))
-        else:
+        if writes:
             with store.transaction():
                 store.hold_unsettled(run_id, now())
-            doubts = _chosen(store, run_id, tries)
-            for doubt in doubts:
-                booked[doubt.try_id] = cost_of(doubt)
+        doubts = _chosen(store, run_id, tries, unsettled_too=not writes and not is_being_written(url))
+        booked, words = _asked(store, store.run(name), doubts) if ask else ({}, [])
+        for doubt in doubts:
+            if cost_of is not None and doubt.try_id not in booked:
                 with store.transaction():
-                    store.settle_doubt(doubt.try_id, booked[doubt.try_id], "user", now())
+                    store.settle_doubt(doubt.try_id, cost_of(doubt), "user", now())
+                booked[doubt.try_id] = cost_of(doubt)
+        if writes:
             with writing_to(runs_folder() / name):
                 write_report_of(store, name, live=False)
-        found = _found(store, name, doubts, booked)
+        found = _found(store, name, doubts, booked) | {"told": words}
     print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(_lines(found)))
     return 0
 
@@ -62,6 +71,36 @@ def in_doubt_words(store: Store, name: str) -> str | None:
         f"{usd(money.in_doubt)} USD is in doubt, the worst case of {n} {_tries(n)} that may have been billed:"
         f" `python -m harvest settle {name}` shows and settles them"
     )
+
+
+def _asked(store: Store, run: StoredRun, doubts: Sequence[Doubt]) -> tuple[Booked, list[str]]:
+    """Asks the providers of a run. Returns (what was booked, what they told in words). Raises ConfigError when a key is
+    missing."""
+    asked = asked_at_providers(run.config) if run.has_teacher else {}
+    if not asked:
+        return {}, [f"nobody can be asked: only {KNOWN} tell what was billed"]
+    keys = {}
+    for (_, variable), configs in asked.items():
+        place, config = next(iter(configs.items()))
+        keys[variable] = take_key(config, "judge" if place == JUDGE else section_of(run.config, place)) or ""
+
+    async def settled() -> tuple[Booked, list[str]]:
+        async with AsyncExitStack() as opened:
+            ledger = Writer(store)
+            opened.callback(ledger.close)
+            accounts = await Accounts.open(run.id, run.config, keys, ledger, opened)
+            told = await accounts.settle([doubt.try_id for doubt in doubts]) if doubts else []
+            booked = {try_id: cost for one in told for try_id, cost in one.costs.items()}
+            if alone := len(doubts) - sum(one.asked for one in told):
+                words = f"{alone} {_tries(alone)} cannot be asked for: no id was seen, or the endpoint tells no costs"
+            return booked, [
+                *map(str, told),
+                *([words] if alone else []),
+                *map(str, await accounts.falls()),
+                *accounts.untold,
+            ]
+
+    return asyncio.run(settled())
 
 
 def _cost_of(amount: str) -> Callable[[Doubt], int]:
@@ -141,10 +180,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
         if found["cap_usd"] is not None and _sum([found], "spent_usd") > _sum([found], "cap_usd"):
             lines.append("spent is over the cap now: the run asks nothing more under this cap")
     elif entries:
-        lines.append("--as free|worst|USD books each of these tries, or those that --try names")
+        lines.append("--ask asks the provider, --as free|worst|USD books each of these tries or those that --try names")
     else:
-        lines.append("nothing to settle")
-    return [*lines, f"{name}: {money}"]
+        lines.append("nothing is in doubt")
+    return [*lines, *found["told"], f"{name}: {money}"]
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -5,17 +5,20 @@ size limit (response.py). Nothing is retried and no redirect is followed, becaus
 store's books.
 """
 
+import asyncio
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import aiohttp
 
-from harvest.core.errors import AttemptFailed, Cut, RunRefused, TooLarge
+from harvest.core.errors import AttemptFailed, Cut, Late, RunRefused, TooLarge
+from harvest.core.foreign_json import Json, as_dict, label, parse
 from harvest.core.nouns import Reply
 from harvest.core.teachers import Sampling
 from harvest.endpoint.announced_limits import announced, precise
@@ -35,6 +38,13 @@ from harvest.endpoint.transport import (
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
 """These settings of [sampling] are sent only if they are set."""
+
+ID_HEADERS = ("x-generation-id", "x-request-id", "request-id")
+"""Headers that may name the answer, the best first: OpenRouter's is what GET /generation takes, the others name the
+request for the provider's support."""
+ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
+"""The beginning of a body that names the answer. The body may break off after it."""
+LOOK_UP_BYTES = 1 << 20
 
 LONGEST_MESSAGE = 700
 """A failure's message is cut after this many characters."""
@@ -81,13 +91,24 @@ class Arriving:
 
     headers: dict[str, str] = field(default_factory=dict)
     """Maps the names of the answer's headers, in lower case, to their values."""
+    seen_id: str | None = None
+    """The id that the endpoint gave the answer or the request, from a header or the beginning of the body."""
     partial: Callable[[], Reply] | None = None
     """This function reads what has come so far of a stream. None: no stream has begun."""
 
     def reply(self) -> Reply | None:
-        """Returns the reply as far as it has come, or None when no word has come."""
+        """Returns the reply as far as it has come, or None when neither a word nor an id has come."""
         reply = self.partial() if self.partial is not None else None
-        return reply if reply is not None and (reply.answer or reply.reasoning_kind) else None
+        return self.named(reply if reply is not None and (reply.answer or reply.reasoning_kind) else None)
+
+    def named(self, reply: Reply | None) -> Reply | None:
+        """Returns the reply with an id by which the endpoint can be asked what it cost, or else the reply as it is. If
+        there is an id and no reply, the reply is empty apart from the id."""
+        if reply is not None and reply.response_id is not None:
+            return reply
+        of_stream = self.partial().response_id if self.partial is not None else None
+        seen = of_stream or self.seen_id
+        return reply if seen is None else replace(reply or Reply(""), response_id=seen)
 
 
 class Teacher:
@@ -145,6 +166,7 @@ class Teacher:
         while True:
             sent = self._as_learned(body)
             arriving.headers.clear()
+            arriving.seen_id = None
             try:
                 answer = await self._send(sent, limit_bytes, arriving)
                 if isinstance(answer, Reply):
@@ -154,13 +176,17 @@ class Teacher:
                     continue
                 return self._redaction.reply(read_response(status, data, after_s))
             except AttemptFailed as failure:
-                raise self._cleaned(failure, arriving.headers) from None
+                raise self._cleaned(failure, arriving) from None
 
-    def _cleaned(self, failure: AttemptFailed, headers: Mapping[str, str]) -> AttemptFailed:
-        """Returns the failure without the key, and with the seconds that the endpoint asks us to wait."""
+    def _cleaned(self, failure: AttemptFailed, arriving: Arriving) -> AttemptFailed:
+        """Returns the failure without the key, with the seconds that the endpoint asks us to wait, and with an id if it
+        may have been billed."""
+        headers = arriving.headers
         now_unix_s = time.time()
         wait_s = precise(retry_after_s(headers, now_unix_s), announced(headers, now_unix_s))
-        reply = self._redaction.reply(failure.reply) if isinstance(failure.reply, Reply) else None
+        reply = failure.reply if isinstance(failure.reply, Reply) else None
+        reply = arriving.named(reply) if failure.in_doubt else reply
+        reply = None if reply is None else self._redaction.reply(reply)
         return type(failure)(self._redaction.text(failure.message)[:LONGEST_MESSAGE], wait_s, reply)
 
     def _as_learned(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,13 +232,43 @@ class Teacher:
         after_s = time.monotonic() - sent_s
         async with response:
             headers.update((k.lower(), v) for k, v in response.headers.items())
+            arriving.seen_id = self._id_of(next((headers[name] for name in ID_HEADERS if name in headers), None))
             if self._stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                 return await self._read_stream(response, limit_bytes, arriving)
+            chunks: list[bytes] = []
             try:
-                chunks = unpacked(response, response.content.iter_any(), limit_bytes)
-                return response.status, self._redaction.data(b"".join([c async for c in chunks])), after_s
+                async for chunk in unpacked(response, response.content.iter_any(), limit_bytes):
+                    if not chunks and (found := ID.match(chunk)):
+                        arriving.seen_id = self._id_of(found[1].decode("utf-8", "replace"))
+                    chunks.append(chunk)
             except HTTP_ERRORS as e:
                 raise as_failure(e) from None
+            return response.status, self._redaction.data(b"".join(chunks)), after_s
+
+    def _id_of(self, text: str | None) -> str | None:
+        return label(self._redaction.text(text)) if text else None
+
+    async def look_up(self, url: str, timeout_s: float) -> tuple[int, Json]:
+        """Returns (status, JSON object) of a GET with this endpoint's key. The object is {} when there is none. This
+        costs nothing: it is for what a provider tells of a request or an account.
+
+        Raises an AttemptFailed when no whole answer came in time.
+        """
+        if self._session is None:
+            raise RuntimeError("Teacher is used outside its `async with`")
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.get(url, headers=self._headers, allow_redirects=False) as response,
+            ):
+                data = b"".join([c async for c in unpacked(response, response.content.iter_any(), LOOK_UP_BYTES)])
+                with suppress(Cut):  # an error page
+                    return response.status, as_dict(parse(self._redaction.data(data)))
+                return response.status, {}
+        except TimeoutError:
+            raise Late(f"no answer within {timeout_s:g} s") from None
+        except HTTP_ERRORS as e:
+            raise self._cleaned(as_failure(e), Arriving()) from None
 
     async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
         """Reads a stream and returns the reply.

@@ -168,6 +168,16 @@ class Attempts(Replies):
             {"run": run_id, "unsettled": unsettled_too},
         )
 
+    def booked_by_asked(self, run_id: int) -> dict[tuple[Kind, int], int]:
+        """Returns what is booked for the tries of a run, spent and in doubt together, by (kind of attempt, place of who
+        was asked)."""
+        rows = self.db.execute(
+            "SELECT attempt.kind, teacher, sum(coalesce(cost, 0) + coalesce(doubt, 0)) FROM try"
+            " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? GROUP BY 1, 2",
+            (run_id,),
+        )
+        return {(kind, place): booked for kind, place, booked in rows}
+
     def has_try(self, run_id: int, try_id: int) -> bool:
         return self._row("SELECT 1 FROM try WHERE id = ? AND run_id = ?", try_id, run_id) is not None
 

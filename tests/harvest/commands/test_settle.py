@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from books import audit_file
 from conftest import Place
-from scripted_endpoint import Endpoint, Say
+from scripted_endpoint import Asked, Endpoint, Say
 
 from harvest.__main__ import main
 from harvest.core.money import pusd, usd
+from harvest.store import Store
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
@@ -228,3 +229,207 @@ def test_killed_in_the_middle_the_tries_before_are_settled_and_the_rest_go_on(
     settle(p, "--as", "worst")
     assert audit_file(p.store)["in_doubt"] == 0
     assert p.money("spent") == held
+
+
+# ---- providers that tell
+
+
+def behind(p: Place, teacher: Endpoint, base_url: str) -> Place:
+    """The endpoint stands for a provider of another name, as a proxy."""
+    p.settings["teacher"] |= {"base_url": base_url, "api_key_env": "A_KEY"}
+    p.env |= {"A_KEY": "sk-0123456789abcdef", "http_proxy": teacher.url.removesuffix("/v1"), "no_proxy": ""}
+    return p
+
+
+def openrouter(p: Place, teacher: Endpoint) -> Place:
+    return behind(p, teacher, "http://openrouter.ai/api/v1")
+
+
+def deepseek(p: Place, teacher: Endpoint) -> Place:
+    return behind(p, teacher, "http://api.deepseek.com/v1")
+
+
+def generations(teacher: Endpoint, path: str) -> tuple[int, Any]:
+    """OpenRouter's GET /generation, with the endpoint's own bill."""
+    name, _, response_id = path.partition("?id=")
+    if name != "/api/v1/generation" or response_id not in teacher.bill_of:
+        return 404, {"error": {"code": 404, "message": "not found"}}
+    cost = float(usd(teacher.bill_of[response_id]))
+    return 200, {"data": {"id": response_id, "total_cost": cost, "is_byok": False, "native_tokens_completion": 7}}
+
+
+ID_ALONE = 200
+"""So many bytes of a stream hold its first chunk, which names the answer."""
+
+
+def outage(asked: Asked) -> Say:
+    """One answer in three is whole. Of the others, half break off after the first chunk, half before it."""
+    if asked.n % 3 == 0:
+        return Say(output_tokens=20 + asked.n)
+    if asked.n % 3 == 1:
+        return Say(output_tokens=20 + asked.n, cut_at=ID_ALONE)
+    return Say(output_tokens=33, reset=True)
+
+
+def test_after_an_outage_the_endpoints_bill_is_reached_to_the_picodollar(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(outage)
+    teacher.look_up = lambda _: (404, {})  # as OpenRouter, seconds after an answer broke off
+    p = openrouter(place(teacher.url, 60, sampling__tries=1, teacher__stream=True), teacher)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["attempts"]["in_doubt"] == 40
+    assert "openrouter.ai told what 0 of 20 tries in doubt cost" in err
+    teacher.look_up = lambda path: generations(teacher, path)
+    told = settle(p, "--ask")
+    settled = {t["response_id"]: t["settled_usd"] for t in told["tries"] if t["settled_usd"]}
+    assert settled == {i: usd(teacher.bill_of[i]) for i in settled}
+    assert len(settled) == 20
+    assert any("openrouter.ai told what 20 of 20 tries" in words for words in told["told"])
+    assert any("20 tries cannot be asked for" in words for words in told["told"])
+    settle(p, "--as", usd(Say(output_tokens=33).cost_pusd))
+    assert pusd(p.money("spent")) == teacher.billed_pusd
+    assert p.report["money"]["in_doubt_usd"] == "0.00"
+    assert set(p.report["money"]["settled_usd"]) == {"provider", "user"}
+    assert all(headers["authorization"] == "Bearer sk-0123456789abcdef" for _, headers in teacher.looked_up)
+
+
+def test_the_next_collect_settles_by_itself_what_the_provider_knows_by_then(endpoint: Endpoints, place: Places) -> None:
+    down = [True]
+    teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE) if down and asked.n % 2 else Say())
+    teacher.look_up = lambda _: (404, {})
+    p = openrouter(place(teacher.url, 4, sampling__tries=1, teacher__stream=True), teacher)
+    p.collect()
+    assert p.report["attempts"]["in_doubt"] == 2
+    down.clear()
+    teacher.look_up = lambda path: generations(teacher, path)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert "openrouter.ai told what 2 of 2 tries in doubt cost" in err
+    assert p.report["questions"]["solved"] == 4
+    assert pusd(p.money("spent")) == teacher.billed_pusd
+
+
+def test_a_provider_that_does_not_answer_breaks_nothing_and_is_asked_once_over(
+    endpoint: Endpoints, place: Places
+) -> None:
+    teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE) if asked.n % 2 else Say())
+    teacher.look_up = lambda _: None
+    p = openrouter(place(teacher.url, 6, sampling__tries=1, teacher__stream=True), teacher)
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert p.report["attempts"]["in_doubt"] == 3
+    assert len(teacher.looked_up) == 1, "the balance, when it began"
+    assert "The others stay in doubt: no answer within 4 s" in err
+
+
+def test_killed_while_the_provider_tells_each_try_is_settled_once(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE) if asked.n else Say())
+    teacher.look_up = lambda _: (404, {})
+    p = openrouter(place(teacher.url, 13, sampling__tries=1, teacher__stream=True), teacher)
+    p.collect()
+    assert p.report["attempts"]["in_doubt"] == 12
+    told: list[str] = []
+
+    def tells_some_then_kills(path: str) -> tuple[int, Any] | None:
+        told.append(path)
+        if len(told) < 11:
+            return generations(teacher, path)
+        process.kill()
+        return None
+
+    teacher.look_up = tells_some_then_kills
+    process = p.begin("settle", "r", "--ask")
+    p.ended(process, 30)
+    books = audit_file(p.store)
+    assert books["in_doubt"] > 0
+    assert books["spent"] + books["in_doubt"] >= teacher.billed_pusd
+    teacher.look_up = lambda path: generations(teacher, path)
+    settle(p, "--ask")
+    books = audit_file(p.store)
+    assert (books["spent"], books["in_doubt"]) == (teacher.billed_pusd, 0)
+
+
+def test_a_cost_of_nothing_for_an_answer_that_has_tokens_is_not_booked(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE))
+    teacher.look_up = lambda _: (200, {"data": {"total_cost": 0, "native_tokens_completion": 7}})
+    p = openrouter(place(teacher.url, 1, sampling__tries=1, teacher__stream=True), teacher)
+    _, _, err = p.collect()
+    assert p.report["attempts"]["in_doubt"] == 1
+    assert "told what 0 of 1 tries" in err
+
+
+def test_a_key_that_is_missing_gives_one_line(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE))
+    teacher.look_up = lambda _: (404, {})
+    p = openrouter(place(teacher.url, 1, sampling__tries=1, teacher__stream=True), teacher)
+    p.collect()
+    del p.env["A_KEY"]
+    code, out, err = p.harvest("settle", "r", "--ask")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "A_KEY is not set" in line
+
+
+def test_an_endpoint_that_tells_nothing_is_not_asked(endpoint: Endpoints, place: Places) -> None:
+    teacher, p = in_doubt(endpoint, place, 1)
+    asked = len(teacher.asked)
+    told = settle(p, "--ask")
+    assert told["told"] == ["nobody can be asked: only api.deepseek.com and openrouter.ai tell what was billed"]
+    assert (len(teacher.asked), teacher.stray) == (asked, [])
+    assert told["tries"][0]["settled_usd"] is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "currency", "warns"),
+    [("10.00", "9.00", "USD", True), ("10.00", "9.99", "USD", False), ("80.00", "70.00", "CNY", False)],
+)
+def test_a_balance_that_falls_by_more_than_is_booked_gives_a_warning(
+    before: str, after: str, currency: str, warns: bool, endpoint: Endpoints, place: Places
+) -> None:
+    teacher = endpoint()
+
+    def balance(path: str) -> tuple[int, Any]:
+        assert path == "/user/balance"
+        left = after if teacher.asked else before
+        return 200, {"is_available": True, "balance_infos": [{"currency": currency, "total_balance": left}]}
+
+    teacher.look_up = balance
+    p = deepseek(place(teacher.url, 3), teacher)
+    code, _, err = p.collect()
+    assert code == 0, err
+    fell = f"the balance at api.deepseek.com fell by {Decimal(before) - Decimal(after)} {currency}"
+    assert (f"warning: {fell}" in err) == warns
+    told = settle(p, "--ask")["told"]
+    assert any(words.startswith(fell) and p.report["money"]["spent_usd"] in words for words in told)
+
+
+# ---- the id of an answer that did not come whole
+
+
+@pytest.mark.parametrize(
+    ("say", "stream", "seen"),
+    [
+        (Say(cut_at=ID_ALONE), True, "chatcmpl-0"),
+        (Say(cut_at=60), False, "chatcmpl-0"),
+        (Say(cut_at=10, headers={"x-generation-id": "gen-7"}), False, "gen-7"),
+        (Say(cut_at=10, headers={"x-request-id": "req-7"}), False, "req-7"),
+        (Say(raw=b'{"id": "gen-8", "choices": [{"mess'), False, "gen-8"),
+        (Say(silent_at=ID_ALONE), True, "chatcmpl-0"),
+        (Say(silent_at=60), False, "chatcmpl-0"),
+        (Say(more={"choices": []}, usage=False), False, "chatcmpl-0"),
+        (Say(status=504, headers={"x-request-id": "req-9"}), False, "req-9"),
+        (Say(cut_at=10, headers={"x-request-id": "sk-0123456789abcdef"}), False, "[key]"),
+        (Say(reset=True), False, None),
+    ],
+    ids=lambda v: "" if isinstance(v, Say) else str(v),
+)
+def test_the_id_that_was_seen_is_kept_with_the_try(
+    say: Say, stream: bool, seen: str | None, endpoint: Endpoints, place: Places, here: Any
+) -> None:
+    p = place(endpoint(lambda _: say).url, 1, sampling__tries=1, teacher__stream=stream, teacher__timeout_s=0.5)
+    p.settings["teacher"]["api_key_env"] = "A_KEY"
+    p.env["A_KEY"] = "sk-0123456789abcdef"
+    here(p)
+    with Store.open(p.url, write=False) as store:
+        (doubt,) = store.doubts(store.run_id("r"))
+    assert doubt.response_id == seen
