@@ -12,6 +12,7 @@ from harvest.asking.buying.counters import Counters
 from harvest.asking.planning.expected_yield import ExpectedYield
 from harvest.asking.planning.run import Run
 from harvest.asking.planning.strata import typical_characters
+from harvest.core.claims import tier_of
 from harvest.core.config import configs
 from harvest.core.money import CHARACTERS_A_TOKEN, cost_of, pusd
 from harvest.core.nouns import STUDENT, Reply
@@ -157,7 +158,8 @@ class QuestionQueue:
         if not self._is_priced or self._tariff is None:
             tokens = reply.usage.output_tokens
             return None if tokens is None else float(tokens)
-        cost, _ = cost_of(reply.usage, self._tariff.at(datetime.now(UTC), reply.usage.input_tokens or 0))
+        price = self._tariff.at(datetime.now(UTC), reply.usage.input_tokens or 0, tier_of(reply))
+        cost, _ = cost_of(reply.usage, price)
         return None if cost is None else float(cost)
 
     def _prior_cost(self, stratum: str) -> float:

@@ -21,12 +21,13 @@ from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import Run, judging_settings, runs_by_place
 from harvest.commands.progress import say
+from harvest.core.claims import tier_of
 from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
 from harvest.core.money import cost_of, usd
-from harvest.core.nouns import Ask, Question, Reply
+from harvest.core.nouns import Ask, Claim, Question, Reply
 from harvest.core.teachers import Student
-from harvest.endpoint import Tariff, tariff_of
+from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.sandbox import isolation
 from harvest.store import Reused, Sent, Store, Writer
@@ -159,10 +160,14 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
     else:
         p = tariff.at(datetime.now(UTC), 0)
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
-        d.add("price", f"{words} (from {tariff.source})", True)
+        d.add("price", f"{words} (from {_price_source(tariff)})", True)
     if not isinstance(teacher, Student):  # nothing is trained on the student's answers
         note = f"not recorded: read what the provider says of training with its answers, note it in {section}.terms"
         d.add("terms", teacher.terms or note, True if teacher.terms else None)
+
+
+def _price_source(tariff: Tariff) -> str:
+    return installed_list() if tariff.source == GENAI_PRICES else tariff.source
 
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:
@@ -201,7 +206,7 @@ def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
     else:
         reasoning = "" if usage.reasoning_tokens is None else f", {usage.reasoning_tokens} of them reasoning"
         d.add("usage", f"{usage.input_tokens} tokens in, {usage.output_tokens} out{reasoning}", True)
-    price = tariff.at(datetime.now(UTC), usage.input_tokens or 0) if tariff else None
+    price = tariff.at(datetime.now(UTC), usage.input_tokens or 0, tier_of(reply)) if tariff else None
     cost, source = cost_of(usage, price)
     if cost is not None and source != "local":
         d.add("cost", f"{usd(cost)} USD for this call (from {source})", True)
@@ -239,7 +244,8 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
     question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)
     limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
     sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
-    tries = Tries(run, ledger, teacher, lambda settled: None)
+    claims = list[Claim]()
+    tries = Tries(run, ledger, teacher, lambda settled: claims.extend(settled.claims))
     sent: Sent | Reused | None = Reused(0, Reply(""))
     while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
         body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
@@ -253,4 +259,6 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
     if isinstance(outcome, AttemptFailed):
         return outcome
     read_reply(d, outcome, run.tariff)
+    for claim in claims:
+        d.add("claim", f"{claim.words}: that is not booked as it was said", False)
     return None

@@ -8,7 +8,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal, localcontext
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation, localcontext
 from typing import Any
 
 PICO = 1_000_000_000_000
@@ -18,14 +18,18 @@ rounded up."""
 
 MOST_USD = 10_000
 """When an endpoint names a larger amount, it is not believed to be the cost of one reply."""
+LONGEST_AMOUNT = 100
+"""An amount from outside with more characters is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Holds the token counts of one reply. Input includes cached tokens, and output includes reasoning tokens.
+    """Holds the token counts of one reply. Input includes cached tokens and tokens that were written to a cache, and
+    output includes reasoning tokens.
 
     A count that the endpoint did not send is None. `cost_pusd` is the cost of the call, in picodollars, as the endpoint
-    says it; None: the endpoint does not say.
+    says it; None: the endpoint does not say. `hour_cache_write_tokens` is the part of `cache_write_tokens` that the
+    cache keeps for an hour.
     """
 
     input_tokens: int | None = None
@@ -33,6 +37,8 @@ class Usage:
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_pusd: int | None = None
+    cache_write_tokens: int | None = None
+    hour_cache_write_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +49,24 @@ class Price:
     cached_input: Decimal
     output: Decimal
     source: str
+    cache_write: Decimal | None = None
+    """The price of input that is written to a cache. None: it costs as much as `input`."""
+    hour_cache_write: Decimal | None = None
+    """The price of input that a cache keeps for an hour. None: it costs as much as `cache_write`."""
 
     @property
     def is_free(self) -> bool:
         return not (self.input or self.cached_input or self.output)
+
+    @property
+    def cache_writes(self) -> tuple[Decimal, Decimal]:
+        """Returns the prices of input that a cache keeps for minutes, and for an hour."""
+        short = self.input if self.cache_write is None else self.cache_write
+        return short, short if self.hour_cache_write is None else self.hour_cache_write
+
+    @property
+    def dearest_input(self) -> Decimal:
+        return max(self.input, self.cached_input, *self.cache_writes)
 
 
 FREE = Price(Decimal(0), Decimal(0), Decimal(0), "local")
@@ -55,6 +75,18 @@ FREE = Price(Decimal(0), Decimal(0), Decimal(0), "local")
 def pusd(usd: Decimal) -> int:
     """Returns an amount of USD in whole picodollars, rounded up."""
     return int(EXACT.multiply(usd, PICO).to_integral_value(ROUND_CEILING))
+
+
+def amount(value: object) -> Decimal | None:
+    """Returns a number from outside, or a text that is one, as an amount of money. None if it is no such number, or is
+    negative."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str) or len(str(value)) > LONGEST_AMOUNT:
+        return None
+    try:
+        found = Decimal(value)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() and found >= 0 else None
 
 
 def usd(amount_pusd: int) -> str:
@@ -69,8 +101,8 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
     """Returns (cost of a reply in picodollars, source of that figure).
 
     The endpoint's own figure is taken first, then the price. The cost is None when there is neither (the source is then
-    "none"), and when a price needs a count of input or output tokens that is missing. If the count of cached tokens is
-    missing, all input is charged in full.
+    "none"), and when a price needs a count of input or output tokens that is missing. Input that is not said
+    to be cached, nor to be written to a cache, is charged as plain input.
     """
     if usage.cost_pusd is not None:
         return usage.cost_pusd, "usage.cost"
@@ -81,9 +113,13 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
     if usage.input_tokens is None or usage.output_tokens is None:
         return None, price.source
     cached = min(usage.cached_input_tokens or 0, usage.input_tokens)
-    fresh = usage.input_tokens - cached
+    written = min(usage.cache_write_tokens or 0, usage.input_tokens - cached)
+    for_an_hour = min(usage.hour_cache_write_tokens or 0, written)
+    fresh = usage.input_tokens - cached - written
+    per_write, per_hour_write = price.cache_writes
     with localcontext(EXACT):
         total = price.input * fresh + price.cached_input * cached + price.output * usage.output_tokens
+        total += per_write * (written - for_an_hour) + per_hour_write * for_an_hour
         return pusd(total / 1_000_000), price.source
 
 
@@ -114,8 +150,8 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
 
 
 def worst_case(input_tokens: int, max_tokens: int, price: Price) -> int:
-    """Returns the most picodollars that one try can cost at this price: no input is cached, and all of max_tokens is
-    used."""
+    """Returns the most picodollars that one try can cost at this price: all input is of the dearest kind, and all of
+    max_tokens is used."""
     with localcontext(EXACT):
-        total = max(price.input, price.cached_input) * input_tokens + price.output * max_tokens
+        total = price.dearest_input * input_tokens + price.output * max_tokens
         return pusd(total / 1_000_000)

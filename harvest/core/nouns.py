@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -45,6 +45,21 @@ class Question(BaseModel):
     difficulty: str | None = None
 
 
+ClaimKind = Literal["usage", "limit", "cost", "tier", "part"]
+
+
+class Claim(NamedTuple):
+    """Holds what an endpoint said of one reply and is not booked as it was said (harvest/core/claims.py).
+
+    The kinds: `usage` counts tokens that the text cannot have, `limit` is a text that max_tokens cannot make, so that
+    its worst case bounds nothing, `cost` is nothing at a known price, `tier` is a service tier that nobody asked for or
+    that has no price, `part` is a part of the usage that has no price.
+    """
+
+    kind: ClaimKind
+    words: str
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Holds all that came back for one try, read from whatever the endpoint sent. A pure value.
@@ -70,6 +85,7 @@ class Reply:
     system_fingerprint: str | None = None
     response_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
 
 STUDENT = -1

@@ -23,6 +23,9 @@ class PriceSetting(Section):
     """The price of a million input tokens."""
     cached_input: Usd | None = None
     """The price of a million input tokens that the endpoint had cached. Without it they cost as much as `input`."""
+    cache_write: Usd | None = None
+    """The price of a million input tokens that the endpoint writes to its cache. Without it they cost as much as
+    `input`."""
     output: Usd
     """The price of a million output tokens, reasoning included."""
 

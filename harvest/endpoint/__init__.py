@@ -11,12 +11,14 @@ import threading
 
 from harvest.endpoint.announced_limits import Announced, announced
 from harvest.endpoint.failures import BROKE_OFF
-from harvest.endpoint.price import Tariff, dearest, tariff_of
+from harvest.endpoint.price import Tariff, dearest, tariff_of, within_price
+from harvest.endpoint.price_list import GENAI_PRICES, installed_list, nearest_names
 from harvest.endpoint.prompt import Prompt, text_of
 from harvest.endpoint.reply import REPETITION, cut_short, read_document, truncated
 
 __all__ = [
     "BROKE_OFF",
+    "GENAI_PRICES",
     "REPETITION",
     "Announced",
     "Prompt",
@@ -24,11 +26,14 @@ __all__ = [
     "announced",
     "cut_short",
     "dearest",
+    "installed_list",
+    "nearest_names",
     "read_document",
     "tariff_of",
     "text_of",
     "truncated",
     "warm_up",
+    "within_price",
 ]
 
 

@@ -24,6 +24,7 @@ from harvest.core.teachers import Sampling
 from harvest.endpoint.announced_limits import announced, precise
 from harvest.endpoint.failures import refused_parameter, retry_after_s
 from harvest.endpoint.redaction import Redaction
+from harvest.endpoint.reply import with_cost_in_headers
 from harvest.endpoint.response import BodyReader, read_response
 from harvest.endpoint.transport import (
     HTTP_ERRORS,
@@ -170,11 +171,12 @@ class Teacher:
             try:
                 answer = await self._send(sent, limit_bytes, arriving)
                 if isinstance(answer, Reply):
-                    return self._redaction.reply(answer)
+                    return self._redaction.reply(with_cost_in_headers(answer, arriving.headers))
                 status, data, after_s = answer
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
                     continue
-                return self._redaction.reply(read_response(status, data, after_s))
+                reply = read_response(status, data, after_s)
+                return self._redaction.reply(with_cost_in_headers(reply, arriving.headers))
             except AttemptFailed as failure:
                 raise self._cleaned(failure, arriving) from None
 
@@ -186,7 +188,7 @@ class Teacher:
         wait_s = precise(retry_after_s(headers, now_unix_s), announced(headers, now_unix_s))
         reply = failure.reply if isinstance(failure.reply, Reply) else None
         reply = arriving.named(reply) if failure.in_doubt else reply
-        reply = None if reply is None else self._redaction.reply(reply)
+        reply = None if reply is None else self._redaction.reply(with_cost_in_headers(reply, headers))
         return type(failure)(self._redaction.text(failure.message)[:LONGEST_MESSAGE], wait_s, reply)
 
     def _as_learned(self, body: Mapping[str, Any]) -> dict[str, Any]:

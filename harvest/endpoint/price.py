@@ -5,20 +5,21 @@ If an endpoint itself says what a call cost, that is taken instead. It is read w
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
 from typing import Any
 
+from harvest.core.claims import DEARER_TIERS
 from harvest.core.config import RunConfig
-from harvest.core.money import FREE, Price
+from harvest.core.money import EXACT, FREE, Price
 from harvest.core.teachers import Student
+from harvest.endpoint.price_list import GENAI_PRICES, find
 
-DEEPSEEK_PEAKS = ((time(1), time(4)), (time(6), time(10)))
-"""At these times of day (UTC), from Monday to Friday, DeepSeek charges twice the price. DeepSeek makes an exception of
-Chinese holidays and we do not, so on these days we reserve too much, never too little. Source: DeepSeek's page "Models
-& Pricing"."""
-
-GENAI_PRICES = "genai-prices"
+STEP = timedelta(minutes=30)
+"""Prices change on the half hour only (UTC)."""
+DEARER_TIMES = 2
+"""What a dearer tier costs where nobody knows its price, as a multiple of the standard price. The known ones cost 1.75
+to 2 times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,22 @@ class Tariff:
     """Holds a teacher's prices, and says where they are from."""
 
     source: str
-    at: Callable[[datetime, int], Price]
-    """Returns the price at a moment for this many input tokens. (Some providers have tiers.)"""
+    prices: Callable[[datetime, int, str | None], Price]
+    """Returns the price at a moment (UTC, on the half hour) for this many input tokens in this tier."""
+    asked_tier: str | None = None
+    """The service tier that the requests name; None: they name none, so the provider chooses."""
+    tiers: tuple[str, ...] = ()
+    """The service tiers that are known to have prices of their own."""
+
+    def at(self, moment: datetime, input_tokens: int, tier: str | None = None) -> Price:
+        """Returns the price at a moment for this many input tokens, since some providers charge more for long inputs.
+        `tier` is the service tier; None: the standard one."""
+        return self.prices(_half_hour(moment), input_tokens, tier)
+
+
+def _half_hour(moment: datetime) -> datetime:
+    utc = moment.astimezone(UTC)
+    return utc.replace(minute=utc.minute // 30 * 30, second=0, microsecond=0)
 
 
 def tariff_of(config: RunConfig) -> Tariff | None:
@@ -37,40 +52,46 @@ def tariff_of(config: RunConfig) -> Tariff | None:
         return Tariff(FREE.source, lambda *_: FREE)
     if isinstance(teacher, Student) and teacher.free:
         return Tariff("config", lambda *_: replace(FREE, source="config"))
+    named = config.sampling.extra.get("service_tier")
+    asked = named.lower() if isinstance(named, str) and named.lower() != "auto" else None
     if own := teacher.price_usd_per_mtok:
-        fixed = Price(own.input, own.input if own.cached_input is None else own.cached_input, own.output, "config")
-        return Tariff("config", lambda *_: fixed)
-    from genai_prices.data_snapshot import get_snapshot
-
-    try:
-        provider, model = get_snapshot().find_provider_model(teacher.model or "", None, None, teacher.base_url)
-    except LookupError:
+        cached = own.input if own.cached_input is None else own.cached_input
+        fixed = Price(own.input, cached, own.output, "config", own.cache_write)
+        # The user's price is that of the tier which the requests name.
+        dear = fixed if asked in DEARER_TIERS else _times(fixed, DEARER_TIMES)
+        return Tariff("config", lambda _moment, _tokens, tier: dear if tier in DEARER_TIERS else fixed, asked)
+    listed = find(teacher.base_url or "", teacher.model or "")
+    if listed is None:
         return None
-    prices = model.get_prices(datetime.now(UTC))
-    if prices.input_mtok is None or prices.output_mtok is None or prices.requests_kcount is not None:
-        return None  # a price for each request, besides its tokens, cannot be computed here
-    return Tariff(GENAI_PRICES, lambda moment, input_tokens: _listed(model, provider.id, moment, input_tokens))
+
+    def prices(moment: datetime, input_tokens: int, tier: str | None) -> Price:
+        standard = listed.price(moment, input_tokens)
+        special = listed.price_of_tier(moment, input_tokens, tier) if tier is not None else None
+        if special is None:
+            return _times(standard, DEARER_TIMES) if tier in DEARER_TIERS else standard
+        # The list takes no tiers of another provider over, so such tiers count only where they are dearer.
+        return special if listed.is_own else _dearest_of([standard, special])
+
+    return Tariff(GENAI_PRICES, prices, asked, listed.tiers)
 
 
-def _listed(model: Any, provider_id: str, moment: datetime, input_tokens: int) -> Price:
-    """Returns the price of a model in genai-prices, doubled in DeepSeek's peaks, which the data of genai-prices
-    lacks."""
-    listed, utc = model.get_prices(moment), moment.astimezone(UTC)
-    per_input = _tier(listed.input_mtok, input_tokens)
-    per_output = _tier(listed.output_mtok, input_tokens)
-    per_cached = per_input if listed.cache_read_mtok is None else _tier(listed.cache_read_mtok, input_tokens)
-    is_peak = utc.weekday() < 5 and any(a <= utc.time() < b for a, b in DEEPSEEK_PEAKS)
-    times = 2 if provider_id == "deepseek" and is_peak else 1
-    return Price(per_input * times, per_cached * times, per_output * times, GENAI_PRICES)
+def _times(price: Price, times: int) -> Price:
+    short, hour = price.cache_writes
+    return Price(
+        price.input * times, price.cached_input * times, price.output * times, price.source, short * times, hour * times
+    )
 
 
-def _tier(price: Any, input_tokens: int) -> Decimal:
-    if isinstance(price, Decimal):
-        return price
-    if price is None:
-        return Decimal(0)
-    reached = [t.price for t in price.tiers if input_tokens > t.start]
-    return Decimal(reached[-1] if reached else price.base)
+def _dearest_of(prices: list[Price]) -> Price:
+    """Returns the price whose every part is the highest among these prices."""
+    return Price(
+        max(p.input for p in prices),
+        max(p.cached_input for p in prices),
+        max(p.output for p in prices),
+        prices[0].source,
+        max(p.cache_writes[0] for p in prices),
+        max(p.cache_writes[1] for p in prices),
+    )
 
 
 def dearest(
@@ -78,22 +99,39 @@ def dearest(
 ) -> Price:
     """Returns the highest price between two moments, for input and for output. Money is reserved at this price.
 
-    Prices change on the half hour, so the prices at both ends and at each half hour between them are compared. `routed`
-    says that the endpoint is OpenRouter. If it is, and the request's `extra` sets `provider.max_price` (USD for a
-    million tokens), that is the price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs,
-    "Provider Routing", Max Price.
+    The tiers that may hold are the standard one and the one that the requests name. Where they name none, all known
+    tiers may hold, since a project at the provider may have another default. `routed` says that the endpoint is
+    OpenRouter. If it is, and the request's `extra` sets `provider.max_price` (USD for a million tokens), that is the
+    price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs, "Provider Routing", Max Price.
     """
-    moments = [start, end]
-    step = start.replace(minute=0, second=0, microsecond=0)
-    while step < end:
-        step += timedelta(minutes=30)
-        moments.append(min(step, end))
-    prices = [tariff.at(m, input_tokens) for m in moments]
-    per_input = max(max(p.input, p.cached_input) for p in prices)
-    per_output = max(p.output for p in prices)
-    provider = extra.get("provider")
-    bound = provider.get("max_price") if routed and isinstance(provider, dict) else None
-    if isinstance(bound, dict):
-        per_input = Decimal(str(bound.get("prompt", per_input)))
-        per_output = Decimal(str(bound.get("completion", per_output)))
-    return Price(per_input, per_input, per_output, tariff.source)
+    tiers = {None, tariff.asked_tier} if tariff.asked_tier else {None, *tariff.tiers}
+    moments = [_half_hour(start)]
+    while moments[-1] + STEP <= end:
+        moments.append(moments[-1] + STEP)
+    price = _dearest_of([tariff.at(moment, input_tokens, tier) for moment in moments for tier in tiers])
+    bound = _max_price(extra) if routed else {}
+    if "prompt" in bound:
+        price = _with_input_price(price, Decimal(str(bound["prompt"])))
+    return replace(price, output=Decimal(str(bound.get("completion", price.output))))
+
+
+def _with_input_price(price: Price, per_input: Decimal) -> Price:
+    """Returns the price with another price of input. What a cache writes changes by the same factor."""
+    with localcontext(EXACT):
+        writes = [part * per_input / price.input if price.input else per_input for part in price.cache_writes]
+    return replace(price, input=per_input, cached_input=per_input, cache_write=writes[0], hour_cache_write=writes[1])
+
+
+def _max_price(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the prices above which OpenRouter may choose no provider, by their names; {} when there are none."""
+    provider = fields.get("provider")
+    bound = provider.get("max_price") if isinstance(provider, dict) else None
+    return bound if isinstance(bound, dict) else {}
+
+
+def within_price(body: Mapping[str, Any], price: Price) -> dict[str, Any]:
+    """Returns a request to OpenRouter that lets it choose no provider above this price. What the user set as
+    `provider.max_price` stays."""
+    provider = body.get("provider")
+    bound = {"prompt": float(price.input), "completion": float(price.output), **_max_price(body)}
+    return {**body, "provider": {**(provider if isinstance(provider, dict) else {}), "max_price": bound}}

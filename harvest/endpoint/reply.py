@@ -7,10 +7,12 @@ add an entry to the table that the quirk belongs to, with the page that document
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, count, joined, kept, label, plain, unread
-from harvest.core.money import MOST_USD, Usage, pusd
+from harvest.core.money import MOST_USD, Usage, amount, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
@@ -23,6 +25,8 @@ https://ai.google.dev/gemini-api/docs/thinking#summaries"""
 
 TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
 """These finish reasons of OpenAI, Anthropic and Mistral mean that the answer ended at its token limit."""
+
+COST_HEADER = "x-litellm-response-cost"
 
 REPETITION = "repetition"
 """We set this finish_reason for an answer that repeated itself, so that we broke off its stream."""
@@ -195,9 +199,16 @@ def _usage(raw: Json) -> Usage:
             output = generated
     if output is not None and reasoning is not None and reasoning > output:
         output += reasoning
-    if prompt is not None and cached is not None and cached > prompt:
-        prompt += cached
-    return Usage(prompt, cached, output, reasoning, _cost_pusd(raw))
+    written = _first(
+        of_input.get("cache_write_tokens"),
+        of_input.get("cache_creation_tokens"),  # LiteLLM
+        raw.get("cache_creation_input_tokens"),  # Anthropic
+    )
+    for_an_hour = count(as_dict(raw.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+    of_cache = (cached or 0) + (written or 0)
+    if prompt is not None and of_cache > prompt:
+        prompt += of_cache
+    return Usage(prompt, cached, output, reasoning, _cost_pusd(raw), written, for_an_hour)
 
 
 def _cost_pusd(raw: Json) -> int | None:
@@ -207,22 +218,27 @@ def _cost_pusd(raw: Json) -> int | None:
     and the provider bills the rest. The cost is then the sum of both, and unknown (None) when the provider's part is
     unknown.
     https://openrouter.ai/docs/use-cases/usage-accounting
+    Perplexity sends an object with `total_cost`. https://docs.perplexity.ai/api-reference/sonar-post
     xAI sends ticks of 1e-10 USD. https://docs.x.ai/developers/cost-tracking
     """
     if (ticks := raw.get("cost_in_usd_ticks")) is not None:
-        cost = None if (amount := _amount(ticks)) is None else amount / 10_000_000_000
+        cost = None if (whole := amount(ticks)) is None else whole / 10_000_000_000
     else:
-        cost = _amount(raw.get("cost"))
+        told = raw.get("cost")
+        cost = amount(told.get("total_cost") if isinstance(told, dict) else told)
     if cost is not None and raw.get("is_byok") is True:
-        upstream = _amount(as_dict(raw.get("cost_details")).get("upstream_inference_cost"))
+        upstream = amount(as_dict(raw.get("cost_details")).get("upstream_inference_cost"))
         cost = None if upstream is None else cost + upstream
     return None if cost is None or cost > MOST_USD else pusd(cost)
 
 
-def _amount(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value < 10**15:
-        return None
-    return Decimal(value)
+def with_cost_in_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
+    """Returns the reply with the cost that a LiteLLM proxy tells in a header, if the body tells none.
+    https://docs.litellm.ai/docs/proxy/response_headers"""
+    cost = amount(headers.get(COST_HEADER))
+    if cost is None or cost > MOST_USD or reply.usage.cost_pusd is not None:
+        return reply
+    return replace(reply, usage=replace(reply.usage, cost_pusd=pusd(cost)))
 
 
 def _first(*values: object) -> int | None:

@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from harvest.core.chain_marks import SOLUTION, THOUGHT
+from harvest.core.claims import bill_of
 from harvest.core.errors import Cut
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, label, parse, plain
-from harvest.core.money import MOST_USD, pusd
+from harvest.core.money import MOST_USD, amount, pusd
 from harvest.core.nouns import Reply
 from harvest.core.printable import one_line
 from harvest.questions.rows import BadRow
@@ -90,6 +91,7 @@ def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAn
             reply = read_document(found.document)
             if found.system:
                 reply = replace(reply, extra={**reply.extra, "system": found.system})
+            reply = bill_of(reply, ()).reply
             cost, source = _cost(reply, found.beside)
             places = (found.beside, as_dict(found.moments))
             moments = [_moment(place.get(name)) for place in places for name in MOMENTS]
@@ -327,18 +329,8 @@ def _cost(reply: Reply, row: Json) -> tuple[int | None, str]:
         return reply.usage.cost_pusd, "usage.cost"
     if row.get("response_cost_failure_debug_info"):
         return None, "none"
-    costs = (amount for name in COSTS if (amount := _amount(row.get(name))) is not None)
+    costs = (cost for name in COSTS if (cost := amount(row.get(name))) is not None and cost <= MOST_USD)
     return next(((pusd(cost), "log") for cost in costs), (None, "none"))
-
-
-def _amount(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-        return None
-    try:
-        amount = Decimal(value)
-    except (InvalidOperation, ValueError):
-        return None
-    return amount if amount.is_finite() and 0 <= amount <= MOST_USD else None
 
 
 def _moment(value: object) -> str | None:

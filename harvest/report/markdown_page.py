@@ -99,6 +99,8 @@ def _money_rows(r: Report) -> Iterator[tuple[str, str]]:
     if r["selection"]:
         yield "a selected trace", money["usd_per_selected_trace"] or "unknown"
     yield "price from", money["price_source"]
+    if money["price_list"]:
+        yield "price list", money["price_list"]
     if money["unpriced_calls"]:
         yield "calls without a known price", f"{money['unpriced_calls']:,}"
 

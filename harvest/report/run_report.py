@@ -5,12 +5,23 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from harvest.core.config import called
 from harvest.core.money import pusd, usd
+from harvest.core.nouns import ClaimKind
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
 from harvest.report.forecast import forecast
 from harvest.report.loss_curve import thinned
-from harvest.store import REJECTED_SINCE, JudgeFigures, Money, RunFigures, Session, TeacherFigures, Tries
+from harvest.store import (
+    REJECTED_SINCE,
+    ClaimFigures,
+    JudgeFigures,
+    Money,
+    RunFigures,
+    Session,
+    TeacherFigures,
+    Tries,
+)
 
 SCHEMA = 1
 SPENT_ON = ("accepted", "rejected", "truncated", "failed", "judging")
@@ -93,6 +104,7 @@ def _money(figures: RunFigures) -> dict[str, Any]:
         "price_source": sources[0][0] if sources else "none",
         "price_sources": dict(sources),
         "settled_usd": {by: usd(cost) for by, cost in sorted(figures.settled.items())},
+        "price_list": figures.run.settings.get("price_list"),
         "spent_on": {f"{part}_usd": usd(on.get(part, 0)) for part in parts},
         "usd_per_accepted_trace": _usd_each(spent, figures.accepted, unpriced),
         "usd_per_selected_trace": _usd_each(spent, _selected(figures), unpriced),
@@ -242,7 +254,9 @@ def _warnings(figures: RunFigures) -> list[str]:
         found.append(f"the endpoint billed {usd(figures.overbilled)} USD more than had been reserved")
     if money.cap is not None and money.spent + money.in_doubt > money.cap:
         found.append(_over_the_cap(money, money.cap, figures.run.name))
-    if without := figures.tries.tokens["calls_without_usage"]:
+    found += [_claim_warning(figures, claim) for claim in figures.claims]
+    disbelieved = sum(c.replies for c in figures.claims if c.asked == "teacher" and c.kind == "usage")
+    if (without := figures.tries.tokens["calls_without_usage"] - disbelieved) > 0:
         found.append(f"{without} replies came without usage: their cost is not known")
     return found
 
@@ -256,6 +270,25 @@ def _over_the_cap(money: Money, cap: int, run: str) -> str:
         f"spent and in doubt are together {over} USD over the cap of {usd(cap)}. {doubt} of it is in doubt, which"
         f" may not have been billed: `python -m harvest settle {run}`"
     )
+
+
+CLAIMS: dict[ClaimKind, str] = {
+    "usage": "has a usage that cannot be true, so that the cost is not known",
+    "limit": "is longer than max_tokens can make it, so that its worst case bounds nothing",
+    "cost": "is said to cost nothing at a known price: the counts are booked at that price",
+    "tier": "came in another service tier",
+    "part": "has a usage with a part that no price is known of, which is not booked",
+}
+
+
+def _claim_warning(figures: RunFigures, claim: ClaimFigures) -> str:
+    if claim.asked == "judge":
+        who = "the judging model"
+    elif figures.run.has_teacher:
+        who = called(figures.run.config, claim.teacher)
+    else:
+        who = "the teacher"
+    return f"{claim.replies:,} of the replies of {who}: each {CLAIMS[claim.kind]} (one said: {claim.words})"
 
 
 def _stale_selection(figures: RunFigures, live: bool) -> str | None:

@@ -5,7 +5,16 @@ that judge, select, export or report.
 """
 
 from harvest.store.attempts import Doubt, Reused, Sent
-from harvest.store.figures import JudgeFigures, Money, PerQuestion, RunFigures, Session, TeacherFigures, Tries
+from harvest.store.figures import (
+    ClaimFigures,
+    JudgeFigures,
+    Money,
+    PerQuestion,
+    RunFigures,
+    Session,
+    TeacherFigures,
+    Tries,
+)
 from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun, stored_settings
@@ -20,6 +29,7 @@ __all__ = [
     "REJECTED_SINCE",
     "AnsweredAttempt",
     "AttemptStory",
+    "ClaimFigures",
     "DatedVerdict",
     "Doubt",
     "JudgeFigures",

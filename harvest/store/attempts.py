@@ -129,11 +129,12 @@ class Attempts(Replies):
         """Writes how a try failed, with the part of its reply that came. Returns whether the try cost more than was
         reserved.
 
-        A known cost is booked. If the cost is unknown and the failure may have been billed, the worst case is held in
-        doubt; else the reserved money is free again.
+        A known cost is booked. If the cost is unknown and the try may have been billed (its failure's class says so, or
+        the endpoint's usage is not believed), the worst case is held in doubt; else the reserved money is free again.
         """
         held = self._free(try_id)
-        doubt = held if cost_pusd is None and failure.in_doubt else None
+        may_be_billed = failure.in_doubt or (reply is not None and any(kind == "usage" for kind, _ in reply.claims))
+        doubt = held if cost_pusd is None and may_be_billed else None
         self._spend(try_id, cost_pusd or 0, doubt or 0)
         self._end_try(try_id, "failed" if doubt is None else "in_doubt", failure, reply, cost_pusd, source, doubt, now)
         return cost_pusd is not None and cost_pusd > held
@@ -258,6 +259,10 @@ class Attempts(Replies):
         )  # fmt: skip
         if reply is not None:
             self._put_reply(try_id, reply)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO endpoint_claim (try_id, kind, words) VALUES (?, ?, ?)",
+                [(try_id, kind, words) for kind, words in reply.claims],
+            )
 
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
         """Returns the attempts at one question, in the order in which they were made. The student's are among them, the

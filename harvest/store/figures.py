@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harvest.core.nouns import Kind
+from harvest.core.nouns import ClaimKind, Kind
 from harvest.store.evaluations import Evaluations
 from harvest.store.runs import StoredRun
 from harvest.store.selections import SelectionFigures, Selections
@@ -55,6 +55,19 @@ class Served:
     served_by: str | None
     system_fingerprint: str | None
     answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFigures:
+    """Says how often one endpoint said something that is not booked as it was said."""
+
+    asked: Kind
+    teacher: int
+    """The place of who was asked, among the run's teachers or STUDENT. It has no meaning for the judging model."""
+    kind: ClaimKind
+    words: str
+    """What the endpoint said of one of these replies."""
+    replies: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,7 @@ class RunFigures:
     student: StudentFigures
     teachers: list[TeacherFigures]
     served: list[Served]
+    claims: list[ClaimFigures]
     unpriced: int
     """How many answers have a cost that nobody knows."""
     spent_on: dict[str, int]
@@ -194,6 +208,13 @@ class Figures(Selections, Evaluations):
                 "SELECT teacher, served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
                 " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
                 " AND try.state = 'answered' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+                of,
+            ),
+            claims=self._as(
+                ClaimFigures,
+                "SELECT attempt.kind AS asked, teacher, endpoint_claim.kind AS kind, min(words) AS words,"
+                " count(*) AS replies FROM endpoint_claim JOIN try ON try.id = try_id"
+                " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
                 of,
             ),
             unpriced=self._one(f"SELECT count(*) FROM try WHERE run_id = :run AND {UNPRICED}", of),  # noqa: S608 - ours

@@ -102,16 +102,18 @@ def _config(settings: Mapping[str, Any], name: str, *, asked: bool) -> RunConfig
 
 def stored_settings(
     config: RunConfig, *, prompt_text: str, prompt_sha256: str, endpoints: Mapping[int, str], base: Path,
-    price_source: str,
+    price_source: str, price_list: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns a run's settings as JSON, as the store and config.json have them and `read_run` reads them.
 
     `endpoints` says who answers, by the place in the run. If it is empty, the answers are imported, and nobody knows
-    how they were asked for, whatever `config` says.
+    how they were asked for, whatever `config` says. `price_list` names the list of prices that was used; None: none.
     """
     settings = config.model_dump(mode="json")
     beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}
     beside["price_source"] = price_source
+    if price_list is not None:
+        beside["price_list"] = price_list
     if not endpoints:
         known = {name: settings[name] for name in ("name", "questions", "prompt", "store", "checks")}
         return known | NOBODY_ASKED | beside

@@ -150,6 +150,13 @@ SETTLED = """
 """A try that was in doubt and is settled has `settled_by`: `provider` if the provider told its cost, `user` if the user
 did."""
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED)
+CLAIMS = """
+    CREATE TABLE endpoint_claim (
+      try_id INTEGER NOT NULL REFERENCES try, kind TEXT NOT NULL, words TEXT NOT NULL, PRIMARY KEY (try_id, kind)
+    ) STRICT, WITHOUT ROWID;
+"""
+"""What an endpoint said of a try's reply and is not booked as it was said (harvest/core/claims.py)."""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS)
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

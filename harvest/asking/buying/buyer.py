@@ -203,7 +203,7 @@ class Buyer:
             self.counters.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who_answers(outcome)
         if settled.overbilled:
-            self._on_end(self, _overbilled(outcome))
+            self._on_end(self, _overbilled(settled))
 
     def _on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
         """Slows down when requests come too fast, and stops asking this endpoint when it does not answer."""
@@ -253,7 +253,13 @@ class Buyer:
         return f"{self.name} answers nobody{more}{waits}: {tries} brought nothing: {self._last_failure}"
 
 
-def _overbilled(outcome: Reply | AttemptFailed) -> Overbilled:
+def _overbilled(settled: Settled) -> Overbilled:
+    if beyond := next((claim.words for claim in settled.claims if claim.kind == "limit"), None):
+        return Overbilled(
+            f"the endpoint sent {beyond}: it may bill more than was reserved, and does not say how much. Asking"
+            " stopped. `harvest report` has the figures"
+        )
+    outcome = settled.outcome
     reply = outcome if isinstance(outcome, Reply) else outcome.reply
     what = ""
     if isinstance(reply, Reply):

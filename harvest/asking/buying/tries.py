@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harvest.asking.planning.run import Run
+from harvest.core.claims import Bill, bill_of, tier_of
 from harvest.core.clock import now
 from harvest.core.errors import AttemptFailed, Cut, Late
-from harvest.core.money import cost_of, input_bound_tokens, worst_case
-from harvest.core.nouns import Ask, Reply
-from harvest.endpoint import dearest
+from harvest.core.money import Price, input_bound_tokens, worst_case
+from harvest.core.nouns import Ask, Claim, Reply
+from harvest.endpoint import Tariff, dearest, within_price
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.store import Money, Reused, Sent, SettledBy, Settlement, Store, Writer
 
@@ -30,6 +31,8 @@ class Settled:
     """The run's money after the settlement; None while the store cannot be written."""
     overbilled: bool
     """Whether the try cost more than had been reserved for it."""
+    claims: tuple[Claim, ...] = ()
+    """What the endpoint said of the reply and is not booked as it was said."""
 
 
 class Tries:
@@ -66,6 +69,9 @@ class Tries:
         late: Late | None = None
         booking = False
         started = datetime.now(UTC)
+        if self.run.tariff is not None and self.run.is_routed:
+            # Not in the attempt's key: the price moves, and the teacher's answer is the same.
+            body = within_price(body, self._dearest(self.run.tariff, body, started))
         limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
         try:
@@ -73,40 +79,49 @@ class Tries:
             if not done:
                 words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}"
                 late = Late(words, None, arriving.reply())
-                await self._settle_failure(sent, late, started)
+                await self._settle_failure(sent, late, started, max_tokens)
                 done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
                 if not done or asking.exception() is not None:
                     late = Late(words, None, arriving.reply())
                     booking = True
-                    await self._keep_text(sent, late, started)
+                    await self._keep_text(sent, late, started, max_tokens)
                     return late
             booking = True
-            return await self._settle(sent, asking.result(), started, on_answer)
+            return await self._settle(sent, asking.result(), started, max_tokens, on_answer)
         except AttemptFailed as failure:
             booking = True
-            await self._settle_failure(sent, failure, started)
+            await self._settle_failure(sent, failure, started, max_tokens)
             return failure
         except asyncio.CancelledError:
             # The user abandons it: what has come is booked, unless that is under way.
             if not booking:
-                await self._settle_what_came(sent, asking, arriving, late, started)
+                await self._settle_what_came(sent, asking, arriving, late, started, max_tokens)
             raise
         finally:
             asking.cancel()
 
-    async def _settle(self, sent: Sent, reply: Reply, started: datetime, on_answer: Callable[[], None]) -> Reply:
-        cost, source = self._cost(reply, started)
-        if (cost or 0) <= sent.reserved_pusd:  # an overbilled try keeps its place in flight: nothing may follow it
+    async def _settle(
+        self, sent: Sent, reply: Reply, started: datetime, max_tokens: int, on_answer: Callable[[], None]
+    ) -> Reply:
+        bill = self._bill(reply, started, max_tokens)
+        over = self._is_over(bill, sent)
+        if not over:  # an overbilled try keeps its place in flight: nothing may follow it
             on_answer()
-        money = await self._booked("settle", sent.try_id, reply, cost, source, now())
-        self._on_settled(Settled(reply, money, self._is_over(cost, sent)))
-        return reply
+        money = await self._booked("settle", sent.try_id, bill.reply, bill.cost_pusd, bill.source, now())
+        self._on_settled(Settled(bill.reply, money, over, bill.reply.claims))
+        return bill.reply
 
-    async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime) -> None:
-        reply = failure.reply if isinstance(failure.reply, Reply) else None
-        cost, source = self._cost(reply, started) if reply is not None else (0 if self.run.is_free else None, "none")
-        money = await self._booked("settle_failure", sent.try_id, failure, reply, cost, source, now())
-        self._on_settled(Settled(failure, money, self._is_over(cost, sent)))
+    async def _settle_failure(self, sent: Sent, failure: AttemptFailed, started: datetime, max_tokens: int) -> None:
+        if not isinstance(failure.reply, Reply):
+            cost = 0 if self.run.is_free else None
+            money = await self._booked("settle_failure", sent.try_id, failure, None, cost, "none", now())
+            self._on_settled(Settled(failure, money, overbilled=False))
+            return
+        bill = self._bill(failure.reply, started, max_tokens)
+        money = await self._booked(
+            "settle_failure", sent.try_id, failure, bill.reply, bill.cost_pusd, bill.source, now()
+        )
+        self._on_settled(Settled(failure, money, self._is_over(bill, sent), bill.reply.claims))
 
     async def _booked(self, method: SettledBy, try_id: int, *more: Any) -> Money | None:
         """Settles a try in the store, and returns the run's money after that. Returns None when the store cannot be
@@ -118,46 +133,55 @@ class Tries:
 
         return await self.ledger.settle(Settlement(method, try_id, more), book)
 
-    def _is_over(self, cost_pusd: int | None, sent: Sent) -> bool:
-        return self.run.tariff is not None and cost_pusd is not None and cost_pusd > sent.reserved_pusd
+    def _is_over(self, bill: Bill, sent: Sent) -> bool:
+        """Whether a try cost more than was reserved for it, or may have cost more."""
+        return self.run.tariff is not None and (bill.is_unbounded or (bill.cost_pusd or 0) > sent.reserved_pusd)
 
     async def _settle_what_came(
-        self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime
-    ) -> None:
+        self, sent: Sent, asking: "asyncio.Task[Reply]", arriving: Arriving, late: Late | None, started: datetime,
+        max_tokens: int,
+    ) -> None:  # fmt: skip
         if asking.done() and not asking.cancelled():
             failure = asking.exception()
             if failure is None:
-                await self._settle(sent, asking.result(), started, lambda: None)
+                await self._settle(sent, asking.result(), started, max_tokens, lambda: None)
             elif isinstance(failure, AttemptFailed) and late is None:
-                await self._settle_failure(sent, failure, started)
+                await self._settle_failure(sent, failure, started, max_tokens)
         elif (came := arriving.reply()) is not None:
             if late is None:
-                await self._settle_failure(sent, Cut("winnow ended before the whole reply came", None, came), started)
+                cut = Cut("winnow ended before the whole reply came", None, came)
+                await self._settle_failure(sent, cut, started, max_tokens)
             else:
-                await self._keep_text(sent, Late(late.message, None, came), started)
+                await self._keep_text(sent, Late(late.message, None, came), started, max_tokens)
 
-    async def _keep_text(self, sent: Sent, late: Late, started: datetime) -> None:
+    async def _keep_text(self, sent: Sent, late: Late, started: datetime, max_tokens: int) -> None:
         """Stores the part of a reply that came after the deadline and never became whole. The try is settled as late
         already."""
         if isinstance(late.reply, Reply):
-            cost, source = self._cost(late.reply, started)
-            await self._booked("settle_failure", sent.try_id, late, late.reply, cost, source, now())
+            bill = self._bill(late.reply, started, max_tokens)
+            await self._booked("settle_failure", sent.try_id, late, bill.reply, bill.cost_pusd, bill.source, now())
 
     def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
-        cfg = self.run.config
         if self.run.tariff is None:
             return 0
-        tokens = input_bound_tokens(body["messages"], cfg.sampling.extra)
-        start = datetime.now(UTC)
-        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
-        extra, routed = cfg.sampling.extra, self.run.is_routed
-        return worst_case(tokens, max_tokens, dearest(self.run.tariff, start, end, tokens, extra, routed=routed))
+        price = self._dearest(self.run.tariff, body, datetime.now(UTC))
+        return worst_case(self._input_bound_tokens(body), max_tokens, price)
 
-    def _cost(self, reply: Reply, started: datetime) -> tuple[int | None, str]:
-        """Returns (what a try cost in picodollars, or None if nobody knows; where the cost comes from). The cost is at
-        the higher of two prices: the one when the try was asked, and the one now. Nobody says which one holds."""
-        if self.run.tariff is None:
-            return cost_of(reply.usage, None)
-        tokens = reply.usage.input_tokens or 0
-        found = [cost_of(reply.usage, self.run.tariff.at(t, tokens)) for t in (started, datetime.now(UTC))]
-        return max(found, key=lambda f: f[0] or 0)
+    def _input_bound_tokens(self, body: dict[str, Any]) -> int:
+        return input_bound_tokens(body["messages"], self.run.config.sampling.extra)
+
+    def _dearest(self, tariff: Tariff, body: dict[str, Any], start: datetime) -> Price:
+        """Returns the highest price that may hold until a try that starts now has ended."""
+        cfg = self.run.config
+        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
+        tokens = self._input_bound_tokens(body)
+        return dearest(tariff, start, end, tokens, cfg.sampling.extra, routed=self.run.is_routed)
+
+    def _bill(self, reply: Reply, started: datetime, max_tokens: int) -> Bill:
+        """Returns what is booked for a reply: at the higher of two prices, the one when the try was asked and the one
+        now, since nobody says which one holds."""
+        tariff, tokens, tier = self.run.tariff, reply.usage.input_tokens or 0, tier_of(reply)
+        if tariff is None:
+            return bill_of(reply, ())
+        prices = [tariff.at(moment, tokens, tier) for moment in (started, datetime.now(UTC))]
+        return bill_of(reply, prices, tariff.asked_tier, max_tokens)

@@ -7,7 +7,7 @@ from harvest.asking.planning.run import judging_settings
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError
 from harvest.core.teachers import Student
-from harvest.endpoint import Tariff, tariff_of
+from harvest.endpoint import Tariff, nearest_names, tariff_of
 
 
 def take_keys(config: RunConfig) -> dict[str, str]:
@@ -59,12 +59,17 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
             ' e.g. usd = "5.00"'
         )
     if tariff is None and cap is not None:
-        own = isinstance(config.teacher, Student)
+        own, like = (
+            isinstance(config.teacher, Student),
+            nearest_names(config.teacher.base_url or "", config.teacher.model or ""),
+        )
+        known = f" (its price list has {' and '.join(map(repr, like))})" if like else ""
         raise ConfigError(
-            f"{section}.free: nobody knows what {config.teacher.model!r} at {config.teacher.base_url} costs, so a cap"
-            " cannot be kept: --student.free true where it is a machine of yours, else set student.price_usd_per_mtok"
+            f"{section}.free: nobody knows what {config.teacher.model!r} at {config.teacher.base_url} costs{known}, so"
+            " a cap cannot be kept: --student.free true where it is a machine of yours, else set"
+            " student.price_usd_per_mtok"
             if own
             else f"{section}.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
-            f" {config.teacher.base_url}, so a cap cannot be kept: set its price, or take out budget.usd"
+            f" {config.teacher.base_url}{known}, so a cap cannot be kept: set its price, or take out budget.usd"
         )
     return tariff

@@ -18,8 +18,8 @@ from harvest.core.errors import ConfigError, InputError, QuestionError, RowFault
 from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
 from harvest.core.nouns import Question
+from harvest.endpoint import GENAI_PRICES, installed_list, tariff_of
 from harvest.endpoint import prompt as prompts
-from harvest.endpoint import tariff_of
 from harvest.questions.sources import fingerprint, read_rows
 from harvest.store import Store, stored_settings
 
@@ -71,6 +71,7 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
     first = configs(config)[0]
     model, endpoint = endpoint_of(first)
     tariff = tariff_of(first)
+    sources = {found.source for one in configs(config).values() if (found := tariff_of(one)) is not None}
     settings = stored_settings(
         config,
         prompt_text=prompt.text,
@@ -78,6 +79,7 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
         endpoints={place: endpoint_of(one)[1] for place, one in configs(config).items()},
         base=base,
         price_source=tariff.source if tariff else "none",
+        price_list=installed_list() if GENAI_PRICES in sources else None,
     )
     before = store.find_run(config.name)
     if before is not None and before.imported:

@@ -20,7 +20,7 @@ FREE_TO_CHANGE_OF_ONE = {
 """Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}
 """Settings that are compared for each teacher, and for the student, alone."""
-NO_SETTINGS = {"base", "price_source", "prompt_text"}
+NO_SETTINGS = {"base", "price_list", "price_source", "prompt_text"}
 """Values that are stored with the settings and are no settings themselves."""
 
 

@@ -256,7 +256,7 @@ SEEDED = {
         '        self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
     ),
     "an unknown cost is no cost": ('held if cost_pusd is None and source != "none" else None', "None"),
-    "a cut connection is free": ("held if cost_pusd is None and failure.in_doubt else None", "None"),
+    "a cut connection is free": ("held if cost_pusd is None and may_be_billed else None", "None"),
     "reserves nothing": ('{"x": worst_pusd, "run": run_id}', '{"x": 0, "run": run_id}'),
 }
 
