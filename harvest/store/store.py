@@ -2,9 +2,10 @@
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Self
 
+from harvest.core.errors import StoreUnusable
 from harvest.store.evaluations import Evaluations
 from harvest.store.figures import Figures
 from harvest.store.imports import Imports
@@ -30,14 +31,20 @@ class Store(Imports, Judgements, Figures, Stories, Evaluations):
             opened.push(store)
             if write:
                 unwritten = Unwritten(store.path)
-                store.take_in(unwritten, say)
-                unwritten.remove()
+                if taken := store.take_in(unwritten, say):
+                    say(f"taken in, since they could not be written when they came: replies to {taken} tries")
+                with suppress(OSError):  # what is taken in twice changes nothing
+                    unwritten.remove()
             opened.pop_all()
             return store
 
-    def take_in(self, unwritten: Unwritten, say: Callable[[str], None] = lambda _: None) -> None:
-        """Settles the tries whose settlements wait in files. A file whose settlements are not all of this store is kept
-        under another name. Raises StoreUnusable when the store cannot be written; then the files stay as they are."""
+    def take_in(self, unwritten: Unwritten, say: Callable[[str], None]) -> int:
+        """Settles the tries whose settlements wait in files. Returns how many it settled.
+
+        A settlement that the store cannot hold costs no other one: its file is kept under another name, which `say`
+        tells. Raises StoreUnusable when the store cannot be written; then the files stay as they are.
+        """
+        in_all = 0
         for path, settlements in unwritten.found():
             taken = refused = 0
             with self.transaction():
@@ -45,12 +52,16 @@ class Store(Imports, Judgements, Figures, Stories, Evaluations):
                     try:
                         with self.savepoint():
                             taken += self.settle_later(settlement)
-                    except (sqlite3.Error, LookupError, TypeError, ValueError) as e:
+                    except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as e:
                         if fault_of_the_store(e) is not None:
                             raise
                         refused += 1
-            if taken:
-                say(f"{taken} replies that could not be written when they came are in the store now, from {path}")
+            in_all += taken
             if refused:
-                aside = path.rename(path.with_name(f"{path.name}.refused"))
-                say(f"warning: {refused} replies in {aside} are of no try in this store, and are left there")
+                aside = path.with_name(f"{path.name}.refused")
+                try:
+                    path.rename(aside)
+                except OSError as e:
+                    raise StoreUnusable(f"{path}: {refused} of its replies fit no try, {e.strerror}: move it") from None
+                say(f"warning: in {aside} are replies that fit no try in this store ({refused}); they are left there")
+        return in_all

@@ -99,8 +99,8 @@ class Unwritten:
         self.count, self._ends = 0, dict.fromkeys(self._ends, 0)
         with suppress(OSError):
             self._write(self._beside, END)
-        for place in self._ends.keys() - {self._beside}:
-            place.unlink(missing_ok=True)
+            for place in self._ends.keys() - {self._beside}:
+                place.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Removes the files, whose settlements are in the store."""

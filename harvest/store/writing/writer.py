@@ -90,14 +90,14 @@ class Writer:
         store stays open."""
         self._calls.put(None)
         self._thread.join()
-        with suppress(StoreUnusable):
+        with suppress(StoreUnusable, OSError):
             self._take_in()
         if self._unwritten.count:
-            self._say(
-                f"{self._unwritten.count} replies wait in {self._unwritten.places()}: the next start takes them in"
-            )
+            tries = f"the replies to {self._unwritten.count} tries"
+            self._say(f"{tries} wait in {self._unwritten.places()}; the next start takes them in")
         else:
-            self._unwritten.remove()
+            with suppress(OSError):
+                self._unwritten.remove()
         with suppress(sqlite3.Error):
             self.store.wait_for_lock()
 
@@ -135,7 +135,9 @@ class Writer:
             return
         if self._lost is not None:
             group = self._put_aside(group)
-        elif any(call.answer is None for call in group):
+        elif group and group[0].paid is not None:
+            self._kept(group)
+        elif group and group[0].answer is None:
             self._lost = error
         _answer((call.answer, None, error) for call in group)
 
@@ -170,19 +172,24 @@ class Writer:
 
     def _take_in(self) -> None:
         if self._unwritten.count:
-            self.store.take_in(self._unwritten)
+            self.store.take_in(self._unwritten, self._say)
             self._unwritten.clear()
 
     def _put_aside(self, group: list[Call]) -> list[Call]:
         """Puts the settlements among these calls into a file, and answers their callers. Returns the other calls; if no
         file takes the settlements, all calls."""
-        paid = [self._dated(call.paid) for call in group if call.paid is not None]
-        try:
-            self._unwritten.put(paid)
-        except (OSError, TypeError, ValueError):
+        if not self._kept(group):
             return group
         _answer((call.answer, None, None) for call in group if call.paid is not None)
         return [call for call in group if call.paid is None]
+
+    def _kept(self, group: list[Call]) -> bool:
+        """Puts the settlements among these calls into a file. Returns whether a file took them."""
+        try:
+            self._unwritten.put([self._dated(call.paid) for call in group if call.paid is not None])
+        except (OSError, TypeError, ValueError):
+            return False
+        return True
 
     def _dated(self, settlement: Settlement) -> Settlement:
         with suppress(sqlite3.Error):
