@@ -141,9 +141,9 @@ class Attempts(Replies):
 
     def settle_later(self, settlement: Settlement) -> bool:
         """Settles a try as it would have been settled when its reply came. Returns False, and writes nothing, if that
-        has been done. Raises LookupError when the store has no such try."""
+        has been done. Raises LookupError when the store has no such try, or when the settlement means nothing."""
         row = self._row("SELECT state, sent_at, ended_at FROM try WHERE id = ?", settlement.try_id)
-        if row is None or settlement.sent_at not in (None, row["sent_at"]):
+        if row is None or settlement.sent_at not in (None, row["sent_at"]) or not settlement.more:
             raise LookupError(f"no try {settlement.try_id} that was sent at {settlement.sent_at}")
         if row["state"] == "answered" or row["ended_at"] == settlement.more[-1]:
             return False

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import zstandard
+from pydantic import TypeAdapter
 
 from harvest.core.errors import FAILURES, AttemptFailed
-from harvest.core.money import Usage
 from harvest.core.nouns import Reply
 
 HEAD = struct.Struct("<II")
@@ -42,7 +42,8 @@ class Settlement:
     method: SettledBy
     try_id: int
     more: tuple[Any, ...]
-    """The other arguments: replies, failures and plain values. The last one says when the try ended."""
+    """The other arguments: replies, failures and plain values. The last one says when the try ended. Empty: they were
+    read from a file and mean nothing to this winnow."""
     sent_at: str | None = None
     """When the try was sent, so that no other store takes it for its own; None: nobody knows."""
 
@@ -151,7 +152,10 @@ def _unpack(data: bytes) -> Iterator[Settlement]:
         if not length or len(packed) < length or zlib.crc32(packed) != checksum:
             return
         method, try_id, sent_at, more = json.loads(zstandard.decompress(packed))
-        yield Settlement(method, try_id, tuple(map(_of_json, more)), sent_at)
+        try:
+            yield Settlement(method, try_id, tuple(map(_of_json, more)), sent_at)
+        except (LookupError, TypeError, ValueError):  # another version of winnow wrote it
+            yield Settlement(method, try_id, (), sent_at)
         at += HEAD.size + length
 
 
@@ -169,5 +173,4 @@ def _of_json(value: Any) -> Any:
     if "failure" in value:
         kind, message = value["failure"]
         return FAILURES[kind](message)
-    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["reply"].items()}
-    return Reply(**parts | {"usage": Usage(**parts["usage"])})
+    return TypeAdapter(Reply).validate_python(value["reply"])
