@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from books import audit_file
 from conftest import Place
-from scripted_endpoint import Asked, Endpoint, Say
+from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.__main__ import main
 from harvest.core.money import pusd, usd
@@ -95,6 +95,23 @@ def test_after_a_kill_the_line_that_stops_at_the_cap_names_the_doubt_and_settlin
     assert p.report["questions"]["solved"] == 8
 
 
+def test_after_a_kill_the_tries_that_were_out_are_settled_without_another_start(
+    endpoint: Endpoints, place: Places
+) -> None:
+    teacher = endpoint(lambda asked: Say(delay_s=60))
+    p = place(teacher.url, 1)
+    process = p.start()
+    while not teacher.asked:
+        assert process.poll() is None
+    process.kill()
+    p.ended(process, 30)
+    (listed,) = settle(p)["tries"]
+    (settled,) = settle(p, "--as", "worst")["tries"]
+    assert (settled["id"], settled["settled_usd"]) == (listed["id"], listed["held_usd"])
+    books = audit_file(p.store)
+    assert (books["spent"], books["reserved"], books["in_doubt"]) == (pusd(Decimal(listed["held_usd"])), 0, 0)
+
+
 def test_money_that_is_only_held_is_not_called_billed_when_the_cap_is_lowered(
     endpoint: Endpoints, place: Places
 ) -> None:
@@ -104,6 +121,7 @@ def test_money_that_is_only_held_is_not_called_billed_when_the_cap_is_lowered(
     code, _, err = p.collect()
     assert code == 3
     assert "billed" not in err.replace("may have been billed", "")
+    assert f"$0.00 + ${held} in doubt of $0.001" in err
     assert p.report["run"]["status"] == "stopped_at_cap"
     (warning,) = p.report["warnings"]
     assert "the endpoint billed" not in warning
@@ -297,9 +315,11 @@ def test_the_next_collect_settles_by_itself_what_the_provider_knows_by_then(endp
     down = [True]
     teacher = endpoint(lambda asked: Say(cut_at=ID_ALONE) if down and asked.n % 2 else Say())
     teacher.look_up = lambda _: (404, {})
-    p = openrouter(place(teacher.url, 4, sampling__tries=1, teacher__stream=True), teacher)
+    settings = {"sampling__tries": 1, "teacher__stream": True, "teacher__max_concurrency": 1}
+    p = openrouter(place(teacher.url, 4, budget__usd="0.0031", **settings), teacher)
     p.collect()
     assert p.report["attempts"]["in_doubt"] == 2
+    assert p.money("remaining") < p.money("in_doubt") / 2, "no room for another answer"
     down.clear()
     teacher.look_up = lambda path: generations(teacher, path)
     code, _, err = p.collect()
@@ -370,6 +390,20 @@ def test_a_key_that_is_missing_gives_one_line(endpoint: Endpoints, place: Places
     assert "A_KEY is not set" in line
 
 
+def test_a_provider_is_asked_only_for_what_it_was_asked(endpoint: Endpoints, place: Places) -> None:
+    told, silent = endpoint(lambda _: Say(text="\\boxed{-1}", usage=False)), endpoint(lambda _: Say(usage=False))
+    told.look_up = lambda path: generations(told, path)
+    p = openrouter(place(told.url, 1), told)
+    first = {**p.settings.pop("teacher"), "model": "mock"}
+    p.settings["teachers"] = [first, {"base_url": silent.url, "model": "mock", "price_usd_per_mtok": PRICE}]
+    code, _, err = p.collect()
+    assert code == 0, err
+    assert "openrouter.ai told what 1 of 1 tries in doubt cost" in err
+    (left,) = settle(p)["tries"]
+    assert left["response_id"] == "chatcmpl-0", "the id of the other endpoint's answer, which is equal by chance"
+    assert pusd(p.money("spent")) == told.billed_pusd
+
+
 def test_an_endpoint_that_tells_nothing_is_not_asked(endpoint: Endpoints, place: Places) -> None:
     teacher, p = in_doubt(endpoint, place, 1)
     asked = len(teacher.asked)
@@ -419,6 +453,7 @@ def test_a_balance_that_falls_by_more_than_is_booked_gives_a_warning(
         (Say(more={"choices": []}, usage=False), False, "chatcmpl-0"),
         (Say(status=504, headers={"x-request-id": "req-9"}), False, "req-9"),
         (Say(cut_at=10, headers={"x-request-id": "sk-0123456789abcdef"}), False, "[key]"),
+        (Say(silent_at=10, headers={"x-request-id": "sk-0123456789abcdef"}), False, "[key]"),
         (Say(reset=True), False, None),
     ],
     ids=lambda v: "" if isinstance(v, Say) else str(v),

@@ -208,3 +208,18 @@ def test_half_surrogates_and_nulls_of_a_teacher_are_stored_and_come_back(store: 
     store.settle(held.try_id, hostile, 1, "config", NOW)
     assert store.reply(held.try_id).reasoning == hostile.reasoning
     assert store.reply(held.try_id).answer.startswith("a\x00b")
+
+
+def test_a_doubt_is_settled_once_and_a_try_without_doubt_never(store: Store) -> None:
+    in_doubt, answered, out = (reserved(store, n, 100) for n in range(3))
+    store.settle_failure(in_doubt.try_id, Late("late"), None, None, "config", NOW)
+    store.settle(answered.try_id, reply(), 7, "config", NOW)
+    assert [d.try_id for d in store.doubts(1)] == [in_doubt.try_id]
+    assert [d.try_id for d in store.doubts(1, unsettled_too=True)] == [in_doubt.try_id, out.try_id]
+    assert store.settle_doubt(in_doubt.try_id, 30, "provider", NOW)
+    for held in (in_doubt, answered, out):
+        assert not store.settle_doubt(held.try_id, 50, "user", NOW)
+    money = store.money(1)
+    assert (money.spent, money.in_doubt, money.reserved) == (37, 0, 100)
+    assert store.doubts(1) == []
+    audit(store.db, 1)
