@@ -29,8 +29,8 @@ from harvest.core.files import runs_folder, write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question, Reply, content_hash
 from harvest.core.settings import validated
-from harvest.core.teachers import NOT_EXTRA, Teacher
 from harvest.core.teachers import Sampling as Asking
+from harvest.core.teachers import Teacher, refused_extra
 from harvest.endpoint import REPETITION, Prompt, cut_short, tariff_of
 from harvest.store import Store, StoredRun
 
@@ -72,6 +72,7 @@ class Endpoint:
             "extra": dict(self.extra),
             "reasoning_effort": self.reasoning_effort,
             "examples": self.with_examples,
+            "headers": self.teacher.seen_headers,
         }
         return {"endpoint": endpoint, "model": model, **{k: v for k, v in more.items() if v}}
 
@@ -196,11 +197,9 @@ def extra_of(text: str | None) -> dict[str, Any]:
         raise ConfigError(f"--extra: no JSON: {e}") from None
     if not isinstance(found, dict):
         raise ConfigError('--extra: no JSON object, e.g. \'{"chat_template_kwargs": {"enable_thinking": true}}\'')
-    for name in found.keys() & NOT_EXTRA.keys():
-        flag = OWN_FLAGS.get(name)
-        raise ConfigError(
-            f"--extra: {name}: " + (f"give {flag}" if flag else "winnow writes this part of a request itself")
-        )
+    if (refused := refused_extra(found)) is not None:
+        name, reason = refused
+        raise ConfigError(f"--extra: {name}: " + (f"give {OWN_FLAGS[name]}" if name in OWN_FLAGS else reason))
     return found
 
 

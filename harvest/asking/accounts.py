@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from harvest.asking.buying.connections import access_of
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, configs
 from harvest.core.errors import AttemptFailed
@@ -127,14 +128,15 @@ class Account:
 
 
 def asked_at_providers(config: RunConfig) -> dict[tuple[Provider, str], dict[int, RunConfig]]:
-    """Returns who of a run is asked at a provider that tells something, by provider and name of the key's variable."""
+    """Returns who of a run is asked at a provider that tells something, by provider and by the variable or the command
+    that the key comes from."""
     asked = dict(configs(config))
     if config.judge is not None:
         asked[JUDGE] = config.model_copy(update={"teacher": config.judge})
     found: dict[tuple[Provider, str], dict[int, RunConfig]] = {}
     for place, one in asked.items():
         if (provider := provider_of(one.teacher.base_url)) is not None:
-            found.setdefault((provider, one.teacher.api_key_env or ""), {})[place] = one
+            found.setdefault((provider, one.teacher.api_key_env or one.teacher.api_key_command), {})[place] = one
     return found
 
 
@@ -153,8 +155,9 @@ class Accounts:
         """Opens the connections; `stack` closes them. `keys` has the API keys by the names of their variables."""
         accounts = []
         for (provider, variable), asked in asked_at_providers(config).items():
-            base_url = next(iter(asked.values())).teacher.base_url or ""
-            client = await stack.enter_async_context(Teacher(base_url, keys.get(variable)))
+            teacher = next(iter(asked.values())).teacher
+            base_url, key = teacher.base_url or "", keys.get(teacher.api_key_env or "")
+            client = await stack.enter_async_context(Teacher(base_url, key, access=access_of(teacher, keys)))
             accounts.append(Account(provider, base_url, variable, frozenset(asked), client))
         return cls(run_id, accounts, ledger)
 

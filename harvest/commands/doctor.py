@@ -17,7 +17,7 @@ import uvloop
 
 from harvest.asking.buying.connections import Keys, connect
 from harvest.asking.buying.tries import Tries
-from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys
+from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, variables_of
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import Run, judging_settings, runs_by_place
 from harvest.commands.progress import say
@@ -121,8 +121,7 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
     try:
         for place, alone in runs_by_place(run).items():
             found = Diagnosis(called(run.config, place))
-            has_key = alone.config.teacher.api_key_env in keys
-            before_asking(found, alone.config, alone.tariff, section_of(run.config, place), has_key=has_key)
+            before_asking(found, alone.config, alone.tariff, section_of(run.config, place))
             if place == max(configs(run.config)):
                 of_the_run(found, run.config)
             async with AsyncExitStack() as stack:
@@ -134,17 +133,20 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
     return examined
 
 
-def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str, *, has_key: bool) -> None:
+def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str) -> None:
     """Adds what can be said without a request: about the key, the price and the terms.
 
     `section` is the section of RUN.toml that holds the settings of who is asked.
     """
     teacher = config.teacher
     host = urlsplit(teacher.base_url or "")
-    if has_key and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
+    sources = [teacher.api_key_env, "api_key_command" if teacher.api_key_command else None]
+    sources += [f"{variable} for the header {name}" for name, variable in variables_of(teacher).items()]
+    named = ", ".join(source for source in sources if source)
+    if named and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
         d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
-    elif has_key:
-        d.add("key", f"taken from {teacher.api_key_env}", True)
+    elif named:
+        d.add("key", f"taken from {named}", True)
     elif teacher.local is None:
         d.add("key", f"none is sent: {section}.api_key_env is not set")
     if tariff is None:

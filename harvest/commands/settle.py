@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from harvest.asking.accounts import JUDGE, Accounts, asked_at_providers
-from harvest.asking.planning.keys_and_prices import take_key
+from harvest.asking.planning.keys_and_prices import keys_of
 from harvest.commands.progress import say
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import writing_to
@@ -79,10 +79,8 @@ def _asked(store: Store, run: StoredRun, doubts: Sequence[Doubt]) -> tuple[Booke
     asked = asked_at_providers(run.config) if run.has_teacher else {}
     if not asked:
         return {}, [f"nobody can be asked: only {KNOWN} tell what was billed"]
-    keys = {}
-    for (_, variable), configs in asked.items():
-        place, config = next(iter(configs.items()))
-        keys[variable] = take_key(config, "judge" if place == JUDGE else section_of(run.config, place)) or ""
+    first = [next(iter(configs.items())) for configs in asked.values()]
+    keys = keys_of({"judge" if p == JUDGE else section_of(run.config, p): config.teacher for p, config in first})
 
     async def settled() -> tuple[Booked, list[str]]:
         async with AsyncExitStack() as opened:

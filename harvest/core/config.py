@@ -315,7 +315,8 @@ def _what_it_sees(teacher: OneTeacher, limit: int) -> str:
     """Returns everything that a teacher sees, as one text. Two teachers with the same text give the same attempts."""
     sampled = teacher.sampling.model_dump(mode="json", exclude=SEEN_BY_NOBODY) | {"max_tokens": limit}
     address = urlsplit((teacher.base_url or "").rstrip("/"))
-    return json.dumps([teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, sampled])
+    seen = [teacher.local, address.netloc.lower(), address.path, teacher.model, teacher.revision, teacher.seen_headers]
+    return json.dumps([*seen, sampled])
 
 
 def _over(base: Any, section: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harvest.core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
-NEVER_SHOWN = ("api_key_env", "base_url")
+NEVER_SHOWN = {"api_key_env", "base_url", "api_key_command", "headers"}
 """A wrong value of these settings is never shown, because somebody may have written a key there."""
 
 
@@ -170,7 +170,7 @@ def _types(annotation: Any) -> list[type]:
 
 
 def _shown_value(fault: Mapping[str, Any]) -> str:
-    if fault["loc"] and fault["loc"][-1] in NEVER_SHOWN:
+    if NEVER_SHOWN.intersection(fault["loc"]):
         return ""
     value = fault.get("input")
     is_short = isinstance(value, str | int | float | bool) and len(str(value)) < 60

@@ -2,18 +2,30 @@
 
 import json
 import re
+import shlex
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from harvest.core.foreign_json import as_dict
+from harvest.core.foreign_json import as_dict, as_list
 from harvest.core.settings import OneRow, Section
 
 Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)]
 Count = Annotated[int, Field(ge=1, le=100_000_000, strict=True)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63 - 2**32, strict=True)]
+
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FROM_ENVIRONMENT = "env:"
+OUR_HEADERS = frozenset({
+    "host", "connection", "content-type", "content-length", "content-encoding", "transfer-encoding", "accept-encoding",
+    "accept", "expect", "te", "upgrade", "trailer", "keep-alive", "proxy-authorization", "proxy-connection",
+})  # fmt: skip
+SECRET_HEADER = re.compile(r"auth|key|token|secret|password|cookie|credential|signature", re.I)
+"""A header with one of these words in its name may hold a secret."""
 
 
 class PriceSetting(Section):
@@ -45,6 +57,17 @@ class Teacher(Section):
     name: answers of the old one are then not used for the new one."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the key. A key itself is refused."""
+    api_key_command: str = ""
+    """A command that prints the key, in place of api_key_env. It is run without a shell, and run again when the
+    endpoint refuses the key."""
+    headers: Annotated[dict[str, str], OneRow()] = Field(default_factory=dict)
+    """More headers of each request. A value "env:NAME" is taken from the environment variable NAME; a header that holds
+    a key or a token takes no other value."""
+    azure_api_version: str = ""
+    """The API version of a classic resource of Azure OpenAI, e.g. "2024-10-21". base_url is then the resource's address
+    (https://NAME.openai.azure.com), and model is the deployment."""
+    thinking_tokens: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
+    """The most tokens of a chain that the endpoint does not count under max_tokens. They are reserved beside it."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
     """The most requests in flight at once. The right number below it is found while the run goes on."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
@@ -76,9 +99,50 @@ class Teacher(Section):
             raise ValueError(
                 "base_url holds a user or a password: put the key in a variable and name it in api_key_env"
             )
-        if self.api_key_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+        if self.api_key_env and not VARIABLE.fullmatch(self.api_key_env):
             raise ValueError("api_key_env is the name of an environment variable, not a key")
+        if self.api_key_env and self.api_key_command:
+            raise ValueError("has both `api_key_env` and `api_key_command`: keep one")
+        if self.azure_api_version and urlsplit(self.base_url or "").path.rstrip("/").endswith("/v1"):
+            raise ValueError("base_url ends in /v1, which takes no azure_api_version: keep one (docs/endpoints.md)")
+        if self.local is not None and (self.headers or self.api_key_command or self.azure_api_version):
+            raise ValueError("headers, api_key_command and azure_api_version are for an endpoint, not for `local`")
         return self
+
+    @field_validator("api_key_command")
+    @classmethod
+    def _runs(cls, command: str) -> str:
+        try:
+            words = shlex.split(command)
+        except ValueError:
+            raise ValueError("has a quotation mark without its pair") from None
+        if command and (not words or words[0] in ("echo", "printf")):
+            raise ValueError("a key is never written into a file: name a command that gets it, or use api_key_env")
+        return command
+
+    @field_validator("headers")
+    @classmethod
+    def _may_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise ValueError("one of the names is none that a header can have")
+            if name.lower() in OUR_HEADERS:
+                raise ValueError(f"{name}: winnow writes this header itself")
+            if value.startswith(FROM_ENVIRONMENT):
+                if not VARIABLE.fullmatch(value.removeprefix(FROM_ENVIRONMENT)):
+                    raise ValueError(f"{name}: what follows env: is no name of an environment variable")
+            elif SECRET_HEADER.search(name):
+                raise ValueError(f'{name}: a key is never written into a file: write "env:NAME", and export NAME')
+            elif not value.isascii() or not value.isprintable():
+                raise ValueError(f"{name}: its value has a character that no header can hold")
+        if len({name.lower() for name in headers}) < len(headers):
+            raise ValueError("has a name twice: upper and lower case are the same")
+        return headers
+
+    @property
+    def seen_headers(self) -> dict[str, str]:
+        """Returns the headers that are part of an attempt's key: all but those whose values are secret."""
+        return {k.lower(): v for k, v in self.headers.items() if not v.startswith(FROM_ENVIRONMENT)}
 
 
 def _is_address(text: str) -> bool:
@@ -92,17 +156,50 @@ def _is_address(text: str) -> bool:
 
 _SET_HERE = "is a setting of its own: write it under [sampling]"
 _OURS = "is winnow's own part of a request: the worst case of an answer is reckoned from it"
+_SEVERAL = "asks for several answers in one request, beyond the worst case of one: write sampling.samples"
+_LIMIT = "is another name of max_tokens, from which the worst case is reckoned: write sampling.max_tokens"
+_ROUTED = "lets another model answer, at another price than the one that is reserved: write [[teachers]]"
+_SEARCH = "searches the web, and each search is billed beside the tokens: winnow has no price for it"
+_MODES = "asks for more than text, whose tokens have prices of their own: winnow has no price for them"
+_PLUGINS = "runs programs of the provider's, each billed beside the tokens: winnow has no price for them"
+_LATER = "brings the answer later, by another request, and this one would be paid for nothing"
+_PREDICTED = "bills predicted tokens that are not taken beside max_tokens: the worst case would be too low"
+_TOOLS = 'takes tools of the type "function" alone: others are run by the provider and billed beside the tokens'
 NOT_EXTRA = {
     **dict.fromkeys(
         ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort", "top_logprobs"), _SET_HERE
     ),
-    **dict.fromkeys(("messages", "n", "best_of", "stream_options", "max_output_tokens"), _OURS),
+    **dict.fromkeys(("messages", "stream_options"), _OURS),
+    **dict.fromkeys(("n", "best_of", "num_return_sequences", "num_completions", "num_generations"), _SEVERAL),
+    **dict.fromkeys(("candidate_count", "candidateCount", "use_beam_search", "num_beams"), _SEVERAL),
+    **dict.fromkeys(("max_output_tokens", "maxOutputTokens", "max_new_tokens", "max_tokens_to_sample"), _LIMIT),
+    **dict.fromkeys(("num_predict", "n_predict", "max_gen_toks", "max_length"), _LIMIT),
+    **dict.fromkeys(("models", "fallbacks", "fallback_models", "route"), _ROUTED),
+    **dict.fromkeys(("web_search_options", "web_search", "enable_web_search", "enable_search"), _SEARCH),
+    **dict.fromkeys(("search_options", "search_parameters"), _SEARCH),
+    **dict.fromkeys(("modalities", "audio", "image_config"), _MODES),
+    **dict.fromkeys(("deferred", "background"), _LATER),
+    "plugins": _PLUGINS,
+    "prediction": _PREDICTED,
+    "extra_body": "is a word of openai's client, not of a request: write its content under sampling.extra",
     "max_completion_tokens": "write sampling.max_tokens: the name is learned from the endpoint",
     "logprobs": "write sampling.top_logprobs",
     "model": "write teacher.model",
     "stream": "write teacher.stream",
 }
-"""Maps each name that `sampling.extra` must not hold to the reason."""
+"""Maps each name that `sampling.extra` must not hold to the reason. Sources: the API references of OpenAI, OpenRouter
+(models, route, plugins), LiteLLM (fallbacks), DashScope (enable_search), xAI (search_parameters, deferred), Perplexity
+(web_search_options), Gemini (candidateCount), vLLM and llama.cpp, read in November 2026."""
+
+
+def refused_extra(extra: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Returns (name, reason) of the first part of `extra` that must not be sent; None if all of it may be."""
+    for name, value in extra.items():
+        if name in NOT_EXTRA:
+            return name, NOT_EXTRA[name]
+        if name == "tools" and not all(as_dict(tool).get("type") == "function" for tool in as_list(value)):
+            return name, _TOOLS
+    return None
 
 
 class Sampling(Section):
@@ -149,9 +246,8 @@ class Sampling(Section):
 
     @model_validator(mode="after")
     def _extra_is_extra(self) -> "Sampling":
-        for name in self.extra:
-            if name in NOT_EXTRA:
-                raise ValueError(f"extra.{name}: {NOT_EXTRA[name]}")
+        if (refused := refused_extra(self.extra)) is not None:
+            raise ValueError("extra.{}: {}".format(*refused))
         try:
             json.dumps(self.extra, allow_nan=False)
         except (TypeError, ValueError):

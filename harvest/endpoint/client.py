@@ -22,6 +22,7 @@ from harvest.core.foreign_json import Json, as_dict, label, parse
 from harvest.core.nouns import Reply
 from harvest.core.teachers import Sampling
 from harvest.endpoint.announced_limits import announced, precise
+from harvest.endpoint.credentials import Access, Credentials, Signed
 from harvest.endpoint.failures import refused_parameter, retry_after_s
 from harvest.endpoint.redaction import Redaction
 from harvest.endpoint.reply import with_cost_in_headers
@@ -40,6 +41,8 @@ from harvest.endpoint.transport import (
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
 """These settings of [sampling] are sent only if they are set."""
 
+MOST_RENEWALS = 2
+"""One request is sent again with a new key at most so many times."""
 ID_HEADERS = ("x-generation-id", "x-request-id", "request-id")
 """Headers that may name the answer, the best first: OpenRouter's is what GET /generation takes, the others name the
 request for the provider's support."""
@@ -125,35 +128,38 @@ class Teacher:
         idle_timeout_s: float | None = None,
         stop_repeating: bool = True,
         droppable: frozenset[str] = frozenset(),
+        access: Access | None = None,
     ) -> None:
         """Keeps the settings; nothing is opened yet.
 
         `idle_timeout_s` and `stop_repeating` count only for streams. `droppable` names parameters that the user did not
-        set. If the endpoint refuses one of them, it is left out.
+        set. If the endpoint refuses one of them, it is left out. `access` has more headers, and a command that prints
+        the key.
         """
         self.learned = Learned()
         self._base_url = base_url
-        self._key = key
+        self._credentials = Credentials(base_url, key, access or Access())
         self._stream = stream
         self._idle_timeout_s = idle_timeout_s if stream else None
         self._stop_repeating = stop_repeating
         self._droppable = droppable
-        self._redaction = Redaction(key)
         self._session: aiohttp.ClientSession | None = None
-        self._address = ""
-        self._headers: list[tuple[str, str]] = []
+
+    @property
+    def _redaction(self) -> Redaction:
+        return self._credentials.redaction
 
     async def __aenter__(self) -> Self:
-        """Opens the connections. Raises ConfigError when base_url is no address, or when the key cannot be sent."""
-        from harvest.endpoint.openai_client import chat_request  # takes half a second: not before it is needed
-
-        self._address, self._headers = chat_request(self._base_url, self._key)
+        """Opens the connections. Raises ConfigError when base_url is no address, when the key cannot be had or sent,
+        and when the environment names a proxy or certificates that cannot be used."""
+        await self._credentials.open()
         proxy = proxy_for(self._base_url)
-        self._redaction = Redaction(self._key, *secrets_of(proxy))
-        self._session = open_session(proxy, self._idle_timeout_s)
+        self._credentials.blank(*secrets_of(proxy))
+        self._session = open_session(self._base_url, proxy, self._idle_timeout_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._credentials.close()
         if self._session is not None:
             await self._session.close()
 
@@ -161,18 +167,23 @@ class Teacher:
         """Asks once and returns the reply, or raises an AttemptFailed.
 
         The caller sets the deadline; `arriving` shows what has come by then. If the endpoint refuses a parameter with a
-        400, which is free, the request is sent again without that parameter, and so are all later requests.
+        400, which is free, the request is sent again without that parameter, and so are all later requests. If it
+        refuses a key that a command printed, which is free too, the request is sent again with a new key.
         """
         arriving = arriving or Arriving()
+        renewals = 0
         while True:
-            sent = self._as_learned(body)
+            sent, signed = self._as_learned(body), self._credentials.signed
             arriving.headers.clear()
             arriving.seen_id = None
             try:
-                answer = await self._send(sent, limit_bytes, arriving)
+                answer = await self._send(sent, signed, limit_bytes, arriving)
                 if isinstance(answer, Reply):
                     return self._redaction.reply(with_cost_in_headers(answer, arriving.headers))
                 status, data, after_s = answer
+                if status == 401 and renewals < MOST_RENEWALS and await self._credentials.renewed(signed):
+                    renewals += 1
+                    continue
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
                     continue
                 reply = read_response(status, data, after_s)
@@ -217,7 +228,7 @@ class Teacher:
         return False
 
     async def _send(
-        self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving
+        self, body: Mapping[str, Any], signed: Signed, limit_bytes: int, arriving: Arriving
     ) -> Reply | tuple[int, bytes, float]:
         """Sends the request and returns the reply if it is a stream, else (status, body, seconds from sending to the
         status) of the answer."""
@@ -227,13 +238,15 @@ class Teacher:
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         sent_s = time.monotonic()
         try:
-            sending = self._session.post(self._address, data=data, headers=self._headers, allow_redirects=False)
+            sending = self._session.post(signed.address, data=data, headers=signed.headers, allow_redirects=False)
             response = await sending
         except HTTP_ERRORS as e:
             raise as_failure(e) from None
         after_s = time.monotonic() - sent_s
         async with response:
-            headers.update((k.lower(), v) for k, v in response.headers.items())
+            signed.was_accepted = signed.was_accepted or response.status == 200
+            clean = self._redaction.text
+            headers.update((clean(k).lower(), clean(v)) for k, v in response.headers.items())
             arriving.seen_id = self._id_of(next((headers[name] for name in ID_HEADERS if name in headers), None))
             if self._stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
                 return await self._read_stream(response, limit_bytes, arriving)
@@ -261,7 +274,7 @@ class Teacher:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.get(url, headers=self._headers, allow_redirects=False) as response,
+                self._session.get(url, headers=self._credentials.signed.headers, allow_redirects=False) as response,
             ):
                 data = b"".join([c async for c in unpacked(response, response.content.iter_any(), LOOK_UP_BYTES)])
                 with suppress(Cut):  # an error page

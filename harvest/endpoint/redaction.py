@@ -20,11 +20,16 @@ REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("us
 
 class Redaction:
     """Replaces each secret by `[key]`. Changes nothing when there is none. A short text is no secret, and neither is
-    None."""
+    None. The words of a secret with spaces (`Bearer …`) are secrets too."""
 
     def __init__(self, *secrets: str | None) -> None:
-        self._secrets = tuple(dict.fromkeys(s for s in secrets if s and len(s) >= SHORTEST_SECRET))
+        found = {part for s in secrets if s for part in (s, *s.split()) if len(part) >= SHORTEST_SECRET}
+        self._secrets = tuple(sorted(found, key=len, reverse=True))  # one may be part of another
         self._secret_bytes = tuple(s.encode() for s in self._secrets)
+
+    def and_of(self, *secrets: str | None) -> "Redaction":
+        """Returns a redaction of these secrets and more."""
+        return Redaction(*self._secrets, *secrets)
 
     def text(self, text: str) -> str:
         for secret in self._secrets:

@@ -3,18 +3,21 @@ errors."""
 
 import asyncio
 import base64
+import os
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from harvest.core.errors import AttemptFailed, Cut, Passing, RunRefused, TooLarge
+from harvest.core.errors import AttemptFailed, ConfigError, Cut, Passing, RunRefused, TooLarge
+from harvest.core.printable import one_line
 
 CONNECT_TIMEOUT_S = 30
 
@@ -82,14 +85,20 @@ class Connector(aiohttp.TCPConnector):
             raise NeverConnected(str(e)) from None
 
 
-def open_session(proxy: str | None, idle_timeout_s: float | None) -> aiohttp.ClientSession:
-    """Opens a session for any number of requests at once to one endpoint, through `proxy` if there is one.
+def open_session(base_url: str, proxy: str | None, idle_timeout_s: float | None) -> aiohttp.ClientSession:
+    """Opens a session for any number of requests at once to the endpoint at `base_url`, through `proxy` if there is
+    one.
 
-    `idle_timeout_s` is how many seconds a connection may
-    be silent; None: there is no limit.
+    `idle_timeout_s` is how many seconds a connection may be silent; None: there is no limit.
     """
+    trusted = certificates() if base_url.startswith("https:") else True
     return aiohttp.ClientSession(
-        connector=Connector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=probed_socket),
+        connector=Connector(
+            limit=0,
+            keepalive_timeout=KEEPALIVE_S,
+            socket_factory=probed_socket,
+            ssl=trusted,
+        ),
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s),
         auto_decompress=False,
         trust_env=False,  # it would read ~/.netrc too, and send what is in there
@@ -110,12 +119,42 @@ def probed_socket(info: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def proxy_for(url: str) -> str | None:
-    """Returns the proxy that the environment names for this address. Returns None when it names none, and for this
-    machine."""
+    """Returns the proxy that the environment names for this address (HTTPS_PROXY or HTTP_PROXY, else ALL_PROXY).
+    Returns None when it names none, when NO_PROXY has the host, and for this machine. Raises ConfigError when the proxy
+    is none of HTTP."""
     parts = urlsplit(url)
-    if parts.hostname in ("localhost", "127.0.0.1", "::1") or proxy_bypass(parts.hostname or ""):
+    if parts.hostname in ("localhost", "127.0.0.1", "::1") or _bypasses(parts):
         return None
-    return getproxies().get(parts.scheme)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None:
+        return None
+    scheme = proxy.partition("://")[0].lower() if "://" in proxy else "http"
+    if scheme not in ("http", "https"):
+        raise ConfigError(
+            f"the environment names a {one_line(scheme, 20)}:// proxy for {parts.hostname}, and winnow speaks http://"
+            " to a proxy alone: name such a one in HTTPS_PROXY, or the host in NO_PROXY"
+        )
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _bypasses(parts: SplitResult) -> bool:
+    """Whether NO_PROXY has this host, with or without its port."""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return bool(proxy_bypass(parts.hostname or "")) or bool(proxy_bypass(f"{parts.hostname}:{port}"))
+
+
+def certificates() -> ssl.SSLContext:
+    """Returns the certificates that endpoints are trusted by: the system's, and those in SSL_CERT_FILE. Raises
+    ConfigError when that file cannot be read."""
+    context = ssl.create_default_context()
+    if file := os.environ.get("SSL_CERT_FILE"):
+        try:
+            context.load_verify_locations(cafile=file)
+        except (OSError, ssl.SSLError) as e:
+            words = "it holds no certificate" if isinstance(e, ssl.SSLError) else e.strerror
+            raise ConfigError(f"the variable SSL_CERT_FILE names {one_line(file, 200)}: {words}") from None
+    return context
 
 
 def secrets_of(proxy: str | None) -> tuple[str, ...]:

@@ -6,8 +6,11 @@ import resource
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from harvest.asking.planning.keys_and_prices import variables_of
 from harvest.asking.planning.run import Run
-from harvest.endpoint.client import Teacher
+from harvest.core.teachers import Teacher
+from harvest.endpoint import client
+from harvest.endpoint.credentials import Access
 
 ROOM_FOR_PROMPT_TOKENS = 1024
 SPARE_FILES = 128
@@ -17,7 +20,7 @@ Keys = Mapping[str, str]
 """The API keys, each under the name of its environment variable."""
 
 
-async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str]) -> Teacher:
+async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str]) -> client.Teacher:
     """Returns the client for the endpoint that `run` asks; `stack` closes it. `droppable` are the parameters that may
     be left out of a request if the endpoint refuses them."""
     teacher = run.config.teacher
@@ -30,15 +33,24 @@ async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozen
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
         base_url, key = server.base_url, server.api_key
-    client = Teacher(
+    connected = client.Teacher(
         base_url,
         key,
+        access=access_of(teacher, keys),
         stream=teacher.stream,
         idle_timeout_s=teacher.idle_timeout_s or None,
         stop_repeating=teacher.stop_repeating,
         droppable=droppable,
     )
-    return await stack.enter_async_context(client)
+    return await stack.enter_async_context(connected)
+
+
+def access_of(teacher: Teacher, keys: Keys) -> Access:
+    """Returns how requests to an endpoint are addressed and signed, beside its address and a fixed key."""
+    secret = {name: keys[variable] for name, variable in variables_of(teacher).items()}
+    headers = {**teacher.headers, **secret}
+    values = tuple(secret.values())
+    return Access(teacher.api_key_command, headers, values, teacher.azure_api_version, teacher.model or "")
 
 
 def connections_allowed(wanted: int, say: Callable[[str], None]) -> int:

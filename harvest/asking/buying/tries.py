@@ -72,7 +72,8 @@ class Tries:
         if self.run.tariff is not None and self.run.is_routed:
             # Not in the attempt's key: the price moves, and the teacher's answer is the same.
             body = within_price(body, self._dearest(self.run.tariff, body, started))
-        limit = body_limit_bytes(max_tokens, cfg.sampling.top_logprobs, cfg.teacher.stream)
+        most = max_tokens + cfg.teacher.thinking_tokens
+        limit = body_limit_bytes(most, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
         try:
             done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
@@ -165,7 +166,8 @@ class Tries:
         if self.run.tariff is None:
             return 0
         price = self._dearest(self.run.tariff, body, datetime.now(UTC))
-        return worst_case(self._input_bound_tokens(body), max_tokens, price)
+        most = max_tokens + self.run.config.teacher.thinking_tokens
+        return worst_case(self._input_bound_tokens(body), most, price)
 
     def _input_bound_tokens(self, body: dict[str, Any]) -> int:
         return input_bound_tokens(body["messages"], self.run.config.sampling.extra)

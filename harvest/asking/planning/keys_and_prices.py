@@ -1,47 +1,61 @@
 """Finds the API keys and prices of all teachers, the student and the judging model, before the first request."""
 
 import os
+import shlex
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from harvest.asking.planning.run import judging_settings
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError
-from harvest.core.teachers import Student
+from harvest.core.printable import one_line
+from harvest.core.teachers import FROM_ENVIRONMENT, Student, Teacher
 from harvest.endpoint import Tariff, nearest_names, tariff_of
 
 
 def take_keys(config: RunConfig) -> dict[str, str]:
-    """Returns the API keys of all who may be asked, each under the name of its environment variable. Raises ConfigError
-    when a key is missing."""
+    """Takes the API keys, and what else is secret in headers, out of the environment, so that no child process inherits
+    them. Returns each under the name of its environment variable. Raises the ConfigError of `keys_of`.
+    """
+    asked: dict[str, Teacher] = {section_of(config, place): one.teacher for place, one in configs(config).items()}
+    return keys_of(asked if config.judge is None else asked | {"judge": config.judge})
+
+
+def keys_of(asked: Mapping[str, Teacher]) -> dict[str, str]:
+    """Takes the keys of some who are asked, by the sections of their settings, as `take_keys` does for all of them.
+
+    Raises ConfigError when a variable is not set or holds something that cannot be sent, and when there is no program
+    as api_key_command names.
+    """
     keys: dict[str, str] = {}
-    asked = [(section_of(config, place), one) for place, one in configs(config).items()]
-    judging = judging_settings(config)
-    for name, one in [*asked, *([("judge", judging)] if judging is not None else [])]:
-        variable = one.teacher.api_key_env
-        if variable is not None and variable not in keys and (key := take_key(one, name)) is not None:
-            keys[variable] = key
+    for section, teacher in asked.items():
+        wanted = {f"{section}.api_key_env": teacher.api_key_env} if teacher.api_key_env else {}
+        for header, variable in variables_of(teacher).items():
+            wanted[f"{section}.headers.{header}"] = variable
+        for setting, variable in wanted.items():
+            if variable not in keys:
+                keys[variable] = _taken(variable, setting, is_key=variable == teacher.api_key_env)
+        if teacher.api_key_command and shutil.which(program := shlex.split(teacher.api_key_command)[0]) is None:
+            raise ConfigError(f"{section}.api_key_command: there is no program {one_line(program, 100)}")
     return keys
 
 
-def take_key(config: RunConfig, section: str = "teacher") -> str | None:
-    """Takes the key out of the environment, so that no child process inherits it. Returns the key; None if the endpoint
-    needs no key.
+def variables_of(teacher: Teacher) -> dict[str, str]:
+    """Returns the environment variables whose values are sent in headers, by the headers' names."""
+    named = {name: value for name, value in teacher.headers.items() if value.startswith(FROM_ENVIRONMENT)}
+    return {name: value.removeprefix(FROM_ENVIRONMENT) for name, value in named.items()}
 
-    Raises ConfigError when the variable is not set, or holds something that cannot be a key.
-    """
-    name = config.teacher.api_key_env
-    if name is None:
-        return None
-    key = os.environ.pop(name, "").strip()
-    if not key:
-        if name.upper() != name:
-            raise ConfigError(
-                f"{section}.api_key_env: there is no such variable. Is it a key? It takes a variable's name"
-            )
-        raise ConfigError(f"{section}.api_key_env: the variable {name} is not set: export {name}=…")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{section}.api_key_env: the variable {name} holds something that cannot be a key")
-    return key
+
+def _taken(variable: str, setting: str, *, is_key: bool) -> str:
+    value = os.environ.pop(variable, "").strip()
+    if not value:
+        if variable.upper() != variable:
+            raise ConfigError(f"{setting}: there is no such variable. Is it a key? It takes a variable's name")
+        raise ConfigError(f"{setting}: the variable {variable} is not set: export {variable}=…")
+    if not value.isascii() or not value.isprintable() or (is_key and " " in value):
+        what = "be a key" if is_key else "be sent in a header"
+        raise ConfigError(f"{setting}: the variable {variable} holds something that cannot {what}")
+    return value
 
 
 def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None:

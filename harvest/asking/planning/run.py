@@ -44,8 +44,10 @@ class Run:
 
     def key(self, body: dict[str, Any], sample: int) -> str:
         """Returns the key of an attempt: a hash of everything that the endpoint sees, and of the sample's number."""
+        teacher = self.config.teacher
+        headers = {"headers": teacher.seen_headers} if teacher.seen_headers else {}
         return content_hash(
-            {"endpoint": self.endpoint, "revision": self.config.teacher.revision, "body": body, "sample": sample}
+            {"endpoint": self.endpoint, "revision": teacher.revision, "body": body, "sample": sample} | headers
         )
 
 

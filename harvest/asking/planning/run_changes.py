@@ -7,7 +7,7 @@ from typing import Any
 
 from harvest.core.config import teachers_of
 from harvest.core.errors import ConfigError
-from harvest.core.teachers import SEEN_BY_NOBODY
+from harvest.core.teachers import FROM_ENVIRONMENT, SEEN_BY_NOBODY
 
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
@@ -15,7 +15,8 @@ FREE_TO_CHANGE = {
 """Settings that may change, since no teacher sees them. (If a question changed, its content shows it.)"""
 FREE_TO_CHANGE_OF_ONE = {
     "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
-    "api_key_env", "samples", "solved_after", "keep_solved", "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
+    "api_key_env", "api_key_command", "azure_api_version", "thinking_tokens", "samples", "solved_after", "keep_solved",
+    "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
 """Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}
@@ -60,7 +61,13 @@ def _seen_by_one(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tu
     """Returns (setting, its value before, its value now) for each change that one teacher, or the student, would
     see."""
     free = FREE_TO_CHANGE_OF_ONE
+    before, after = ({**one, "headers": _literal(one.get("headers"))} for one in (before, after))
     return [d for d in _differences(before, after) if d[0] not in free and d[0].split(".")[0] not in free]
+
+
+def _literal(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Returns the headers that a teacher sees, without those whose values are secret: a key may be renewed."""
+    return {k.lower(): v for k, v in (headers or {}).items() if not v.startswith(FROM_ENVIRONMENT)}
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -46,7 +46,7 @@ def test_settings_of_the_command_line_stand_over_the_file(tmp_path: Path) -> Non
         (SMALLEST + '[budget]\nusd = "-1"\n', ["budget.usd"]),
         (SMALLEST + '[budget]\nusd = "NaN"\n', ["budget.usd"]),
         (SMALLEST + "[sampling]\nextra = { max_tokens = 100000 }\n", ["extra.max_tokens", "setting of its own"]),
-        (SMALLEST + "[sampling]\nextra = { n = 8 }\n", ["extra.n", "worst case"]),
+        (SMALLEST + "[sampling]\nextra = { n = 8 }\n", ["extra.n", "several answers", "sampling.samples"]),
         (SMALLEST + 'local = "Qwen2.5-Coder-1.5B-Instruct"\n', ["keep one"]),
         ('questions = "q.jsonl"\n[teacher]\nmodel = "m"\n', ["base_url"]),
         ('[teacher]\nbase_url = "https://x/v1"\nmodel = "m"\n', ["questions: missing"]),
