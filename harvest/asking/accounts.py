@@ -68,7 +68,7 @@ class Fall:
 
     def __str__(self) -> str:
         if self.fell is None:
-            return f"the account at {self.host} has {self.balance.amount} {self.balance.currency} {self.balance.kind}"
+            return f"{self.balance.amount} {self.balance.currency} of the account at {self.host} is {self.balance.kind}"
         words = (
             f"the balance at {self.host} fell by {self.fell} {self.balance.currency} while the run asked, and"
             f" {usd(self.booked_pusd)} USD is booked for that time, spent and in doubt together"

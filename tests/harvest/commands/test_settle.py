@@ -468,3 +468,15 @@ def test_the_id_that_was_seen_is_kept_with_the_try(
     with Store.open(p.url, write=False) as store:
         (doubt,) = store.doubts(store.run_id("r"))
     assert doubt.response_id == seen
+
+
+def test_the_id_of_a_refused_request_is_not_kept_for_the_one_after_it(
+    endpoint: Endpoints, place: Places, here: Any
+) -> None:
+    refused = Say(status=400, error="unsupported_parameter", message="max_tokens", headers={"x-request-id": "req-1"})
+    teacher = endpoint(lambda asked: refused if "max_tokens" in asked.body else Say(reset=True))
+    p = place(teacher.url, 1, sampling__tries=1)
+    here(p)
+    with Store.open(p.url, write=False) as store:
+        (doubt,) = store.doubts(store.run_id("r"))
+    assert (len(teacher.asked), doubt.response_id) == (2, None)
