@@ -39,6 +39,13 @@ class Tariff:
         `tier` is the service tier; None: the standard one."""
         return self.prices(_half_hour(moment), input_tokens, tier)
 
+    def between(self, start: datetime, end: datetime, input_tokens: int, tier: str | None = None) -> list[Price]:
+        """Returns the prices that hold at some time from `start` to `end`, the first one first."""
+        moments = [_half_hour(start)]
+        while moments[-1] + STEP <= end:
+            moments.append(moments[-1] + STEP)
+        return [self.prices(moment, input_tokens, tier) for moment in moments]
+
 
 def _half_hour(moment: datetime) -> datetime:
     utc = moment.astimezone(UTC)
@@ -105,10 +112,7 @@ def dearest(
     price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs, "Provider Routing", Max Price.
     """
     tiers = {None, tariff.asked_tier} if tariff.asked_tier else {None, *tariff.tiers}
-    moments = [_half_hour(start)]
-    while moments[-1] + STEP <= end:
-        moments.append(moments[-1] + STEP)
-    price = _dearest_of([tariff.at(moment, input_tokens, tier) for moment in moments for tier in tiers])
+    price = _dearest_of([price for tier in tiers for price in tariff.between(start, end, input_tokens, tier)])
     bound = _max_price(extra) if routed else {}
     if "prompt" in bound:
         price = _with_input_price(price, Decimal(str(bound["prompt"])))

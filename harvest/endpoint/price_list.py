@@ -11,6 +11,12 @@ from harvest.core.money import Price
 GENAI_PRICES = "genai-prices"
 BATCH = "batch"
 """The tier of requests that are sent in a batch."""
+PARTS = (
+    "input_mtok", "cache_read_mtok", "output_mtok", "output_reasoning_mtok", "cache_write_mtok", "cache_write_1h_mtok",
+)  # fmt: skip
+"""The parts of a listed price that are read."""
+Parts = tuple[Any, ...]
+"""Holds the values of PARTS: None, a Decimal, or prices that depend on the number of input tokens."""
 
 
 class ListedModel:
@@ -22,7 +28,7 @@ class ListedModel:
         self._variants = [variant for variant in model.price_variants or () if variant.prices.__dict__]
         self.tiers = tuple(sorted({tier for v in self._variants if (tier := v.when.get("service_tier"))}))
         """The service tiers that have prices of their own."""
-        self._prices_at = lru_cache(maxsize=256)(model.get_prices)
+        self._prices_at = lru_cache(maxsize=256)(lambda moment: _parts(model.get_prices(moment)))
         self._variant_at = lru_cache(maxsize=256)(lambda moment, tier: self._variant(model, moment, tier))
 
     def price(self, moment: datetime, input_tokens: int) -> Price:
@@ -31,14 +37,14 @@ class ListedModel:
 
     def price_of_tier(self, moment: datetime, input_tokens: int, tier: str) -> Price | None:
         """Returns the price in a tier; None if the list has no price for it."""
-        listed = self._variant_at(moment, tier)
-        return None if listed is None else _price(listed, input_tokens)
+        parts = self._variant_at(moment, tier)
+        return None if parts is None else _price(parts, input_tokens)
 
-    def _variant(self, model: Any, moment: datetime, tier: str) -> Any | None:
+    def _variant(self, model: Any, moment: datetime, tier: str) -> Parts | None:
         context = {"processing": BATCH} if tier == BATCH else {"service_tier": tier}
         matching = (v for v in self._variants if v.when == context)
         holds = any(v.constraint is None or v.constraint.active(moment) for v in matching)
-        return model.get_prices(moment, context) if holds else None
+        return _parts(model.get_prices(moment, context)) if holds else None
 
 
 def find(base_url: str, model_name: str) -> ListedModel | None:
@@ -56,25 +62,26 @@ def find(base_url: str, model_name: str) -> ListedModel | None:
     return ListedModel(model, is_own=any(model is own for own in provider.models))
 
 
-def _price(listed: Any, input_tokens: int) -> Price:
+def _parts(listed: Any) -> Parts:
+    return tuple(getattr(listed, name) for name in PARTS)
+
+
+def _price(parts: Parts, input_tokens: int) -> Price:
     """Returns one entry of the list as a Price. Two models charge more for reasoning than for other output; all of
     their output counts as reasoning."""
 
-    def per_mtok(name: str) -> Decimal | None:
-        found = getattr(listed, name)
-        if found is None or isinstance(found, Decimal):
-            return found
-        reached = [tier.price for tier in found.tiers if input_tokens > tier.start]
-        return Decimal(reached[-1] if reached else found.base)
+    def at(part: Any) -> Decimal | None:
+        if part is None or isinstance(part, Decimal):
+            return part
+        reached = [tier.price for tier in part.tiers if input_tokens > tier.start]
+        return Decimal(reached[-1] if reached else part.base)
 
-    per_input, per_cached = per_mtok("input_mtok") or Decimal(0), per_mtok("cache_read_mtok")
+    per_input, cached, per_output, reasoning, cache_write, hour_cache_write = map(at, parts)
+    per_input, per_output = per_input or Decimal(0), per_output or Decimal(0)
+    if reasoning is not None:
+        per_output = max(per_output, reasoning)
     return Price(
-        per_input,
-        per_input if per_cached is None else per_cached,
-        max(per_mtok("output_mtok") or Decimal(0), per_mtok("output_reasoning_mtok") or Decimal(0)),
-        GENAI_PRICES,
-        per_mtok("cache_write_mtok"),
-        per_mtok("cache_write_1h_mtok"),
+        per_input, per_input if cached is None else cached, per_output, GENAI_PRICES, cache_write, hour_cache_write
     )
 
 

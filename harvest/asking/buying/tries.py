@@ -180,10 +180,10 @@ class Tries:
         return dearest(tariff, start, end, tokens, cfg.sampling.extra, routed=self.run.is_routed)
 
     def _bill(self, reply: Reply, started: datetime, max_tokens: int) -> Bill:
-        """Returns what is booked for a reply: at the higher of two prices, the one when the try was asked and the one
-        now, since nobody says which one holds."""
+        """Returns what is booked for a reply: at the highest price from when the try was asked until now, since nobody
+        says which one holds."""
         tariff, tokens, tier = self.run.tariff, reply.usage.input_tokens or 0, tier_of(reply)
         if tariff is None:
             return bill_of(reply, ())
-        prices = [tariff.at(moment, tokens, tier) for moment in (started, datetime.now(UTC))]
+        prices = tariff.between(started, datetime.now(UTC), tokens, tier)
         return bill_of(reply, prices, tariff.asked_tier, max_tokens)

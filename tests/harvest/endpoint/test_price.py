@@ -111,7 +111,9 @@ def per_hour(by_hour: dict[int, str], tiers: dict[str, str] | None = None, asked
 
     def price(moment: datetime, _input: int, tier: str | None) -> Price:
         standard = [usd for hour, usd in by_hour.items() if hour <= moment.hour][-1]
-        return Price(Decimal(1), Decimal(1), Decimal(known.get(tier or "", standard)), "test", Decimal("1.25"))
+        return Price(
+            Decimal(1), Decimal(1), Decimal(known.get(tier or "", standard)), "test", Decimal("1.25"), Decimal("1.1")
+        )
 
     return Tariff("test", price, asked, tuple(known))
 
