@@ -227,6 +227,8 @@ def _in_words(e: OSError | sqlite3.Error) -> str:
     code = getattr(e, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL or (isinstance(e, OSError) and e.errno == errno.ENOSPC):
         return "the disk is full; free some space and start again"
+    if code is not None and code & 0xFF in LOCKED:
+        return "another program holds its write lock; end that program and start again"
     if code == sqlite3.SQLITE_NOTADB:
         return "not an SQLite database"
     return (isinstance(e, OSError) and e.strerror) or str(e)

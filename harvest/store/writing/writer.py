@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from harvest.core.errors import StoreUnusable
 from harvest.store.sqlite import LOCKED, fault_of_the_store
@@ -25,11 +25,10 @@ LOCK_S, DISK_S = 120.0, 10.0
 TRY_S, AGAIN_S = 2.0, 0.5
 """How many seconds one try waits for the lock, and how many pass before the next try."""
 SAID_S = 60.0
-"""A line says that the store cannot be written at most this often."""
+"""A line says that the store cannot be written once each time, and at most this often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A function to call with the store."""
 
     run: Callable[[Store], Any]
@@ -144,14 +143,16 @@ class Writer:
     def _tried_again(self, group: list[Call], error: Exception) -> tuple[list[Call], Exception | None]:
         """Tries to write a group until the store can be written, or until that takes too long. Returns the calls that
         are not answered yet, and the last error; None: all is written."""
-        began_s = time.monotonic()
+        began_s, is_said = time.monotonic(), False
         while (fault := fault_of_the_store(error)) is not None:
             longest_s = LOCK_S if fault in LOCKED else DISK_S
             if time.monotonic() - began_s >= longest_s:
                 self._lost = error
                 break
             group = self._put_aside(group)
-            self._say_that_it_waits(fault, longest_s)
+            if not is_said:
+                self._say_that_it_waits(fault, longest_s)
+                is_said = True
             time.sleep(AGAIN_S)
             group += self._come()
             if (failed := self._written(group)) is None:
