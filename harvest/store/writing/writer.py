@@ -22,10 +22,12 @@ GROUP_S = 0.003
 """How many seconds the writer waits for more calls before it writes a group."""
 LOCK_S, DISK_S = 120.0, 10.0
 """How many seconds a write is tried again while another program holds the store's lock, and while the disk fails."""
-TRY_S, AGAIN_S = 2.0, 0.5
-"""How many seconds one try waits for the lock, and how many pass before the next try."""
-SAID_S = 60.0
-"""A line says that the store cannot be written once each time, and at most this often."""
+TRY_S, AGAIN_S = 0.25, 0.25
+"""How many seconds one try waits for the lock, and how many pass before the next try. A reply that comes meanwhile is
+only in memory for so long."""
+SAY_S, SAID_S = 2.0, 60.0
+"""After SAY_S seconds, a line says that the store cannot be written: once each time, and at most every SAID_S
+seconds."""
 
 
 class Call(NamedTuple):
@@ -145,16 +147,16 @@ class Writer:
         are not answered yet, and the last error; None: all is written."""
         began_s, is_said = time.monotonic(), False
         while (fault := fault_of_the_store(error)) is not None:
-            longest_s = LOCK_S if fault in LOCKED else DISK_S
-            if time.monotonic() - began_s >= longest_s:
+            group = self._put_aside(group)
+            longest_s, waited_s = LOCK_S if fault in LOCKED else DISK_S, time.monotonic() - began_s
+            if waited_s >= longest_s:
                 self._lost = error
                 break
-            group = self._put_aside(group)
-            if not is_said:
+            if waited_s >= SAY_S and not is_said:
                 self._say_that_it_waits(fault, longest_s)
                 is_said = True
             time.sleep(AGAIN_S)
-            group += self._come()
+            group = self._put_aside(group + self._come())
             if (failed := self._written(group)) is None:
                 return [], None
             error = failed

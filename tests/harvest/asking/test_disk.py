@@ -17,7 +17,7 @@ from books import audit_file
 from conftest import Place
 from scripted_endpoint import Asked, Endpoint, Say
 
-from harvest.store.writing.unwritten import END, Unwritten
+from harvest.store.writing.unwritten import Unwritten
 
 Endpoints = Callable[..., Endpoint]
 Places = Callable[..., Place]
@@ -25,7 +25,7 @@ Places = Callable[..., Place]
 
 def incompressible(_: Asked) -> Say:
     chance = random.Random()
-    return Say(chain=" ".join(f"{chance.getrandbits(28):x}" for _ in range(1_200)), delay_s=0.2)
+    return Say(chain=" ".join(f"{chance.getrandbits(28):x}" for _ in range(1_200)), output_tokens=2_500, delay_s=0.2)
 
 
 def bought_again(teacher: Endpoint) -> int:
@@ -50,7 +50,8 @@ def test_on_a_full_disk_it_stops_with_one_line_and_goes_on_once_there_is_room(
     small_disk: Path, endpoint: Endpoints, place: Places
 ) -> None:
     teacher = endpoint(incompressible)
-    p = place(teacher.url, 600, teacher__max_concurrency=64, store=f"sqlite:///{small_disk / 'store.db'}")
+    p = place(teacher.url, 600, teacher__max_concurrency=64, sampling__max_tokens=4_000, budget__usd="100.00")
+    p.settings["store"] = f"sqlite:///{small_disk / 'store.db'}"
     code, _, err = p.collect()
     assert code == 2, err
     assert len([line for line in err.splitlines() if re.search(r"disk is full", line)]) == 1, err
@@ -100,6 +101,13 @@ def held(p: Place) -> sqlite3.Connection:
     return other
 
 
+def settled(p: Place) -> int:
+    """How many answers are in the store, or wait in the file beside it."""
+    with closing(sqlite3.connect(p.store)) as db:
+        (stored,) = db.execute("SELECT count(*) FROM try WHERE state = 'answered'").fetchone()
+    return int(stored) + sum(len(found) for _, found in Unwritten(p.store).found())
+
+
 def wait_until(what: Callable[[], bool]) -> None:
     began_s = time.monotonic()
     while not what():
@@ -131,12 +139,11 @@ def test_killed_while_it_waits_for_the_lock_no_answer_is_lost(endpoint: Endpoint
     wait_until(lambda: len(teacher.asked) > 15)
     unwritten = p.store.with_name("store.db.unwritten")
     with closing(held(p)):
-        wait_until(lambda: unwritten.read_bytes()[: len(END)] != END)
-        time.sleep(1)
+        wait_until(lambda: len(teacher.bill) == len(teacher.asked) == settled(p))
         sent = len(teacher.asked)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert len(teacher.bill) == sent
+    assert len(teacher.bill) == sent < 60
     code, _, err = p.collect()
     assert code == 0, err
     assert "taken in, since they could not be written when they came" in err

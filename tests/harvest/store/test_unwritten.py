@@ -148,7 +148,7 @@ async def test_while_the_disk_is_full_settlements_go_to_the_file_and_all_else_wa
         assert got[-1] is None
         assert [s.sent_at for s in waiting(store)] == [NOW] * got.count(None)
         more = asyncio.create_task(writer.do(lambda store: store.put_verdicts(1, [], True, None, "x" * 90_000)))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
         assert not more.done()
     await more
     assert waiting(store) == []
@@ -202,6 +202,7 @@ async def test_a_lock_is_waited_for_and_one_line_says_so(store: Store) -> None:
         more = [asyncio.create_task(writer.do(reserved, n)) for n in (2, 3)]
         assert await settle(writer, answered(sent[1])) is None
         assert len(waiting(store)) == 2
+        await asyncio.sleep(2.5)
         other.execute("ROLLBACK")
     assert all(isinstance(held, Sent) for held in await asyncio.gather(*more))
     writer.close()
