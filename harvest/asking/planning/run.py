@@ -40,7 +40,7 @@ class Run:
     @property
     def is_routed(self) -> bool:
         """Whether the endpoint is OpenRouter, which chooses a provider within `max_price`."""
-        return (urlsplit(self.config.teacher.base_url or "").hostname or "").endswith("openrouter.ai")
+        return (urlsplit(self.config.teacher.base_url or "").hostname or "") == "openrouter.ai"
 
     def key(self, body: dict[str, Any], sample: int) -> str:
         """Returns the key of an attempt: a hash of everything that the endpoint sees, and of the sample's number."""
