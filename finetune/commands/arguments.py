@@ -114,7 +114,12 @@ def _settings(settings: Mapping[str, Any]) -> str:
 def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
     g.add_argument("--model", metavar="NAME", help="the model's name there")
     g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
-    g.add_argument("--usd", type=_usd, metavar="CAP", help="the most it may be billed")
+    g.add_argument(
+        "--usd",
+        type=_usd,
+        metavar="CAP",
+        help="the most it may be billed; with --run also within what the run's cap has left",
+    )
     g.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
     g.add_argument("--concurrency", type=_count, metavar="N", help="most requests in flight (64)")
     g.add_argument("--timeout-s", type=_positive, metavar="S", help="for a whole answer (600)")

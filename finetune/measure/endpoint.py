@@ -50,6 +50,8 @@ class Endpoint:
     prompt: Prompt
     cap_usd: Decimal | None
     store: str
+    under: str | None = None
+    """The run under whose cap the answers are bought, beside `cap_usd`. None: no run is named."""
     with_examples: bool = False
     """Whether the endpoint is asked with the prompt's worked examples, as a teacher is, or without them, as a student
     is."""
@@ -90,7 +92,7 @@ class Endpoint:
         _check_key(self.teacher.api_key_env)
         keys = take_keys(config)
         with Store.open(config.store, say=say) as store, CheckPool() as judge:
-            run = prepare(config, Path(), store, lambda page: gold_problems(page, judge))
+            run = prepare(config, Path(), store, lambda page: gold_problems(page, judge), under=self.under)
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)
             ending = ask(replace(run, prompt=prompt), store, judge, keys, Hooks(say, asking_shown))
@@ -135,6 +137,14 @@ class Endpoint:
             plan=Plan(order="file"),
             budget=Budget(usd=self.cap_usd),
         )
+
+
+def cap_of(given: Decimal | None, teacher: Teacher, run: StoredRun | None) -> Decimal | None:
+    """Returns the cap of an evaluation: the one that was given, else that of the run that it is for, where the price is
+    known."""
+    if given is not None or run is None or tariff_of(RunConfig(questions="none", teacher=teacher)) is None:
+        return given
+    return run.config.budget.usd
 
 
 def _check_price(config: RunConfig) -> None:

@@ -1,7 +1,7 @@
 """`harvest doctor` sends one small request to the student and to each teacher, and says what the request shows.
 
 So the user can test a teacher before a run depends on it. The request goes through the ledger like any other: it is
-reserved, booked and capped. It belongs to a run of its own, `<name>-doctor`.
+reserved, booked and capped. It belongs to a run of its own, `<name>-doctor`, which spends under the cap of the run.
 """
 
 import json
@@ -111,7 +111,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
     with Store.open(config.store, say=say) as store:
         named = config.model_copy(update={"name": f"{config.name[:90]}-doctor"})
         with store.transaction():
-            run, _ = put_run(named, base, store, may_change=True)
+            run, _ = put_run(named, base, store, may_change=True, under=config.name)
         return uvloop.run(_ask_each(run, store, keys))
 
 

@@ -92,6 +92,8 @@ def _money_rows(r: Report) -> Iterator[tuple[str, str]]:
     money = r["money"]
     yield "spent", money["spent_usd"]
     yield "in doubt, at its worst case", money["in_doubt_usd"]
+    if money["beside_usd"]:
+        yield "by doctor and evaluations, under the same cap", money["beside_usd"]
     yield from ((f"was in doubt, settled by the {by}", amount) for by, amount in money["settled_usd"].items())
     yield "cap", money["cap_usd"] or "none"
     yield from ((f"spent on {part.removesuffix('_usd')}", amount) for part, amount in money["spent_on"].items())

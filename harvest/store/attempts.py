@@ -65,13 +65,14 @@ class Attempts(Replies):
         """Adds a try to an attempt, and reserves its worst case under the cap. `free` says that the try costs nothing.
         Returns Sent; Reused when the store has the answer already.
 
-        Returns None, and writes nothing, when the cap has no room for the try now. One statement both compares with the
-        cap and reserves, so two tries cannot both take the last room.
+        Returns None, and writes nothing, when the cap has no room for the try now: the run's own, or that of the run
+        under which it spends. One statement both compares with the caps and reserves, so two tries cannot both take the
+        last room.
         """
         row = self.db.execute(
             "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND kind = ? AND about IS ?",
-            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about),
+            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?)",
+            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key),
         ).fetchone()
         bought = self.db.execute(
             "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
@@ -86,7 +87,10 @@ class Attempts(Replies):
             return Reused(attempt_id, self.reply(bought["answer_try"]))
         fits = self.db.execute(
             "UPDATE run SET reserved = reserved + :x"
-            " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)",
+            " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)"
+            " AND NOT EXISTS (SELECT 1 FROM run AS head WHERE head.name = coalesce(run.under, run.name) AND head.cap <"
+            "  :x + (SELECT sum(spent + in_doubt + reserved) FROM run AS one"
+            "   WHERE one.name = head.name OR one.under = head.name))",
             {"x": worst_pusd, "run": run_id},
         ).rowcount
         if not fits:

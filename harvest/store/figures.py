@@ -31,6 +31,8 @@ class Money:
     spent: int
     reserved: int
     in_doubt: int
+    beside: int = 0
+    """What doctor and evaluations have spent, reserved or in doubt under the same cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,12 @@ class Figures(Selections, Evaluations):
         )
 
     def money(self, run_id: int) -> Money:
-        return self._as(Money, "SELECT cap, spent, reserved, in_doubt FROM run WHERE id = ?", run_id)[0]
+        return self._as(
+            Money,
+            "SELECT cap, spent, reserved, in_doubt, coalesce((SELECT sum(spent + in_doubt + reserved)"
+            " FROM run AS one WHERE one.under = run.name), 0) AS beside FROM run WHERE id = ?",
+            run_id,
+        )[0]
 
     def _tries(self, run_id: int, kind: Kind) -> Tries:
         tries = f" FROM try WHERE run_id = :run AND attempt_id {THEIRS[kind]}"

@@ -152,12 +152,15 @@ class Runs(Attempts):
         row = self._row("SELECT id, name, config FROM run WHERE name = ?", name)
         return None if row is None else read_run(*row)
 
-    def put_run(self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str) -> int:
-        """Writes a run. If there is a run of that name, it gets these settings and this cap. Returns the run's id."""
+    def put_run(
+        self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str, under: str | None = None
+    ) -> int:
+        """Writes a run. If there is a run of that name, it gets these settings and this cap. `under` names the run
+        under whose cap it spends too. Returns the run's id."""
         self.db.execute(
-            "INSERT INTO run (name, config, cap, created_at) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET config = excluded.config, cap = excluded.cap",
-            (name, json.dumps(config, ensure_ascii=False), cap_pusd, now),
+            "INSERT INTO run (name, config, cap, created_at, under) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET config = excluded.config, cap = excluded.cap, under = excluded.under",
+            (name, json.dumps(config, ensure_ascii=False), cap_pusd, now, under),
         )
         return self.run_id(name)
 

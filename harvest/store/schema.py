@@ -157,6 +157,16 @@ CLAIMS = """
 """
 """What an endpoint said of a try's reply and is not booked as it was said (harvest/core/claims.py)."""
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS)
+SHARED_CAP = """
+    ALTER TABLE run ADD COLUMN under TEXT;
+    CREATE INDEX run_under ON run (under) WHERE under IS NOT NULL;
+    DROP INDEX attempt_once;
+    CREATE UNIQUE INDEX attempt_once ON attempt (run_id, question_id, teacher, sample, max_tokens, kind,
+      coalesce(about, 0), CASE kind WHEN 'judge' THEN key ELSE '' END);
+"""
+"""`run.under` is the name of the run under whose cap this one spends, beside its own: doctor's questions and
+evaluations name one. A judging model with other settings makes an attempt of its own about the same answer."""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP)
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

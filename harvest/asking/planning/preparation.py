@@ -37,19 +37,20 @@ def prepare(
     store: Store,
     gold_problems: GoldProblems,
     skip_bad_rows: Callable[[str], None] | None = None,
+    under: str | None = None,
 ) -> Run:
     """Writes the run and all its questions, or nothing. Raises an InputError before anything is asked.
 
     `gold_problems` is called for new questions only. If this run has read a file without a fault, the file is not read
-    again until it changes. `skip_bad_rows` is called with the fault of each bad row. If it is None, bad rows raise
-    QuestionError.
+    again until it changes. `under` names the run under whose cap this one spends. `skip_bad_rows` is called with the
+    fault of each bad row. If it is None, bad rows raise QuestionError.
     """
     if (judging := judging_settings(config)) is not None:
         checked_tariff(judging, "judge")
     for place, one in configs(config).items():
         checked_tariff(one, section_of(config, place))
     with store.transaction():
-        run, settings = put_run(config, base, store, may_change=False)
+        run, settings = put_run(config, base, store, may_change=False, under=under)
         sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold
         read = {"sha256": sha256, "without_gold": without_gold}
         if sha256 is None or read not in store.events(run.id, QUESTIONS_READ)[-1:]:
@@ -64,7 +65,9 @@ def prepare(
     return run
 
 
-def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) -> tuple[Run, dict[str, Any]]:
+def put_run(
+    config: RunConfig, base: Path, store: Store, *, may_change: bool, under: str | None = None
+) -> tuple[Run, dict[str, Any]]:
     """Writes the run. Returns (the run, its settings as they are stored). Raises ConfigError when a run of that name
     holds imported answers, or when it asked something else and not `may_change`."""
     prompt = prompts.load(config.prompt, base)
@@ -91,7 +94,7 @@ def put_run(config: RunConfig, base: Path, store: Store, *, may_change: bool) ->
         if rules_of(before.config) != rules_of(config):
             store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
-    run_id = store.put_run(config.name, settings, cap, now())
+    run_id = store.put_run(config.name, settings, cap, now(), under)
     return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
 
 

@@ -91,6 +91,18 @@ def test_a_cap_that_is_too_small_ends_it_with_the_caps_exit_code(endpoint: Endpo
     assert other.billed_pusd <= 3_000_000_000
 
 
+def test_an_evaluation_for_a_run_spends_within_the_runs_cap(endpoint: Endpoints, place: Places) -> None:
+    """The run has a cap and --usd is more, or is not given at all."""
+    other, here = endpoint(), a_run(place, 10)
+    with Store.open(here.url) as store:
+        store.put_run("r", store.run("r").settings | {"budget": {"usd": "0.003"}}, 3 * 10**9, "2026-01-01T00:00:00Z")
+    for more in (("--usd", "1.00"), ()):
+        done = evaluate(here, other.url, *more)
+        assert done.returncode == 3, done.stderr
+        assert 0 < other.billed_pusd <= 3 * 10**9
+    assert here.money("beside") == Decimal(other.billed_pusd) / 10**12
+
+
 FOUR = ("--usd", "1.00", "--samples", "4", "--temperature", "0.6", "--top-p", "0.95", "--top-k", "20")
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,24 @@ def test_a_price_bound_is_believed_of_openrouter_alone(endpoint: Endpoints, plac
     here = place(teacher.url, 4, sampling__extra=bound, budget__usd="0.0005")
     assert here.collect()[0] == 3
     assert teacher.asked == []
+
+
+def test_doctor_spends_under_the_cap_of_the_run(endpoint: Endpoints, place: Places) -> None:
+    """One answer costs 340 microdollars, at most 1,160 or so: the cap has room for doctor and some answers."""
+    teacher = endpoint()
+    p = place(teacher.url, 30, budget__usd="0.004", teacher__max_concurrency=1)
+    env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
+
+    def doctor() -> "subprocess.CompletedProcess[str]":
+        command = p.command("doctor", str(p.toml))
+        return subprocess.run(command, cwd=p.folder, env=env, capture_output=True, text=True)
+
+    assert doctor().returncode == 0
+    assert p.collect()[0] == 3
+    assert teacher.billed_pusd <= 4 * 10**9
+    assert p.money("beside") == Decimal("0.00034")
+    assert p.money("remaining") == p.money("cap") - p.money("spent") - p.money("beside")
+    before = len(teacher.asked)
+    refused = doctor()
+    assert refused.returncode == 3, refused.stderr
+    assert len(teacher.asked) == before

@@ -223,3 +223,50 @@ def test_a_doubt_is_settled_once_and_a_try_without_doubt_never(store: Store) -> 
     assert (money.spent, money.in_doubt, money.reserved) == (37, 0, 100)
     assert store.doubts(1) == []
     audit(store.db, 1)
+
+
+def test_what_spends_under_a_runs_cap_shares_it(tmp_path: Path) -> None:
+    with store_with_a_run(tmp_path) as store, store.transaction():
+        beside = store.put_run("r-doctor", {}, 9_000, NOW, "r")
+        store.put_question(beside, question(0))
+        (doctors,) = store.open_questions(beside, 0, 1)
+
+        def doctor(worst: int, sample: int) -> Sent | Reused | None:
+            return store.reserve(beside, doctors.id, Ask(sample, 100), f"doctor {sample}", worst, NOW)
+
+        first = doctor(6_000, 0)
+        assert isinstance(first, Sent)
+        assert store.reserve(1, 1, Ask(0, 100), "a", 4_001, NOW) is None, "4,000 of 10,000 are left"
+        held = store.reserve(1, 1, Ask(0, 100), "a", 4_000, NOW)
+        assert isinstance(held, Sent)
+        assert doctor(1, 1) is None
+        store.settle(first.try_id, reply(), 500, "config", NOW)
+        store.settle(held.try_id, reply(), 4_000, "config", NOW)
+        assert doctor(5_501, 1) is None
+        assert isinstance(doctor(5_500, 1), Sent)
+        assert doctor(1, 2) is None
+        store.hold_unsettled(beside, NOW)
+        money = store.money(1)
+        assert (money.spent, money.in_doubt, money.beside) == (4_000, 0, 6_000)
+        store.put_run("r", {}, 20_000, NOW)
+        assert doctor(3_001, 2) is None, "its own cap of 9,000 counts too"
+        assert isinstance(doctor(3_000, 2), Sent)
+
+
+def test_a_changed_judge_finds_its_old_answers(tmp_path: Path) -> None:
+    """Two judging models about one answer: each is bought once, whichever is set."""
+    with store_with_a_run(tmp_path) as store, store.transaction():
+        answer = reserved(store, 0)
+        store.settle(answer.try_id, reply(), 5, "config", NOW)
+
+        def opinion(judge: str) -> Sent | Reused | None:
+            return store.reserve(1, 1, Ask(0, 20, about=answer.attempt_id), judge, 10, NOW)
+
+        for judge in ("first", "second"):
+            asked = opinion(judge)
+            assert isinstance(asked, Sent)
+            store.settle(asked.try_id, reply(judge), 5, "config", NOW)
+        for judge in ("first", "second", "first"):
+            found = opinion(judge)
+            assert isinstance(found, Reused)
+            assert found.reply.answer == judge

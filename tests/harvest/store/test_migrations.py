@@ -90,8 +90,9 @@ def test_the_kinds_of_attempt_of_a_store_of_before_are_named(tmp_path: Path) -> 
             (1, 0, "teacher", None), (2, 1, "teacher", None), (3, -1, "student", None),
             (4, 0, "judge", 1), (5, 0, "judge", 2),
         ]  # fmt: skip
-        for ask in (Ask(0, 9), Ask(0, 9, 1), Ask(0, 9, -1), Ask(0, 9, about=1), Ask(0, 9, about=2)):
-            assert isinstance(store.reserve(1, 1, ask, f"{ask}", 0, "t"), Sent)
+        asks = {"a": Ask(0, 9), "b": Ask(0, 9, 1), "c": Ask(0, 9, -1), "d": Ask(0, 9, about=1), "e": Ask(0, 9, about=2)}
+        for key, ask in asks.items():
+            assert isinstance(store.reserve(1, 1, ask, key, 0, "t"), Sent)
         assert store.db.execute("SELECT count(*) FROM attempt").fetchone()[0] == 5, "the same attempts go on"
 
 
