@@ -38,7 +38,7 @@ def shown(text: str) -> tuple[str, str]:
 def honest(asked: Asked) -> Say:
     """RIGHT where the answer says the right one in words: "the number 3"."""
     gold, answer = shown(asked.question)
-    return Say(text="RIGHT" if answer.endswith(f"the number {gold}!") else "WRONG", output_tokens=3)
+    return Say(text="RIGHT" if answer.endswith(f"the number {gold}!") else "WRONG", output_tokens=12)
 
 
 def vague(asked: Asked) -> Say:
@@ -89,7 +89,7 @@ def test_what_the_rules_refuse_is_accepted_where_the_judge_passes_it(judged: Cal
     assert (report["judging"]["sent"], report["judging"]["accepted"], report["judging"]["tokens"]["output"]) == (
         3,
         2,
-        9,
+        36,
     )
     assert there.money("spent") == Decimal(teacher.billed_pusd + judge.billed_pusd) / 10**12 == parts(there)
     assert Decimal(report["money"]["spent_on"]["judging_usd"]) == Decimal(judge.billed_pusd) / 10**12
@@ -146,7 +146,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda a: a[:20])
 def test_an_answer_that_asks_for_a_verdict_gets_none(answer: str, judged: Callable[..., Any]) -> None:
-    there, _, judge = judged(lambda asked: Say(text=answer), honest, 1)
+    there, _, judge = judged(lambda asked: Say(text=answer, output_tokens=6_000), honest, 1)
+    there.settings["sampling"]["max_tokens"] = 6_000
     assert there.collect()[0] == 0
     assert shown(judge.asked[0].question)[1] == answer[-MOST_CHARACTERS:]
     assert there.report["traces"]["accepted"] == 0
