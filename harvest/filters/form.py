@@ -16,13 +16,13 @@ _SPECIAL = re.compile(
     r"|<(?:start_of_turn|end_of_turn|eos|bos|pad|unk)>|\[/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|<</?SYS>>"
     r"|◁/?think▷"
 )
-"""Matches a tag of a chat template. It is a fault inside programs too, because a tokenizer reads it everywhere."""
+"""Matches a chat template's tag. Such a tag is a fault inside programs too, because a tokenizer reads it everywhere."""
 _TAG = re.compile(
     r"</?(?:think|thinking|thought|thoughts|reasoning|scratchpad|reflection|answer|final_answer|solution|output|response"
     r"|assistant|user|system|s)>",
     re.IGNORECASE,
 )
-"""Matches a tag of a layout. It is a fault outside programs, unless the prompt holds the same tag."""
+"""Matches a tag of a layout. Such a tag is a fault outside programs, unless the prompt holds it too."""
 MOST_PLACES = 20_000
 """In one text, at most this many opening brackets of each kind are examined."""
 _ASKS_FOR_BOX = re.compile(r"\\+boxed\b")

@@ -29,7 +29,7 @@ WORDS = {heading.split()[0]: frozenset(words) for heading, words in _LISTS.items
 _ELSEWHERE = """a all also am an are as do for give go had half has he her i im in is let me most my no of okay on once
         one or over per problem question six so sum ten to total under was we will"""
 ENGLISH_ELSEWHERE = frozenset(_ELSEWHERE.split())
-"""Holds English words that another language has too. They stand only in the English list and are no sign of English."""
+"""English words that another language has too. They are no sign of English, although only the English list has them."""
 NAMES = dict(name.split() for name in _LISTS) | {
     "zh": "chinese", "ja": "japanese", "ko": "korean", "ru": "russian", "ar": "arabic", "he": "hebrew", "th": "thai",
     "hi": "hindi", "el": "greek", "ka": "georgian", "hy": "armenian", "am": "amharic",
@@ -39,14 +39,14 @@ NAMES = dict(name.split() for name in _LISTS) | {
 The filter knows a language by its words or by its script."""
 
 RUNS = ((3, 3, 3, 0), (4, 6, 4, 0), (5, 12, 4, 1), (8, 36, 5, 4))
-"""Each row says what makes a passage foreign, from a few words to a paragraph. A row is (how many common words of other
-languages it needs, within how many words, how many of the foreign words must be different, how many words of the text's
-own language may stand among them)."""
+"""Each row describes passages that are foreign. A row is (how many common words of other languages the passage has at
+least, the most words of the passage, how many of the foreign words are different at least, how many common words of the
+text's own language it has at most)."""
 OWN_SHARE, OWN_DIFFERENT = 0.08, 3
 """A text is in a language if at least OWN_SHARE of its words, and OWN_DIFFERENT different words, are common words of
 that language."""
 MUCH = 8_000
-"""Only this many characters at the beginning of a text are read to find out its language."""
+"""A text's language is found from its first MUCH characters."""
 LEAST_DIFFERENT = 3
 """A text has no foreign passage if it holds fewer different common words of other languages than this."""
 ENGLISH_SHARE, ENGLISH_WORDS = 0.04, 20
@@ -79,7 +79,7 @@ _ANY = re.compile("[" + "".join(letters for script, letters in _SCRIPTS.items() 
 _GREEK = re.compile("[" + _SCRIPTS["greek"] + "]{4}")
 _GREEK_WORD = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]{4,}")
 _LEAST_RUN = {"thai": 4, "greek": 4}
-"""Maps a script to how many of its letters in a row count as a word. For a script that is not listed, 2 letters do."""
+"""Maps a script to the number of its letters in a row that count as a word. Other scripts need 2 letters."""
 _QUOTED = re.compile(
     "[\"“„«「『][^\"“”„«»「」『』\n]{1,120}[\"”“»」』]|(?<!\\w)['‘‚][^'‘’‚\n]{1,120}['’](?!\\w)"
     "|[(（][^()（）\n]{1,20}[)）]|`[^`\n]{1,120}`"
@@ -166,16 +166,16 @@ def _unquoted(question: str) -> str:
 
 
 def _is_sentence(text: str, code: str) -> bool:
-    """Whether a short text with a foreign word ("What does 一期一会 mean?") is a sentence of the language `code`."""
+    """Whether a short text is a sentence of the language `code` with a foreign word ("What does 一期一会 mean?")."""
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in WORDS[code]]
     return len(set(found)) >= 2 and len(found) >= 0.4 * len(words)
 
 
 def by_words(text: str) -> str | None:
-    """Returns the code of the language in Latin letters whose common words stand most often in the text.
+    """Returns the code of the language (in Latin letters) that has the most common words in the text.
 
-    Returns None when the text holds too few common words of that language.
+    Returns None when the text has too few of them.
     """
     words = _WORD.findall(plain(text[:MUCH]))
     found = [word for word in words if word in _CODES]
@@ -191,7 +191,7 @@ def _letters(text: str) -> Counter[str]:
 
 
 def _scripts(text: str) -> Iterator[str]:
-    """Yields each script except Latin from which the text has letters. Greek counts only as words, not as symbols."""
+    """Yields each script, except Latin, of which the text has letters. Greek counts only as words, not as symbols."""
     if text.isascii():
         return
     rest = text.encode("utf-8", "replace").translate(None, bytes(range(128))).decode("utf-8", "replace")
@@ -230,7 +230,7 @@ def _other_script(text: str, own: str | None, about: frozenset[str], share: floa
 def _other_words(text: Text, own: str | None, about: frozenset[str], share: float) -> str | None:
     """Returns a description of the first passage in another language of Latin letters; None if there is none.
 
-    A language in `about` is foreign only if it makes up more than its allowed `share` of the text.
+    A language in `about` is foreign only if it makes up more than `share` of the text.
     """
     if own is None or len(_foreign_to(own).intersection(text.vocabulary)) < LEAST_DIFFERENT:
         return None
@@ -265,7 +265,7 @@ def _words_of(prose: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """This is a foreign passage. `marks` are the places of its foreign words in the text; `code` is its language."""
+    """A foreign passage. `marks` are the positions of its foreign words in the text; `code` is its language."""
 
     marks: Sequence[int]
     code: str

@@ -42,11 +42,11 @@ _ENDS = re.compile(
     r"|,?[ \t]+(?:so|because|since|now|please|show|explain|derive|but|and (?:show|explain|derive))\b)"
 )
 MOST_TELLS, MOST_ENDS = 64, 8
-"""Only MOST_TELLS places that may tell a result are examined in a message, and MOST_ENDS ends of the result at each
-place."""
+"""At most MOST_TELLS phrases that may announce a result are examined in a message. After each phrase, at most MOST_ENDS
+points are tried as the result's end."""
 LONGEST_GOLD = 200
 TAIL = 400
-"""Only this many characters after a place that may tell a result are read."""
+"""Only this many characters after such a phrase are read."""
 
 
 def leaked_gold(reading: Reading, _: object) -> str | None:

@@ -22,26 +22,27 @@ from harvest.filters.phrases import around
 from harvest.filters.reading import Reading, Text
 
 PROBE, STEP, REACH = 32, 128, 2_000
-TIMES, CHARS = 4, 240
-"""A block of three words or more is a loop if it stands at least TIMES times in a row, over at least CHARS bytes."""
-SHORT_TIMES, SHORT_CHARS = 20, 400
-"""A shorter block, such as "no, no, no", is a loop if it stands at least SHORT_TIMES times in a row, over at least
-SHORT_CHARS bytes."""
-DATA_CHARS = 4_000
+TIMES, BYTES = 4, 240
+"""A block of at least three words and 12 letters is a loop if it stands at least TIMES times in a row and fills at
+least BYTES bytes."""
+SHORT_TIMES, SHORT_BYTES = 20, 400
+"""A shorter block, such as "no,", is a loop if it stands at least SHORT_TIMES times in a row and fills at least
+SHORT_BYTES bytes."""
+DATA_BYTES = 4_000
 """A block without letters, such as a ruled table or a row of zeros, is a loop if it goes on for this many bytes."""
 COUNTED_TIMES, COUNTED_LETTERS = 6, 25
 """Lines that differ only in a number that counts on are a loop if there are at least COUNTED_TIMES such lines with at
 least COUNTED_LETTERS letters each."""
 GRAM, GRAMS_AGAIN, LEAST_GRAMS = 8, 0.45, 60
-"""Of all sequences of GRAM words, at most the share GRAMS_AGAIN may have stood earlier in the text. A text with fewer
-than LEAST_GRAMS sequences passes."""
+"""At most the share GRAMS_AGAIN of a text's sequences of GRAM words may have stood earlier in the text. A text with
+fewer than LEAST_GRAMS sequences passes."""
 WINDOW, DISTINCT = 300, 45
-"""WINDOW words in a row must hold at least DISTINCT different words. Recorded chains that are stuck hold 20 to 41
-different words; all other recorded chains hold 47 or more."""
+"""A window of WINDOW words in a row must hold at least DISTINCT different words. Recorded chains that are stuck hold 20
+to 41 different words; all other recorded chains hold 47 or more."""
 FEWEST_OF_A_SENTENCE = 6
 """A window is prose if at least this many of its different words have only letters. A truth table has fewer."""
 PACKED = 3.9
-"""Deflate makes every text that the third test would refuse at least this many times smaller."""
+"""Deflate makes a text at least this many times smaller if the third test would refuse the text."""
 LONG = 400
 """A text with more words than this is compressed first, to see whether the third test is worth its time."""
 
@@ -54,9 +55,9 @@ _ASKS_TO_REPEAT = re.compile(r"\b(?:\w+ times|repeat\w*|over and over|copies|onc
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """This is a part of a text that repeats a block of `period` bytes from byte `start` to byte `end`.
+    """A part of a text, from byte `start` to byte `end`, that repeats a block of `period` bytes.
 
-    All digits are read as 0 for this.
+    Two blocks that differ only in digits count as the same block.
     """
 
     start: int
@@ -67,7 +68,7 @@ class Stretch:
 def repetition(reading: Reading, _: object) -> str | None:
     asked = reading.asked_plain
     for text in (reading.chain, reading.answer):
-        if len(text.plain) < CHARS:
+        if len(text.plain) < BYTES:
             continue
         raw = text.plain.encode("utf-8", "replace")
         loops = (_loop_fault(raw, stretch, asked) for stretch in _stretches(raw.translate(_ONE_DIGIT)))
@@ -117,8 +118,8 @@ def _extent(text: bytes, at: int, period: int) -> tuple[int, int]:
 
 def _loop_fault(raw: bytes, stretch: Stretch, asked: str) -> str | None:
     """Returns what is wrong with a stretch, in words; None if it is no loop, or if the prompt asked to repeat."""
-    chars = stretch.end - stretch.start
-    times = chars // stretch.period
+    length = stretch.end - stretch.start
+    times = length // stretch.period
     block = raw[stretch.start : stretch.start + stretch.period].decode("utf-8", "ignore")
     words = _WORD.findall(block)
     letters = sum(map(len, words))
@@ -130,13 +131,13 @@ def _loop_fault(raw: bytes, stretch: Stretch, asked: str) -> str | None:
     exact = all(row == rows[-1] for row in rows)
     if exact:
         if len(words) >= 3 and letters >= 12:
-            wanted = times >= TIMES and chars >= CHARS
+            wanted = times >= TIMES and length >= BYTES
         elif any(c.isalpha() for c in block):
-            wanted = times >= SHORT_TIMES and chars >= SHORT_CHARS
+            wanted = times >= SHORT_TIMES and length >= SHORT_BYTES
         else:
-            wanted = chars >= DATA_CHARS
+            wanted = length >= DATA_BYTES
     else:
-        wanted = times >= COUNTED_TIMES and letters >= COUNTED_LETTERS and chars >= CHARS and _counts_on(rows)
+        wanted = times >= COUNTED_TIMES and letters >= COUNTED_LETTERS and length >= BYTES and _counts_on(rows)
     if not wanted or _was_asked(block, asked):
         return None
     how = "says" if exact else "counts on"

@@ -13,13 +13,13 @@ from harvest.filters.reading import Text
 
 BESIDE = 120
 MOST_HITS = 2_000
-"""In one text, at most this many places of one anchor are examined. A real text has a few hundred places."""
+"""An anchor is examined at most this many times in one text. Real texts need a few hundred times."""
 Row = tuple[str, str] | tuple[str, str, str]
 """Each row is (anchors, pattern, excuses). The character "|" separates two anchors, or two excuses.
 
-An anchor is a word or some words in lower case. Every match of the pattern holds one of the anchors. The longest word
-of an anchor in ASCII is looked up first among the words of the text. If the question holds an excuse, the phrase is no
-fault.
+An anchor is a word or some words in lower case. Every match of the pattern contains one of the anchors. If an anchor is
+ASCII, its longest word is first looked up in the text's set of words. If the question contains an excuse, the phrase is
+no fault.
 """
 
 
@@ -27,7 +27,7 @@ fault.
 class Anchor:
     text: str
     word: str
-    """This is the anchor's longest word. If `word` is empty, the anchor is searched in every text."""
+    """The anchor's longest word; empty if the anchor is not ASCII and is searched in every text."""
     patterns: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]
 
 
@@ -45,7 +45,7 @@ def phrases(rows: Iterable[Row]) -> tuple[Anchor, ...]:
 
 
 def matches(of: Sequence[Anchor], searched: Text, asked: str) -> Iterator[tuple[int, str]]:
-    """Yields (place in characters, words) for each phrase that stands in the plain form of `searched`.
+    """Yields (index of its first character, its words) of each phrase in the plain form of `searched`.
 
     A phrase is left out if it stands in quotation marks, or if `asked` holds the same words.
     """
@@ -70,11 +70,11 @@ def matches(of: Sequence[Anchor], searched: Text, asked: str) -> Iterator[tuple[
 
 
 def _is_quoted(text: str, at: int) -> bool:
-    """Whether the place `at` is in quotation marks that open before it and close after it on the same line."""
+    """Whether quotation marks open before the index `at` and close after it on the same line."""
     line = text[max(text.rfind("\n", 0, at), at - 300) + 1 : at]
     return line.count('"') % 2 == 1 and '"' in text[at : at + 300].partition("\n")[0]
 
 
 def around(text: str, at: int, length: int, margin: int = 30) -> str:
-    """Returns a part of a text with up to `margin` characters on each side, on one line, for the words of a fault."""
+    """Returns a part of a text on one line, with up to `margin` characters on each side, to be shown in a fault."""
     return one_line(text[max(0, at - margin) : at + length + margin])

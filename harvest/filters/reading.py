@@ -26,18 +26,18 @@ def bare(words: Iterable[str]) -> frozenset[str]:
 
 
 class Text:
-    """This is the chain or the answer as filters read it.
+    """The chain or the answer, as filters read it.
 
     Each form of the text is made when a filter first asks for that form, and is kept for the next filter.
     """
 
     def __init__(self, name: str, whole: str) -> None:
-        """Keeps the whole text. `name` is the word with which a fault names the text: "chain" or "answer"."""
+        """`name` is "chain" or "answer": faults call the text by this name."""
         self.name, self.whole = name, whole
 
     @cached_property
     def prose(self) -> str:
-        """Returns the text without fenced blocks, because words in a program are not the author's own."""
+        """Returns the text without fenced blocks, since words in a program are not the author's own."""
         return FENCE.sub("\n", self.whole) if "```" in self.whole or "~~~" in self.whole else self.whole
 
     @cached_property
@@ -55,7 +55,7 @@ class Text:
 
 
 class Reading:
-    """This is one candidate as filters read it."""
+    """One candidate, as filters read it."""
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate

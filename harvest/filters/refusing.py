@@ -36,7 +36,7 @@ _RESULT = (
     r"(?! (?:you )?(?:an?|the|any) (?:single |more )?(?:definitive|definite|exact|precise|unique|closed|numerical"
     r"|numeric|general|specific|simple|better|formula|proof|counterexample|example)\b)"
 )
-"""Excludes "I can't give a closed formula". Nobody can give what does not exist, so these words are no refusal."""
+"""Excludes results such as "I can't give a closed formula": nobody can give what does not exist."""
 _SERVE = (
     r"(?:help|assist|comply|oblige|ful+fil+|satisfy|engage|answer|provide|give|offer|share|discuss|respond|generate|create"
     r"|produce|recommend|suggest|advise|endorse|condone|promote|encourage|support|speak|comment|disclose|reveal|talk)\b"
@@ -141,7 +141,7 @@ _OPENING = re.compile(
 )
 """Matches a refusal at the very beginning of an answer. After an apology, "I can't" is enough."""
 _ENDS_OF_CHAIN = 300
-"""The first characters of the chain, and the last characters of the chain, are searched: this many of each."""
+"""Only this many characters at the beginning of the chain, and as many at its end, are searched."""
 _HYPOTHETICAL = re.compile(
     r"\b(?:if|unless|whether|because|so that|that means|would|could say|says?|said|reads?:?|replie[sd]|answer(?:s|ed):?"
     r"|wrote|writes)(?! (?:i|we) (?:am|'m))\b[^.!?\n]{0,40}$"

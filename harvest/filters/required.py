@@ -13,10 +13,10 @@ from harvest.filters.table import FILTERS
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """These are the filters that a right answer must pass, according to the settings of a run."""
+    """The filters that a right answer must pass, according to the settings of a run."""
 
     versions: Mapping[str, str]
-    """Maps the name of each filter to its version, followed by the settings that change its verdicts.
+    """Maps each filter's name to its version, followed by the settings that change its verdicts.
 
     A verdict of another version is out of date.
     """

@@ -24,10 +24,10 @@ VERSION = "2"
 LEAST_CHAIN = 40
 """A text before the answer counts as a chain only if it has at least this many characters."""
 LONGEST_RESULT, LONGEST_WORDS = 100, 60
-"""A result with more than LONGEST_RESULT characters is not put into a box. For a result in words, LONGEST_WORDS is the
-limit."""
+"""A result with more than LONGEST_RESULT characters, or with more than LONGEST_WORDS if it is in words, is not put into
+a box."""
 MOST_MENTIONS = 8
-"""At most this many places of a stated result are tried, from the end of the text. If none fits, no box is added."""
+"""At most this many occurrences of a stated result are tried, the last one first. If none fits, no box is added."""
 MOST_ROUNDS = 6
 """All rules are applied in at most this many rounds, until a round changes nothing ("Sure! Sure! Here is…" takes two
 rounds). An answer that needs more rounds stays as it is."""
@@ -76,7 +76,7 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"(?:---+|\*\*\*+|___+)")
-"""Matches a line that is drawn between chain and answer."""
+"""Matches a ruled line between chain and answer."""
 _HEDGED = re.compile(
     r"\b(?:cannot|can't|may|might|could|would|maybe|perhaps|probably|possibly|not|no|n't|if|unless|about|around|roughly|than"
     r"|least|most|guess|between|nor|neither|wrong|incorrect|except|first|step)\b",
@@ -87,12 +87,12 @@ _NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
 _WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
 Parts = tuple[str | None, str]
-"""Parts are (chain, answer). The chain is None when there is none."""
+"""(chain, answer). The chain is None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """This holds a chain and an answer in the training format, and the names of the rules that changed them."""
+    """A chain and an answer in the training format, and the names of the rules that changed them."""
 
     reasoning: str | None
     answer: str
@@ -102,8 +102,8 @@ class Rewritten:
 def rewritten(candidate: Candidate) -> Rewritten | None:
     """Returns the candidate's chain and answer in the training format.
 
-    Returns None when both are in the training format already, when the content would change, or when the rules need
-    more than MOST_ROUNDS rounds. If a rewritten answer is rewritten again, nothing changes.
+    Returns None when the rules change nothing, when they would change the content, or when they need more than
+    MOST_ROUNDS rounds. A rewritten answer stays the same when it is rewritten again.
     """
     asked, is_code = Reading(candidate).asked, candidate.question.check == "code"
     came: Parts = (candidate.reasoning, candidate.answer)
@@ -178,7 +178,7 @@ def _untagged(reasoning: str | None, answer: str, asked: str) -> Parts:
 
 
 def _unwrapped_ends(reasoning: str, answer: str) -> tuple[str, str]:
-    """Returns (chain, answer) without the tags that were left around a separate chain and before its answer."""
+    """Returns (chain, answer) without tags that were left around a separate chain and before the answer."""
     for opening, closing in CHAIN_MARKS:
         if reasoning.lstrip().startswith(opening) and reasoning.count(opening) == 1:
             reasoning = reasoning.lstrip().removeprefix(opening)
@@ -216,13 +216,13 @@ def _split(reasoning: str | None, answer: str, is_code: bool) -> Parts:
 
 
 def _unruled(chain: str) -> str:
-    """Returns the chain without a line that is drawn under it."""
+    """Returns the chain without a ruled line at its end."""
     above, stop, last = chain.rstrip().rpartition("\n")
     return above.rstrip() if stop and _RULE.fullmatch(last.strip()) else chain
 
 
 def _places(text: str, is_code: bool) -> Iterator[int]:
-    """Yields the places where the answer may begin, the most certain place first. A place is counted in characters."""
+    """Yields the indices of the characters at which the answer may begin, the most certain one first."""
     if is_code:
         fences = list(FENCE.finditer(text))
         if len(fences) == 1:
@@ -245,7 +245,7 @@ def _places(text: str, is_code: bool) -> Iterator[int]:
 
 
 def _without_courtesies(answer: str, rules: list[str]) -> str:
-    """Returns the answer without a greeting, farewells and a heading at its top.
+    """Returns the answer without a greeting, without farewells and without a heading at its top.
 
     The names of the parts that were cut are added to `rules`.
     """
@@ -312,9 +312,9 @@ def _boxed(answer: str) -> str | None:
 
 
 def _place_of(value: str, answer: str) -> int | None:
-    """Returns the last place where the answer states `value`, in characters; None when no such place is found.
+    """Returns the index in `answer` of the last `value` that is stated as a result; None if none is.
 
-    At such a place, another text in place of `value` would change the result that the answer states. A place inside a
+    A `value` is stated as a result if another text in its place would change the answer's result. A `value` inside a
     longer word or number does not count.
     """
     at = len(answer)

@@ -14,13 +14,13 @@ from harvest.filters.reading import Reading
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """This is a filter: it finds one kind of reason not to train on an accepted attempt.
+    """A filter: it finds one kind of reason not to train on an accepted attempt.
 
     Each filter has one row in the table. It gets a new version whenever it refuses other answers than before.
     """
 
     name: str
-    """The filter and its setting both have this name. The filter is on if the setting is not false, zero or empty."""
+    """The name of the filter and of its setting. The filter is on if the setting is not false, zero or empty."""
     version: str
     fault: Callable[[Reading, Filters], str | None]
     """Returns the fault in words for `harvest why`; None if the filter finds no fault.
@@ -31,7 +31,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """This says which filter refused an answer, and why."""
+    """Says which filter refused an answer, and why."""
 
     filter: str
     version: str
@@ -53,10 +53,10 @@ def _long_chain(reading: Reading, settings: Filters) -> str | None:
 
 
 def _tokens(reading: Reading) -> tuple[int, str]:
-    """Returns (the number of tokens in the chain, a phrase that tells this number).
+    """Returns (the number of tokens in the chain, this number in words).
 
-    The number is the endpoint's own count. If the endpoint gave no count, or 0, it is estimated from the number of
-    characters, and the phrase says "about".
+    The number is the endpoint's own count. If the endpoint gave no count, or 0, the number is estimated from the number
+    of characters, and the words say "about".
     """
     counted = reading.candidate.reasoning_tokens
     tokens = counted or round(len(reading.chain.whole) / CHARACTERS_A_TOKEN)
@@ -99,7 +99,7 @@ FILTERS: tuple[Filter, ...] = (
 
 
 def versions(settings: Filters) -> dict[str, str]:
-    """Returns a map from the name of each filter that is on to its version.
+    """Maps the name of each filter that is on to its version.
 
     A stored selection is out of date when this map has changed.
     """
