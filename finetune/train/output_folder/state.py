@@ -24,9 +24,18 @@ from harvest.core.nouns import content_hash
 
 LOCK = ".lock"
 FREE_TO_CHANGE = {
-    "logging_steps", "save_steps", "save_strategy", "save_total_limit", "report_to", "run_name", "project"
+    # what goes through the student at once, and what of it is held meanwhile: the rows of a step stay the same
+    "per_device_train_batch_size", "packing", "packing_strategy", "padding_free", "activation_checkpointing",
+    "activation_offloading", "torch_empty_cache_steps",
+    # who fetches the rows, and how long processes wait for each other
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "ddp_timeout",
+    # what is saved and shown
+    "save_steps", "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "logging_first_step",
+    "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "trackio_space_id",
 }  # fmt: skip
-"""These keys of [train] may differ when a training goes on, since they change nothing of what the student learns."""
+"""These keys of [train] may differ when a training goes on, since they change nothing of what the student learns but
+how sums are rounded."""
 
 
 def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]:
@@ -95,10 +104,14 @@ def _state_of(output: Path) -> dict[str, Any] | None:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a line for each key whose values differ."""
+    """Returns a line for each key whose values differ.
+
+    An older winnow noted keys that are free to change now; they are passed over.
+    """
+    free = {f"train.{k}" for k in FREE_TO_CHANGE}
     return {
         k: f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now"
-        for k in sorted({*before, *now})
+        for k in sorted({*before, *now} - free)
         if before.get(k) != now.get(k)
     }
 

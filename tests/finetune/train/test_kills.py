@@ -103,6 +103,35 @@ def test_stopped_by_a_signal_it_leaves_a_checkpoint_and_ends_as_if_it_had_not(ma
     assert weights(output) == weights(whole.parent / "out")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__activation_checkpointing": True},
+        {"train__dataloader_num_workers": 1},
+        {"train__per_device_train_batch_size": 2},
+        {"train__per_device_train_batch_size": 1, "train__activation_checkpointing": True},
+        {"train__packing": True},
+        {"train__padding_free": True, "train__per_device_train_batch_size": 4},
+    ],
+    ids=str,
+)
+def test_a_training_goes_on_with_other_settings_of_the_machine_and_learns_the_same(
+    changes: dict[str, object], make: Make
+) -> None:
+    """43 rows at 8 a step, gone on from the second step of the second epoch; an epoch's last step has 3 rows."""
+    whole = trainer_for(make("whole", "save_steps = 8", rows=43))[0]
+    whole.train()
+    changed, _ = trainer_for(make("changed", "save_steps = 8", rows=43), **changes)
+    changed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-8")
+    losses, resumed = ([e["loss"] for e in t.state.log_history if "loss" in e] for t in (whole, changed))
+    assert len(losses) == len(resumed) == 12
+    assert changed.tokens < whole.tokens / 2, "the steps before are not trained again"
+    at_once = {*changes} - {"train__activation_checkpointing", "train__dataloader_num_workers"}
+    assert resumed == (pytest.approx(losses, abs=1e-5) if at_once else losses)
+    for a, b in zip(whole.model.parameters(), changed.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4 if at_once else 0, rtol=0)
+
+
 def has_begun(output: Path) -> bool:
     """Whether its first step is over."""
     state = output / "winnow.json"

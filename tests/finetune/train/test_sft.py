@@ -82,6 +82,12 @@ def test_another_recipe_for_the_same_output_is_refused_and_the_difference_named(
     recipe = make()
     claimed(recipe)
     claimed(recipe, train__save_steps=7, train__logging_steps=3)  # these change nothing of what is learnt
+    claimed(recipe, train__activation_checkpointing=True, train__per_device_train_batch_size=2)
+    claimed(recipe, train__packing=True, train__dataloader_num_workers=2, train__activation_offloading=True)
+    state = json.loads((recipe.parent / "out" / "winnow.json").read_text())
+    state["of"]["train.packing"] = False  # as an older winnow noted it
+    (recipe.parent / "out" / "winnow.json").write_text(json.dumps(state))
+    claimed(recipe, train__packing=True)
     with pytest.raises(InputError) as e:
         claimed(recipe, train__learning_rate=1e-4, train__seed=9, train__weight_decay=0.1)
     assert "train.learning_rate: 0.003 there, 0.0001 now" in str(e.value)
