@@ -8,14 +8,14 @@ from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.core.printable import one_line
 
 Work = Mapping[str, Any]
-"""This holds the JSON values that a worker process needs to finish a check; see `Check.work`."""
+"""The JSON values that a worker process needs to finish a check (`Check.work`)."""
 
 Finding = tuple[Outcome, str]
-"""A finding is (the outcome, the reason in words)."""
+"""(the outcome, the reason in words)."""
 
 
 class Check(ABC):
-    """This is a way to judge answers.
+    """A way to judge answers.
 
     Each check has one file and one row in the table. It gets a new version whenever its verdicts change.
     """
@@ -23,7 +23,7 @@ class Check(ABC):
     name: str
     version: str
     limit_s: float | None = None
-    """Limits how long `work` may take in a worker, in seconds. None: the limit of the pool holds."""
+    """The most seconds that `work` may take in a worker. None: the limit of the pool holds."""
 
     @abstractmethod
     def quick(self, question: Question, answer: str) -> Finding | Work:
@@ -41,7 +41,7 @@ class Check(ABC):
         raise NotImplementedError(f"the check {self.name!r} leaves no work to a worker")
 
     def prepare(self) -> None:
-        """Imports what `work` needs, so that the time for the imports does not count for an answer."""
+        """Imports what `work` needs, so that no answer's time limit covers the imports."""
         return None
 
     def own_answer(self, question: Question) -> str | None:
@@ -68,5 +68,5 @@ def two_answers(which: str) -> Finding:
 
 
 def shown(text: str, most: int = 80) -> str:
-    """Returns a text that a model wrote as one line of at most `most` characters, for the detail of a verdict."""
+    """Returns a model's text as one line of at most `most` characters, for the detail of a verdict."""
     return one_line(text, most)

@@ -13,7 +13,7 @@ from harvest.checks.maths.compare import equal_at_sight
 from harvest.core.nouns import Outcome, Question
 
 MOST_VALUE = 60
-"""A text with this many characters or more is not compared as a number."""
+"""A text of this many characters or more is not compared as a number."""
 _LISTED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _LATEX_LISTED = re.compile(
     r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm)\s*\{\s*\(([A-Z])\)\s*\}((?:(?!\\(?:text|math)\w*\s*\{\s*\()[^\n])*)"
@@ -24,10 +24,10 @@ _SPACING = re.compile(r"\\q?quad\b|\\(?![A-Za-z%])|~")
 
 
 def options(question: str, choices: Sequence[str] | None) -> dict[str, str]:
-    """Returns a map from each option's letter to the option's words.
+    """Maps each option's letter to the option's words.
 
     The options are the row's `choices`, else those that the question lists as "(A) …" or "A. …". The map is empty if
-    there are none, or if the question lists only one.
+    the row has no options, or if the question lists only one.
     """
     if choices:
         letters = zip(string.ascii_uppercase, choices, strict=False)
@@ -79,7 +79,7 @@ def _bare(text: str) -> str:
 
 
 class Choice(Check):
-    """This is the check "choice"."""
+    """The check "choice"."""
 
     name = "choice"
     version = "3"
@@ -133,7 +133,7 @@ def _renamed(answer: str, stated: Stated) -> str | None:
 def _first_line(answer: str, listed: Mapping[str, str]) -> str | None:
     """Returns the letter of the option that the first line of an answer names, as in "B. Ben"; else None.
 
-    In such an answer, the reasons follow the first line.
+    The reasons then follow the first line.
     """
     line = answer.strip().partition("\n")[0].strip(" *_#")
     letter = _LETTER.fullmatch(line)
@@ -169,7 +169,7 @@ _EQUATED = re.compile(
     r"|\s+matches|\s+means))\s+[*_\"(]*(?i:(?:the\s+)?(?:option|choice|answer|letter)\s+)?[*_\"(]*([A-Z])\b"
     r"(?![*_\")]*\s+(?:is|was|has|can|does|would|are|and|or)\b)(?!')"
 )
-"""Matches a sentence that gives a letter to the words before the sentence: "London. That is option C"."""
+"""Matches a sentence that gives a letter to the words before it: "London. That is option C"."""
 _REASON = re.compile(
     r"\W*(?:because|since|as|for|due to|given|where|when|while|whereas|if|based on|not|"
     r"(?:this|that|it|which)(?: is|'s) (?:because|due|since))\b",
@@ -181,7 +181,7 @@ _COMMENT = re.compile(
     r"|the others?)\b",
     re.IGNORECASE,
 )
-"""Matches the first word of a remark. A remark is not the words of an option."""
+"""Matches the first word of a remark, which is not the words of an option."""
 _RIGHT_AT_END = re.compile(rf"\s+{_RIGHT.pattern}\W*$", re.IGNORECASE)
 _NOT_THIS = re.compile(r"\b(?:not|nor|than|unlike)\s+(?i:option\s+|choice\s+)?\(?[A-Z]\b")
 _CAPITAL = re.compile(r"(?<![\w'.-])([A-HJ-Z])(?![\w'-])")
@@ -225,7 +225,7 @@ def _picked(stated: Stated, listed: Mapping[str, str]) -> str | Finding:
 
 
 def _by_letter(value: str, listed: Mapping[str, str], known: set[str]) -> str | Finding | None:
-    """Returns the letter that a value begins with: alone, before the words of its option, or with a mark as in "B)".
+    """Returns the letter that a value begins with: alone, before its option's words, or with a mark ("B)").
 
     Returns a finding when the value makes no clear choice, and None when it begins with no letter of an option.
     """
@@ -272,7 +272,7 @@ def _with_words(letter: str, rest: str, listed: Mapping[str, str]) -> str | Find
 
 
 def _share(option: str, text: str) -> float:
-    """Returns the share of an option's words that stand in a text, 0 to 1, in any order and inflexion.
+    """Returns the share (0 to 1) of an option's words that a text has, in any order and inflexion.
 
     If the option and the text are numbers, the share is 0 or 1.
     """

@@ -13,8 +13,8 @@ from harvest.checks.check import shown
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _MOST_DIGITS = 1000
 ABSOLUTE, RELATIVE = Decimal("1e-8"), Decimal("1e-5")
-"""These are the tolerances of numpy.allclose, as in APPS. They hold only if the expected value has a decimal point or
-an exponent."""
+"""The tolerances of numpy.allclose, as in APPS. They apply only if the expected value has a decimal point or an
+exponent."""
 
 
 def print_differs(printed: str, expected: str) -> str | None:
@@ -96,7 +96,7 @@ _SHOWN = {"l": "[", "t": "(", "s": "set of ", "f": "frozenset of ", "d": "dict o
 
 
 def described(got: Any) -> str:
-    """Returns an encoded value as a short text for a person."""
+    """Returns an encoded value as a short text for people."""
     if not isinstance(got, list):
         return shown(repr(got[:200] if isinstance(got, str) else got))
     tag, rest = (str(got[0]), got[1:21]) if got else ("?", [])

@@ -31,10 +31,10 @@ MOST_COMPARED_CHARACTERS = 1000
 """A stated result with more characters than this agrees with no other result. The limit keeps memory small, because the
 results of all answers to a question are in memory at once."""
 MOST_KINDS = 64
-"""At most this many different results of one question are compared, the most frequent results first. Each further
-result forms a group of its own."""
+"""At most this many different results of one question are compared, the most frequent ones first. Each further result
+forms a group of its own."""
 MOST_ALGEBRA = 24
-"""For one question, at most this many pairs of results go to a worker. If more pairs need a worker, they count as
+"""At most this many pairs of results of one question go to a worker. Further pairs that need a worker count as
 different."""
 MOST_WORDS = 6
 """A result in words may have at most this many words on a last line. An announced or boxed result may have twice as
@@ -56,7 +56,7 @@ class Majority(Check):
         return Outcome.NO_ANSWER, "one answer alone is no majority"
 
     def work(self, work: Work) -> Finding:
-        """Returns whether the two values in `work` are equal: RIGHT if they are equal, WRONG if they differ."""
+        """Returns RIGHT if the two values in `work` are equal, WRONG if they differ."""
         from harvest.checks.maths import symbolic
 
         one, other, question = str(work["one"]), str(work["other"]), str(work["question"])
@@ -115,8 +115,8 @@ def _value_in(answer: str) -> Stated:
 def _in_words(stated: str, how: str) -> str | None:
     """Returns a result in words; None if it has too many words.
 
-    If the result is a last line, the function returns what the line says that something is, or the whole line if the
-    line is short. Returns None if the line hedges.
+    The result in a last line is the words after its "is", else the whole line if the line is short. Returns None if the
+    line hedges.
     """
     if how != "last line":
         return stated if len(stated.split()) <= 2 * MOST_WORDS else None
@@ -129,7 +129,8 @@ def _in_words(stated: str, how: str) -> str | None:
 
 
 def _key(value: str) -> Hashable:
-    """Returns a key that plainly equal values share: the number with its unit and name, the words, or the notation."""
+    """Returns a key that values share if they look equal: their number with unit and name, their words, or their
+    notation."""
     number = parse_number(value)
     if number is not None:
         return number.value, number.unit, number.name
@@ -156,9 +157,9 @@ def same_at_sight(question: str, one: str, other: str) -> bool | None:
 
 
 def grouped(values: Sequence[str], at_sight: SeenEqual, same: Same) -> list[list[int]]:
-    """Returns groups of equal values, the largest group first. A group is a list of places in `values`.
+    """Returns groups of equal values, the largest group first. A group is a list of indices into `values`.
 
-    Each place is in exactly one group.
+    Each index is in exactly one group.
     """
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
@@ -193,7 +194,7 @@ def grouped(values: Sequence[str], at_sight: SeenEqual, same: Same) -> list[list
 def agreeing(said: Sequence[Stated], question: Question, same: Same) -> list[list[int]]:
     """Returns groups of answers that state equal results, the largest group first.
 
-    A group is a list of places in `said`. An answer that states no result is in no group.
+    A group is a list of indices into `said`. An answer that states no result is in no group.
     """
     stating = [(place, stated.value) for place, stated in enumerate(said) if stated.value is not None]
     lettered = bool(options(question.question, question.choices))
@@ -202,7 +203,7 @@ def agreeing(said: Sequence[Stated], question: Question, same: Same) -> list[lis
 
 
 def _usual(values: Sequence[str]) -> str:
-    """Returns the most frequent spelling of a value. `values` are all spellings that were found."""
+    """Returns the most frequent of the spellings of one value."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], value))
 

@@ -31,9 +31,9 @@ from harvest.questions.rows import judged_together
 from harvest.sandbox import isolation
 
 PREPARE_S = 120.0
-"""A worker may take this long to start and to import what its check needs. A busy machine takes some seconds."""
+"""The seconds that a worker may take to start and to import what its check needs. A busy machine takes some seconds."""
 END_S = 2.0
-"""A worker that holds jails may take this long to end by itself. Then it is killed."""
+"""The seconds that a worker with jails may take to end by itself. Then it is killed."""
 _MOST_BYTES = 1 << 20
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,7 +56,7 @@ class _Died(Exception):
 
 
 class _Worker:
-    """This is one child process. It starts with its first work, and starts again with the first work after a kill.
+    """One child process. It starts with its first work, and again with the first work after a kill.
 
     Only the thread that made this object may use it.
     """
@@ -169,9 +169,8 @@ class CheckPool:
         """Makes a pool. No worker starts yet.
 
         `workers` is the largest number of worker processes; None means one for each processor. `timeout_s` is the limit
-        for one answer in seconds, if its check names no limit of its own (`limit_s`). `memory_mb` is the memory that
-        one worker may take. `unsafe_code` runs programs that a model wrote without isolation; each verdict then says
-        so.
+        for one answer in seconds, if its check names no limit of its own (`limit_s`). `memory_mb` is the most memory of
+        a worker. `unsafe_code` runs a model's programs without isolation; each verdict then says so.
         """
         self._unsafe_code = unsafe_code
         self._workers = workers or max(
@@ -213,8 +212,8 @@ class CheckPool:
     def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
         """Starts to check the reference solution. Returns a function that waits for the verdict and returns it.
 
-        If `reference` is None, it checks whether the question's tests load. Raises SandboxUnavailable when this machine
-        cannot run programs, so that no question is blamed for the machine.
+        If `reference` is None, the check is whether the question's tests load. Raises SandboxUnavailable when this
+        machine cannot run programs, so that no question is blamed for the machine.
         """
         if not self._unsafe_code:
             isolation()
@@ -223,10 +222,10 @@ class CheckPool:
         return self._begin(check, check.loading(question))
 
     def check_together(self, question: Question, answers: Iterable[str], share: Decimal) -> list[Verdict]:
-        """Returns a verdict on each finished answer to a question whose answers are compared with each other.
+        """Compares the finished answers to a question with each other, and returns a verdict on each.
 
-        There is a majority if more than `share` (0 to 1) of the answers agree. The method waits for the comparisons
-        that take algebra.
+        There is a majority if more than `share` (0 to 1) of the answers agree. Waits for the comparisons that take
+        algebra.
         """
         said = [*map(answer_reader(question), answers)]
         return majority_verdicts(said, question, share, partial(self._same, question))
@@ -234,12 +233,12 @@ class CheckPool:
     def agreeing(self, question: Question, answers: Iterable[str]) -> list[list[int]]:
         """Returns groups of answers that state equal results, the largest group first.
 
-        A group is a list of places in `answers`. An answer that states no result is in no group.
+        A group is a list of indices into `answers`. An answer that states no result is in no group.
         """
         return agreeing([*map(answer_reader(question), answers)], question, partial(self._same, question))
 
     def close(self) -> None:
-        """Lets each worker finish its current answer, then ends the worker. Answers that still wait are cancelled."""
+        """Lets each worker finish its current answer, then ends it. Answers that still wait are cancelled."""
         with self._changed:
             self._closed = True
             waiting, self._jobs = list(self._jobs), deque()
@@ -280,7 +279,7 @@ class CheckPool:
         return future
 
     def _serve(self) -> None:
-        """Takes job after job, and has the thread's own worker process finish each job. Each thread calls this."""
+        """Runs in each thread: takes job after job, and lets the thread's own worker process finish each job."""
         worker = _Worker(self._memory_mb)
         try:
             while (job := self._next()) is not None:
@@ -302,7 +301,7 @@ class CheckPool:
 
 
 def gold_problems(questions: Iterable[Question], pool: CheckPool) -> list[str | None]:
-    """Returns for each question why its gold answer fails its own check, in a sentence; None if it passes."""
+    """Returns one entry per question: a sentence why the gold answer fails its own check; None if it passes."""
     begun = [_begin_gold(question, pool) for question in questions]
     return [_problem(start()) if callable(start) else start for start in begun]
 

@@ -1,8 +1,8 @@
-"""The check "code": it runs the program in the answer's last fenced block in a jail, against tests or cases.
+"""The check "code" runs the program of the answer's last fenced block against tests (asserts) or cases (input, output).
 
-The jail is in harvest/sandbox. A program cannot make itself pass by what it prints, exits with, patches or overrides.
-The output of cases is compared here, outside the jail. Asserts run in a second jail, which calls the program through a
-proxy that returns plain values.
+The program runs in a jail (harvest/sandbox). A program cannot make itself pass by what it prints, exits with, patches
+or overrides. The outputs for cases are compared here, outside the jail. Tests run in a second jail, which calls the
+program through a proxy that returns plain values.
 """
 
 import ast
@@ -37,7 +37,7 @@ from harvest.sandbox import (
 MOST_CODE = 200_000
 """A program with more characters than this is not executed."""
 TESTS_S, CASE_S, CASES_S = 10.0, 6.0, 60.0
-"""These are the default limits of `Code` in seconds: for all tests, for one case, and for all cases of a question.
+"""The default limits of `Code` in seconds: for all tests, for one case, and for all cases of a question.
 
 LiveCodeBench has the same six seconds for a case."""
 _STARS = (
@@ -50,7 +50,7 @@ FUNCTION_PREAMBLE = "\n".join(
         "sys.setrecursionlimit(50000)",
     ]
 )
-"""Holds the imports that LiveCodeBench and APPS put before every solution.
+"""The imports that LiveCodeBench and APPS put before every solution.
 
 Their order matters, because a later import hides equal names of earlier imports."""
 _FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", re.MULTILINE)
@@ -90,7 +90,7 @@ def _context(work: Work) -> list[str]:
 
 
 def code_fault(question: Question) -> str | None:
-    """Returns what a code question lacks, beginning with the field; None if its answers can be checked."""
+    """Returns what a code question lacks, after the field's name; None if its answers can be checked."""
     tests, entry = question.tests, question.entry_point
     if not tests and not question.cases:
         return "tests: missing, and there are no cases either: the check needs one of them"
@@ -119,7 +119,7 @@ def _is_json(text: str, kind: type = object) -> bool:
 
 
 class Code(Check):
-    """This is the check "code"."""
+    """The check "code"."""
 
     name = "code"
     version = "1"
@@ -141,7 +141,7 @@ class Code(Check):
         return self._work(question) | {"code": code}
 
     def loading(self, question: Question) -> Finding | Work:
-        """Returns the work to find out whether the tests load, for a question without a reference solution.
+        """Returns the work of loading the tests of a question that has no reference solution.
 
         If the question has only cases, the finding is RIGHT at once.
         """
@@ -179,7 +179,7 @@ class Code(Check):
 
 @cache
 def jail_for(which: Literal["candidate", "tests"], kind: Kind) -> Jail:
-    """Returns the jail for candidates or the jail for tests. Both jails are kept for as long as this process lives."""
+    """Returns the jail for candidates or for tests. Both jails are kept as long as this process lives."""
     jail = Jail(kind)
     atexit.register(jail.close)
     return jail
@@ -309,7 +309,7 @@ def _with_integer_keys(found: dict[str, Any]) -> dict[Any, Any]:
 def _function(candidate: Served, entry: str) -> Callable[[], str | int] | None:
     """Returns a function that gives what to call for a case.
 
-    This is the entry point, or the method with this name on a new `Solution` (LeetCode). Returns None if the program
+    It gives the entry point, or the method of this name of a new `Solution` (LeetCode). Returns None if the program
     defines neither.
     """
     if entry in candidate.names:

@@ -1,4 +1,4 @@
-"""The check "reasoning_gym": the scorer of the task itself must give the stated answer the full score.
+"""The check "reasoning_gym": the task's own scorer must give the stated answer the full score.
 
 Some scorers execute or evaluate the answer. So every scorer runs only in a worker.
 """
@@ -15,7 +15,7 @@ _AFTER = re.compile(r"(?:final\s+)?answer[*_ ]*(?:is)?[*_ ]*:[*_ ]*", re.IGNOREC
 
 
 class ReasoningGym(Check):
-    """This is the check "reasoning_gym"."""
+    """The check "reasoning_gym"."""
 
     name = "reasoning_gym"
     version = "2"

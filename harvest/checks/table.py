@@ -34,8 +34,8 @@ _LETTERS = re.compile(r"-?[a-z]|-[A-Za-z]{1,3}|-?(?:[b-df-hj-np-tv-z]){2,3}")
 def check_name_for(row: Mapping[str, Any]) -> str:
     """Returns the name of a row's check.
 
-    It is the check that the row names, else the first check for which the row has what the check needs. The order of
-    the checks is in the contract's part on questions.
+    The check is the one that the row names, else the first one whose needs the row meets. The contract's part on
+    questions has the order of the checks.
     """
     named = row.get("check")
     if named:
@@ -51,7 +51,7 @@ def check_name_for(row: Mapping[str, Any]) -> str:
 
 
 def question_fault(question: Question, needs_gold: bool) -> str | None:
-    """Returns what a question lacks for its check, beginning with the field; None if its answers can be checked."""
+    """Returns what a question lacks for its check, after the field's name; None if its answers can be checked."""
     if question.check not in CHECKS:
         return f"check: no check {question.check!r}; there are {', '.join(sorted(CHECKS))}"
     if not needs_gold or question.check in (ReasoningGym.name, Majority.name):
@@ -63,13 +63,13 @@ def question_fault(question: Question, needs_gold: bool) -> str | None:
 
 
 ROW_RULES = RowRules(check_name_for, question_fault)
-"""These rules tell the reader of a row what it needs to know about checks.
+"""What the reader of a row must know about checks.
 
-The room `questions` must not import this room, so it gets the rules as an argument."""
+The room `questions` must not import this room, so it gets these rules as an argument."""
 
 
 def reads_as_maths(answer: str) -> bool:
-    """Whether a gold answer is maths: numbers, formulas and sets are; words, dates and times are not."""
+    """Whether a gold answer is maths. Numbers, formulas and sets are; words, dates and times are not."""
     if answer.isascii() and answer.isdigit():
         return True
     if not answer or _DATE.fullmatch(answer):

@@ -32,7 +32,7 @@ _BOTH = re.compile(
 
 
 class Text(Check):
-    """This is the check "text"."""
+    """The check "text"."""
 
     name = "text"
     version = "4"
@@ -70,7 +70,7 @@ class Text(Check):
 
 
 def _same_marks(gold: str, answer: str) -> Finding:
-    """Compares a gold answer that has only marks, such as brackets, with the marks at the end of the last line."""
+    """Compares a gold answer of only marks, such as brackets, with the marks at the end of the last line."""
     line = (answer.strip().split("\n") or [""])[-1][-MOST_CHARACTERS:]
     box = line.rfind("\\boxed{")
     marks = line[box + 7 :].strip(" $.").removesuffix("}") if box >= 0 else re.split(r"[A-Za-z0-9]", line)[-1]
@@ -96,9 +96,9 @@ def _minutes(text: str) -> int | None:
 
 
 def _subject(sentence: str, question: str) -> str:
-    """Returns the subject of a sentence that answers in the question's words, in plain words; "" if there is none.
+    """Returns the subject, in plain words, of a sentence that answers in the question's words; "" if there is none.
 
-    For "Ana is first." after "Who is first?" it is "ana".
+    The subject is "ana" for "Ana is first." after "Who is first?".
     """
     asked = re.search(r"\b(?:who|which (\w+)) ([^?]{3,200})\?\s*$", question, re.IGNORECASE)
     if asked is None or hedges(sentence):

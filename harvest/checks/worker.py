@@ -1,4 +1,4 @@
-"""This is the process in which `Check.work` runs: `python -m harvest.checks.worker PARENT MEMORY_MB`.
+"""The process in which `Check.work` runs: `python -m harvest.checks.worker PARENT MEMORY_MB`.
 
 PARENT is the parent's process id. The worker reads a line of JSON, writes a line of JSON, and goes on like this. The
 parent kills the worker when the time is up. Nothing is pickled, because unpickling could run code that a model's text

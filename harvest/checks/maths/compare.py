@@ -1,7 +1,7 @@
 """Compares a stated value with the gold value: numbers exactly and at once, all other forms part by part.
 
-Nothing is evaluated here. If the comparison of two parts needs algebra, the caller's `Algebra` decides: AtSight raises
-Undecided, and Symbolic (symbolic.py), which workers use, evaluates both parts.
+Nothing is evaluated here. If the comparison of two parts needs algebra, the caller's `Algebra` decides. AtSight raises
+Undecided. Workers use Symbolic (symbolic.py), which evaluates both parts.
 """
 
 import re
@@ -18,7 +18,7 @@ from harvest.checks.maths.forms import Form, Named
 from harvest.checks.maths.number_equality import same_number
 
 MOST_NESTING = 60
-"""Brackets may be nested at most this deep. For deeper brackets, parsers need exponential time or deep recursion."""
+"""Brackets may be nested at most this deep. Deeper brackets take parsers exponential time or deep recursion."""
 
 
 class Undecided(Exception):
@@ -26,7 +26,7 @@ class Undecided(Exception):
 
 
 class AtSight:
-    """This is the `Algebra` of the main process, which must not evaluate what a model wrote.
+    """The `Algebra` of the main process, which must not evaluate what a model wrote.
 
     Its methods raise Undecided when a comparison takes algebra.
     """
@@ -148,8 +148,7 @@ def _names_another(name: str, question: str) -> bool:
 def _decimal_comma(gold: Number, value: str) -> Number | None:
     """Returns the number that `value` states with a decimal comma (1000,99).
 
-    Returns None when the gold number is whole, when `value` is no such number, and for 1,234, whose comma separates
-    groups of digits.
+    Returns None when the gold number is whole, when `value` is no such number, and for 1,234 (its comma groups digits).
     """
     comma = re.fullmatch(r"(\D{0,4})(\d+),(\d+)(\D{0,20})", unwrapped(value))
     if gold.value.denominator == 1 or comma is None or (len(comma[3]) == 3 and comma[2] != "0" and len(comma[2]) < 4):
@@ -158,7 +157,7 @@ def _decimal_comma(gold: Number, value: str) -> Number | None:
 
 
 def repeats_question(gold: str, value: str, question: str) -> str:
-    """Returns the reason, for a verdict, if a value only repeats the expression of the question; else ""."""
+    """Returns a verdict's reason if a value only repeats the expression of the question; else ""."""
     bare = squeezed(value)
     if len(bare) < 4 or parse_number(value) or not re.search(r"[-+*/^!(]|\\(?:sqrt|frac|cdot|times)", bare):
         return ""
@@ -175,7 +174,8 @@ def _timed(squeezed: str) -> str:
 
 
 def _plain(text: str) -> Number | None:
-    """Returns the number that a text states, or that ends its chain of equations (9 · 2 = 9 + 9 = 18); else None."""
+    """Returns the number that a text states, or that its chain of equations ends with (9 · 2 = 9 + 9 = 18); else
+    None."""
     text = unwrapped(text)
     number = parse_number(text)
     if number is None and text.count("=") > 1 and len(text) < 400 and "," not in text:

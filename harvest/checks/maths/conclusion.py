@@ -89,9 +89,9 @@ _TELLS = re.compile(
 
 
 def stated_value(answer: str, gold: str) -> Stated:
-    """Returns the result that an answer states, as a mathematical value, or the reason why it states none.
+    """Returns the mathematical value that an answer states as its result, or the reason why it states none.
 
-    `gold` only serves to tell whether words may be a result.
+    `gold` decides only whether words may be a result.
     """
     stated = find_stated(answer)
     if stated.value is None:
@@ -138,7 +138,7 @@ def _without_prose(boxed: str, gold: str) -> str:
 
 
 def _readings(value: str) -> Iterator[str]:
-    """Yields the possible values of an announced text: the text itself if it is a value, then the only value in it."""
+    """Yields the values that an announced text may state: the text itself if it is a value, then its only value."""
     if _is_value(value) or (is_words(value) and len(value.split()) <= 4 and not _FIGURE.search(value)):
         yield value
     concluded = _conclusion(value, announced=True)
@@ -222,7 +222,7 @@ _TWO = re.compile(r"\d\D+\d|\band\b|\bpoint\b|hundred|thousand|million")
 
 
 def _more_needed(before: str, after: str) -> str:
-    """Returns the text after a number without the "more" of "she needs $5 more", because it compares nothing there."""
+    """Returns the text after a number without the "more" of "she needs $5 more", which compares nothing."""
     needed = re.search(r"\bneeds? (?:to \w+ )?[\w\s]{0,12}[*$\\]*$", before)
     return re.sub(r"^[\s*]*more\b", "", after) if needed else after
 

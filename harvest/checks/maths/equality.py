@@ -30,7 +30,7 @@ from harvest.checks.maths.forms import (
 
 
 class Algebra(Protocol):
-    """Decides whether parts of two answers are equal. The part of the gold answer is always the first argument."""
+    """Decides whether parts of two answers are equal. The gold answer's part is always the first argument."""
 
     def equal(self, gold: str, given: str) -> bool: ...
 

@@ -35,7 +35,7 @@ from harvest.checks.maths.forms import (
 )
 
 MOST_ITEMS = 200
-"""A list with more items than this is not read. The time to match lists in any order grows with the square of their
+"""A list with more items than this is not read, since the time to match unordered lists grows with the square of their
 length."""
 
 MOST_DEPTH = 12
@@ -117,7 +117,7 @@ _SYNONYMS: dict[str, Form] = {
 def read(text: str, question: str = "") -> Form:
     """Returns the form of a stated value.
 
-    An expression that stands in `question` is a name: "a+b = 5" states 5 for a+b.
+    An expression that `question` contains too counts as a name: "a+b = 5" gives a+b the value 5.
     """
     return _Reader(question).form(tidied(text))
 
@@ -129,7 +129,7 @@ class _Reader:
         self._depth = 0
 
     def form(self, text: str) -> Form:
-        """Returns the form of a part. A part that is nested too deeply is read as a single value, as it is written."""
+        """Returns the form of a part. A part that is nested too deeply is a single value, as it is written."""
         if self._depth > MOST_DEPTH:
             return Value(text)
         self._depth += 1

@@ -21,7 +21,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Approximate:
-    """This is the form "`exact` ≈ `shown`": an exact value and its rounded decimal."""
+    """The form "`exact` ≈ `shown`": an exact value and its rounded decimal."""
 
     exact: "Form"
     shown: "Form"
@@ -29,7 +29,7 @@ class Approximate:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """These are several values in any order. `braced` says that they are a set, in which no value counts twice."""
+    """Several values in any order. `braced` says that they are a set, in which no value counts twice."""
 
     items: tuple["Form", ...]
     braced: bool = False
@@ -51,9 +51,9 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """This is a union of intervals.
+    """A union of intervals.
 
-    `loose` says that "and" or a comma joins the intervals. These may also mean that all conditions must hold.
+    `loose`: the intervals are joined by "and" or a comma, which may also mean that all conditions must hold.
     """
 
     parts: tuple["Form", ...]
@@ -62,7 +62,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """This form means all numbers of the interval `within`, except the numbers in `items`."""
+    """All numbers of the interval `within`, except the numbers in `items`."""
 
     items: tuple["Form", ...]
     within: "Form | None" = None
@@ -82,7 +82,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """This form says that `name` equals `form`, or that `name` is in `form`.
+    """Says that `name` equals `form`, or that `name` is in `form`.
 
     `relation` keeps both sides if the form was written as an equation or inequality; else it is None.
     """
@@ -94,14 +94,14 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """This form gives a value to each of several different names."""
+    """Gives a value to each of several different names."""
 
     pairs: tuple[Named, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Modular:
-    """This form is a residue with its modulus."""
+    """A residue with its modulus."""
 
     form: "Form"
     modulus: str
@@ -122,11 +122,11 @@ REALS = Range("(", Value(r"-\infty"), Value(r"\infty"), ")")
 NOTHING = Several((), braced=True)
 
 FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
-"""Maps each sign of a relation to the sign that it becomes when the two sides change places."""
+"""Maps each sign of a relation to its sign after the two sides are swapped."""
 
 
 def items_of(form: Form) -> tuple[Form, ...]:
-    """Returns the items of a form with several values; for any other form, returns a tuple of this form alone."""
+    """Returns the items of a form with several values, or a tuple of the form alone if it is of another kind."""
     return form.items if isinstance(form, Several) else (form,)
 
 
@@ -135,7 +135,8 @@ def bare_text(form: Form) -> str:
 
 
 def by_name(pairs: Sequence[Named]) -> tuple[Form, ...]:
-    """Returns the values in the order of a tuple: sorted by name if the names are letters, else as they stand."""
+    """Returns the values without their names: sorted by name if all names are letters, with or without an index; else
+    in the given order."""
     if all(len(pair.name) == 1 or re.fullmatch(r"[a-z]_\{?\d+\}?", pair.name) for pair in pairs):
         pairs = tuple(sorted(pairs, key=lambda pair: pair.name))
     return tuple(pair.form for pair in pairs)
@@ -155,7 +156,7 @@ def as_tuple(form: Form) -> Form:
 def gathered(items: tuple[Form, ...], loose: bool) -> Form:
     """Returns one form that holds several items.
 
-    It is one name with several values or a union, several names with a value each, or just several values.
+    The form is one name with several values or a union, several names with a value each, or just several values.
     """
     named = [item for item in items if isinstance(item, Named) and item.name]
     names = [item.name for item in named]
@@ -184,7 +185,7 @@ def _unpacked(form: Form) -> tuple[Form, ...]:
 
 
 def without_holes(parts: Sequence[Form]) -> Form | None:
-    """Returns a union such as (-∞,a)∪(a,b)∪(b,∞) as all numbers except a and b.
+    """Returns all numbers except a and b for a union such as (-∞,a)∪(a,b)∪(b,∞).
 
     Returns None if the intervals do not meet at open ends.
     """
@@ -211,7 +212,7 @@ def without_holes(parts: Sequence[Form]) -> Form | None:
 
 
 def of_size(span: Range) -> Form:
-    """Returns the form of all numbers whose absolute value is in an interval."""
+    """Returns the form of all numbers whose absolute value is in the interval `span`."""
     low, high = bare_text(span.low), bare_text(span.high)
     mirrored = {"(": ")", "[": "]", ")": "(", "]": "["}
     if low == r"-\infty":

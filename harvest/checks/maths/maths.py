@@ -14,7 +14,7 @@ from harvest.core.nouns import Outcome, Question
 
 
 class Maths(Check):
-    """This is the check "math"."""
+    """The check "math"."""
 
     name = "math"
     version = "4"

@@ -1,6 +1,6 @@
 r"""Compares a part of the gold answer with a part of an answer by evaluating both.
 
-Only worker processes import this file: sympy is slow to load, and no limit holds for a hostile expression.
+Only worker processes import this file: sympy is slow to load, and nothing here limits a hostile expression.
 
 latex2sympy, the parser of math-verify, reads both parts. If both parts are rational, they are compared exactly. Else
 their values are compared to fifty digits at several points. If a part has no value (an unknown function, a sum with a
@@ -47,11 +47,10 @@ _POINTS = (
     (Rational(-14, 5), Rational(21, 8), Rational(-3, 10), Rational(16, 7), Rational(-25, 6), Rational(9, 2)),
 )
 """Expressions are compared at these five points. A point gives values to up to six symbols. The first three points are
-positive, and the two expressions must agree at each of these three points. At the last two points, roots and logarithms
-may have no real value."""
+positive, and both expressions must agree there. At the last two points, roots and logarithms may have no real value."""
 
 Parsed = Any
-"""This stands for a sympy expression or matrix, because sympy has no types."""
+"""A sympy expression or matrix. (sympy has no types.)"""
 
 
 class Unreadable(Exception):
@@ -96,7 +95,7 @@ def _exact(decimal: re.Match[str]) -> str:
 
 
 def _right_to_left(powers: re.Match[str]) -> str:
-    """Returns the powers of a^b^c as ^{b^{c}}, because the parser's grammar would read a^b^c from the left."""
+    """Returns the powers of a^b^c as ^{b^{c}}, since the parser would read a^b^c from the left."""
     nested = ""
     for power in reversed(powers[0].split("^")[1:]):
         nested = f"^{{{power}{nested}}}"
@@ -112,7 +111,7 @@ def _repeating(decimal: re.Match[str]) -> str:
 
 
 class _TwoStage(_Latex2Sympy):  # type: ignore[misc]
-    """This is latex2sympy's parser. It parses in SLL mode first, and in LL mode if SLL mode fails.
+    """latex2sympy's parser. It parses in SLL mode first, and in LL mode if SLL mode fails.
 
     If SLL mode can parse a text, the result equals that of LL mode and takes about half the time (Parr, Harwell,
     Fisher, Adaptive LL(*) parsing, 2014). latex2sympy has no public name for the class that is needed to set the mode.
@@ -177,7 +176,7 @@ def _pair(gold: str, given: str) -> tuple[Parsed, Parsed]:
 
 
 class Symbolic:
-    """This is the `Algebra` of a worker. `question` is needed to tell whether a gold decimal is rounded."""
+    """The `Algebra` of a worker. `question` is needed to tell whether a gold decimal is rounded."""
 
     def __init__(self, question: str) -> None:
         self._question = question
@@ -269,7 +268,7 @@ def _values(one: Expr, two: Expr) -> Iterator[tuple[Expr, Expr]]:
 
 
 def _value(number: Expr) -> Expr:
-    """Returns the value to fifty digits; 0 if the result has only one bit of precision, so no significant digit."""
+    """Returns the value to fifty digits; 0 if only one bit of the result is exact (no significant digit)."""
     value = N(number, _DIGITS)
     return Integer(0) if isinstance(value, Float) and value._prec == 1 else value
 
