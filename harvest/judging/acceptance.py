@@ -31,22 +31,21 @@ class Agreement(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """Holds what the judging model said of an answer when it was asked, and what the check had said then."""
+    """What the judging model said of an answer when it was asked, and what the check had said then."""
 
     check_said: Outcome
     model_said: Outcome
 
     def accepts(self, verdict: Verdict) -> bool:
-        """Whether the model called the answer right. Its opinion counts as long as the check still says what it said
-        then."""
+        """Whether the model called the answer right. This counts only if the check still says what it said then."""
         return self.model_said is Outcome.RIGHT and self.check_said is verdict.outcome
 
 
 def unfinished(reply: Reply) -> str | None:
     """Returns why an answer is not whole, so that it is not checked; None if it is whole.
 
-    The reason is `truncated` or `repetition` for an answer at its limit or in a loop. Otherwise it is the class of
-    failure that a try would have had: this happens only with imported answers.
+    The reason is `truncated` for an answer at its limit, `repetition` for an answer in a loop. For an imported answer
+    it may also be the class of failure that a try would have had.
     """
     ended_by = (reply.finish_reason or "").lower()
     broken = RowRefused.kind if ended_by == "content_filter" else Cut.kind if ended_by in BROKE_OFF else None
@@ -75,9 +74,9 @@ class Acceptance:
         self, attempt: Attempt, question: Question, reply: Reply, verdicts: Sequence[Verdict],
         earlier: Opinion | None = None,
     ) -> Judgement:  # fmt: skip
-        """Judges one attempt: it is accepted, or has the first reason why not.
+        """Judges one attempt: accepts it, or gives the first reason why not.
 
-        `verdicts` has the check's verdict, and after it the judging model's if that was just asked; it is empty for an
+        `verdicts` has the check's verdict, then the judging model's if the model was just asked; it is empty for an
         unfinished answer. `earlier` is what the judging model said in an earlier session.
         """
         if reason := unfinished(reply):
@@ -91,11 +90,10 @@ class Acceptance:
         self, attempts: Mapping[int, Attempt], question: Question, answers: Callable[[], Iterable[tuple[int, Reply]]],
         agreement: Agreement,
     ) -> dict[int, Judgement]:  # fmt: skip
-        """Returns the judgement of each answered attempt, by the attempt's id, for a question whose answers are judged
-        by what most of them say.
+        """Judges the answers to a question by what most of them say. Returns each answered attempt's judgement by the
+        attempt's id.
 
-        Each call of `answers` gives (attempt id, reply) of all answered attempts anew. Unfinished answers have no
-        voice.
+        Each call of `answers` gives (attempt id, reply) of all answered attempts anew. Unfinished answers do not count.
         """
         finished: list[int] = []
         judged: dict[int, Judgement] = {}
@@ -122,9 +120,8 @@ class Acceptance:
         return judged
 
     def _after_filters(self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
-        """Returns the judgement of a right answer after the required filters. The filters' verdicts stand before the
-        check's own, so that the newest verdict is the check's: a judging model's opinion is compared with the newest
-        verdict. A student's answers meet no filter."""
+        """Returns the judgement of a right answer after the required filters. The check's own verdict comes last, since
+        a judging model's opinion is compared with the newest verdict. A student's answers meet no filter."""
         if not self.required or attempt.teacher == STUDENT:
             return judgement
         candidate = candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)

@@ -11,7 +11,7 @@ from harvest.questions.rows import judged_together
 
 
 class Rewriter:
-    """Rewrites candidates if it is on. Processes for checks are started only when a rewritten answer needs one."""
+    """Rewrites candidates if `rewrite.on`. A process for checks is started only when a rewritten answer needs one."""
 
     def __init__(self, on: bool) -> None:
         self._on = on
@@ -32,8 +32,8 @@ class Rewriter:
             self._checks.close()
 
     def _still_right(self, question: Question, before: str, after: str) -> bool:
-        """Whether the rewriting kept the answer right: the check says the same of the answer before and after, or calls
-        the new answer right. If answers are judged together, both must state the same value.
+        """Whether the rewriting kept the answer right: the check says the same of the old and the new answer, or calls
+        the new one right. If answers are judged together, both must state the same value.
 
         If the check's cheap first step (`quick`) finds the same verdict, program or formula in both answers, the check
         is not run: its verdict cannot change.

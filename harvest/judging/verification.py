@@ -23,7 +23,7 @@ from harvest.store import JudgedBy, Store, StoredAnswer, StoredRun
 
 PAGE = 256
 PAGE_BYTES = 4_000_000
-"""How many bytes the packed replies of a page may have. The answer that goes beyond them is still part of the page."""
+"""How many bytes the packed replies of a page may have. The answer that exceeds this is still part of the page."""
 PAGES_AHEAD = 2
 """How many pages are being checked while an earlier page is written."""
 BEGUN, ENDED = "verify", "verified"
@@ -34,7 +34,7 @@ Waiting = Callable[[], Verdict]
 
 
 class Step(Protocol):
-    """Says what a run's plan wants for one question."""
+    """What a run's plan wants for one question."""
 
     @property
     def asks(self) -> Sequence[Ask]:
@@ -46,28 +46,28 @@ class Step(Protocol):
 
 
 NextStep = Callable[[Question, Sequence[Attempt]], Step]
-"""A function that returns the next step of a question from its attempts. (The asking room makes it and hands it in.)"""
+"""A function that returns a question's next step from its attempts. (The room `asking` passes it in.)"""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Counts what one start has done."""
+    """Counts what one start of a verification has done."""
 
     total: int = 0
     seen: int = 0
     judged: int = 0
     set_aside: int = 0
-    """How many answers are unfinished, so that no check was asked about them."""
+    """How many answers are unfinished, so that no check judged them."""
     no_check: int = 0
-    """How many answers belong to questions whose check does not exist today. These answers are left unchanged."""
+    """How many answers were left unchanged, because their question's check no longer exists."""
     no_gold: int = 0
     bad_gold: int = 0
-    """How many answers belong to questions whose gold answer does not pass its own check."""
+    """How many answers belong to a question whose gold answer fails its own check."""
     waiting: int = 0
     """How many answers wait for further answers to their question, since all of them are judged together."""
     together_to: int = 0
-    """The row of the last question whose answers were judged together. Later pages may hold more of that question's
-    answers; they are not judged once more."""
+    """The row of the last question whose answers were judged together. Later pages may hold more of its answers, which
+    are not judged once more."""
     statuses: Counter[str] = field(default_factory=Counter)
     """How many questions changed their status, by "before → after"."""
 
@@ -89,18 +89,18 @@ class Verification:
 
     @property
     def newer_than(self) -> int:
-        """Returns the id of a verdict, or 0. Only verdicts with a larger id show that an attempt is judged already."""
+        """Returns a verdict's id, or 0. An attempt counts as judged if it has a verdict with a larger id."""
         return self.since if self.again else 0
 
 
 def versions_today() -> dict[str, str]:
-    """Returns the version of each check, by the check's name."""
+    """Maps each check's name to its version."""
     return {name: check.version for name, check in CHECKS.items()}
 
 
 def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
-    """Returns the unfinished verification of the run if it was begun with today's checks, filters and `again`; else
-    begins a new one."""
+    """Returns the run's unfinished verification if it was begun with today's checks, filters and `again`; else begins
+    one."""
     versions, required = versions_today(), required_by(store.run(run_id).config).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):
@@ -117,7 +117,7 @@ def begin_verification(store: Store, run_id: int, *, again: bool) -> Verificatio
 
 
 def end_verification(store: Store, run_id: int, changes: Mapping[str, Any]) -> None:
-    """Notes that the verification is over, and what it changed. Before that, the next start goes on with it."""
+    """Notes that the verification is over, and what it changed. Without this, the next start goes on with it."""
     with store.transaction():
         store.add_event(run_id, ENDED, dict(changes), now())
 
@@ -134,15 +134,15 @@ class Verifier:
         self, store: Store, run_id: int, checks: CheckPool, next_step: NextStep, counts: Counts,
         warn: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """`warn` is called with a message about each gold answer that does not pass its own check."""
+        """`warn` is called with a message about each gold answer that fails its own check."""
         self._store, self._run_id, self._checks = store, run_id, checks
         self._next_step, self._counts, self._warn = next_step, counts, warn
         self._acceptance = _acceptance(store.run(run_id))
         self._gold: dict[int, str | None] = {}
 
     def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
-        """Judges the answers that the verification has not judged yet; without a verification, all answers that were
-        never judged. `on_page` is called after each page."""
+        """Judges the answers that the verification has not judged yet; if it is None, the answers that were never
+        judged. `on_page` is called after each page."""
         v = verification
         judged_by = None if v is None else JudgedBy(v.versions, v.required, FILTER_REASONS, v.newer_than)
         self._counts.total = self._store.count_stored_answers(self._run_id, judged_by)
@@ -187,7 +187,7 @@ class Verifier:
         return lambda: verdict
 
     def _write(self, page: list[tuple[StoredAnswer, Waiting | None]]) -> None:
-        """Waits for the verdicts of a page, and writes the judgements that they make."""
+        """Waits for the verdicts of a page, and writes the judgements."""
         alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
         verdicts = [(answer, None if waiting is None else waiting()) for answer, waiting in alone]
         together = self._judge_together([answer for answer, _ in page if _waits_for_others(answer)])
@@ -223,8 +223,8 @@ class Verifier:
         return answer.attempt.accepted is not judgement.accepted
 
     def _judge_together(self, answers: list[StoredAnswer]) -> list[tuple[StoredAnswer, list[Judgement]]]:
-        """Returns, for each question whose answers are now judged all together: one of these answers, and the
-        judgements of all of them."""
+        """Judges together the answers to each question that has all its answers. Returns (one answer, all judgements)
+        for each such question."""
         found = []
         for question_id, of_one in groupby(answers, key=lambda answer: answer.question_id):
             first, *rest = of_one
@@ -243,8 +243,8 @@ class Verifier:
         return found
 
     def _write_status(self, question_id: int, answer: StoredAnswer) -> None:
-        """Writes the status that the plan gives a question (solved, given up or open) after its attempts were judged
-        anew."""
+        """Writes a question's status (solved, given up or open) after its attempts were judged anew. The plan decides
+        it."""
         status = self._next_step(answer.question, self._store.attempts_of(question_id)).ended or "open"
         if status != answer.question_status:
             self._store.close_question(question_id, status)

@@ -14,8 +14,7 @@ SHOWN_NAMES = 3
 
 
 def changes_of(store: Store, run_id: int, verification: Verification, counts: Counts) -> dict[str, Any]:
-    """Returns what the verification changed, counted from the verdicts in the store. `counts` covers this start
-    only."""
+    """Returns what the verification changed, by the verdicts in the store. `counts` covers this start only."""
     changes: Counter[tuple[str, str | None, str | None, str, str]] = Counter()
     names: dict[tuple[str, str | None, str | None, str, str], list[str]] = {}
     unchanged = changed = 0
@@ -96,5 +95,5 @@ def _said(check: str, verdict: Mapping[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns a text as one line that fits into a table, whatever a question's name contains."""
+    """Returns a question's name as one line that fits into a table, whatever it contains."""
     return one_line(text.replace("_", " ").replace("|", " "))

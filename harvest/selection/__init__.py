@@ -7,7 +7,6 @@ selection gives the reason, and for a duplicate also the attempt that is kept in
 select_run in pipeline.py makes a whole selection. SketchesWhileAsking in sketch_pool.py makes sketches of the answers
 earlier, while the run is still asking.
 
-Two words have one meaning in this package. A place is an index into an array, such as the index of a question in
-`Questions`. A frame is the first or the last few sentences of a question (`Problem 12.`), which a copy of the question
-may lack.
+A frame, here, is the first or the last few sentences of a question (`Problem 12.`), which a copy of the question may
+lack.
 """

@@ -11,7 +11,7 @@ from harvest.selection.minhash import U64
 
 
 def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BOOL:
-    """Returns [n]: for each candidate, whether its question has a wanted difficulty and enough wrong answers."""
+    """Returns [n]: whether each candidate's question has a wanted difficulty and enough wrong answers."""
     enough = np.ones(len(questions.row), bool)
     if settings.difficulty:
         wanted = [d.casefold() for d in settings.difficulty]

@@ -13,11 +13,11 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 BOOL = NDArray[np.bool_]
 SELECTED = ""
-"""This text stands in place of a reason when a candidate is selected."""
+"""This text takes the place of a reason if a candidate is selected."""
 
 
 class Reason(StrEnum):
-    """Names why a candidate is not selected. The members stand in the order of the stages."""
+    """Why a candidate is not selected. The members are in the order of the stages."""
 
     FILTERED = "filtered"
     EXACT = "exact_duplicate"
@@ -40,9 +40,8 @@ class Questions:
     gold: U64
     """A hash of the question's gold answer, brought to one spelling. It is 0 if the gold answer is unknown."""
     numbers: U64
-    """[q, FRAMES]: hashes of the question's numbers and formulas. The first hash is of all of them. Each further hash
-    is of those that remain when a frame (first or last sentences, as `Problem 12.`) is left out. Unused
-    elements are 0."""
+    """[q, FRAMES]: hashes of the question's numbers and formulas. The first hash is of all of them, each further hash
+    of those that remain without a frame (first or last sentences, as `Problem 12.`). Unused elements are 0."""
     many: BOOL
     """Whether the question has so many numbers that it is compared with every question that has the same numbers."""
     signature: U16
@@ -87,5 +86,5 @@ class Outcome:
 
 
 SameQuestion = Callable[[I64, bool], Iterator[bool]]
-"""A function of this type decides for each pair of questions whether both ask the same. It takes the pairs, [m, 2], as
-indices into the arrays of `Questions`, and whether the answers of each pair are nearly the same."""
+"""A function that decides for each pair of questions whether both ask the same. It takes the pairs, [m, 2], as indices
+into the arrays of `Questions`, and whether the two answers of each pair are nearly the same."""

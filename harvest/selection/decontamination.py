@@ -15,15 +15,15 @@ from harvest.selection import near_duplicates as rules
 from harvest.selection.near_duplicates import QuestionFeatures, may_agree, same_question
 
 COMMON_TO = 20
-"""The most questions of one evaluation that may hold the same three tokens in a row. (The limit is 1% of the questions
-if that is more.) If more questions hold the tokens, the tokens come from a template and do not count."""
+"""Three tokens in a row count only if at most this many questions of an evaluation (or 1% of them, if that is more)
+hold them. Else the tokens come from a template."""
 LOOKED_AT = 10
-"""A row is compared with at most this many of the questions that share its words. Then it is compared with at most this
-many of the questions that share its numbers, for the whole row and for each way to leave out frames."""
+"""A row is compared with at most this many questions that share its words. Then the whole row, and the row without each
+frame, are compared with at most this many questions that share their numbers."""
 
 
 class Evaluation:
-    """Holds the questions of one evaluation, with indexes that find the question which a row asks."""
+    """The questions of one evaluation, with indexes that find the question that a row asks."""
 
     def __init__(self, name: str, questions: Iterable[Sequence[str | None]]) -> None:
         """Indexes `questions`, each of which is (id, text) or (id, text, gold answer)."""

@@ -1,7 +1,7 @@
 """Finds exact and near-duplicate answers, and near-duplicate questions (deduplication). Pure.
 
 Locality-sensitive hashing, by bands of the MinHash signatures, finds pairs that may be duplicates. Each pair is then
-compared. In this file, a place is an index into an array; a frame is the first or last few sentences of a question.
+compared. A frame is the first or last few sentences of a question.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ from harvest.selection.candidates import BOOL, I64, Candidates, Questions, Reaso
 from harvest.selection.minhash import U64, band, mixed, pairs_of, similarity
 
 TRACE_BANDS, TRACE_ROWS = 32, 4
-"""With these numbers, two traces that share 0.6 of their sequences of words are compared with a chance of 98.8%. The
-chance is 99.98% for a share of 0.7, and 0.3% for a share of 0.1."""
+"""With these numbers, the chance that two traces are compared is 98.8% if they share 0.6 of their sequences of words,
+99.98% if they share 0.7, and 0.3% if they share 0.1."""
 QUESTION_BANDS, QUESTION_ROWS = 42, 3
 """With these numbers, two questions that share 0.5 of their words are compared with a chance of 99.6%."""
 QUESTION_SIMILARITY = 0.2
-"""Two questions with the same few numbers are compared only if they share at least this much of their words. That
+"""Two questions with the same few numbers are compared only if they share at least this part of their words. This
 leaves out nine pairs in ten, and one true copy in a thousand."""
 PAIRS_AT_ONCE, MOST_PAIRS_WAITING = 100_000, 10_000_000
 WINDOW = 40
@@ -26,8 +26,8 @@ SMALL_GROUP = 100
 """If at most this many questions have the same numbers, each is compared with all of them."""
 
 Duplicates = tuple[I64, Reason, I64]
-"""The type is (candidates that are not selected, the reason, candidates that are kept in their place). Both arrays hold
-indices into `Candidates` and have the same length."""
+"""(candidates that are not selected, the reason, candidates that are kept instead). Both arrays hold indices into
+`Candidates` and have the same length."""
 
 
 def exact_duplicates(of: Candidates, questions: Questions, rank: I64, alive: BOOL) -> Duplicates:
@@ -73,9 +73,9 @@ def near_duplicates(
 def near_duplicate_questions(
     of: Candidates, questions: Questions, rank: I64, alive: BOOL, same: SameQuestion
 ) -> Duplicates:
-    """Finds all answers to a question that an earlier question asks already.
+    """Finds all answers to questions that repeat an earlier question.
 
-    The candidate that is kept in their place is the smallest-rank answer to the earlier question.
+    The candidate that is kept instead is the smallest-rank answer to the earlier question.
     """
     at = np.unique(of.question[alive])
     pairs = _each_once(at[pair] for pair in _likely_questions(questions, at))
@@ -95,8 +95,8 @@ def near_duplicate_questions(
 def _likely_questions(questions: Questions, at: I64) -> Iterator[I64]:
     """Gives pairs of questions that are worth a comparison, as pairs of indices into `at`.
 
-    Both questions of a pair have the same text; or they have the same numbers, which are many and which few questions
-    have; or they have the same numbers and similar words.
+    Both questions of a pair have the same text; or they share many numbers, and few other questions have the same
+    numbers; or they have the same numbers and similar words.
     """
     yield pairs_of(questions.text[at], at, WINDOW)
     many = np.flatnonzero(questions.many[at])
@@ -121,13 +121,13 @@ def _readings(numbers: U64) -> tuple[U64, I64]:
 
 
 def _places_with_same_key(keys: U64) -> I64:
-    """Returns [n]: for each place in `keys`, how many places hold the same key. The place itself counts too."""
+    """Returns [n]: how often each key occurs in `keys`."""
     _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(count[inverse])
 
 
 def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
-    """Returns pairs of places that have the same key and, with or without a frame, the same numbers."""
+    """Returns pairs of indices whose keys, and whose numbers (with or without a frame), are the same."""
     shared = np.flatnonzero(_places_with_same_key(keys) > 1)
     hashes, place = _readings(numbers[shared])
     at = shared[place]
@@ -136,7 +136,7 @@ def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
 
 
 def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
-    """Returns [m], one value for each pair: False if the two questions share few words and few numbers.
+    """Returns [m]: False for each pair of questions that share few words and few numbers.
 
     This bounds the work: a million answers "yes" are near-duplicates of each other, and each of their questions cannot
     be compared with forty other questions by text.
@@ -166,10 +166,10 @@ def _each_once(found: Iterable[I64]) -> I64:
 
 
 def _dropped_by_rank(pairs: I64, rank: I64) -> tuple[I64, I64]:
-    """Returns (members of pairs that are dropped, the members that are kept in their place), both of the same length.
+    """Returns (members of pairs that are dropped, the members that are kept instead), both of the same length.
 
-    It goes through the pairs in the order of ranks, and drops a member if it is a duplicate of a member that is kept.
-    A duplicate of a dropped member alone is kept: the two ends of such a chain may have nothing in common.
+    It goes through the pairs in the order of ranks, and drops a member if it is a duplicate of a member that is kept. A
+    member whose only duplicates were dropped is kept: the two ends of a chain of duplicates may have nothing in common.
     """
     pairs = np.take_along_axis(pairs, np.argsort(rank[pairs], axis=1), axis=1)  # the smaller rank first
     instead: dict[int, int] = {}

@@ -111,7 +111,7 @@ def in_a_row(hashes: U64) -> U64:
 def signatures(rows: U64, of: NDArray[np.int64], n: int) -> U16:
     """Returns the signatures, [n, 128], of n texts from the hashes of their sequences; zeros for an empty text.
 
-    `of` says for each hash which text it belongs to, in ascending order.
+    `of` holds the index of each hash's text, in ascending order.
     """
     lowest = np.full((n, PERMUTATIONS), np.iinfo(np.uint32).max, np.uint32)
     short = (rows >> np.uint64(32)).astype(np.uint32)
@@ -153,14 +153,14 @@ def of_words(texts: Sequence[Sequence[str]]) -> U16:
 def similarity(a: U16, b: U16) -> NDArray[np.float64]:
     """Returns [n] estimates, 0 to 1, of how much two texts share, from two arrays of signatures, [n, 128].
 
-    An estimate is for the share of sequences that both texts hold, among all sequences that either text holds. Its
-    standard deviation is 0.04.
+    The share is that of the sequences which both texts hold, among all sequences of the two. An estimate's standard
+    deviation is 0.04.
     """
     return np.asarray((a == b).mean(axis=1))
 
 
 def band(signatures: U16, at: int, rows: int) -> U64:
-    """Returns [n]: for each signature, a hash of its `rows` numbers from index `at` on.
+    """Returns [n]: a hash of each signature's `rows` numbers from index `at` on.
 
     Similar texts have the same hash in at least one band. Texts that are not similar hardly ever do.
     """

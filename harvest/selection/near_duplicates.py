@@ -14,11 +14,11 @@ VERSION = "2"
 """The version of the rules in this file. When it changes, all questions are compared again."""
 
 SHARE_OF_WORDS = 0.8
-"""The share of the shorter question's words that the longer question must have, if neither numbers nor gold answers say
-that both questions ask the same."""
+"""If neither numbers nor gold answers say that two questions ask the same, the longer one must have this share of the
+shorter one's words."""
 FRAME_SENTENCES = 2
-"""A frame is at most this many sentences before or after the question proper (`Problem 12.`). Numbers in a frame do not
-count."""
+"""A frame (such as `Problem 12.`) is at most this many sentences before or after the question proper. Its numbers are
+not compared."""
 MANY_NUMBERS = 3
 """If two questions have this many numbers and formulas in common, chance is hardly the cause."""
 FEW_WORDS = 8
@@ -27,7 +27,7 @@ and signs are the same."""
 
 
 class QuestionFeatures:
-    """Holds what is compared of one question: its numbers, formulas and words, and its gold answer if that is known."""
+    """What is compared of one question: its numbers, formulas and words, and its gold answer if that is known."""
 
     def __init__(self, text: str, gold: str | None = None) -> None:
         self.sentences = sentences(tokens(unnumbered(text)))
@@ -46,8 +46,7 @@ class QuestionFeatures:
 
     @cached_property
     def triples(self) -> frozenset[tuple[str, ...]]:
-        """All sequences of three tokens. A sequence stays within a sentence, so that the order of sentences does not
-        count."""
+        """All sequences of three tokens within a sentence, so that the order of sentences does not count."""
         return frozenset(tuple(s[i : i + 3]) for s in self.sentences for i in range(len(s) - 2))
 
     @cached_property
@@ -118,8 +117,8 @@ def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions have the same numbers, either as they are or after frames are left out.
 
-    At each end (first and last sentences), only one of the two questions may lose a frame: two questions that begin
-    with different numbers are different.
+    At each end (first and last sentences), only one of the two questions may lose a frame, since two questions that
+    begin with different numbers are different.
     """
     return any(
         n == m and not (first and other_first) and not (last and other_last)

@@ -37,24 +37,24 @@ IN_THIS_PROCESS = 2 * BATCH
 """If at most this many texts are missing, this process reads them itself and starts no other process."""
 PAIRS_AT_ONCE = 4096
 Progress = Callable[[float, float | None, str], None]
-"""A function of this type shows progress. It takes (number done, number in all or None, words for the user)."""
+"""A function that shows progress. It takes (number done, number in all or None, words for the user)."""
 
 
 @dataclass(slots=True)
 class Pool:
-    """Holds the answers that a selection is made from, and everything else that decides what is selected."""
+    """The answers that a selection is made from, and everything else that decides what is selected."""
 
     run: StoredRun
     attempt: I64
     question: I64
-    """The row in the store of each attempt's question."""
+    """The store's row of each attempt's question."""
     tokens: I64
     """The number of output tokens, or −1 if the endpoint sent no count."""
     failed: dict[int, float]
-    """The share of wrong answers (0 to 1) by the row of the question. It is empty if no setting asks for it."""
+    """Maps a question's row to its share of wrong answers (0 to 1). Empty if no setting asks for it."""
     evaluations: Sequence[Evaluation]
     folders: dict[Kind, Path]
-    """The folder in which the sketches of each kind lie."""
+    """Maps each kind of sketches to their folder."""
     versions: dict[str, Any]
     key: str
     """A hash of everything above. Selections with the same key have the same outcome."""

@@ -1,7 +1,7 @@
 """Brings a question's text to one spelling, and finds its tokens, sentences, numbers and formulas. Pure.
 
-Two spellings of one question give the same tokens. They may differ in case, Unicode signs, LaTeX, spelled-out numbers,
-and the question's own number on an exam sheet.
+Two spellings of one question give the same tokens, if they differ only in case, Unicode signs, LaTeX, spelled-out
+numbers, and the question's own number on an exam sheet.
 """
 
 import re
@@ -102,7 +102,8 @@ def sentences(found: Iterable[str]) -> list[list[str]]:
 
 
 def unnumbered(text: str) -> str:
-    """Returns a question without the number and the points of an exam sheet: `Problem 12.`, `7)`, `(5 points)`."""
+    """Returns a question without the number and points that an exam sheet gives it: `Problem 12.`, `7)`, `(5
+    points)`."""
     for pattern in _SHEET_NUMBERS:
         text = pattern.sub("", text, count=1)
     return text

@@ -15,7 +15,7 @@ from harvest.store import StoredRun
 
 
 class SelectionSettings(Section):
-    """Holds the sections of a run's settings that `harvest select` uses and may change."""
+    """The sections of a run's settings that `harvest select` uses and may change."""
 
     select: Select = Select()
     filters: Filters = Filters()
@@ -63,9 +63,9 @@ def changed_settings(
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a [select] with the preset alone, and with the evaluations of the preset and of `before`.
+    """Returns a [select] with the preset's settings alone, except that `against` has the evaluations of `before` too.
 
-    The evaluations of `before` stay, so that another preset does not let the questions of an evaluation in.
+    So a change of preset does not let the questions of an evaluation in.
     """
     try:
         own = Select.model_validate({"preset": name}).against

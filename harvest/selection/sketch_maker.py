@@ -109,10 +109,10 @@ class SketchMaker:
 
 
 def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:
-    """Returns the folder in which the sketches of a run lie, for each kind of sketch.
+    """Maps each kind of sketch to the folder of this run's sketches.
 
-    The name of a folder holds a hash of everything that decides what its sketches say, except the texts. So other
-    settings or rules make the sketches anew, in another folder.
+    A folder's name holds a hash of everything that decides what its sketches say, except the texts. So under other
+    settings or rules, sketches are made anew in another folder.
     """
     this_run = [run.id, store.run_began(run.id)]
     rules = attempt_rules(run.prompt_sha256, run.config.filters, run.config.rewrite, versions_today())
@@ -140,7 +140,7 @@ def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks
 
 
 def features_of(body: str) -> QuestionFeatures:
-    """Returns what is compared of a stored question. `body` is the question as JSON."""
+    """Returns the features of a stored question. `body` is the question as JSON."""
     question = Question.model_validate_json(body)
     return QuestionFeatures(prompts.text_of(question), question.answer)
 

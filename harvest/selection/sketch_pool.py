@@ -4,8 +4,8 @@
     a
                                               line of JSON when the sketches of the batch are made
 
-A process reads the texts from the store by their ids, so handing an answer over costs next to nothing. A process ends
-when its input ends: then its starter has ended, or wants no more sketches.
+A process gets only ids and reads the texts from the store. It ends when its input ends: then its starter has ended, or
+wants no more sketches.
 """
 
 import json
@@ -27,12 +27,12 @@ JUDGED_BATCH = 256
 MOST_BATCHES_WAITING = 4
 """The number of batches that may wait for each process. If more wait, another process is started."""
 _ENDED = Path()
-"""This path stands in the queue of files when a process has ended."""
+"""This path in the queue of files says that a process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Holds what all batches of a pool have in common."""
+    """What all batches of a pool have in common."""
 
     url: str
     """The URL of the store."""
@@ -45,7 +45,7 @@ class Job:
 class Batch:
     """Names the sketches that one process makes together.
 
-    The kind says of what: "attempts", "questions", or "judged" for attempts together with their questions.
+    The kind says what they are sketches of: "attempts", "questions", or "judged" for attempts with their questions.
     """
 
     kind: Literal["attempts", "questions", "judged"]

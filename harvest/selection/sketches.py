@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from harvest.selection.minhash import PERMUTATIONS
 
 FRAMES = 6
-"""The number of hashes of numbers that are kept for a question: one for the whole question, and the rest for the
-question without frames (its first or last sentences)."""
+"""How many hashes of its numbers a question has: one for the whole question, the others for the question without frames
+(its first or last sentences)."""
 ATTEMPT = np.dtype([("id", "<i8"), ("text", "<u8", 2), ("chars", "<i8"), ("signature", "<u2", PERMUTATIONS)])
 QUESTION = np.dtype(
     [
@@ -36,18 +36,19 @@ Sketches = NDArray[np.void]
 
 @dataclass(slots=True)
 class Notes:
-    """Holds facts of no fixed size, which are kept beside the sketches of one file or of several files."""
+    """Facts of no fixed size, which are kept beside the sketches of one file or of several files."""
 
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """For the id of each attempt that a filter refuses: (the filter's name, the detail)."""
+    """Maps the id of each attempt that a filter refuses to (the filter's name, the detail)."""
     rewritten: dict[int, bool] = field(default_factory=dict)
-    """For the id of each attempt that the rules of rewriting change: whether the check still passes the answer."""
+    """Maps the id of each attempt that rewriting changes to whether its answer still passes the check."""
     domain: dict[str, list[int]] = field(default_factory=dict)
-    """For each domain: the rows of its questions in the store."""
+    """Maps each domain to the store's rows of its questions."""
     difficulty: dict[str, list[int]] = field(default_factory=dict)
-    """For each difficulty: the rows of its questions in the store."""
+    """Maps each difficulty to the store's rows of its questions."""
     asked: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """For the row of each question that an evaluation asks: (the evaluation's name, the id of its question)."""
+    """Maps the row of each question that an evaluation asks to (the evaluation's name, the id of the evaluation's
+    question)."""
 
     def add(self, other: "Notes") -> None:
         """Adds the notes of another file to these notes."""

@@ -69,7 +69,7 @@ def _chance(of: Candidates, questions: Questions, seed: int) -> U64:
 def _rank(of: Candidates, chance: U64, settings: Select) -> I64:
     """Returns [n]: the rank of each candidate.
 
-    Of two duplicates, or of two answers to one question, the candidate with the smaller rank is kept.
+    The one with the smaller rank is kept of two duplicates, or of two answers to one question.
     """
     places = np.arange(len(of.attempt))
     by: dict[str, I64 | U64] = {"first": places, "shortest": of.tokens, "longest": -of.tokens, "random": chance}

@@ -29,11 +29,11 @@ class Summary(TypedDict):
     tokens_estimated_for: int
     """The number of selected traces whose endpoint counted no tokens."""
     domains: dict[str, Counts]
-    """For each domain: the number of its `candidates`, and of those that are `selected`."""
+    """Maps each domain to the number of its `candidates`, and of those that are `selected`."""
     difficulty: dict[str, Counts]
-    """For each difficulty: the number of its `candidates`, and of those that are `selected`."""
+    """Maps each difficulty to the number of its `candidates`, and of those that are `selected`."""
     against: Counts
-    """For the name of each evaluation: the number of its questions."""
+    """Maps each evaluation's name to the number of its questions."""
     seed: int
     settings: dict[str, Any]
     rewritten: Counts
@@ -74,7 +74,7 @@ def summary(
 
 
 def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
-    """Returns, for each name, the number of candidates and of selected candidates, the largest group first.
+    """Maps each name to its number of candidates and of selected candidates, the largest group first.
 
     Only the SHOWN_GROUPS largest groups are returned.
     """
@@ -87,10 +87,9 @@ def outcome_rows(
 ) -> Iterator[tuple[int, str | None, int | None, str | None, bool]]:
     """Gives the outcome for each candidate, in the form that the store takes.
 
-    It is (the attempt's id, the reason, the id of the attempt that is kept in its place, a detail, whether the
-    rewritten form of the answer is trained on). The reason is None if the candidate is selected, the second id if the
-    candidate is no duplicate, the detail if there is none. `question_row`, [n], is the row of each candidate's
-    question.
+    The form is (the attempt's id, the reason or None if it is selected, the id of the attempt that is kept instead or
+    None if it is no duplicate, a detail or None, whether the rewritten form of the answer is trained on).
+    `question_row`, [n], is the row of each candidate's question.
     """
     for attempt, reason, instead, row in zip(
         of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
@@ -131,7 +130,7 @@ def in_words(said: Summary) -> Iterator[str]:
 
 
 def _why_none(said: Summary) -> str:
-    """Says why the stage of difficulty left no candidate, and what the user can do."""
+    """Says why the stage `difficulty` left no candidate, and what the user can do."""
     wanted, there = said["settings"]["difficulty"], [name for name in said["difficulty"] if name]
     if wanted and not {name.casefold() for name in wanted} & {name.casefold() for name in there}:
         labels = ", ".join(map(plain_text, there)) or "none: their field `difficulty` is empty"
