@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from finetune.commands.arguments import parser
-from harvest.core.errors import InputError, MissingExtra, WinnowError
+from harvest.core.errors import InputError, MissingExtra, OutOfMemory, WinnowError
 from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
@@ -65,7 +65,8 @@ def _speaks() -> bool:
 
 
 def _say_error(e: WinnowError) -> int:
-    for line in str(e).splitlines() if _speaks() else ():
+    # Memory may run out in one process alone: the others see only that it is gone.
+    for line in str(e).splitlines() if _speaks() or isinstance(e, OutOfMemory) else ():
         print(line if line.startswith("  ") else f"error: {line}", file=sys.stderr)
     return e.exit_code
 

@@ -6,6 +6,7 @@ Each training is a real process. A test can kill it at any moment, also in the m
 import functools
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -19,27 +20,33 @@ END_S = 600
 
 
 def train(
-    recipe: Path, *words: str, log: Path, env: Mapping[str, str] | None = None, torn: tuple[str, int] | None = None
+    recipe: Path,
+    *words: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    torn: tuple[str, int] | None = None,
+    room: int | None = None,
 ) -> ForkServerProcess:
     """`finetune sft RECIPE words…`, begun; what it prints goes to `log`.
 
     `torn`: a file's name and a step. With half of that file of that step's checkpoint on the disk it dies.
+    `room`: so many bytes it may allocate beyond what its imports took.
     """
     FORKS.set_forkserver_preload(["finetune.train.sft", "finetune.commands.sft", "finetune.__main__"])
-    process = FORKS.Process(target=_train, args=(["sft", str(recipe), *words], log, dict(env or {}), torn))
+    process = FORKS.Process(target=_train, args=(["sft", str(recipe), *words], log, dict(env or {}), torn, room))
     process.start()
     return process
 
 
-def trained(recipe: Path, *words: str, log: Path, env: Mapping[str, str] | None = None) -> int:
+def trained(recipe: Path, *words: str, log: Path, env: Mapping[str, str] | None = None, room: int | None = None) -> int:
     """The exit code of the whole of it."""
-    process = train(recipe, *words, log=log, env=env)
+    process = train(recipe, *words, log=log, env=env, room=room)
     process.join(END_S)
     assert process.exitcode is not None, f"still running: {log.read_text()}"
     return process.exitcode
 
 
-def _train(words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str, int] | None) -> None:
+def _train(words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str, int] | None, room: int | None) -> None:
     to = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(to, 1)
     os.dup2(to, 2)
@@ -49,6 +56,9 @@ def _train(words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str,
     torch.set_num_threads(1)
     if torn is not None:
         _tear(*torn)
+    if room is not None:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
     from finetune.__main__ import main
 
     sys.exit(main(words))

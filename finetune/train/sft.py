@@ -22,6 +22,7 @@ from finetune.run import Run
 from finetune.student import Student
 from finetune.train.callback import Watch
 from finetune.train.launch import running
+from finetune.train.memory import memory_watched
 from finetune.train.output_folder.card import provenance
 from finetune.train.output_folder.checkpoints import (
     CHECKPOINTS_KEPT,
@@ -53,8 +54,8 @@ def sft(
     `world` calls it and gets an equal entry. Points of the loss curve go into the store of `run` during the training.
 
     Raises ConfigError when settings do not go together. Raises InputError when `output` holds another training, another
-    process trains into it, or the disk is too small. Raises Lost when another process ended, and KeyboardInterrupt when
-    the training was stopped.
+    process trains into it, or the disk is too small, and OutOfMemory when memory runs out. Raises Lost when another
+    process ended, and KeyboardInterrupt when the training was stopped.
     """
     output = Path(recipe.output)
     what = identity_of(recipe, examples.digest, student)
@@ -76,7 +77,8 @@ def sft(
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)
-        with disk_watched(output), Watch(output, state, progress, trainer, run) as watch, world.watched():
+        memory = memory_watched(recipe, config, max(map(len, examples.examples)), world)
+        with memory, disk_watched(output), Watch(output, state, progress, trainer, run) as watch, world.watched():
             trainer.add_callback(watch)
             trainer.train(resume_from_checkpoint=checkpoint)
             if trainer.state.global_step < trainer.state.max_steps:

@@ -5,6 +5,7 @@
     │  ├─ ConfigError QuestionError PromptError DatasetError TooLong StoreUnusable
     │  ├─ TeacherUnavailable          the embedded teacher cannot be fetched or started
     │  ├─ SandboxUnavailable          nothing here isolates the programs that a model wrote
+    │  ├─ OutOfMemory                 a training; the settings need more memory than there is
     │  └─ MissingExtra                names the command that installs it
     ├─ CapReached                  3
     ├─ TeacherRefused              4  key, balance, unknown model: asking again cannot help
@@ -63,6 +64,10 @@ class TeacherUnavailable(InputError):
 
 class SandboxUnavailable(InputError):
     """This machine cannot isolate the programs that a model wrote. The message says what to install."""
+
+
+class OutOfMemory(InputError):
+    """A training needs more memory than there is. The message has settings that need less."""
 
 
 class MissingExtra(InputError):

@@ -42,6 +42,12 @@ def newest_checkpoint(output: Path) -> Path | None:
     return None
 
 
+def goes_on(output: Path) -> str:
+    """Returns a phrase that says from where the next start of the training goes on."""
+    newest = next(filter(is_complete, checkpoints(output)), None)
+    return f"the same command goes on from {newest.name}" if newest else "the same command begins again"
+
+
 def rotate(output: Path, kept: int) -> None:
     """Removes all checkpoints except the `kept` newest. It must be called only when the newest is complete."""
     for folder in checkpoints(output)[kept:]:

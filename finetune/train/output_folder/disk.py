@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.train.output_folder.checkpoints import checkpoints, is_complete
+from finetune.train.output_folder.checkpoints import checkpoints, goes_on, is_complete
 from harvest.core.errors import InputError, WinnowError
 
 DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122", "PytorchStreamWriter")
@@ -41,7 +41,7 @@ def check_room(output: Path, need: int, what: str) -> None:
     if free < need + SMALL_FILES:
         raise InputError(
             f"output {output}: {_size(free)} free, {_size(need)} needed for {what}, of which nothing was written: free "
-            f"some; {_goes_on(output)}"
+            f"some; {goes_on(output)}"
         )
 
 
@@ -63,12 +63,7 @@ def disk_watched(output: Path) -> Iterator[None]:
     except Exception as e:
         if isinstance(e, WinnowError) or not any(words in str(e) for words in DISK_FULL):
             raise
-        raise InputError(f"output {output}: the disk is full: free some; {_goes_on(output)}") from None
-
-
-def _goes_on(output: Path) -> str:
-    newest = next(filter(is_complete, checkpoints(output)), None)
-    return f"the same command goes on from {newest.name}" if newest else "the same command begins again"
+        raise InputError(f"output {output}: the disk is full: free some; {goes_on(output)}") from None
 
 
 def _size(number: float) -> str:
