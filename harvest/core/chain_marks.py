@@ -11,10 +11,10 @@ CHAIN_MARKS = (
     ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
     THOUGHT, ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
 )  # fmt: skip
-"""These are all pairs of marks (opening, closing) that a model may have left around a chain."""
+"""All pairs of marks (opening, closing) that a model may have left around a chain."""
 
 TRAINING_MARKS = {
     "think": (f"{THINK[0]}\n", f"\n{THINK[1]}\n\n", "", ""),
     "sky-t1": (f"{THOUGHT[0]}\n\n", f"\n\n{THOUGHT[1]}\n\n", f"{SOLUTION[0]}\n\n", f"\n\n{SOLUTION[1]}"),
 }
-"""For each training layout: the text before the chain, after the chain, before the answer, and after the answer."""
+"""Maps each training layout to the texts before the chain, after the chain, before the answer, and after the answer."""

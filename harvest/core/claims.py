@@ -1,5 +1,5 @@
-"""Decides what winnow books for a reply: what the endpoint says of usage and cost is a claim, and a claim that cannot
-be true is not believed. Pure.
+"""Decides what winnow books for a reply. What the endpoint says of usage and cost is a claim; a claim that cannot be
+true is not believed. Pure.
 
 Source of the rules: field.md §2, "Claims of cost that are none" and "Price".
 """
@@ -14,7 +14,7 @@ from harvest.core.money import Price, Usage, cost_of
 from harvest.core.nouns import Claim, Reply
 
 BYTES_A_TOKEN = 16
-"""No tokenizer makes fewer tokens than one for this many bytes of text, if a run of one character counts once."""
+"""Every tokenizer makes at least one token of this many bytes of text, if a run of one character counts once."""
 DEARER_TIERS = frozenset({"priority", "fast"})
 """Service tiers that cost more than the standard one."""
 OTHER_TIERS = frozenset({"default", "standard", "standard_only", "auto", "on_demand", "flex", "batch", "scale"})
@@ -23,7 +23,7 @@ UNPRICED_PARTS = (
     "audio_tokens", "image_tokens", "video_tokens", "citation_tokens", "num_search_queries", "web_search_requests",
     "num_sources_used",
 )  # fmt: skip
-"""Counts that a usage may hold and that a price for input and output tokens leaves out."""
+"""Counts of a usage that a price for input and output tokens does not cover."""
 _RUN = re.compile(r"(.)\1+", re.S)
 
 
@@ -32,8 +32,7 @@ class Bill:
     """Holds what is booked for one reply."""
 
     reply: Reply
-    """The reply with what is believed of its usage, and with the endpoint's claims that are not booked as they were
-    said."""
+    """The reply with the usage that is believed, and with the claims that are not booked as the endpoint made them."""
     cost_pusd: int | None
     """The cost in picodollars; None: nobody knows it."""
     source: str
@@ -50,9 +49,9 @@ def bill_of(
 ) -> Bill:
     """Returns what is booked for a reply.
 
-    `prices` are those that may hold, in the tier that the reply names (`tier_of`); the dearest is booked. Without any,
-    the price is unknown. `asked_tier` is the service tier that the request named, and `max_tokens` its limit for the
-    answer. A free endpoint's claims are left as they are, since nothing is booked by them.
+    `prices` are those that may apply in the reply's tier (`tier_of`); the dearest is booked. Without any, the price is
+    unknown. `asked_tier` and `max_tokens` are the service tier and the limit in the request. A free endpoint's claims
+    are left as they are, since nothing is booked.
     """
     usage, claims = reply.usage, list[Claim]()
     if prices and all(price.is_free for price in prices):
@@ -90,14 +89,14 @@ def _untrue(reply: Reply) -> str | None:
 
 
 def _beyond_limit(reply: Reply, max_tokens: int | None) -> list[Claim]:
-    """Returns the claim that the text kept to `max_tokens` if it cannot be true."""
+    """Returns a claim if the text is too long to have kept to `max_tokens`; else an empty list."""
     if max_tokens is None or (size_bytes := _bytes_beyond(reply, max_tokens)) is None:
         return []
     return [Claim("limit", f"a text of {size_bytes:,} bytes, asked for with max_tokens = {max_tokens}")]
 
 
 def _bytes_beyond(reply: Reply, tokens: int) -> int | None:
-    """Returns how many bytes the text has, runs of one character counted once, if so many tokens cannot make it; else
+    """Returns the text's bytes, with runs of one character counted once, if they are too many for `tokens` tokens; else
     None."""
     text, most_bytes = f"{reply.reasoning or ''}{reply.answer}", tokens * BYTES_A_TOKEN
     if len(text.encode("utf-8", "surrogatepass")) <= most_bytes:
@@ -111,7 +110,7 @@ def _tokens(usage: Usage) -> str:
 
 
 def _without_price(reply: Reply, asked_tier: str | None) -> list[Claim]:
-    """Returns what the reply says of its tier and its usage that the price was not made for."""
+    """Returns claims of a service tier or of parts of the usage that the price does not cover."""
     found, told = list[Claim](), tier_of(reply)
     if told in DEARER_TIERS and asked_tier not in DEARER_TIERS:
         found.append(Claim("tier", f"service tier {told!r}, which was not asked for: booked at that tier's price"))

@@ -37,14 +37,14 @@ class Plan(Section):
     """Which question is asked next, and which teacher is asked."""
 
     teachers: Literal["cascade", "all"] = "cascade"
-    """Which of several teachers is asked. `cascade`: the first teacher is asked every question, and each of the others
-    only the questions that those before it failed (their answers were wrong, cut short or refused). `all`: every
-    teacher is asked every question."""
+    """Which of several teachers is asked. `cascade`: the first teacher is asked every question. Each further teacher is
+    asked only the questions that the teachers before it failed (their answers were wrong, cut short or refused). `all`:
+    every teacher is asked every question."""
     order: Literal["auto", "file", "promising"] = "auto"
     """Which question is asked next. `file`: in the order of the file, each question until it has ended. `promising`:
     the question that is expected to bring the most accepted traces for a dollar; questions that got a wrong answer come
-    after those that were not asked yet. `auto`: in the order of the file, and as `promising` from the moment that the
-    cap will not be enough for all."""
+    after those that were not asked yet. `auto`: as `file`, but as `promising` once the cap will not be enough for all
+    questions."""
 
 
 class Budget(Section):
@@ -61,14 +61,14 @@ class Checks(Section):
         Literal["correct", "format", "refusal", "language", "repetition", "meta", "leaked_gold", "no_chain"], ...
     ] = ("correct",)
     """The verdicts that an attempt needs to be accepted: "correct", and filters by name. An answer that such a filter
-    refuses is rejected, and another sample may be asked. An answer that a filter refuses which is only set under
-    [filters] stays accepted and is not trained on."""
+    refuses is rejected, and another sample may be asked. If a filter is set only under [filters], an answer that it
+    refuses stays accepted but is not trained on."""
     without_gold: Literal["refuse", "majority"] = "refuse"
     """What happens with rows without a gold answer. `refuse`: they are bad rows. `majority`: an answer is right when it
     agrees with most of the `sampling.samples` answers to its question."""
     majority: Annotated[Decimal, Field(ge=Decimal("0.5"), lt=1, allow_inf_nan=False, max_digits=18)] = Decimal("0.5")
-    """The share of the finished answers, as a decimal string, that must be exceeded by those that agree, so that they
-    are a majority."""
+    """The answers that agree are a majority if they are more than this share of the finished answers. A decimal
+    string."""
     unsafe_code: bool = False
     """Run programs that the teacher wrote without isolation, as you, with access to your files. Each verdict says
     so."""
@@ -81,7 +81,8 @@ class Checks(Section):
 
 
 class Filters(Section):
-    """Which accepted answers are not trained on: docs/filters.md has an example of each filter, both ways."""
+    """Filters that keep accepted answers out of the training. docs/filters.md shows what each one refuses and what it
+    keeps."""
 
     format: bool = True
     """Refuse answers that do not fit the training format: there is no answer, the text holds tags of a layout or of a
@@ -106,8 +107,8 @@ class Filters(Section):
     no_chain: bool = False
     """Refuse answers without a chain."""
     short_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
-    """Refuse chains of fewer tokens than this. The endpoint's count is used where there is one, else about 3.8
-    characters are one token. 0 turns the filter off."""
+    """Refuse chains of fewer tokens than this. The endpoint's count is used if there is one, else 3.8 characters count
+    as one token. 0 turns the filter off."""
     long_chain: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
     """Refuse chains of more tokens than this, counted as for `short_chain`. 0 turns the filter off."""
 
@@ -122,8 +123,8 @@ class Rewrite(Section):
     """How answers are brought into the training format, by rules that change no number: docs/filters.md."""
 
     on: bool = False
-    """Rewrites answers before the filters see them. The check judges each rewritten answer again, and one that
-    it does not pass stays as it came. Both texts are kept."""
+    """Rewrites answers before the filters see them. The check judges each rewritten answer again. An answer that fails
+    stays as it came. Both texts are kept."""
 
 
 class Select(Section):
@@ -135,37 +136,37 @@ class Select(Section):
     pool: Literal["accepted", "all"] = "accepted"
     """Selects from the accepted answers, or from all answers that ended by themselves, right or wrong."""
     exact: bool = True
-    """Keeps one of several answers to a question that are the same but for case and spaces."""
+    """Keeps one of several answers to a question that differ only in case and spaces."""
     near: bool = True
-    """Keeps one of several answers that are nearly the same, where their questions have the same numbers."""
+    """Keeps one of several answers that are nearly the same, if their questions have the same numbers."""
     near_similarity: Annotated[Decimal, Field(ge=Decimal("0.4"), le=1, max_digits=18)] = Decimal("0.6")
-    """Two traces are near-duplicates where they share at least this much: of all runs of three words that either has,
-    the share that both have."""
+    """Two traces are near-duplicates if they have in common at least this share of the sequences of three words in
+    either."""
     near_questions: bool = False
-    """Keeps only the answers to the first of several questions that ask the same in other words, another order or
-    another frame. Questions with other numbers or another gold answer are different."""
+    """If several questions ask the same in other words, another order or another frame, keeps only the answers to the
+    first. Questions with other numbers or another gold answer are different."""
     against: tuple[str, ...] = ()
-    """Leaves out traces whose question an evaluation asks too. Names the evaluations: files, relative to RUN.toml, or
-    built-in sources."""
+    """The evaluations (files, relative to RUN.toml, or built-in sources). Traces whose question one of them asks are
+    left out."""
     per_question: Count | None = None
     """Keeps at most this many answers to a question. The same question under several ids counts as one."""
     prefer: Literal["first", "shortest", "longest", "random"] = "first"
-    """Which one is kept of several duplicates, or of several answers to a question."""
+    """Which of several duplicates, or of several answers to a question, is kept."""
     difficulty: tuple[str, ...] = ()
     """Keeps only questions whose field `difficulty` is one of these, whatever the case. Empty: all questions."""
     min_failed: Annotated[Decimal, Field(ge=0, le=1, max_digits=18)] | None = None
-    """Keeps only questions where at least this share of the answers was wrong: the student's answers where it was
+    """Keeps only questions where at least this share of the answers was wrong. The student's answers count if it was
     asked, else the teachers'. A question without a judged answer is left out."""
     balance: Literal["none", "domains"] = "none"
-    """With `traces` or `tokens`, "domains" draws a domain first, each with the same chance, and then a trace in it."""
+    """With `traces` or `tokens`, "domains" first draws a domain (all with the same chance), then a trace in it."""
     favour: Literal["random", "longer"] = "random"
-    """With `traces` or `tokens`, how a trace is drawn: "random" gives all the same chance. "longer" gives the longest
-    a chance of about a half, the next longest a quarter, and so on."""
+    """With `traces` or `tokens`, "random" gives all traces the same chance to be drawn. "longer" gives the longest
+    trace a chance of about a half, the next longest a quarter, and so on."""
     traces: Count | None = None
     """Selects at most this many traces."""
     tokens: Annotated[int, Field(ge=1, lt=2**62, strict=True)] | None = None
-    """Selects traces until their chains and answers fill this many tokens, as the endpoint counted them, else with
-    about 3.8 characters to a token."""
+    """Selects traces until their chains and answers fill this many tokens. The endpoint's count is used if there is
+    one, else 3.8 characters count as one token."""
     seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
     """The seed of every random choice in selection. The same answers, settings and seed give the same selection."""
 
@@ -194,26 +195,25 @@ def _preset(name: str) -> dict[str, Any]:
 
 
 class Export(Section):
-    """How the dataset is written: by collect, import, verify, and by `harvest export` where no flag says otherwise."""
+    """How collect, import and verify write the dataset, and `harvest export` if no flag says otherwise."""
 
     layout: Literal["messages", "trl", "prompt-completion", "axolotl", "sharegpt", "llama-factory"] = "messages"
     """The program that will train on the dataset. docs/export.md shows a row of each layout."""
     format: Literal["jsonl", "parquet"] = "jsonl"
     """Writes JSON lines or Parquet."""
     which: Literal["selected", "accepted", "all"] = "selected"
-    """Writes the traces that were selected, all that were accepted, or every whole answer, with `accepted` and
-    `reason`."""
+    """Writes the selected traces, all accepted answers, or every whole answer with `accepted` and `reason`."""
     reasoning: Literal["inline", "apart", "none"] = "inline"
     """Writes the chain into the content between marks, into a field of its own beside the content, or not at all."""
     reasoning_field: Literal["reasoning_content", "thinking", "reasoning"] = "reasoning_content"
-    """With reasoning = "apart", the name of the chain's field: the one that the student's chat template reads (gpt-oss:
-    thinking)."""
+    """The name of the chain's field if reasoning = "apart". Choose the one that the student's chat template reads
+    (gpt-oss: thinking)."""
     marks: Literal["think", "sky-t1"] = "think"
     """The marks around a chain in the content."""
     columns: Literal["all", "training"] = "all"
-    """Writes all that is known of a trace beside its training part, or the training part alone."""
+    """Writes the training part of each trace with all else that is known of the trace, or the training part alone."""
     shard_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
-    """About how many megabytes a file may have. What is more becomes several files."""
+    """About how many megabytes a file may have. A larger dataset is split into several files."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Export":
@@ -241,7 +241,7 @@ class RunConfig(Section):
     """Where the questions come from: a file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", or a
     list of them."""
     prompt: str = "boxed"
-    """The prompt: the name of one of the package (prompts/<name>.md), or a path to your own, relative to this file."""
+    """The prompt: the name of a built-in prompt (prompts/<name>.md), or the path of your own, relative to this file."""
     store: str = DEFAULT_STORE
     """The database that keeps everything: sqlite:///path, relative to the working directory, or sqlite:////path,
     absolute."""
@@ -320,13 +320,13 @@ def _what_it_sees(teacher: OneTeacher, limit: int) -> str:
 
 
 def _over(base: Any, section: Mapping[str, Any]) -> Any:
-    """Returns `base`, which is [sampling], with the settings of the section's own `sampling` put over it."""
+    """Returns [sampling] (`base`) with the settings of the section's own `sampling` put over it."""
     own = section.get("sampling", {})
     return dict(base) | dict(own) if isinstance(base, Mapping) and isinstance(own, Mapping) else own
 
 
 def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
-    """Reads RUN.toml, puts `overrides`, the pairs (setting, text), over it, and returns the settings.
+    """Reads RUN.toml, puts the pairs (setting, text) of `overrides` over it, and returns the settings.
 
     Raises ConfigError with a line for each fault.
     """
@@ -337,10 +337,10 @@ def load(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> RunConfig:
 
 
 def configs(config: RunConfig) -> dict[int, RunConfig]:
-    """Returns, for each place, the settings of a run that asks only who stands there: the student or one teacher.
+    """Maps the index of the student and of each teacher to the settings of a run that asks only this one.
 
-    The places are STUDENT, 0, 1, …, in the order in which they are asked. `teacher` and `sampling` of the returned
-    settings are those of the student or teacher at that place.
+    The indices are STUDENT, 0, 1, …, in the order of asking. `teacher` and `sampling` of the returned settings are
+    those of the student or teacher.
     """
     asked: dict[int, Student | OneTeacher] = {} if config.student is None else {STUDENT: config.student}
     asked.update(enumerate(config.teachers))
@@ -349,12 +349,12 @@ def configs(config: RunConfig) -> dict[int, RunConfig]:
 
 
 def section_of(config: RunConfig, place: int) -> str:
-    """Returns the name of the section of RUN.toml that holds the settings of the student or teacher at this place."""
+    """Returns the name of RUN.toml's section on the teacher with this index, or on the student."""
     return "student" if place == STUDENT else f"teachers.{place}" if config.teachers else "teacher"
 
 
 def called(config: RunConfig, place: int) -> str:
-    """Returns words for who is asked at this place, on one printable line, whatever the model's name holds."""
+    """Names the teacher with this index, or the student, on one printable line, whatever the model's name holds."""
     if place != STUDENT and not config.teachers:
         return "the teacher"
     teacher = configs(config)[place].teacher

@@ -25,7 +25,7 @@ class WinnowError(Exception):
     """winnow stops for a known cause. The message is for the user and says what is wrong, where, and what to do."""
 
     exit_code: ClassVar[int] = 1
-    """The command ends with this exit code."""
+    """The exit code of the command."""
 
 
 class InputError(WinnowError):
@@ -99,7 +99,7 @@ class Overbilled(WinnowError):
 
 
 FAILURES: dict[str, type["AttemptFailed"]] = {}
-"""Maps the name that the store has for a failure to its class, a subclass of AttemptFailed."""
+"""Maps the store's name of a failure to its class, a subclass of AttemptFailed."""
 
 
 class AttemptFailed(WinnowError):
@@ -111,11 +111,11 @@ class AttemptFailed(WinnowError):
     """
 
     kind: ClassVar[str]
-    """The store and the report call the failure by this name (field.md §2)."""
+    """The failure's name in the store and the report (field.md §2)."""
     again: ClassVar[bool]
-    """If True, the same request is worth another try."""
+    """Whether the same request is worth another try."""
     in_doubt: ClassVar[bool]
-    """If True, the endpoint may have billed the try without telling us how much."""
+    """Whether the endpoint may have billed the try without telling us how much."""
 
     def __init_subclass__(cls, *, kind: str, again: bool, in_doubt: bool) -> None:
         cls.kind, cls.again, cls.in_doubt = kind, again, in_doubt
@@ -130,17 +130,17 @@ class AttemptFailed(WinnowError):
 
 
 class Throttled(AttemptFailed, kind="throttled", again=True, in_doubt=False):
-    """We ask too fast: the status is 429, 503 or 529. The same request is sent again, more slowly."""
+    """We ask too fast: the endpoint sent status 429, 503 or 529. The same request is sent again, more slowly."""
 
 
 class Passing(AttemptFailed, kind="passing", again=True, in_doubt=False):
-    """The endpoint made no answer: the status is 500 or 502 soon after sending, it redirects, or no connection was
-    made."""
+    """The endpoint made no answer: it redirected, it sent status 500 or 502 soon after the request, or it could not be
+    reached."""
 
 
 class Gateway(AttemptFailed, kind="gateway", again=True, in_doubt=True):
-    """A gateway gave up waiting for the model, which may have worked all the same: the status is 408, 499, 504 or 520
-    to 524, or it is 500 or 502 long after sending."""
+    """A gateway stopped waiting for the model, which may have finished: it sent status 408, 499, 504 or 520 to 524, or
+    500 or 502 long after the request."""
 
 
 class Cut(AttemptFailed, kind="cut", again=True, in_doubt=True):
@@ -160,12 +160,13 @@ class TooLarge(AttemptFailed, kind="too_large", again=False, in_doubt=True):
 
 
 class RowRefused(AttemptFailed, kind="row", again=False, in_doubt=False):
-    """The endpoint refuses this row but will answer others: the status is 400, 413 or 422, or a content filter stopped
-    it."""
+    """The endpoint refuses this row but will answer others: it sent status 400, 413 or 422, or a content filter refused
+    the row."""
 
 
 class RunRefused(AttemptFailed, kind="run", again=False, in_doubt=False):
-    """The endpoint will answer no row: the status is 401, 402 or 403, the model is unknown, or the quota is used up."""
+    """The endpoint will answer no row: it sent status 401, 402 or 403, the model is unknown, or the quota is used
+    up."""
 
 
 SHOWN_FAULTS = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""A run's name must match this, because it is also the name of a folder."""
+"""Matches every valid name of a run, which is also the name of a folder."""
 
 
 def package_folder(name: str) -> Path:

@@ -19,8 +19,8 @@ Json = dict[str, Any]
 KEPT_CHARACTERS = 16_384
 KEPT_FIELDS = 64
 KEPT_DEPTH = 16
-"""These limits bound what is stored of fields that nobody reads: KEPT_CHARACTERS for each field, KEPT_FIELDS fields,
-nested at most KEPT_DEPTH levels deep."""
+"""Limits of what is stored of fields that nobody reads: at most KEPT_FIELDS fields, KEPT_CHARACTERS in each, KEPT_DEPTH
+levels deep."""
 
 
 def _number(text: str) -> Decimal | None:
@@ -31,16 +31,16 @@ def _number(text: str) -> Decimal | None:
 
 
 DECODER = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None)
-"""This decoder reads fractions as Decimal, so that money stays exact, and reads NaN and Infinity as None."""
+"""Reads fractions as Decimal, so that money stays exact, and NaN and Infinity as None."""
 LENIENT = json.JSONDecoder(parse_float=_number, parse_constant=lambda _: None, strict=False)
-"""This decoder also takes raw control characters inside strings, e.g. a tab, which some gateways do not escape."""
+"""Also takes raw control characters inside strings, e.g. a tab, which some gateways do not escape."""
 
 
 def parse(data: bytes, *, ignore_rest: bool = False) -> Any:
     """Parses JSON that was paid for, and returns the value. Raises Cut when there is no whole JSON value in the bytes.
 
     The bytes are in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. Bytes that are no character are
-    replaced, since one of them makes no answer worthless. If `ignore_rest`, it does not matter what follows the value.
+    replaced, since an answer is still worth its money. If `ignore_rest`, anything may follow the value.
     """
     try:
         text = data.decode(json.detect_encoding(data), "replace")
@@ -101,7 +101,7 @@ def unread(fields: Json, known: frozenset[str]) -> Json:
 
 
 def kept(value: object) -> Any:
-    """Returns the value as it can be stored, or, when it is too large to store, a note that says how large it is."""
+    """Returns the value as it can be stored, or a note of its size if it is too large to store."""
     if isinstance(value, str) and len(value) > KEPT_CHARACTERS:
         return f"left out: {len(value)} characters"
     short = plain(value)

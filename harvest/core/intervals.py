@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import comb, sqrt
 
 Z95 = 1.959963984540054
-"""This is the 97.5% point of the normal distribution."""
+"""The 97.5% point of the normal distribution."""
 
 Interval = tuple[float, float, float] | tuple[None, None, None]
 """(estimate, low end, high end). All three are None when nothing was measured."""

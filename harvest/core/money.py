@@ -13,11 +13,10 @@ from typing import Any
 
 PICO = 1_000_000_000_000
 EXACT = Context(prec=100, rounding=ROUND_CEILING)
-"""This context has 100 digits, so that no price times tokens is rounded. A figure from outside with more digits is
-rounded up."""
+"""Has 100 digits, so that no price times tokens is rounded. A figure from outside with more digits is rounded up."""
 
 MOST_USD = 10_000
-"""When an endpoint names a larger amount, it is not believed to be the cost of one reply."""
+"""A larger amount from an endpoint is not believed to be the cost of one reply."""
 LONGEST_AMOUNT = 100
 """An amount from outside with more characters is not read."""
 
@@ -124,12 +123,12 @@ def cost_of(usage: Usage, price: Price | None) -> tuple[int | None, str]:
 
 
 CHARACTERS_A_TOKEN = 3.8
-"""One token has about this many characters; it is used when nobody counted tokens. It is the median of 329 whole
-answers of Qwen3 with their chains, by the endpoint's own count."""
+"""About how many characters one token has, if nobody counted the tokens: the median of 329 whole answers of Qwen3 with
+their chains, by the endpoint's own count."""
 TOKENS_A_MESSAGE = 16
 """A chat template writes at most this many tokens around one message."""
 TOKENS_A_REQUEST = 64
-"""A chat template writes at most this many tokens once for each request: a start, a system message of its own, and the
+"""A chat template adds at most this many further tokens to a request: a start, a system message of its own, and the
 head of the answer."""
 
 
@@ -150,7 +149,7 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
 
 
 def worst_case(input_tokens: int, max_tokens: int, price: Price) -> int:
-    """Returns the most picodollars that one try can cost at this price: all input is of the dearest kind, and all of
+    """Returns the most picodollars that one try can cost at this price, if all input is of the dearest kind and all of
     max_tokens is used."""
     with localcontext(EXACT):
         total = price.dearest_input * input_tokens + price.output * max_tokens

@@ -25,20 +25,20 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    """The id names the question in a run. When the row gives none, it is a hash of the content."""
+    """Names the question in a run. It is a hash of the content if the row gives no id."""
     question: str
     answer: str | None = None
-    """This is the gold answer. None: the row has no gold answer."""
+    """The gold answer. None: the row has none."""
     choices: tuple[str, ...] | None = None
     tests: str | tuple[str, ...] | None = None
-    """These are either Python code that defines `check(candidate)`, or a list of asserts."""
+    """Either Python code that defines `check(candidate)`, or a list of asserts."""
     entry_point: str | None = None
     cases: tuple[dict[str, str], ...] | None = None
     """Each case has `stdin` and `stdout`, or `arguments` and `returns`."""
     reasoning_gym: dict[str, Any] | None = None
-    """This holds the task and the entry, which the task's own scorer needs."""
+    """The task and the entry, which the task's own scorer needs."""
     check: str
-    """The check of this name judges the question's attempts. The names are in `harvest.checks.CHECKS`."""
+    """The name (in `harvest.checks.CHECKS`) of the check that judges the question's attempts."""
     domain: str | None = None
     source: str | None = None
     licence: str | None = None
@@ -51,9 +51,9 @@ ClaimKind = Literal["usage", "limit", "cost", "tier", "part"]
 class Claim(NamedTuple):
     """Holds what an endpoint said of one reply and is not booked as it was said (harvest/core/claims.py).
 
-    The kinds: `usage` counts tokens that the text cannot have, `limit` is a text that max_tokens cannot make, so that
-    its worst case bounds nothing, `cost` is nothing at a known price, `tier` is a service tier that nobody asked for or
-    that has no price, `part` is a part of the usage that has no price.
+    The kinds: `usage`: token counts that the text cannot have. `limit`: a text that is too long for max_tokens, so that
+    the worst case is no bound. `cost`: a cost of 0 although the price is known. `tier`: a service tier that nobody
+    asked for or that has no price. `part`: a part of the usage that has no price.
     """
 
     kind: ClaimKind
@@ -72,13 +72,12 @@ class Reply:
     answer: str
     reasoning: str | None = None
     reasoning_kind: str | None = None
-    """The kind is "chain", "summary" or "encrypted". None: there is no chain."""
+    """"chain", "summary" or "encrypted". None: there is no chain."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     raw_usage: Mapping[str, Any] | None = None
     logprobs: tuple[Mapping[str, Any], ...] | None = None
-    """There is one entry for each sampled token: token, logprob, id (None unless exact), top: [{token, logprob,
-    id}]."""
+    """One entry per sampled token: token, logprob, id (None unless exact), top: [{token, logprob, id}]."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     served_model: str | None = None
     served_by: str | None = None
@@ -89,13 +88,12 @@ class Reply:
 
 
 STUDENT = -1
-"""This is the student's place; teachers have the places 0, 1, …. The student's attempts are kept apart and never become
-traces."""
+"""Takes the place of a teacher's index (0, 1, …) for the student. The student's attempts never become traces."""
 
 
 Kind = Literal["teacher", "student", "judge"]
-"""The kind says what an attempt is for. A teacher's attempt may become a trace. The student's attempt shows whether the
-student can already answer the question. A judge's attempt says whether another attempt's answer is right."""
+"""What an attempt is for. A teacher's attempt may become a trace. The student's attempt shows whether the student can
+already answer the question. A judge's attempt says whether another attempt's answer is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,9 @@ class Ask:
     sample: int
     max_tokens: int
     teacher: int = 0
-    """This is the place of who is asked: the teacher's index in the order of RUN.toml, or STUDENT."""
+    """Who is asked: the index of a teacher in the order of RUN.toml, or STUDENT."""
     about: int | None = None
-    """The judge is asked about the answer of the attempt with this id. None: the question itself is asked."""
+    """The id of the attempt about whose answer the judge is asked. None: the question itself is asked."""
 
     @property
     def kind(self) -> Kind:
@@ -131,22 +129,20 @@ class Attempt:
     accepted: bool | None = None
     reason: str | None = None
     teacher: int = 0
-    """This is the place of who was asked: a teacher's index, or STUDENT. For the student, `accepted` says that the
-    answer was right."""
+    """Who was asked: the index of a teacher, or STUDENT. For the student, `accepted` says that the answer was right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Describes an accepted attempt as filters and selection see it: what its row would teach, and what was asked for
-    it."""
+    """Describes an accepted attempt as filters and selection see it: what its row would teach, and what was asked."""
 
     attempt_id: int
     sample: int
     question: Question
     asked: tuple[Message, ...]
-    """These are the messages that were sent to the teacher."""
+    """The messages that were sent to the teacher."""
     reasoning: str | None
-    """This is the chain as it would be trained. None: the answer has no chain."""
+    """The chain as it would be trained. None: the answer has no chain."""
     answer: str
     reasoning_tokens: int | None
     output_tokens: int | None
@@ -170,10 +166,9 @@ class Verdict:
     version: str
     outcome: Outcome
     detail: str
-    """The detail explains the outcome in words, for `harvest why`."""
+    """Explains the outcome in words, for `harvest why`."""
     share: float | None = None
-    """Only the majority check sets this: the share of the finished answers that are in the largest group. Else it is
-    None."""
+    """The share of the finished answers that are in the largest group. Only the majority check sets it."""
 
     @property
     def passed(self) -> bool:
@@ -198,7 +193,7 @@ class Judgement:
     attempt_id: int
     verdicts: Sequence[Verdict]
     reason: str | None
-    """The attempt is rejected for this reason: the first thing that it failed. None: the attempt is accepted."""
+    """The first thing that the attempt failed. None: the attempt is accepted."""
 
     @property
     def accepted(self) -> bool:

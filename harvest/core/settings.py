@@ -22,7 +22,7 @@ NEVER_SHOWN = {"api_key_env", "base_url", "api_key_command", "headers"}
 
 
 class Section(BaseModel):
-    """Every section is a subclass of this: it cannot be changed, takes no unknown setting, and its docstrings are the
+    """The base class of every section, which cannot be changed and takes no unknown setting. Its docstrings are the
     help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -91,7 +91,7 @@ def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_fa
     """Returns the settings in `data` as a `model`.
 
     Raises ConfigError with a line for each fault that the model finds, and one for each of `more_faults`, which the
-    caller found. `source` is the file that the settings are from; it stands in front of each line.
+    caller found. `source` is the file of the settings, with which each line begins.
     """
     try:
         settings, faults = model.model_validate(data), []
@@ -105,8 +105,8 @@ def validated(model: type[M], data: Mapping[str, Any], source: str = "", more_fa
 def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
     """Returns pydantic's faults as lines, one for each setting that has a fault.
 
-    If a setting takes a word or a table, and the given table has a fault, pydantic also complains that the table is
-    none of the words. That complaint is left out.
+    If a setting takes a word or a table, and the given table has a fault, pydantic also complains that it is none of
+    the words. This complaint is left out.
     """
     lines: dict[str, str] = {}
     for fault in e.errors(include_url=False):
@@ -124,7 +124,7 @@ def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """Returns the end of a line about an unknown setting: the nearest known name, else all known names if they are
+    """Returns the end of the error line on an unknown setting: the nearest known name, else all known names if they are
     few."""
     if name == "api_key":
         return ": a key is never written into a file. Put it into an environment variable and name that in api_key_env"
@@ -146,7 +146,7 @@ def _place(model: type[BaseModel], location: Sequence[str | int], *, is_unknown:
 
 
 def _section(model: type[BaseModel], sections: Sequence[str]) -> type[BaseModel] | None:
-    """Returns the model of a section inside `model`, or None when there is no such section. Numbers are places in a
+    """Returns the model of a section inside `model`, or None when there is no such section. Numbers are indices in a
     list."""
     at: type[BaseModel] | None = model
     for s in sections:

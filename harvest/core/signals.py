@@ -22,8 +22,8 @@ def interrupt_on_signals() -> None:
 
 
 def hung_up() -> None:
-    """Goes on without the terminal that was closed: later SIGHUPs are ignored (the shell sends one too), and what would
-    be written to the terminal is dropped, because each write would fail."""
+    """Goes on after the terminal was closed: ignores later SIGHUPs (the shell sends one too), and drops what would be
+    written to the terminal, since each write would fail."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for descriptor in (1, 2):
         try:
@@ -34,8 +34,7 @@ def hung_up() -> None:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Gives the signals their handlers back after an event loop had its own: the loop leaves the default, which
-    kills."""
+    """Restores the signals' handlers after an event loop, which leaves the default ones: they kill."""
     before = [(number, handler) for number in stop_signals() if (handler := signal.getsignal(number)) is not None]
     try:
         yield

@@ -61,27 +61,28 @@ class Teacher(Section):
     """A command that prints the key, in place of api_key_env. It is run without a shell, and run again when the
     endpoint refuses the key."""
     headers: Annotated[dict[str, str], OneRow()] = Field(default_factory=dict)
-    """More headers of each request. A value "env:NAME" is taken from the environment variable NAME; a header that holds
-    a key or a token takes no other value."""
+    """More headers of each request. A value "env:NAME" is taken from the environment variable NAME. The value of a
+    header with a key or a token must be of this form."""
     azure_api_version: str = ""
     """The API version of a classic resource of Azure OpenAI, e.g. "2024-10-21". base_url is then the resource's address
     (https://NAME.openai.azure.com), and model is the deployment."""
     thinking_tokens: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
-    """The most tokens of a chain that the endpoint does not count under max_tokens. They are reserved beside it."""
+    """The most tokens of a chain, if the endpoint does not count them under max_tokens. They are reserved in
+    addition."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """The most requests in flight at once. The right number below it is found while the run goes on."""
+    """The most requests in flight at once. The right number, up to this, is found while the run goes on."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
     """How many seconds a whole answer may take, from the first byte sent to the last byte received."""
     stream: bool = False
     """Ask for the answer as a stream of events, not as one body: the part that has come is kept when a connection
     breaks."""
     idle_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 300
-    """With `stream`: after how many seconds without a byte, not even a keep-alive, a connection counts as dead. Leave
+    """With `stream`: a connection counts as dead after this many seconds without a byte, not even a keep-alive. Leave
     time for a queue at the endpoint, and for models that hide their chain and send nothing while they think. 0 turns
     this off."""
     stop_repeating: bool = True
     """With `stream`: break off an answer that has run into a loop (the same words four times over, 6,000 characters
-    long). It is rejected as `repetition`, and its worst case stays in doubt, since nobody says what it cost."""
+    long). The answer is rejected as `repetition`, and its worst case stays in doubt, since nobody says what it cost."""
     price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
     """What the endpoint charges. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
@@ -187,7 +188,7 @@ NOT_EXTRA = {
     "model": "write teacher.model",
     "stream": "write teacher.stream",
 }
-"""Maps each name that `sampling.extra` must not hold to the reason. Sources: the API references of OpenAI, OpenRouter
+"""Names that are forbidden in `sampling.extra`, each with the reason. Sources: the API references of OpenAI, OpenRouter
 (models, route, plugins), LiteLLM (fallbacks), DashScope (enable_search), xAI (search_parameters, deferred), Perplexity
 (web_search_options), Gemini (candidateCount), vLLM and llama.cpp, read in November 2026."""
 
@@ -220,16 +221,16 @@ class Sampling(Section):
     reasoning_effort: str | None = None
     """How much the model is to think, in the endpoint's words, e.g. low, medium, high."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Anything else, which is put into the request's body as it is."""
+    """Any other fields of the request's body, which are sent as they are."""
     samples: Count = 1
-    """The most answers for one question. A try that failed or is in doubt brought none: it is tried again under the
-    same key."""
+    """The most answers for one question. A try that failed or is in doubt brought no answer: it is tried again under
+    the same key."""
     tries: Count = 5
-    """The most tries for one answer in one start. Refusals for asking too fast are not counted."""
+    """The most tries for one answer each time the run is started. Refusals for asking too fast are not counted."""
     stop_after_accepted: Count = 1
-    """A question is asked no more once it has so many accepted answers."""
+    """A question is no longer asked once it has this many accepted answers."""
     give_up_after: Count | None = None
-    """A question is given up once so many of its answers were found wrong. Without it, all of `samples` are asked."""
+    """A question is given up once this many of its answers were found wrong. Without it, all of `samples` are asked."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     """Ask for and store the log-probabilities of this many likeliest tokens, if the endpoint gives them."""
     when_truncated: Literal["give_up", "raise"] = "give_up"
@@ -263,7 +264,7 @@ class Sampling(Section):
 SEEN_BY_NOBODY = {
     "samples", "tries", "stop_after_accepted", "give_up_after", "when_truncated", "raised_max_tokens",
 }  # fmt: skip
-"""These settings of [sampling] are not sent in any request."""
+"""The settings of [sampling] that are not sent in any request."""
 
 
 class OneTeacher(Teacher):
@@ -280,9 +281,9 @@ class Student(Teacher):
     samples: Count = 1
     """The most answers that the student gives to one question."""
     solved_after: Count = 1
-    """With so many right answers the student can do the question, and no teacher is asked."""
+    """After this many right answers the student can do the question, and no teacher is asked."""
     keep_solved: Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False, max_digits=18)] = Decimal(0)
-    """Which share of the questions that the student can do the teachers are asked all the same, as a decimal string."""
+    """The share of the questions that teachers are asked although the student can do them. A decimal string."""
     free: bool = False
     """The student costs nothing, since it is served on a machine of yours. Otherwise its price must be set or known."""
     sampling: Annotated[Sampling, OneRow("[sampling]")] = Sampling()
@@ -299,8 +300,8 @@ class Student(Teacher):
 
 
 INHERITED = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "tries")
-"""The student takes these settings from [sampling]. `extra` and `reasoning_effort` are not among them, because they are
-meant for the teacher's endpoint."""
+"""The student takes these settings from [sampling]. It does not take `extra` and `reasoning_effort`, which are meant
+for the teacher's endpoint."""
 NOT_THE_STUDENTS = {
     "samples": "write student.samples", "stop_after_accepted": "write student.solved_after",
     "give_up_after": "student.samples bounds its tries", "when_truncated": "a student is not asked again",
@@ -314,4 +315,4 @@ class JudgeModel(Teacher):
     max_tokens: Count = 1024
     """The most output tokens of one opinion, reasoning included. The opinion itself is one word."""
     about: tuple[Literal["wrong", "no_answer", "timeout", "error"], ...] = ("wrong", "no_answer", "timeout", "error")
-    """The verdicts of the checks that the model is asked about."""
+    """The model is asked about answers to which a check gave one of these verdicts."""
