@@ -142,10 +142,10 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     """`finetune sft` from its recipe to its last step, as the command does it, in this process."""
     from finetune.recipe import Recipe
     from finetune.rows.dataset import examples
-    from finetune.student import find, load_tokenizer
+    from finetune.student import count_parameters, find, load_tokenizer
     from finetune.train.sft import quiet
     from finetune.train.trainer import build_trainer, load_student
-    from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
+    from finetune.train.training_args import is_bf16_faster, training_config
 
     recipe = Recipe.model_validate(
         {"student": STUDENT, "data": str(written(kind, steps, folder)), "output": str(folder / "out"),
@@ -157,7 +157,7 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     made = examples(recipe, tokenizer)
     quiet()
     watch = Stopwatch()
-    config = training_config(recipe, made, student_parameters(student), bf16=is_bf16_faster())
+    config = training_config(recipe, made, count_parameters(student), bf16=is_bf16_faster())
     trainer = build_trainer(recipe, made, tokenizer, load_student(recipe, student, config), config)
     trainer.train()
     return watch.figures(trainer.tokens)

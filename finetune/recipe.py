@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finetune.trl_settings import train_faults
+from finetune.trl_settings import ATTENTION, train_faults
 from harvest.core.errors import ConfigError, MissingExtra
 from harvest.core.files import package_folder
 from harvest.core.settings import Section, override, read_toml, validated
@@ -63,6 +63,12 @@ class Train(BaseModel):
     def further(self) -> dict[str, Any]:
         """Returns the keys that go to SFTConfig or LoraConfig unchanged."""
         return dict(self.model_extra or {})
+
+    @property
+    def attention(self) -> str | None:
+        """Returns the name of the attention that the recipe asks for; None when it leaves that to transformers."""
+        given: str | None = (self.further.get("model_init_kwargs") or {}).get(ATTENTION)
+        return given
 
     @property
     def packs(self) -> bool:

@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harvest.core.errors import ConfigError
+from harvest.core.printable import first_line
+
+
+class MissingAttention(ConfigError):
+    """Says that the package of an attention is not installed on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +130,45 @@ def sizes(student: Student) -> dict[str, Any]:
     from transformers import AutoConfig
 
     if student.gguf is not None:
-        config = AutoConfig.from_pretrained(str(student.gguf.parent), gguf_file=student.gguf.name)
-    else:
-        config = _hub(student, AutoConfig.from_pretrained)
-    return dict(config.to_dict())
+        gguf = student.gguf
+
+        def convert(to: Path) -> None:
+            AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(str(to))
+
+        return sizes(Student(student.name, str(_converted(gguf, "config", convert))))
+    return dict(_hub(student, AutoConfig.from_pretrained).to_dict())
 
 
-def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
+def outline(student: Student, attention: str | None = None) -> Any:
+    """Returns the student as a model whose weights have shapes and no numbers. It reads the configuration alone.
+
+    `attention` is an attention of transformers by its name. Raises ConfigError when transformers does not know the
+    architecture or the attention, MissingAttention when a package
+    that it needs is not installed.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = sizes(student)
+    kind = config.pop("model_type", None)
+
+    def made(_: str) -> Any:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config), **_chosen(attention))
+
+    return _hub(student, made)
+
+
+@cache
+def count_parameters(student: Student) -> int:
+    """Returns how many weights the student has, from its configuration. Raises ConfigError as `outline` does."""
+    return sum(p.numel() for p in outline(student).parameters())
+
+
+def load_model(student: Student, dtype: Any, *, four_bit: bool = False, attention: str | None = None) -> Any:
     """Loads the student's weights in `dtype`, ready for training and saving. Raises ConfigError when that fails.
+
+    `attention` is an attention of transformers by its name; None leaves the choice to transformers.
 
     With `four_bit` every linear layer except the head is held in NF4 with quantised scales, and is multiplied in
     `dtype`, as in QLoRA's paper (arXiv 2305.14314). Such layers cannot be trained, but adapters over them can.
@@ -152,8 +188,14 @@ def load_model(student: Student, dtype: Any, *, four_bit: bool = False) -> Any:
         place = str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
     return _hub(
         Student(student.name, place, student.is_hub),
-        lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=dtype, quantization_config=quantised),
+        lambda p: AutoModelForCausalLM.from_pretrained(
+            p, dtype=dtype, quantization_config=quantised, **_chosen(attention)
+        ),
     )
+
+
+def _chosen(attention: str | None) -> dict[str, str]:
+    return {} if attention is None else {"attn_implementation": attention}
 
 
 def _convert_model(student: Student, to: Path) -> None:
@@ -212,6 +254,8 @@ def _hub(student: Student, load: Callable[[str], Any]) -> Any:
 
     try:
         return load(student.place)
+    except ImportError as e:  # its message has many lines of advice
+        raise MissingAttention(f"student {student.name!r}: {first_line(e)}") from None
     except (OSError, ValueError, SafetensorError) as e:
         first, *rest = str(e).strip().split("\n") if str(e).strip() else [type(e).__name__]
         why = " ".join(" ".join([first, *(rest if first.rstrip().endswith(":") else [])]).split())

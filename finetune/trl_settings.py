@@ -8,13 +8,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from harvest.core.settings import nearest
 
+EVALUATION = "there is no evaluation while training: use `finetune eval`"
+HUB = "not yet: upload the output folder yourself"
 OURS = {
     "output_dir": "it is `output`",
     "max_length": "it is `render.max_tokens`",
     "num_train_epochs": "it is `train.epochs`",
     "max_steps": "set `train.epochs`: a part of one is allowed",
     "gradient_accumulation_steps": "it follows from `train.traces_per_step` and `per_device_train_batch_size`",
-    "eval_packing": "there is no evaluation while training: use `finetune eval`",
+    "eval_packing": EVALUATION,
     "use_liger_kernel": "leave it out: TRL's own head is fused, and on a CPU ours",
     "truncation_mode": "nothing is cut here",
     "completion_only_loss": "exactly the assistant's turns are trained",
@@ -26,10 +28,10 @@ OURS = {
     "train_sampling_strategy": "rows are shuffled by `train.seed` and grouped by length within a step",
     "resume_from_checkpoint": "it goes on from the newest complete checkpoint by itself",
     "use_cpu": "a GPU is used where there is one; set CUDA_VISIBLE_DEVICES= to leave it out",
-    "push_to_hub": "not yet: upload the output folder yourself",
-    "load_best_model_at_end": "there is no evaluation while training: use `finetune eval`",
-    "eval_strategy": "there is no evaluation while training: use `finetune eval`",
-    "do_eval": "there is no evaluation while training: use `finetune eval`",
+    "push_to_hub": HUB,
+    "load_best_model_at_end": EVALUATION,
+    "eval_strategy": EVALUATION,
+    "do_eval": EVALUATION,
     "save_only_model": "a checkpoint without the optimizer cannot be gone on from: leave it out",
     "ignore_data_skip": "after a kill rows would be trained again that were",
     "average_tokens_across_devices": "the loss is the mean over the step's trained tokens of all processes",
@@ -37,13 +39,45 @@ OURS = {
     "dataloader_drop_last": "each row is trained once an epoch",
     "shuffle_dataset": "rows are shuffled by `train.seed`",
     "logging_nan_inf_filter": "a loss that is no number ends the training",
-    "eval_on_start": "there is no evaluation while training: use `finetune eval`",
+    "eval_on_start": EVALUATION,
+    "do_predict": EVALUATION,
+    "eval_steps": EVALUATION,
+    "eval_delay": EVALUATION,
+    "per_device_eval_batch_size": EVALUATION,
+    "eval_accumulation_steps": EVALUATION,
+    "eval_do_concat_batches": EVALUATION,
+    "eval_use_gather_object": EVALUATION,
+    "batch_eval_metrics": EVALUATION,
+    "prediction_loss_only": EVALUATION,
+    "include_for_metrics": EVALUATION,
+    "bf16_full_eval": EVALUATION,
+    "fp16_full_eval": EVALUATION,
+    "label_names": EVALUATION,
+    "metric_for_best_model": EVALUATION,
+    "greater_is_better": EVALUATION,
+    "hub_model_id": HUB,
+    "hub_strategy": HUB,
+    "hub_token": HUB,
+    "hub_private_repo": HUB,
+    "hub_always_push": HUB,
+    "hub_revision": HUB,
+    "trust_remote_code": "code of a model's own is never run: transformers must know the architecture",
+    "revision": "the newest version of a student is loaded: name a folder for another one",
+    "liger_kernel_config": "leave it out: TRL's own head is fused, and on a CPU ours",
+    "dataset_num_proc": "rows are rendered before TRL sees them",
+    "length_column_name": "rows are grouped by the tokens that they have",
+    "dataloader_multiprocessing_context": "nothing reads it: rows are in memory",
+    "dataloader_in_order": "nothing reads it: rows come in the order of their step",
+    "do_train": "nothing reads it: leave it out",
+    "disable_tqdm": "winnow shows its own progress",
     "task_type": "a causal language model is trained, nothing else",
 }
 """winnow decides these settings of SFTConfig and LoraConfig itself. Each text says what to do instead."""
 
-PACKING = ("packing", "packing_strategy", "padding_free")
+CARRIED_OUT = ("packing", "packing_strategy", "padding_free", "model_init_kwargs")
 """winnow carries out these settings of SFTConfig itself."""
+ATTENTION = "attn_implementation"
+"""This key of train.model_init_kwargs is passed on to transformers; every other key is refused."""
 STRATEGIES = {
     "wrapped": 'rows would be cut and see each other: leave it out, "bfd" keeps them whole and apart',
     "bfd_split": 'rows would be cut: leave it out, "bfd" keeps them whole',
@@ -87,6 +121,8 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
                 TypeAdapter(known[key]).validate_python(value)
             except ValidationError as e:
                 yield f"train.{key}: {e.errors(include_url=False)[0]['msg']} (it is {value!r})"
+            if key == "model_init_kwargs":
+                yield from _model_faults(value)
         elif key in lora:
             yield f'train.{key}: a setting of LoRA, but method = "{method}"'
         else:
@@ -96,6 +132,16 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
             yield "train.padding_free: packs are never padded: leave it out, or packing"
         if "per_device_train_batch_size" in further:
             yield "train.per_device_train_batch_size: with packing a pack goes through at a time: leave one of them out"
+
+
+def _model_faults(given: Any) -> Iterator[str]:
+    for key in given if isinstance(given, Mapping) else ():
+        if key != ATTENTION:
+            yield f"train.model_init_kwargs.{key}: nothing reads it: winnow itself loads the student"
+        elif not isinstance(given[key], str):
+            yield f"train.model_init_kwargs.{key}: the name of an attention (it is {given[key]!r})"
+    if isinstance(given, str):
+        yield f'train.model_init_kwargs: write {{ {ATTENTION} = "…" }}'
 
 
 def _types(config: type[Any]) -> dict[str, Any]:

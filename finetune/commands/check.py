@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from finetune.rows.dataset import Examples
 from finetune.rows.preflight import in_words, preflight
 from finetune.student import find, load_tokenizer
 from harvest.checks import ROW_RULES
+from harvest.core.errors import WinnowError
 from harvest.questions.sources import read_questions
 from harvest.selection.decontamination import Evaluation
 
@@ -23,10 +25,12 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
-def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
-    """Prints what was found about the recipe's rows, and returns the rows that can be trained.
+def checked_rows(
+    recipe: Recipe, args: argparse.Namespace, settings: Callable[[Examples], dict[str, object]] | None = None
+) -> None:
+    """Prints what was found about the recipe's rows and, if `settings` is given, what that makes of the rows.
 
-    Raises DatasetError when a row cannot be trained, or when no row is left to train.
+    Raises DatasetError when a row cannot be trained, or when no row is left to train; else what `settings` raised.
     """
     evaluations = [
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES, may_skip=False)))
@@ -36,10 +40,16 @@ def checked_rows(recipe: Recipe, args: argparse.Namespace) -> Examples:
     lengths = [len(e) for e in made.examples]
     can_quote = recipe.launch.gpu and lengths
     found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None
+    fault: WinnowError | None = None
+    try:
+        found |= {"resolved": settings(made) if lengths else None} if settings else {}
+    except WinnowError as e:  # after the rows' own faults
+        found["resolved"], fault = None, e
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
         Console().print(in_words(found, lengths), soft_wrap=True)
     findings.stop(recipe.data)
     made.refuse_none(recipe.data)
-    return made
+    if fault is not None:
+        raise fault

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if args.dry_run:
         if run is not None:
             run.check()
-        check(recipe, checked_rows(recipe, args), find(recipe.student))
+        student, progress = find(recipe.student), Progress("sft")
+        checked_rows(recipe, args, lambda rows: check(recipe, rows, student, progress))
     elif (block := _train(recipe, run)) is not None:
         record(recipe, block, run)
         print(json.dumps(block, ensure_ascii=False) if args.json else in_words(recipe, block))

@@ -8,7 +8,7 @@ from finetune.cost.hours import Evaluating
 from finetune.cost.shape import shape_of, shape_of_size
 from finetune.cost.work import LORA_RANK, Launching, Work, work_of, work_of_mean
 from finetune.recipe import Recipe
-from finetune.student import find, sizes
+from finetune.student import count_parameters, find, sizes
 from harvest.core.errors import ConfigError
 
 GPU = "H100"
@@ -55,7 +55,11 @@ def quote(
     With `choose` the strategy is the first of TRIED that fits, or the recipe's when none fits. Raises ConfigError when
     a size or a GPU is not known, or when the student cannot be found or downloaded.
     """
-    shape = shape_of_size(figures.parameters) if figures.parameters else shape_of(sizes(find(recipe.student)))
+    if figures.parameters:
+        shape = shape_of_size(figures.parameters)
+    else:
+        student = find(recipe.student)
+        shape = shape_of(sizes(student), count_parameters(student))
     work = _work(recipe, figures, lengths)
     launching, price = launching_of(recipe), recipe.launch.price_usd_per_gpu_hour
     for strategy in TRIED if choose else ():

@@ -40,8 +40,12 @@ class Shape:
         return self.layers * rank * (2 * (h + a) + 2 * (h + k) + 3 * (h + i))
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape:
-    """Returns a model's shape from its config.json. Raises ConfigError when a size is missing or is not a number."""
+def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape:
+    """Returns a model's shape from its config.json. Raises ConfigError when a size is missing or is not a number.
+
+    `parameters` is the number of the model's weights. If it is None, the weights of embeddings, attention and MLP are
+    counted, and no others (biases, norms, towers for pictures).
+    """
     c = {**config, **(config.get("text_config") or {})}
     try:
         h, layers, heads, vocab = (
@@ -60,9 +64,12 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     tied = bool(c.get("tie_word_embeddings", False))
     kinds = c.get("layer_types") or ["full_attention"] * layers
     body = layers * per_layer + embedding * (1 if tied else 2)
+    counted = body + layers * 3 * h * i * max(1, experts)
+    parameters = counted if parameters is None else parameters
+    resting = layers * 3 * h * i * (experts - used) if experts else 0
     return Shape(
-        parameters=body + layers * 3 * h * i * max(1, experts),
-        active=body + layers * 3 * h * i * (used if experts else 1),
+        parameters=parameters,
+        active=max(body, parameters - resting),
         untied_embedding=0 if tied else embedding,
         layers=layers,
         attention_layers=sum(kind == "full_attention" for kind in kinds),

@@ -18,6 +18,11 @@ LONG_TAIL = 1.5
 GPUS_A_NODE = 8
 
 
+def recomputes(parameters: float, longest: int, device: str = "cuda") -> bool:
+    """Whether `sft` computes activations again in the backward pass if the recipe does not say."""
+    return parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Work describes the rows of a training.
@@ -75,4 +80,4 @@ class Launching:
     def recomputes(self, shape: Shape, longest: int) -> bool:
         if self.recompute is not None:
             return self.recompute
-        return shape.parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS["cuda"]
+        return recomputes(shape.parameters, longest)

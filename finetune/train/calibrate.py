@@ -15,9 +15,9 @@ from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.rows.template import Tokenizer
-from finetune.student import Student
+from finetune.student import Student, count_parameters
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
+from finetune.train.training_args import is_bf16_faster, training_config
 from harvest.core.errors import ConfigError
 
 WARM_UP_STEPS = 2
@@ -58,7 +58,7 @@ def calibrate(
         )
     with tempfile.TemporaryDirectory(prefix="winnow-calibrate-") as nowhere:
         there = recipe.model_copy(update={"output": nowhere})
-        config = training_config(there, examples, student_parameters(student), bf16=is_bf16_faster())
+        config = training_config(there, examples, count_parameters(student), bf16=is_bf16_faster())
         config.max_steps, config.save_strategy = steps + WARM_UP_STEPS, SaveStrategy.NO
         model = load_student(recipe, student, config)
         trainer = build_trainer(there, examples, tokenizer, model, config)

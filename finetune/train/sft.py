@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
+from finetune.note import NOTE
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
-from finetune.student import Student
+from finetune.student import Student, count_parameters
 from finetune.train.callback import Watch
 from finetune.train.launch import running
 from finetune.train.memory import memory_watched
@@ -32,8 +33,9 @@ from finetune.train.output_folder.checkpoints import (
 )
 from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
+from finetune.train.resolved import elsewhere, resolved
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import is_bf16_faster, student_parameters, training_config
+from finetune.train.training_args import is_bf16_faster, training_config
 from finetune.train.world import World
 from harvest.core.errors import InputError
 from harvest.core.money import pusd, usd
@@ -68,10 +70,11 @@ def sft(
         with world.together():
             if not output.is_dir():
                 raise InputError(f"output {output}: not there on every machine: name a folder that all of them share")
-            config = training_config(recipe, examples, student_parameters(student), bf16=state["bf16"], world=world)
+            parameters = count_parameters(student)
+            config = training_config(recipe, examples, parameters, bf16=state["bf16"], world=world)
             torch.manual_seed(recipe.train.seed)
             model = load_student(recipe, student, config)
-            checkpoint = _checkpoint(recipe, model, config, world, progress) if world.is_first else None
+            checkpoint = _checkpoint(recipe, parameters, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, examples, tokenizer, model, config, world)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
         checkpoint = world.hear(checkpoint)
@@ -115,7 +118,7 @@ def _claim(recipe: Recipe, what: Mapping[str, Any], lock: ExitStack) -> dict[str
     return state
 
 
-def _checkpoint(recipe: Recipe, model: Any, config: Any, world: World, progress: Progress) -> str | None:
+def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, progress: Progress) -> str | None:
     """Returns the checkpoint to go on from; None when there is none.
 
     Raises ConfigError when the checkpoint belongs to another kind of launch, InputError when the disk is too small.
@@ -124,7 +127,6 @@ def _checkpoint(recipe: Recipe, model: Any, config: Any, world: World, progress:
     checkpoint = newest_checkpoint(output)
     if checkpoint is not None and (differs := check_resumable(checkpoint, recipe.launch.strategy, world.size)):
         progress.say(f"{output}: {differs}")
-    parameters = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
     check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
     return str(checkpoint) if checkpoint else None
 
@@ -172,18 +174,30 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
     }
 
 
-def check(recipe: Recipe, examples: Examples, student: Student) -> None:
-    """Raises ConfigError or InputError for everything that `sft` would refuse before its first step.
+def check(recipe: Recipe, examples: Examples, student: Student, progress: Progress) -> dict[str, object]:
+    """Returns the arguments that `sft` would train with. Raises ConfigError or InputError for all that it would refuse.
 
-    It loads no weights, so faults that only the weights show are not found. It writes nothing.
+    It loads no weights, so faults that only the weights show are not found. It writes nothing. If the recipe names a
+    GPU and this machine has none, the arguments are those of a machine with that GPU, and a disk that is too small is
+    only a warning.
     """
-    output = Path(recipe.output)
-    parameters = student_parameters(student)
-    state = read_state(output, identity_of(recipe, examples.digest, student))
-    world = World(size=1 if recipe.launch.strategy == "single" else recipe.launch.gpus)
-    config = training_config(recipe, examples, parameters, bf16=state.get("bf16", False), world=world)
-    if not state.get("training"):
-        check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+    output, is_elsewhere = Path(recipe.output), elsewhere(recipe)
+    what = identity_of(recipe, examples.digest, student) if (output / NOTE).is_file() else {}
+    state = read_state(output, what)
+    strategy = recipe.launch.strategy
+    world = World(size=1 if strategy == "single" else recipe.launch.gpus, sharers=2 if strategy == "fsdp2-cp" else 1)
+    parameters, bf16 = count_parameters(student), state.get("bf16", is_elsewhere or is_bf16_faster())
+    device = "cuda" if is_elsewhere else None
+    config = training_config(recipe, examples, parameters, bf16=bf16, world=world, device=device)
+    found = resolved(recipe, examples, student, config)
+    try:
+        if not state.get("training"):
+            check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+    except InputError as e:
+        if not is_elsewhere:
+            raise
+        progress.say(f"warning: on this machine, which has no {recipe.launch.gpu}: {e}")
+    return found
 
 
 def quiet() -> None:

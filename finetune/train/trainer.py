@@ -159,7 +159,9 @@ def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrai
     Weights under adapters are loaded in the precision that multiplies fastest.
     """
     dtype = torch.bfloat16 if recipe.method != "full" and config.bf16 else torch.float32
-    model: PreTrainedModel = load_model(student, dtype, four_bit=recipe.method == "qlora")
+    model: PreTrainedModel = load_model(
+        student, dtype, four_bit=recipe.method == "qlora", attention=recipe.train.attention
+    )
     return model
 
 

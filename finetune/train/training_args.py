@@ -3,22 +3,20 @@
 import importlib.util
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 from trl import SFTConfig
 
-from finetune.cost.work import MICRO_TOKENS, SMALL_PARAMETERS
+from finetune.cost.work import MICRO_TOKENS, recomputes
 from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
-from finetune.student import Student
 from finetune.train.batches.packing import packs_a_step
 from finetune.train.batches.steps import divided
-from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT, tensors_of
+from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT
 from finetune.train.world import World
-from finetune.trl_settings import PACKING, lora_keys
+from finetune.trl_settings import CARRIED_OUT, lora_keys
 from harvest.core.errors import ConfigError
 from harvest.core.printable import first_line
 
@@ -36,18 +34,20 @@ def training_config(
     *,
     bf16: bool,
     world: World = World(),  # noqa: B008  frozen
+    device: str | None = None,
 ) -> SFTConfig:
     """Returns the SFTConfig of a recipe, for a student with this number of weights (`parameters`).
 
-    Raises ConfigError when TRL refuses a value, settings do not go together, or the batch cannot be divided.
+    `device` is "cpu" or "cuda", None for this machine's. Raises ConfigError when TRL refuses a value, settings do not
+    go together, or the batch cannot be divided.
     """
     refuse_sharded_packs(recipe)
     further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     lengths = list(map(len, examples.examples))
     micro, accumulated = _batch(recipe, lengths, further.pop("per_device_train_batch_size", None), device, world)
     settings: dict[str, Any] = {
-        "activation_checkpointing": parameters >= SMALL_PARAMETERS or max(lengths) > MICRO_TOKENS[device],
+        "activation_checkpointing": recomputes(parameters, max(lengths), device),
         "bf16": bf16 and not further.get("fp16"),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would show a loss that is no number as a number
@@ -56,8 +56,16 @@ def training_config(
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
         "report_to": "none",
-        **{k: v for k, v in further.items() if k not in PACKING},
+        **{k: v for k, v in further.items() if k not in CARRIED_OUT},
     }
+    if recipe.method != "full" and recipe.launch.strategy in ("zero3", "zero3-offload"):
+        # TRL asks for it too, but it puts it where transformers does not look if this table is empty.
+        given = further.get("activation_checkpointing_kwargs") or {}
+        if given.get("use_reentrant") is False:
+            raise ConfigError(
+                "train.activation_checkpointing_kwargs: use_reentrant: adapters under ZeRO-3 need it: leave it out"
+            )
+        settings["activation_checkpointing_kwargs"] = {**given, "use_reentrant": True}
     if world.sharers > 1:  # each of the processes that share a row takes two pieces of it
         settings["pad_to_multiple_of"] = 2 * world.sharers
     try:
@@ -71,7 +79,7 @@ def training_config(
             gradient_accumulation_steps=accumulated,
             max_length=recipe.render.max_tokens,
             dataset_kwargs={"skip_prepare_dataset": True},
-            use_cpu=device == "cpu",
+            use_cpu=not torch.cuda.is_available(),
             disable_tqdm=True,
         )
     except REFUSALS as e:
@@ -125,20 +133,6 @@ def check_trackers(config: SFTConfig) -> None:
     for name in config.report_to:
         if (packages := TRACKERS.get(name)) and not any(map(importlib.util.find_spec, packages)):
             raise ConfigError(f'train.report_to: "{name}" is not installed: pip install {packages[0]}')
-
-
-def student_parameters(student: Student) -> int:
-    """Returns how many weights the student has, without loading them.
-
-    For a GGUF file it is the number of the file's bytes, and 0 when the student has no file on this machine.
-    """
-    place = Path(student.place)
-    if student.is_hub or not place.exists():
-        return 0
-    if place.is_file():
-        return place.stat().st_size
-    shapes = (t["shape"] for p in place.glob("*.safetensors") for t in tensors_of(p).values())
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def is_bf16_faster() -> bool:

@@ -60,10 +60,11 @@ def _seen(tokens: int, window: int | None, device: torch.device) -> torch.Tensor
 AttentionInterface.register(ROWS, rows_attention)
 
 
-def attend_by_rows(model: PreTrainedModel) -> str:
+def attend_by_rows(model: PreTrainedModel, device: str | None = None) -> str:
     """Sets the attention that packs need and returns its name: flash attention if installed, else `rows_attention`.
 
-    Raises ValueError when the student's attention cannot be chosen, or when it is of a kind that `rows_attention`
+    `device` is the kind of device that the model will be on, None if the model is there. Raises ValueError when the
+    student's attention cannot be chosen, or when it is of a kind that `rows_attention`
     cannot do (Llama 4's chunks, which have more tokens than the probe).
     """
     from transformers.utils import is_flash_attn_2_available
@@ -74,7 +75,7 @@ def attend_by_rows(model: PreTrainedModel) -> str:
         kinds = {"chunked_attention"}
     if other := sorted(k for k in kinds if "attention" in k and k not in ATTENTIONS):
         raise ValueError(f"packing: this student has layers of {other[0]}, which packs do not do: leave packing out")
-    half = model.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = (device or model.device.type) == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     name = "flash_attention_2" if half and is_flash_attn_2_available() else ROWS
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:

@@ -156,14 +156,6 @@ def test_where_nothing_can_be_written_it_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_the_parameters_of_a_student_are_counted_in_its_files(student: Path) -> None:
-    from finetune.student import find, load_model
-    from finetune.train.training_args import student_parameters
-
-    model = load_model(find(str(student)), torch.float32)
-    assert student_parameters(find(str(student))) == sum(p.numel() for p in model.parameters())
-
-
 def test_a_finished_training_is_recorded_later_though_its_data_has_changed(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
