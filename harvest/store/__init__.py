@@ -1,7 +1,7 @@
 """Keeps runs, questions, attempts with their money, verdicts, selections and evaluations. No other room knows SQL.
 
-Plain values come in: a step adds rows, and changes none that an earlier step wrote. Typed values go out to the rooms
-that judge, select, export or report.
+Rooms write plain values: a step adds rows, and changes none that an earlier step wrote. The rooms that judge, select,
+export or report get typed values.
 """
 
 from harvest.store.attempts import Doubt, Reused, Sent

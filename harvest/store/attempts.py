@@ -29,8 +29,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """Says that the store has the answer already, because another attempt with the same key bought it. Nothing is
-    sent."""
+    """Says that another attempt with the same key bought the answer already. Nothing is sent."""
 
     attempt_id: int
     reply: Reply
@@ -38,17 +37,17 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Holds a try whose cost nobody knows yet. What it may have cost at most is held under the cap."""
+    """Holds a try whose cost nobody knows yet. The most that it may have cost is held under the cap."""
 
     try_id: int
     question: str
     asked: Kind
     teacher: int
-    """The place of who was asked, among the run's teachers or STUDENT. It has no meaning for the judging model."""
+    """Who was asked: the index of a teacher, or STUDENT. It has no meaning for the judging model."""
     state: str
-    """`answered` if a whole reply came, but not what it cost; else in_doubt or sent."""
+    """`answered` if a whole reply came without its cost; else `in_doubt` or `sent`."""
     failure: str | None
-    """The class of the try's failure; None if winnow ended before the reply came, or if a whole reply came."""
+    """The class of the try's failure; None if a whole reply came, or if winnow ended before."""
     message: str | None
     held_pusd: int
     response_id: str | None
@@ -110,8 +109,8 @@ class Attempts(Replies):
         )  # fmt: skip
 
     def settle(self, try_id: int, reply: Reply, cost_pusd: int | None, source: str, now: str) -> bool:
-        """Writes a whole reply with its tokens and its cost. The reply may also come after its try was held in doubt.
-        Returns whether the try cost more than was reserved.
+        """Writes a whole reply with its tokens and its cost. Its try may be in doubt already. Returns whether the try
+        cost more than was reserved.
 
         If the cost is unknown (None) and there is a price, the worst case is held in doubt. If there is no price
         (`source` is "none"), the try stays unpriced.
@@ -133,8 +132,8 @@ class Attempts(Replies):
         """Writes how a try failed, with the part of its reply that came. Returns whether the try cost more than was
         reserved.
 
-        A known cost is booked. If the cost is unknown and the try may have been billed (its failure's class says so, or
-        the endpoint's usage is not believed), the worst case is held in doubt; else the reserved money is free again.
+        A known cost is booked. The worst case of an unknown cost is held in doubt if the try may have been billed (its
+        failure's class says so, or the endpoint's usage is not believed); else the reserved money is free again.
         """
         held = self._free(try_id)
         may_be_billed = failure.in_doubt or (reply is not None and any(kind == "usage" for kind, _ in reply.claims))
@@ -144,8 +143,8 @@ class Attempts(Replies):
         return cost_pusd is not None and cost_pusd > held
 
     def settle_later(self, settlement: Settlement) -> bool:
-        """Settles a try as it would have been settled when its reply came. Returns False, and writes nothing, if that
-        has been done. Raises LookupError when the store has no such try, or when the settlement means nothing."""
+        """Settles a try as it should have been settled when its reply came. Returns False, and writes nothing, if it is
+        settled. Raises LookupError when the store has no such try, or when the settlement means nothing."""
         row = self._row("SELECT state, sent_at, ended_at FROM try WHERE id = ?", settlement.try_id)
         if row is None or settlement.sent_at not in (None, row["sent_at"]) or not settlement.more:
             raise LookupError(f"no try {settlement.try_id} that was sent at {settlement.sent_at}")
@@ -174,8 +173,8 @@ class Attempts(Replies):
         )
 
     def booked_by_asked(self, run_id: int) -> dict[tuple[Kind, int], int]:
-        """Returns what is booked for the tries of a run, spent and in doubt together, by (kind of attempt, place of who
-        was asked)."""
+        """Maps (kind of attempt, index of the teacher or STUDENT) to what is booked for its tries, spent and in doubt
+        together."""
         rows = self.db.execute(
             "SELECT attempt.kind, teacher, sum(coalesce(cost, 0) + coalesce(doubt, 0)) FROM try"
             " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? GROUP BY 1, 2",
@@ -187,8 +186,8 @@ class Attempts(Replies):
         return self._row("SELECT 1 FROM try WHERE id = ? AND run_id = ?", try_id, run_id) is not None
 
     def settle_doubt(self, try_id: int, cost_pusd: int, by: str, now: str) -> bool:
-        """Books what a try in doubt cost, and frees what was held for it. `by` is `provider` or `user`: who told the
-        cost. Returns False, and writes nothing, when the try is not in doubt."""
+        """Books what a try in doubt cost, and frees what was held for it. `by` says who told the cost: `provider` or
+        `user`. Returns False, and writes nothing, when the try is not in doubt."""
         row = self._row("SELECT run_id, doubt FROM try WHERE id = ? AND doubt IS NOT NULL", try_id)
         if row is None:
             return False
@@ -208,8 +207,8 @@ class Attempts(Replies):
         )
 
     def hold_unsettled(self, run_id: int, now: str) -> None:
-        """Ends the tries that are not settled when asking ends. They are held in doubt at their worst case; tries that
-        cost nothing are marked as failed with the class `cut`."""
+        """Ends the tries that are not settled when asking ends. Free tries fail with the class `cut`; the worst case of
+        each other one is held in doubt."""
         self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
         self.db.execute(
             "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
@@ -224,8 +223,8 @@ class Attempts(Replies):
         )
 
     def _free(self, try_id: int) -> int:
-        """Takes the money of one try off the run's books: what was reserved, in doubt or spent. Returns how many
-        picodollars had been reserved."""
+        """Takes a try's money (reserved, in doubt or spent) off the run's books. Returns how many picodollars were
+        reserved."""
         row = self.db.execute("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", (try_id,)).fetchone()
         if row["state"] == "sent":
             self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
@@ -269,8 +268,7 @@ class Attempts(Replies):
             )
 
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
-        """Returns the attempts at one question, in the order in which they were made. The student's are among them, the
-        judging model's are not."""
+        """Returns the teachers' and the student's attempts at one question, in the order in which they were made."""
         rows = self.db.execute(
             "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
             " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
@@ -280,6 +278,6 @@ class Attempts(Replies):
 
 
 def read_attempt(row: Row) -> Attempt:
-    """Returns the attempt that is in a row with these columns."""
+    """Returns the attempt that a row with these columns holds."""
     accepted = None if row["accepted"] is None else bool(row["accepted"])
     return Attempt(row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"])

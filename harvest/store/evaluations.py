@@ -1,4 +1,4 @@
-"""Keeps trainings and evaluations: finetune writes them into the run that they belong to."""
+"""Keeps trainings and evaluations. finetune writes them into the run that they belong to."""
 
 import json
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ class Evaluations(Runs):
     """The SQL statements on trainings and evaluations."""
 
     def put_training(self, run_name: str, key: str, block: dict[str, Any]) -> None:
-        """Writes what one training cost and what came of it. If the same training (by `key`) is written again, it
-        overwrites its own block."""
+        """Writes what one training cost and what came of it. Overwrites an earlier block of the training with this
+        `key`."""
         with self.transaction():
             self.db.execute(
                 "INSERT INTO training (run_id, key, block) VALUES (?, ?, ?)"
@@ -23,10 +23,9 @@ class Evaluations(Runs):
     def put_training_points(
         self, run_name: str, key: str, points: Iterable[dict[str, Any]], since: int | None = None
     ) -> None:
-        """Writes logged steps of a training, each with its number in `step`. A step that is stored already is
-        overwritten.
+        """Writes logged steps of a training, each with its number in `step`. Overwrites steps that are stored already.
 
-        If the training goes on from the step `since`, the stored steps after it are removed first.
+        If the training goes on from the step `since`, the stored steps after `since` are removed first.
         """
         with self.transaction():
             run_id = self.run_id(run_name)
@@ -40,8 +39,7 @@ class Evaluations(Runs):
             )
 
     def put_evaluation(self, run_name: str, key: str, settings: dict[str, Any]) -> None:
-        """Writes an evaluation's settings. If the same evaluation (by `key`) is written again, it overwrites its own
-        settings."""
+        """Writes an evaluation's settings. Overwrites earlier settings of the evaluation with this `key`."""
         with self.transaction():
             self.db.execute(
                 "INSERT INTO evaluation (run_id, key, settings) VALUES (?, ?, ?)"
@@ -86,8 +84,7 @@ class Evaluations(Runs):
         return list(found.values())
 
     def evaluations(self, run_id: int) -> list[dict[str, Any]]:
-        """Returns a run's evaluations, the oldest first. Each has its key, its settings, and its answers without their
-        texts."""
+        """Returns a run's evaluations, the oldest first, each with its key, settings, and answers (without texts)."""
         return [
             {"key": e["key"], "settings": json.loads(e["settings"]), "answers": self._answers(e["id"], "")}
             for e in self._all("SELECT id, key, settings FROM evaluation WHERE run_id = ? ORDER BY id", run_id)

@@ -1,4 +1,4 @@
-"""Reads the sums and counts of one run: everything that its report needs. Money is in whole picodollars."""
+"""Reads the sums and counts of one run that its report needs. Money is in whole picodollars."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ THEIRS: dict[Kind, str] = {
     "judge": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'judge')",
     "student": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'student')",
 }
-"""For each kind, the condition that selects its attempts. It is written so that SQLite uses the index attempt_kind."""
+"""Maps each kind to the condition that selects its attempts, written so that SQLite uses the index attempt_kind."""
 
 
 UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
@@ -49,8 +49,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Says which model and provider named themselves in answers, and in how many. `teacher` is the place of the teacher
-    that was asked."""
+    """A model and provider that answers named, and in how many answers. `teacher` is the index of the teacher that was
+    asked."""
 
     teacher: int
     served_model: str | None
@@ -61,14 +61,14 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ClaimFigures:
-    """Says how often one endpoint said something that is not booked as it was said."""
+    """Counts the claims of one kind that one endpoint made and that are not booked as it made them."""
 
     asked: Kind
     teacher: int
-    """The place of who was asked, among the run's teachers or STUDENT. It has no meaning for the judging model."""
+    """Who was asked: the index of a teacher, or STUDENT. It has no meaning for the judging model."""
     kind: ClaimKind
     words: str
-    """What the endpoint said of one of these replies."""
+    """One of these claims."""
     replies: int
 
 
@@ -80,20 +80,20 @@ class Tries:
     answered: int
     in_doubt: int
     reused: int
-    """How many attempts got a reply that the store had already, so that nothing was sent."""
+    """How many attempts sent nothing, because the store had their reply already."""
     failed: dict[str, int]
     """How many tries failed, by the class of the failure."""
     tokens: dict[str, int]
     cost_sources: dict[str, int]
-    """How many answers there are for each source of their cost."""
+    """How many answers have a cost from each source."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherFigures:
-    """Says what one teacher was asked, what it cost and what came of it."""
+    """What one teacher was asked, what it cost and what came of it."""
 
     teacher: int
-    """The teacher's place among the run's teachers."""
+    """The teacher's index among the run's teachers."""
     sent: int = 0
     answered: int = 0
     accepted: int = 0
@@ -106,7 +106,7 @@ class TeacherFigures:
 
 @dataclass(frozen=True, slots=True)
 class JudgeFigures:
-    """Says what the judging model was asked and what it said."""
+    """What the judging model was asked and what it said."""
 
     tries: Tries
     verdicts: dict[str, int]
@@ -117,7 +117,7 @@ class JudgeFigures:
 
 @dataclass(frozen=True, slots=True)
 class StudentFigures:
-    """Says what the student was asked, and how much is left to the teachers."""
+    """What the student was asked, and how much is left to the teachers."""
 
     tries: Tries
     questions: int
@@ -129,7 +129,8 @@ class StudentFigures:
 
 @dataclass(frozen=True, slots=True)
 class PerQuestion:
-    """Says what the questions that ended cost. `n` is how many there are, and `sum` is what they cost together."""
+    """The costs of the questions that ended. `n` is the number of these questions, and `sum` what they cost
+    together."""
 
     n: int
     sum: int | None
@@ -145,9 +146,9 @@ class RunFigures:
     run: StoredRun
     money: Money
     overbilled: int
-    """How much the endpoints charged beyond what had been reserved for their tries."""
+    """How much more the endpoints charged than was reserved for their tries."""
     settled: dict[str, int]
-    """What the tries cost that were in doubt and are settled, by who told it: `provider` or `user`."""
+    """What tries cost that are no longer in doubt, by who told the cost: `provider` or `user`."""
     sessions: list[Session]
     questions: dict[str, int]
     """How many questions there are, by their status."""
@@ -169,7 +170,7 @@ class RunFigures:
     rejected: dict[str, int]
     """How many answers were rejected, by the reason."""
     mean_reasoning_tokens: float | None
-    """The mean over the accepted answers. `mean_output_tokens` is such a mean too."""
+    """A mean over the accepted answers, as `mean_output_tokens` is."""
     mean_output_tokens: float | None
     per_question: PerQuestion
     training: list[dict[str, Any]]

@@ -11,10 +11,9 @@ class Imports(Questions):
     """The SQL statements of an import."""
 
     def shelve(self, questions: Iterable[tuple[Question, str]]) -> None:
-        """Puts questions, each with a hash of its text, into a place where `shelved` finds them until the store is
-        closed.
+        """Keeps questions, each with a hash of its text, where `shelved` finds them until the store is closed.
 
-        The place is on the disk, since a file of questions may be larger than the memory.
+        They are kept on the disk, since a file of questions may be larger than the memory.
         """
         self.db.execute("CREATE TEMP TABLE IF NOT EXISTS shelf (name TEXT PRIMARY KEY, text TEXT, body TEXT)")
         self.db.execute("CREATE INDEX IF NOT EXISTS temp.shelf_text ON shelf (text)")
@@ -24,8 +23,8 @@ class Imports(Questions):
         )
 
     def shelved(self, names: Sequence[str], text: str | None) -> Question | None:
-        """Returns the shelved question that has the first id in `names` which is known; else the one with the hash
-        `text`; else None."""
+        """Returns the shelved question whose id comes first in `names`; else the one with the hash `text`; else
+        None."""
         by_name, by_text = "SELECT body FROM shelf WHERE name = ?", "SELECT body FROM shelf WHERE text = ?"
         for statement, value in [*((by_name, name) for name in names), (by_text, text)]:
             if (row := self._row(statement, value)) is not None:
@@ -33,8 +32,7 @@ class Imports(Questions):
         return None
 
     def claim(self, run_id: int, question: Question) -> bool:
-        """Whether this question may have its id: no different question of the run has the id, and no different question
-        claimed it before.
+        """Whether the question may have its id: no different question of the run has it or claimed it before.
 
         Claims are forgotten when the store is closed.
         """
@@ -56,11 +54,11 @@ class Imports(Questions):
         self, run_id: int, question: Question, key: str, reply: Reply, cost_pusd: int | None, source: str,
         asked_at: str | None, now: str,
     ) -> None:  # fmt: skip
-        """Writes an answer that was paid for elsewhere, as the next sample of its question. Writes the question too if
-        it is new.
+        """Writes an answer that was paid for elsewhere, as the next sample of its question, and the question if it is
+        new.
 
-        The cost is booked on the run; nothing was reserved for it. If `asked_at` is None, nobody knows when it was
-        asked.
+        The cost is booked on the run; nothing was reserved for it. `asked_at` is None if nobody knows when the question
+        was asked.
         """
         self.put_question(run_id, question)
         question_id = self._one("SELECT id FROM question WHERE run_id = ? AND name = ?", run_id, question.id)

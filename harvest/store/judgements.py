@@ -24,27 +24,26 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JudgedBy:
-    """Names the checks and filters of today. Answers that they have not judged yet must be judged."""
+    """Today's checks and filters. Answers that they have not judged yet must be judged."""
 
     checks: Mapping[str, str]
-    """The version of each check, by the check's name. An answer is judged when one of these checks has given a
-    verdict."""
+    """Maps each check's name to its version. An answer is judged when one of these checks has given a verdict."""
     required: Mapping[str, str]
-    """The version of each filter that a right answer must pass too, by the filter's name."""
+    """Maps each filter that a right answer must pass too to its version."""
     refused_by: Mapping[str, str]
-    """For each filter that may be required, the reason with which it rejects an answer."""
+    """Maps each filter that may be required to the reason with which it rejects an answer."""
     newer_than: int = 0
-    """Only verdicts whose id is larger than this id count."""
+    """Only verdicts with a larger id count."""
 
 
 class Rejudged(NamedTuple):
-    """Holds a new verdict, and what the same check had said of the same attempt before."""
+    """A new verdict, and what the same check had said of the same attempt before."""
 
     check: str
     version: str
     outcome: str
     version_before: str | None
-    """The version of the check in the earlier verdict; None if the check had not judged the attempt before."""
+    """The check's version in the earlier verdict; None if there is none."""
     outcome_before: str | None
     question: str
     """The question's name."""
@@ -65,7 +64,7 @@ STORED = (
     "  OR attempt.reason IN (SELECT value FROM json_each(:by_filters) AS f"
     "   WHERE f.key NOT IN (SELECT key FROM json_each(:required)))) END"
 )
-"""The part of a statement after SELECT … that says which answers must be judged."""
+"""The part of a statement, after SELECT …, that says which answers must be judged."""
 
 
 class Judgements(Attempts):
@@ -93,9 +92,9 @@ class Judgements(Attempts):
     ) -> list[StoredAnswer]:  # fmt: skip
         """Returns answers that must be judged, in the order of question, teacher, sample and limit of tokens.
 
-        They are the answers that `unless` has not judged; if it is None, the answers that were never judged. The first
-        is the one that comes next after the answer `after`. The list ends after `limit` answers, or when the packed
-        replies have more than `most_bytes` bytes.
+        They are the answers that `unless` has not judged; if it is None, the answers that were never judged. The list
+        begins after the answer `after`. The list ends after `limit` answers, or when the packed replies have more than
+        `most_bytes` bytes.
         """
         names = ("question", "teacher", "sample", "limit")
         place = (0, STUDENT, -1, -1)
@@ -119,12 +118,12 @@ class Judgements(Attempts):
         return found
 
     def count_stored_answers(self, run_id: int, unless: JudgedBy | None) -> int:
-        """Returns how many answers `stored_answers` has on all its pages together."""
+        """Returns how many answers `stored_answers` returns in all."""
         return int(self._one(f"SELECT count(*) {STORED}", _stored(run_id, unless)))
 
     def opinions(self, attempt_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """Returns (the outcome of the check, the opinion of the judging model after it) by attempt id, for the attempts
-        that a judging model judged."""
+        """Maps the id of each attempt that a judging model judged to (the check's outcome, then the model's
+        opinion)."""
         return {
             r["attempt_id"]: (r["rules"], r["outcome"])
             for r in self._all(
@@ -141,8 +140,7 @@ class Judgements(Attempts):
         return int(self._one("SELECT coalesce(max(id), 0) FROM verdict"))
 
     def rejudged(self, run_id: int, since: int) -> Iterator[Rejudged]:
-        """Gives each verdict of a run whose id is larger than `since`, with the same check's last verdict up to
-        `since`."""
+        """Gives each verdict of a run with an id above `since`, and the same check's last verdict up to `since`."""
         for r in self._each(
             "SELECT new.check_name, new.version, new.outcome, old.version, old.outcome, question.name"
             " FROM verdict AS new JOIN attempt ON attempt.id = new.attempt_id"

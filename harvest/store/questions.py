@@ -1,5 +1,4 @@
-"""Stores questions: each is written once, is open until it is solved or given up, and is found in the order of
-asking."""
+"""Stores questions. Each is written once, and is open until it is solved or given up."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,12 +10,12 @@ from harvest.core.nouns import Attempt, Question
 from harvest.store.runs import Runs
 
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
-"""The classes of failure after which a new start tries again."""
+"""The classes of failure after which a new start of the run tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """Holds a question that may be asked, with what became of its attempts so far."""
+    """A question that may be asked, with its attempts so far."""
 
     id: int
     """The question's row in the store."""
@@ -24,18 +23,18 @@ class OpenQuestion:
     attempts: tuple[Attempt, ...]
     """The attempts of the teachers and of the student."""
     stratum: str = ""
-    """The name that all questions share which look alike before they are asked (harvest/asking/planning/strata.py)."""
+    """The name of the group of questions that look alike before they are asked (harvest/asking/planning/strata.py)."""
     turn: int = 0
     """How many of the question's answers were judged and not accepted. Questions with a lower turn are asked first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StratumOutcome:
-    """Says what the answers of one teacher, or of the student, cost and brought in one stratum."""
+    """What the answers of one teacher, or of the student, cost and brought in one stratum."""
 
     stratum: str
     teacher: int
-    """The place of the teacher that answered, or STUDENT."""
+    """The index of the teacher that answered, or STUDENT."""
     answers: int
     accepted: int
     cost_pusd: int
@@ -73,7 +72,7 @@ class Questions(Runs):
         return self._row(statement, run_id) is not None
 
     def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
-        """Writes a question that is asked anew each time. Returns (its row, how many attempts of teachers it has)."""
+        """Writes a question that may be asked many times. Returns (its row, how many attempts of teachers it has)."""
         self.put_question(run_id, question)
         row = self.db.execute(
             "SELECT question.id, count(attempt.id) FROM question LEFT JOIN attempt ON question_id = question.id"
@@ -97,7 +96,7 @@ class Questions(Runs):
         return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
 
     def counts(self, run_id: int) -> dict[str, int]:
-        """Returns where a run stands when it starts: the figures that its progress line shows."""
+        """Returns the figures of a run at its start, which its progress line shows."""
         by_status = self.question_statuses(run_id)
         row = self.db.execute(
             "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
@@ -111,8 +110,8 @@ class Questions(Runs):
         return {"questions": total, "ended": ended, "by_student": by_student, **money, **dict(row)}
 
     def reopen(self, run_id: int) -> int:
-        """Opens the questions that were given up, and the attempts that failed, for a failure which may have passed.
-        Returns how many questions it opened."""
+        """Reopens attempts whose failure may have passed, and questions that were given up for one. Returns how many
+        questions."""
         kinds = json.dumps(RETRIED_KINDS)
         n = self.db.execute(
             "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
@@ -128,8 +127,8 @@ class Questions(Runs):
         return n
 
     def reopen_failed(self, run_id: int) -> None:
-        """Opens every failed attempt of a teacher, and its question, whatever the failure was: the user wants it asked
-        once more."""
+        """Reopens all failed attempts of all teachers, whatever the failure, and their questions: the user wants them
+        asked again."""
         self.db.execute(
             "UPDATE question SET status = 'open' WHERE run_id = ? AND id IN (SELECT question_id FROM attempt"
             " WHERE state = 'failed' AND kind = 'teacher')",
@@ -142,7 +141,7 @@ class Questions(Runs):
         )
 
     def reopen_all(self, run_name: str) -> None:
-        """Opens every question, after the settings of how often to ask changed. Stored answers are not bought again."""
+        """Reopens every question, after a change of how often to ask. Stored answers are not bought again."""
         self.db.execute("UPDATE question SET status = 'open' WHERE run_id = ?", (self.run_id(run_name),))
 
     def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
@@ -177,7 +176,7 @@ class Questions(Runs):
         return [tuple(r) for r in self.db.execute(statement, (run_id,))]
 
     def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
-        """Returns at most `limit` open questions of one stratum and turn after the row `after`, in the order in which
+        """Returns at most `limit` open questions of a stratum and turn after the row `after`, in the order in which
         they were given."""
         return self._open("AND turn = ? AND stratum = ?", run_id, turn, stratum, after, limit)
 
@@ -186,7 +185,7 @@ class Questions(Runs):
         return [r["stratum"] for r in rows]
 
     def stratum_outcomes(self, run_id: int) -> list[StratumOutcome]:
-        """Returns what the judged answers of each teacher and of the student cost and brought, for each stratum."""
+        """Returns what the judged answers of each teacher, and of the student, cost and brought in each stratum."""
         return self._as(
             StratumOutcome,
             "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"

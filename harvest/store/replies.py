@@ -1,4 +1,4 @@
-"""Packs replies when they are written, and reads them as the same values again."""
+"""Packs replies to write them, and reads them as the same values."""
 
 import json
 import sqlite3
@@ -50,8 +50,8 @@ class Replies(Connection):
         return found
 
     def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
-        """Gives (attempt id, its reply) for the teachers' answered attempts at one question. Each reply is read only
-        when the caller takes it."""
+        """Gives (id, reply) of each teacher's answered attempt at one question. A reply is read when the caller takes
+        it."""
         for r in self._all(
             "SELECT id, answer_try FROM attempt WHERE question_id = ? AND state = 'answered' AND kind = 'teacher'"
             " ORDER BY teacher, sample, max_tokens",
@@ -60,7 +60,7 @@ class Replies(Connection):
             yield r["id"], self.reply(r["answer_try"])
 
     def read_reply(self, row: Row) -> Reply:
-        """Returns the reply that is in a row with REPLY_COLUMNS."""
+        """Returns the reply that a row with REPLY_COLUMNS holds."""
         packed: dict[str, Any] = json.loads(self._unpacker.decompress(row["body"]))
         parts: dict[str, Any] = {"answer": "", "usage": Usage(*(row[k] for k in USAGE))}
         parts |= {k: row[k] for k in SERVED}

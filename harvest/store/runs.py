@@ -1,5 +1,4 @@
-"""Reads and writes runs: their settings, which are checked once when they are read, and what was written beside
-them."""
+"""Reads and writes runs, their sessions and their events. A run's settings are checked once, when they are read."""
 
 import json
 from collections.abc import Mapping
@@ -23,22 +22,21 @@ NOBODY_ASKED = {
     | {"extra": {}},
     "budget": {"usd": None},
 }
-"""The settings that are stored for a run of imported answers, in place of those that nobody knows."""
+"""The settings of a run of imported answers that are stored for those that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
     """Holds one run of the store.
 
-    An older winnow had fewer sections and settings. Those that it did not write have their defaults here, and settings
-    that no longer exist are left out.
+    Settings that an older winnow did not write have their defaults. Settings that no longer exist are left out.
     """
 
     id: int
     name: str
     config: RunConfig
-    """The run's settings. If the run asked nobody (it is `imported`, or was made only for evaluations), `teacher` is
-    empty and `sampling` has its defaults, since nobody knows how the answers were made."""
+    """The run's settings. If the run is `imported` or was made only for evaluations, it asks nobody: `teacher` is
+    empty, and `sampling` has its defaults."""
     imported: bool
     """Whether the run's answers were bought elsewhere and imported. Such a run asks nobody."""
     has_teacher: bool
@@ -46,12 +44,12 @@ class StoredRun:
     """The whole text of the prompt file, as it was when the run was written."""
     prompt_sha256: str
     endpoints: Mapping[int, str]
-    """Who answers, by the place in the run (STUDENT, 0, 1, …). It is an address, or the checksum of local weights."""
+    """Maps STUDENT and the index of each teacher to an address, or to the checksum of local weights."""
     base: Path
     """The folder of RUN.toml. Paths in the settings are relative to it."""
     price_source: str
     settings: Mapping[str, Any]
-    """All of the above as JSON, as the store and the run's config.json have it."""
+    """The run's settings as JSON values, as they are in the store and in the run's config.json."""
 
 
 def read_run(run_id: int, name: str, text: str) -> StoredRun:
@@ -81,8 +79,8 @@ def read_run(run_id: int, name: str, text: str) -> StoredRun:
 def _config(settings: Mapping[str, Any], name: str, *, asked: bool) -> RunConfig:
     """Returns the stored settings as RunConfig, which was made to read RUN.toml.
 
-    Stored settings differ from RUN.toml: `teacher` stands beside `teachers`; the student's sampling has settings that
-    RUN.toml may not write there; and `select` has everything that its preset said, so no preset is read again.
+    Stored settings differ from RUN.toml. They have `teacher` beside `teachers`; the student's sampling has settings
+    that RUN.toml may not have there; and `select` holds its preset's settings, so no preset is read again.
     """
     data = {"questions": (), **settings, "name": name}
     data.pop("teacher" if data.get("teachers") else "teachers", None)
@@ -106,8 +104,8 @@ def stored_settings(
 ) -> dict[str, Any]:  # fmt: skip
     """Returns a run's settings as JSON, as the store and config.json have them and `read_run` reads them.
 
-    `endpoints` says who answers, by the place in the run. If it is empty, the answers are imported, and nobody knows
-    how they were asked for, whatever `config` says. `price_list` names the list of prices that was used; None: none.
+    `endpoints` is that of StoredRun. If it is empty, the answers are imported, and nobody knows how they were asked
+    for, whatever `config` says. `price_list` names the list of prices that was used; None: there was none.
     """
     settings = config.model_dump(mode="json")
     beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}
@@ -124,7 +122,7 @@ def stored_settings(
 
 
 def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
-    """Returns the stored settings of each teacher and the student, by their places in the run."""
+    """Maps STUDENT and the index of each teacher to the stored settings of this one."""
     sections = dict(enumerate(settings.get("teachers") or [settings]))
     if settings.get("student"):
         sections[STUDENT] = settings["student"]
@@ -155,8 +153,8 @@ class Runs(Attempts):
     def put_run(
         self, name: str, config: dict[str, Any], cap_pusd: int | None, now: str, under: str | None = None
     ) -> int:
-        """Writes a run. If there is a run of that name, it gets these settings and this cap. `under` names the run
-        under whose cap it spends too. Returns the run's id."""
+        """Writes a run, or gives the run of this name these settings and this cap. `under` names another run, under
+        whose cap this run spends too. Returns its id."""
         self.db.execute(
             "INSERT INTO run (name, config, cap, created_at, under) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (name) DO UPDATE SET config = excluded.config, cap = excluded.cap, under = excluded.under",
@@ -165,7 +163,7 @@ class Runs(Attempts):
         return self.run_id(name)
 
     def put_settings(self, run_id: int, config: Mapping[str, Any]) -> None:
-        """Gives a run new settings. A setting that a teacher sees must not differ from the old one."""
+        """Gives a run new settings. Settings that a teacher sees must be the same as before."""
         self.db.execute("UPDATE run SET config = ? WHERE id = ?", (json.dumps(config, ensure_ascii=False), run_id))
 
     def run_began(self, run_id: int) -> str:
@@ -173,9 +171,9 @@ class Runs(Attempts):
         return str(self._one("SELECT created_at FROM run WHERE id = ?", run_id))
 
     def begin_session(self, run_id: int, now: str) -> int:
-        """Notes that a start of `collect` or `import` begins. Returns the session's id.
+        """Notes the start of a session (of `collect` or `import`). Returns its id.
 
-        Tries that an earlier start had sent and did not settle are ended first (`hold_unsettled`).
+        Tries that an earlier session sent and did not settle are ended first (`hold_unsettled`).
         """
         self.hold_unsettled(run_id, now)
         self.db.execute(

@@ -1,12 +1,12 @@
 """Defines the tables, as numbered migrations.
 
-Data is added: a step adds rows and changes none that an earlier step wrote. Only the state of unfinished things
-changes: a run's money, an open question, an attempt without an answer, a try without a reply.
+A step adds rows and changes none that an earlier step wrote. Only the state of unfinished things changes: a run's
+money, an open question, an attempt without an answer, a try without a reply.
 
-An attempt's `kind` says what the attempt is for. An attempt of a `teacher` (by the teacher's place in the run's list)
-may become a trace. An attempt of the `student` shows whether the student can answer the question itself. An attempt of
-a `judge` says what a model thinks of the answer of another attempt, whose id stands in `about`. All three kinds are
-paid from the same cap; attempts of the student and of a judge never become traces.
+An attempt's `kind` says what it is for. An attempt of a `teacher` (its index among the run's teachers) may become a
+trace. An attempt of the `student` shows whether the student can answer the question itself. An attempt of a `judge`
+says what a model thinks of the answer of another attempt, whose id stands in `about`. All three kinds are paid from the
+same cap; attempts of the student and of a judge never become traces.
 
 A try's `kind` is the class of its failure (harvest/core/errors.py). Amounts of money are whole picodollars.
 """
@@ -115,8 +115,8 @@ SELECTION = """
     ) STRICT, WITHOUT ROWID;
 """
 """`selection.key` is a hash of everything that the selection was made of. In an outcome, `reason` is NULL if the
-attempt is selected, `instead` is the attempt that is selected in its place, and `rewritten` says whether the attempt's
-training row has the rewritten text (harvest/filters/rewrite.py)."""
+attempt is selected, `instead` is the attempt that is selected instead, and `rewritten` says whether the rewritten text
+is trained on (harvest/filters/rewrite.py)."""
 
 KINDS = """
     CREATE TABLE attempt_with_kind (
@@ -147,15 +147,14 @@ SETTLED = """
     ALTER TABLE try ADD COLUMN settled_at TEXT;
     CREATE INDEX try_doubt ON try (run_id) WHERE doubt IS NOT NULL;
 """
-"""A try that was in doubt and is settled has `settled_by`: `provider` if the provider told its cost, `user` if the user
-did."""
+"""`settled_by` says who told the cost of a try that was in doubt: `provider` or `user`."""
 
 CLAIMS = """
     CREATE TABLE endpoint_claim (
       try_id INTEGER NOT NULL REFERENCES try, kind TEXT NOT NULL, words TEXT NOT NULL, PRIMARY KEY (try_id, kind)
     ) STRICT, WITHOUT ROWID;
 """
-"""What an endpoint said of a try's reply and is not booked as it was said (harvest/core/claims.py)."""
+"""Endpoints' claims that are not booked as they were made (harvest/core/claims.py)."""
 
 SHARED_CAP = """
     ALTER TABLE run ADD COLUMN under TEXT;

@@ -1,5 +1,4 @@
-"""Stores selections, each with what it says of every candidate. They are added and never changed; the newest one
-counts."""
+"""Stores selections, each with its outcome for every candidate. They are never changed; the newest one counts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from harvest.store.replies import REPLY_COLUMNS, Replies
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
 """The reasons for which a finished answer may be rejected."""
 REJECTED_SINCE = "rejected_since"
-"""The reason of an attempt that the newest selection had selected, but that a later verdict rejected."""
+"""The reason of an attempt that the newest selection selected and a later verdict rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,12 @@ class StoredSelection:
 
 @dataclass(frozen=True, slots=True)
 class SelectionOutcome:
-    """Holds what the newest selection says of one attempt."""
+    """What the newest selection says of one attempt."""
 
     reason: str | None
     """Why the attempt is not selected; None if it is selected."""
     instead: int | None
-    """The id of the attempt that is selected in its place; None if there is none."""
+    """The id of the attempt that is selected instead; None if there is none."""
     detail: str | None
     rewritten: bool
     """Whether the attempt's rewritten text is trained on."""
@@ -48,11 +47,11 @@ class SelectionFigures:
     """Counts what the newest selection selected and left out."""
 
     selected: int | None = None
-    """How many attempts are selected. Before the first selection this is None; `said` and `at` are None then too."""
+    """How many attempts are selected. `selected`, `said` and `at` are None before the first selection."""
     unselected: dict[str, int] = field(default_factory=dict)
-    """How many attempts are not selected, by the reason, in the order of the selection's stages."""
+    """Maps each reason, in the order of the stages, to how many attempts are not selected for it."""
     newer: int = 0
-    """How many accepted answers the selection says nothing of: they were accepted after it."""
+    """How many answers were accepted after the selection."""
     said: dict[str, Any] | None = None
     at: str | None = None
 
@@ -64,7 +63,7 @@ class Selections(Replies):
         """Gives (attempt id, question row, output tokens) of each candidate, in the order of question, teacher, sample
         and limit.
 
-        Candidates are the accepted answers. If `pool` is "all", finished answers that were rejected are candidates too.
+        Candidates are the accepted answers, and also finished answers that were rejected if `pool` is "all".
         """
         for r in self._each(
             "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt"
@@ -80,8 +79,8 @@ class Selections(Replies):
     def failed_shares(self, run_id: int) -> Iterator[tuple[int, float]]:
         """Gives (question row, the share from 0 to 1 of its judged answers that were wrong).
 
-        If the student was asked the question, its answers count, else the teachers' answers. An answer that a filter
-        rejects counts as right: the filter says nothing about how hard the question is.
+        The student's answers count if it was asked, else the teachers'. An answer that a filter rejects counts as
+        right, since the filter says nothing about how hard the question is.
         """
         for r in self._each(
             "SELECT question_id, CASE WHEN total(kind = 'student')"
@@ -96,9 +95,8 @@ class Selections(Replies):
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
         outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
     ) -> None:  # fmt: skip
-        """Writes a whole selection. `outcomes` has for each candidate: its attempt's id; why it is not selected (None
-        if it is); the id of the attempt that is selected in its place; the detail; and whether its rewritten text is
-        trained on."""
+        """Writes a whole selection. Each of `outcomes` is (the attempt's id, why it is not selected or None, the id of
+        the attempt that is selected instead, the detail, whether the rewritten text is trained on)."""
         selection_id = self._insert(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
             run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False),
@@ -117,8 +115,8 @@ class Selections(Replies):
         return StoredSelection(row["id"], row["at"], row["key"], json.loads(row["settings"]), json.loads(row["said"]))
 
     def _newest_in_words(self, run_id: int) -> dict[str, Any]:
-        """Returns what statements need of the newest selection: `selection` is its id (None before the first
-        selection), and `any` says whether it chose from rejected answers too."""
+        """Returns values for statements: `selection` is the newest selection's id (None if there is none), and `any`
+        says whether it chose from rejected answers too."""
         newest = self.newest_selection(run_id)
         return {"selection": newest and newest.id, "any": newest is not None and newest.settings.get("pool") == "all"}
 
@@ -157,8 +155,7 @@ class Selections(Replies):
         return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": bool(row["rewritten"])})
 
     def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
-        """Gives, for each of these attempts: its id, its sample number, its question's row, its question as JSON, and
-        its reply."""
+        """Gives (id, sample number, question's row, question as JSON, reply) of each of these attempts."""
         statement = (
             "SELECT attempt.id AS attempt_id, attempt.sample, question_id, question.body AS question_body,"  # noqa: S608 - ours
             f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = question_id"

@@ -1,4 +1,4 @@
-"""Connects to a store in an SQLite file. Everything that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
+"""Connects to a store in an SQLite file. All that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
 
 One process at a time writes to a store, and holds a lock file while it does. Any number of processes may read. Inside
 the process that writes, one thread does all the writing (harvest/store/writer.py).
@@ -27,7 +27,7 @@ OF_THE_STORE = LOCKED | {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
 }  # fmt: skip
-"""SQLite's codes for what is wrong with the file, its disk or its lock, whatever is written."""
+"""SQLite's codes for faults of the file, its disk or its lock. These do not depend on what is written."""
 
 
 class Connection:
@@ -72,7 +72,7 @@ class Connection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Writes everything in the block, or nothing. Raises StoreUnusable when the disk is full or fails."""
+        """Writes everything in the `with` block, or nothing. Raises StoreUnusable when the disk is full or fails."""
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -90,7 +90,7 @@ class Connection:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Inside a transaction, writes everything in the block, or nothing of it if the block raises."""
+        """Inside a transaction, writes everything in the `with` block, or nothing if the block raises."""
         self.db.execute("SAVEPOINT part")
         try:
             yield
@@ -130,7 +130,7 @@ class Connection:
         return self.db.execute(statement, _bound(values)).fetchone()[0]
 
     def _pairs(self, statement: str, *values: Any) -> dict[str, int]:
-        """Returns a dict from the first column to the second. Rows whose first column is NULL are left out."""
+        """Maps the first column to the second. Rows whose first column is NULL are left out."""
         return {r[0]: r[1] for r in self.db.execute(statement, _bound(values)) if r[0] is not None}
 
     def _insert(self, statement: str, *values: Any) -> int:
@@ -151,8 +151,7 @@ def sqlite_path(url: str) -> Path:
 
 
 def lock_path(path: Path) -> str:
-    """Returns the lock file of a store. A store that is reached through a symbolic link has the lock of the file that
-    the link names."""
+    """Returns the lock file of a store. A store behind a symbolic link has the lock of the file that the link names."""
     return f"{os.path.realpath(path)}.lock"
 
 
@@ -193,8 +192,8 @@ def _prepare(db: sqlite3.Connection, path: Path, write: bool) -> None:
 
 
 def fault_of_the_store(e: BaseException) -> int | None:
-    """Returns SQLite's code if the file, its disk or its lock is at fault, so that nothing can be written now. Returns
-    None if what was to be written is at fault."""
+    """Returns SQLite's code if the file, its disk or its lock is at fault; None if what was to be written is at
+    fault."""
     cause = e if isinstance(e, sqlite3.Error) else e.__cause__
     code = getattr(cause, "sqlite_errorcode", None)
     return code & 0xFF if code is not None and code & 0xFF in OF_THE_STORE else None

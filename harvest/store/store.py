@@ -1,4 +1,4 @@
-"""Joins all statements on the store, which are grouped by subject, into one class."""
+"""Joins all statements on the store into one class."""
 
 import sqlite3
 from collections.abc import Callable
@@ -20,8 +20,8 @@ class Store(Imports, Judgements, Figures, Stories, Evaluations):
 
     @classmethod
     def open(cls, url: str, *, write: bool = True, say: Callable[[str], None] = lambda _: None) -> Self:
-        """Opens a store. If it is opened to write, it is brought up to date, and first takes in what an earlier process
-        could not write, and says so.
+        """Opens a store. If `write`, its tables are brought up to date, and it takes in what an earlier process could
+        not write. `say` is told so.
 
         Raises StoreUnusable when another process is writing to the store, when the file is no store of ours, and when
         it cannot be read or written.
@@ -39,10 +39,10 @@ class Store(Imports, Judgements, Figures, Stories, Evaluations):
             return store
 
     def take_in(self, unwritten: Unwritten, say: Callable[[str], None]) -> int:
-        """Settles the tries whose settlements wait in files. Returns how many it settled.
+        """Settles the tries whose settlements wait in files. Returns how many.
 
-        A settlement that the store cannot hold costs no other one: its file is kept under another name, which `say`
-        tells. Raises StoreUnusable when the store cannot be written; then the files stay as they are.
+        A settlement that the store cannot hold stops no other one: its file is kept under another name, which `say` is
+        told. Raises StoreUnusable when the store cannot be written; then the files stay as they are.
         """
         in_all = 0
         for path, settlements in unwritten.found():

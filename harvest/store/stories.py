@@ -13,23 +13,23 @@ from harvest.store.sqlite import Row
 
 @dataclass(frozen=True, slots=True)
 class AnsweredAttempt:
-    """Holds a teacher's attempt that has a whole reply, with what verdicts and the newest selection say of it."""
+    """A teacher's attempt with a whole reply, and what verdicts and the newest selection say of it."""
 
     id: int
     key: str
     question: Question
     teacher: int
-    """The teacher's place among the run's teachers."""
+    """The teacher's index among the run's teachers."""
     sample: int
     max_tokens: int
-    """The limit of tokens; 0 if the answer was imported, since nobody knows the limit then."""
+    """The limit of tokens; 0 if the answer was imported, so that nobody knows the limit."""
     accepted: bool | None
     reason: str | None
     """Why the attempt is rejected; None if it is accepted or not judged."""
     reused: bool
-    """Whether another attempt with the same key had bought the reply."""
+    """Whether another attempt with the same key bought the reply."""
     sent_at: str
-    """When the request was sent; empty if the answer was imported and nobody knows."""
+    """When the request was sent; empty if nobody knows (an imported answer)."""
     cost_pusd: int | None
     reply: Reply
     verdicts: tuple[Verdict, ...]
@@ -65,15 +65,15 @@ class StoredTry:
     sent_at: str
     ended_at: str | None
     settled_by: str | None
-    """Who told the cost of a try that was in doubt: `provider` or `user`; None if the try was not settled so."""
+    """Who told the cost of a try that was in doubt: `provider` or `user`; None for any other try."""
     settled_at: str | None
     partial: Reply | None
-    """The reply that this try brought, whole or in part, if it is not the attempt's answer; else None."""
+    """The reply, whole or in part, of a try that did not bring the attempt's answer; else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatedVerdict:
-    """Holds a verdict, when it was given, and its id, which is larger than the ids of all earlier verdicts."""
+    """A verdict, when it was given, and its id. A later verdict has a larger id."""
 
     id: int
     verdict: Verdict
@@ -82,7 +82,7 @@ class DatedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStory:
-    """Holds one attempt with its tries, the judging model's tries about it, its verdicts, and its place in the
+    """One attempt with its tries, the judging model's tries about it, its verdicts, and its outcome in the
     selection."""
 
     attempt: Attempt
@@ -109,10 +109,11 @@ class Stories(Selections, Runs):
     """The SQL statements that read whole attempts."""
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[AnsweredAttempt]:
-        """Gives the teachers' attempts that have a whole reply. `which` is "all", "accepted" or "selected".
+        """Gives the teachers' attempts with a whole reply. `which` is "all", "accepted" or "selected".
 
-        "selected" gives the attempts of the newest selection; before the first selection, the accepted ones. An attempt
-        that was rejected after the selection is not given, unless the selection chose from rejected answers too.
+        "selected" gives the attempts of the newest selection, or the accepted ones before the first selection. It
+        leaves out attempts that were rejected after the selection, unless the selection chose from rejected answers
+        too.
         """
         body, question = "", None
         for r in self._each(

@@ -1,8 +1,8 @@
 """Keeps settlements that could not be written to the store in files outside of it, until the store takes them in.
 
 A file holds records, one after the other: the length and the CRC-32 of a packed settlement, then the settlement. A
-length of 0 ends them, and so does a record that is torn. The first file stands beside the store. Room is set aside in
-it before anything is asked, since a full disk takes nothing more. The other files are in folders for temporary files.
+length of 0 ends the records, and so does a torn record. The first file is beside the store. Room is set aside in it
+before anything is asked, since a full disk takes nothing more. The other files are in folders for temporary files.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ from harvest.core.nouns import Reply
 HEAD = struct.Struct("<II")
 END = bytes(HEAD.size)
 BYTES_A_REPLY = 32 << 10
-"""For each request in flight, this much room is set aside. A reply of 40 KB takes about 16 KB when it is packed."""
+"""This many bytes are set aside in the first file for each request in flight. A reply of 40 KB takes about 16 KB
+packed."""
 LEAST_BYTES, MOST_BYTES, SHARE_OF_FREE = 256 << 10, 16 << 20, 8
 """At least LEAST_BYTES are set aside, at most MOST_BYTES, and never more than the free room / SHARE_OF_FREE."""
 TEMPORARY = ("/tmp", "/var/tmp")
@@ -37,15 +38,15 @@ SettledBy = Literal["settle", "settle_failure"]
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Holds a call that settles a try: the name of the store's method, and what it is called with."""
+    """A call that settles a try: the name of the store's method, and its arguments."""
 
     method: SettledBy
     try_id: int
     more: tuple[Any, ...]
-    """The other arguments: replies, failures and plain values. The last one says when the try ended. Empty: they were
-    read from a file and mean nothing to this winnow."""
+    """The other arguments: replies, failures and plain values. The last one says when the try ended. Empty: this winnow
+    does not understand the arguments that the file holds."""
     sent_at: str | None = None
-    """When the try was sent, so that no other store takes it for its own; None: nobody knows."""
+    """When the try was sent, so that no other store takes the try for its own; None: nobody knows."""
 
 
 class Unwritten:
@@ -71,8 +72,8 @@ class Unwritten:
                 file.write(bytes(min(wanted, disk.f_bavail * disk.f_frsize // SHARE_OF_FREE)))
 
     def put(self, settlements: Iterable[Settlement]) -> None:
-        """Puts settlements into the first file that has room. They are on the disk when this returns. Raises OSError
-        when no file has room."""
+        """Puts settlements into the first file with room, and returns when they are on the disk. Raises OSError when no
+        file has room."""
         packed = [_pack(s) for s in settlements]
         failed: OSError | None = None
         if not packed:
@@ -96,7 +97,7 @@ class Unwritten:
                 yield place, list(_unpack(data))
 
     def clear(self) -> None:
-        """Forgets the settlements: all of them are in the store. The room that is set aside stays."""
+        """Empties the files, whose settlements are in the store. The room that is set aside stays."""
         self.count, self._ends = 0, dict.fromkeys(self._ends, 0)
         with suppress(OSError):
             self._write(self._beside, END)
@@ -129,7 +130,7 @@ class Unwritten:
             return None
 
     def _opened(self, place: Path, flags: int) -> BinaryIO:
-        """Opens a file that belongs to this user. Raises OSError for any other, and for a link."""
+        """Opens a file of this user. Raises OSError for another user's file, and for a link."""
         descriptor = os.open(place, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or (place != self._beside and about.st_uid != os.geteuid()):

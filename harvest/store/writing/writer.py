@@ -26,8 +26,8 @@ TRY_S, AGAIN_S = 0.25, 0.25
 """How many seconds one try waits for the lock, and how many pass before the next try. A reply that comes meanwhile is
 only in memory for so long."""
 SAY_S, SAID_S = 2.0, 60.0
-"""After SAY_S seconds, a line says that the store cannot be written: once each time, and at most every SAID_S
-seconds."""
+"""After SAY_S seconds, a line says once that the store cannot be written. The next such line comes at least SAID_S
+seconds later."""
 
 
 class Call(NamedTuple):
@@ -163,7 +163,8 @@ class Writer:
         return group, error
 
     def _written(self, group: list[Call]) -> Exception | None:
-        """Writes a group in one transaction and answers it. Returns the error when nothing of it is written."""
+        """Writes a group of calls in one transaction and gives each caller its result. If the transaction fails,
+        returns its error."""
         try:
             self._take_in()
             with self.store.transaction():
