@@ -10,7 +10,7 @@ from finetune.measure.sampling import PRESETS
 from harvest.commands.arguments import Parser
 
 Overrides = list[tuple[str, str]]
-"""These are settings from the command line: `--train.learning_rate 2e-4` gives ("train.learning_rate", "2e-4")."""
+"""Settings from the command line: `--train.learning_rate 2e-4` gives ("train.learning_rate", "2e-4")."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -135,8 +135,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "estimate": ("GPU-hours, memory and money before training", _estimate),
     "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),
 }
-"""Each command has its help text here and the function that adds its arguments. The file with its name does its
-work."""
+"""Maps each command to its help text and to the function that adds its arguments. The file named after the command does
+the work."""
 
 
 # ---- arguments that several commands take

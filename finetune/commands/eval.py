@@ -81,7 +81,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 def _run_of(args: argparse.Namespace) -> Run | None:
     """Returns the run whose report gets the evaluation; None when there is no such run.
 
-    When the run that a student was trained for is not on this machine any more, it prints a warning and returns None.
+    Prints a warning and returns None if the run that a student was trained for is no longer on this machine.
     """
     run = Run(*find_run(args.run_name, args.store)) if args.run_name else trained_on(Path(args.student))
     if run is not None:

@@ -36,7 +36,7 @@ from harvest.store import Store, StoredRun
 
 OF_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p")
 OWN_FLAGS = {name: f"--{name.replace('_', '-')}" for name in (*OF_SAMPLING, "seed", "model")}
-"""These parts of a request have their own flag, so `--extra` may not hold them."""
+"""The parts of a request that have their own flag, so that `--extra` may not hold them."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Endpoint:
 
     teacher: Teacher
     questions: Sequence[Question]
-    """These are all questions of the evaluation, also those that have an answer already: they make one run with one
-    cap."""
+    """All questions of the evaluation, also those that have an answer already: they make one run with one cap."""
     prompt: Prompt
     cap_usd: Decimal | None
     store: str
@@ -56,11 +55,10 @@ class Endpoint:
     """Whether the endpoint is asked with the prompt's worked examples, as a teacher is, or without them, as a student
     is."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """These values are put into the request's body unchanged."""
+    """Values that are put into the request's body unchanged."""
     reasoning_effort: str | None = None
     served: dict[str, Any] = field(default_factory=dict)
-    """This says who answered, as the endpoint reports it, and what was spent. It is filled while the endpoint
-    answers."""
+    """Who answered, as the endpoint reports it, and what was spent. Filled while the endpoint answers."""
 
     @property
     def model(self) -> str:

@@ -23,7 +23,7 @@ from harvest.report.evaluations import evaluation_entry
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """This is an evaluation after it was asked, with all of its answers, as the store has them."""
+    """Holds a finished evaluation: its settings and all of its answers, as stored."""
 
     key: str
     settings: Row
@@ -49,15 +49,15 @@ class Evaluation:
 
     questions: Sequence[Question]
     source: str
-    """The report calls the questions by this name."""
+    """The name of the questions in the report."""
     prompt: Prompt
     sampling: Sampling
     label: str | None = None
     """The label is "before", "after" or "teacher"; None when it is none of them."""
     layout: Layout | None = None
-    """The student learnt these marks around a chain. The marks that are known by name are recognised too."""
+    """The marks around a chain that the student learnt. The marks that are known by name are recognised too."""
     began_with: str | None = None
-    """The student's training began with weights of this checksum; None when that is not known."""
+    """The checksum of the weights with which the student's training began; None when it is not known."""
 
     def content(self, engine: Engine) -> Row:
         """Returns all that changes an answer. Its hash is the evaluation's key.

@@ -115,7 +115,8 @@ class TransformersEngine:
     def _batch(
         self, batch: Sequence[tuple[list[int], Asked]], sampling: Sampling
     ) -> Iterator[list[tuple[Asked, Generated]]]:
-        """Yields every answer of the batch once: every few seconds, the answers that have ended since the last time."""
+        """Every few seconds, yields the answers of the batch that have ended since the last time. Each answer comes
+        once."""
         width = max(len(ids) for ids, _ in batch)
         pad = min(self.ends)
         ids = torch.tensor([[pad] * (width - len(i)) + i for i, _ in batch], device=self.device)

@@ -9,7 +9,7 @@ from harvest.core.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """These settings say how answers are drawn. Temperature 0 is greedy. top_p, top_k and min_p are off when None."""
+    """How answers are drawn. Temperature 0 is greedy. top_p, top_k and min_p are off when None."""
 
     max_tokens: int = 1024
     temperature: float | None = 0.0
@@ -28,7 +28,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """These settings were published by somebody. `source` says where."""
+    """Settings that somebody published. `source` says where."""
 
     settings: Mapping[str, Any]
     source: str

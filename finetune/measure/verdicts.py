@@ -66,10 +66,10 @@ def _finish(generated: Generated) -> str:
 def majorities(
     pool: CheckPool, questions: Sequence[Question], answers: Sequence[Row], layout: Layout | None = None
 ) -> dict[str, float] | None:
-    """Returns, for each question, 1 if the answer that most samples state is right, else 0.
+    """Maps each question to 1 if the answer that most samples state is right, else to 0.
 
-    In a tie it is the share of the tied answers that are right. An answer that was cut short or states nothing has no
-    vote. Programs state no value, so a question that asks for a program is left out; the result is None when no
+    The value in a tie is the share of the tied answers that are right. An answer that was cut short or states nothing
+    has no vote. Programs state no value, so a question that asks for a program is left out; the result is None when no
     question is left.
     """
     by_question: dict[str, list[Row]] = {}

@@ -126,7 +126,7 @@ _ROWS: tuple[tuple[tuple[str, ...], Callable[[Row], Sequence[Any]]], ...] = (
     (("instruction", "output"), _alpaca),
     (("question", "reasoning", "answer"), _columns),
 )
-"""Each known layout of rows has the fields that a row of it must have, and the function that reads such a row."""
+"""(the fields that a row of this layout must have, the function that reads such a row), for each known layout."""
 
 
 def _as_messages(value: Any, role: str) -> Sequence[Any]:

@@ -29,15 +29,14 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """These examples will be trained. `rows[i]` is the row of `examples[i]` in the dataset, counted from 0."""
+    """The examples that will be trained. `rows[i]` is the row of `examples[i]` in the dataset, counted from 0."""
 
     examples: tuple[Example, ...]
     rows: tuple[int, ...]
     dropped: tuple[str, ...]
-    """There is one line for each row that is left out because it is too long."""
+    """One line for each row that is left out because it is too long."""
     notes: tuple[str, ...] = ()
-    """These sentences are about the whole dataset, for example that fewer rows were mixed in than the recipe asks
-    for."""
+    """Sentences about the whole dataset, for example that fewer rows were mixed in than the recipe asks for."""
 
     @property
     def digest(self) -> str:
@@ -72,8 +71,7 @@ class Examples:
 
 
 Look = Callable[[int, str, Mapping[str, Any], list[Message], Example], None]
-"""This function is called for each row that can be trained: with its number, its place, the row, its messages and its
-example."""
+"""Is called with each row that can be trained: its number, where it is, the row, its messages and its example."""
 
 
 def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
@@ -165,7 +163,7 @@ def _example(
 
 
 class BadRow(RowFault):
-    """This fault says that a row could not even be read, and why."""
+    """Says that a row could not even be read, and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("unreadable", reason)

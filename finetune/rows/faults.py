@@ -89,7 +89,7 @@ class RowFault(DatasetError, ValueError):
 
 
 class Finding(NamedTuple):
-    """Something was found about this row. `row` counts from 0; `where` names the row and its line in the file."""
+    """What was found about one row. `row` counts from 0; `where` names the row and its line in the file."""
 
     row: int
     where: str
@@ -98,7 +98,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """The findings about rows are kept by kind: the first rows of each kind, and how many rows there are."""
+    """Keeps findings by kind: the first rows of each kind, and how many rows there are."""
 
     of: dict[str, list[Finding]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

@@ -8,13 +8,13 @@ from finetune.rows.faults import RowFault
 from harvest.core.chain_marks import TRAINING_MARKS
 
 Part = tuple[str, bool]
-"""A part is a text, and whether special tokens in it are meant. They are meant in what the template and the recipe
-write, never in the content of a message."""
+"""(a text, whether special tokens in it are meant). They are meant in what the template and the recipe write, never in
+the content of a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A layout has the marks around a chain and around its answer, line breaks included."""
+    """The marks around a chain and around its answer, line breaks included."""
 
     open: str
     close: str
@@ -83,7 +83,7 @@ def _unwrap(text: str, before: str, after: str) -> str:
 
 
 LAYOUTS = {name: Layout(*marks) for name, marks in TRAINING_MARKS.items()}
-"""These layouts are known by their names."""
+"""The layouts that are known by their names."""
 
 
 def learnt_layout(folder: Path) -> Layout | None:
@@ -95,8 +95,8 @@ def learnt_layout(folder: Path) -> Layout | None:
 def turn(content: str, layout: Layout) -> str:
     """Returns an assistant's content in the recipe's layout, whichever known layout the content has.
 
-    A content that has this layout already, or has no chain, is not changed by a byte, but marks of an answer are added
-    when they are missing. Raises RowFault as `Layout.read` does.
+    A content in this layout is returned unchanged. A content without a chain only gets the marks of an answer, if they
+    are missing. Raises RowFault as `Layout.read` does.
     """
     # The layout it begins in comes first: its chain may quote the marks of another.
     begun = sorted((layout, *LAYOUTS.values()), key=lambda known: not content.lstrip().startswith(known.open.strip()))

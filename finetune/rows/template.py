@@ -34,19 +34,19 @@ CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame is what the template writes around the contents of one order of roles."""
+    """What the template writes around the contents of one order of roles."""
 
     before: tuple[str, ...]
-    """This text stands before each content when the student is asked. An end token before a content is in `ends`
+    """For each content, the text before it when the student is asked. An end token before a content is in `ends`
     instead."""
     leads: tuple[str, ...]
-    """The student has to write this text itself before its content, for example gpt-oss's final channel; mostly it is
+    """For each content, the text that the student itself has to write before it (gpt-oss's final channel); mostly
     empty."""
     ends: tuple[int, ...]
-    """This token follows each assistant's content; it is -1 for other roles. gpt-oss ends earlier turns with another
-    token than the last turn. That other token is read and not trained, since generation would not stop at it."""
+    """For each content, the token after it; -1 if the role is not assistant. gpt-oss ends earlier turns with a
+    different token than the last turn. The different token is not trained, since generation would not stop at it."""
     trims: tuple[bool, ...]
-    """Whether the template strips white space from each content, as it also does when the student is asked."""
+    """For each content, whether the template strips white space from it, as it also does when the student is asked."""
 
     @property
     def end_id(self) -> int:

@@ -36,7 +36,7 @@ MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
 QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
 DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
-"""These parameters are sent to find out whether the endpoint refuses them."""
+"""Parameters that are sent to find out whether the endpoint refuses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Diagnosis:
     """Collects what one small request to the student or to one teacher showed."""
 
     name: str
-    """The name says in words who was asked."""
+    """Says in words who was asked."""
     findings: list[Finding] = field(default_factory=list)
     toml: list[str] = field(default_factory=list)
-    """These lines are suggested for RUN.toml."""
+    """Lines that are suggested for RUN.toml."""
     failure: AttemptFailed | None = None
-    """The failure says why no answer came. None: an answer came."""
+    """Says why no answer came. None: an answer came."""
 
     def add(self, name: str, words: str, good: bool | None = None) -> None:
         self.findings.append(Finding(name, words, good))
@@ -136,7 +136,7 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
 def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str) -> None:
     """Adds what can be said without a request: about the key, the price and the terms.
 
-    `section` is the section of RUN.toml that holds the settings of who is asked.
+    `section` is the section of RUN.toml on the teacher or student that is asked.
     """
     teacher = config.teacher
     host = urlsplit(teacher.base_url or "")
@@ -238,7 +238,7 @@ def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> 
 
 
 async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, place: int) -> AttemptFailed | None:
-    """Sends one request to who is asked at `place`, and adds to `d` what it shows.
+    """Sends one request to the teacher or student at index `place`, and adds to `d` what the reply shows.
 
     Returns the failure when no answer came, else None. Raises CapReached when the cap has no room for the request.
     """

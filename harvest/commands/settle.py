@@ -1,4 +1,4 @@
-"""`harvest settle` shows what is in doubt, try by try, and books what each of these tries cost."""
+"""`harvest settle` lists the tries whose cost nobody knows yet ("in doubt"), and books a cost for each."""
 
 import asyncio
 import json

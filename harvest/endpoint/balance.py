@@ -27,7 +27,8 @@ class Balance:
     """How far the amount may be from the account's exact state, since it is rounded."""
 
     def fall_to(self, later: "Balance") -> Decimal | None:
-        """Returns by how much the account fell until a later reading; None if the two cannot be compared."""
+        """Returns by how much the account fell until the reading `later`; None if the two readings cannot be
+        compared."""
         if (self.kind, self.currency) != (later.kind, later.currency):
             return None
         return (later.amount - self.amount) * (1 if self.kind == "used" else -1)
@@ -39,9 +40,9 @@ class Provider:
 
     host: str
     balances: Mapping[str, Callable[[Json], Balance | None]]
-    """Maps each path that tells a balance to its reader, the narrower account first."""
+    """Maps each path that gives a balance to the function that reads it, the narrower account first."""
     generation: str | None = None
-    """The path that tells what one answer cost; the answer's id comes after it. None: the provider does not tell."""
+    """The path, before the answer's id, that gives the cost of one answer. None: the provider gives no cost."""
 
 
 def _deepseek(answer: Json) -> Balance | None:
@@ -83,13 +84,14 @@ PROVIDERS = (
 
 
 def provider_of(base_url: str | None) -> Provider | None:
-    """Returns the provider at this address; None if it is none that tells anything."""
+    """Returns the provider at this address; None if PROVIDERS does not have it."""
     host = urlsplit(base_url or "").hostname
     return next((provider for provider in PROVIDERS if provider.host == host), None)
 
 
 def generation_cost_pusd(answer: Json, held_pusd: int) -> int | None:
-    """Returns what OpenRouter says that one answer cost, in picodollars; None if it does not say, or cannot be right.
+    """Returns the cost of one answer by OpenRouter's word, in picodollars; None if the word is missing or cannot be
+    right.
 
     It is `{"data": {"total_cost": 0.0015, "is_byok": false, "upstream_inference_cost": …, …}}`. With an own key at the
     provider (`is_byok`), the provider's part comes to it. A cost of nothing for an answer that has tokens is not

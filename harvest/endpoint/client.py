@@ -39,15 +39,15 @@ from harvest.endpoint.transport import (
 )
 
 OPTIONAL = ("temperature", "top_p", "top_k", "min_p", "reasoning_effort")
-"""These settings of [sampling] are sent only if they are set."""
+"""The settings of [sampling] that are sent only if they are set."""
 
 MOST_RENEWALS = 2
-"""One request is sent again with a new key at most so many times."""
+"""The most times that one request is sent again with a new key."""
 ID_HEADERS = ("x-generation-id", "x-request-id", "request-id")
-"""Headers that may name the answer, the best first: OpenRouter's is what GET /generation takes, the others name the
-request for the provider's support."""
+"""Headers that may hold an id, the best first. GET /generation takes the first (OpenRouter's). The provider's support
+takes the others."""
 ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
-"""The beginning of a body that names the answer. The body may break off after it."""
+"""The beginning of a body that holds the answer's id. The body may break off after it."""
 LOOK_UP_BYTES = 1 << 20
 
 LONGEST_MESSAGE = 700
@@ -98,7 +98,7 @@ class Arriving:
     seen_id: str | None = None
     """The id that the endpoint gave the answer or the request, from a header or the beginning of the body."""
     partial: Callable[[], Reply] | None = None
-    """This function reads what has come so far of a stream. None: no stream has begun."""
+    """Reads what has come so far of a stream. None: no stream has begun."""
 
     def reply(self) -> Reply | None:
         """Returns the reply as far as it has come, or None when neither a word nor an id has come."""
@@ -106,8 +106,8 @@ class Arriving:
         return self.named(reply if reply is not None and (reply.answer or reply.reasoning_kind) else None)
 
     def named(self, reply: Reply | None) -> Reply | None:
-        """Returns the reply with an id by which the endpoint can be asked what it cost, or else the reply as it is. If
-        there is an id and no reply, the reply is empty apart from the id."""
+        """Returns the reply with the id by which the endpoint can be asked what it cost; without an id, the reply as it
+        is. If there is an id and no reply, returns a reply that has only the id."""
         if reply is not None and reply.response_id is not None:
             return reply
         of_stream = self.partial().response_id if self.partial is not None else None

@@ -18,7 +18,7 @@ from harvest.core.printable import one_line
 from harvest.endpoint.reply import choice_of, read_document, truncated
 
 BROKE_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
-"""These finish reasons of OpenRouter, vLLM and DeepSeek mean that the answer broke off at the endpoint.
+"""Finish reasons of OpenRouter, vLLM and DeepSeek which mean that the answer broke off at the endpoint.
 https://openrouter.ai/docs/api/reference/errors-and-debugging
 https://api-docs.deepseek.com/api/create-chat-completion"""
 
@@ -45,8 +45,8 @@ RUN_CODES = {
 """An error with one of these codes or types would meet every other row too, if its status is from 400 to 499."""
 
 RUN_WORDS = re.compile(r"model not exist|not a valid model|incorrect api key|api key not valid", re.I)
-"""These words in the message of a 400 name the same errors, for endpoints that send no code: DeepSeek, OpenRouter, xAI,
-Gemini."""
+"""Words in the message of a 400 that name the errors of RUN_CODES, for endpoints that send no code: DeepSeek,
+OpenRouter, xAI, Gemini."""
 
 ROW_WORDS = frozenset({"flagged_input", "reasons", "patterns"})
 """If a 403's error has one of these keys in its metadata, it is about one row: moderation flagged the row, or a
@@ -55,21 +55,20 @@ https://openrouter.ai/docs/api/reference/errors-and-debugging"""
 
 STATUSES = frozenset(HTTPStatus)
 THROTTLED_STATUSES = frozenset({429, 498, 503, 529})
-"""These statuses mean that we ask too fast. 498 is Groq's status for a full flex tier.
-https://console.groq.com/docs/errors"""
+"""Statuses which mean that we ask too fast. 498 is Groq's for a full flex tier. https://console.groq.com/docs/errors"""
 
 GATEWAY_STATUSES = frozenset({408, 499, 504, *range(520, 525)})
-"""With these statuses, a gateway gave up waiting for the model. The model may have worked, and may be billed.
+"""Statuses of a gateway that stopped waiting for the model. The model may have finished, and may be billed.
 https://github.com/BlockRunAI/blockrun-mcp/issues/76 saw a 524 after payment."""
 LATE_GATEWAY_STATUSES, SOON_S = frozenset({500, 502}), 10.0
-"""These statuses mean the same when they come more than SOON_S seconds after the request was sent."""
+"""Statuses which mean the same as GATEWAY_STATUSES if they come more than SOON_S seconds after the request was sent."""
 
 PARAMETERS = (
     "max_completion_tokens", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed",
     "reasoning_effort", "top_logprobs", "logprobs", "stream_options", "stream",
 )  # fmt: skip
-"""We may send these parameters, and an endpoint may refuse them. A longer name stands before a shorter one that is part
-of it."""
+"""Parameters that we may send and an endpoint may refuse. A longer name stands before a shorter one that is part of
+it."""
 
 REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 REFUSED_WORDS = re.compile(
@@ -82,11 +81,11 @@ class EndpointError(NamedTuple):
     """Holds what an endpoint says went wrong."""
 
     message: str
-    """The message is one line. It is empty when the endpoint says nothing."""
+    """One line; empty when the endpoint says nothing."""
     codes: frozenset[str]
-    """These are the codes and types of the error, in lower case."""
+    """The codes and types of the error, in lower case."""
     fields: Json
-    """This is the error object as it was sent."""
+    """The error object as it was sent."""
 
 
 def reply_of(document: Json) -> Reply:

@@ -18,7 +18,7 @@ from harvest.endpoint.price_list import GENAI_PRICES, find
 STEP = timedelta(minutes=30)
 """Prices change on the half hour only (UTC)."""
 DEARER_TIMES = 2
-"""What a dearer tier costs where nobody knows its price, as a multiple of the standard price. The known ones cost 1.75
+"""A dearer tier whose price nobody knows is taken to cost this many times the standard price. The known ones cost 1.75
 to 2 times as much."""
 
 
@@ -106,10 +106,10 @@ def dearest(
 ) -> Price:
     """Returns the highest price between two moments, for input and for output. Money is reserved at this price.
 
-    The tiers that may hold are the standard one and the one that the requests name. Where they name none, all known
-    tiers may hold, since a project at the provider may have another default. `routed` says that the endpoint is
-    OpenRouter. If it is, and the request's `extra` sets `provider.max_price` (USD for a million tokens), that is the
-    price, since OpenRouter chooses no provider above it. Source: openrouter.ai/docs, "Provider Routing", Max Price.
+    The standard tier may apply, and the tier that the requests name. If they name none, all known tiers may apply,
+    since a project at the provider may have another default. `routed` says that the endpoint is OpenRouter. The price
+    is then `provider.max_price` (USD for a million tokens) if `extra` sets it, since OpenRouter chooses no provider
+    above it. Source: openrouter.ai/docs, "Provider Routing", Max Price.
     """
     tiers = {None, tariff.asked_tier} if tariff.asked_tier else {None, *tariff.tiers}
     price = _dearest_of([price for tier in tiers for price in tariff.between(start, end, input_tokens, tier)])
@@ -120,7 +120,7 @@ def dearest(
 
 
 def _with_input_price(price: Price, per_input: Decimal) -> Price:
-    """Returns the price with another price of input. What a cache writes changes by the same factor."""
+    """Returns the price with another price of input. The prices of cache writes change by the same factor."""
     with localcontext(EXACT):
         writes = [part * per_input / price.input if price.input else per_input for part in price.cache_writes]
     return replace(price, input=per_input, cached_input=per_input, cache_write=writes[0], hour_cache_write=writes[1])

@@ -32,7 +32,7 @@ class ListedModel:
         self._variant_at = lru_cache(maxsize=256)(lambda moment, tier: self._variant(model, moment, tier))
 
     def price(self, moment: datetime, input_tokens: int) -> Price:
-        """Returns the standard price."""
+        """Returns the model's price at this moment, outside of every service tier, for so many input tokens."""
         return _price(self._prices_at(moment), input_tokens)
 
     def price_of_tier(self, moment: datetime, input_tokens: int, tier: str) -> Price | None:

@@ -15,7 +15,7 @@ SHORTEST_SECRET = 12
 the word "EMPTY"."""
 
 REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("usage", "reasoning_kind"))
-"""These fields of a reply hold what the endpoint wrote."""
+"""The fields of a reply that hold what the endpoint wrote."""
 
 
 class Redaction:

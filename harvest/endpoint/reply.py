@@ -16,20 +16,20 @@ from harvest.core.money import MOST_USD, Usage, amount, pusd
 from harvest.core.nouns import Reply
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
-"""A message may hold its chain in one of these fields. Only the first that is not empty counts, because some vLLM
-versions send the same text in two fields."""
+"""The fields that may hold a message's chain. Only the first that is not empty counts, since some vLLM versions send
+the same text in two fields."""
 
 SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
 """If one of OpenRouter's reasoning_details has such a `format`, its text is always a summary.
 https://ai.google.dev/gemini-api/docs/thinking#summaries"""
 
 TRUNCATED = frozenset({"length", "max_tokens", "model_length"})
-"""These finish reasons of OpenAI, Anthropic and Mistral mean that the answer ended at its token limit."""
+"""Finish reasons of OpenAI, Anthropic and Mistral which mean that the answer ended at its token limit."""
 
 COST_HEADER = "x-litellm-response-cost"
 
 REPETITION = "repetition"
-"""We set this finish_reason for an answer that repeated itself, so that we broke off its stream."""
+"""Our own finish_reason for an answer whose stream we broke off because it repeated itself."""
 
 READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
 READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})

@@ -68,7 +68,7 @@ class BodyReader:
     def __init__(self) -> None:
         self._events = EventStream()
         self._document = bytearray()
-        """These are the bytes of a JSON object. They are empty when a stream arrives."""
+        """The bytes of a JSON object; empty when a stream arrives."""
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes. Never raises: `finish` says what is wrong with them."""

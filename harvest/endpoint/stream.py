@@ -14,7 +14,7 @@ APART = frozenset({"delta", "message", "logprobs", "token_ids"})
 """The values of these fields in a chunk's choice are put together. Of each other field, only the last value is kept."""
 
 TEXTS = frozenset({*CHAIN_FIELDS, "refusal"})
-"""These fields of a delta hold a piece of a text, as `content` does."""
+"""The fields of a delta that, like `content`, hold a piece of a text."""
 
 DETAILS = {"reasoning.text": "text", "reasoning.summary": "summary", "reasoning.encrypted": ""}
 """Maps each kind of OpenRouter's reasoning_details to the field that holds its text."""
@@ -24,7 +24,7 @@ BLOCK = 4096
 loop."""
 
 HIDDEN_CHAIN = "thought"
-"""We give this name to the text of the thinking parts, when `content` is a list of parts."""
+"""Our name for the text of the thinking parts, when `content` is a list of parts."""
 
 
 class Text:
@@ -37,7 +37,7 @@ class Text:
         self._pieces: list[str] = []
         self._size = 0
         self.loop: Loop | None = None
-        """This is the loop in which the text was at the end of its last block. None: it was in no loop."""
+        """The loop in which the text was at the end of its last block. None: it was in no loop."""
 
     def add(self, piece: str) -> None:
         self._pieces.append(piece)
@@ -57,10 +57,10 @@ class EventStream:
     def __init__(self) -> None:
         self.has_begun = False
         self.saw_done = False
-        """This is True after the stream's own end, `[DONE]`, has come. What follows it is not read."""
+        """Whether the stream's own end, `[DONE]`, has come. What follows it is not read."""
         self.unreadable: str | None = None
-        """This says what is wrong with the first chunk that could not be read; the answer has a hole there. None:
-        nothing is wrong."""
+        """What is wrong with the first chunk that could not be read, where the answer has a hole. None: nothing is
+        wrong."""
         self._rest = b""
         self._data: list[bytes] = []
         self._top: Json = {}
@@ -73,7 +73,7 @@ class EventStream:
         self._logprobs: dict[str, list[Any]] = {}
         self._token_ids: list[Any] = []
         self._has_finished = False
-        """This is True after a finish_reason has come. Usage may still follow."""
+        """Whether a finish_reason has come. Usage may still follow."""
         self._has_final_usage = False
 
     @property

@@ -51,12 +51,12 @@ def checksum(name: str) -> str:
 def fetch(model: str | Model, *, progress: Progress | None = None) -> Path:
     """Returns the path of a model's weights in the cache. Downloads them if they are not in the cache yet.
 
-    The model's places are tried in order. All places add to one partial file, so the next fetch goes on from there if
-    this fetch breaks off. Processes that want the same file take turns. If `progress` is None, a bar or a line now and
-    then goes to stderr.
+    The model's download sources are tried in order. All of them append to one partial file, so a fetch that breaks off
+    is continued by the next. Processes that want the same file take turns. If `progress` is None, a bar or a line now
+    and then goes to stderr.
 
-    Raises ConfigError when the table lacks the name. Raises TeacherUnavailable when no place gives the file, the disk
-    has no room, or the cache cannot be written.
+    Raises ConfigError when the model table lacks the name. Raises TeacherUnavailable when no source gives the file, the
+    disk has no room, or the cache cannot be written.
     """
     model = find(model) if isinstance(model, str) else model
     folder = cache_folder() / model.name

@@ -1,7 +1,7 @@
 """Reads the records of a file one at a time, in bounded memory.
 
-The file holds JSON lines, a JSON array, a page of a list, or Parquet. JSON may be compressed with gzip or zstandard.
-The first bytes of a file say what it is.
+The file holds JSON lines, a JSON array, one API page (`{"object": "list", "data": […]}`), or Parquet. JSON may be
+compressed with gzip or zstandard. The first bytes of a file say what it is.
 """
 
 import codecs
@@ -33,15 +33,14 @@ class Record:
     """Holds one record of a file, or the reason why it cannot be read."""
 
     where: str
-    """The text names file and line, for people."""
+    """File and line, for people."""
     place: str
-    """The text holds the file's name, without folder and compression, and the line. It stays the same when the file is
-    moved."""
+    """The file's name, without folder and compression, and the line. They stay the same when the file is moved."""
     digest: str
-    """This is the SHA-256 of the record as it stands in the file. Empty: the record cannot be read from the file."""
+    """The SHA-256 of the record as it stands in the file. Empty: the record cannot be read from the file."""
     value: Json | BadRow
     torn: bool = False
-    """If True, this is the last record and its end is missing: the program that writes the file has not finished."""
+    """Whether the record is the last one and lacks its end: the program that writes the file has not finished."""
 
 
 class Records:
@@ -56,7 +55,7 @@ class Records:
         self.path = path
         self.name = path.name.removesuffix(".gz").removesuffix(".zst")
         self.done_bytes = 0
-        """This many bytes of the file have been read so far, counted as they lie on the disk."""
+        """How many bytes of the file have been read so far, counted as they lie on the disk."""
         try:
             with path.open("rb") as f:
                 self._magic = f.read(4)
@@ -167,7 +166,7 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRo
 def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
     """Yields the entries of a JSON array, or JSON objects that are spread over several lines.
 
-    Each comes as (its number, the word "entry", its bytes or a BadRow, False if the file breaks off inside it).
+    An entry comes as (its number, the word "entry", its bytes or a BadRow, False if the file breaks off inside it).
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     text, at, n, ended = "", 0, 0, False

@@ -35,8 +35,8 @@ OF_A_QUESTION = frozenset(
 """If a record has one of these fields, its `id` names the question; else its `id` names the call."""
 NOT_OF_A_QUESTION = frozenset({"response", "messages", "conversations", "metadata", "system", "usage"})
 COSTS = ("response_cost", "cost_usd", "total_cost", "spend", "cost")
-"""A log says in one of these fields what a call cost, in USD. They are from, in order: LiteLLM's payload, our own
-lines, OpenRouter, LiteLLM's table, other programs."""
+"""The fields in which a log may say what a call cost, in USD. They are those of LiteLLM's payload, our own lines,
+OpenRouter, LiteLLM's table and other programs, in this order."""
 MOMENTS = ("startTime", "created", "created_at", "asked_at", "timestamp")
 ID_NAMES = ("custom_id", "question_id", "id")
 
@@ -50,18 +50,18 @@ class ImportedAnswer:
     """Holds what one record says."""
 
     question: Json
-    """These are the fields of a question's row, in our layout or a foreign one. They are empty when the record does not
-    hold the question."""
+    """The fields of a question's row, in our layout or a foreign one. Empty when the record does not hold the
+    question."""
     names: tuple[str, ...]
-    """A file of questions may know the question by one of these names."""
+    """The names by which a file of questions may know the question."""
     reply: Reply
-    """If the question was asked under a system message, it is in the reply's `extra["system"]`."""
+    """Its `extra["system"]` holds the system message, if the question was asked under one."""
     cost_pusd: int | None
     cost_source: str
-    """The cost comes from "usage.cost" (the endpoint's own figure) or "log" (the gateway's figure). "none": no cost is
-    known."""
+    """Where the cost comes from: "usage.cost" (the endpoint's own figure) or "log" (the gateway's figure). "none": no
+    cost is known."""
     asked_at: str | None
-    """This is the time of asking, in UTC. None: the record does not say."""
+    """The time of asking, in UTC. None: the record does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ class _Found:
     question: Json
     names: tuple[str, ...]
     document: Json
-    """This is the answer, as a chat completion."""
+    """The answer, as a chat completion."""
     beside: Json
-    """The cost and the time of asking may stand in these fields."""
+    """The fields that may hold the cost and the time of asking."""
     moments: object = None
-    """The time of asking may also stand here."""
+    """May also hold the time of asking."""
     system: str | None = None
-    """The question was asked under this system message. None: there was no system message."""
+    """The system message under which the question was asked. None: there was none."""
 
 
 def read_answer(row: Json, read_document: Callable[[Json], Reply]) -> ImportedAnswer:

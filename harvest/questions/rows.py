@@ -15,7 +15,7 @@ from harvest.questions.foreign_rows import BadLayout, own_layout
 
 FIELDS = tuple(Question.model_fields)
 MAJORITY = "majority"
-"""This check judges a question without a gold answer, by comparing its answers with each other."""
+"""The check that judges a question without a gold answer, by comparing its answers with each other."""
 
 
 class BadRow(ValueError):
@@ -35,8 +35,8 @@ class RowRules:
     fault: Callable[[Question, bool], str | None]
     """Returns what a question lacks for its check, or None when its check can judge an answer.
 
-    The text begins with the field. If the second argument is False, a missing gold answer (or missing tests) is no
-    fault.
+    The returned text begins with the name of the faulty field. If the second argument is False, missing gold answers or
+    tests are allowed.
     """
 
 

@@ -22,7 +22,7 @@ warning."""
 MANY_POINTS = 5.0
 """A loss of this many percentage points gives a warning, although it may be chance."""
 ENGINE = ("engine", "precision", "device", "attention")
-"""These parts of the setting `engine` must be the same before and after."""
+"""These parts of the setting `engine` must be the same in the evaluations before and after training."""
 MUCH_LONGER = 2.0
 """If answers have more than this many times the teacher's tokens, there is a warning. Tokenizers differ by less than
 this."""

@@ -36,9 +36,9 @@ _TYPES: dict[str, type] = {"NoneType": type(None)} | {
 
 
 class BadWire(ValueError):
-    """Is raised when a received message is no value, or when a value cannot be sent.
+    """Is raised when a received message cannot be decoded, or when a value cannot be sent.
 
-    A value cannot be sent if it is too large, is nested too deep, or is not plain data although it must be.
+    A value cannot be sent if it is too large, is nested too deep, or is an object where only plain data is allowed.
     """
 
 

@@ -52,7 +52,7 @@ class Run:
 
 
 def runs_by_place(run: Run) -> dict[int, Run]:
-    """Returns, by place, the run with what it needs to ask the student (if there is one) and each teacher.
+    """Maps STUDENT (if there is one) and the index of each teacher to the run with what it needs to ask this one.
 
     All are under the same cap. The student reads no worked examples, as in training.
     """
@@ -80,8 +80,8 @@ def judging_settings(config: RunConfig) -> RunConfig | None:
 
 
 def judging_run(run: Run) -> Run | None:
-    """Returns the run with what it needs to ask its judging model, under the same cap. None if it has no judging
-    model."""
+    """Returns the run with its judging model in the teacher's place (prompt, prices, endpoint), under the same cap.
+    None if it has none."""
     config = judging_settings(run.config)
     if config is None:
         return None
