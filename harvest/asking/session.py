@@ -11,12 +11,14 @@ from dataclasses import asdict, replace
 import uvloop
 
 from harvest.asking.accounts import Accounts
-from harvest.asking.buying.buyer import Buyer
+from harvest.asking.buying.breaker import Breaker
+from harvest.asking.buying.buyer import FIRST_REPLY, Buyer, first_reply
 from harvest.asking.buying.cap import SharedCap
 from harvest.asking.buying.connections import Keys, connect, connections_allowed
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.opinions import Opinions
 from harvest.asking.buying.pace import Pace
+from harvest.asking.buying.tries import longest_deadline_s
 from harvest.asking.collect import Collection
 from harvest.asking.hooks import Hooks
 from harvest.asking.incoming import IncomingAnswers
@@ -26,7 +28,7 @@ from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Ending, Stopping
 from harvest.checks import CheckPool
 from harvest.core.clock import now
-from harvest.core.config import RunConfig, called
+from harvest.core.config import RunConfig, called, configs
 from harvest.core.errors import StoreUnusable
 from harvest.core.signals import handlers_kept, hung_up, stop_signals
 from harvest.endpoint.client import Learned
@@ -60,7 +62,7 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
         session_id = await ledger.do(Store.begin_session, run.id, now())
         accounts = await Accounts.open(run.id, run.config, keys, ledger, opened)
         await _settle_doubts(accounts, hooks)
-        await ledger.do(Store.reopen, run.id)
+        await ledger.do(Store.reopen, run.id, _deadlines_s(run))
         figures = await ledger.do(Store.counts, run.id)
         cap = SharedCap(run.config.budget.usd, figures["spent"], figures["in_doubt"])
         counters = Counters(
@@ -126,8 +128,22 @@ async def _buyers(
         found = [e for e in paces if e.get("place", 0) == place]
         pace = Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
         name = called(run.config, place)
-        buyers[place] = Buyer(name, alone, teacher, pace, ledger, counters.cap, counters, stopping.buyer_ended)
+        breaker = await _breaker(alone, ledger)
+        buyers[place] = Buyer(name, alone, teacher, pace, breaker, ledger, counters, stopping.buyer_ended)
     return buyers
+
+
+async def _breaker(run: Run, ledger: Writer) -> Breaker:
+    """Returns the circuit breaker of the endpoint that `run` asks, which knows whether that has answered the run."""
+    known = [e for e in await ledger.do(Store.events, run.id, FIRST_REPLY) if e | first_reply(run, e["kept"]) == e]
+    has_answered = bool(known) and known[-1]["kept"]
+    now_s = asyncio.get_running_loop().time()
+    return Breaker(now_s, run.config.teacher.outage_wait_s, has_answered=has_answered, is_free=run.is_free)
+
+
+def _deadlines_s(run: Run) -> dict[int, float]:
+    """Returns the longest time that an answer may take, by the place of who is asked."""
+    return {place: longest_deadline_s(config) for place, config in configs(run.config).items()}
 
 
 async def _opinions(
@@ -139,8 +155,10 @@ async def _opinions(
         return None
     teacher = await connect(alone, keys, stack, frozenset({"temperature"}))
     pace = Pace(run.config.judge.max_concurrency)
-    own = Counters(run.config.name, counters.cap, warnings=counters.warnings)  # the others count answers alone
-    buyer = Buyer("the judging model", alone, teacher, pace, ledger, counters.cap, own, stopping.judge_ended)
+    # the other counters count answers alone
+    own = Counters(run.config.name, counters.cap, waiting=counters.waiting, warnings=counters.warnings)
+    breaker = await _breaker(alone, ledger)
+    buyer = Buyer("the judging model", alone, teacher, pace, breaker, ledger, own, stopping.judge_ended)
     return Opinions(buyer, run.config.judge)
 
 
@@ -186,8 +204,10 @@ async def _collect(collection: Collection, hooks: Hooks) -> None:
 
 async def _remember(ledger: Writer, run: Run, buyers: Mapping[int, Buyer], known: Mapping[int, Learned]) -> None:
     """Stores two things for the next session: the last pace, if the endpoint limited it, and what the endpoint demanded
-    of requests."""
+    of requests. Opens the questions that a wrong setting closed."""
     for place, buyer in buyers.items():
+        if buyer.refused_setting is not None:
+            await ledger.do(Store.reopen_refused, run.id, place)
         if buyer.pace.rate is not None:
             found = {"place": place, "limit": buyer.pace.limit, "rate": buyer.pace.rate}
             await ledger.do(Store.add_event, run.id, PACE, found, now())

@@ -256,7 +256,7 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
-    outcome = await tries.send(sent, body, limit, arriving := Arriving())
+    outcome = await tries.send(sent, body, ask, arriving := Arriving())
     read_teacher(d, teacher, arriving.headers)
     if isinstance(outcome, AttemptFailed):
         return outcome

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 
 from harvest.asking.buying.counters import Counters
 from harvest.core.errors import SHOWN_FAULTS
@@ -114,7 +115,8 @@ def figures(counters: Counters) -> str:
         f"${usd(counters.cap.spent_pusd)}{doubt}{cap}",
         f"{counters.in_flight} in flight",
     ]
-    return " · ".join(parts)
+    waits = (waiting.words(datetime.now().astimezone()) for waiting in counters.waiting.values())
+    return " · ".join([*parts, *(words for words in waits if words is not None)])
 
 
 async def _lines(counters: Counters) -> None:

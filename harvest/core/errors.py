@@ -8,7 +8,7 @@
     │  ├─ OutOfMemory                 a training; the settings need more memory than there is
     │  └─ MissingExtra                names the command that installs it
     ├─ CapReached                  3
-    ├─ TeacherRefused              4  key, balance, unknown model: asking again cannot help
+    ├─ TeacherRefused              4  key, balance, unknown model, a refused setting, or an endpoint that is down
     ├─ Overbilled                  5  a reply cost more than was reserved for it
     └─ AttemptFailed               -  stored by `kind`, never leaves collect
        └─ Throttled Passing Gateway Cut Late Hollow TooLarge RowRefused RunRefused
@@ -87,7 +87,7 @@ class CapReached(WinnowError):
 
 
 class TeacherRefused(WinnowError):
-    """The endpoint refuses every row (key, balance, unknown model), so that asking again cannot help."""
+    """The endpoint refuses every row (key, balance, unknown model, a setting), or it is down for too long."""
 
     exit_code = 4
 

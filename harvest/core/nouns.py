@@ -106,6 +106,8 @@ class Ask:
     """Who is asked: the index of a teacher in the order of RUN.toml, or STUDENT."""
     about: int | None = None
     """The id of the attempt about whose answer the judge is asked. None: the question itself is asked."""
+    waited_s: float = 0.0
+    """The longest deadline at which an earlier try of this attempt was late."""
 
     @property
     def kind(self) -> Kind:
@@ -130,6 +132,8 @@ class Attempt:
     reason: str | None = None
     teacher: int = 0
     """Who was asked: the index of a teacher, or STUDENT. For the student, `accepted` says that the answer was right."""
+    waited_s: float = 0.0
+    """The longest deadline at which one of its tries was late."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,12 @@ class Teacher(Section):
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
     """The most requests in flight at once. The right number, up to this, is found while the run goes on."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
-    """How many seconds a whole answer may take, from the first byte sent to the last byte received."""
+    """How many seconds a whole answer may take, from the first byte sent to the last byte received. A late answer is
+    asked for once more with twice the time, and then not until this is raised."""
+    outage_wait_s: Annotated[float, Field(ge=0, le=604_800)] = 45
+    """How many seconds an endpoint that is down is waited for, before the run stops with exit code 4. At most 8 paid
+    requests probe it meanwhile. In a longer wait, e.g. of a run overnight, `GET /models` is asked too, which costs
+    nothing."""
     stream: bool = False
     """Ask for the answer as a stream of events, not as one body: the part that has come is kept when a connection
     breaks."""

@@ -10,7 +10,7 @@ import importlib
 import threading
 
 from harvest.endpoint.announced_limits import Announced, announced
-from harvest.endpoint.failures import BROKE_OFF
+from harvest.endpoint.failures import BROKE_OFF, named_setting
 from harvest.endpoint.price import Tariff, dearest, tariff_of, within_price
 from harvest.endpoint.price_list import GENAI_PRICES, installed_list, nearest_names
 from harvest.endpoint.prompt import Prompt, text_of
@@ -27,6 +27,7 @@ __all__ = [
     "cut_short",
     "dearest",
     "installed_list",
+    "named_setting",
     "nearest_names",
     "read_document",
     "tariff_of",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -49,6 +50,8 @@ takes the others."""
 ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]{1,200})"')
 """The beginning of a body that holds the answer's id. The body may break off after it."""
 LOOK_UP_BYTES = 1 << 20
+IS_UP_S = 30
+"""How many seconds an endpoint may take to answer `GET /models`."""
 
 LONGEST_MESSAGE = 700
 """A failure's message is cut after this many characters."""
@@ -190,6 +193,21 @@ class Teacher:
                 return self._redaction.reply(with_cost_in_headers(reply, arriving.headers))
             except AttemptFailed as failure:
                 raise self._cleaned(failure, arriving) from None
+
+    async def is_up(self) -> bool:
+        """Whether the endpoint answers `GET /models`, with whatever it says to that. This costs nothing."""
+        if self._session is None:
+            raise RuntimeError("Teacher is used outside its `async with`")
+        signed = self._credentials.signed
+        address = signed.address.replace("/chat/completions", "/models")
+        within = aiohttp.ClientTimeout(total=IS_UP_S)
+        try:
+            async with self._session.get(
+                address, headers=signed.headers, allow_redirects=False, timeout=within
+            ) as said:
+                return said.status < 500 and said.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        except HTTP_ERRORS:
+            return False
 
     def _cleaned(self, failure: AttemptFailed, arriving: Arriving) -> AttemptFailed:
         """Returns the failure without the key, with the seconds that the endpoint asks us to wait, and with an id if it

@@ -69,6 +69,11 @@ PARAMETERS = (
 )  # fmt: skip
 """Parameters that we may send and an endpoint may refuse. A longer name stands before a shorter one that is part of
 it."""
+NAMED = re.compile(rf"(?<![a-z_])(?:{'|'.join(PARAMETERS)})(?![a-z_])")
+"""Finds one of these parameters in a message."""
+
+CONTEXT_WORDS = re.compile(r"context (?:length|window|size)|maximum context|n_ctx", re.I)
+"""A refusal in these words may mean that max_tokens is too large, even if it does not name it."""
 
 REFUSED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 REFUSED_WORDS = re.compile(
@@ -197,8 +202,17 @@ def refused_parameter(status: int, body: bytes) -> str | None:
         return None
     if (param := as_text(error.fields.get("param"))) in PARAMETERS:
         return param
-    found = re.search(rf"(?<![a-z_])(?:{'|'.join(PARAMETERS)})(?![a-z_])", error.message)
+    found = NAMED.search(error.message)
     return found[0] if found else None
+
+
+def named_setting(message: str) -> str | None:
+    """Returns the setting that a refusal of a row names, or None when it names none."""
+    found = NAMED.search(message)
+    if found is None:
+        return "sampling.max_tokens" if CONTEXT_WORDS.search(message) else None
+    name = {"max_completion_tokens": "max_tokens", "logprobs": "top_logprobs"}.get(found[0], found[0])
+    return "teacher.stream" if name.startswith("stream") else f"sampling.{name}"
 
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")

@@ -68,22 +68,8 @@ class Attempts(Replies):
         under which it spends. One statement both compares with the caps and reserves, so two tries cannot both take the
         last room.
         """
-        row = self.db.execute(
-            "SELECT id, answer_try FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?)",
-            (run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key),
-        ).fetchone()
-        bought = self.db.execute(
-            "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", (key,)
-        ).fetchone()
-        if bought is not None:
-            attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
-            self.db.execute(
-                "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try"
-                " WHERE id = :id",
-                {"try": bought["answer_try"], "id": attempt_id},
-            )
-            return Reused(attempt_id, self.reply(bought["answer_try"]))
+        if (bought := self.reuse(run_id, question_id, ask, key)) is not None:
+            return bought
         fits = self.db.execute(
             "UPDATE run SET reserved = reserved + :x"
             " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)"
@@ -94,14 +80,36 @@ class Attempts(Replies):
         ).rowcount
         if not fits:
             return None
-        attempt_id = row["id"] if row else self._new_attempt(run_id, question_id, ask, key)
+        attempt_id = self._attempt(run_id, question_id, ask, key)
         try_id = self._insert(
             "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source) VALUES (?, ?, ?, ?, ?)",
             attempt_id, run_id, worst_pusd, now, "free" if free else None,
         )  # fmt: skip
         return Sent(attempt_id, try_id, worst_pusd)
 
-    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
+    def reuse(self, run_id: int, question_id: int, ask: Ask, key: str) -> Reused | None:
+        """Makes an answer that the store has the answer of this attempt. Returns None when the store has none."""
+        bought = self._row(
+            "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", key
+        )
+        if bought is None:
+            return None
+        attempt_id = self._attempt(run_id, question_id, ask, key)
+        self.db.execute(
+            "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try WHERE id = :id",
+            {"try": bought["answer_try"], "id": attempt_id},
+        )
+        return Reused(attempt_id, self.reply(bought["answer_try"]))
+
+    def _attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
+        """Returns the id of an attempt, which is made if it is not there yet."""
+        row = self._row(
+            "SELECT id FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
+            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?)",
+            run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key,
+        )  # fmt: skip
+        if row is not None:
+            return int(row["id"])
         return self._insert(
             "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -199,6 +207,10 @@ class Attempts(Replies):
         )
         return True
 
+    def was_late(self, attempt_id: int, deadline_s: float) -> None:
+        """Notes that a try of an attempt was late at this deadline."""
+        self.db.execute("UPDATE attempt SET waited_s = max(waited_s, ?) WHERE id = ?", (deadline_s, attempt_id))
+
     def fail_attempt(self, attempt_id: int, reason: str) -> None:
         """Marks an attempt as failed: it gets no more tries in this start. `reason` is the class of its last
         failure."""
@@ -270,7 +282,7 @@ class Attempts(Replies):
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
         """Returns the teachers' and the student's attempts at one question, in the order in which they were made."""
         rows = self.db.execute(
-            "SELECT id, sample, max_tokens, state, accepted, reason, teacher FROM attempt"
+            "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s FROM attempt"
             " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
             (question_id,),
         )
@@ -280,4 +292,7 @@ class Attempts(Replies):
 def read_attempt(row: Row) -> Attempt:
     """Returns the attempt that a row with these columns holds."""
     accepted = None if row["accepted"] is None else bool(row["accepted"])
-    return Attempt(row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"])
+    return Attempt(
+        row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"],
+        row["waited_s"],
+    )  # fmt: skip

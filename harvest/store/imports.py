@@ -65,7 +65,7 @@ class Imports(Questions):
         sample = self._one(
             "SELECT coalesce(max(sample) + 1, 0) FROM attempt WHERE run_id = ? AND question_id = ?", run_id, question_id
         )
-        attempt_id = self._new_attempt(run_id, question_id, Ask(sample, 0), key)
+        attempt_id = self._attempt(run_id, question_id, Ask(sample, 0), key)
         try_id = self._insert(
             "INSERT INTO try (attempt_id, run_id, reserved, sent_at) VALUES (?, ?, 0, ?)",
             attempt_id, run_id, asked_at or "",

@@ -104,8 +104,9 @@ class Judgements(Attempts):
         found, size = [], 0
         for r in self._each(
             "SELECT attempt.id, attempt.question_id, attempt.sample, attempt.max_tokens, attempt.teacher,"
-            " attempt.state, attempt.accepted, attempt.reason, question.status, question.body AS question_body,"
-            f" {REPLY_COLUMNS} {STORED} AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
+            " attempt.state, attempt.accepted, attempt.reason, attempt.waited_s, question.status,"
+            f" question.body AS question_body, {REPLY_COLUMNS} {STORED}"
+            " AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
             " > (:question, :teacher, :sample, :limit)"
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
             _stored(run_id, unless) | dict(zip(names, place, strict=True)),

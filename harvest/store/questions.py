@@ -1,16 +1,16 @@
 """Stores questions. Each is written once, and is open until it is solved or given up."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harvest.core.errors import FAILURES, StoreUnusable
+from harvest.core.errors import FAILURES, Late, RowRefused, StoreUnusable
 from harvest.core.nouns import Attempt, Question
 from harvest.store.runs import Runs
 
-RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again)
-"""The classes of failure after which a new start of the run tries again."""
+RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again and failure is not Late)
+"""The classes of failure after which a new start tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +109,28 @@ class Questions(Runs):
         ended, by_student = total - by_status.get("open", 0), by_status.get("student_solved", 0)
         return {"questions": total, "ended": ended, "by_student": by_student, **money, **dict(row)}
 
-    def reopen(self, run_id: int) -> int:
-        """Reopens attempts whose failure may have passed, and questions that were given up for one. Returns how many
-        questions."""
-        kinds = json.dumps(RETRIED_KINDS)
-        n = self.db.execute(
-            "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT question_id FROM attempt"
-            " WHERE run_id = ? AND state = 'failed' AND kind != 'judge'"
-            " AND reason IN (SELECT value FROM json_each(?)))",
-            (run_id, kinds),
-        ).rowcount
-        self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE run_id = ? AND state = 'failed' AND kind != 'judge'"
-            " AND reason IN (SELECT value FROM json_each(?))",
-            (run_id, kinds),
+    def reopen(self, run_id: int, deadlines_s: Mapping[int, float]) -> None:
+        """Opens the questions that were given up, and the attempts that failed, for a failure which may have passed.
+
+        `deadlines_s` has the longest deadline of a try by the place of who is asked. Late answers are waited for again
+        only up to a longer deadline than before.
+        """
+        self._reopen(
+            "run_id = :run AND kind != 'judge' AND (reason IN (SELECT value FROM json_each(:kinds))"
+            " OR reason = :late AND waited_s <"
+            "  (SELECT value FROM json_each(:deadlines) WHERE key = CAST(teacher AS TEXT)))",
+            {
+                "run": run_id, "kinds": json.dumps(RETRIED_KINDS), "late": Late.kind,
+                "deadlines": json.dumps({str(place): deadline for place, deadline in deadlines_s.items()}),
+            },
+        )  # fmt: skip
+
+    def reopen_refused(self, run_id: int, place: int) -> None:
+        """Opens the questions whose rows one teacher, or the student, refused because of a wrong setting."""
+        self._reopen(
+            "run_id = :run AND kind != 'judge' AND teacher = :place AND reason = :row",
+            {"run": run_id, "place": place, "row": RowRefused.kind},
         )
-        return n
 
     def reopen_failed(self, run_id: int) -> None:
         """Reopens all failed attempts of all teachers, whatever the failure, and their questions: the user wants them
@@ -138,6 +144,18 @@ class Questions(Runs):
             "UPDATE attempt SET state = 'open', reason = NULL"
             " WHERE run_id = ? AND state = 'failed' AND kind = 'teacher'",
             (run_id,),
+        )
+
+    def _reopen(self, which: str, values: dict[str, Any]) -> None:
+        """Opens the failed attempts of which the condition holds, and their questions if those were given up."""
+        rows = self._all(f"SELECT id, question_id FROM attempt WHERE state = 'failed' AND {which}", values)  # noqa: S608 - ours
+        self.db.execute(
+            "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps([r["question_id"] for r in rows]),),
+        )
+        self.db.execute(
+            "UPDATE attempt SET state = 'open', reason = NULL WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([r["id"] for r in rows]),),
         )
 
     def reopen_all(self, run_name: str) -> None:

@@ -166,6 +166,9 @@ SHARED_CAP = """
 """`run.under` is the name of the run under whose cap this one spends, beside its own: doctor's questions and
 evaluations name one. A judging model with other settings makes an attempt of its own about the same answer."""
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP)
+WAITED = "ALTER TABLE attempt ADD COLUMN waited_s REAL NOT NULL DEFAULT 0;"
+"""An attempt's `waited_s` is the longest deadline at which one of its tries was late."""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED)
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

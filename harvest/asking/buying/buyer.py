@@ -1,23 +1,26 @@
 """Buys answers from one endpoint, each in as many tries as are allowed. Teachers, the student and the judging model are
-asked in the same way: each has its own pace, concurrency limiter and price, and all share one cap."""
+asked in the same way: each has its own pace, circuit breaker and price, and all share one cap."""
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
-from harvest.asking.buying.cap import SharedCap
+from harvest.asking.buying.breaker import REFUSED_TOO_LONG_S, SHORT_WAIT_S, Breaker, Over
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter, Slot
-from harvest.asking.buying.counters import Counters
+from harvest.asking.buying.counters import Counters, Waiting
 from harvest.asking.buying.keyed_lock import KeyedLock
 from harvest.asking.buying.pace import LONGEST_WAIT_S, Pace
-from harvest.asking.buying.tries import Settled, Tries
+from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s
 from harvest.asking.planning.run import Run
+from harvest.core.clock import now
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
+    Late,
     Overbilled,
     RunRefused,
     TeacherRefused,
@@ -25,16 +28,14 @@ from harvest.core.errors import (
     WinnowError,
 )
 from harvest.core.nouns import Ask, Message, Reply
-from harvest.core.teachers import Student
-from harvest.endpoint import announced
+from harvest.endpoint import announced, named_setting
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.store import Reused, Sent, Store, Writer
 
-GIVE_UP_AFTER = 30
-"""Nothing more is asked of an endpoint when this many of its tries have brought nothing and none has brought an
-answer."""
-REFUSED_TOO_LONG_S = 900.0
-"""Nothing more is asked of an endpoint when it has refused every request for this many seconds."""
+FIRST_REPLY = "first reply"
+"""The kind of the store's events that say which endpoints have answered a run, and whether they kept to max_tokens."""
+FIRST_LOOK_S, LOOK_GROWTH = 5.0, 1.5
+"""The wait in seconds before `GET /models` is asked in a long outage, and how much longer each further wait is."""
 FIRST_WAIT_S = 0.5
 """The longest wait before the second try, in seconds. It doubles before each further try."""
 
@@ -57,7 +58,7 @@ class Buyer:
     """Buys answers from one endpoint in one session."""
 
     def __init__(
-        self, name: str, run: Run, teacher: Teacher, pace: Pace, ledger: Writer, cap: SharedCap, counters: Counters,
+        self, name: str, run: Run, teacher: Teacher, pace: Pace, breaker: Breaker, ledger: Writer, counters: Counters,
         on_end: Callable[["Buyer", WinnowError], None],
     ) -> None:  # fmt: skip
         """`name` is what messages call the endpoint; `run` is the run as it asks this one endpoint.
@@ -65,21 +66,24 @@ class Buyer:
         `on_end` is called when nothing more can be asked at this endpoint. It is also called with Overbilled, after
         which nothing more is asked at any endpoint. `on_end` must call `stop`.
         """
-        self.name, self.run, self.teacher, self.pace, self.counters = name, run, teacher, pace, counters
+        self.name, self.run, self.teacher, self.counters = name, run, teacher, counters
+        self.pace, self.breaker = pace, breaker
         self.reason: WinnowError | None = None
         """Why nothing more is asked at this endpoint, when this buyer ended by itself; else None."""
         self.was_short_of_money = False
         """Whether a request ever had to wait because the cap had no room."""
-        self._ledger, self._cap, self._on_end = ledger, cap, on_end
+        self.refused_setting: str | None = None
+        """The setting that the endpoint named when it refused every row; else None."""
+        self._ledger, self._cap, self._on_end = ledger, counters.cap, on_end
         self._tries = Tries(run, ledger, teacher, self._on_settled)
-        self._limiter = ConcurrencyLimiter(pace)
+        self._limiter = ConcurrencyLimiter(pace, breaker)
         self._same_content = KeyedLock()
         self._money_queue = asyncio.Lock()
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._last_answered_s = self._loop.time()
-        self._any_answer, self._fruitless = False, 0
+        self._any_answer = False
         self._last_failure: AttemptFailed | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._served_by: set[tuple[str | None, str | None]] = set()
 
     @property
@@ -89,6 +93,7 @@ class Buyer:
     def stop(self) -> None:
         """Stops asking. Requests in flight are waited for, since they are paid for."""
         self._stop.set()
+        self._waits_no_more()
         self._cap.changed.set()
         self._limiter.open()
 
@@ -108,25 +113,38 @@ class Buyer:
 
     async def _in_tries(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Bought:
         counted = 0
+        if self.breaker.awaits_first_reply:  # an answer that the store has need not wait for that
+            stored = await self._ledger.do(Store.reuse, self.run.id, question_id, ask, key)
+            if stored is not None:
+                return self._reused(stored)
         while True:
             async with self._limiter.slot() as slot:
                 held = await self._reserved(question_id, ask, body, key)
                 if isinstance(held, Reused):
                     self.pace.withdrawn(slot.sent_s)
-                    self.counters.reused += 1
-                    return Bought(held.attempt_id, held.reply)
-                outcome = await self._try(held, body, ask.max_tokens, slot)
+                    self.breaker.withdrawn(slot.sent_s)
+                    return self._reused(held)
+                is_probe = self.breaker.is_down
+                outcome = await self._try(held, body, ask, slot)
             if isinstance(outcome, Reply):
                 return Bought(held.attempt_id, outcome)
             if isinstance(outcome, RunRefused):
                 raise Stopped
             if isinstance(outcome, Throttled):
                 continue
-            counted += 1
-            if not outcome.again or counted >= self.run.config.sampling.tries:
+            counted += not is_probe  # an outage is not the answer's fault
+            if isinstance(outcome, Late):
+                ask = replace(ask, waited_s=self._tries.deadline_s(ask))
+                self._ledger.post(Store.was_late, held.attempt_id, ask.waited_s)
+            too_late = ask.waited_s >= longest_deadline_s(self.run.config)
+            if not outcome.again or too_late or counted >= self.run.config.sampling.tries:
                 await self._ledger.do(Store.fail_attempt, held.attempt_id, outcome.kind)
                 return Bought(held.attempt_id, None, outcome.kind)
-            await self._wait_after(outcome, counted)
+            await self._wait_after(outcome, max(1, counted))
+
+    def _reused(self, held: Reused) -> Bought:
+        self.counters.reused += 1
+        return Bought(held.attempt_id, held.reply)
 
     async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused:
         """Returns a try whose worst case is reserved, or the answer that is in the store already.
@@ -152,8 +170,10 @@ class Buyer:
             raise Stopped
         return await self._tries.reserve(question_id, ask, body, key)
 
-    async def _try(self, sent: Sent, body: dict[str, Any], max_tokens: int, slot: Slot) -> Reply | AttemptFailed:
+    async def _try(self, sent: Sent, body: dict[str, Any], ask: Ask, slot: Slot) -> Reply | AttemptFailed:
         arriving = Arriving()
+        if self.breaker.awaits_first_reply and self.name not in self.counters.waiting:
+            self._waits_for(f"more are asked after the first reply{self._of}: asked")
 
         def on_answer() -> None:
             self.counters.in_flight -= 1
@@ -164,7 +184,7 @@ class Buyer:
         self.counters.peak_in_flight = max(self.counters.peak_in_flight, self.counters.in_flight)
         try:
             with self._cap.unsettled_try():
-                outcome = await self._tries.send(sent, body, max_tokens, arriving, on_answer)
+                outcome = await self._tries.send(sent, body, ask, arriving, on_answer)
         finally:
             self.counters.in_flight -= slot.is_held
         if isinstance(outcome, AttemptFailed):
@@ -199,28 +219,75 @@ class Buyer:
                 self._end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
         else:
             self.pace.answered(outcome.usage.output_tokens)
-            self._any_answer, self._fruitless, self._last_answered_s = True, 0, self._loop.time()
+            if not settled.overbilled:
+                self._on_answer()
             self.counters.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who_answers(outcome)
         if settled.overbilled:
+            self._remember_first_reply(kept=False)
             self._on_end(self, _overbilled(settled))
+
+    def _on_answer(self) -> None:
+        breaker = self.breaker
+        if not breaker.has_answered:
+            self._remember_first_reply(kept=True)
+        held_back = breaker.awaits_first_reply or breaker.is_down or breaker.fruitless
+        breaker.answered(self._loop.time())
+        self._any_answer = True
+        if held_back:
+            self._waits_no_more()
+            self._limiter.wake()
+
+    def _remember_first_reply(self, *, kept: bool) -> None:
+        self._ledger.post(Store.add_event, self.run.id, FIRST_REPLY, first_reply(self.run, kept), now())
 
     def _on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
         """Slows down when requests come too fast, and stops asking this endpoint when it does not answer."""
-        at_s = self._loop.time()
+        now_s, was_down = self._loop.time(), self.breaker.is_down
         if isinstance(failure, Throttled):
-            self.pace.refused_at(sent_s, at_s, failure.retry_after_s)
-            if at_s - self._last_answered_s > REFUSED_TOO_LONG_S:
-                minutes = REFUSED_TOO_LONG_S / 60
-                self._end(TeacherRefused(f"every request{self._of} was refused for {minutes:.0f} minutes: {failure}"))
-            return
-        # One question that an endpoint refuses says nothing of the endpoint. But where a student refuses each of them,
-        # all of its questions would go to a teacher.
-        if failure.again or isinstance(self.run.config.teacher, Student):
-            self._fruitless += 1
-            self._last_failure = failure
-            if self._fruitless >= GIVE_UP_AFTER and not self._any_answer:
-                self._end(TeacherRefused(f"the first {GIVE_UP_AFTER} tries{self._of} brought nothing: {failure}"))
+            self.pace.refused_at(sent_s, now_s, failure.retry_after_s)
+        self.breaker.failed(failure, sent_s, now_s)
+        self._last_failure = failure if self.breaker.fruitless else None
+        if self.breaker.over is not None and self.is_open:
+            self._end(self._why_over(self.breaker.over, failure))
+        elif self.breaker.is_down and not was_down:
+            wait_s = self.breaker.outage_wait_s
+            self._waits_for(f"{self.name} is down", wait_s)
+            if wait_s > SHORT_WAIT_S:
+                self._looking = asyncio.create_task(self._look_for_models())
+
+    def _why_over(self, over: Over, failure: AttemptFailed) -> TeacherRefused:
+        goes_on = "The same command goes on"
+        if over is Over.DOWN:
+            n, wait_s = self.breaker.fruitless, self.breaker.outage_wait_s
+            tries = f"the last {n} tries brought nothing, and outage_wait_s = {wait_s:g} is over"
+            return TeacherRefused(f"{self.name} is down: {tries}: {failure}. {goes_on}")
+        if over is Over.THROTTLED:
+            minutes = max(REFUSED_TOO_LONG_S, self.breaker.outage_wait_s) / 60
+            return TeacherRefused(
+                f"every request{self._of} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
+            )
+        self.refused_setting = named_setting(failure.message)
+        change = f": change {self.refused_setting}" if self.refused_setting else ""
+        return TeacherRefused(f"{self.name} refuses every row{change}: {failure}")
+
+    async def _look_for_models(self) -> None:
+        """Asks from time to time whether the endpoint is there again, while it is down. This costs nothing."""
+        wait_s = FIRST_LOOK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * LOOK_GROWTH, LONGEST_WAIT_S)
+            self.breaker.heard_models(await self.teacher.is_up())
+            self._limiter.wake()
+
+    def _waits_for(self, what: str, longest_s: float | None = None) -> None:
+        self.counters.waiting[self.name] = Waiting(what, datetime.now().astimezone(), longest_s)
+
+    def _waits_no_more(self) -> None:
+        self.counters.waiting.pop(self.name, None)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _end(self, reason: WinnowError) -> None:
         self.reason = self.reason or reason
@@ -243,14 +310,18 @@ class Buyer:
     def silence(self) -> str | None:
         """Returns a warning when the endpoint has never answered, or no longer answers, and asking went on all the
         same; else None."""
-        if self.reason is not None or self._last_failure is None:
-            return None
-        if not self._fruitless or (self._any_answer and self._fruitless < GIVE_UP_AFTER):
+        fruitless = self.breaker.fruitless
+        if self.reason is not None or self._last_failure is None or (self._any_answer and not self.breaker.is_down):
             return None
         more = " any more" if self._any_answer else ""
-        tries = "its last try" if self._fruitless == 1 else f"the last {self._fruitless} tries"
+        tries = "its last try" if fruitless == 1 else f"the last {fruitless} tries"
         waits = ", and what it is to answer waits for the next start" if self._last_failure.again else ""
         return f"{self.name} answers nobody{more}{waits}: {tries} brought nothing: {self._last_failure}"
+
+
+def first_reply(run: Run, kept: bool) -> dict[str, Any]:
+    """Returns the event that says of the endpoint that `run` asks whether its answers `kept` to max_tokens."""
+    return {"endpoint": run.endpoint, "model": run.model, "kept": kept}
 
 
 def _overbilled(settled: Settled) -> Overbilled:

@@ -1,4 +1,5 @@
-"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace lets them go."""
+"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace and the breaker let
+them go."""
 
 import asyncio
 from collections import deque
@@ -6,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.pace import Pace
 
 LOOK_AGAIN_S = 1.0
@@ -31,10 +33,11 @@ class Slot:
 
 @dataclass(slots=True)
 class ConcurrencyLimiter:
-    """Lets in as many tries as the pace allows. Once it is `open`, it lets in every try; each of them then finds that
-    asking has stopped."""
+    """Lets in as many tries as the pace and the breaker allow. Once it is `open`, it lets in every try; each of them
+    then finds that asking has stopped."""
 
     pace: Pace
+    breaker: Breaker = field(default_factory=lambda: Breaker(has_answered=True))
     is_open: bool = False
     in_flight: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
@@ -52,19 +55,20 @@ class ConcurrencyLimiter:
     def open(self) -> None:
         """Lets in all tries that wait now or come later."""
         self.is_open = True
-        self._wake()
+        self.wake()
 
     def released(self) -> None:
         """Notes that one try less is in flight, and wakes the next one."""
         self.in_flight -= 1
-        self._wake()
+        self.wake()
 
     async def _enter(self) -> float:
         loop = asyncio.get_running_loop()
         was_first = not self._waiting
         while not self.is_open:
             now_s = loop.time()
-            if was_first and self.pace.may_send(self.in_flight, now_s):
+            allowed = was_first and self.breaker.may_send(self.in_flight, now_s)
+            if allowed and self.pace.may_send(self.in_flight, now_s):
                 break
             waiter = loop.create_future()
             (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
@@ -73,22 +77,23 @@ class ConcurrencyLimiter:
             was_first = True
         now_s = loop.time()
         self.pace.sent(now_s)
+        self.breaker.sent(now_s)
         self.in_flight += 1
-        self._wake()
+        self.wake()
         return now_s
 
     def _wake_in_time(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
         # As of the moment at which the pace refused: a moment later it may have nothing to wait for, and no timer would
         # be set.
-        wait_s = self.pace.wait_s(now_s)
+        wait_s = max(self.pace.wait_s(now_s), self.breaker.wait_s(now_s))
         if self._timer is None:
             self._timer = loop.call_later(wait_s if wait_s > 0 else LOOK_AGAIN_S, self._time_has_come)
 
     def _time_has_come(self) -> None:
         self._timer = None
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Wakes the first try in line, which then asks the pace again. Once the limiter is open, it wakes all tries.
         Each try that goes in wakes the next one."""
         while self._waiting:

@@ -2,8 +2,31 @@
 instead."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from harvest.asking.buying.cap import SharedCap
+
+LONG_S = 5.0
+"""What is waited for is shown after so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Says what an endpoint's requests wait for."""
+
+    what: str
+    since: datetime
+    longest_s: float | None = None
+    """How long it is waited for at most; None: as long as it takes."""
+
+    def words(self, at: datetime) -> str | None:
+        """Returns a line like `the teacher is down since 14:02:11: waiting for 80 of 3,600 s`; None while the wait is
+        short."""
+        waited_s = (at - self.since).total_seconds()
+        if waited_s < LONG_S:
+            return None
+        most = "" if self.longest_s is None else f" of {self.longest_s:,.0f}"
+        return f"{self.what} since {self.since:%H:%M:%S}: waiting for {waited_s:,.0f}{most} s"
 
 
 @dataclass(slots=True)
@@ -30,4 +53,6 @@ class Counters:
     peak_in_flight: int = 0
     stopping: bool = False
     """Whether asking has stopped, so that only the requests in flight are waited for."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    """What endpoints are waited for, by what messages call them."""
     warnings: list[str] = field(default_factory=list)

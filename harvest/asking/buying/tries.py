@@ -10,6 +10,7 @@ from typing import Any
 from harvest.asking.planning.run import Run
 from harvest.core.claims import Bill, bill_of, tier_of
 from harvest.core.clock import now
+from harvest.core.config import RunConfig
 from harvest.core.errors import AttemptFailed, Cut, Late
 from harvest.core.money import Price, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Claim, Reply
@@ -20,6 +21,15 @@ from harvest.store import Money, Reused, Sent, SettledBy, Settlement, Store, Wri
 LINGER = 0.5
 """How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
 ends the doubt about its cost."""
+
+
+MORE_TIME = 2
+"""How many times timeout_s an answer may take when it is asked for again because it was late."""
+
+
+def longest_deadline_s(config: RunConfig) -> float:
+    """Returns the longest time that an answer may take, after it was late once."""
+    return MORE_TIME * config.teacher.timeout_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,15 @@ class Tries:
     def __init__(self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._on_settled = run, ledger, teacher, on_settled
 
+    def deadline_s(self, ask: Ask) -> float:
+        """Returns how long a whole answer may take: more than before if it was late."""
+        timeout_s = self.run.config.teacher.timeout_s
+        return timeout_s if ask.waited_s < timeout_s else longest_deadline_s(self.run.config)
+
     async def reserve(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
         """Returns a try whose worst case is reserved, or the answer that the store has already; None when the cap has
         no room for the try now. `key` is the hash of the content (`Run.key`)."""
-        worst = self._worst_pusd(body, ask.max_tokens)
+        worst = self._worst_pusd(body, ask)
         return await self.ledger.do(
             Store.reserve, self.run.id, question_id, ask, key, worst, now(), free=self.run.is_free
         )
@@ -54,7 +69,7 @@ class Tries:
         self,
         sent: Sent,
         body: dict[str, Any],
-        max_tokens: int,
+        ask: Ask,
         arriving: Arriving,
         on_answer: Callable[[], None] = lambda: None,
     ) -> Reply | AttemptFailed:
@@ -66,22 +81,24 @@ class Tries:
         try ended.
         """
         cfg = self.run.config
+        deadline_s, max_tokens = self.deadline_s(ask), ask.max_tokens
         late: Late | None = None
         booking = False
         started = datetime.now(UTC)
         if self.run.tariff is not None and self.run.is_routed:
             # Not in the attempt's key: the price moves, and the teacher's answer is the same.
-            body = within_price(body, self._dearest(self.run.tariff, body, started))
+            body = within_price(body, self._dearest(self.run.tariff, body, started, deadline_s))
         most = max_tokens + cfg.teacher.thinking_tokens
         limit = body_limit_bytes(most, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
         try:
-            done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s)
+            done, _ = await asyncio.wait({asking}, timeout=deadline_s)
             if not done:
-                words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}"
+                twice = f", nor within {deadline_s:g} s" if deadline_s > cfg.teacher.timeout_s else ""
+                words = f"no whole answer within timeout_s = {cfg.teacher.timeout_s:g}{twice}"
                 late = Late(words, None, arriving.reply())
                 await self._settle_failure(sent, late, started, max_tokens)
-                done, _ = await asyncio.wait({asking}, timeout=cfg.teacher.timeout_s * LINGER)
+                done, _ = await asyncio.wait({asking}, timeout=deadline_s * LINGER)
                 if not done or asking.exception() is not None:
                     late = Late(words, None, arriving.reply())
                     booking = True
@@ -162,20 +179,20 @@ class Tries:
             bill = self._bill(late.reply, started, max_tokens)
             await self._booked("settle_failure", sent.try_id, late, bill.reply, bill.cost_pusd, bill.source, now())
 
-    def _worst_pusd(self, body: dict[str, Any], max_tokens: int) -> int:
+    def _worst_pusd(self, body: dict[str, Any], ask: Ask) -> int:
         if self.run.tariff is None:
             return 0
-        price = self._dearest(self.run.tariff, body, datetime.now(UTC))
-        most = max_tokens + self.run.config.teacher.thinking_tokens
+        price = self._dearest(self.run.tariff, body, datetime.now(UTC), self.deadline_s(ask))
+        most = ask.max_tokens + self.run.config.teacher.thinking_tokens
         return worst_case(self._input_bound_tokens(body), most, price)
 
     def _input_bound_tokens(self, body: dict[str, Any]) -> int:
         return input_bound_tokens(body["messages"], self.run.config.sampling.extra)
 
-    def _dearest(self, tariff: Tariff, body: dict[str, Any], start: datetime) -> Price:
+    def _dearest(self, tariff: Tariff, body: dict[str, Any], start: datetime, deadline_s: float) -> Price:
         """Returns the highest price that may hold until a try that starts now has ended."""
         cfg = self.run.config
-        end = start + timedelta(seconds=cfg.teacher.timeout_s * (1 + LINGER))
+        end = start + timedelta(seconds=deadline_s * (1 + LINGER))
         tokens = self._input_bound_tokens(body)
         return dearest(tariff, start, end, tokens, cfg.sampling.extra, routed=self.run.is_routed)
 

@@ -124,7 +124,7 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
         return Step(ended=BY_STUDENT)
     if _may_pass(mine):
         return Step(ended=GIVEN_UP)
-    owed = [Ask(a.sample, a.max_tokens, STUDENT) for a in mine if a.state == "open"]
+    owed = [Ask(a.sample, a.max_tokens, STUDENT, waited_s=a.waited_s) for a in mine if a.state == "open"]
     used = {a.sample for a in mine}
     fresh = [Ask(n, sampling.max_tokens, STUDENT) for n in range(sampling.samples) if n not in used]
     wanted = sampling.stop_after_accepted - right
@@ -134,7 +134,7 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
     """Returns the attempts that are still to be bought from one teacher. `accepted` says how many answers are accepted
     already."""
-    owed = [Ask(a.sample, a.max_tokens, place) for a in mine if a.state == "open"]
+    owed = [Ask(a.sample, a.max_tokens, place, waited_s=a.waited_s) for a in mine if a.state == "open"]
     raised = sampling.raised_limit
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
     owed += [Ask(a.sample, raised, place) for a in latest if a.reason == TRUNCATED and a.max_tokens < raised]

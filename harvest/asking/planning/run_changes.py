@@ -14,9 +14,9 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 """Settings that may change, since no teacher sees them. (If a question changed, its content shows it.)"""
 FREE_TO_CHANGE_OF_ONE = {
-    "max_concurrency", "timeout_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok", "terms",
-    "api_key_env", "api_key_command", "azure_api_version", "thinking_tokens", "samples", "solved_after", "keep_solved",
-    "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
+    "max_concurrency", "timeout_s", "outage_wait_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok",
+    "terms", "api_key_env", "api_key_command", "azure_api_version", "thinking_tokens", "samples", "solved_after",
+    "keep_solved", "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
 """Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}

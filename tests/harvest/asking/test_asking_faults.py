@@ -44,10 +44,12 @@ def test_where_nothing_listens_at_the_students_address_no_teacher_is_asked_and_t
 ) -> None:
     e, student = endpoint(), endpoint()
     p = with_student(place(e.url, 60), student)
-    p.settings["student"]["base_url"] = nobody()
+    p.settings["student"] |= {"base_url": nobody(), "outage_wait_s": 0.5}
     code, _, err = p.collect()
     assert code == 4
-    assert "error: the first 30 tries of the student (s) brought nothing: no connection" in err
+    assert "error: the student (s) is down: the last 3" in err
+    assert "no connection" in err
+    assert "The same command goes on" in err
     assert e.asked == []
 
 
@@ -77,7 +79,7 @@ def test_a_student_that_refuses_every_question_does_not_send_all_of_them_to_the_
     p = with_student(place(e.url, 400), student)
     code, _, err = p.collect()
     assert code == 4
-    assert "the first 30 tries of the student (s) brought nothing: max_tokens is too large" in err
+    assert "error: the student (s) refuses every row: change sampling.max_tokens: max_tokens is too large" in err
     assert len(e.asked) <= 64
 
 

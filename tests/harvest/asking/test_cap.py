@@ -78,8 +78,9 @@ def test_an_overbilled_failure_stops_the_asking_too(endpoint: Endpoints, place: 
 
 
 def test_overbilling_stands_above_a_refusal_that_came_first(endpoint: Endpoints, place: Places, here: Any) -> None:
-    teacher = endpoint(lambda a: Say(status=401, delay_s=0.1) if a.n == 0 else Say(output_tokens=100_000, delay_s=0.4))
-    p = place(teacher.url, 2)
+    first = [Say(), Say(status=401, delay_s=0.1)]
+    teacher = endpoint(lambda a: first[a.n] if a.n < 2 else Say(output_tokens=100_000, delay_s=0.4))
+    p = place(teacher.url, 3)
     assert here(p, overbilled=True) == 5
     assert pusd(p.money("spent")) == teacher.billed_pusd
 

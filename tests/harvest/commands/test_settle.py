@@ -70,11 +70,11 @@ def test_after_a_kill_the_line_that_stops_at_the_cap_names_the_doubt_and_settlin
     endpoint: Endpoints, place: Places
 ) -> None:
     pids: list[int] = []
-    teacher = endpoint(lambda asked: Say(delay_s=60) if pids else Say())
+    teacher = endpoint(lambda asked: Say(delay_s=60) if pids and asked.n else Say())
     p = place(teacher.url, 8, budget__usd="0.005", teacher__max_concurrency=8)
     pids.append(1)
     process = p.start()
-    while len(teacher.asked) < 4:
+    while len(teacher.asked) < 5:
         assert process.poll() is None
     process.kill()
     p.ended(process, 30)

@@ -205,6 +205,16 @@ def test_a_judge_that_refuses_for_good_is_told_once_and_stops_nothing(judged: Ca
     assert (len(teacher.asked), there.report["traces"]["rejected"]) == (6, {"no_answer": 6})
 
 
+def test_a_judge_that_is_down_leaves_what_the_checks_said(judged: Callable[..., Any]) -> None:
+    there, teacher, judge = judged(vague, lambda asked: Say(reset=True, made=True), 60, judge__outage_wait_s=0.5)
+    code, _, err = there.collect()
+    assert code == 0
+    assert "the judging model is down: the last 3" in err
+    assert len(teacher.asked) == 60
+    assert 31 <= len(judge.asked) <= 38
+    assert there.report["traces"]["rejected"].get("no_answer", 0) + there.report["questions"]["open"] == 60
+
+
 # ---- money
 
 

@@ -327,6 +327,6 @@ def test_a_real_run_with_thousands_in_flight_keeps_its_cap(place: Any) -> None:
     books = audit_file(p.store)
     assert books["reserved"] == 0
     assert bill["billed_pusd"] <= books["spent"] + books["in_doubt"] <= books["cap"]
-    assert 0.9 * at_once <= bill["peak"] <= at_once
+    assert 0.7 * at_once <= bill["peak"] <= at_once  # after a fruitless try the others wait for an answer
     assert p.report["pace"]["peak_in_flight"] <= 1.1 * bill["peak"], "what waits for money is not in flight"
     assert p.report["pace"]["limited_by"] == "cap"
