@@ -17,9 +17,9 @@ from harvest.core.signals import interrupt_on_signals
 
 INTERRUPTED = 130
 TOP_LEVEL = ("student", "data", "output", "method")
-"""These settings of a recipe stand in no section."""
+"""The settings of a recipe that stand in no section."""
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
-"""These modules are installed by `pip install winnow[train]`."""
+"""The modules that `pip install winnow[train]` installs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

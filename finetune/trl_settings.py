@@ -77,12 +77,12 @@ OURS = {
 CARRIED_OUT = ("packing", "packing_strategy", "padding_free", "model_init_kwargs")
 """winnow carries out these settings of SFTConfig itself."""
 ATTENTION = "attn_implementation"
-"""This key of train.model_init_kwargs is passed on to transformers; every other key is refused."""
+"""The only key of train.model_init_kwargs that is not refused. It is passed on to transformers."""
 STRATEGIES = {
     "wrapped": 'rows would be cut and see each other: leave it out, "bfd" keeps them whole and apart',
     "bfd_split": 'rows would be cut: leave it out, "bfd" keeps them whole',
 }
-"""These values of packing_strategy are refused. Each text says why."""
+"""The values of packing_strategy that are refused, each with the reason."""
 
 GONE = {
     "warmup_ratio": "it is `warmup_steps` since transformers 5, where a number under 1 is a share of all steps",

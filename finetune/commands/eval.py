@@ -37,7 +37,7 @@ from harvest.report.evaluations import against_teacher, gains
 TEACHER = "teacher"
 """This word in place of a student's name means the run's teacher."""
 FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
-"""These flags have no effect on a student on this machine, so they are refused for it."""
+"""Flags that are refused for a student on this machine, since they would have no effect."""
 SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
 
 

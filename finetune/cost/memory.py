@@ -15,8 +15,7 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """A weight in NF4 takes this many bytes: four bits, a scale of eight bits for 64 weights, and one of 32 bits for 256
 such scales. Source: arXiv 2305.14314, section 3 (the scales, quantised twice, take 0.127 bits a weight)."""
 SHARDED = ("fsdp2", "fsdp2-cp", "zero3", "zero3-offload")
-"""These strategies spread weights, gradients and optimizer over the GPUs; every other strategy repeats them on each
-GPU."""
+"""Strategies that spread weights, gradients and optimizer over the GPUs; all others repeat them on each GPU."""
 
 
 def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, float]:

@@ -19,7 +19,7 @@ TRIED = ("single", "fsdp2", "zero3-offload")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """These figures take the place of a model (`parameters`) and of a dataset (`rows` and `mean_tokens`)."""
+    """Figures in place of a model (`parameters`) and of a dataset (`rows` and `mean_tokens`)."""
 
     parameters: float | None = None
     rows: int | None = None

@@ -20,7 +20,7 @@ class Shape:
     multiplied."""
     layers: float
     attention_layers: float
-    """This many layers look at the whole row: they have neither a sliding window nor linear attention."""
+    """How many layers look at the whole row: they have neither a sliding window nor linear attention."""
     hidden: float
     intermediate: float
     """In one layer a token goes through an MLP of this width."""
@@ -90,7 +90,7 @@ _QWEN25 = (
     Shape(32.76e9, 32.76e9, 0.779e9, 64, 64, 5120, 27648, 5120, 1024, 1.557e9),
     Shape(72.71e9, 72.71e9, 1.246e9, 80, 80, 8192, 29568, 8192, 1024, 2.491e9),
 )
-"""These are the shapes of the Qwen2.5 models, the smallest first. Source: the config.json of each model."""
+"""The shapes of the Qwen2.5 models, the smallest first. Source: the config.json of each model."""
 
 
 def shape_of_size(parameters: float) -> Shape:

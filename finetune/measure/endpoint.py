@@ -41,7 +41,7 @@ OWN_FLAGS = {name: f"--{name.replace('_', '-')}" for name in (*OF_SAMPLING, "see
 
 @dataclass(frozen=True)
 class Endpoint:
-    """This engine asks an endpoint. It knows where to ask, what to ask, and how much the answers may cost."""
+    """An engine that asks an endpoint. It knows where to ask, what to ask, and how much the answers may cost."""
 
     teacher: Teacher
     questions: Sequence[Question]

@@ -10,7 +10,7 @@ from harvest.core.nouns import Message, Question
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An engine is asked for this one answer: to `question`, as sample number `sample`, with this prompt."""
+    """One answer that an engine is asked for: to `question`, as sample number `sample`, with this prompt."""
 
     question: Question
     sample: int
@@ -19,7 +19,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """This is one answer of an engine. `output_tokens` counts the end token too.
+    """One answer of an engine. `output_tokens` counts the end token too.
 
     A count or a cost that is not known is None.
     """

@@ -24,7 +24,7 @@ from harvest.core.errors import InputError
 from harvest.core.nouns import content_hash
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}
-"""A batch has at most this many rows, even if memory allows more. On a CPU more rows are not faster."""
+"""The most rows of a batch, even if memory allows more. On a CPU more rows are not faster."""
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.8}
 """The key-value cache of a batch may fill this share of free memory. On a CPU other programs need memory too."""
 SHRINK_AT = 0.75
@@ -36,7 +36,7 @@ then."""
 
 
 class TransformersEngine:
-    """This engine answers with a student on this machine: in float32 on a CPU, in bfloat16 on a GPU."""
+    """An engine that answers with a student on this machine: in float32 on a CPU, in bfloat16 on a GPU."""
 
     def __init__(self, student: Student, batch_rows: int | None = None) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,7 +57,7 @@ class TransformersEngine:
         self.config = self.network.config.get_text_config()
         self.batch_rows = batch_rows
         self.most_rows = 0
-        """So far no batch had more rows than this."""
+        """The most rows that a batch had so far."""
 
     @property
     def beside(self) -> Mapping[str, Any]:

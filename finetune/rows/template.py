@@ -18,8 +18,7 @@ from finetune.rows.layout import LAYOUTS, Layout
 from harvest.core.errors import ConfigError
 
 Tokenizer = Any
-"""This stands for a transformers tokenizer. It has no narrower type, so that tokenizers of tests and users need no
-common base."""
+"""A transformers tokenizer. It has no narrower type, so that tokenizers of tests and users need no common base."""
 
 TODAY = (
     "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
@@ -29,7 +28,7 @@ TODAY = (
 read the same prompt. Llama 3's templates take the same date when there is no clock."""
 
 CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
-"""These fields of a message may hold its chain apart from its content, in datasets and for chat templates."""
+"""The fields that may hold a message's chain apart from its content, in datasets and for chat templates."""
 
 
 @dataclass(frozen=True, slots=True)

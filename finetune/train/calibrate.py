@@ -21,7 +21,7 @@ from finetune.train.training_args import is_bf16_faster, training_config
 from harvest.core.errors import ConfigError
 
 WARM_UP_STEPS = 2
-"""This many steps at the start of a calibration do not count: in them kernels are chosen and caches fill."""
+"""How many steps at the start of a calibration do not count, since kernels are chosen and caches fill in them."""
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]  # transformers ships no types

@@ -23,7 +23,7 @@ from harvest.core.errors import InputError
 from harvest.core.signals import hung_up, stop_signals
 
 SAVE_EVERY_S = 300.0
-"""A checkpoint is saved after this many seconds, again and again, unless the recipe says otherwise."""
+"""A checkpoint is saved every so many seconds, unless the recipe says otherwise."""
 RECORD_EVERY_S = 30.0
 """New points of the curve go into the run's store at most once in this many seconds."""
 STATE_EVERY_S = 10.0
@@ -39,10 +39,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
         self.curve: Curve | None = None
         self.points: list[dict[str, Any]] = []
-        """These points are not in the run's store yet."""
+        """The points that are not in the run's store yet."""
         self.since: int | None = None
-        """This start went on from this step. The store's later points are out of date; once the store knows that, it is
-        None."""
+        """The step from which this start went on; None once the store knows that its later points are out of date."""
         self.before_s = float(state["wall_s"])
         self.started = self.saved = time.monotonic()
         self.state_written = float("-inf")

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 CHUNK_BYTES = 128 * 2**20
 """The logits of a chunk have this many bytes in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
 SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-"""These settings of a model change the logits behind the head. Source: TRL's `add_fused_lm_head`."""
+"""Settings of a model that change the logits behind the head. Source: TRL's `add_fused_lm_head`."""
 
 
 class ChunkedLoss(torch.autograd.Function):

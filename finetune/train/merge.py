@@ -84,7 +84,7 @@ def precision(config: Mapping[str, Any]) -> str:
 
 
 def serving(folder: Path) -> dict[str, str]:
-    """Returns for each engine the command that serves the folder.
+    """Maps each engine to the command that serves the folder.
 
     If the student writes <think>, the commands of vLLM and SGLang name the parser that separates the chain.
     """

@@ -15,7 +15,7 @@ SHOWN = (
     "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "optim",
     "max_length", "save_strategy", "save_steps", "save_total_limit", "seed",
 )  # fmt: skip
-"""These arguments of SFTConfig are shown as they are."""
+"""The arguments of SFTConfig that are shown as they are."""
 
 
 def elsewhere(recipe: Recipe) -> bool:

@@ -33,7 +33,7 @@ from harvest.core.printable import first_line
 
 
 class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
-    """This is TRL's trainer with winnow's order of rows and, on a CPU, winnow's loss, which skips untrained tokens.
+    """TRL's trainer with winnow's order of rows and, on a CPU, winnow's loss, which skips untrained tokens.
 
     `tokens` counts the tokens that went through the student in this process, without padding.
     """
@@ -43,9 +43,9 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     world: World
     strategy: str = "single"
     kept: int | None = None
-    """This many checkpoints are kept; None means all."""
+    """How many checkpoints are kept; None means all."""
     attention: str | None = None
-    """This attention keeps the rows of a pack apart; it is None when rows are padded."""
+    """The attention that keeps the rows of a pack apart; None when rows are padded."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)

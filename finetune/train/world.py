@@ -22,7 +22,7 @@ class Lost(WinnowError):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A world is the processes of one training.
+    """The processes of one training.
 
     Its first process locks the output folder, keeps the state and prints messages.
     """
@@ -30,9 +30,9 @@ class World:
     rank: int = 0
     size: int = 1
     group: Any = None
-    """This process group is on the CPU, apart from the group of the gradients, so that messages wait for no GPU."""
+    """A process group on the CPU, apart from the group of the gradients, so that messages wait for no GPU."""
     sharers: int = 1
-    """This many processes read the same rows, each of them a part of every row's tokens (context parallelism)."""
+    """How many processes read the same rows, each a part of every row's tokens (context parallelism)."""
 
     @property
     def is_first(self) -> bool:

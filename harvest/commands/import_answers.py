@@ -41,8 +41,7 @@ from harvest.store import Store, StoredRun, stored_settings
 PAGE = 256
 PAGE_CHARACTERS = 16_000_000
 PROMPT = "---\nfor: questions as they were asked elsewhere\nreasoning: endpoint\n---\n## user\n{question}\n"
-"""This is the prompt of an imported run: only the question's text. A line's own system message is stored with its
-answer."""
+"""The prompt of an imported run: only the question's text. A line's own system message is stored with its answer."""
 
 
 @dataclass(slots=True)
@@ -52,9 +51,9 @@ class LineCounts:
     lines: int = 0
     new: int = 0
     there: int = 0
-    """This many lines had been imported before."""
+    """How many lines had been imported before."""
     without_answer: int = 0
-    """This many lines are of requests that failed."""
+    """How many lines are of requests that failed."""
     bad: int = 0
     torn: list[str] = field(default_factory=list)
     """Each text names file and line of a last line whose end is missing."""
@@ -87,7 +86,7 @@ class GoldAnswers:
 Entry = tuple[Record, Question, ImportedAnswer]
 """(the line, its question, its answer)"""
 OnRead = Callable[[Records, LineCounts], None]
-"""This is called now and then while a file is read."""
+"""A function that is called now and then while a file is read."""
 
 
 def import_answers(

@@ -50,9 +50,9 @@ class Result:
     name: str
     kind: str
     why: str
-    """This says why the sandbox did not hold the attack. It is empty when the sandbox held it."""
+    """Why the sandbox did not hold the attack; empty when it held it."""
     saw: str
-    """This says in words what the check or the jail saw of the attack."""
+    """What the check or the jail saw of the attack, in words."""
     seconds: float
 
 

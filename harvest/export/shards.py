@@ -17,8 +17,8 @@ ROWS_A_GROUP = 1000
 CHARACTERS_A_GROUP = 4_000_000
 """A row group of a Parquet file is written when it has ROWS_A_GROUP rows or this many characters."""
 SEPARATORS = {c.encode(): b"\\u%04x" % ord(c) for c in "\x85\u2028\u2029"}
-"""For each character that Python's `splitlines` or JavaScript takes for a line break, although JSON does not: its
-escape in JSON."""
+"""Maps each character that Python's `splitlines` or JavaScript, unlike JSON, takes for a line break to its escape in
+JSON."""
 Row = Mapping[str, Any]
 
 

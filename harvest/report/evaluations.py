@@ -11,10 +11,9 @@ from harvest.core.money import pusd, usd
 from harvest.endpoint import REPETITION
 
 Answers = Sequence[Mapping[str, Any]]
-"""These are the answers of one evaluation. Each has question_id, sample, outcome, finish_reason, output_tokens and
-cost_pusd."""
+"""The answers of one evaluation. Each has question_id, sample, outcome, finish_reason, output_tokens and cost_pusd."""
 Evaluation = Mapping[str, Any]
-"""This is one evaluation as the store has it, with its key, settings and answers."""
+"""One evaluation as the store has it, with its key, settings and answers."""
 
 OUTCOMES = ("right", "wrong", "no_answer", "unfinished", "looping", "timeout", "error")
 """An answer ends in exactly one of these ways."""
@@ -101,7 +100,7 @@ def by_question(answers: Answers) -> dict[str, float]:
 
 
 def _right(answers: Answers) -> dict[str, list[bool]]:
-    """Returns for each question a list that says of each answer whether it is right."""
+    """Maps each question to a list that says of each answer whether it is right."""
     found: dict[str, list[bool]] = {}
     for a in answers:
         found.setdefault(a["question_id"], []).append(a["outcome"] == "right")
@@ -130,7 +129,7 @@ def compared(before: Answers, after: Answers) -> dict[str, Any] | None:
 
 
 def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Returns, for each evaluation labelled "after", the student's gain over the model that its training began with.
+    """Returns an entry for each "after" evaluation: the student's gain over the model that its training began with.
 
     There is no entry for a student when that model was not evaluated on the same questions, asked in the same way.
     """
@@ -142,7 +141,7 @@ def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 
 def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Returns, for each evaluation labelled "after", how the student compares with its teacher.
+    """Returns an entry for each evaluation labelled "after": how the student compares with its teacher.
 
     Both are evaluated on the same questions, but each may have been asked in its own way. `points` is the student's
     accuracy minus the teacher's, in percentage points. A student has no entry when no teacher was evaluated on the same

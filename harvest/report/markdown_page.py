@@ -9,7 +9,7 @@ from harvest.report.evaluations import percent, several
 from harvest.report.loss_curve import sparkline
 
 Report = Mapping[str, Any]
-"""This is the content of report.json."""
+"""The content of report.json."""
 
 
 def markdown(report: Report) -> str:

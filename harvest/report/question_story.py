@@ -64,7 +64,7 @@ REASONS = {
     "gateway": "a gateway gave up waiting for the model, which may have answered all the same",
     "run": "the endpoint refuses this run",
 }
-"""These words say why an attempt is rejected or failed."""
+"""Words that say why an attempt is rejected or failed."""
 UNSELECTED = {
     "exact_duplicate": "the same answer to the same question",
     "near_duplicate": "nearly the same answer",
@@ -75,7 +75,7 @@ UNSELECTED = {
     "not_chosen": "the draw took others",
     "rejected_since": "it was selected, and a later verdict rejects it",
 }
-"""These words say why an accepted attempt is not selected. A reason that is not in here is the name of a filter."""
+"""Words that say why an accepted attempt is not selected. A reason that is missing here is the name of a filter."""
 
 
 def story_json(story: QuestionStory) -> dict[str, Any]:
@@ -187,8 +187,8 @@ def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
 
 
 def who_of(story: QuestionStory, place: int) -> str | None:
-    """Returns the name of the model that was asked at this place, or None when the run's settings do not have the
-    place."""
+    """Returns the model of the teacher with the index `place` or of the student; None when the run's settings lack
+    it."""
     found = configs(story.run.config).get(place)
     return None if found is None else found.teacher.model or found.teacher.local
 

@@ -146,7 +146,7 @@ def _selection(figures: RunFigures, stale: str | None) -> dict[str, Any] | None:
 
 
 def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
-    """Returns for each teacher what it was asked and what came of it, in the order of RUN.toml."""
+    """Returns an entry for each teacher, in the order of RUN.toml: what it was asked and what came of it."""
     if not (figures.run.has_teacher or figures.run.imported):
         return []
     asked_of = {t.teacher: t for t in figures.teachers}

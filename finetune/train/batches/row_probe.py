@@ -22,7 +22,7 @@ PROBE_TOKENS = 40
 
 
 class Changes(NamedTuple):
-    """These are the largest changes of row B's logits in a pack of the rows A and B."""
+    """The largest changes of row B's logits in a pack of the rows A and B."""
 
     by_another: float
     """Row B's logits change by this much when row A's tokens change."""

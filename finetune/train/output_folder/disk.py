@@ -12,7 +12,7 @@ DISK_FULL = ("No space left on device", "os error 28", "Disk quota exceeded", "o
 """Errors of Python, of Rust's libraries and of torch about a full disk have one of these words. The writers of torch
 and safetensors have no class of error for a full disk, so only the words tell."""
 SMALL_FILES = 2**20
-"""This many bytes are reserved for small files: the state, the curve, the card."""
+"""How many bytes are reserved for small files: the state, the curve, the card."""
 
 
 def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:

@@ -17,7 +17,7 @@ CURVE = "curve.jsonl"
 
 
 class Curve:
-    """This file holds the points of a training that goes on after step `since`.
+    """The file with the points of a training that goes on after step `since`.
 
     Points of later steps, which a kill left behind, are removed, since those steps are trained again.
     """

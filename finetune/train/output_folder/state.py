@@ -34,8 +34,7 @@ FREE_TO_CHANGE = {
     "save_steps", "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "logging_first_step",
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "trackio_space_id",
 }  # fmt: skip
-"""These keys of [train] may differ when a training goes on, since they change nothing of what the student learns but
-how sums are rounded."""
+"""The keys of [train] that may differ when a training goes on, since they change only how sums are rounded."""
 
 
 def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]:

@@ -27,8 +27,8 @@ GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
 """The kind of the store's event that holds the hash of the questions file which a run has read without a fault."""
 GoldProblems = Callable[[Sequence[Question]], list[str | None]]
-"""A function that says, for each question, what is wrong with its gold answer by its own check; None: nothing is
-wrong."""
+"""A function that returns one entry per question: what its own check finds wrong with its gold answer; None:
+nothing."""
 
 
 def prepare(
