@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _say_error(InputError(f"{e.filename or 'the disk'}: no space left: free some; the same command goes on"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         if _speaks():
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print(f"stopped; {e.args[0] if e.args else 'the same command goes on from here'}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -6,7 +6,7 @@ That is progress, regular checkpoints, the loss curve, and stopping on a signal.
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -23,19 +23,34 @@ from harvest.core.errors import InputError
 from harvest.core.signals import hung_up, stop_signals
 
 SAVE_EVERY_S = 300.0
-"""A checkpoint is saved every so many seconds, unless the recipe says otherwise."""
+"""The first checkpoint is saved after this many seconds, and the next ones never sooner, unless the recipe says
+otherwise."""
+SAVING_SHARE = 0.03
+"""Saving may cost this share of the time."""
 RECORD_EVERY_S = 30.0
 """New points of the curve go into the run's store at most once in this many seconds."""
 STATE_EVERY_S = 10.0
 """The training time so far is written into the output folder at most once in this many seconds."""
 
 
+def save_interval_s(took_s: float) -> float:
+    """Returns how many seconds the training goes on before the next save, when the last save took `took_s` seconds."""
+    return max(SAVE_EVERY_S, took_s * (1 - SAVING_SHARE) / SAVING_SHARE)
+
+
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Watches a training: shows its progress, saves it regularly, and after a signal stops it at the end of a step."""
 
     def __init__(
-        self, output: Path, state: dict[str, Any], progress: Progress, trainer: WinnowTrainer, run: Run | None = None
+        self,
+        output: Path,
+        state: dict[str, Any],
+        progress: Progress,
+        trainer: WinnowTrainer,
+        run: Run | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
         self.curve: Curve | None = None
         self.points: list[dict[str, Any]] = []
@@ -43,7 +58,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.since: int | None = None
         """The step from which this start went on; None once the store knows that its later points are out of date."""
         self.before_s = float(state["wall_s"])
-        self.started = self.saved = time.monotonic()
+        self.started = self.saved = self.save_began = clock()
         self.state_written = float("-inf")
         self.logged, self.recorded = (self.started, 0.0), self.started
         """`logged` has the time and the tokens of the last logged step; `recorded` is when points last went into the
@@ -58,7 +73,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
 
         A kill loses at most the last ten seconds.
         """
-        return round(self.before_s + time.monotonic() - self.started, 1)
+        return round(self.before_s + self.clock() - self.started, 1)
 
     def __enter__(self) -> "Watch":
         for s in stop_signals():
@@ -77,11 +92,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         elif self.stop:
             raise KeyboardInterrupt
         self.stop = True
-        self.progress.say("stopping at the end of this step, with a checkpoint; signal again to stop at once")
+        how = "with" if self.trainer.saves else "without"
+        self.progress.say(f"stopping at the end of this step, {how} a checkpoint; signal again to stop at once")
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.progress.begin(state.max_steps, state.global_step)
-        self.logged = (time.monotonic(), 0.0)
+        self.logged = (self.clock(), 0.0)
         if self.world.is_first:
             self.curve, self.since = Curve(self.output, state.global_step), state.global_step
             self.points = read_curve(self.output)
@@ -102,7 +118,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
 
     def _add(self, step: int, logs: Mapping[str, Any]) -> None:
         assert self.curve is not None
-        (since, before), now = self.logged, time.monotonic()
+        (since, before), now = self.logged, self.clock()
         self.logged = (now, self.tokens)
         logged = {k: _finite(logs.get(k)) for k in ("epoch", "loss", "learning_rate", "grad_norm")}
         pace = round((self.tokens - before) / max(now - since, 1e-9), 1)
@@ -120,28 +136,30 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
 
         If another process is writing to the store, the points are kept for later.
         """
-        self.recorded = time.monotonic()
+        self.recorded = self.clock()
         if self.run is None or not self.points:
             return
         if self.run.put_points(training_key(self.output), self.points, self.since):
             self.points, self.since = [], None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        now = time.monotonic()
-        due = args.save_strategy == "no" and now - self.saved > SAVE_EVERY_S
+        now = self.clock()
+        due = self.trainer.saves_by_clock and now - self.saved > save_interval_s(self.state.get("save_s", 0.0))
         # One signal in one process stops all, at the same step; the first process's clock says when to save.
         stop, save, self.tokens = self.world.sums(self.stop, due and self.world.is_first, self.trainer.tokens)
         if stop:
             control.should_training_stop = True
-            control.should_save = state.global_step < state.max_steps
-        elif save:
+            control.should_save = state.global_step < state.max_steps and self.trainer.saves
+        elif save and state.global_step < state.max_steps:
             control.should_save = True
+        self.save_began = now
         if self.world.is_first and (now - self.state_written > STATE_EVERY_S or stop):
             self.state_written = now
             write_state(self.output, {**self.state, "wall_s": self.wall_s})
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.saved = time.monotonic()
+        self.saved = self.clock()
+        self.state["save_s"] = self.saved - self.save_began  # the next start saves as rarely
 
 
 def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) -> None:

@@ -26,16 +26,16 @@ from finetune.train.launch import running
 from finetune.train.memory import memory_watched
 from finetune.train.output_folder.card import provenance
 from finetune.train.output_folder.checkpoints import (
-    CHECKPOINTS_KEPT,
     check_resumable,
     drop_checkpoints,
+    goes_on,
     newest_checkpoint,
 )
 from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
 from finetune.train.resolved import elsewhere, resolved
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import is_bf16_faster, training_config
+from finetune.train.training_args import is_bf16_faster, most_checkpoints, training_config
 from finetune.train.world import World
 from harvest.core.errors import InputError
 from harvest.core.money import pusd, usd
@@ -85,7 +85,7 @@ def sft(
             trainer.add_callback(watch)
             trainer.train(resume_from_checkpoint=checkpoint)
             if trainer.state.global_step < trainer.state.max_steps:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(goes_on(output))
             with world.together():
                 if world.is_first:
                     check_room(output, trainer.weight_bytes, "the student")
@@ -127,7 +127,7 @@ def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, prog
     checkpoint = newest_checkpoint(output)
     if checkpoint is not None and (differs := check_resumable(checkpoint, recipe.launch.strategy, world.size)):
         progress.say(f"{output}: {differs}")
-    check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+    check_disk(output, parameters, recipe.method, most_checkpoints(recipe, config))
     return str(checkpoint) if checkpoint else None
 
 
@@ -192,7 +192,7 @@ def check(recipe: Recipe, examples: Examples, student: Student, progress: Progre
     found = resolved(recipe, examples, student, config)
     try:
         if not state.get("training"):
-            check_disk(output, parameters, recipe.method, config.save_total_limit or CHECKPOINTS_KEPT)
+            check_disk(output, parameters, recipe.method, most_checkpoints(recipe, config))
     except InputError as e:
         if not is_elsewhere:
             raise

@@ -25,7 +25,7 @@ from finetune.train.batches.steps import Split, Steps
 from finetune.train.loss import add_loss, beyond_the_head
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
-from finetune.train.training_args import REFUSALS
+from finetune.train.training_args import REFUSALS, is_saved_by_clock
 from finetune.train.world import World
 from finetune.trl_settings import lora_keys
 from harvest.core.errors import ConfigError
@@ -42,6 +42,8 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     tokens: int = 0
     world: World
     strategy: str = "single"
+    saves_by_clock: bool = True
+    """Whether the clock says when to save, because the recipe does not."""
     kept: int | None = None
     """How many checkpoints are kept; None means all."""
     attention: str | None = None
@@ -115,6 +117,11 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         if self.aux_loss_enabled:
             return "the routers have a loss of their own"
         return beyond_the_head(self.accelerator.unwrap_model(self.model).config)
+
+    @property
+    def saves(self) -> bool:
+        """Whether checkpoints are saved before the end: train.save_strategy = "no" wants none."""
+        return self.saves_by_clock or str(self.args.save_strategy.value) != "no"
 
     @property
     def manner(self) -> str:
@@ -201,6 +208,7 @@ def build_trainer(
     rows_of = Packed if recipe.train.packs else Steps
     trainer.steps = rows_of(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)
     trainer.world, trainer.strategy = world, recipe.launch.strategy
+    trainer.saves_by_clock = is_saved_by_clock(recipe)
     # transformers would remove the older checkpoint before the other processes have written their part of the newer.
     trainer.kept, trainer.args.save_total_limit = config.save_total_limit, None
     held = trainer.train_dataset

@@ -90,6 +90,18 @@ def training_config(
     return config
 
 
+def is_saved_by_clock(recipe: Recipe) -> bool:
+    """Whether the recipe does not say when to save."""
+    return not {"save_steps", "save_strategy"} & recipe.train.further.keys()
+
+
+def most_checkpoints(recipe: Recipe, config: SFTConfig) -> int:
+    """Returns how many checkpoints are on the disk at one time: while one is written, one more than are kept."""
+    if config.save_strategy == "no" and not is_saved_by_clock(recipe):
+        return 0
+    return (config.save_total_limit or CHECKPOINTS_KEPT) + 1
+
+
 def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, world: World) -> tuple[int, int]:
     """Returns (how many rows or packs a process takes at once, how often it does so in a step).
 

@@ -15,10 +15,10 @@ SMALL_FILES = 2**20
 """How many bytes are reserved for small files: the state, the curve, the card."""
 
 
-def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
-    """Raises InputError when the checkpoints and the student will not fit on the disk.
+def check_disk(output: Path, parameters: int, method: str, most: int) -> None:
+    """Raises InputError when `most` checkpoints and the student will not fit on the disk.
 
-    For a moment there is one checkpoint more than are kept. Each checkpoint has the trained weights and two moments of
+    Each checkpoint has the trained weights and two moments of
     Adam, each with four bytes for a weight.
     """
     trained = parameters * 4
@@ -26,11 +26,11 @@ def check_disk(output: Path, parameters: int, method: str, kept: int) -> None:
         trained //= 10  # a generous adapter
     one = 3 * trained
     there = sum(map(_bytes, checkpoints(output)))
-    need = (kept + 1) * one + trained - there
+    need = most * one + trained - there
     free = shutil.disk_usage(next(p for p in (output, *output.absolute().parents) if p.is_dir())).free
     if free < need:
         raise InputError(
-            f"output {output}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed ({kept + 1} checkpoints of "
+            f"output {output}: {free / 1e9:.1f} GB free, {need / 1e9:.1f} GB needed ({most} checkpoints of "
             f"{one / 1e9:.1f} GB and the student): free some, set train.save_total_limit = 1, or name another output"
         )
 

@@ -296,7 +296,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_o
     os.kill(children(p)[1], signal.SIGTERM)
     code, _, err = finish(p)
     assert code != 0
-    assert err.count("the same command goes on from here") == 1, err
+    assert err.count("stopped; the same command goes on from checkpoint-") == 1, err
     assert json.loads((output / "winnow.json").read_text())["training"] is None
     assert [is_complete(c) for c in output.glob("checkpoint-*")] == [True]
     code, _, err = finish(start(ALONE, recipe, output.name))
