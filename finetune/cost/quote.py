@@ -37,6 +37,7 @@ def launching_of(recipe: Recipe) -> Launching:
         context_parallel=2 if recipe.launch.strategy == "fsdp2-cp" else 1,
         rank=int(further.get("r", LORA_RANK)),
         recompute=None if recompute is None else bool(recompute),
+        rows_at_once=further.get("per_device_train_batch_size"),
         eight_bit_adam="8bit" in str(further.get("optim", "")),
     )
 

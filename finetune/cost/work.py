@@ -63,6 +63,8 @@ class Launching:
     """Whether activations are computed again in the backward pass; None if `sft` decides it by the sizes of student and
     rows."""
     eight_bit_adam: bool = False
+    rows_at_once: int | None = None
+    """The student reads this many rows at a time; None if `sft` takes as many as fit."""
     context_parallel: int = 1
 
     @property

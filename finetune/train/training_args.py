@@ -66,6 +66,9 @@ def training_config(
                 "train.activation_checkpointing_kwargs: use_reentrant: adapters under ZeRO-3 need it: leave it out"
             )
         settings["activation_checkpointing_kwargs"] = {**given, "use_reentrant": True}
+    if recipe.launch.strategy.startswith("fsdp2"):
+        # Else each GPU holds the gradients of all weights until the last rows of a step.
+        settings.setdefault("accelerator_config", {"gradient_accumulation_kwargs": {"sync_each_batch": True}})
     if world.sharers > 1:  # each of the processes that share a row takes two pieces of it
         settings["pad_to_multiple_of"] = 2 * world.sharers
     try:

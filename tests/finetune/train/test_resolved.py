@@ -28,6 +28,11 @@ QWEN: dict[str, dict[str, Any]] = {
 """The sizes of Qwen2.5, from the config.json of each model."""
 WEIGHTS = {"1.5B": 1.544e9, "7B": 7.616e9, "32B": 32.76e9}
 """Source: the model cards."""
+BY_HAND = {
+    "lora-1.5b": 12.3, "lora-7b": 33.9, "full-7b": 25.3, "sky-t1-32b": 37.4, "sky-t1-32b-lora": 30.2, "s1-32b": 71.0,
+    "r1-distill": 34.2, "mixed-short-long": 30.8,
+}  # fmt: skip
+"""GiB a GPU, as the sums in docs/training.md have them."""
 STUDENT_OF = {
     "lora-1.5b": "1.5B", "lora-7b": "7B", "full-7b": "7B", "sky-t1-32b": "32B", "sky-t1-32b-lora": "32B",
     "s1-32b": "32B", "r1-distill": "7B", "mixed-short-long": "1.5B",
@@ -91,6 +96,9 @@ def test_a_recipe_resolves_without_the_students_weights(
     assert estimate["memory_gib_per_gpu"] == resolved["memory_gib_per_gpu"]
     assert estimate["parameters"] == resolved["parameters"]
     assert estimate["fits"]
+    assert estimate["memory_gib_per_gpu"] == pytest.approx(BY_HAND[name], rel=0.05)
+    page = (ROOT / "docs/training.md").read_text("utf-8")
+    assert re.search(rf"^\| `{re.escape(name)}` .* \| {BY_HAND[name]} of \d+ \|$", page, re.M)
     reentrant = {"use_reentrant": True} if name == "sky-t1-32b-lora" else None
     assert resolved["gradient_checkpointing_kwargs"] == reentrant
     assert not (tmp_path / "out").exists()
@@ -169,6 +177,17 @@ def test_weights_are_counted_from_the_configuration_as_they_are_loaded(tmp_path:
         smol_tokenizer()
         model = load_model(find(place), torch.float32)
         assert count_parameters(find(place)) == sum(p.numel() for p in model.parameters())
+
+
+def test_gradients_stay_in_shards_while_rows_are_accumulated(made: Any) -> None:
+    from finetune.rows.dataset import examples
+    from finetune.train.training_args import training_config
+
+    for name, is_asked in (("full-7b", True), ("lora-7b", None)):
+        recipe = read_recipe(made(name))
+        config = training_config(recipe, examples(recipe, tokenizer_of("Qwen2.5")), 7_000_000_000, bf16=True)
+        kwargs = config.accelerator_config.gradient_accumulation_kwargs or {}
+        assert kwargs.get("sync_each_batch") is is_asked
 
 
 def test_an_architecture_that_transformers_does_not_know_is_one_line(tmp_path: Path) -> None:
