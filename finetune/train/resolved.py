@@ -8,6 +8,7 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.student import MissingAttention, Student, count_parameters, outline
 from finetune.train.batches.row_attention import attend_by_rows
+from finetune.train.training_args import is_saved_by_clock
 from harvest.core.errors import ConfigError
 
 SHOWN = (
@@ -32,6 +33,7 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
     memory = quote(recipe, Figures(), list(map(len, examples.examples))).as_json()
     return {
         **{name: arguments[name] for name in SHOWN},
+        "saves_by_clock": is_saved_by_clock(recipe),
         "packing": recipe.train.packs,
         "attn_implementation": _attention(recipe, student),
         "parameters": count_parameters(student),
