@@ -20,10 +20,11 @@ from finetune.recipe import Recipe
 from finetune.rows.dataset import Examples
 from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
-from finetune.student import Student, count_parameters
+from finetune.student import Student, count_parameters, sizes
 from finetune.train.callback import Watch
 from finetune.train.launch import running
 from finetune.train.memory import memory_watched
+from finetune.train.merge import precision
 from finetune.train.output_folder.card import provenance
 from finetune.train.output_folder.checkpoints import (
     check_resumable,
@@ -89,7 +90,8 @@ def sft(
             with world.together():
                 if world.is_first:
                     check_room(output, trainer.weight_bytes, "the student")
-            save_student(trainer, tokenizer, output, world.is_first)
+            own = getattr(torch, precision(sizes(student))) if recipe.method == "full" else None
+            save_student(trainer, tokenizer, output, own, world.is_first)
         entry: dict[str, Any] = {}
         if world.is_first:
             state["layout"] = asdict(layout_of(recipe.render, tokenizer))

@@ -150,17 +150,20 @@ def attach_run(output: Path, name: str, store: str) -> None:
     write_state(output, {**(_state_of(output) or {}), "run": {"name": name, "store": store}})
 
 
-def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, is_first: bool = True) -> None:
+def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, dtype: Any, is_first: bool = True) -> None:
     """Writes weights, configuration and tokenizer into `output`. Each file appears there only when it is complete.
 
     Every process must call it: if weights are sharded, each process gives its shards and the first process writes them.
-    FSDP's shards are gathered here. The trainer cannot train afterwards.
+    FSDP's shards are gathered here. Weights that are not sharded are rounded to `dtype`, unless it is None. The trainer
+    cannot train afterwards.
     """
     made = output / ".student"
     if is_first:
         shutil.rmtree(made, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training turns it off, and generation would be slow without
+    if dtype is not None and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        model.to(dtype)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(made))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from students import smol_tokenizer, sums
-from trainings import Make, make, student, trainer_for
+from trainings import Make, make, run, student, trainer_for
 
 from finetune.recipe import Recipe, Train
 
@@ -94,3 +94,23 @@ def test_room_is_asked_for_only_where_checkpoints_are_saved(train: dict[str, Any
     recipe = Recipe(student="s", data=str(data), output=str(tmp_path / "out"), train=Train(**train))
     config = training_config(recipe, examples(recipe, smol_tokenizer()), 1000, bf16=False)
     assert most_checkpoints(recipe, config) == most
+
+
+def test_a_student_is_saved_in_its_own_precision_and_its_checkpoints_in_that_of_the_training(
+    make: Make, student: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "bf16"
+    model = transformers.AutoModelForCausalLM.from_pretrained(student, dtype=torch.bfloat16)
+    model.save_pretrained(small)
+    smol_tokenizer().save_pretrained(small)
+    recipe = make(train="save_steps = 2\nsave_total_limit = 1")
+    code, _, err = run(recipe, "--student", str(small), "--train.epochs", "1")
+    assert code == 0, err
+    output = recipe.parent / "out"
+    newest = next(output.glob("checkpoint-*"))
+    trained, exact = (transformers.AutoModelForCausalLM.from_pretrained(p) for p in (output, newest))
+    assert (trained.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+    for a, b in zip(trained.parameters(), exact.parameters(), strict=True):
+        assert torch.equal(a, b.to(torch.bfloat16))
+    sizes = [(p / "model.safetensors").stat().st_size for p in (output, newest)]
+    assert sizes[0] < 0.6 * sizes[1]
