@@ -149,9 +149,10 @@ def test_openrouter_is_sent_the_price_that_is_reserved_and_the_key_is_not_change
                         run.model, [{"role": "user", "content": question.question}], run.config.sampling, 0, 9
                     )
                     key = run.key(body, 0)
-                    held = await tries.reserve(question_id, Ask(0, 9), body, f"{key}{price['output']}")
+                    ask = Ask(0, 9)
+                    held = await tries.reserve(question_id, ask, body, f"{key}{price['output']}")
                     assert isinstance(held, Sent)
-                    await tries.send(held, body, 9, Arriving())
+                    await tries.send(held, body, ask, Arriving())
                     return teacher.asked[-1], run.key(body, 0)
             finally:
                 ledger.close()

@@ -71,7 +71,7 @@ def test_after_a_kill_the_line_that_stops_at_the_cap_names_the_doubt_and_settlin
 ) -> None:
     pids: list[int] = []
     teacher = endpoint(lambda asked: Say(delay_s=60) if pids and asked.n else Say())
-    p = place(teacher.url, 8, budget__usd="0.005", teacher__max_concurrency=8)
+    p = place(teacher.url, 8, budget__usd="0.006", teacher__max_concurrency=8)
     pids.append(1)
     process = p.start()
     while len(teacher.asked) < 5:
@@ -83,7 +83,7 @@ def test_after_a_kill_the_line_that_stops_at_the_cap_names_the_doubt_and_settlin
     assert [t["class"] for t in listed["tries"]] == [None] * 4
     code, _, err = p.collect()
     assert code == 3
-    line = next(line for line in err.splitlines() if line.startswith("stopped: the cap of 0.005 USD"))
+    line = next(line for line in err.splitlines() if line.startswith("stopped: the cap of 0.006 USD"))
     assert f"{p.report['money']['in_doubt_usd']} USD is in doubt" in line
     assert "`python -m harvest settle r`" in line
     assert p.report["money"]["in_doubt_usd"] == listed["in_doubt_usd"]
