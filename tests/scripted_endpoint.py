@@ -53,7 +53,7 @@ class Asked:
 
     @property
     def question(self) -> str:
-        return str(self.body["messages"][-1]["content"])
+        return str(next(m for m in reversed(self.body["messages"]) if m["role"] == "user")["content"])
 
     @property
     def limit(self) -> int:
@@ -145,6 +145,70 @@ Script = Callable[[Asked], Say]
 def right_answer(question: str) -> str:
     found = re.findall(r"(-?\d+)\s*\+\s*(-?\d+)", question)
     return f"So it is \\boxed{{{int(found[-1][0]) + int(found[-1][1])}}}." if found else "\\boxed{42}"
+
+
+@dataclass(frozen=True, slots=True)
+class GoesOn:
+    """A script: a model that has one thing to say to each question, and goes on with what a last message has of it.
+
+    A token is a word with the space before it. `fault` is what the endpoint does wrong when it is asked to go on."""
+
+    form: str = "continue_final_message"
+    chain: str = CHAIN
+    fault: str = ""
+    echo: bool = False
+    """Whether it sends the last message again in front of the rest, as llama.cpp does."""
+
+    def __call__(self, asked: Asked) -> Say:
+        chain, answer = _words(self.chain), _words(right_answer(asked.question))
+        last, tokens_in = asked.body["messages"][-1], 40
+        if last["role"] != "assistant":
+            return self._say(asked, chain, answer, tokens_in)
+        told = {"prefix": last.get("prefix"), "continue_final_message": asked.body.get("continue_final_message")}
+        if not told.get(self.form):
+            return Say(status=400, error="bad_request", message="the last message must be the user's")
+        text = str(last["content"])
+        had = _words(last.get("reasoning_content") or ""), _words(text)
+        if text.startswith("<think>\n"):
+            had = _words(text.removeprefix("<think>\n")), []
+        tokens_in += len(had[0]) + len(had[1])
+        if self.fault in ("anew", "finished"):
+            return self._say(asked, chain, answer, 40 if self.fault == "anew" else tokens_in + 5)
+        assert had == (chain[: len(had[0])], answer[: len(had[1])]), "what was sent is not what was said"
+        rest = chain[len(had[0]) :], answer[len(had[1]) :]
+        if self.fault == "repeats":
+            rest = ([*had[0][-8:], *rest[0]], rest[1])
+        return self._say(asked, *rest, tokens_in, before=text if self.echo else "", is_answer=bool(had[1]))
+
+    def _say(
+        self,
+        asked: Asked,
+        chain: list[str],
+        answer: list[str],
+        tokens_in: int,
+        before: str = "",
+        is_answer: bool = False,
+    ) -> Say:
+        n, limit = len(chain) + len(answer), asked.limit
+        thought, said = "".join(chain[:limit]), "".join(answer[: max(0, limit - len(chain))])
+        if self.fault == "tags" and thought:
+            thought = f"<think>\n{thought}"
+        if before.startswith("<think>"):  # such a server has no field for a chain
+            closed = "\n</think>\n\n" if limit > len(chain) else ""
+            thought, said = "", f"{before}{thought}{closed}{said}"
+        elif before:
+            said = before + said
+        elif self.fault == "parser" and is_answer:
+            thought, said = said, ""
+        more = {"usage": None} if self.fault == "no usage" and (before or is_answer) else {}
+        return Say(
+            text=said, chain=thought, finish="length" if limit < n else "stop", input_tokens=tokens_in,
+            output_tokens=min(n, limit), more=more,
+        )  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s*\S+", text)
 
 
 def overbill(times: int) -> Callable[[Asked], Say]:

@@ -4,7 +4,7 @@ ended."""
 import asyncio
 from collections.abc import Mapping
 
-from harvest.asking.buying.buyer import Buyer
+from harvest.asking.buying.buyer import Buyer, Stopped
 from harvest.asking.buying.counters import Counters
 from harvest.asking.incoming import IncomingAnswers
 from harvest.asking.planning.plan import BY_STUDENT, next_step, rules_of
@@ -76,12 +76,26 @@ class Collection:
                 attempts[attempt.id] = attempt
 
     async def _attempt(self, question: OpenQuestion, ask: Ask) -> Attempt:
-        """Buys one answer and has it judged. Returns the attempt, with its judgement or as failed."""
+        """Buys one answer, or the rest of one, and has it judged. Returns the attempt, with its judgement or as
+        failed."""
         buyer = self.buyers[ask.teacher]
-        bought = await buyer.buy(question.id, ask, buyer.run.prompt.messages(question.question))
+        cut = None if ask.continues is None else await self.ledger.do(Store.answer_of, ask.continues)
+        if ask.continues is not None and cut is None:
+            raise Stopped  # the cut answer is not in the store yet, because that cannot be written now
+        bought = await buyer.buy(question.id, ask, buyer.run.prompt.messages(question.question), cut)
+        state = "failed" if bought.reply is None else "answered"
+        answered = Attempt(
+            bought.attempt_id,
+            ask.sample,
+            ask.max_tokens,
+            state,
+            reason=bought.failure,
+            teacher=ask.teacher,
+            continues=ask.continues,
+        )
         if bought.reply is None:
-            return Attempt(bought.attempt_id, ask.sample, ask.max_tokens, "failed", None, bought.failure, ask.teacher)
-        answered = Attempt(bought.attempt_id, ask.sample, ask.max_tokens, "answered", teacher=ask.teacher)
+            return answered
+        self.counters.rejected -= cut is not None  # the half that was rejected alone is a part of this answer now
         judged = await self.incoming.judge(question.id, question.question, answered, bought.reply)
         if judged.accepted is not None:
             self.queue.learned(question, ask.teacher, judged.accepted, bought.reply)

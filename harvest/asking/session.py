@@ -23,7 +23,8 @@ from harvest.asking.collect import Collection
 from harvest.asking.hooks import Hooks
 from harvest.asking.incoming import IncomingAnswers
 from harvest.asking.planning.plan import rules_of
-from harvest.asking.planning.run import Run, judging_run, runs_by_place
+from harvest.asking.planning.preparation import continues_by_doctor
+from harvest.asking.planning.run import LEARNED, Run, judging_run, runs_by_place
 from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Ending, Stopping
 from harvest.checks import CheckPool
@@ -39,8 +40,8 @@ from harvest.store import Store, Writer
 GC_THRESHOLD = (20_000, 10, 20)
 SETTLING_S = 20.0
 """For so many seconds at most, providers are asked what tries in doubt cost, at the start and at the end."""
-LEARNED, PACE = "learned", "pace"
-"""The kinds of the store's events that hold what a session found out about an endpoint."""
+PACE = "pace"
+"""The kind of the store's events that hold how fast an endpoint could be asked."""
 
 
 def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
@@ -124,6 +125,8 @@ async def _buyers(
         teacher = await connect(alone, keys, stack, _unset(alone.config))
         learned = [{k: v for k, v in e.items() if k != "place"} for e in remembered if e.get("place", 0) == place]
         teacher.learned = Learned(**learned[-1]) if learned else Learned()
+        by_doctor = await ledger.do(continues_by_doctor, alone)
+        teacher.learned.continues = {**teacher.learned.continues, **by_doctor}
         ceiling = max(1, alone.config.teacher.max_concurrency * allowed // wanted)
         found = [e for e in paces if e.get("place", 0) == place]
         pace = Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)

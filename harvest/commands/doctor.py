@@ -19,22 +19,38 @@ from harvest.asking.buying.connections import Keys, connect
 from harvest.asking.buying.tries import Tries
 from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, variables_of
 from harvest.asking.planning.preparation import put_run
-from harvest.asking.planning.run import Run, judging_settings, runs_by_place
+from harvest.asking.planning.run import LEARNED, Run, doctors_name, judging_settings, runs_by_place
 from harvest.commands.progress import say
 from harvest.core.claims import tier_of
+from harvest.core.clock import now
 from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
 from harvest.core.money import cost_of, usd
-from harvest.core.nouns import Ask, Claim, Question, Reply
-from harvest.core.teachers import Student
+from harvest.core.nouns import Ask, Claim, Continuation, CutPart, Question, Reply
+from harvest.core.teachers import Sampling, Student
 from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
 from harvest.endpoint.client import Arriving, Teacher, request_body
+from harvest.endpoint.continuation import continuing_body, forms_for
 from harvest.sandbox import isolation
 from harvest.store import Reused, Sent, Store, Writer
 
 MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
 QUESTION = Question(id="doctor", question="What is 17 + 25?", answer="42", check="math")
+GO_ON_TOKENS = 16
+CUT_QUESTION = Question(
+    id="doctor-cut",
+    question="Write the numbers from one to thirty in words, in one line.",
+    answer="thirty",
+    check="text",
+)
+NEXT_WORD = " twelve"
+_COUNTED = "one two three four five six seven eight nine ten eleven"
+CUT: dict[CutPart, Reply] = {
+    "chain": Reply("", f"I write them in order: {_COUNTED}", "chain"),
+    "answer": Reply(_COUNTED, "They are to stand in one line, in words.", "chain"),
+}
+"""Answers to CUT_QUESTION that were cut before NEXT_WORD, in their chain and after it."""
 DROPPABLE = frozenset({"temperature", "logprobs", "top_logprobs"})
 """Parameters that are sent to find out whether the endpoint refuses them."""
 
@@ -109,7 +125,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
         if one.budget.usd is None:
             checked_tariff(one, section_of(config, place))
     with Store.open(config.store, say=say) as store:
-        named = config.model_copy(update={"name": f"{config.name[:90]}-doctor"})
+        named = config.model_copy(update={"name": doctors_name(config.name)})
         with store.transaction():
             run, _ = put_run(named, base, store, may_change=True, under=config.name)
         return uvloop.run(_ask_each(run, store, keys))
@@ -243,24 +259,62 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
     Returns the failure when no answer came, else None. Raises CapReached when the cap has no room for the request.
     """
     cfg = run.config
-    question_id, sample = await ledger.do(Store.put_probe, run.id, QUESTION)
     limit = min(MAX_TOKENS, cfg.sampling.max_tokens)
     sampling = cfg.sampling.model_copy(update={"top_logprobs": cfg.sampling.top_logprobs or TOP_LOGPROBS})
     claims = list[Claim]()
     tries = Tries(run, ledger, teacher, lambda settled: claims.extend(settled.claims))
-    sent: Sent | Reused | None = Reused(0, Reply(""))
-    while isinstance(sent, Reused):  # what another run's doctor bought tells nothing of today
-        body = request_body(run.model, run.prompt.messages(QUESTION), sampling, sample, limit)
-        ask = Ask(sample, limit, place)
-        sent = await tries.reserve(question_id, ask, body, run.key(body, sample))
-        sample += 1
-    if sent is None:
-        raise CapReached(f"budget.usd = {cfg.budget.usd} has no room for one small request")
-    outcome = await tries.send(sent, body, ask, arriving := Arriving())
+    outcome = await _ask_anew(tries, QUESTION, place, sampling, limit, arriving := Arriving())
     read_teacher(d, teacher, arriving.headers)
     if isinstance(outcome, AttemptFailed):
         return outcome
     read_reply(d, outcome, run.tariff)
     for claim in claims:
         d.add("claim", f"{claim.words}: that is not booked as it was said", False)
+    if cfg.sampling.when_truncated == "continue":
+        parts: tuple[CutPart, ...] = ("chain", "answer") if outcome.reasoning else ("answer",)
+        for part in parts:
+            cut = CUT[part] if outcome.reasoning else Reply(_COUNTED)
+            await _cut_and_continue(d, tries, place, cut, part)
+        learned = {"place": place, "endpoint": run.endpoint, "model": run.model, **asdict(teacher.learned)}
+        await ledger.do(Store.add_event, run.id, LEARNED, learned, now())
     return None
+
+
+async def _ask_anew(
+    tries: Tries, question: Question, place: int, sampling: Sampling, limit: int, arriving: Arriving,
+    going_on: Continuation | None = None,
+) -> Reply | AttemptFailed:  # fmt: skip
+    """Asks one small question, even if the store has its answer: what was bought before tells nothing of today.
+
+    Raises CapReached when the cap has no room for the request.
+    """
+    run = tries.run
+    question_id, sample = await tries.ledger.do(Store.put_probe, run.id, question)
+    sent: Sent | Reused | None = Reused(0, Reply(""))
+    while isinstance(sent, Reused):
+        body = request_body(run.model, run.prompt.messages(question), sampling, sample, limit)
+        body = body if going_on is None else continuing_body(body, going_on)
+        ask = Ask(sample, limit, place)
+        sent = await tries.reserve(question_id, ask, body, run.key(body, sample))
+        sample += 1
+    if sent is None:
+        raise CapReached(f"budget.usd = {run.config.budget.usd} has no room for one small request")
+    return await tries.send(sent, body, ask, arriving, going_on=going_on)
+
+
+async def _cut_and_continue(d: Diagnosis, tries: Tries, place: int, cut: Reply, part: CutPart) -> None:
+    """Finds out whether the endpoint goes on with an answer that was cut in this part, and in which form. The answer is
+    made up, so that what must come next is known to the letter."""
+    where, said = ("a chain" if part == "chain" else "an answer"), ""
+    teacher, config = tries.teacher, tries.run.config
+    for form in forms_for(config.teacher.base_url):
+        going_on = Continuation(cut, part, form, is_known=True)
+        outcome = await _ask_anew(tries, CUT_QUESTION, place, config.sampling, GO_ON_TOKENS, Arriving(), going_on)
+        came = "" if isinstance(outcome, AttemptFailed) else outcome.reasoning or outcome.answer
+        if came.startswith(NEXT_WORD):
+            teacher.learned.continues = {**teacher.learned.continues, part: form}
+            d.add("cut answers", f"{where} that was cut is gone on with from what came (form {form!r})", True)
+            return
+        said = str(outcome) if isinstance(outcome, AttemptFailed) else f"{came[:60]!r} came for {NEXT_WORD!r}"
+    teacher.learned.continues = {**teacher.learned.continues, part: ""}
+    d.add("cut answers", f"{where} that was cut is not gone on with: {said}", False)

@@ -132,7 +132,7 @@ TOKENS_A_REQUEST = 64
 head of the answer."""
 
 
-def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str, Any] | None = None) -> int:
+def input_bound_tokens(messages: Sequence[Mapping[str, Any]], extra: Mapping[str, Any] | None = None) -> int:
     """Returns an upper bound of the number of tokens in these messages, whichever byte-level tokenizer is used.
 
     A token has at least one byte. Some tokenizers normalise the text first, which can make it longer. So the longest of
@@ -142,7 +142,7 @@ def input_bound_tokens(messages: Sequence[Mapping[str, str]], extra: Mapping[str
     total = TOKENS_A_REQUEST + (len(json.dumps(extra)) if extra else 0)
     for message in messages:
         total += TOKENS_A_MESSAGE
-        for text in message.values():
+        for text in (value for value in message.values() if isinstance(value, str)):
             forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC") if not text.isascii()))
             total += max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
     return total

@@ -60,6 +60,17 @@ class Claim(NamedTuple):
     words: str
 
 
+class Seam(NamedTuple):
+    """Says where the second of two replies begins in an answer that was cut at its limit and continued."""
+
+    reasoning_characters: int
+    """How many characters of the chain came with the first reply."""
+    answer_characters: int
+    """How many characters of the answer did."""
+    response_id: str | None
+    """The first reply's id at the endpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Holds all that came back for one try, read from whatever the endpoint sent. A pure value.
@@ -85,6 +96,8 @@ class Reply:
     response_id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    seam: Seam | None = None
+    """None: the answer came in one reply. Otherwise two replies are joined here, and the usage is their sum."""
 
 
 STUDENT = -1
@@ -94,6 +107,22 @@ STUDENT = -1
 Kind = Literal["teacher", "student", "judge"]
 """What an attempt is for. A teacher's attempt may become a trace. The student's attempt shows whether the student can
 already answer the question. A judge's attempt says whether another attempt's answer is right."""
+
+
+CutPart = Literal["chain", "answer"]
+"""The part of an answer in which it was cut at its token limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Says how an answer that was cut at its limit is continued."""
+
+    cut: Reply
+    part: CutPart
+    form: str
+    """How the endpoint is asked to go on (harvest/endpoint/continuation.py has the forms)."""
+    is_known: bool
+    """Whether the endpoint is known to go on when it is asked so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,9 @@ class Ask:
     """The id of the attempt about whose answer the judge is asked. None: the question itself is asked."""
     waited_s: float = 0.0
     """The longest deadline at which an earlier try of this attempt was late."""
+    continues: int | None = None
+    """The id of the attempt whose answer was cut and is continued here. `max_tokens` is the limit of the whole answer.
+    None: the answer is asked for from its beginning."""
 
     @property
     def kind(self) -> Kind:
@@ -134,6 +166,8 @@ class Attempt:
     """Who was asked: the index of a teacher, or STUDENT. For the student, `accepted` says that the answer was right."""
     waited_s: float = 0.0
     """The longest deadline at which one of its tries was late."""
+    continues: int | None = None
+    """The id of the attempt whose cut answer this one continues; None if it began anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,11 +238,14 @@ class Sampling(Section):
     """A question is given up once this many of its answers were found wrong. Without it, all of `samples` are asked."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
     """Ask for and store the log-probabilities of this many likeliest tokens, if the endpoint gives them."""
-    when_truncated: Literal["give_up", "raise"] = "give_up"
+    when_truncated: Literal["give_up", "raise", "continue"] = "give_up"
     """What happens when an answer is cut at max_tokens. It is never asked for again with the same limit. `give_up`: the
-    question is given up. `raise`: it is asked once more, with the limit raised_max_tokens."""
+    question is given up. `raise`: it is asked once more, with the limit raised_max_tokens. `continue`: only the rest of
+    the answer is asked for, up to raised_max_tokens in all, where the endpoint goes on from what came; elsewhere the
+    question is given up."""
     raised_max_tokens: Count | None = None
-    """The limit of the second attempt, with when_truncated = "raise". Without it, twice max_tokens."""
+    """The limit of the whole answer after it was cut, with when_truncated = "raise" or "continue". Without it, twice
+    max_tokens."""
 
     @property
     def raised_limit(self) -> int:

@@ -13,21 +13,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
 
-from harvest.core.errors import AttemptFailed, Cut, Late, RunRefused, TooLarge
+from harvest.core.errors import AttemptFailed, Cut, Late, RowRefused, RunRefused, TooLarge
 from harvest.core.foreign_json import Json, as_dict, label, parse
-from harvest.core.nouns import Reply
+from harvest.core.nouns import Continuation, CutPart, Reply
 from harvest.core.teachers import Sampling
 from harvest.endpoint.announced_limits import announced, precise
+from harvest.endpoint.continuation import NotContinued, read_rest
 from harvest.endpoint.credentials import Access, Credentials, Signed
-from harvest.endpoint.failures import refused_parameter, retry_after_s
+from harvest.endpoint.failures import refused_parameter, reply_of, retry_after_s
 from harvest.endpoint.redaction import Redaction
 from harvest.endpoint.reply import with_cost_in_headers
-from harvest.endpoint.response import BodyReader, read_response
+from harvest.endpoint.response import BodyReader, ReadDocument, read_response
 from harvest.endpoint.transport import (
     HTTP_ERRORS,
     as_failure,
@@ -89,6 +91,9 @@ class Learned:
 
     length_field: str = "max_tokens"
     dropped: tuple[str, ...] = ()
+    continues: Mapping[CutPart, str] = field(default_factory=dict)
+    """The form in which the endpoint goes on with an answer that was cut in this part; empty if it does not go on. A
+    part that is not in here was not tried."""
 
 
 @dataclass(slots=True)
@@ -116,6 +121,13 @@ class Arriving:
         of_stream = self.partial().response_id if self.partial is not None else None
         seen = of_stream or self.seen_id
         return reply if seen is None else replace(reply or Reply(""), response_id=seen)
+
+
+def _is_in_vain(failure: AttemptFailed, going_on: Continuation) -> bool:
+    """Whether a failure shows that the endpoint does not go on with cut answers."""
+    if isinstance(why := failure.__cause__, NotContinued):
+        return why.by_endpoint
+    return isinstance(failure, RowRefused) and not going_on.is_known
 
 
 class Teacher:
@@ -166,33 +178,52 @@ class Teacher:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, body: Mapping[str, Any], limit_bytes: int, arriving: Arriving | None = None) -> Reply:
+    async def ask(
+        self,
+        body: Mapping[str, Any],
+        limit_bytes: int,
+        arriving: Arriving | None = None,
+        going_on: Continuation | None = None,
+    ) -> Reply:
         """Asks once and returns the reply, or raises an AttemptFailed.
+
+        With `going_on`, the body ends with a cut answer (`continuing_body`), and the reply is its rest alone. Whether
+        the endpoint goes on is remembered. If it does not, RowRefused is raised, with what it sent.
 
         The caller sets the deadline; `arriving` shows what has come by then. If the endpoint refuses a parameter with a
         400, which is free, the request is sent again without that parameter, and so are all later requests. If it
         refuses a key that a command printed, which is free too, the request is sent again with a new key.
         """
         arriving = arriving or Arriving()
+        read = reply_of if going_on is None else partial(read_rest, going_on=going_on)
         renewals = 0
         while True:
             sent, signed = self._as_learned(body), self._credentials.signed
             arriving.headers.clear()
             arriving.seen_id = None
             try:
-                answer = await self._send(sent, signed, limit_bytes, arriving)
+                answer = await self._send(sent, signed, limit_bytes, arriving, read)
                 if isinstance(answer, Reply):
-                    return self._redaction.reply(with_cost_in_headers(answer, arriving.headers))
+                    return self._came(answer, arriving, going_on)
                 status, data, after_s = answer
                 if status == 401 and renewals < MOST_RENEWALS and await self._credentials.renewed(signed):
                     renewals += 1
                     continue
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
                     continue
-                reply = read_response(status, data, after_s)
-                return self._redaction.reply(with_cost_in_headers(reply, arriving.headers))
+                return self._came(read_response(status, data, after_s, read), arriving, going_on)
             except AttemptFailed as failure:
+                if going_on is not None and _is_in_vain(failure, going_on):
+                    self._learn_continuing(going_on.part, "")
                 raise self._cleaned(failure, arriving) from None
+
+    def _came(self, reply: Reply, arriving: Arriving, going_on: Continuation | None) -> Reply:
+        if going_on is not None and not going_on.is_known:
+            self._learn_continuing(going_on.part, going_on.form)
+        return self._redaction.reply(with_cost_in_headers(reply, arriving.headers))
+
+    def _learn_continuing(self, part: CutPart, form: str) -> None:
+        self.learned.continues = {**self.learned.continues, part: form}
 
     async def is_up(self) -> bool:
         """Whether the endpoint answers `GET /models`, with whatever it says to that. This costs nothing."""
@@ -246,7 +277,7 @@ class Teacher:
         return False
 
     async def _send(
-        self, body: Mapping[str, Any], signed: Signed, limit_bytes: int, arriving: Arriving
+        self, body: Mapping[str, Any], signed: Signed, limit_bytes: int, arriving: Arriving, read: ReadDocument
     ) -> Reply | tuple[int, bytes, float]:
         """Sends the request and returns the reply if it is a stream, else (status, body, seconds from sending to the
         status) of the answer."""
@@ -267,7 +298,7 @@ class Teacher:
             headers.update((clean(k).lower(), clean(v)) for k, v in response.headers.items())
             arriving.seen_id = self._id_of(next((headers[name] for name in ID_HEADERS if name in headers), None))
             if self._stream and response.status == 200 and "event-stream" in headers.get("content-type", ""):
-                return await self._read_stream(response, limit_bytes, arriving)
+                return await self._read_stream(response, limit_bytes, arriving, read)
             chunks: list[bytes] = []
             try:
                 async for chunk in unpacked(response, response.content.iter_any(), limit_bytes):
@@ -303,13 +334,15 @@ class Teacher:
         except HTTP_ERRORS as e:
             raise self._cleaned(as_failure(e), Arriving()) from None
 
-    async def _read_stream(self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving) -> Reply:
+    async def _read_stream(
+        self, response: aiohttp.ClientResponse, limit_bytes: int, arriving: Arriving, read: ReadDocument
+    ) -> Reply:
         """Reads a stream and returns the reply.
 
         If the answer runs into a loop, the reply holds what has come by then. The rest stays unread, and the connection
         is closed.
         """
-        reader = BodyReader()
+        reader = BodyReader(read)
         arriving.partial = lambda: self._redaction.reply(reader.partial())
         longest_pause_s = (self._idle_timeout_s or math.inf) / 4
         broken: AttemptFailed | None = None

@@ -103,15 +103,10 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
     """
     in_content, answer, hidden = split_content(message.get("content"))
     answer = answer or as_text(message.get("refusal"))
-    details = [d for d in as_list(message.get("reasoning_details")) if isinstance(d, dict)]
-    text = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
-    summary = joined(d.get("summary") for d in details if d.get("type") == "reasoning.summary")
+    details = _details(message)
     hidden = hidden or any(d.get("type") == "reasoning.encrypted" for d in details)
-    fields = (as_text(message.get("reasoning")), as_text(message.get("reasoning_content")))
-    if summary and text:
-        fields = ("", "")  # OpenRouter's `reasoning` joins both
-    places = (*fields, text, summary, as_text(message.get("thinking")), in_content)
-    if shown := next((place for place in places if place.strip()), ""):
+    shown, only_summary = _shown(message, details, in_content)
+    if shown:
         shown = clean(_untagged(shown))
         chain, rest = _split_tags(answer)
         answer = rest if chain and chain == shown.strip() else answer
@@ -121,10 +116,30 @@ def _texts(message: Json) -> tuple[str | None, str | None, str]:
     answer = clean(answer)
     if not shown:
         return None, "encrypted" if hidden else None, answer
-    only_summary = bool(summary) and not text
     if hidden or only_summary or any(as_text(d.get("format")) in SUMMARY_FORMATS for d in details):
         return shown, "summary", answer
     return shown, "chain", answer
+
+
+def raw_texts(message: Json) -> tuple[str, str]:
+    """Returns (text of the chain, content) of a message as they were sent, with the tags that are in them."""
+    in_content, answer, _ = split_content(message.get("content"))
+    return clean(_shown(message, _details(message), in_content)[0]), clean(answer)
+
+
+def _details(message: Json) -> list[Json]:
+    return [d for d in as_list(message.get("reasoning_details")) if isinstance(d, dict)]
+
+
+def _shown(message: Json, details: list[Json], in_content: str) -> tuple[str, bool]:
+    """Returns (the chain's text from the first place that has one, whether that is only a summary)."""
+    text = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
+    summary = joined(d.get("summary") for d in details if d.get("type") == "reasoning.summary")
+    fields = (as_text(message.get("reasoning")), as_text(message.get("reasoning_content")))
+    if summary and text:
+        fields = ("", "")  # OpenRouter's `reasoning` joins both
+    places = (*fields, text, summary, as_text(message.get("thinking")), in_content)
+    return next((place for place in places if place.strip()), ""), bool(summary) and not text
 
 
 def split_content(content: object) -> tuple[str, str, bool]:

@@ -9,11 +9,12 @@ failures.py reads errors, and reply.py reads the fields of the document.
 
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from harvest.answers.repetition import Loop
 from harvest.core.errors import Cut
-from harvest.core.foreign_json import parse
+from harvest.core.foreign_json import Json, parse
 from harvest.core.nouns import Reply
 from harvest.core.printable import one_line
 from harvest.endpoint.failures import error_in, is_error, refusal, reply_of
@@ -24,29 +25,34 @@ EVENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 """A stream of events begins like this."""
 
 
-def read_response(status: int, body: bytes, after_s: float = 0.0) -> Reply:
+ReadDocument = Callable[[Json], Reply]
+"""A function that returns the reply which a document holds, or raises an AttemptFailed."""
+
+
+def read_response(status: int, body: bytes, after_s: float = 0.0, read: ReadDocument = reply_of) -> Reply:
     """Returns the reply that a whole HTTP answer holds. The answer began `after_s` seconds after the request was sent.
 
-    If the body is a stream of events, although no stream was asked for, it is read as a stream. Raises the
+    If the body is a stream of events, although no stream was asked for, it is read as a stream. `read` reads the
+    document of a 200. Raises the
     AttemptFailed that the table of field.md §2 gives; the failure has a `reply` when the body holds one.
     """
     if not 200 <= status < 300:
         raise refusal(status, body, after_s)
     if not EVENT.match(body):
-        return _reply_in(body)
-    reader = BodyReader()
+        return _reply_in(body, read)
+    reader = BodyReader(read)
     reader.feed(body)
     return reader.finish()
 
 
-def _reply_in(body: bytes) -> Reply:
+def _reply_in(body: bytes, read: ReadDocument) -> Reply:
     try:
         document = parse(body, ignore_rest=True)
     except Cut as unreadable:
         raise Cut(unreadable.message, None, _unread(body)) from None
     if not isinstance(document, dict):
         raise Cut(f"the reply is no JSON object but {one_line(body)}", None, _unread(body))
-    return reply_of(document)
+    return read(document)
 
 
 def _unread(body: bytes) -> Reply | None:
@@ -65,7 +71,8 @@ class BodyReader:
     An endpoint that ignores `stream` sends one JSON object instead, which is then read as a whole answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: ReadDocument = reply_of) -> None:
+        self._read = read
         self._events = EventStream()
         self._document = bytearray()
         """The bytes of a JSON object; empty when a stream arrives."""
@@ -87,7 +94,7 @@ class BodyReader:
         finish_reason nor `[DONE]`; the failure's `reply` holds what had arrived.
         """
         if self._document:
-            return _reply_in(bytes(self._document))
+            return _reply_in(bytes(self._document), self._read)
         self._events.end()
         document = self._events.document()
         reply = read_document(document)
@@ -97,7 +104,7 @@ class BodyReader:
             raise Cut(self._events.unreadable, None, reply)
         if not (self.saw_done or reply.finish_reason or is_error(document)):
             raise Cut("the stream ended before the answer did", None, reply)
-        return reply_of(document)
+        return self._read(document)
 
     def partial(self) -> Reply:
         """Returns the reply with what has arrived so far of a stream. While a JSON object arrives, the reply is

@@ -38,6 +38,7 @@ PROVENANCE: Columns = {
         "extra": T,
     },
     "sample": N, "finish_reason": T,
+    "seam": {"reasoning_characters": N, "answer_characters": N, "response_id": T},
     "usage": {"input_tokens": N, "cached_input_tokens": N, "output_tokens": N, "reasoning_tokens": N},
     "cost_usd": T,
     "verdicts": [{"check": T, "version": T, "passed": B, "detail": T, "share": F}],
@@ -45,8 +46,8 @@ PROVENANCE: Columns = {
     "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
 """The columns after the training part, with their types. `original` is what the teacher wrote if the row is rewritten,
-else it is null. `selected` and `unselected` (the reason) come from the newest selection, whichever rows are
-exported."""
+else it is null. `seam` says where the second of two replies begins if the answer was cut and continued, else it is
+null. `selected` and `unselected` (the reason) come from the newest selection, whichever rows are exported."""
 
 
 def columns_of(settings: Export) -> Columns:
@@ -101,8 +102,9 @@ def _provenance(
         "sampling": {**sampling, "max_tokens": a.max_tokens or None},
         "sample": a.sample,
         "finish_reason": reply.finish_reason,
+        "seam": None if reply.seam is None else reply.seam._asdict(),
         "usage": {name: getattr(reply.usage, name) for name in PROVENANCE["usage"]},
-        "cost_usd": None if a.cost_pusd is None else usd(0 if a.reused else a.cost_pusd),
+        "cost_usd": None if a.cost_pusd is None else usd(a.cost_pusd),
         "verdicts": [{name: getattr(v, name) for name in PROVENANCE["verdicts"][0]} for v in verdicts],
         "accepted": bool(a.accepted),
         "reason": a.reason or (None if a.accepted else NOT_JUDGED),

@@ -89,17 +89,25 @@ def story_json(story: QuestionStory) -> dict[str, Any]:
         "check": question.check,
         "check_version": _version_today(question.check),
         "cost_usd": usd(_cost_pusd(story.attempts)),
-        "attempts": [_attempt_json(story, a) for a in story.attempts],
+        "attempts": [_attempt_json(story, a, _numbers(story.attempts)) for a in story.attempts],
     }
 
 
-def _attempt_json(story: QuestionStory, a: AttemptStory) -> dict[str, Any]:
+def _numbers(attempts: Sequence[AttemptStory]) -> dict[int, int]:
+    """Returns the number of each attempt in the story, from 1, by its id."""
+    return {a.attempt.id: n for n, a in enumerate(attempts, 1)}
+
+
+def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, int]) -> dict[str, Any]:
     attempt, reply, trained = a.attempt, a.reply, as_trained(story, a)
+    seam = reply.seam if reply else None
     return {
         "asked_of": who_of(story, attempt.teacher),
         "sample": attempt.sample,
         "max_tokens": attempt.max_tokens or None,
         **{name: getattr(attempt, name) for name in ("state", "accepted", "reason")},
+        "continues": None if attempt.continues is None else numbers[attempt.continues],
+        "seam": None if seam is None else seam._asdict(),
         "reused": a.reused,
         "tries": [_try_json(t) for t in a.tries],
         "judging": [_try_json(t) for t in a.judging],
@@ -148,9 +156,17 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
     today = f", today in version {version}" if version else ", which is not there today"
     yield _row("check", f"{_safe(question.check)}{today}")
     yield _row("money", _money(attempts))
+    numbers = _numbers(attempts)
+    continued = {a.attempt.continues: numbers[a.attempt.id] for a in attempts if a.reply is not None}
     for n, attempt in enumerate(attempts, 1):
         yield Text("")
         yield _headline(n, len(attempts), attempt, _by_whom(story, attempt.attempt.teacher))
+        if attempt.attempt.id in continued:
+            yield _row(
+                "continued", f"it goes on in attempt {continued[attempt.attempt.id]}, which is judged in its place"
+            )
+        if attempt.attempt.continues is not None:
+            yield _row("goes on", _seam(attempt, numbers[attempt.attempt.continues]))
         for k, t in enumerate(attempt.tries, 1):
             yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", _of_try(t))
             if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
@@ -213,6 +229,18 @@ def _headline(n: int, of: int, story: AttemptStory, who: str) -> Text:
     else:
         words, style = f"rejected: {_why(reason)}", "red"
     return Text(f"Attempt {n} of {of}{who}: {words}{reused}", style)
+
+
+def _seam(a: AttemptStory, begun_in: int) -> str:
+    """Returns in words where an attempt goes on from."""
+    words = f"from what came in attempt {begun_in}, up to {a.attempt.max_tokens:,} tokens in all"
+    if a.reply is None or (seam := a.reply.seam) is None:
+        return words
+    place = (
+        f"{seam.answer_characters:,} characters of answer" if seam.answer_characters else
+        f"{seam.reasoning_characters:,} characters of chain"
+    )  # fmt: skip
+    return f"{words}; the seam is after {place}"
 
 
 def _selection(said: SelectionOutcome) -> str:

@@ -124,6 +124,7 @@ def _usd_each(spent_pusd: int, traces: int, unpriced: int) -> str | None:
 def _traces(figures: RunFigures) -> dict[str, Any]:
     return {
         "answers": figures.answers,
+        "continued": figures.continued,
         "accepted": figures.accepted,
         "selected": _selected(figures),
         "rejected": figures.rejected,

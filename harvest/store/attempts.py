@@ -105,15 +105,15 @@ class Attempts(Replies):
         """Returns the id of an attempt, which is made if it is not there yet."""
         row = self._row(
             "SELECT id FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?)",
-            run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key,
+            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?) AND continues IS ?",
+            run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key, ask.continues,
         )  # fmt: skip
         if row is not None:
             return int(row["id"])
         return self._insert(
-            "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            run_id, question_id, ask.kind, ask.about, ask.teacher, ask.sample, ask.max_tokens, key,
+            "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key, continues)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            run_id, question_id, ask.kind, ask.about, ask.teacher, ask.sample, ask.max_tokens, key, ask.continues,
         )  # fmt: skip
 
     def settle(self, try_id: int, reply: Reply, cost_pusd: int | None, source: str, now: str) -> bool:
@@ -282,7 +282,7 @@ class Attempts(Replies):
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
         """Returns the teachers' and the student's attempts at one question, in the order in which they were made."""
         rows = self.db.execute(
-            "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s FROM attempt"
+            "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s, continues FROM attempt"
             " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
             (question_id,),
         )
@@ -292,7 +292,5 @@ class Attempts(Replies):
 def read_attempt(row: Row) -> Attempt:
     """Returns the attempt that a row with these columns holds."""
     accepted = None if row["accepted"] is None else bool(row["accepted"])
-    return Attempt(
-        row["id"], row["sample"], row["max_tokens"], row["state"], accepted, row["reason"], row["teacher"],
-        row["waited_s"],
-    )  # fmt: skip
+    names = ("id", "sample", "max_tokens", "state", "reason", "teacher", "waited_s", "continues")
+    return Attempt(accepted=accepted, **{name: row[name] for name in names})

@@ -5,6 +5,7 @@ from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
 from harvest.store.evaluations import Evaluations
+from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import StoredRun
 from harvest.store.selections import SelectionFigures, Selections
 
@@ -166,6 +167,8 @@ class RunFigures:
     spent_on: dict[str, int]
     selection: SelectionFigures
     answers: int
+    continued: int
+    """How many answers were cut at their limit and continued. Such an answer counts once."""
     accepted: int
     rejected: dict[str, int]
     """How many answers were rejected, by the reason."""
@@ -223,20 +226,26 @@ class Figures(Selections, Evaluations):
             unpriced=self._one(f"SELECT count(*) FROM try WHERE run_id = :run AND {UNPRICED}", of),  # noqa: S608 - ours
             spent_on=self._pairs(
                 "SELECT CASE WHEN attempt.kind = 'judge' THEN 'judging' WHEN attempt.kind = 'student' THEN 'student'"
-                " WHEN answer_try IS NOT try.id THEN 'failed'"
-                " WHEN accepted = 1 THEN 'accepted' WHEN attempt.reason = 'truncated' THEN 'truncated'"
+                " WHEN attempt.answer_try IS NOT try.id THEN 'failed'"
+                " WHEN whole.accepted = 1 THEN 'accepted' WHEN whole.reason = 'truncated' THEN 'truncated'"
                 " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
+                # A cut answer that was continued is what became of the whole.
+                " JOIN attempt AS whole ON whole.id = coalesce((SELECT id FROM attempt AS next"
+                "  WHERE next.continues = attempt.id AND next.answer_try IS NOT NULL), attempt.id)"
                 " WHERE try.run_id = :run AND cost IS NOT NULL GROUP BY 1",
                 of,
             ),
             selection=self.unselected(run_id),
-            answers=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL", of),
+            answers=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL AND {IS_WHOLE}", of),
+            continued=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL AND continues IS NOT NULL", of),
             accepted=self._one(f"SELECT count(*) {theirs} AND accepted = 1", of),
             rejected=self._pairs(
-                f"SELECT coalesce(reason, 'unknown'), count(*) {theirs} AND accepted = 0 GROUP BY 1 ORDER BY 1", of
+                f"SELECT coalesce(reason, 'unknown'), count(*) {theirs} AND accepted = 0 AND {IS_WHOLE}"
+                " GROUP BY 1 ORDER BY 1",
+                of,
             ),
-            mean_reasoning_tokens=self._one(f"SELECT avg(reasoning_tokens) {ACCEPTED}", of),
-            mean_output_tokens=self._one(f"SELECT avg(output_tokens) {ACCEPTED}", of),
+            mean_reasoning_tokens=self._one(f"SELECT avg({of_both_halves('reasoning_tokens')}) {ACCEPTED}", of),
+            mean_output_tokens=self._one(f"SELECT avg({of_both_halves('output_tokens')}) {ACCEPTED}", of),
             per_question=self._as(
                 PerQuestion,
                 "SELECT count(*) AS n, sum(cost) AS sum, sum(1.0 * cost * cost) AS squares, sum(solved) AS solved FROM"

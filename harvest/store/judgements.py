@@ -104,7 +104,7 @@ class Judgements(Attempts):
         found, size = [], 0
         for r in self._each(
             "SELECT attempt.id, attempt.question_id, attempt.sample, attempt.max_tokens, attempt.teacher,"
-            " attempt.state, attempt.accepted, attempt.reason, attempt.waited_s, question.status,"
+            " attempt.state, attempt.accepted, attempt.reason, attempt.waited_s, attempt.continues, question.status,"
             f" question.body AS question_body, {REPLY_COLUMNS} {STORED}"
             " AND (attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens)"
             " > (:question, :teacher, :sample, :limit)"

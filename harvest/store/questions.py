@@ -7,6 +7,7 @@ from typing import Any
 
 from harvest.core.errors import FAILURES, Late, RowRefused, StoreUnusable
 from harvest.core.nouns import Attempt, Question
+from harvest.store.replies import IS_WHOLE
 from harvest.store.runs import Runs
 
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again and failure is not Late)
@@ -99,7 +100,8 @@ class Questions(Runs):
         """Returns the figures of a run at its start, which its progress line shows."""
         by_status = self.question_statuses(run_id)
         row = self.db.execute(
-            "SELECT coalesce(sum(accepted = 1), 0) AS accepted, coalesce(sum(accepted = 0), 0) AS rejected,"
+            "SELECT coalesce(sum(accepted = 1), 0) AS accepted,"  # noqa: S608 - ours
+            f" coalesce(sum(accepted = 0 AND {IS_WHOLE}), 0) AS rejected,"
             " (SELECT count(*) FROM attempt WHERE run_id = :run AND kind != 'judge' AND state = 'answered'"
             "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
             {"run": run_id},

@@ -9,6 +9,7 @@ from typing import Any
 
 import zstandard
 
+from harvest.core.continuation import joined
 from harvest.core.money import Usage
 from harvest.core.nouns import Reply
 from harvest.store.sqlite import Connection, Row
@@ -16,8 +17,27 @@ from harvest.store.sqlite import Connection, Row
 SERVED = ("finish_reason", "served_model", "served_by", "system_fingerprint", "response_id")
 """The parts of a reply that are columns of `try`, beside its usage."""
 USAGE = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost")
-REPLY_COLUMNS = ", ".join(("reply.body", *SERVED, *USAGE))
+CUT_TRY = (
+    "(SELECT half.answer_try FROM attempt AS this JOIN attempt AS half ON half.id = this.continues"
+    " WHERE this.id = try.attempt_id AND try.state = 'answered') AS cut_try"
+)
+"""The try whose cut answer goes on in this try's reply; NULL if it goes on with none."""
+REPLY_COLUMNS = ", ".join(("reply.body", *SERVED, *(f"try.{name}" for name in USAGE), CUT_TRY))
 """The columns that a statement on `try` and `reply` must select for `read_reply`."""
+IS_WHOLE = (
+    "NOT EXISTS (SELECT 1 FROM attempt AS next WHERE next.continues = attempt.id AND next.answer_try IS NOT NULL)"
+)
+"""The condition that an attempt's answer is not the first half of another attempt's."""
+
+
+def of_both_halves(column: str) -> str:
+    """Returns a count of `try` as an expression for the whole answer: for a continued one, the sum of both halves."""
+    return (
+        f"CASE WHEN attempt.continues IS NULL THEN try.{column} ELSE try.{column} + (SELECT first.{column} FROM"  # noqa: S608 - ours
+        " attempt AS half JOIN try AS first ON first.id = half.answer_try WHERE half.id = attempt.continues) END"
+    )
+
+
 PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "logprobs", "tool_calls", "extra")
 """The parts of a reply that have no column of their own in `try`. They are packed into `reply.body`."""
 
@@ -49,6 +69,11 @@ class Replies(Connection):
             raise LookupError(f"try {try_id} has no reply")
         return found
 
+    def answer_of(self, attempt_id: int) -> Reply | None:
+        """Returns the reply that is an attempt's answer; None if it has none."""
+        row = self._row("SELECT answer_try FROM attempt WHERE id = ?", attempt_id)
+        return None if row is None or row["answer_try"] is None else self.find_reply(row["answer_try"])
+
     def answers_of(self, question_id: int) -> Iterator[tuple[int, Reply]]:
         """Gives (id, reply) of each teacher's answered attempt at one question. A reply is read when the caller takes
         it."""
@@ -60,9 +85,10 @@ class Replies(Connection):
             yield r["id"], self.reply(r["answer_try"])
 
     def read_reply(self, row: Row) -> Reply:
-        """Returns the reply that a row with REPLY_COLUMNS holds."""
+        """Returns the reply that a row with REPLY_COLUMNS holds. If it goes on with a cut answer, both are joined."""
         packed: dict[str, Any] = json.loads(self._unpacker.decompress(row["body"]))
         parts: dict[str, Any] = {"answer": "", "usage": Usage(*(row[k] for k in USAGE))}
         parts |= {k: row[k] for k in SERVED}
         parts |= {k: tuple(v) if isinstance(v, list) else v for k, v in packed.items() if k in PACKED}
-        return Reply(**parts)
+        reply = Reply(**parts)
+        return reply if row["cut_try"] is None else joined(self.reply(row["cut_try"]), reply)

@@ -169,6 +169,16 @@ evaluations name one. A judging model with other settings makes an attempt of it
 WAITED = "ALTER TABLE attempt ADD COLUMN waited_s REAL NOT NULL DEFAULT 0;"
 """An attempt's `waited_s` is the longest deadline at which one of its tries was late."""
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED)
+CONTINUED = """
+    ALTER TABLE attempt ADD COLUMN continues INTEGER REFERENCES attempt;
+    CREATE INDEX attempt_continues ON attempt (continues) WHERE continues IS NOT NULL;
+    DROP INDEX attempt_once;
+    CREATE UNIQUE INDEX attempt_once ON attempt (run_id, question_id, teacher, sample, max_tokens, kind,
+      coalesce(about, 0), CASE kind WHEN 'judge' THEN key ELSE '' END, coalesce(continues, 0));
+"""
+"""`attempt.continues` is the attempt whose answer was cut at its limit and goes on in this one. Each of the two has its
+own reply; `max_tokens` of the second is the limit of the whole answer."""
+
+MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED)
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

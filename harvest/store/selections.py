@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harvest.core.nouns import FILTER_REASONS, Reply
-from harvest.store.replies import REPLY_COLUMNS, Replies
+from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, Replies, of_both_halves
 
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
 """The reasons for which a finished answer may be rejected."""
@@ -66,7 +66,7 @@ class Selections(Replies):
         Candidates are the accepted answers, and also finished answers that were rejected if `pool` is "all".
         """
         for r in self._each(
-            "SELECT attempt.id, attempt.question_id, try.output_tokens FROM attempt"
+            f"SELECT attempt.id, attempt.question_id, {of_both_halves('output_tokens')} FROM attempt"  # noqa: S608 - ours
             " JOIN try ON try.id = attempt.answer_try"
             " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND attempt.state = 'answered'"
             " AND (attempt.accepted = 1 OR :all AND attempt.accepted = 0 AND attempt.reason IN"
@@ -83,10 +83,10 @@ class Selections(Replies):
         right, since the filter says nothing about how hard the question is.
         """
         for r in self._each(
-            "SELECT question_id, CASE WHEN total(kind = 'student')"
+            "SELECT question_id, CASE WHEN total(kind = 'student')"  # noqa: S608 - ours
             " THEN total(kind = 'student' AND accepted = 0) / total(kind = 'student')"
             " ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
-            " FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL GROUP BY 1",
+            f" FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL AND {IS_WHOLE} GROUP BY 1",
             json.dumps(list(FILTER_REASONS.values())), run_id,
         ):  # fmt: skip
             yield r[0], r[1]

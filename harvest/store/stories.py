@@ -5,15 +5,24 @@ from dataclasses import dataclass
 
 from harvest.core.nouns import Attempt, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import read_attempt
-from harvest.store.replies import REPLY_COLUMNS
+from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
 from harvest.store.sqlite import Row
 
+PAID = (
+    "CASE WHEN attempt.reused THEN 0 * try.cost ELSE try.cost END + CASE WHEN attempt.continues IS NULL THEN 0 ELSE"
+    " (SELECT CASE WHEN half.reused THEN 0 * first.cost ELSE first.cost END FROM attempt AS half"
+    "  JOIN try AS first ON first.id = half.answer_try WHERE half.id = attempt.continues) END"
+)
+"""What the run paid for an answer: for both halves of a continued one; NULL where the cost of one is unknown. What
+another run had bought costs nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnsweredAttempt:
-    """A teacher's attempt with a whole reply, and what verdicts and the newest selection say of it."""
+    """A teacher's attempt with a whole reply, in one piece or two, and what verdicts and the newest selection say of
+    it."""
 
     id: int
     key: str
@@ -31,6 +40,7 @@ class AnsweredAttempt:
     sent_at: str
     """When the request was sent; empty if nobody knows (an imported answer)."""
     cost_pusd: int | None
+    """What this run paid for the answer; None: nobody knows."""
     reply: Reply
     verdicts: tuple[Verdict, ...]
     """The verdicts on the answer, the oldest first."""
@@ -120,13 +130,13 @@ class Stories(Selections, Runs):
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
             " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            f" END AS selected, sent_at, {REPLY_COLUMNS}"
+            f" END AS selected, sent_at, {REPLY_COLUMNS}, {PAID} AS paid"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
             "  AND outcome.attempt_id = attempt.id"
-            " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND CASE :which WHEN 'all' THEN 1"
-            " WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END"
+            f" WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND {IS_WHOLE}"
+            " AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END"
             # This is the order of the index attempt_once: to sort would be to copy every reply.
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
             {"run": run_id, "which": which} | self._newest_in_words(run_id),
@@ -138,7 +148,7 @@ class Stories(Selections, Runs):
                 question=question,
                 accepted=None if r["accepted"] is None else bool(r["accepted"]),
                 reused=bool(r["reused"]),
-                cost_pusd=r["cost"],
+                cost_pusd=r["paid"],
                 reply=self.read_reply(r),
                 verdicts=tuple(v.verdict for v in self._verdicts(r["id"])),
                 selected=bool(r["selected"]),

@@ -11,25 +11,29 @@ from typing import Any
 
 from harvest.asking.buying.breaker import REFUSED_TOO_LONG_S, SHORT_WAIT_S, Breaker, Over
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter, Slot
+from harvest.asking.buying.continuing import Continuing
 from harvest.asking.buying.counters import Counters, Waiting
 from harvest.asking.buying.keyed_lock import KeyedLock
 from harvest.asking.buying.pace import LONGEST_WAIT_S, Pace
 from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
+from harvest.core.continuation import joined
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
     Late,
     Overbilled,
+    RowRefused,
     RunRefused,
     TeacherRefused,
     Throttled,
     WinnowError,
 )
-from harvest.core.nouns import Ask, Message, Reply
+from harvest.core.nouns import Ask, Continuation, Message, Reply
 from harvest.endpoint import announced, named_setting
 from harvest.endpoint.client import Arriving, Teacher, request_body
+from harvest.endpoint.continuation import continuing_body
 from harvest.store import Reused, Sent, Store, Writer
 
 FIRST_REPLY = "first reply"
@@ -78,6 +82,7 @@ class Buyer:
         self._tries = Tries(run, ledger, teacher, self._on_settled)
         self._limiter = ConcurrencyLimiter(pace, breaker)
         self._same_content = KeyedLock()
+        self._continuing = Continuing(name, teacher, run.config.teacher.base_url, counters.warnings.append)
         self._money_queue = asyncio.Lock()
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -97,9 +102,12 @@ class Buyer:
         self._cap.changed.set()
         self._limiter.open()
 
-    async def buy(self, question_id: int, ask: Ask, messages: Sequence[Message]) -> Bought:
+    async def buy(self, question_id: int, ask: Ask, messages: Sequence[Message], cut: Reply | None = None) -> Bought:
         """Returns the answer to these messages, or the failure if there is none. Raises Stopped when nothing more is
         bought.
+
+        With `cut`, which the attempt `ask.continues` brought, only the rest of that answer is bought, and both are
+        returned as one. If the endpoint does not go on with it, nothing is bought or stored.
 
         If the store has an answer to the same content already, it is used and nothing is bought. If another task is
         buying the same content now, that task is waited for.
@@ -107,11 +115,26 @@ class Buyer:
         # Equal answers are one request to the judging model, whatever their own sample numbers.
         sample = ask.sample if ask.about is None else 0
         body = request_body(self.run.model, messages, self.run.config.sampling, sample, ask.max_tokens)
+        if cut is None:
+            return await self._once(question_id, ask, body, sample)
+        async with self._continuing.turn(cut) as going_on:
+            if going_on is None:
+                return Bought(-(ask.continues or 0), None, RowRefused.kind)
+            came = self.run.config.sampling.max_tokens
+            came = came if cut.usage.output_tokens is None else min(came, cut.usage.output_tokens)
+            body = continuing_body({**body, "max_tokens": ask.max_tokens - came}, going_on)
+            return await self._once(question_id, ask, body, sample, going_on)
+
+    async def _once(
+        self, question_id: int, ask: Ask, body: dict[str, Any], sample: int, going_on: Continuation | None = None
+    ) -> Bought:
         key = self.run.key(body, sample)
         async with self._same_content(key):
-            return await self._in_tries(question_id, ask, body, key)
+            return await self._in_tries(question_id, ask, body, key, going_on)
 
-    async def _in_tries(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Bought:
+    async def _in_tries(
+        self, question_id: int, ask: Ask, body: dict[str, Any], key: str, going_on: Continuation | None
+    ) -> Bought:
         counted = 0
         if self.breaker.awaits_first_reply:  # an answer that the store has need not wait for that
             stored = await self._ledger.do(Store.reuse, self.run.id, question_id, ask, key)
@@ -125,9 +148,10 @@ class Buyer:
                     self.breaker.withdrawn(slot.sent_s)
                     return self._reused(held)
                 is_probe = self.breaker.is_down
-                outcome = await self._try(held, body, ask, slot)
+                outcome = await self._try(held, body, ask, slot, going_on)
             if isinstance(outcome, Reply):
-                return Bought(held.attempt_id, outcome)
+                whole = outcome if going_on is None else joined(going_on.cut, outcome)
+                return Bought(held.attempt_id, whole)
             if isinstance(outcome, RunRefused):
                 raise Stopped
             if isinstance(outcome, Throttled):
@@ -170,7 +194,9 @@ class Buyer:
             raise Stopped
         return await self._tries.reserve(question_id, ask, body, key)
 
-    async def _try(self, sent: Sent, body: dict[str, Any], ask: Ask, slot: Slot) -> Reply | AttemptFailed:
+    async def _try(
+        self, sent: Sent, body: dict[str, Any], ask: Ask, slot: Slot, going_on: Continuation | None
+    ) -> Reply | AttemptFailed:
         arriving = Arriving()
         if self.breaker.awaits_first_reply and self.name not in self.counters.waiting:
             self._waits_for(f"more are asked after the first reply{self._of}: asked")
@@ -184,7 +210,7 @@ class Buyer:
         self.counters.peak_in_flight = max(self.counters.peak_in_flight, self.counters.in_flight)
         try:
             with self._cap.unsettled_try():
-                outcome = await self._tries.send(sent, body, ask, arriving, on_answer)
+                outcome = await self._tries.send(sent, body, ask, arriving, on_answer, going_on)
         finally:
             self.counters.in_flight -= slot.is_held
         if isinstance(outcome, AttemptFailed):

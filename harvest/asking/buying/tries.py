@@ -13,7 +13,7 @@ from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import AttemptFailed, Cut, Late
 from harvest.core.money import Price, input_bound_tokens, worst_case
-from harvest.core.nouns import Ask, Claim, Reply
+from harvest.core.nouns import Ask, Claim, Continuation, Reply
 from harvest.endpoint import Tariff, dearest, within_price
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.store import Money, Reused, Sent, SettledBy, Settlement, Store, Writer
@@ -72,6 +72,7 @@ class Tries:
         ask: Ask,
         arriving: Arriving,
         on_answer: Callable[[], None] = lambda: None,
+        going_on: Continuation | None = None,
     ) -> Reply | AttemptFailed:
         """Sends one request and settles it. `on_answer` is called between the two, if a reply came and cost no more
         than was reserved.
@@ -79,9 +80,11 @@ class Tries:
         After the deadline the try is booked as late, with its cost in doubt. If a reply still comes in the LINGER time,
         it is settled instead of the doubt, and is the outcome. What a stream brought is kept with the try, however the
         try ended.
+
+        With `going_on`, the body ends with a cut answer, and what is settled and returned is its rest alone.
         """
         cfg = self.run.config
-        deadline_s, max_tokens = self.deadline_s(ask), ask.max_tokens
+        deadline_s, max_tokens = self.deadline_s(ask), body["max_tokens"]
         late: Late | None = None
         booking = False
         started = datetime.now(UTC)
@@ -90,7 +93,7 @@ class Tries:
             body = within_price(body, self._dearest(self.run.tariff, body, started, deadline_s))
         most = max_tokens + cfg.teacher.thinking_tokens
         limit = body_limit_bytes(most, cfg.sampling.top_logprobs, cfg.teacher.stream)
-        asking = asyncio.create_task(self.teacher.ask(body, limit, arriving))
+        asking = asyncio.create_task(self.teacher.ask(body, limit, arriving, going_on))
         try:
             done, _ = await asyncio.wait({asking}, timeout=deadline_s)
             if not done:
@@ -183,7 +186,7 @@ class Tries:
         if self.run.tariff is None:
             return 0
         price = self._dearest(self.run.tariff, body, datetime.now(UTC), self.deadline_s(ask))
-        most = ask.max_tokens + self.run.config.teacher.thinking_tokens
+        most = body["max_tokens"] + self.run.config.teacher.thinking_tokens
         return worst_case(self._input_bound_tokens(body), most, price)
 
     def _input_bound_tokens(self, body: dict[str, Any]) -> int:

@@ -81,9 +81,10 @@ def next_step(
     Attempts that an earlier start left `open`, without an answer, are asked again first.
 
     A teacher is asked no more about the question after a truncated answer, since we do not pay for the same limit
-    twice. If when_truncated is "raise", the answer is first asked once more with the raised limit. A teacher is also
-    asked no more after an answer that ran into a loop, where no limit helps, and after a failed attempt. In a cascade
-    the next teacher is asked then. But a failure that may pass ends the question for this start.
+    twice. If when_truncated is "raise", the answer is first asked once more with the raised limit. If it is "continue",
+    the rest of the answer is asked for, once. A teacher is also asked no more after an answer that ran into a loop,
+    where no limit helps, and after a failed attempt. In a cascade the next teacher is asked then. But a failure that
+    may pass ends the question for this start.
 
     If answers are judged `together`, every sample of a teacher is asked, whatever became of the other samples, and all
     answers are judged when the last one has come. The student is not asked, since one answer alone cannot be judged.
@@ -110,9 +111,13 @@ def next_step(
 
 def _of(place: int, attempts: Sequence[Attempt], sampling: Sampling) -> list[Attempt]:
     """Returns the attempts of one teacher, or of the student. Those without an answer do not count when they were made
-    with a limit that is no longer set."""
-    limits = (sampling.max_tokens, sampling.raised_limit)
-    return [a for a in attempts if a.teacher == place and (a.state == "answered" or a.max_tokens in limits)]
+    with a limit that is no longer set, or would not be made in the same way now."""
+    wanted = {(sampling.max_tokens, False), (sampling.raised_limit, sampling.when_truncated == "continue")}
+    return [
+        a
+        for a in attempts
+        if a.teacher == place and (a.state == "answered" or (a.max_tokens, a.continues is not None) in wanted)
+    ]
 
 
 def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
@@ -134,13 +139,17 @@ def _of_student(attempts: Sequence[Attempt], sampling: Sampling) -> Step | None:
 def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int, together: bool) -> tuple[Ask, ...]:
     """Returns the attempts that are still to be bought from one teacher. `accepted` says how many answers are accepted
     already."""
-    owed = [Ask(a.sample, a.max_tokens, place, waited_s=a.waited_s) for a in mine if a.state == "open"]
-    raised = sampling.raised_limit
+    owed = [
+        Ask(a.sample, a.max_tokens, place, continues=a.continues, waited_s=a.waited_s)
+        for a in mine
+        if a.state == "open"
+    ]
     latest = {a.sample: a for a in sorted(mine, key=lambda a: a.max_tokens)}.values()
-    owed += [Ask(a.sample, raised, place) for a in latest if a.reason == TRUNCATED and a.max_tokens < raised]
-    stuck = not together and any(
-        a.state == "failed" or a.reason == REPETITION or (a.reason == TRUNCATED and a.max_tokens >= raised)
-        for a in latest
+    cut = [a for a in latest if a.reason == TRUNCATED]
+    once_more = [again for a in cut if (again := _once_more(a, sampling)) is not None]
+    owed += once_more
+    stuck = not together and (
+        len(once_more) < len(cut) or any(a.state == "failed" or a.reason == REPETITION for a in latest)
     )
     used = {a.sample for a in mine} | {a.sample for a in owed}
     # The first samples are sent at the same time. So each is asked whatever became of the others, also after a kill.
@@ -152,6 +161,16 @@ def _asks(mine: Sequence[Attempt], place: int, sampling: Sampling, accepted: int
     if sampling.give_up_after is not None:
         most = min(most, sampling.give_up_after - sum(1 for a in mine if a.accepted is False and a.reason in WRONG))
     return tuple((owed + fresh)[: max(0, most)])
+
+
+def _once_more(cut: Attempt, sampling: Sampling) -> Ask | None:
+    """Returns how a cut answer is asked for once more: anew, or only its rest. None: it is not."""
+    raised = sampling.raised_limit
+    if cut.max_tokens >= raised:
+        return None
+    if sampling.when_truncated == "raise":
+        return Ask(cut.sample, raised, cut.teacher)
+    return Ask(cut.sample, raised, cut.teacher, continues=cut.id) if cut.continues is None else None
 
 
 def _may_pass(mine: Sequence[Attempt]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harvest.asking.planning.keys_and_prices import checked_tariff
 from harvest.asking.planning.plan import rules_of
-from harvest.asking.planning.run import Run, endpoint_of, judging_settings
+from harvest.asking.planning.run import LEARNED, Run, doctors_name, endpoint_of, judging_settings, runs_by_place
 from harvest.asking.planning.run_changes import refuse_changes
 from harvest.asking.planning.strata import Strata
 from harvest.checks import ROW_RULES
@@ -17,7 +17,7 @@ from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
 from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
-from harvest.core.nouns import Question
+from harvest.core.nouns import CutPart, Question
 from harvest.endpoint import GENAI_PRICES, installed_list, tariff_of
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import fingerprint, read_rows
@@ -58,11 +58,32 @@ def prepare(
             whole = not skipped and fingerprint(config.questions, base) == sha256
             store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
         _refuse_majority_of_one(config, store, run.id)
+        _refuse_continuing_in_vain(run, store)
     try:
         write_settings(config.name, settings)
     except OSError as e:
         raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
     return run
+
+
+def continues_by_doctor(store: Store, run: Run) -> dict[CutPart, str]:
+    """Returns what doctor found of how the endpoint that `run` asks goes on with cut answers: the form for each part in
+    which they may be cut, or an empty text where it does not. Empty if doctor has not tried it."""
+    doctor = store.find_run(doctors_name(run.config.name))
+    found = [] if doctor is None else store.events(doctor.id, LEARNED)
+    of_endpoint = [e for e in found if (e.get("endpoint"), e.get("model")) == (run.endpoint, run.model)]
+    return of_endpoint[-1]["continues"] if of_endpoint else {}
+
+
+def _refuse_continuing_in_vain(run: Run, store: Store) -> None:
+    """Raises ConfigError when cut answers are to be continued at an endpoint that does not go on, as doctor found."""
+    for place, alone in runs_by_place(run).items():
+        found = continues_by_doctor(store, alone)
+        if alone.config.sampling.when_truncated == "continue" and found and not any(found.values()):
+            raise ConfigError(
+                f'{section_of(run.config, place)}: sampling.when_truncated = "continue", and `harvest doctor` found'
+                ' that the endpoint does not go on with a cut answer: write "raise" or "give_up"'
+            )
 
 
 def put_run(

@@ -12,6 +12,9 @@ from harvest.endpoint import Prompt, Tariff, tariff_of
 from harvest.endpoint import prompt as prompts
 from harvest.local.models import find
 
+LEARNED = "learned"
+"""The kind of the store's events that hold what a session or doctor found out about how an endpoint is asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -68,6 +71,11 @@ def runs_by_place(run: Run) -> dict[int, Run]:
         tariff = tariff_of(config)
         found[place] = replace(run, config=config, prompt=prompt, tariff=tariff, model=model, endpoint=endpoint)
     return found
+
+
+def doctors_name(name: str) -> str:
+    """Returns the name of the run that holds what doctor asked for the run `name`."""
+    return f"{name[:90]}-doctor"
 
 
 def judging_settings(config: RunConfig) -> RunConfig | None:

@@ -66,6 +66,19 @@ def test_a_truncated_answer_is_never_asked_again_with_the_same_limit() -> None:
     assert step(cut, when_truncated="raise", raised_max_tokens=150).asks == (Ask(0, 150),)
 
 
+def test_only_the_rest_of_a_truncated_answer_is_asked_for_and_once() -> None:
+    cut = attempt(0, accepted=False, reason=TRUNCATED)
+    ask = Ask(0, 2 * LIMIT, continues=cut.id)
+    assert step(cut, when_truncated="continue").asks == (ask,)
+    assert step(cut, when_truncated="continue", raised_max_tokens=LIMIT) == Step(ended="given_up")
+    rest = replace(attempt(0, "open", limit=2 * LIMIT), id=7, continues=cut.id)
+    assert step(cut, rest, when_truncated="continue").asks == (ask,)
+    assert step(cut, replace(rest, state="failed", reason="row"), when_truncated="continue").ended == "given_up"
+    again = replace(rest, state="answered", accepted=False, reason=TRUNCATED)
+    assert step(cut, again, when_truncated="continue", raised_max_tokens=4 * LIMIT).ended == "given_up"
+    assert step(cut, rest, when_truncated="raise").asks == (Ask(0, 2 * LIMIT),), "the two are not the same request"
+
+
 def test_an_answer_that_was_broken_off_for_its_loop_ends_the_question() -> None:
     loop = attempt(0, accepted=False, reason=REPETITION)
     for when in ("give_up", "raise"):

@@ -60,7 +60,15 @@ def test_a_store_of_before_keeps_every_row_and_goes_on(tmp_path: Path) -> None:
         assert store.db.execute("PRAGMA foreign_key_check").fetchall() == []
         assert store.db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
         assert store.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        kept = {"attempt_once", "attempt_kind", "attempt_about", "attempt_key", "attempt_question", "question_turn"}
+        kept = {
+            "attempt_once",
+            "attempt_continues",
+            "attempt_kind",
+            "attempt_about",
+            "attempt_key",
+            "attempt_question",
+            "question_turn",
+        }
         assert kept <= {r[0] for r in store.db.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
         with store.transaction():
             store.hold_unsettled(1, "t")
