@@ -28,7 +28,8 @@ async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozen
     if teacher.local is not None:
         from harvest.local.server import LocalServer
 
-        context = run.config.sampling.max_tokens + ROOM_FOR_PROMPT_TOKENS
+        sampling = run.config.sampling
+        context = max(sampling.max_tokens, sampling.raised_limit) + ROOM_FOR_PROMPT_TOKENS
         server = LocalServer(teacher.local, slots=min(4, teacher.max_concurrency), context_tokens=context)
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
