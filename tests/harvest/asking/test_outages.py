@@ -64,11 +64,12 @@ def test_an_outage_after_good_answers_costs_few_tries_and_the_same_command_goes_
 
 def test_a_short_outage_is_outlived_without_a_new_start(endpoint: Endpoints, place: Places, here: Any) -> None:
     teacher = endpoint(lambda a: CUT if 5 <= a.n < 37 else Say())
-    p = place(teacher.url, 100, teacher__outage_wait_s=10, sampling__tries=5)
+    p = place(teacher.url, 100, teacher__outage_wait_s=10, sampling__tries=1)
     assert here(p) == 0
     report = p.report
     assert report["questions"]["solved"] == 100 - report["questions"]["given_up"]
     assert report["attempts"]["in_doubt"] == 32
+    assert report["questions"]["given_up"] < 32, "a probe counted as one of the answer's tries"
     assert here(p) == 0
     assert p.report["questions"]["solved"] == 100
 
@@ -217,6 +218,18 @@ def test_an_endpoint_that_ignores_max_tokens_costs_one_reply_too_long(
         assert here(p, overbilled=True) == 5
         assert len(teacher.asked) == start
     assert teacher.billed_pusd == pusd(p.money("spent"))
+
+
+def test_after_an_overbilled_answer_the_next_start_waits_for_one_reply(
+    endpoint: Endpoints, place: Places, here: Any
+) -> None:
+    teacher = endpoint(lambda a: Say(output_tokens=8 * a.limit, delay_s=0.1) if a.n else Say())
+    p = place(teacher.url, 60)
+    assert here(p, overbilled=True) == 5
+    asked = len(teacher.asked)
+    assert asked > 2
+    assert here(p, overbilled=True) == 5
+    assert len(teacher.asked) == asked + 1
 
 
 def test_the_crowd_waits_for_the_first_reply_of_a_run_and_endpoint_once(
