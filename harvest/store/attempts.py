@@ -72,9 +72,8 @@ class Attempts(Replies):
             return bought
         fits = self.db.execute(
             "UPDATE run SET reserved = reserved + :x"
-            " WHERE id = :run AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)"
-            " AND NOT EXISTS (SELECT 1 FROM run AS head WHERE head.name = coalesce(run.under, run.name) AND head.cap <"
-            "  :x + (SELECT sum(spent + in_doubt + reserved) FROM run AS one"
+            " WHERE id = :run AND NOT EXISTS (SELECT 1 FROM run AS head WHERE head.name IN (run.name, run.under)"
+            " AND head.cap < :x + (SELECT sum(spent + in_doubt + reserved) FROM run AS one"
             "   WHERE one.name = head.name OR one.under = head.name))",
             {"x": worst_pusd, "run": run_id},
         ).rowcount

@@ -241,12 +241,9 @@ def test_where_nothing_fails_the_cap_is_used(worst: int, share: int, at_once: in
 
 
 SEEDED = {
-    "reserves without the guard": (
-        " AND (cap IS NULL OR spent + in_doubt + reserved + :x <= cap)",
-        "",
-    ),
-    "the guard forgets what is in doubt": ("spent + in_doubt + reserved + :x <= cap", "spent + reserved + :x <= cap"),
-    "the guard is off by one": ("reserved + :x <= cap", "reserved + :x <= cap + 1"),
+    "reserves without the guard": ("head.cap < :x +", "head.cap < 0 * :x *"),
+    "the guard forgets what is in doubt": ("sum(spent + in_doubt + reserved)", "sum(spent + reserved)"),
+    "the guard is off by one": ("head.cap < :x", "head.cap + 1 < :x"),
     "settling frees twice": ("SET reserved = reserved - ? WHERE", "SET reserved = reserved - 2 * ? WHERE"),
     "a crash forgets what was out": ("SET reserved = 0, in_doubt = in_doubt + reserved", "SET reserved = 0"),
     "a late reply refunds nothing": ('(row["doubt"] or 0, row["cost"] or 0', '(0, row["cost"] or 0'),
@@ -328,5 +325,5 @@ def test_a_real_run_with_thousands_in_flight_keeps_its_cap(place: Any) -> None:
     assert books["reserved"] == 0
     assert bill["billed_pusd"] <= books["spent"] + books["in_doubt"] <= books["cap"]
     assert 0.7 * at_once <= bill["peak"] <= at_once  # after a fruitless try the others wait for an answer
-    assert p.report["pace"]["peak_in_flight"] <= 1.1 * bill["peak"], "what waits for money is not in flight"
+    assert p.report["pace"]["peak_in_flight"] <= 1.25 * bill["peak"], "what waits for money is not in flight"
     assert p.report["pace"]["limited_by"] == "cap"
