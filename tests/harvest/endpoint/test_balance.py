@@ -108,7 +108,7 @@ def test_nothing_is_believed_where_nothing_was_held() -> None:
 
 @given(st.integers(1, MOST_USD * 10**12))
 def test_every_picodollar_that_is_told_is_booked(amount_pusd: int) -> None:
-    told = format(Decimal(amount_pusd) / 10**12, "f")
+    told = f"{amount_pusd // 10**12}.{amount_pusd % 10**12:012d}"
     assert generation_cost_pusd(as_dict(parse(f'{{"data": {{"total_cost": {told}}}}}'.encode())), HELD) == amount_pusd
 
 
