@@ -92,7 +92,10 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
         ending, limited_by = stopping.ending(), stopping.limited_by()
         try:
             await ledger.do(Store.hold_unsettled, run.id, now())
-            await ledger.do(Store.end_session, session_id, ending.status, counters.peak_in_flight, limited_by, now())
+            await ledger.do(
+                Store.end_session, session_id, ending.status, counters.peak_in_flight, limited_by, now(),
+                ending.stopped_by,
+            )  # fmt: skip
             if stopping.buyers and not stopping.interrupted:
                 await _settle_doubts(accounts, hooks)
                 for fall in await accounts.falls(began=False):

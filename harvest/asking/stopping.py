@@ -27,6 +27,11 @@ class Ending:
     words: str | None = None
     reason: WinnowError | None = None
 
+    @property
+    def stopped_by(self) -> str | None:
+        """What of the teacher ended the session: `refusal`, `setting`, `outage` or `throttling`; None: nothing."""
+        return self.reason.stopped_by if isinstance(self.reason, TeacherRefused) else None
+
 
 class Stopping:
     """Knows who may still be asked. `buyers` (by place) and `opinions` are set as soon as they exist."""
@@ -95,7 +100,8 @@ class Stopping:
             return Ending("interrupted", INTERRUPTED, "the same command goes on from here")
         if reason is None:
             return Ending("complete", 0)
-        return Ending(STATUS.get(type(reason), "interrupted"), reason.exit_code, str(reason), reason)
+        status = next((status for kind, status in STATUS.items() if isinstance(reason, kind)), "interrupted")
+        return Ending(status, reason.exit_code, str(reason), reason)
 
     def limited_by(self) -> str:
         """Returns what kept the session from asking faster, for the report."""

@@ -87,9 +87,29 @@ class CapReached(WinnowError):
 
 
 class TeacherRefused(WinnowError):
-    """The endpoint refuses every row (key, balance, unknown model, a setting), or it is down for too long."""
+    """The endpoint refuses the key, the balance or the model, and asking again cannot help."""
 
     exit_code = 4
+    stopped_by: ClassVar[str] = "refusal"
+    """What stopped the run, as report.json calls it."""
+
+
+class TeacherDown(TeacherRefused):
+    """The endpoint was down for longer than it is waited for."""
+
+    stopped_by = "outage"
+
+
+class TeacherTooBusy(TeacherRefused):
+    """The endpoint refused every request for asking too fast, for too long."""
+
+    stopped_by = "throttling"
+
+
+class SettingRefused(TeacherRefused):
+    """The endpoint refuses every row, in equal words: a setting is wrong."""
+
+    stopped_by = "setting"
 
 
 class Overbilled(WinnowError):

@@ -74,6 +74,7 @@ def _run(figures: RunFigures, live: bool) -> dict[str, Any]:
         "name": figures.run.name,
         "imported": figures.run.imported,
         "status": status,
+        "stopped_by": sessions[-1].stopped_by if sessions else None,
         "started_at": sessions[0].started_at if sessions else None,
         "ended_at": max(ends) if ends and status != "running" else None,
         "wall_s": round(sum(_seconds(s.started_at, s.ended_at) for s in sessions if s.ended_at), 3),

@@ -46,6 +46,8 @@ class Session:
     status: str | None
     peak_in_flight: int | None
     limited_by: str | None
+    stopped_by: str | None
+    """What of the teacher ended the session (`TeacherRefused.stopped_by`); None: nothing of the teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +201,8 @@ class Figures(Selections, Evaluations):
             settled=self._pairs("SELECT settled_by, sum(cost) FROM try WHERE run_id = :run GROUP BY 1", of),
             sessions=self._as(
                 Session,
-                "SELECT started_at, ended_at, status, peak_in_flight, limited_by FROM session WHERE run_id = :run"
-                " ORDER BY id",
+                "SELECT started_at, ended_at, status, peak_in_flight, limited_by, stopped_by FROM session"
+                " WHERE run_id = :run ORDER BY id",
                 of,
             ),
             questions=self._pairs("SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1", of),

@@ -184,10 +184,14 @@ class Runs(Attempts):
         )
         return self._insert("INSERT INTO session (run_id, started_at) VALUES (?, ?)", run_id, now)
 
-    def end_session(self, session_id: int, status: str, peak_in_flight: int, limited_by: str, now: str) -> None:
+    def end_session(
+        self, session_id: int, status: str, peak_in_flight: int, limited_by: str, now: str,
+        stopped_by: str | None = None,
+    ) -> None:  # fmt: skip
         self.db.execute(
-            "UPDATE session SET ended_at = ?, status = ?, peak_in_flight = ?, limited_by = ? WHERE id = ?",
-            (now, status, peak_in_flight, limited_by, session_id),
+            "UPDATE session SET ended_at = ?, status = ?, peak_in_flight = ?, limited_by = ?, stopped_by = ?"
+            " WHERE id = ?",
+            (now, status, peak_in_flight, limited_by, stopped_by, session_id),
         )
 
     def add_event(self, run_id: int, kind: str, data: dict[str, Any], now: str) -> None:

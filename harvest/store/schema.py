@@ -179,6 +179,11 @@ CONTINUED = """
 """`attempt.continues` is the attempt whose answer was cut at its limit and goes on in this one. Each of the two has its
 own reply; `max_tokens` of the second is the limit of the whole answer."""
 
-MIGRATIONS = (TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED)
+STOPPED_BY = "ALTER TABLE session ADD COLUMN stopped_by TEXT;"
+"""A session's `stopped_by` says what of the teacher ended it (TeacherRefused); NULL if nothing of the teacher did."""
+
+MIGRATIONS = (
+    TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY
+)  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

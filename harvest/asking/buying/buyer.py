@@ -26,7 +26,10 @@ from harvest.core.errors import (
     Overbilled,
     RowRefused,
     RunRefused,
+    SettingRefused,
+    TeacherDown,
     TeacherRefused,
+    TeacherTooBusy,
     Throttled,
     WinnowError,
 )
@@ -287,15 +290,15 @@ class Buyer:
         if over is Over.DOWN:
             n, wait_s = self.breaker.fruitless, self.breaker.outage_wait_s
             tries = f"the last {n} tries brought nothing, and outage_wait_s = {wait_s:g} is over"
-            return TeacherRefused(f"{self.name} is down: {tries}: {failure}. {goes_on}")
+            return TeacherDown(f"{self.name} is down: {tries}: {failure}. {goes_on}")
         if over is Over.THROTTLED:
             minutes = max(REFUSED_TOO_LONG_S, self.breaker.outage_wait_s) / 60
-            return TeacherRefused(
+            return TeacherTooBusy(
                 f"every request{self._of} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
             )
         self.refused_setting = named_setting(failure.message)
         change = f": change {self.refused_setting}" if self.refused_setting else ""
-        return TeacherRefused(f"{self.name} refuses every row{change}: {failure}")
+        return SettingRefused(f"{self.name} refuses every row{change}: {failure}")
 
     async def _look_for_models(self) -> None:
         """Asks from time to time whether the endpoint is there again, while it is down. This costs nothing."""

@@ -90,7 +90,8 @@ class Tries:
         started = datetime.now(UTC)
         if self.run.tariff is not None and self.run.is_routed:
             # Not in the attempt's key: the price moves, and the teacher's answer is the same.
-            body = within_price(body, self._dearest(self.run.tariff, body, started, deadline_s))
+            tokens = self._input_bound_tokens(body)
+            body = within_price(body, self._dearest(self.run.tariff, tokens, started, deadline_s))
         most = max_tokens + cfg.teacher.thinking_tokens
         limit = body_limit_bytes(most, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving, going_on))
@@ -185,19 +186,19 @@ class Tries:
     def _worst_pusd(self, body: dict[str, Any], ask: Ask) -> int:
         if self.run.tariff is None:
             return 0
-        price = self._dearest(self.run.tariff, body, datetime.now(UTC), self.deadline_s(ask))
+        tokens = self._input_bound_tokens(body)
+        price = self._dearest(self.run.tariff, tokens, datetime.now(UTC), self.deadline_s(ask))
         most = body["max_tokens"] + self.run.config.teacher.thinking_tokens
-        return worst_case(self._input_bound_tokens(body), most, price)
+        return worst_case(tokens, most, price)
 
     def _input_bound_tokens(self, body: dict[str, Any]) -> int:
         return input_bound_tokens(body["messages"], self.run.config.sampling.extra)
 
-    def _dearest(self, tariff: Tariff, body: dict[str, Any], start: datetime, deadline_s: float) -> Price:
-        """Returns the highest price that may hold until a try that starts now has ended."""
+    def _dearest(self, tariff: Tariff, input_tokens: int, start: datetime, deadline_s: float) -> Price:
+        """Returns the highest price that may hold for so many input tokens until a try that starts now has ended."""
         cfg = self.run.config
         end = start + timedelta(seconds=deadline_s * (1 + LINGER))
-        tokens = self._input_bound_tokens(body)
-        return dearest(tariff, start, end, tokens, cfg.sampling.extra, routed=self.run.is_routed)
+        return dearest(tariff, start, end, input_tokens, cfg.sampling.extra, routed=self.run.is_routed)
 
     def _bill(self, reply: Reply, started: datetime, max_tokens: int) -> Bill:
         """Returns what is booked for a reply: at the highest price from when the try was asked until now, since nobody

@@ -105,8 +105,10 @@ def test_an_outage_of_the_cheaper_does_not_send_its_questions_to_the_dearer(endp
 
 def test_where_the_cheaper_refuses_for_good_asking_ends(endpoint: Endpoints, place: Places) -> None:
     cheap, dear = endpoint(lambda _: Say(status=401, error="invalid_api_key")), endpoint()
-    code, _, err = two(place, cheap, dear, 50).collect()
+    p = two(place, cheap, dear, 50)
+    code, _, err = p.collect()
     assert code == 4
+    assert p.report["run"]["stopped_by"] == "refusal"
     assert "teacher 1 of 2 (mock) refuses for good" in err
     assert asked_of(dear) == []
 

@@ -49,7 +49,7 @@ def test_an_outage_after_good_answers_costs_few_tries_and_the_same_command_goes_
     assert "tries brought nothing, and outage_wait_s = 0.7 is over: the connection failed" in line
     assert "The same command goes on" in line
     report = p.report
-    assert report["run"]["status"] == "refused"
+    assert (report["run"]["status"], report["run"]["stopped_by"]) == ("refused", "outage")
     assert report["attempts"]["answered"] == 5
     assert 31 <= report["attempts"]["in_doubt"] <= 38
     asked = len(teacher.asked)
@@ -57,6 +57,7 @@ def test_an_outage_after_good_answers_costs_few_tries_and_the_same_command_goes_
     assert teacher.billed_pusd <= pusd(p.money("spent") + p.money("in_doubt"))
     teacher.script = lambda _: Say()
     assert p.collect()[0] == 0
+    assert p.report["run"]["stopped_by"] is None
     assert p.report["questions"]["solved"] == 100
     whole = Counter(a.digest for a in teacher.asked[asked:])
     assert len(whole) == sum(whole.values()) == 95, "an answer was bought again"
@@ -146,6 +147,7 @@ def test_a_setting_that_every_row_is_refused_for_is_named_and_closes_no_question
     assert f"error: the teacher refuses every row: change sampling.max_tokens: {said}" in err
     assert len(teacher.asked) == 30
     assert p.report["questions"]["open"] == 400
+    assert p.report["run"]["stopped_by"] == "setting"
     teacher.script = lambda _: Say()
     assert p.collect()[0] == 0
     assert p.report["questions"]["solved"] == 400
