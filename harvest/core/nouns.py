@@ -7,7 +7,7 @@ A trace is an attempt that passed. Everything else in winnow is a step between t
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -236,6 +236,43 @@ class Judgement:
     @property
     def accepted(self) -> bool:
         return self.reason is None
+
+
+def cut_part(cut: Reply) -> CutPart | None:
+    """Returns the part of an answer that its limit cut. None: it cannot be continued, since nothing of it came, or not
+    all that the model had written (its chain is hidden)."""
+    if cut.reasoning_kind not in (None, "chain") or cut.tool_calls:
+        return None
+    if cut.answer.strip():
+        return "answer"
+    return "chain" if cut.reasoning else None
+
+
+def joined(cut: Reply, rest: Reply) -> Reply:
+    """Returns one reply out of two: `rest` begins at the character after the last one of `cut`.
+
+    The usage is the sum of both, and unknown where one is. All else is as the second reply has it.
+    """
+    chain, answer = cut.reasoning, cut.answer
+    if rest.reasoning is not None:  # the cut was in the chain, even where the template had written its opening mark
+        chain, answer = answer.lstrip() if chain is None else chain, ""
+    has_chain = chain is not None or rest.reasoning is not None
+    logprobs = None if cut.logprobs is None or rest.logprobs is None else (*cut.logprobs, *rest.logprobs)
+    return replace(
+        rest,
+        reasoning=(chain or "") + (rest.reasoning or "") if has_chain else None,
+        reasoning_kind="chain" if has_chain else rest.reasoning_kind,
+        answer=answer + rest.answer,
+        usage=_both(cut.usage, rest.usage),
+        logprobs=logprobs,
+        claims=(*cut.claims, *rest.claims),
+        seam=Seam(len(chain or ""), len(answer), cut.response_id),
+    )
+
+
+def _both(one: Usage, other: Usage) -> Usage:
+    pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in fields(Usage)}
+    return Usage(**{name: None if None in pair else sum(pair) for name, pair in pairs.items()})
 
 
 def content_hash(value: Any) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 
 import zstandard
 
-from harvest.core.continuation import joined
 from harvest.core.money import Usage
-from harvest.core.nouns import Reply
+from harvest.core.nouns import Reply, joined
 from harvest.store.sqlite import Connection, Row
 
 SERVED = ("finish_reason", "served_model", "served_by", "system_fingerprint", "response_id")

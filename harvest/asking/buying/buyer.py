@@ -18,7 +18,6 @@ from harvest.asking.buying.pace import LONGEST_WAIT_S, Pace
 from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
-from harvest.core.continuation import joined
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
@@ -33,7 +32,7 @@ from harvest.core.errors import (
     Throttled,
     WinnowError,
 )
-from harvest.core.nouns import Ask, Continuation, Message, Reply
+from harvest.core.nouns import Ask, Continuation, Message, Reply, joined
 from harvest.endpoint import announced, named_setting
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body

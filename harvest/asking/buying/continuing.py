@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from harvest.core.continuation import cut_part
-from harvest.core.nouns import Continuation, CutPart, Reply
+from harvest.core.nouns import Continuation, CutPart, Reply, cut_part
 from harvest.endpoint.client import Teacher
 from harvest.endpoint.continuation import forms_for
 

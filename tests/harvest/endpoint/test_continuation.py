@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harvest.core.continuation import cut_part, joined
 from harvest.core.errors import RowRefused
 from harvest.core.money import Usage
-from harvest.core.nouns import Continuation, Reply
+from harvest.core.nouns import Continuation, Reply, cut_part, joined
 from harvest.endpoint.continuation import FORMS, continuing_body, forms_for, read_rest
 from harvest.endpoint.reply import read_document
 
