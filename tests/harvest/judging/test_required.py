@@ -19,7 +19,7 @@ from harvest.core.errors import FAILURES, ConfigError
 from harvest.core.nouns import FILTER_REASONS
 from harvest.filters import FILTERS
 from harvest.judging.verification_changes import in_words
-from harvest.report.question_story import REASONS
+from harvest.report.words import REASONS
 from harvest.store import Store
 
 Endpoints = Callable[..., Endpoint]
