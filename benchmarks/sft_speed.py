@@ -141,7 +141,7 @@ def warm(model: Any) -> None:
 def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     """`finetune sft` from its recipe to its last step, as the command does it, in this process."""
     from finetune.recipe import Recipe
-    from finetune.rows.dataset import examples
+    from finetune.rows.cache import examples
     from finetune.student import count_parameters, find, load_tokenizer
     from finetune.train.sft import quiet
     from finetune.train.trainer import build_trainer, load_student

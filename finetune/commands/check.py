@@ -10,7 +10,7 @@ from rich.console import Console
 from finetune.commands.arguments import Overrides
 from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, recipe_of
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.rows.preflight import in_words, preflight
 from finetune.student import find, load_tokenizer
 from harvest.checks import ROW_RULES
@@ -37,7 +37,7 @@ def checked_rows(
         for f in args.evaluations
     ]
     found, findings, made = preflight(recipe, load_tokenizer(find(recipe.student)), evaluations)
-    lengths = [len(e) for e in made.examples]
+    lengths = made.lengths
     can_quote = recipe.launch.gpu and lengths
     found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None
     fault: WinnowError | None = None

@@ -11,7 +11,7 @@ from finetune.cost.quote import GPU, Figures, quote
 from finetune.cost.summary import in_words
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_of, recipe_path
-from finetune.rows.dataset import examples
+from finetune.rows.cache import examples
 from finetune.student import find, load_tokenizer
 from harvest.core.errors import InputError
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         gpu_named(recipe.launch.gpu or GPU)  # before the steps, not after them
         measured, lengths = _calibrated(recipe)
     elif not (args.rows or args.mean_tokens):
-        lengths = [len(e) for e in examples(recipe, load_tokenizer(find(recipe.student))).examples]
+        lengths = examples(recipe, load_tokenizer(find(recipe.student))).lengths
     found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()
     print(json.dumps(found) if args.json else in_words(found))
     return 0
@@ -49,4 +49,4 @@ def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
     student = find(recipe.student)
     tokenizer = load_tokenizer(student)
     rows = examples(recipe, tokenizer)
-    return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), list(map(len, rows.examples))
+    return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), rows.lengths

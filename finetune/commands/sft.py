@@ -10,7 +10,9 @@ from finetune.commands.arguments import Overrides
 from finetune.commands.check import checked_rows
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
-from finetune.rows.dataset import Examples, examples, run_folder
+from finetune.rows.cache import examples
+from finetune.rows.dataset import run_folder
+from finetune.rows.examples import Examples
 from finetune.run import Run
 from finetune.student import find, load_tokenizer
 from finetune.train.launch import check_started, devices

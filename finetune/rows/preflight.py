@@ -1,7 +1,5 @@
 """Checks a dataset before it is trained: every row with its tokens and mask, and oddities of the whole dataset."""
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -10,73 +8,14 @@ from rich.text import Text
 
 from finetune.cost import summary
 from finetune.recipe import Recipe
-from finetune.rows.conversation import has_chain
-from finetune.rows.dataset import Examples, survey
+from finetune.rows.cache import rendered
+from finetune.rows.examples import Examples
 from finetune.rows.faults import Findings
-from finetune.rows.layout import Layout, turn
-from finetune.rows.render import Example
-from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise, quotes_special
-from harvest.answers.repetition import loop_at_end
-from harvest.core.chain_marks import CHAIN_MARKS
-from harvest.core.nouns import Message
+from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise
 from harvest.report.loss_curve import BARS
 from harvest.selection.decontamination import Evaluation
 
-OTHER_MARKS = re.compile(
-    rf"\s*({'|'.join(re.escape(opening) for opening, _ in CHAIN_MARKS)}"
-    r"|<\|?(?:reasoning|thinking|thoughts?|analysis|scratchpad)\b[^>\n]*>)",
-    re.I,
-)
-"""Finds the opening mark of a chain in marks that the recipe does not name. A row with such a mark is reported."""
 WIDTH = 32
-
-
-class _Rows:
-    """Gathers what is found about a dataset, row by row."""
-
-    def __init__(self, layout: Layout, tokenizer: Tokenizer, evaluations: Sequence[Evaluation]) -> None:
-        self.layout, self.tokenizer, self.evaluations = layout, tokenizer, evaluations
-        self.findings, self.chainless = Findings(), Findings()
-        self.end = end_token(tokenizer)
-        self.seen: dict[bytes, int] = {}
-        self.questions: set[bytes] = set()
-        self.overlaps = dict.fromkeys((e.name for e in evaluations), 0)
-        self.chains = self.ended = self.several_turns = 0
-
-    def look(self, row: int, where: str, value: Mapping[str, Any], messages: list[Message], example: Example) -> None:
-        def add(kind: str, reason: str) -> None:
-            self.findings.add(kind, row, where, reason)
-
-        answer = messages[-1]["content"]
-        self.ended += example.labels[-1] == self.end
-        self.several_turns += sum(m["role"] == "assistant" for m in messages) > 1
-        if has_chain(messages, self.layout):
-            self.chains += 1
-        elif marks := OTHER_MARKS.match(answer):
-            add("marks", f"the answer begins with {marks[1]!r}, which is no mark of this recipe")
-        else:
-            self.chainless.add("chainless", row, where, "no chain")
-        digest = _digest(example.ids.tobytes() + example.mask.tobytes())
-        if (first := self.seen.setdefault(digest, row)) != row:
-            add("duplicate", f"the same as row {first}")
-        asked = [m["content"] for m in messages if m["role"] == "user"]
-        self.questions.add(_digest("\0".join(asked).encode("utf-8", "surrogatepass")))
-        for evaluation in self.evaluations:
-            if key := next(filter(None, map(evaluation.asked_in, asked)), None):
-                self.overlaps[evaluation.name] += 1
-                add("overlap", f"asks {key} of {evaluation.name}")
-        if quoted := next(filter(None, (self._quoted(m) for m in messages)), None):
-            add("quoted", f"holds the text {quoted!r}")
-        if (loop := loop_at_end(answer)) is not None:
-            add("loop", f"{loop.block.strip()[:40]!r} again and again until its end")
-        if value.get("accepted") is False:
-            add("rejected", str(value.get("reason") or "not accepted"))
-
-    def _quoted(self, message: Message) -> str | None:
-        if message["role"] != "assistant":
-            return quotes_special(message["content"], self.tokenizer)
-        texts = [t for t, is_mark in self.layout.cut(turn(message["content"], self.layout)) if not is_mark]
-        return next(filter(None, (quotes_special(t, self.tokenizer) for t in texts)), None)
 
 
 def preflight(
@@ -86,16 +25,14 @@ def preflight(
 
     Raises DatasetError when the dataset does not exist, ConfigError when the tokenizer cannot be used.
     """
-    rows = _Rows(layout_of(recipe.render, tokenizer), tokenizer, evaluations)
-    made = survey(recipe, tokenizer, rows.findings, rows.look)
-    if rows.chains:
-        rows.findings.of |= rows.chainless.of
-        rows.findings.counts |= rows.chainless.counts
-    steps = ceil(len(made.examples) / recipe.train.traces_per_step)
+    layout = layout_of(recipe.render, tokenizer)
+    made, survey = rendered(recipe, tokenizer)
+    overlaps = _overlaps(made, survey.findings, evaluations)
+    steps = ceil(len(made) / recipe.train.traces_per_step)
     warnings = list(made.notes)
-    if (mark := opened_otherwise(tokenizer, rows.layout)) is not None:
+    if (mark := opened_otherwise(tokenizer, layout)) is not None:
         warnings.append(
-            f"the student's chat template writes {mark} itself, and render.reasoning has {rows.layout.open.strip()!r}"
+            f"the student's chat template writes {mark} itself, and render.reasoning has {layout.open.strip()!r}"
             f" after it: the chain would stand in both, and {mark} never be closed. Take render.reasoning ="
             ' "think", or a student whose template opens none'
         )
@@ -104,17 +41,15 @@ def preflight(
         "student": recipe.student,
         "max_tokens": recipe.render.max_tokens,
         **made.summary(),
-        "faulty": rows.findings.faults,
-        "questions": len(rows.questions),
-        "several_turns": rows.several_turns,
-        "chains": rows.chains,
-        "end_token": tokenizer.convert_ids_to_tokens(rows.end),
-        "ended": rows.ended,
+        "faulty": survey.findings.faults,
+        "questions": len({"\0".join(asked) for _, _, asked in made.asked()}),
+        "several_turns": survey.counts["several_turns"],
+        "chains": survey.counts["chains"],
+        "end_token": tokenizer.convert_ids_to_tokens(end_token(tokenizer)),
+        "ended": survey.counts["ended"],
         "steps_per_epoch": steps,
         "steps": ceil(steps * recipe.train.epochs),
-        "evaluations": [
-            {"questions": e.name, "n": len(e.questions), "rows": rows.overlaps[e.name]} for e in evaluations
-        ],
+        "evaluations": [{"questions": e.name, "n": len(e.questions), "rows": overlaps[e.name]} for e in evaluations],
         "warnings": warnings,
         "findings": [
             {
@@ -125,10 +60,21 @@ def preflight(
                 "remedy": words.remedy,
                 "rows": [first._asdict() for first in some],
             }
-            for kind, words, count, some in rows.findings.kinds()
+            for kind, words, count, some in survey.findings.kinds()
         ],
     }
-    return found, rows.findings, made
+    return found, survey.findings, made
+
+
+def _overlaps(made: Examples, findings: Findings, evaluations: Sequence[Evaluation]) -> dict[str, int]:
+    """Returns how many examples ask a question of each evaluation, and adds these rows to `findings`."""
+    overlaps = dict.fromkeys((e.name for e in evaluations), 0)
+    for row, where, asked in made.asked() if evaluations else ():
+        for evaluation in evaluations:
+            if key := next(filter(None, map(evaluation.asked_in, asked)), None):
+                overlaps[evaluation.name] += 1
+                findings.add("overlap", row, where, f"asks {key} of {evaluation.name}")
+    return overlaps
 
 
 def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
@@ -190,7 +136,3 @@ def _histogram(lengths: Sequence[int]) -> str:
         counts[min(WIDTH - 1, n * WIDTH // longest)] += 1
     most = max(counts)
     return "".join(" " if not c else BARS[(len(BARS) - 1) * c // most] for c in counts)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()

@@ -1,18 +1,20 @@
 """Shows training rows as the model sees them: trained tokens in colour, all other tokens grey, and the counts."""
 
 import html
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from finetune.recipe import Recipe
-from finetune.rows.dataset import one_example, some_examples
+from finetune.rows.conversation import conversation
+from finetune.rows.dataset import BadRow, recipe_rows
 from finetune.rows.faults import RowFault
-from finetune.rows.render import Example
-from finetune.rows.template import Tokenizer
+from finetune.rows.render import Example, render
+from finetune.rows.template import Tokenizer, layout_of
 from finetune.student import find, load_tokenizer
-from harvest.core.errors import InputError, TooLong
+from harvest.core.errors import DatasetError, InputError, TooLong
 from harvest.core.files import write_whole
 
 STYLES = {"green": "trained", "bright_black": "read", "bold green reverse": "end"}
@@ -65,6 +67,48 @@ def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
     except OSError as e:
         raise InputError(f"{to}: cannot be written: {e.strerror}") from None
     return len(parts)
+
+
+def some_examples(
+    recipe: Recipe, tokenizer: Tokenizer, first: int, count: int
+) -> Iterator[tuple[str, "Example | RowFault | TooLong"]]:
+    """Yields (the row's place, its example or the reason why there is none) for `count` rows from `first` on.
+
+    Yields fewer rows when the dataset ends before. Raises DatasetError when the dataset has no row `first`.
+    """
+    last = -1
+    for last, where, value in recipe_rows(recipe):
+        if first <= last < first + count:
+            try:
+                yield where, _example(value, recipe, tokenizer)
+            except (RowFault, TooLong) as e:
+                yield where, e
+        elif last >= first + count:
+            return
+    if last < first:
+        raise DatasetError(f"{recipe.data}: no row {first}: rows are counted from 0 and the last is {last}")
+
+
+def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
+    """Returns the example of row number `row`.
+
+    Raises DatasetError when the dataset has no such row or the row cannot be trained, TooLong when it is too long.
+    """
+    last = -1
+    for last, where, value in recipe_rows(recipe):
+        if last == row:
+            try:
+                return _example(value, recipe, tokenizer)
+            except DatasetError as e:
+                raise DatasetError(f"{recipe.data}: {where}: {e}") from None
+    raise DatasetError(f"{recipe.data}: no row {row}: rows are counted from 0 and the last is {last}")
+
+
+def _example(value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer) -> Example:
+    if isinstance(value, BadRow):
+        raise value
+    layout = layout_of(recipe.render, tokenizer)
+    return render(conversation(value, layout), tokenizer, recipe.render.max_tokens, layout)
 
 
 def _section(where: str, found: "Example | RowFault | TooLong", tokenizer: Tokenizer) -> str:

@@ -13,7 +13,7 @@ from finetune.cost.estimate import Measured
 from finetune.cost.hours import Interval
 from finetune.progress import Progress
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer
 from finetune.student import Student, count_parameters
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student

@@ -5,7 +5,7 @@ from trl import SFTConfig
 
 from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.student import MissingAttention, Student, count_parameters, outline
 from finetune.train.batches.row_attention import attend_by_rows
 from finetune.train.training_args import is_saved_by_clock
@@ -30,7 +30,7 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
     Raises ConfigError when the student has no such attention, or one that cannot keep packed rows apart.
     """
     arguments = config.to_dict()
-    memory = quote(recipe, Figures(), list(map(len, examples.examples))).as_json()
+    memory = quote(recipe, Figures(), examples.lengths).as_json()
     return {
         **{name: arguments[name] for name in SHOWN},
         "saves_by_clock": is_saved_by_clock(recipe),

@@ -17,7 +17,7 @@ import torch
 from finetune.note import NOTE
 from finetune.progress import Progress
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
 from finetune.student import Student, count_parameters, sizes
@@ -64,7 +64,7 @@ def sft(
     what = identity_of(recipe, examples.digest, student)
     with ExitStack() as lock:
         with world.together():
-            state = _claim(recipe, what, lock) if world.is_first else {}
+            state = _claim(recipe, examples, what, lock) if world.is_first else {}
         state = world.hear(state)
         if state.get("training"):
             return dict(state["training"])
@@ -81,7 +81,7 @@ def sft(
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)
-        memory = memory_watched(recipe, config, max(map(len, examples.examples)), world)
+        memory = memory_watched(recipe, config, max(examples.lengths), world)
         with memory, disk_watched(output), Watch(output, state, progress, trainer, run) as watch, world.watched():
             trainer.add_callback(watch)
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -101,7 +101,7 @@ def sft(
         return dict(world.hear(entry))
 
 
-def _claim(recipe: Recipe, what: Mapping[str, Any], lock: ExitStack) -> dict[str, Any]:
+def _claim(recipe: Recipe, examples: Examples, what: Mapping[str, Any], lock: ExitStack) -> dict[str, Any]:
     """Returns the state of the training in its folder, and locks the folder until `lock` is closed.
 
     No other process may train into a locked folder.
@@ -113,8 +113,8 @@ def _claim(recipe: Recipe, what: Mapping[str, Any], lock: ExitStack) -> dict[str
     if state.get("training"):
         drop_checkpoints(recipe, output)
         return state
-    if "provenance" not in state:  # now, while the data is here
-        state["provenance"] = provenance(recipe)
+    if "provenance" not in state:
+        state["provenance"] = provenance(recipe, examples)
     if "bf16" not in state:  # once for a training: a second start must not compute otherwise
         state["bf16"] = is_bf16_faster()
     return state
@@ -141,7 +141,7 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
     processes = trainer.world.size
     gpus = processes if torch.cuda.is_available() else 0  # each process has one GPU, however many this machine has
-    tokens = round(sum(map(len, examples.examples)) * recipe.train.epochs)
+    tokens = round(sum(examples.lengths) * recipe.train.epochs)
     mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
     held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
     held = "4-bit NF4" if recipe.method == "qlora" else held
@@ -152,14 +152,14 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
         "method": "sft",
         "weights": recipe.method,
         "output": recipe.output,
-        "rows": len(examples.examples),
+        "rows": len(examples),
         "dropped": len(examples.dropped),
         "data": examples.digest,
         "epochs": recipe.train.epochs,
         "learning_rate": recipe.train.learning_rate,
         "seed": recipe.train.seed,
         "tokens": tokens,
-        "trained_tokens": round(sum(e.trained_tokens for e in examples.examples) * recipe.train.epochs),
+        "trained_tokens": round(examples.trained_tokens * recipe.train.epochs),
         "tokens_per_s": round(tokens / wall_s, 1) if wall_s else None,
         "steps": trainer.state.max_steps,
         "wall_s": wall_s,

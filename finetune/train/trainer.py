@@ -6,16 +6,18 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl is imported: its trainers send messages
 
+import pyarrow as pa
 import torch
 from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset
+from datasets.table import InMemoryTable
 from peft import LoraConfig
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, load_model
 from finetune.train.batches.packing import Packed, flattened
@@ -67,7 +69,7 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         Accelerate's own loader would fill up the end of an epoch with rows that were trained already.
         """
         loader = DataLoader(
-            self._remove_unused_columns(self.train_dataset, description="training"),
+            self.train_dataset,
             batch_sampler=self.steps,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -172,6 +174,32 @@ def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrai
     return model
 
 
+def rows_of(examples: Examples, filler: list[int] | None = None) -> Dataset:
+    """Returns the examples as TRL's dataset of `input_ids` and `labels`, which are made when a row is read.
+
+    `filler` is one more row at the end, of which nothing is trained.
+    """
+    table = examples.table.select(["ids", "trained"])
+    lines = list(range(len(table))) if examples.at is None else list(examples.at)
+    if filler is not None:
+        lines.append(len(table))
+        table = pa.concat_tables([table, pa.table({"ids": [filler], "trained": [[]]}, table.schema)])
+    rows = Dataset(InMemoryTable(table), fingerprint=examples.digest)
+    rows = rows.select(lines) if examples.at is not None else rows
+    rows.set_transform(labelled)
+    return rows
+
+
+def labelled(rows: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+    """Returns the ids of rows with their labels: the id of each trained token, and -100 for every other token."""
+    labels = []
+    for ids, trained in zip(rows["ids"], rows["trained"], strict=True):
+        labels.append([-100] * len(ids))
+        for begin, end in zip(trained[::2], trained[1::2], strict=True):
+            labels[-1][begin:end] = ids[begin:end]
+    return {"input_ids": rows["ids"], "labels": labels}
+
+
 def build_trainer(
     recipe: Recipe,
     examples: Examples,
@@ -184,11 +212,9 @@ def build_trainer(
 
     Raises ConfigError when TRL, transformers or PEFT refuse a setting.
     """
-    ids, labels = [list(e.ids) for e in examples.examples], [e.labels for e in examples.examples]
-    if world.readers > 1:  # what a process reads while others have the last rows of an epoch; nothing is learnt from it
-        ids.append([end_token(tokenizer)] * 2)
-        labels.append([-100] * 2)
-    rows = Dataset.from_dict({"input_ids": ids, "labels": labels})
+    # What a process reads while others have the last rows of an epoch; nothing is learnt from it.
+    filler = [end_token(tokenizer)] * 2 if world.readers > 1 else None
+    rows = rows_of(examples, filler)
     if config.ddp_find_unused_parameters is None:  # looked for in every step otherwise; only experts can be left out
         config.ddp_find_unused_parameters = hasattr(model.config.get_text_config(), "output_router_logits")
     try:
@@ -205,15 +231,13 @@ def build_trainer(
     except REFUSALS as e:
         raise ConfigError(f"[train]: {first_line(e)}") from None
     split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, world.readers, world.reader)
-    rows_of = Packed if recipe.train.packs else Steps
-    trainer.steps = rows_of(list(map(len, examples.examples)), recipe.train.traces_per_step, recipe.train.seed, split)
+    steps = Packed if recipe.train.packs else Steps
+    trainer.steps = steps(examples.lengths, recipe.train.traces_per_step, recipe.train.seed, split)
     trainer.world, trainer.strategy = world, recipe.launch.strategy
     trainer.saves_by_clock = is_saved_by_clock(recipe)
     # transformers would remove the older checkpoint before the other processes have written their part of the newer.
     trainer.kept, trainer.args.save_total_limit = config.save_total_limit, None
-    held = trainer.train_dataset
-    assert len(held) == len(labels)
-    assert all(row["labels"] == of for row, of in zip(held, labels, strict=True))
+    assert trainer.train_dataset is rows, "TRL trains other rows than were rendered"
     # Generation must stop where the training rows do, whatever the tokenizer calls its end token.
     trainer.model.generation_config.eos_token_id = end_token(tokenizer)
     # transformers' own printing; ours is on stderr.

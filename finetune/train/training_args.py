@@ -11,7 +11,7 @@ from trl import SFTConfig
 
 from finetune.cost.work import MICRO_TOKENS, recomputes
 from finetune.recipe import Recipe
-from finetune.rows.dataset import Examples
+from finetune.rows.examples import Examples
 from finetune.train.batches.packing import packs_a_step
 from finetune.train.batches.steps import divided
 from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT
@@ -44,7 +44,7 @@ def training_config(
     refuse_sharded_packs(recipe)
     further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    lengths = list(map(len, examples.examples))
+    lengths = examples.lengths
     micro, accumulated = _batch(recipe, lengths, further.pop("per_device_train_batch_size", None), device, world)
     settings: dict[str, Any] = {
         "activation_checkpointing": recomputes(parameters, max(lengths), device),

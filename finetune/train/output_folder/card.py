@@ -10,34 +10,22 @@ from typing import Any
 
 from finetune.note import note_of
 from finetune.recipe import Recipe
-from finetune.rows.dataset import BadRow, recipe_rows
+from finetune.rows.examples import Examples
 from finetune.run import standalone_evaluations, trained_on
 from harvest.core.files import write_whole
-from harvest.core.printable import cell, one_line, table
+from harvest.core.printable import cell, table
 from harvest.report.evaluations import evaluation_entry, gains
 
-FROM_ROWS = ("source", "licence", "teacher_terms")
-"""The card counts the values of these columns of an export."""
 SHOWN = 12
+"""At most so many values of a column are named."""
 UNTITLED = ("", "")
 """A table of names and values has this head."""
 
 
-def provenance(recipe: Recipe) -> dict[str, Any]:
+def provenance(recipe: Recipe, examples: Examples) -> dict[str, Any]:
     """Returns where the rows come from, by their columns: {"datasets": […], "teacher": {"r1": 324}, …}."""
-    counts: dict[str, Counter[str]] = {"teacher": Counter(), **{name: Counter() for name in FROM_ROWS}}
-    for _, _, row in recipe_rows(recipe):
-        if isinstance(row, BadRow):
-            continue
-        teacher = row.get("teacher")
-        named = {**row, "teacher": teacher.get("model") if isinstance(teacher, Mapping) else teacher}
-        for name, count in counts.items():
-            if isinstance(value := named.get(name), str) and value.strip():
-                count[one_line(value, 120)] += 1
-    return {
-        "datasets": datasets_of(recipe),
-        **{name: dict(count.most_common(SHOWN)) for name, count in counts.items() if count},
-    }
+    counts = {name: Counter(count).most_common(SHOWN) for name, count in examples.origins.items() if count}
+    return {"datasets": datasets_of(recipe), **{name: dict(most) for name, most in counts.items()}}
 
 
 def datasets_of(recipe: Recipe) -> list[str]:

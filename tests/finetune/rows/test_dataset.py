@@ -8,9 +8,12 @@ import pytest
 from students import chat, smol_tokenizer, sums
 
 from finetune.recipe import Recipe
+from finetune.rows.cache import examples
 from finetune.rows.conversation import conversation
-from finetune.rows.dataset import Examples, examples, one_example, read_rows, run_folder
+from finetune.rows.dataset import read_rows, run_folder
+from finetune.rows.examples import Examples
 from finetune.rows.layout import LAYOUTS
+from finetune.rows.show import one_example
 from harvest.core.errors import DatasetError
 
 THINK = LAYOUTS["think"]
@@ -241,6 +244,6 @@ def test_real_traces_come_through_whole(shared: Path, tmp_path: Path) -> None:
     data = written(tmp_path, [{"messages": chat(r["question"], c)} for r, c in zip(rows, contents, strict=True)])
     tokenizer = smol_tokenizer()
     made = examples(recipe_for(data, max_tokens=100_000), tokenizer)
-    for example, content in zip(made.examples, contents, strict=True):
+    for example, content in zip(made, contents, strict=True):
         trained = [i for i, m in zip(example.ids, example.mask, strict=True) if m]
         assert tokenizer.decode(trained) == content + "<|im_end|>"

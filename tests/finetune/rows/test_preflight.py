@@ -121,7 +121,7 @@ def test_tags_after_a_chain_that_the_template_opens_itself_are_told(recipe: Any)
         for reasoning, said_so in (("sky-t1", True), ("think", False)):
             found, _, made = preflight(recipe(good(6), reasoning=reasoning), tokenizer_of(family))
             assert any("writes <think> itself" in w for w in found["warnings"]) == said_so
-            assert ("writes <think> itself" in in_words(found, [len(e) for e in made.examples]).plain) == said_so
+            assert ("writes <think> itself" in in_words(found, made.lengths).plain) == said_so
     assert preflight(recipe(good(6), reasoning="sky-t1"), tokenizer_of("Qwen2.5"))[0]["warnings"] == []
 
 
@@ -191,13 +191,13 @@ FOREIGN = [
 def test_the_same_conversation_in_each_layout_of_others_is_the_same_row(recipe: Any) -> None:
     _, findings, made = preflight(recipe(FOREIGN), smol_tokenizer())
     assert findings.counts == {"duplicate": len(FOREIGN) - 1}
-    assert len({bytes(e.ids) for e in made.examples}) == 1
+    assert len({bytes(e.ids) for e in made}) == 1
 
 
 def test_alpacas_input_and_history_are_kept(recipe: Any) -> None:
     row = {"instruction": "Add.", "input": "3 + 3", "output": CHAIN, "history": [["Hi", "Ho"]]}
     _, _, made = preflight(recipe([row]), smol_tokenizer())
-    text = smol_tokenizer().decode(list(made.examples[0].ids))
+    text = smol_tokenizer().decode(list(made[0].ids))
     assert "user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>" in text
     assert "user\nAdd.\n3 + 3<|im_end|>" in text
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from students import chat, sums
 
 from finetune.recipe import Recipe, read_recipe
-from finetune.rows.dataset import Examples, examples
+from finetune.rows.cache import examples
+from finetune.rows.examples import Examples
 from finetune.rows.layout import LAYOUTS
 from finetune.rows.render import render
 from harvest.core.errors import ConfigError, DatasetError
@@ -91,7 +92,7 @@ def test_an_answer_over_trls_1024_tokens_ends_with_its_end_token(build: Build, t
 def test_as_many_rows_are_trained_as_went_in_less_those_left_out_by_name(build: Build) -> None:
     rows = [*sums(5), chat("a very long question " * 60, "<think>\nshort\n</think>\n\n6"), *sums(3)]
     trainer, made = build(rows, max_tokens=512)
-    assert len(trainer.train_dataset) == len(made.examples) == 8
+    assert len(trainer.train_dataset) == len(made) == 8
     assert [d.partition(":")[0] for d in made.dropped] == ["row 5 (train.jsonl line 6)"]
     seen = sum(len(batch["input_ids"]) for batch in trainer.get_train_dataloader())
     assert seen == 8
@@ -100,7 +101,7 @@ def test_as_many_rows_are_trained_as_went_in_less_those_left_out_by_name(build: 
 def test_the_dataset_has_labels_and_no_mask_that_trl_could_ignore(build: Build, tokenizer: Any) -> None:
     rows = [chat("USER-MARK", "<think>\nwhy\n</think>\n\nso", "SYS-MARK")] * 2
     trainer, _ = build(rows)
-    assert set(trainer.train_dataset.column_names) == {"input_ids", "labels"}
+    assert set(trainer.train_dataset[0]) == {"input_ids", "labels"}
     for batch in trainer.get_train_dataloader():
         for labels in batch["labels"]:
             assert tokenizer.decode(labels[labels != -100]) == "<think>\nwhy\n</think>\n\nso<|im_end|>"
@@ -113,7 +114,7 @@ def test_no_line_break_around_the_turn_is_trained(build: Build, tokenizer: Any) 
     newline = tokenizer("\n", add_special_tokens=False)["input_ids"][0]
     at = next(k for k, label in enumerate(held["labels"]) if label != -100)
     assert held["input_ids"][at - 1] == newline
-    assert list(made.examples[1].ids) == held["input_ids"]
+    assert list(made[1].ids) == held["input_ids"]
 
 
 def test_generation_stops_where_the_turns_end_whatever_the_tokenizer_calls_its_end(
@@ -164,7 +165,7 @@ def test_a_step_is_as_many_traces_as_the_recipe_says_however_long_they_are(lengt
 
     rows = tuple(Example(array("i", [0] * n), array("b", [1] * n)) for n in lengths)
     recipe = Recipe.model_validate({"student": "s", "data": "d", "output": "o", "train": {"traces_per_step": traces}})
-    config = training_config(recipe, Examples(rows, tuple(range(len(rows))), ()), 1_000_000, bf16=False)
+    config = training_config(recipe, Examples.of(rows), 1_000_000, bf16=False)
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == traces
     assert not config.packing
 

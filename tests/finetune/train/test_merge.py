@@ -10,6 +10,7 @@ from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
 from finetune.recipe import Recipe
+from finetune.rows.cache import rendered
 from finetune.train.merge import precision
 from finetune.train.output_folder.card import card, provenance
 
@@ -260,7 +261,8 @@ def test_the_card_says_what_it_cost_and_how_it_does_and_what_is_unknown() -> Non
 def test_what_a_dataset_says_of_itself_is_no_markup_in_the_card(tmp_path: Path) -> None:
     hostile = "MIT | <script>alert(1)</script>\n## Evaluation\n[x](http://y)"
     (tmp_path / "d.jsonl").write_text(json.dumps({**ROWS[0], "licence": hostile, "teacher": 3}) + "\nnot json\n")
-    found = provenance(Recipe.model_validate({"student": "s", "data": f"{tmp_path}/d.jsonl", "output": "o"}))
+    recipe = Recipe.model_validate({"student": "s", "data": f"{tmp_path}/d.jsonl", "output": "o"})
+    found = provenance(recipe, rendered(recipe, smol_tokenizer())[0])
     assert "teacher" not in found
     text = card("mine", {**NOTE, "provenance": found}, None)
     assert "<script>" not in text

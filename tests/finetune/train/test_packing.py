@@ -308,7 +308,7 @@ def test_a_step_counts_traces_though_its_packs_are_few(make: Make) -> None:
         step = batches[at : at + accumulated]
         assert sum(len(b["row_lengths"]) for b in step) == 8
         seen += [tuple(r.tolist()) for b in step for r in b["input_ids"][0].split(b["row_lengths"])]
-    assert sorted(seen) == sorted(tuple(e.ids) for e in made.examples)
+    assert sorted(seen) == sorted(tuple(e.ids) for e in made)
     for b in batches:
         starts = (b["position_ids"][0] == 0).nonzero().flatten().tolist()
         assert [*starts, b["input_ids"].shape[1]] == b["cu_seq_lens_q"].tolist()

@@ -14,8 +14,11 @@ from students import chat, smol_tokenizer
 from finetune.__main__ import main
 from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, read_recipe
-from finetune.rows.dataset import Examples, examples, one_example, recipe_rows
+from finetune.rows.cache import examples
+from finetune.rows.dataset import recipe_rows
+from finetune.rows.examples import Examples
 from finetune.rows.render import Example, render
+from finetune.rows.show import one_example
 from finetune.rows.template import layout_of
 from finetune.train.launch import launch_line
 from harvest.core.errors import ConfigError, DatasetError
@@ -45,7 +48,7 @@ def test_a_recipe_is_read_by_this_winnow_and_its_settings_by_this_trl(path: Path
 
     recipe = read_recipe(path, train=True)
     row = Example(array("i", [0] * 100), array("b", [1] * 100))
-    config = training_config(recipe, Examples((row,) * 4, (0, 1, 2, 3), ()), 10**9, bf16=False)
+    config = training_config(recipe, Examples.of((row,) * 4), 10**9, bf16=False)
     assert config.learning_rate == recipe.train.learning_rate
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == recipe.train.traces_per_step
 

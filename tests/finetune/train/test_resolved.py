@@ -180,7 +180,7 @@ def test_weights_are_counted_from_the_configuration_as_they_are_loaded(tmp_path:
 
 
 def test_gradients_stay_in_shards_while_rows_are_accumulated(made: Any) -> None:
-    from finetune.rows.dataset import examples
+    from finetune.rows.cache import examples
     from finetune.train.training_args import training_config
 
     for name, is_asked in (("full-7b", True), ("lora-7b", None)):

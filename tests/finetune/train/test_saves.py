@@ -86,7 +86,7 @@ def test_a_training_that_saves_nothing_before_the_end_says_so_when_it_is_stopped
 
 @pytest.mark.parametrize(("train", "most"), [({"save_strategy": "no"}, 0), ({}, 3), ({"save_total_limit": 1}, 2)])
 def test_room_is_asked_for_only_where_checkpoints_are_saved(train: dict[str, Any], most: int, tmp_path: Path) -> None:
-    from finetune.rows.dataset import examples
+    from finetune.rows.cache import examples
     from finetune.train.training_args import most_checkpoints, training_config
 
     data = tmp_path / "train.jsonl"

@@ -67,7 +67,7 @@ def test_a_trained_adapter_is_a_folder_that_transformers_loads_over_its_base(mak
 
 def claimed(recipe: Path, **changes: Any) -> None:
     from finetune.recipe import read_recipe
-    from finetune.rows.dataset import examples
+    from finetune.rows.cache import examples
     from finetune.student import find
     from finetune.train.output_folder.state import identity_of, read_state, write_state
 

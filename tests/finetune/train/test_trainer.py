@@ -25,7 +25,7 @@ def test_every_row_is_trained_once_an_epoch_and_none_is_cut(make: Make) -> None:
     trainer, made = trainer_for(make())
     assert trainer.args.max_length == 256
     seen = [i for batch in trainer.get_train_dataloader() for i in batch["input_ids"]]
-    want = {tuple(e.ids) for e in made.examples}
+    want = {tuple(e.ids) for e in made}
     assert len(seen) == 40
     assert {tuple(i[: len(w)].tolist()) for i in seen for w in want if tuple(i[: len(w)].tolist()) == w} == want
 
@@ -100,7 +100,7 @@ def test_a_batch_that_does_not_divide_the_step_is_refused(make: Make, micro: int
 
 def test_long_rows_go_through_fewer_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, made = trainer_for(make())
-    longest = max(map(len, made.examples))
+    longest = max(map(len, made))
     micro = trainer.args.per_device_train_batch_size
     assert micro * trainer.args.gradient_accumulation_steps == 8
     assert micro == 8 or micro * longest <= 2048

@@ -57,7 +57,7 @@ def run(recipe: Path, *more: str) -> tuple[int, str, str]:
 def trainer_for(recipe: Path, **changes: Any) -> Any:
     """(trainer, examples) of a recipe, in this process."""
     from finetune.recipe import read_recipe
-    from finetune.rows.dataset import examples
+    from finetune.rows.cache import examples
     from finetune.student import find, load_model
     from finetune.train.trainer import build_trainer
     from finetune.train.training_args import training_config
