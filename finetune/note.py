@@ -1,16 +1,22 @@
 """Reads winnow.json in a student's folder: it says what finetune trained there, on what data, and for which run."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 NOTE = "winnow.json"
 
 
+def trained_folder(folder: Path) -> Path:
+    """Returns the folder of the training that a student's folder belongs to: for `checkpoint-500`, the one above it."""
+    return folder.parent if re.fullmatch(r"checkpoint-\d+", folder.name) else folder
+
+
 def note_of(folder: Path) -> dict[str, Any]:
-    """Returns what `finetune sft` or `merge` noted in a trained student's folder; {} when no valid note is there."""
+    """Returns what `finetune sft` or `merge` noted of a student's training; {} when there is no valid note."""
     try:
-        noted = json.loads((folder / NOTE).read_text("utf-8"))
+        noted = json.loads((trained_folder(folder) / NOTE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(noted, dict) or not isinstance(noted.get("of") or {}, dict):

@@ -36,9 +36,9 @@ class OwnLayout(Section):
 class Render(Section):
     """How a trace becomes tokens."""
 
-    reasoning: Literal["think", "sky-t1", "template"] | OwnLayout = "think"
-    """The marks around the chain: "think", "sky-t1", "template" (those of the student's own chat template), or a table
-    of your own marks."""
+    reasoning: Literal["think", "sky-t1", "s1", "template"] | OwnLayout = "think"
+    """The marks around the chain: "think", "sky-t1", "s1", "template" (those of the student's own chat template), or a
+    table of your own marks."""
     max_tokens: Count = 16384
     """The most tokens that a row may have, prompt included. A longer row is never cut."""
     too_long: Literal["drop", "refuse"] = "drop"

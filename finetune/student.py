@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -139,6 +139,18 @@ def sizes(student: Student) -> dict[str, Any]:
     return dict(_hub(student, AutoConfig.from_pretrained).to_dict())
 
 
+def text_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sizes of a configuration's language model, which stand apart where there are towers beside it."""
+    return {**config, **(config.get("text_config") or {})}
+
+
+def limit_of(config: Mapping[str, Any]) -> int | None:
+    """Returns how many tokens a prompt and its answer may have together, by the model's config.json; None: it does not
+    say."""
+    found = text_sizes(config).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
 def outline(student: Student, attention: str | None = None) -> Any:
     """Returns the student as a model whose weights have shapes and no numbers. It reads the configuration alone.
 
@@ -183,15 +195,23 @@ def load_model(student: Student, dtype: Any, *, four_bit: bool = False, attentio
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    place = student.place
-    if student.gguf is not None:
-        place = str(_converted(student.gguf, "model", lambda to: _convert_model(student, to)))
+    place = student.place if student.is_hub else str(folder_of(student))
     return _hub(
         Student(student.name, place, student.is_hub),
         lambda p: AutoModelForCausalLM.from_pretrained(
             p, dtype=dtype, quantization_config=quantised, **_chosen(attention)
         ),
     )
+
+
+def folder_of(student: Student) -> Path:
+    """Returns a folder with the student's weights and tokenizer as transformers saves them.
+
+    A hub's student is downloaded, and a GGUF file is converted.
+    """
+    if student.gguf is not None:
+        return _converted(student.gguf, "model", lambda to: _convert_model(student, to))
+    return Path(_hub(student, _snapshot)) if student.is_hub else Path(student.place)
 
 
 def _chosen(attention: str | None) -> dict[str, str]:

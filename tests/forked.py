@@ -1,6 +1,6 @@
-"""Starts trainings as forks of a process that has imported torch, transformers and TRL, which takes five seconds.
+"""Starts commands of finetune as forks of a process that has imported torch, transformers and TRL (five seconds).
 
-Each training is a real process. A test can kill it at any moment, also in the middle of writing a file.
+Each command is a real process. A test can kill it at any moment, also in the middle of writing a file.
 """
 
 import functools
@@ -32,8 +32,20 @@ def train(
     `torn`: a file's name and a step. With half of that file of that step's checkpoint on the disk it dies.
     `room`: so many bytes it may allocate beyond what its imports took.
     """
-    FORKS.set_forkserver_preload(["finetune.train.sft", "finetune.commands.sft", "finetune.__main__"])
-    process = FORKS.Process(target=_train, args=(["sft", str(recipe), *words], log, dict(env or {}), torn, room))
+    return _begun(["sft", str(recipe), *words], log, dict(env or {}), torn, room)
+
+
+def evaluate(student: Path, *words: str, log: Path, env: Mapping[str, str] | None = None) -> ForkServerProcess:
+    """`finetune eval STUDENT words…`, begun; what it prints goes to `log`."""
+    return _begun(["eval", str(student), *words], log, dict(env or {}), None, None)
+
+
+def _begun(
+    words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str, int] | None, room: int | None
+) -> ForkServerProcess:
+    loaded = ["finetune.train.sft", "finetune.commands.sft", "finetune.commands.eval", "finetune.__main__"]
+    FORKS.set_forkserver_preload(loaded)
+    process = FORKS.Process(target=_run, args=(words, log, env, torn, room))
     process.start()
     return process
 
@@ -46,7 +58,7 @@ def trained(recipe: Path, *words: str, log: Path, env: Mapping[str, str] | None 
     return process.exitcode
 
 
-def _train(words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str, int] | None, room: int | None) -> None:
+def _run(words: list[str], log: Path, env: Mapping[str, str], torn: tuple[str, int] | None, room: int | None) -> None:
     to = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(to, 1)
     os.dup2(to, 2)

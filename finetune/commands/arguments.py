@@ -9,6 +9,7 @@ from typing import Any
 from finetune.measure.sampling import PRESETS
 from harvest.commands.arguments import Parser
 
+ENGINES = ("auto", "transformers", "vllm")
 Overrides = list[tuple[str, str]]
 """Settings from the command line: `--train.learning_rate 2e-4` gives ("train.learning_rate", "2e-4")."""
 
@@ -91,6 +92,7 @@ def _eval(p: argparse.ArgumentParser) -> None:
         help="asks nothing: compares two files of --details, B's answers with A's, paired by question",
     )  # fmt: skip
     _add_sampling(p.add_argument_group("how answers are drawn"))
+    _add_engine(p.add_argument_group("for a student on this machine"))
     _add_endpoint(p.add_argument_group("for an endpoint (https://…/v1), which is asked through harvest's ledger"))
 
 
@@ -104,7 +106,17 @@ def _add_sampling(g: "argparse._ArgumentGroup") -> None:
     g.add_argument("--seed", type=_seed, metavar="N", help="(0)")
     presets = "; ".join(f"{name}: {_settings(preset.settings)} ({preset.source})" for name, preset in PRESETS.items())
     g.add_argument("--preset", choices=PRESETS, help=f"settings that others publish, under those given here. {presets}")
-    g.add_argument("--batch-size", type=_count, metavar="N", help="rows at once on this machine; else what fits")
+
+
+def _add_engine(g: "argparse._ArgumentGroup") -> None:
+    g.add_argument(
+        "--engine", choices=ENGINES,
+        help="who answers: vLLM, which is started and ended again, or transformers (auto: vLLM where it is installed"
+        " and a GPU is there)",
+    )  # fmt: skip
+    g.add_argument("--tensor-parallel", type=_count, metavar="N", help="vLLM: GPUs of each copy; else by the weights")
+    g.add_argument("--data-parallel", type=_count, metavar="N", help="vLLM: copies; else what the GPUs have room for")
+    g.add_argument("--batch-size", type=_count, metavar="N", help="transformers: rows at once; else what fits")
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -112,7 +124,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
-    g.add_argument("--model", metavar="NAME", help="the model's name there")
+    g.add_argument("--model", metavar="NAME", help="the model's name there, if it serves several")
     g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
     g.add_argument(
         "--usd",
@@ -121,7 +133,7 @@ def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
         help="the most it may be billed; with --run also within what the run's cap has left",
     )
     g.add_argument("--price", nargs=2, type=_usd, metavar=("IN", "OUT"), help="USD a million tokens, if not known")
-    g.add_argument("--concurrency", type=_count, metavar="N", help="most requests in flight (64)")
+    g.add_argument("--concurrency", type=_count, metavar="N", help="most requests in flight (64; vLLM: 256 a copy)")
     g.add_argument("--timeout-s", type=_positive, metavar="S", help="for a whole answer (600)")
     g.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
 

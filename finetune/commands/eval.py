@@ -7,19 +7,21 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.commands.arguments import Overrides
-from finetune.measure import details, endpoint
-from finetune.measure.engine import Engine
+from finetune.measure import details, endpoint, engines
+from finetune.measure.engine import Engine, LocalEngine
 from finetune.measure.evaluate import Evaluation, Measured, evaluate
-from finetune.measure.sampling import Sampling, sampling_of
-from finetune.note import began_with_of
+from finetune.measure.sampling import Sampling, fitted, sampling_of
+from finetune.measure.served_models import ServedModel, the_served_model
+from finetune.note import began_with_of, trained_folder
 from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
 from finetune.run import Run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
-from finetune.student import find
+from finetune.student import find, identity
 from finetune.train.output_folder.card import write_model_card
 from harvest.checks import ROW_RULES
 from harvest.commands.report import write_report
@@ -38,7 +40,24 @@ TEACHER = "teacher"
 """This word in place of a student's name means the run's teacher."""
 FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
 """Flags that are refused for a student on this machine, since they would have no effect."""
+FOR_STUDENTS_HERE = ("engine", "batch_size", "tensor_parallel", "data_parallel")
+OF_ENGINES = {engines.VLLM: ("concurrency", *FOR_STUDENTS_HERE[2:]), engines.TRANSFORMERS: ("batch_size",)}
+"""The flags that only one engine of this machine takes."""
 SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Says who is asked: a student on this machine, an endpoint, or a run's teacher."""
+
+    name: str
+    """What the user typed."""
+    folder: Path
+    """The student's folder. Where none is known, no such folder is there."""
+    engine: str | None = None
+    """The engine of a student on this machine; None: an endpoint or the teacher."""
+    served: ServedModel | None = None
+    """The model at the endpoint's URL."""
 
 
 def run(args: argparse.Namespace, _: Overrides) -> int:
@@ -48,17 +67,17 @@ def run(args: argparse.Namespace, _: Overrides) -> int:
         return 0
     if not args.student or not args.questions:
         args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
-    _check_flags(args)
+    engine = _engine_of(args)
     if args.details:
         details.check_details(args.details)
-    run = _run_of(args)
+    who = _who(args, engine)
+    run = _run_of(args, who)
     questions = _questions(args)
-    measured = _measured(args, run, questions)
+    measured = _measured(args, who, run, questions)
     if args.details:
         details.write_details(args.details, measured, questions)
-    if not _is_url(args.student):
-        write_model_card(Path(args.student))
-    _say(args, run, measured)
+    write_model_card(trained_folder(who.folder))
+    _say(args, who, run, measured)
     return 0
 
 
@@ -66,24 +85,47 @@ def _is_url(student: str) -> bool:
     return student.startswith(("http://", "https://"))
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    """Raises InputError for a flag that would have no effect, for example a cap for a student on this machine."""
+def _engine_of(args: argparse.Namespace) -> str | None:
+    """Returns the engine of a student on this machine; None when an endpoint or the teacher is asked.
+
+    Raises InputError for a flag that would have no effect, for example a cap for a student on this machine.
+    """
     if "://" in args.student and not _is_url(args.student):
         raise InputError(f"{args.student}: an endpoint's URL begins with http:// or https://")
     is_here = not _is_url(args.student) and args.student != TEACHER
-    idle = FOR_ENDPOINTS if is_here else ("batch_size", *(("model",) if args.student == TEACHER else ()))
-    if given := [f"--{name.replace('_', '-')}" for name in idle if getattr(args, name) is not None]:
-        where = "for an endpoint's URL" if is_here else "for a student on this machine"
+    engine = engines.chosen(args.engine, batch_size=args.batch_size) if is_here else None
+    if engine is None:
+        idle = {*FOR_STUDENTS_HERE, *(("model",) if args.student == TEACHER else ())}
+        where = "for a student on this machine"
+    else:
+        other = {flag for kind, flags in OF_ENGINES.items() if kind != engine for flag in flags}
+        idle = {*FOR_ENDPOINTS, *other} - set(OF_ENGINES[engine])
+        where = "for an endpoint's URL"
+        if all(getattr(args, name) is None for name in set(FOR_ENDPOINTS) - {"concurrency"}):
+            where = f"not for {engine}"
+    if given := [f"--{name.replace('_', '-')}" for name in sorted(idle) if getattr(args, name) is not None]:
         where = "the run's own" if given == ["--model"] and not is_here else where
         raise InputError(f"{', '.join(given)}: {where}, and {args.student} is asked: leave it out")
+    return engine
 
 
-def _run_of(args: argparse.Namespace) -> Run | None:
+def _who(args: argparse.Namespace, engine: str | None) -> Who:
+    """Returns who is asked. Of an endpoint it finds out the model's name and, on this machine, the student's folder."""
+    if not _is_url(args.student):
+        return Who(args.student, Path(args.student), engine)
+    model = the_served_model(args.student, endpoint.checked_key(args.api_key_env), args.model)
+    folder = model.student_folder(args.student)
+    if folder is not None:
+        print(f"{args.student} serves {model.name}: the student in {folder}", file=sys.stderr)
+    return Who(args.student, folder or Path(args.student), served=model)
+
+
+def _run_of(args: argparse.Namespace, who: Who) -> Run | None:
     """Returns the run whose report gets the evaluation; None when there is no such run.
 
     Prints a warning and returns None if the run that a student was trained for is no longer on this machine.
     """
-    run = Run(*find_run(args.run_name, args.store)) if args.run_name else trained_on(Path(args.student))
+    run = Run(*find_run(args.run_name, args.store)) if args.run_name else trained_on(who.folder)
     if run is not None:
         try:
             run.check()
@@ -110,34 +152,32 @@ def _questions(args: argparse.Namespace) -> list[Question]:
     return questions
 
 
-def _measured(args: argparse.Namespace, run: Run | None, questions: Sequence[Question]) -> Measured:
+def _measured(args: argparse.Namespace, who: Who, run: Run | None, questions: Sequence[Question]) -> Measured:
     """Evaluates the student and returns the evaluation, which is also in the run's store and in its report.
 
     Answers from before an interruption are part of the evaluation.
     """
-    student = Path(args.student)
     prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
-    engine, sampling, label = _engine(args, prompt, run, questions)
-    label = label or label_of(args.student, run)
+    engine, sampling, label = _engine(args, who, prompt, run, questions)
+    label = label or label_of(str(who.folder) if who.served else who.name, run)
     if run is not None and label == "after":
-        run.label_befores(student)
+        run.label_befores(who.folder)
     try:
-        evaluation = Evaluation(
-            questions, args.questions, prompt, sampling, label, learnt_layout(student), began_with_of(student)
-        )
+        layout, began_with = learnt_layout(who.folder), began_with_of(who.folder)
+        evaluation = Evaluation(questions, args.questions, prompt, sampling, label, layout, began_with)
         return evaluate(engine, evaluation, run or standalone(), Progress("eval"))
     finally:
         if run is not None:
             write_report(run.name, run.url)
 
 
-def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
+def _say(args: argparse.Namespace, who: Who, run: Run | None, measured: Measured) -> None:
     """Prints the evaluation, its gain over "before", its distance to the teacher, and warnings."""
     if run is not None:
         beside = run.evaluations()
     else:
         mine = {"key": measured.key, "settings": measured.settings, "answers": measured.answers}
-        beside = standalone_evaluations(Path(args.student)) or [mine]
+        beside = standalone_evaluations(who.folder) or [mine]
     trained_on = run.mean_output_tokens() if run else None
     said = [words for key, words in warnings_of(beside, trained_on) if key == measured.key]
     gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
@@ -149,26 +189,38 @@ def _say(args: argparse.Namespace, run: Run | None, measured: Measured) -> None:
 
 
 def _engine(
-    args: argparse.Namespace, prompt: Prompt, run: Run | None, questions: Sequence[Question]
+    args: argparse.Namespace, who: Who, prompt: Prompt, run: Run | None, questions: Sequence[Question]
 ) -> tuple[Engine, Sampling, str | None]:
     """Returns (the engine that answers, how answers are drawn, the label).
 
     The label is the one from `--label`, or "teacher" when the teacher is asked; otherwise None.
     """
     given = {name: getattr(args, name) for name in SAMPLED}
-    if args.student == TEACHER or _is_url(args.student):
-        return _endpoint(args, prompt, run, questions, given)
+    if who.engine is None:
+        return _endpoint(args, who, prompt, run, questions, given)
+    sampling = sampling_of(args.preset, given)
+    local = _local_engine(args, who, prompt, run, questions)
+    return local, engines.fitted_to(local, sampling, questions, prompt), args.label
+
+
+def _local_engine(
+    args: argparse.Namespace, who: Who, prompt: Prompt, run: Run | None, questions: Sequence[Question]
+) -> LocalEngine:
+    if who.engine == engines.VLLM:
+        store = args.store or (run.url if run else DEFAULT_STORE)
+        parallel = (args.tensor_parallel, args.data_parallel)
+        return engines.vllm_engine(who.name, questions, prompt, store, parallel, args.concurrency)
     from finetune.measure.generate import TransformersEngine
     from finetune.train.sft import quiet
 
-    sampling = sampling_of(args.preset, given)
-    student = find(args.student)
+    student = find(who.name)
     quiet()
-    return TransformersEngine(student, args.batch_size), sampling, args.label
+    return TransformersEngine(student, args.batch_size)
 
 
 def _endpoint(
     args: argparse.Namespace,
+    who: Who,
     prompt: Prompt,
     run: Run | None,
     questions: Sequence[Question],
@@ -182,8 +234,8 @@ def _endpoint(
         "api_key_env": args.api_key_env,
     }
     label = args.label
-    extra, effort, base = endpoint.extra_of(args.extra), None, None
-    if args.student == TEACHER:
+    extra, effort, base, limit = endpoint.extra_of(args.extra), None, None, None
+    if who.served is None:
         if run is None:
             raise InputError("teacher: --run names the run whose teacher is asked")
         stored = run.stored()
@@ -192,7 +244,10 @@ def _endpoint(
         extra, effort, label = {**asking.extra, **extra}, asking.reasoning_effort, label or TEACHER
     else:
         settings["max_concurrency"] = args.concurrency or 64
-        teacher = endpoint.teacher_at(args.student, args.model, settings)
+        teacher, limit = endpoint.teacher_at(who.name, who.served.name, settings), who.served.limit
+        extra = {**who.served.extra, **extra}
+    sampling = sampling_of(args.preset, given, base)
+    longest = max(endpoint.most_prompt_tokens(prompt.student_messages(q)) for q in questions)
     engine = endpoint.Endpoint(
         teacher=teacher,
         questions=questions,
@@ -203,5 +258,6 @@ def _endpoint(
         with_examples=label == TEACHER,
         extra=extra,
         reasoning_effort=effort,
+        weights=identity(find(str(who.folder))) if who.served and who.folder.is_dir() else None,
     )
-    return engine, sampling_of(args.preset, given, base), label
+    return engine, engines.said(sampling, fitted(sampling, longest, limit), limit), label

@@ -18,7 +18,7 @@ from finetune.rows.layout import LAYOUTS
 from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
 from harvest.asking.planning.preparation import prepare
-from harvest.asking.planning.run import Run, endpoint_of
+from harvest.asking.planning.run import Run, Served, endpoint_of
 from harvest.asking.session import ask
 from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
@@ -27,7 +27,7 @@ from harvest.core.config import Budget, Plan, RunConfig
 from harvest.core.errors import ConfigError
 from harvest.core.files import runs_folder, write_whole
 from harvest.core.money import usd
-from harvest.core.nouns import Question, Reply, content_hash
+from harvest.core.nouns import Message, Question, Reply, content_hash
 from harvest.core.settings import validated
 from harvest.core.teachers import Sampling as Asking
 from harvest.core.teachers import Teacher, refused_extra
@@ -37,6 +37,8 @@ from harvest.store import Store, StoredRun
 OF_SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p")
 OWN_FLAGS = {name: f"--{name.replace('_', '-')}" for name in (*OF_SAMPLING, "seed", "model")}
 """The parts of a request that have their own flag, so that `--extra` may not hold them."""
+TEMPLATE_TOKENS = 64
+"""A chat template writes fewer tokens than this around a message."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Endpoint:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Values that are put into the request's body unchanged."""
     reasoning_effort: str | None = None
+    weights: str | None = None
+    """The checksum of the student's weights, if it is known which folder the endpoint serves."""
+    started: Served | None = None
+    """The server that was started for this evaluation, which is asked in place of the teacher's address."""
     served: dict[str, Any] = field(default_factory=dict)
     """Who answered, as the endpoint reports it, and what was spent. Filled while the endpoint answers."""
 
@@ -68,6 +74,7 @@ class Endpoint:
     def about(self) -> Mapping[str, Any]:
         model, endpoint = endpoint_of(RunConfig(questions="none", teacher=self.teacher))
         more = {
+            "weights": self.weights,
             "revision": self.teacher.revision,
             "extra": dict(self.extra),
             "reasoning_effort": self.reasoning_effort,
@@ -86,14 +93,15 @@ class Endpoint:
         After that batch it raises what ended the asking: CapReached, a refusal, or KeyboardInterrupt.
         """
         config = self._config(sampling)
-        _check_price(config)
-        _check_key(self.teacher.api_key_env)
+        if self.started is None:
+            _check_price(config)
+        checked_key(self.teacher.api_key_env)
         keys = take_keys(config)
         with Store.open(config.store, say=say) as store, CheckPool() as judge:
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge), under=self.under)
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)
-            ending = ask(replace(run, prompt=prompt), store, judge, keys, Hooks(say, asking_shown))
+            ending = ask(replace(run, prompt=prompt, served=self.started), store, judge, keys, Hooks(say, asking_shown))
             found = list(_generated(store, run, asked))
             figures = store.figures(run.id)
         self.served.update(
@@ -165,18 +173,26 @@ def _check_price(config: RunConfig) -> None:
         )
 
 
-def _check_key(variable: str | None) -> None:
-    if variable is not None and not os.environ.get(variable, "").strip():
+def checked_key(variable: str | None) -> str | None:
+    """Returns the key in this variable. Raises ConfigError when the variable is not set."""
+    if variable is None:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
         raise ConfigError(f"--api-key-env: the variable {variable} is not set: export {variable}=…")
+    return key
 
 
-def teacher_at(base_url: str, model: str | None, settings: Mapping[str, Any]) -> Teacher:
+def most_prompt_tokens(messages: Sequence[Message]) -> int:
+    """Returns a number of tokens that a prompt does not exceed, where the endpoint's tokenizer is not known: no token
+    is shorter than a byte. The template's own tokens are added."""
+    return sum(len(m["content"].encode()) + TEMPLATE_TOKENS for m in messages) + TEMPLATE_TOKENS
+
+
+def teacher_at(base_url: str, model: str, settings: Mapping[str, Any]) -> Teacher:
     """Returns the endpoint at an address. `settings` are settings of [teacher]; a None in it means the default.
 
-    Raises ConfigError when `model` is missing or a setting is wrong.
+    Raises ConfigError when a setting is wrong.
     """
-    if not model:
-        raise ConfigError(f"{base_url}: --model names the model there")
     given = {k: v for k, v in settings.items() if v is not None}
     return validated(Teacher, {"base_url": base_url, "model": model, **given}, base_url)
 

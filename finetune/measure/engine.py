@@ -53,3 +53,14 @@ class Engine(Protocol):
 
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
         """Yields the answers to all of `asked`, each once, batch by batch, in the order that suits the engine."""
+
+
+class LocalEngine(Engine, Protocol):
+    """An engine that answers with a student of this machine."""
+
+    @property
+    def limit(self) -> int | None:
+        """Returns how many tokens a prompt and its answer may have together; None when the model does not say."""
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """Returns how many tokens a prompt has."""

@@ -19,9 +19,9 @@ from finetune.measure.engine import Asked, Generated
 from finetune.measure.sampling import Sampling
 from finetune.rows.render import prompt_ids
 from finetune.rows.template import end_token
-from finetune.student import Student, identity, load_model, load_tokenizer
+from finetune.student import Student, identity, limit_of, load_model, load_tokenizer
 from harvest.core.errors import InputError
-from harvest.core.nouns import content_hash
+from harvest.core.nouns import Message, content_hash
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """The most rows of a batch, even if memory allows more. On a CPU more rows are not faster."""
@@ -64,15 +64,21 @@ class TransformersEngine:
         name = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
         return {"torch": torch.__version__, "hardware": name, "batch_rows": self.most_rows}
 
+    @property
+    def limit(self) -> int | None:
+        return limit_of(self.config.to_dict())
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return len(prompt_ids(messages, self.tokenizer))
+
     def answers(self, asked: Sequence[Asked], sampling: Sampling) -> Iterator[list[tuple[Asked, Generated]]]:
         """Yields the answers, longest prompts first, so that a batch too large for memory fails at once.
 
-        Such a batch is halved. Raises InputError when a single question does not fit into memory, or when a prompt and
-        its answer may be longer than the student allows.
+        Such a batch is halved. Raises InputError when a single question does not fit into memory. The caller keeps a
+        prompt and its answer within `limit`.
         """
         waiting = [(prompt_ids(a.messages, self.tokenizer), a) for a in asked]
         waiting.sort(key=lambda p: (-len(p[0]), p[1].question.id, p[1].sample))
-        self._check(waiting, sampling)
         most = self.batch_rows or MOST_ROWS[self.device]
         while waiting:
             fit = self.batch_rows or self._fitting(len(waiting[0][0]) + sampling.max_tokens)
@@ -93,14 +99,6 @@ class TransformersEngine:
             if left and self.device == "cuda":
                 torch.cuda.empty_cache()
             waiting = [p for p in batch if (p[1].question.id, p[1].sample) in left] + waiting[len(batch) :]
-
-    def _check(self, prompts: Sequence[tuple[list[int], Asked]], sampling: Sampling) -> None:
-        limit = getattr(self.config, "max_position_embeddings", None)
-        if prompts and limit and len(prompts[0][0]) + sampling.max_tokens > limit:
-            raise InputError(
-                f"question {prompts[0][1].question.id}: its prompt of {len(prompts[0][0])} tokens and --max-tokens "
-                f"{sampling.max_tokens} are over the student's {limit}: lower --max-tokens"
-            )
 
     def _fitting(self, tokens: int) -> int:
         """Returns how many rows fit into memory, by their key-value cache, if each row has this many tokens."""

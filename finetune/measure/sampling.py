@@ -1,7 +1,7 @@
 """Says how answers are drawn, and under which settings other people publish their evaluations."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harvest.core.errors import InputError
@@ -24,6 +24,9 @@ class Sampling:
     def content(self) -> dict[str, Any]:
         """Returns every setting that changes an answer. The evaluation's key contains them."""
         return {k: v for k, v in asdict(self).items() if k != "samples"}
+
+
+ROUND_DOWN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,17 @@ def sampling_of(preset: str | None, given: Mapping[str, Any], base: Mapping[str,
             f" --preset {' or '.join(p for p in PRESETS if p != 'greedy')}"
         )
     return found
+
+
+def fitted(sampling: Sampling, prompt_tokens: int, limit: int | None) -> Sampling:
+    """Returns the sampling with as many max_tokens as the model's limit leaves after the longest prompt.
+
+    What is left over 4,096 is rounded down to a multiple of 256, so that a template that is a few tokens longer does
+    not make it another evaluation. Raises InputError when a prompt alone is over the limit.
+    """
+    if limit is None or prompt_tokens + sampling.max_tokens <= limit:
+        return sampling
+    left = limit - prompt_tokens
+    if left < 1:
+        raise InputError(f"a prompt of {prompt_tokens} tokens is over the model's limit of {limit}: leave it out")
+    return replace(sampling, max_tokens=left // ROUND_DOWN * ROUND_DOWN if left > 4096 else left)

@@ -27,6 +27,9 @@ TODAY = (
 """A template that asks for the date always gets this one, since a training, its continuation and its evaluation must
 read the same prompt. Llama 3's templates take the same date when there is no clock."""
 
+THINKING = {"enable_thinking": True}
+"""What a template is given: it turns the thinking mode on, where there is one."""
+
 CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """The fields that may hold a message's chain apart from its content, in datasets and for chat templates."""
 
@@ -93,16 +96,21 @@ def frame_of(roles: tuple[str, ...], tokenizer: Tokenizer) -> Frame:
 
 def _applied(rows: Sequence[Mapping[str, str]], tokenizer: Tokenizer, **more: bool | None) -> str:
     """Returns the template's text of these messages, in its thinking mode unless `enable_thinking` is None."""
-    template = tokenizer.chat_template
-    if "strftime_now" in template:
-        template = TODAY + template
-    switches = {k: v for k, v in {"enable_thinking": True, **more}.items() if v is not None}
+    switches = {k: v for k, v in {**THINKING, **more}.items() if v is not None}
     try:
-        text: str = tokenizer.apply_chat_template(rows, chat_template=template, tokenize=False, **switches)
+        text: str = tokenizer.apply_chat_template(
+            rows, chat_template=template_read(tokenizer), tokenize=False, **switches
+        )
     except (TemplateError, TypeError, KeyError) as e:
         roles = ", ".join(r["role"] for r in rows)
         raise RowFault("roles", f"the student's chat template refuses the roles {roles}: {e}") from None
     return text
+
+
+def template_read(tokenizer: Tokenizer) -> str:
+    """Returns the chat template as it is read here: its date, if it asks for one, is always TODAY's."""
+    template = str(tokenizer.chat_template)
+    return TODAY + template if "strftime_now" in template else template
 
 
 def _lead(text: str, tokenizer: Tokenizer) -> str:

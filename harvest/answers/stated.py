@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harvest.answers.boxes import MOST_CHARACTERS, Box, find_boxes, side_by_side
-from harvest.core.chain_marks import THINK, THOUGHT
+from harvest.core.chain_marks import S1, THINK, THOUGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def after_thinking(text: str) -> str | None:
 
     Returns None when the tag that opens a chain is never closed.
     """
-    for opening, closing in (THINK, THOUGHT):
+    for opening, closing in (THINK, THOUGHT, S1):
         _, tag, tail = text.rpartition(closing)
         if tag:
             return tail

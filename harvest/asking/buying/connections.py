@@ -34,6 +34,8 @@ async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozen
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
         base_url, key = server.base_url, server.api_key
+    if run.served is not None:
+        base_url, key = run.served.base_url, run.served.key
     connected = client.Teacher(
         base_url,
         key,

@@ -1,6 +1,6 @@
 """Holds a run as it asks: its settings, and the price, prompt and address of the endpoint that is asked."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,15 @@ from harvest.local.models import find
 
 LEARNED = "learned"
 """The kind of the store's events that hold what a session or doctor found out about how an endpoint is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Says where a server listens that was started for one run, and which key it takes. Both are new at each start, so
+    no attempt's key holds them: the run's `base_url` names what is served, by its checksum."""
+
+    base_url: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,16 @@ class Run:
     endpoint: str
     """Names who answers, for the key of an attempt: the endpoint's address, or the checksum of local weights."""
     folder: Path
+    served: Served | None = None
+    """Where the requests go in place of the teacher's `base_url`, if a server was started for this run."""
 
     @property
     def is_free(self) -> bool:
         """Whether an answer surely costs nothing."""
         teacher = self.config.teacher
-        return teacher.local is not None or (isinstance(teacher, Student) and teacher.free)
+        if teacher.local is not None or self.served is not None:
+            return True
+        return isinstance(teacher, Student) and teacher.free
 
     @property
     def is_routed(self) -> bool:

@@ -10,7 +10,7 @@ from scripted_student import questions
 from students import smol_tokenizer, tiny_student
 
 from finetune.measure.engine import Asked
-from finetune.measure.sampling import Sampling
+from finetune.measure.sampling import Sampling, fitted
 from finetune.student import find, identity
 from harvest.core.errors import ConfigError, InputError
 
@@ -71,10 +71,14 @@ def test_rows_that_end_early_leave_and_the_rest_goes_on_unchanged(engine: Any) -
         assert g.is_finished or g.text == whole[a.question.id]
 
 
-def test_a_limit_over_the_students_own_is_refused(engine: Any) -> None:
-
-    with pytest.raises(InputError, match="lower --max-tokens"):
-        texts(engine, asked(1), max_tokens=5000)
+def test_a_limit_over_the_students_own_is_lowered_to_what_the_prompt_leaves(engine: Any) -> None:
+    prompt = engine.prompt_tokens(asked(1)[0].messages)
+    assert fitted(Sampling(max_tokens=5000), prompt, engine.limit).max_tokens == 2048 - prompt
+    assert fitted(Sampling(max_tokens=32768), 700, 32768).max_tokens == 32000
+    assert fitted(Sampling(max_tokens=100), 700, 32768).max_tokens == 100
+    assert fitted(Sampling(max_tokens=100), 700, None).max_tokens == 100
+    with pytest.raises(InputError, match="a prompt of 3000 tokens is over the model's limit of 2048"):
+        fitted(Sampling(), 3000, 2048)
 
 
 def test_weights_that_broke_off_are_one_line(tmp_path: Path) -> None:
