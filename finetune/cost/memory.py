@@ -1,6 +1,7 @@
 """Estimates how much memory a training needs on each GPU."""
 
 import math
+from typing import NamedTuple
 
 from finetune.cost.gpus import gpu_named
 from finetune.cost.shape import Shape
@@ -9,90 +10,144 @@ from finetune.cost.work import MICRO_TOKENS, Launching, Work
 GIB = 2**30
 USABLE = 0.92
 """An estimate may fill this share of a GPU's memory, since allocators leave gaps."""
-CONTEXT_GIB = 1.0
-"""CUDA's own context, its kernels and communication buffers take this many GiB."""
+CONTEXT_GIB = {"cuda": 1.0, "cpu": 0.6}
+"""CUDA's own context, its kernels and communication buffers take this many GiB; on a CPU Python with the libraries."""
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """A weight in NF4 takes this many bytes: four bits, a scale of eight bits for 64 weights, and one of 32 bits for 256
 such scales. Source: arXiv 2305.14314, section 3 (the scales, quantised twice, take 0.127 bits a weight)."""
-LOGITS = 32_768 * 4_096
-"""TRL's fused head makes this many logits at a time, in bfloat16."""
+LOGITS_BYTES = {"cuda": 32_768 * 4_096 * 2, "cpu": 128 * 2**20}
+"""The head makes this many bytes of logits at a time: TRL's on a GPU in bfloat16, winnow's on a CPU in float32."""
 SHARDED = ("fsdp2", "fsdp2-cp", "zero3", "zero3-offload")
 """Strategies that spread weights, gradients and optimizer over the GPUs; all others repeat them on each GPU."""
+
+
+class Kept(NamedTuple):
+    """A layer keeps so many bytes of each token until its backward pass, by what they grow with.
+
+    `hidden` is for each number of the hidden state, `attention` for each of queries, keys and values, `mlp` for each of
+    the MLP. `normed` comes to `attention` in models that norm queries and keys.
+    """
+
+    hidden: float
+    attention: float
+    mlp: float
+    normed: float
+
+
+KEPT = {
+    "float32": Kept(24, 8, 16, 8),
+    "float32, adapters": Kept(16, 8, 16, 4),
+    "bfloat16 over float32": Kept(26, 4, 8, 6),
+    "bfloat16": Kept(16, 4, 8, 6),
+    "bfloat16, adapters": Kept(18, 6, 8, 4),
+}
+"""Source: the tensors that a layer of Llama and Qwen3 saves, counted on a CPU with torch 2.13 and transformers 5.23."""
 
 
 def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, float]:
     """Returns how many GiB each use of memory takes on one GPU at the peak of a step: {"activations": 3.2, …}.
 
-    A weight that is trained in float32 with Adam takes 16 bytes: weight, gradient and two moments. At the peak either
-    the head makes the loss, or a layer is in its backward pass. docs/training.md has the sum by hand.
+    A weight that is trained in float32 with Adam takes 16 bytes: weight, gradient and two moments. The peak is where
+    the head makes the loss, or where a layer is in its backward pass. docs/training.md has the sum by hand.
     """
     is_full, is_sharded = launching.method == "full", launching.strategy in SHARDED
     shards = launching.used if is_sharded else 1
-    trained = shape.parameters if is_full else shape.adapter(launching.rank)
-    frozen = 0 if is_full else _frozen_bytes(shape, launching.method)
-    adam = 2 if launching.eight_bit_adam else 8
-    a_weight = 4 if is_full and launching.strategy == "zero3-offload" else 8 + adam
-    if launching.strategy == "ddp":
-        a_weight += 4  # its buckets hold the gradients again
+    trained = (shape.parameters if is_full else shape.adapter(launching.rank)) / shards
+    frozen = 0 if is_full else _frozen_bytes(shape, launching) / shards
+    held, gradient = _bytes_of_a_weight(launching)
     layer = (shape.parameters - shape.embeddings) / shape.layers
-    copies = 0 if is_sharded else 2 * trained  # autocast's, in bfloat16
-    tokens = _tokens_at_once(work, launching) / launching.context_parallel
-    is_float32 = is_full and not is_sharded  # autocast leaves the embedding and what is added to it as they are
-    kept, in_backward = _layer_bytes(shape, tokens, 32 if is_float32 else 22 if is_full else 26)
+    copies = 2 * trained if launching.bf16 and not is_sharded else 0  # autocast's, in bfloat16
+    rows, tokens = _at_once(work, launching)
+    kept, in_backward = _layer_bytes(shape, tokens, launching, is_padded=rows > 1)
     if launching.recomputes(shape, work.longest):
-        activations = shape.layers * tokens * shape.hidden * (4 if is_float32 else 2)
+        # autocast leaves the embedding in float32, and what is added to it
+        activations = shape.layers * tokens * shape.hidden * (4 if _is_float32(launching) else 2)
         at_work = {"one_layer_at_work": kept + in_backward}
     else:
         activations, copies = shape.layers * kept + copies, 0
         at_work = {"one_layer_at_work": in_backward}
     if is_sharded:  # two layers in bfloat16, and the gradients of one
         at_work["gathered_weights"] = 2 * layer * (3 if is_full else 2)
-    at_loss = {"head": _head_bytes(shape, tokens, is_full=is_full, is_sharded=is_sharded) + copies}
-    uses = {
-        "weights_and_optimizer": (frozen + trained * a_weight) / shards,
-        "activations": activations,
-        **max(at_work, at_loss, key=lambda uses: sum(uses.values())),
-        "context": CONTEXT_GIB * GIB,
-    }
-    return {use: size / GIB for use, size in uses.items()}
+    at_loss = {"head": _head_bytes(shape, tokens, launching) + copies}
+    held_bytes, gradients = frozen + trained * held, trained * gradient
+    if launching.strategy == "single" and rows >= work.traces_per_step:
+        # A step of one backward pass begins without gradients, and they are whole when no activation is left.
+        moments = [
+            {"weights_and_optimizer": held_bytes, "activations": activations, **at_loss},
+            {"weights_and_optimizer": held_bytes + gradients, "activations": 0.0, **at_work},
+        ]
+    else:
+        moments = [
+            {"weights_and_optimizer": held_bytes + gradients, "activations": activations, **at}
+            for at in (at_work, at_loss)
+        ]
+    uses = max(moments, key=lambda uses: sum(uses.values()))
+    return {use: size / GIB for use, size in uses.items()} | {"context": CONTEXT_GIB[launching.device]}
 
 
-def _tokens_at_once(work: Work, launching: Launching) -> float:
-    """Returns how many tokens go through a GPU's student at once, padding included."""
+def _bytes_of_a_weight(launching: Launching) -> tuple[float, float]:
+    """Returns (the bytes that a trained weight and its moments take on the GPU, the bytes of its gradient)."""
+    if launching.method == "full" and launching.strategy == "zero3-offload":
+        return 2, 2
+    moments = 2 if launching.eight_bit_adam else 8
+    return 4 + moments, 8 if launching.strategy == "ddp" else 4  # DDP's buckets hold the gradients again
+
+
+def _is_float32(launching: Launching) -> bool:
+    """Whether a layer gets its input in float32."""
+    return not launching.bf16 or (launching.method == "full" and launching.strategy not in SHARDED)
+
+
+def _at_once(work: Work, launching: Launching) -> tuple[float, float]:
+    """Returns (how many rows go through a GPU's student at once, how many tokens these are with their padding)."""
+    rows: float = max(1, math.ceil(work.traces_per_step / launching.used))
     if launching.rows_at_once is not None:
-        return launching.rows_at_once * work.longest
-    rows = max(1, math.ceil(work.traces_per_step / launching.used))
-    return max(work.longest, min(MICRO_TOKENS["cuda"], rows * work.longest))
+        rows = launching.rows_at_once
+    else:
+        rows = max(1, min(MICRO_TOKENS[launching.device] / work.longest, rows))
+    return rows, rows * work.longest / launching.context_parallel
 
 
-def _layer_bytes(shape: Shape, tokens: float, a_number: int) -> tuple[float, float]:
+def _layer_bytes(shape: Shape, tokens: float, launching: Launching, *, is_padded: bool) -> tuple[float, float]:
     """Returns (the bytes that a layer keeps for its backward pass, the bytes that come on top in that pass).
 
-    A token keeps `a_number` bytes for each of its hidden numbers and 8 for each number of its MLP; in the backward pass
-    10 and 6 more. Source: the tensors of a layer of Qwen2, counted on a CPU with torch 2.13.
+    In the backward pass a token takes 10 bytes more for each number of its hidden state and 6 for each of its MLP, in
+    float32 twice as many. Where rows are padded, attention keeps keys and values once for each head.
     """
-    h, i = shape.hidden, shape.intermediate
-    return tokens * (a_number * h + 8 * i), tokens * (10 * h + 6 * i)
+    full, mixed = launching.method == "full", launching.bf16
+    if mixed:
+        kept = KEPT["bfloat16, adapters" if not full else "bfloat16" + " over float32" * _is_float32(launching)]
+    else:
+        kept = KEPT["float32" + ", adapters" * (not full)]
+    a_number = 2 if mixed else 4
+    attention = kept.attention + (kept.normed if shape.norms_queries else 0)
+    repeated = 2 * a_number * shape.attention if is_padded and shape.kv < shape.attention else 0
+    wide = (shape.attention + shape.kv) * attention + repeated
+    a_token = kept.hidden * shape.hidden + wide + kept.mlp * shape.intermediate
+    return tokens * a_token, tokens * a_number * (5 * shape.hidden + 3 * shape.intermediate)
 
 
-def _head_bytes(shape: Shape, tokens: float, *, is_full: bool, is_sharded: bool) -> float:
+def _head_bytes(shape: Shape, tokens: float, launching: Launching) -> float:
     """Returns the bytes that the loss takes: the last hidden states with their gradient, a tile of logits, the head.
 
     A sharded head is gathered in float32, and a trained one has a gradient in float32 beside the one that is held.
-    Source: TRL 1.16, ChunkedLogProbFunction and add_fused_lm_head.
+    Source: TRL 1.16, ChunkedLogProbFunction and add_fused_lm_head; on a CPU finetune/train/loss.py.
     """
+    is_full, is_sharded = launching.method == "full", launching.strategy in SHARDED
     head = shape.untied_embedding or shape.embeddings
     gathered = head * (4 if is_full else 2) if is_sharded else 0
-    return tokens * shape.hidden * 8 + LOGITS * 2 + gathered + (4 * head if is_full else 0)
+    states = tokens * shape.hidden * (8 if launching.bf16 else 20)
+    return states + LOGITS_BYTES[launching.device] + gathered + (4 * head if is_full else 0)
 
 
-def _frozen_bytes(shape: Shape, method: str) -> float:
+def _frozen_bytes(shape: Shape, launching: Launching) -> float:
     """Returns the bytes of the frozen weights under adapters.
 
-    A weight is in bfloat16, but with QLoRA every weight except those of embedding and head is in four bits.
+    A weight is in bfloat16 where that multiplies, but with QLoRA every weight except those of embedding and head is in
+    four bits.
     """
-    in_four_bits = shape.parameters - shape.embeddings if method == "qlora" else 0
-    return in_four_bits * NF4_BYTES + (shape.parameters - in_four_bits) * 2
+    in_four_bits = shape.parameters - shape.embeddings if launching.method == "qlora" else 0
+    return in_four_bits * NF4_BYTES + (shape.parameters - in_four_bits) * (2 if launching.bf16 else 4)
 
 
 def total_gib(shape: Shape, work: Work, launching: Launching) -> float:

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harvest.core.errors import ConfigError
+
+NORM_QUERIES = ("qwen3", "gemma3", "gemma4", "olmo2", "olmo3")
+"""Models whose model_type begins so norm the queries and keys of each head. Source: transformers 5.23."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Shape:
     kv: float
     embeddings: float
     """Input embedding and head together have this many weights: one matrix if they are tied, else two."""
+    norms_queries: bool = False
+    """Whether each head's queries and keys are normed."""
 
     @property
     def multiplied(self) -> float:
@@ -78,8 +83,11 @@ def shape_of(config: Mapping[str, Any], parameters: int | None = None) -> Shape:
         attention=attention,
         kv=kv,
         embeddings=embedding * (1 if tied else 2),
+        norms_queries=str(c.get("model_type", "")).startswith(NORM_QUERIES),
     )
 
+
+SIZES = tuple(f.name for f in fields(Shape) if f.name != "norms_queries")
 
 _QWEN25 = (
     Shape(0.494e9, 0.494e9, 0, 24, 24, 896, 4864, 896, 128, 0.136e9),
@@ -109,7 +117,7 @@ def shape_of_size(parameters: float) -> Shape:
     n = next(n for n, s in enumerate(sizes) if s.parameters > parameters)
     a, b = sizes[n - 1], sizes[n]
     t = math.log(parameters / a.parameters) / math.log(b.parameters / a.parameters)
-    between = {k: (1 - t) * getattr(a, k) + t * getattr(b, k) for k in Shape.__slots__}
+    between = {k: (1 - t) * getattr(a, k) + t * getattr(b, k) for k in SIZES}
     share = (1 - t) * a.untied_embedding / a.parameters + t * b.untied_embedding / b.parameters
     return Shape(**{
         **between, "parameters": parameters, "active": parameters, "untied_embedding": share * parameters

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from finetune.cost.gpus import OFFLOAD_ON_SEVERAL_NODES, SHARES, Share
 from finetune.cost.shape import Shape
@@ -66,6 +67,9 @@ class Launching:
     rows_at_once: int | None = None
     """The student reads this many rows at a time; None if `sft` takes as many as fit."""
     context_parallel: int = 1
+    device: Literal["cuda", "cpu"] = "cuda"
+    bf16: bool = True
+    """Whether products are in bfloat16, and frozen weights too."""
 
     @property
     def used(self) -> int:
@@ -82,4 +86,4 @@ class Launching:
     def recomputes(self, shape: Shape, longest: int) -> bool:
         if self.recompute is not None:
             return self.recompute
-        return recomputes(shape.parameters, longest)
+        return recomputes(shape.parameters, longest, self.device)

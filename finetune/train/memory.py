@@ -1,10 +1,13 @@
-"""Turns an error of memory that ran out into one line with the settings that help."""
+"""Says how much memory a training took, and turns an error of memory that ran out into one line with what helps."""
 
 import errno
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from trl import SFTConfig
 
 from finetune.recipe import Recipe
@@ -14,6 +17,18 @@ from harvest.core.errors import OutOfMemory
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "ALLOC_FAILED")
 """torch's RuntimeError has one of these words when memory ran out. Only CUDA's has a class of its own."""
+
+
+def peak_bytes() -> int:
+    """Returns the most bytes that this process held: on a GPU what torch allocated, else the resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        status = Path("/proc/self/status").read_text("utf-8")
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # ru_maxrss would also have what the process that started this one held.
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @contextmanager
