@@ -1,10 +1,10 @@
 """A stand-in for vLLM's server behind vLLM's command line: `vllm serve MODEL …` and `vllm --version`.
 
 It takes the arguments of vLLM 0.33 that winnow uses, and no others. It binds its port, "loads", then listens, as vLLM
-does, and has a worker process, as vLLM's engine is one. It knows the answer to "What is A + B". By variables of the
-environment: STAND_IN_LOAD_S, STAND_IN_ANSWER_S, STAND_IN_FAULT (what it dies of while it loads), STAND_IN_TAKEN (a
-file: while it is not there, another program takes the port) and STAND_IN_STARTS (a folder: each start writes a file
-with its process, its worker, its arguments and the requests that came).
+does, and has a worker process, as vLLM's engine is one. It knows the answer to "What is A + B". Variables of the
+environment: STAND_IN_ANSWER (the form of an answer), STAND_IN_LOAD_S, STAND_IN_ANSWER_S, STAND_IN_FAULT (what it dies
+of while it loads), STAND_IN_TAKEN (a file: while it is not there, another program takes the port), STAND_IN_STARTS (a
+folder: each start writes a file with its process, its worker, its arguments and the requests that came).
 """
 
 import argparse
@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+THINK = "<think>\nA\n</think>\n\n\\boxed{SUM}"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 WORKER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 OTHER_PROGRAM = """
@@ -87,7 +88,10 @@ class Handler(BaseHTTPRequestHandler):
         question = str(body["messages"][-1]["content"])
         found = re.search(r"(\d+) \+ (\d+)", question)
         a, b = map(int, found.groups()) if found else (0, 0)
-        message = {"role": "assistant", "content": f"<think>\n{a} + {b}\n</think>\n\n\\boxed{{{a + b}}}"}
+        content = os.environ.get("STAND_IN_ANSWER", THINK).replace("A", f"{a} + {b}").replace("SUM", str(a + b))
+        if body.get("skip_special_tokens") is not False:
+            content = content.replace("<|im_start|>", "")
+        message = {"role": "assistant", "content": content}
         usage = {"prompt_tokens": 20, "completion_tokens": 12, "total_tokens": 32}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         self._send(200, {"id": "x", "model": body["model"], "choices": [choice], "usage": usage})

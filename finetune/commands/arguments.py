@@ -78,7 +78,11 @@ def _eval(p: argparse.ArgumentParser) -> None:
         help="a trained folder, an entry of the model table, a hub's name, an endpoint's URL, or the word teacher:"
         " the teacher of --run, asked as it is there",
     )  # fmt: skip
-    p.add_argument("--questions", metavar="F", help='a file, or e.g. "reasoning-gym:chain_sum?n=100&seed=9"')
+    p.add_argument(
+        "--questions", metavar="F",
+        help='a file, e.g. "reasoning-gym:chain_sum?n=100&seed=9", or a benchmark with its protocol: aime24, aime25,'
+        " math-500, gpqa-diamond, gsm8k, livecodebench",
+    )  # fmt: skip
     p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
     p.add_argument("--limit", type=_count, metavar="N", help="only the first N questions")
     p.add_argument(

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetune.commands.arguments import Overrides
 from finetune.measure import details, endpoint, engines
+from finetune.measure.benchmarks import benchmark_named, benchmark_questions
 from finetune.measure.engine import Engine, LocalEngine
 from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling, fitted, sampling_of
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace, _: Overrides) -> int:
     if not args.student or not args.questions:
         args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
     engine = _engine_of(args)
+    _take_protocol(args)
     if args.details:
         details.check_details(args.details)
     who = _who(args, engine)
@@ -109,6 +111,18 @@ def _engine_of(args: argparse.Namespace) -> str | None:
     return engine
 
 
+def _take_protocol(args: argparse.Namespace) -> None:
+    """Fills in what the protocol of a named benchmark says, wherever the user gave nothing else."""
+    if (benchmark := benchmark_named(args.questions)) is None:
+        return
+    args.prompt = args.prompt or benchmark.prompt
+    if args.preset is None and args.temperature is None:
+        args.preset = benchmark.preset
+        args.samples = args.samples or benchmark.samples
+    args.max_tokens = args.max_tokens or benchmark.max_tokens
+    print(f"{args.questions}: {benchmark.source}", file=sys.stderr)
+
+
 def _who(args: argparse.Namespace, engine: str | None) -> Who:
     """Returns who is asked. Of an endpoint it finds out the model's name and, on this machine, the student's folder."""
     if not _is_url(args.student):
@@ -138,12 +152,15 @@ def _run_of(args: argparse.Namespace, who: Who) -> Run | None:
 
 
 def _questions(args: argparse.Namespace) -> list[Question]:
-    """Returns the first `--limit` questions of the file that `--questions` names.
+    """Returns the first `--limit` questions of the file or the benchmark that `--questions` names.
 
     Raises QuestionError for any bad row of the file, also after the limit. Raises InputError when there is no question,
     or when one of the returned questions has no gold answer.
     """
-    every_question = list(read_questions(args.questions, Path(), ROW_RULES, may_skip=False))
+    if (benchmark := benchmark_named(args.questions)) is not None:
+        every_question = benchmark_questions(benchmark)
+    else:
+        every_question = list(read_questions(args.questions, Path(), ROW_RULES, may_skip=False))
     questions = every_question[: args.limit]
     if not questions:
         raise InputError(f"{args.questions}: not one question in it")

@@ -4,12 +4,19 @@ Each layout is one function and one row of the table `_LAYOUTS`. A field that no
 """
 
 import ast
+import base64
 import builtins
 import json
+import pickletools
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+MOST_UNPACKED_BYTES = 256 << 20
+PICKLED_TEXT = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
+PICKLE_FRAME = frozenset({"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "STOP"})
+"""The instructions of a pickle that stand around a text. None of them calls anything."""
 Row = dict[str, Any]
 Layout = Callable[[Row], Row]
 
@@ -149,13 +156,11 @@ def _lines(text: object) -> str:
 
 
 def _livecodebench(row: Row) -> Row:
-    """Takes the public cases, and also the private cases if they are JSON.
-
-    (The private cases are published as a pickle, which is never opened.)
-    """
+    """Takes the public and the private cases."""
     cases = _json(row, "public_test_cases")
-    private = row.get("private_test_cases")
-    if isinstance(private, str) and private.lstrip().startswith("["):
+    if private := row.get("private_test_cases"):
+        if isinstance(private, str) and not private.lstrip().startswith("["):
+            row = row | {"private_test_cases": _packed_text("private_test_cases", private)}
         cases = [*cases, *_json(row, "private_test_cases")]
     if not isinstance(cases, list) or not cases or not all(isinstance(case, dict) for case in cases):
         raise BadLayout("public_test_cases: not a list of cases")
@@ -169,6 +174,26 @@ def _livecodebench(row: Row) -> Row:
     else:
         ours["cases"] = [{"stdin": str(case["input"]), "stdout": str(case["output"])} for case in cases]
     return _named(row, "question_id", "lcb-") | ours
+
+
+def _packed_text(field: str, packed: str) -> str:
+    """Returns the text in LiveCodeBench's packing: a pickle of one text, compressed, in base64.
+
+    The pickle is not loaded, since that could run code: its instructions are read, and any but those of a text are
+    refused.
+    """
+    try:
+        unpacking = zlib.decompressobj()
+        pickled = unpacking.decompress(base64.b64decode(packed, validate=True), MOST_UNPACKED_BYTES)
+        if not unpacking.eof:
+            raise BadLayout(f"{field}: more than {MOST_UNPACKED_BYTES >> 20} MiB when unpacked, or torn")
+        steps = [(step.name, value) for step, value, _ in pickletools.genops(pickled)]
+    except (ValueError, zlib.error) as e:
+        raise BadLayout(f"{field}: neither JSON nor packed as LiveCodeBench packs it: {e}") from None
+    texts = [value for name, value in steps if name in PICKLED_TEXT]
+    if len(texts) != 1 or not all(name in PICKLED_TEXT | PICKLE_FRAME for name, _ in steps):
+        raise BadLayout(f"{field}: a pickle of something else than one text, which is not opened")
+    return str(texts[0])
 
 
 def _with_starter(question: object, starter: object) -> str:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from students import tiny_student
 
 from finetune.__main__ import main
 from finetune.measure.vllm.command import Spread, gpus_gib, serving_of, spread_of
-from finetune.student import find
+from finetune.measure.vllm.server import free_port, is_taken
+from finetune.student import find, identity
 from harvest.core.errors import ConfigError
 
 FLAGS = ("--engine", "vllm", "--json")
@@ -220,6 +224,58 @@ def test_a_checkpoint_belongs_to_its_training(here: Place, student: Path, capsys
     (output / "winnow.json").write_text(json.dumps({"layout": {"open": "<think>\n", "close": "\n</think>\n\n"}}))
     assert main(["eval", str(checkpoint), *here.words]) == 0, capsys.readouterr().err
     assert json.loads(capsys.readouterr().out)["label"] == "after"
+
+
+S1 = "<|im_start|>think\nA, perhaps \\boxed{-1}\n<|im_start|>answer\nThe answer is SUM."
+
+
+@contextmanager
+def served(here: Place, *words: str) -> Iterator[str]:
+    """The stand-in as a user starts it; its address."""
+    port = free_port()
+    program = [str(here.folder / "bin" / "vllm"), "serve", *words, "--host", "127.0.0.1", "--port", str(port)]
+    env = {**os.environ, "VLLM_API_KEY": "sk-mine", "STAND_IN_ANSWER": S1}
+    with subprocess.Popen(program, env=env, start_new_session=True) as server:
+        try:
+            wait_for(lambda: is_taken(port))
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def test_a_url_on_this_machine_is_the_student_whose_folder_it_serves(
+    here: Place, student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = here.folder / "trained"
+    shutil.copytree(student, trained)
+    noted = {
+        "layout": {"open": "<|im_start|>think\n", "close": "\n<|im_start|>answer\n"},
+        "of": {"student": "sha256:0"},
+    }
+    (trained / "winnow.json").write_text(json.dumps(noted))
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    words = [*here.words[:-3], "--json", "--api-key-env", "MY_KEY", "--preset", "deepseek-r1"]
+    with served(here, str(trained), "--served-model-name", str(trained), "--max-model-len", "2048") as url:
+        assert main(["eval", url, *words]) == 0, capsys.readouterr().err
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["accuracy"], found["label"]) == (1, "after"), "s1's marks are not read"
+    assert found["settings"]["began_with"] == "sha256:0"
+    assert found["settings"]["engine"]["weights"] == identity(find(str(trained)))
+    assert f"the student in {trained}" in told.err
+    assert "not 32,768: the model's limit is 2,048 tokens" in told.err
+
+
+def test_of_several_models_at_a_url_one_has_to_be_named(
+    here: Place, student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    words = [*here.words[:-3], "--json", "--api-key-env", "MY_KEY"]
+    with served(here, str(student), "--served-model-name", "base", "--lora-modules", "mine=nowhere") as url:
+        assert main(["eval", url, *words]) == 2
+        assert "--model names the model there: base, mine" in capsys.readouterr().err
+        assert main(["eval", url, *words, "--model", "mine"]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] is None
 
 
 def test_auto_takes_vllm_where_a_gpu_is_there_and_spreads_the_model(

@@ -1,6 +1,9 @@
 """Foreign layouts of code questions become our fields, and a row that cannot be judged names its field."""
 
+import base64
 import json
+import pickle
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,18 +82,30 @@ def test_one_value_of_several_is_not_the_list_of_them(pool: CheckPool) -> None:
     assert pool.check_now(question, fenced("def f(x):\n    return 2")).outcome is Outcome.WRONG
 
 
-def test_livecodebench_is_read_without_its_pickles() -> None:
+def packed(value: object) -> str:
+    """A value as LiveCodeBench packs its private cases, which are a text."""
+    return base64.b64encode(zlib.compress(pickle.dumps(value))).decode()
+
+
+def test_livecodebench_is_read_with_its_private_cases_and_loads_no_pickle() -> None:
     row = {
         "question_id": "3",
         "question_content": "Twice.",
         "starter_code": "class Solution:\n    def f(self, x):",
         "public_test_cases": json.dumps([{"input": "3\n[1]", "output": "6", "testtype": "functional"}]),
-        "private_test_cases": "eJxrYJ...",
+        "private_test_cases": packed(json.dumps([{"input": "4\n[1]", "output": "8", "testtype": "functional"}])),
         "metadata": json.dumps({"func_name": "f"}),
     }
     question = question_of(row, ROW_RULES)
     assert (question.id, question.entry_point) == ("lcb-3", "f")
-    assert question.cases == ({"arguments": "[3,[1]]", "returns": "6"},)
+    public, private = {"arguments": "[3,[1]]", "returns": "6"}, {"arguments": "[4,[1]]", "returns": "8"}
+    assert question.cases == (public, private)
+    for hostile in (print, ["a text"], ("[]", "[]"), b"[]"):
+        with pytest.raises(BadRow, match="private_test_cases: a pickle of something else than one text"):
+            question_of(row | {"private_test_cases": packed(hostile)}, ROW_RULES)
+    for torn in ("eJxrYJ...", packed("[]")[:-8]):
+        with pytest.raises(BadRow, match="private_test_cases: "):
+            question_of(row | {"private_test_cases": torn}, ROW_RULES)
 
 
 @pytest.mark.parametrize(
