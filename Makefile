@@ -14,7 +14,7 @@ install: .venv/installed
 	touch $@
 
 # Installs what only a system package brings, on Debian and Ubuntu. Does nothing where it is installed.
-SYSTEM = bubblewrap
+SYSTEM = bubblewrap chromium
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
 system:
@@ -37,7 +37,7 @@ demo: install
 	$(EVAL) $(STUDENT) --label before --questions '$(HELD_OUT_LONGER)'
 	$(EVAL) $(TRAINED) --label after --questions '$(HELD_OUT_LONGER)'
 	$(PY) -m harvest report demo
-	@echo "Look at data/runs/demo/report.md, at a trace with 'python -m harvest why demo word-00', at a training row with 'python -m finetune show'."
+	@echo "Look at data/runs/demo/report.html in a browser, at a trace with 'python -m harvest why demo word-00', at a training row with 'python -m finetune show'."
 
 check: install
 	$(PY) -m ruff check

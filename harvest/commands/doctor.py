@@ -20,6 +20,7 @@ from harvest.asking.buying.tries import Tries
 from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, variables_of
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import LEARNED, Run, doctors_name, judging_settings, runs_by_place
+from harvest.asking.planning.teacher_terms import terms_of
 from harvest.commands.progress import say
 from harvest.core.claims import tier_of
 from harvest.core.clock import now
@@ -180,8 +181,9 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {_price_source(tariff)})", True)
     if not isinstance(teacher, Student):  # nothing is trained on the student's answers
-        note = f"not recorded: read what the provider says of training with its answers, note it in {section}.terms"
-        d.add("terms", teacher.terms or note, True if teacher.terms else None)
+        terms = terms_of(teacher.model_dump())
+        note = f"unknown: read what the provider says of training with its answers, note it in {section}.terms"
+        d.add("terms", note if terms.said_by == "nobody" else terms.words, None if terms.said_by == "nobody" else True)
 
 
 def _price_source(tariff: Tariff) -> str:

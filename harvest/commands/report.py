@@ -1,23 +1,28 @@
 """`harvest report` makes the report of a run again, from the store alone."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from harvest.commands.run_folder import writing_to
 from harvest.core.files import runs_folder, write_in_run
+from harvest.endpoint import prompt as prompts
 from harvest.report.markdown_page import markdown
+from harvest.report.page import changed_settings, html_page, shown
+from harvest.report.page.shown_traces import EACH, ShownTrace, by_kind
 from harvest.report.run_report import run_report
 from harvest.store import Store, is_being_written
 
 
 def report(name: str, url: str, *, as_json: bool) -> int:
-    """Writes report.json and report.md of a run, prints one of the two, and returns the exit code."""
+    """Writes the reports of a run, prints one of them, and returns the exit code."""
     print_report(write_report(name, url), as_json=as_json)
     return 0
 
 
 def write_report(name: str, url: str) -> dict[str, Any]:
-    """Opens the store, writes report.json and report.md of a run, and returns the report.
+    """Opens the store, writes report.json, report.md and report.html of a run, and returns the report.
 
     Raises InputError when a file cannot be written.
     """
@@ -26,14 +31,31 @@ def write_report(name: str, url: str) -> dict[str, Any]:
 
 
 def write_report_of(store: Store, name: str, *, live: bool) -> dict[str, Any]:
-    """Writes report.json and report.md of a run from a store that is already open, and returns the report.
+    """Writes report.json, report.md and report.html of a run from a store that is already open, and returns the report.
 
     `live` says whether another process is collecting into the store now. Raises OSError.
     """
-    found = run_report(store.figures(store.run_id(name)), live=live)
+    figures = store.figures(store.run_id(name))
+    found = run_report(figures, live=live)
+    config = figures.run.config.model_dump(mode="json", exclude_defaults=True)
+    settings = changed_settings({k: v for k, v in config.items() if k != "teacher" or "teachers" not in config})
     write_in_run(name, "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_in_run(name, "report.md", markdown(found))
+    write_in_run(name, "report.html", html_page(found, settings, _traces(store, name)))
     return found
+
+
+def _traces(store: Store, name: str) -> dict[str, list[ShownTrace]]:
+    """Returns the traces that the page shows, under their headings."""
+    run = store.run(name)
+    picks = asdict(store.picks(run.id, EACH, seed=name))
+    ids = sorted({attempt_id for of_kind in picks.values() for attempt_id in of_kind})
+    if not ids:
+        return {}
+    prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
+    models = [t.model or t.local for t in run.config.teachers or [run.config.teacher]]
+    attempts = store.answered_attempts_of(run.id, ids)
+    return by_kind({a.id: shown(a, prompt, models[a.teacher], imported=run.imported) for a in attempts}, picks)
 
 
 def print_report(found: dict[str, Any], *, as_json: bool) -> None:

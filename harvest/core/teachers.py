@@ -91,7 +91,9 @@ class Teacher(Section):
     price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
     """What the endpoint charges. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
-    """What the provider's terms say of training with its answers, as you read them. It is copied into every trace."""
+    """What the provider's terms say of training with its answers, as you read them. It is copied into every trace.
+    Without it, data/teacher_terms.toml is asked by the endpoint's host name. If the terms forbid training, the run is
+    refused unless this begins with "accepted:" and says why it may be done."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":

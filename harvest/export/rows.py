@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from harvest.answers.candidate import asked_under, candidate_of
+from harvest.asking.planning.teacher_terms import terms_of
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.money import usd
@@ -112,7 +113,7 @@ def _provenance(
         "unselected": a.unselected,
         "source": question.source,
         "licence": question.licence,
-        "teacher_terms": teacher["terms"],
+        "teacher_terms": terms_of(teacher).words,
         "asked_at": a.sent_at or None,
     }
 

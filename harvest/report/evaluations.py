@@ -133,11 +133,12 @@ def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
     There is no entry for a student when that model was not evaluated on the same questions, asked in the same way.
     """
-    return [
-        found | _named(after)
-        for before, after in befores(evaluations)
-        if (found := compared(before["answers"], after["answers"])) is not None
-    ]
+    gained = []
+    for before, after in befores(evaluations):
+        if (found := compared(before["answers"], after["answers"])) is not None:
+            one, other = (evaluation_entry(e["settings"], e["answers"])["accuracy"] for e in (before, after))
+            gained.append(found | _named(after) | {"before_accuracy": one, "accuracy": other})
+    return gained
 
 
 def against_teacher(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:

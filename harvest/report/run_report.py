@@ -8,10 +8,13 @@ from typing import Any
 from harvest.core.config import called
 from harvest.core.money import pusd, usd
 from harvest.core.nouns import ClaimKind
+from harvest.report.distributions import forecast_check, histogram, over_time
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
 from harvest.report.forecast import forecast
+from harvest.report.headline import headline
 from harvest.report.loss_curve import thinned
+from harvest.report.provenance import provenance
 from harvest.store import (
     REJECTED_SINCE,
     ClaimFigures,
@@ -40,8 +43,9 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
     stale = _stale_selection(figures, live)
     measured = _trainings_and_evaluations(figures)
     spent = [money["spent_usd"], *(e.get("cost_usd") for e in (*measured["training"], *measured["evaluation"]))]
-    return {
+    found = {
         "schema": SCHEMA,
+        "headline": "",
         "run": _run(figures, live),
         "questions": _questions(figures) | ({"by_student": student["solved"]} if student else {}),
         "attempts": _attempts(figures.tries),
@@ -53,7 +57,11 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "traces": _traces(figures),
         "selection": _selection(figures, stale),
         "pace": _pace(figures.sessions),
-        "forecast": forecast(figures.per_question, figures.questions.get("open", 0)),
+        "forecast": forecast(figures.ended, figures.questions.get("open", 0)),
+        "forecast_check": forecast_check(figures.ended, figures.questions.get("open", 0)),
+        "over_time": over_time(figures.moments, figures.sessions),
+        "lengths": histogram(figures.lengths),
+        "provenance": provenance(figures),
         **measured,
         "total_usd": usd(sum(pusd(Decimal(amount)) for amount in spent if amount is not None)),
         "total_leaves_out": _unknown_costs(measured, money),
@@ -63,6 +71,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
             *(words for _, words in warnings_of(figures.evaluation, figures.mean_output_tokens)),
         ],
     }
+    return found | {"headline": headline(found)}
 
 
 def _run(figures: RunFigures, live: bool) -> dict[str, Any]:

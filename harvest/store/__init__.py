@@ -5,11 +5,11 @@ export or report get typed values.
 """
 
 from harvest.store.attempts import Doubt, Reused, Sent
+from harvest.store.distributions import EndedQuestion, Length, Moment, Picks
 from harvest.store.figures import (
     ClaimFigures,
     JudgeFigures,
     Money,
-    PerQuestion,
     RunFigures,
     Session,
     TeacherFigures,
@@ -32,11 +32,14 @@ __all__ = [
     "ClaimFigures",
     "DatedVerdict",
     "Doubt",
+    "EndedQuestion",
     "JudgeFigures",
     "JudgedBy",
+    "Length",
+    "Moment",
     "Money",
     "OpenQuestion",
-    "PerQuestion",
+    "Picks",
     "QuestionStory",
     "Rejudged",
     "Reused",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
+from harvest.store.distributions import Distributions, EndedQuestion, Length, Moment
 from harvest.store.evaluations import Evaluations
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import StoredRun
@@ -131,18 +132,6 @@ class StudentFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class PerQuestion:
-    """The costs of the questions that ended. `n` is the number of these questions, and `sum` what they cost
-    together."""
-
-    n: int
-    sum: int | None
-    squares: float | None
-    """The sum of the squares of the questions' costs."""
-    solved: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class RunFigures:
     """All figures of a run."""
 
@@ -177,13 +166,20 @@ class RunFigures:
     mean_reasoning_tokens: float | None
     """A mean over the accepted answers, as `mean_output_tokens` is."""
     mean_output_tokens: float | None
-    per_question: PerQuestion
+    ended: list[EndedQuestion]
+    """The questions that ended, in the order in which they were given."""
+    moments: list[Moment]
+    lengths: list[Length]
+    """How long judged answers are: in tokens of their chains, or of the whole answers where no chain is counted."""
+    sources: dict[str, int]
+    """How many questions have which source; "" stands for those without one."""
+    licences: dict[str, int]
     training: list[dict[str, Any]]
     curves: list[list[dict[str, Any]]]
     evaluation: list[dict[str, Any]]
 
 
-class Figures(Selections, Evaluations):
+class Figures(Selections, Evaluations, Distributions):
     """The SQL statements of the report."""
 
     def figures(self, run_id: int) -> RunFigures:
@@ -248,14 +244,11 @@ class Figures(Selections, Evaluations):
             ),
             mean_reasoning_tokens=self._one(f"SELECT avg({of_both_halves('reasoning_tokens')}) {ACCEPTED}", of),
             mean_output_tokens=self._one(f"SELECT avg({of_both_halves('output_tokens')}) {ACCEPTED}", of),
-            per_question=self._as(
-                PerQuestion,
-                "SELECT count(*) AS n, sum(cost) AS sum, sum(1.0 * cost * cost) AS squares, sum(solved) AS solved FROM"
-                " (SELECT coalesce(sum(cost), 0) AS cost, question.status = 'solved' AS solved FROM question"
-                "  LEFT JOIN attempt ON attempt.question_id = question.id LEFT JOIN try ON try.attempt_id = attempt.id"
-                "  WHERE question.run_id = :run AND question.status != 'open' GROUP BY question.id)",
-                of,
-            )[0],
+            ended=self.ended_questions(run_id),
+            moments=self.moments(run_id),
+            lengths=self.lengths(run_id),
+            sources=self.origins(run_id, "source"),
+            licences=self.origins(run_id, "licence"),
             training=self.trainings(run_id),
             curves=self.curves(run_id),
             evaluation=self.evaluations(run_id),

@@ -1,7 +1,9 @@
 """Reads attempts with everything that is known of them, for exports and for the story of one question."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harvest.core.nouns import Attempt, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import read_attempt
@@ -125,6 +127,17 @@ class Stories(Selections, Runs):
         leaves out attempts that were rejected after the selection, unless the selection chose from rejected answers
         too.
         """
+        return self._answered(
+            run_id, "CASE :which WHEN 'all' THEN 1 WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END",
+            {"which": which},
+        )  # fmt: skip
+
+    def answered_attempts_of(self, run_id: int, attempt_ids: Sequence[int]) -> Iterator[AnsweredAttempt]:
+        """Gives those of a run's answered attempts that have one of these ids."""
+        ids = json.dumps(list(attempt_ids))
+        return self._answered(run_id, "attempt.id IN (SELECT value FROM json_each(:ids))", {"ids": ids})
+
+    def _answered(self, run_id: int, which: str, values: dict[str, Any]) -> Iterator[AnsweredAttempt]:
         body, question = "", None
         for r in self._each(
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
@@ -136,10 +149,10 @@ class Stories(Selections, Runs):
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
             "  AND outcome.attempt_id = attempt.id"
             f" WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND {IS_WHOLE}"
-            " AND CASE :which WHEN 'all' THEN 1 WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END"
+            f" AND {which}"
             # This is the order of the index attempt_once: to sort would be to copy every reply.
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-            {"run": run_id, "which": which} | self._newest_in_words(run_id),
+            {"run": run_id} | values | self._newest_in_words(run_id),
         ):
             if question is None or r["question_body"] != body:
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])

@@ -60,7 +60,7 @@ def test_a_report_rebuilt_from_the_store_is_byte_for_byte_the_same(endpoint: End
             rows = [{"question_id": str(i), "outcome": "right" if right else "wrong"} | one for i in range(8)]
             store.put_evaluation_answers("r", label, rows)
     harvest(here, "report", "r")
-    files = ("report.json", "report.md")
+    files = ("report.json", "report.md", "report.html")
     before = {f: (here.run_folder / f).read_bytes() for f in files}
     for f in files:
         (here.run_folder / f).unlink()

@@ -1,0 +1,80 @@
+"""Says in a few plain sentences what a run bought, what it cost, and how much better the student got. Pure."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from harvest.core.printable import one_line
+from harvest.report.evaluations import percent
+
+Report = Mapping[str, Any]
+"""The content of report.json, as far as it is made."""
+
+
+def headline(report: Report) -> str:
+    """Returns the sentences that open the page, report.md, the terminal's text and report.json.
+
+    Amounts are rounded here, and nowhere else in the report.
+    """
+    return " ".join(_sentences(report))
+
+
+def _sentences(r: Report) -> Iterator[str]:
+    money, traces = r["money"], r["traces"]
+    bought = f"{traces['accepted']:,} checked {'trace' if traces['accepted'] == 1 else 'traces'}"
+    so_far = "" if r["run"]["status"] == "complete" else "So far: "
+    if not traces["accepted"]:
+        answers = f"none of {traces['answers']:,} answers was accepted" if traces["answers"] else "nothing was answered"
+        yield f"{so_far}{answers if so_far else answers.capitalize()}, {_cost(r)}."
+    else:
+        yield f"{so_far}{bought} from {r['questions']['asked']:,} questions {_cost(r)}{_each(r)}."
+    if (gain := r["gain"]) is not None:
+        yield _gain(gain)
+        yield from _in_all(r)
+    if Decimal(money["in_doubt_usd"]):
+        yield f"{dollars(money['in_doubt_usd'])} more is in doubt."
+
+
+def _cost(r: Report) -> str:
+    money = r["money"]
+    spent = Decimal(money["spent_usd"])
+    if money["unpriced_calls"]:
+        known = f" beyond {dollars(money['spent_usd'])}" if spent else ""
+        return f"at a cost that nobody knows{known}"
+    return f"for {dollars(money['spent_usd'])}" if spent else "at no cost"
+
+
+def _each(r: Report) -> str:
+    each = r["money"]["usd_per_accepted_trace"]
+    return f" ({dollars(each)} each)" if each and Decimal(each) else ""
+
+
+def _gain(gain: Mapping[str, Any]) -> str:
+    who = one_line(gain["model"].rstrip("/").rpartition("/")[2], 60)
+    after, before = percent(gain["accuracy"]), percent(gain["before_accuracy"])
+    way = "up" if gain["points"] > 0 else "down" if gain["points"] < 0 else "unchanged"
+    chance = ", which may be chance" if gain["low"] <= 0 <= gain["high"] else ""
+    return (
+        f"The student {who} now gets {after} of {gain['n']:,} held-out questions right, {way} from {before} before"
+        f" training: {gain['points']:+.1f} points (95% interval {gain['low']:+.1f} to {gain['high']:+.1f}){chance}."
+    )
+
+
+def _in_all(r: Report) -> Iterator[str]:
+    total, left_out = Decimal(r["total_usd"]), r["total_leaves_out"]
+    if total > Decimal(r["money"]["spent_usd"]):
+        without = f"; not counted: {', '.join(left_out)}" if left_out else ""
+        yield f"In all, with training and evaluation: {dollars(r['total_usd'])}{without}."
+
+
+def dollars(amount_usd: str) -> str:
+    """Returns an amount for a sentence: whole cents, or two digits of an amount below a dollar.
+
+    >>> dollars("1234.5678"), dollars("0.0012710"), dollars("0.00")
+    ('$1,234.57', '$0.0013', '$0.00')
+    """
+    amount = Decimal(amount_usd)
+    if amount == 0 or abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    places = max(2, 1 - amount.adjusted())
+    return f"${amount:.{places}f}"

@@ -1,0 +1,81 @@
+"""Puts the page together: the numbers and sentences of the other pages, the pictures, and some traces. Pure."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from harvest.report import sentences, tables
+from harvest.report.headline import dollars
+from harvest.report.page import pictures
+from harvest.report.page.shown_traces import ANSWER_CHARS, CHAIN_CHARS, QUESTION_CHARS, ShownTrace
+
+Report = Mapping[str, Any]
+"""The content of report.json."""
+STYLE = Path(__file__).parents[1] / "style.css"
+
+
+def html_page(report: Report, settings: Sequence[tuple[str, str]], traces: Mapping[str, Sequence[ShownTrace]]) -> str:
+    """Returns report.html. `settings` are those of RUN.toml that differ from the defaults; `traces` are to look at,
+    under their headings."""
+    style = STYLE.read_text("utf-8")
+    return _template("report.html").render(
+        r=report,
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        figures=figures(report),
+        tables=tables,
+        sentences=sentences,
+        pictures=pictures,
+        settings=settings,
+        traces=traces,
+        limits={"question": QUESTION_CHARS, "chain": CHAIN_CHARS, "answer": ANSWER_CHARS},
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    ).get_template(name)  # fmt: skip
+
+
+def figures(r: Report) -> list[tuple[str, str, str]]:
+    """Returns the figures under the headline, as (name, figure, what is beside it)."""
+    money, traces, gain = r["money"], r["traces"], r["gain"]
+    judged = traces["accepted"] + sum(traces["rejected"].values())
+    found = [("accepted traces", f"{traces['accepted']:,}", f"of {judged:,} judged answers" if judged else "")]
+    if money["unpriced_calls"]:
+        found.append(("spent", "unknown", "the price is not known"))
+    else:
+        beside = f"of a cap of {dollars(money['cap_usd'])}" if money["cap_usd"] else "no cap"
+        spent, each = Decimal(money["spent_usd"]), money["usd_per_accepted_trace"]
+        found.append(("spent", dollars(money["spent_usd"]) if spent else "nothing", beside))
+        if each and spent:
+            found.append(("for an accepted trace", dollars(each), ""))
+    if gain is not None:
+        interval = f"95%: {gain['low']:+.1f} to {gain['high']:+.1f}"
+        found.append(("the student's gain", f"{gain['points']:+.1f} points", interval))
+    else:
+        found.append(("time", sentences.duration(r["run"]["wall_s"]), ""))
+    return found
+
+
+def changed_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns settings as (dotted name, value as JSON), in the order of their names."""
+    found: list[tuple[str, str]] = []
+    for name, value in sorted(settings.items()):
+        if isinstance(value, Mapping) and value:
+            found += changed_settings(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            for n, one in enumerate(value):
+                found += changed_settings(one, f"{prefix}{name}.{n}.")
+        else:
+            found.append((f"{prefix}{name}", json.dumps(value, ensure_ascii=False)))
+    return found

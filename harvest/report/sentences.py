@@ -1,0 +1,99 @@
+"""Says in plain sentences what stands in no table of a report, for report.md, the terminal and the page. Pure."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from harvest.report.evaluations import percent
+from harvest.report.tables import from_all, spaced
+
+Report = Mapping[str, Any]
+"""The content of report.json."""
+
+IMPORTED = "Imported: these answers were paid for elsewhere. Money is what their logs say; there was no cap."
+
+
+def accepted(r: Report) -> str:
+    run, traces = r["run"], r["traces"]
+    rejected = sum(traces["rejected"].values())
+    judged = traces["accepted"] + rejected
+    share = f" ({100 * traces['accepted'] / judged:.1f}% of {judged:,} judged)" if judged else ""
+    return f"{traces['accepted']:,} traces accepted{share}, {rejected:,} rejected, in {duration(run['wall_s'])}."
+
+
+def selected(r: Report) -> str | None:
+    if not r["selection"]:
+        return None
+    of = "right and wrong answers alike" if from_all(r) else "them"
+    return f"{r['traces']['selected']:,} selected of {of}, to be trained on."
+
+
+def tokens(r: Report) -> str | None:
+    t = r["tokens"]
+    if not (t["input"] or t["output"]):
+        return None
+    tokens_in = f"{t['input']:,} in{f' ({cached:,} cached)' if (cached := t['cached_input']) else ''}"
+    tokens_out = f"{t['output']:,} out{f' ({chain:,} reasoning)' if (chain := t['reasoning']) else ''}"
+    return f"Tokens: {tokens_in}, {tokens_out}."
+
+
+def student(r: Report) -> str | None:
+    """Says how many questions the student answered in the teachers' place."""
+    if not (s := r["student"]):
+        return None
+    cost = "at a cost that nobody told" if s["cost_usd"] is None else f"for {s['cost_usd']} USD"
+    return (
+        f"The student ({s['model'] or 'taken out since'}) was asked {s['asked']:,} questions first, {cost}:"
+        f" it could do {s['solved']:,} of them, and {s['left_to_teachers']:,} went to a teacher."
+    )
+
+
+def judging(r: Report) -> str | None:
+    if not (j := r["judging"]):
+        return None
+    said = ", ".join(f"{n:,} {spaced(outcome)}" for outcome, n in j["verdicts"].items())
+    return (
+        f"Second opinions: {said or 'none'}; {j['accepted']:,} traces stand by them alone."
+        f" {j['sent']:,} requests, {j['tokens']['input']:,} tokens in, {j['tokens']['output']:,} out."
+    )
+
+
+def pace(r: Report) -> str | None:
+    if not r["pace"]["limited_by"]:
+        return None
+    return f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
+
+
+def gains(r: Report) -> Iterator[str]:
+    """Yields what each training gained on each set of questions."""
+    for g in r["gains"]:
+        alike = sum(g["questions"] == other["questions"] for other in r["gains"])
+        whose = f" of {g['model']}" if alike > 1 else ""
+        yield f"Gain{whose} on {g['questions']}: {g['points']:+.1f} points ({_interval(g)})."
+
+
+def against_teachers(r: Report) -> Iterator[str]:
+    for g in r["against_teachers"]:
+        yield (
+            f"{g['model']} against its teacher {g['teacher']} on {g['questions']}:"
+            f" {percent(g['accuracy'])} to {percent(g['teacher_accuracy'])}, {g['points']:+.1f} points"
+            f" ({_interval(g)})."
+        )
+
+
+def total(r: Report) -> str | None:
+    """Says what the run, its trainings and its evaluations cost together; None if that is nothing."""
+    left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""
+    return f"Total: {r['total_usd']} USD.{left}" if left or Decimal(r["total_usd"]) else None
+
+
+def _interval(g: Mapping[str, Any]) -> str:
+    return f"95%: {g['low']:+.1f} to {g['high']:+.1f}, paired by question"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else _hours(seconds)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"

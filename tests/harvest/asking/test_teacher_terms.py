@@ -1,0 +1,63 @@
+"""What a teacher's terms allow: stated by the user, found in the table, or unknown; and a run that they forbid."""
+
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+from conftest import Place
+
+from harvest.asking.planning.teacher_terms import ACCEPTED, UNKNOWN, provider_at, providers, refuse_unaccepted, terms_of
+from harvest.core.errors import ConfigError
+from harvest.core.teachers import Teacher
+
+OPENAI = "https://api.openai.com/v1"
+
+
+def teacher(base_url: str, terms: str | None = None) -> Teacher:
+    return Teacher(base_url=base_url, model="m", terms=terms)
+
+
+def test_each_entry_says_what_was_read_where_and_when() -> None:
+    hosts = [host for provider in providers() for host in provider.hosts]
+    assert len(hosts) == len(set(hosts))
+    for provider in providers():
+        assert provider.page.startswith("https://")
+        was_read = provider.training != "not read"
+        assert (bool(provider.words), bool(provider.version), provider.read_on is not None) == (was_read,) * 3
+        assert provider.read_on is None or provider.read_on >= date(2026, 11, 28)
+
+
+def test_the_users_word_counts_before_the_table_and_what_nobody_read_is_unknown() -> None:
+    assert terms_of({"base_url": OPENAI, "terms": "our contract allows it"}).words == "our contract allows it"
+    found = terms_of({"base_url": OPENAI})
+    assert found.said_by == "table"
+    assert "forbidden" in found.words
+    assert found.page in found.words
+    assert terms_of({"base_url": "https://eu.api.openai.com/v1"}) == found
+    for elsewhere in (
+        "https://api.groq.com/openai/v1",
+        "http://127.0.0.1:8000/v1",
+        "https://api.openai.com.evil.org/v1",
+    ):
+        assert terms_of({"base_url": elsewhere}) == UNKNOWN
+    assert terms_of({"local": "SmolLM2-135M-Instruct"}).words == "Apache-2.0, the licence of its weights"
+    assert terms_of({"base_url": None, "local": None, "terms": None}) == UNKNOWN
+
+
+@pytest.mark.parametrize("terms", [None, "may be trained on"])
+def test_a_teacher_that_forbids_training_is_refused_until_that_is_accepted(terms: str | None) -> None:
+    with pytest.raises(ConfigError) as refused:
+        refuse_unaccepted(teacher(OPENAI, terms), "teacher")
+    assert provider_at(OPENAI).page in str(refused.value)  # type: ignore[union-attr]
+    assert "\n" not in str(refused.value)
+    refuse_unaccepted(teacher(OPENAI, f"{ACCEPTED} a written permission"), "teacher")
+    refuse_unaccepted(teacher("https://api.deepseek.com/v1"), "teacher")
+
+
+def test_such_a_run_ends_with_2_before_anything_is_asked(place: Callable[..., Place]) -> None:
+    here = place(OPENAI, 1)
+    code, _, err = here.collect()
+    assert code == 2
+    assert "teacher.terms" in err
+    assert "openai.com/policies" in err
+    assert "Traceback" not in err
