@@ -26,7 +26,7 @@ from harvest.core.money import Usage, pusd  # noqa: E402
 from harvest.core.nouns import Ask, Judgement, Outcome, Question, Reply, Verdict  # noqa: E402
 from harvest.store import Sent, Store, stored_settings  # noqa: E402
 
-NAME = "big"
+NAME = "made-up"
 LIMIT = 16_384
 BEGAN = datetime(2026, 11, 28, 9, 0, tzinfo=UTC)
 TEACHERS = (

@@ -92,8 +92,11 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
     as_json: bool = args.json
     match args.command:
         case "report":
-            from harvest.commands.report import report
+            from harvest.commands.report import compare, report
 
+            if args.others:
+                others = [find_run(other, args.store) for other in args.others]
+                return compare([(name, url), *others], as_json=as_json)
             return report(name, url, as_json=as_json)
         case "export":
             from harvest.commands.export import export

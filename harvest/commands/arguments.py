@@ -123,9 +123,11 @@ def _add_of_a_run(commands: Commands) -> None:
     p.add_argument("--dry-run", action="store_true", help="say what would be selected and change nothing")
     p.epilog = "Any setting of [select] and [filters]: --select.traces 1000. The run keeps them. All: docs/selection.md"
 
-    commands.add(
-        "report", "rebuild report.json and report.md of a run from the store alone", json="the report", run=True
-    )
+    p = commands.add(
+        "report", "rebuild report.html, report.md and report.json from the store alone; of several runs: side by side",
+        json="the report", run=True,
+    )  # fmt: skip
+    p.add_argument("others", nargs="*", metavar="RUN", help="more runs to put beside it; nothing is written then")
     p = commands.add(
         "settle", "what is in doubt, try by try; or book what each of these tries cost", json="the tries", run=True
     )

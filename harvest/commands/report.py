@@ -1,6 +1,7 @@
-"""`harvest report` makes the report of a run again, from the store alone."""
+"""`harvest report` makes the report of a run again, from the store alone, or puts several runs side by side."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,34 @@ from typing import Any
 from harvest.commands.run_folder import writing_to
 from harvest.core.files import runs_folder, write_in_run
 from harvest.endpoint import prompt as prompts
-from harvest.report.markdown_page import markdown
-from harvest.report.page import changed_settings, html_page, shown
+from harvest.report import comparison
+from harvest.report.markdown_page import markdown, table_lines
+from harvest.report.page import flat_settings, html_page, shown
 from harvest.report.page.shown_traces import EACH, ShownTrace, by_kind
 from harvest.report.run_report import run_report
-from harvest.store import Store, is_being_written
+from harvest.store import Store, StoredRun, is_being_written
 
 
 def report(name: str, url: str, *, as_json: bool) -> int:
     """Writes the reports of a run, prints one of them, and returns the exit code."""
     print_report(write_report(name, url), as_json=as_json)
+    return 0
+
+
+def compare(runs: Sequence[tuple[str, str]], *, as_json: bool) -> int:
+    """Prints runs side by side, each given as (name, URL of its store). Writes nothing. Returns the exit code."""
+    reports, settings = [], []
+    for name, url in runs:
+        with Store.open(url, write=False) as store:
+            figures = store.figures(store.run_id(name))
+        reports.append(run_report(figures, live=is_being_written(url)))
+        prompt = ("prompt's hash", figures.run.prompt_sha256)
+        settings.append([*_settings(figures.run, exclude_defaults=False), prompt])
+    tables = comparison.figures(reports), comparison.settings(reports, settings)
+    if as_json:
+        print(json.dumps(comparison.as_json(reports, tables), ensure_ascii=False))
+    else:
+        print("\n".join(line for table in tables for line in table_lines(table)).lstrip("\n"))
     return 0
 
 
@@ -37,12 +56,18 @@ def write_report_of(store: Store, name: str, *, live: bool) -> dict[str, Any]:
     """
     figures = store.figures(store.run_id(name))
     found = run_report(figures, live=live)
-    config = figures.run.config.model_dump(mode="json", exclude_defaults=True)
-    settings = changed_settings({k: v for k, v in config.items() if k != "teacher" or "teachers" not in config})
     write_in_run(name, "report.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_in_run(name, "report.md", markdown(found))
-    write_in_run(name, "report.html", html_page(found, settings, _traces(store, name)))
+    write_in_run(name, "report.html", html_page(found, _settings(figures.run), _traces(store, name)))
     return found
+
+
+def _settings(run: StoredRun, *, exclude_defaults: bool = True) -> list[tuple[str, str]]:
+    """Returns the run's settings by dotted names."""
+    config = run.config.model_dump(mode="json", exclude_defaults=exclude_defaults)
+    if config.get("teachers"):
+        config.pop("teacher", None)
+    return flat_settings(config)
 
 
 def _traces(store: Store, name: str) -> dict[str, list[ShownTrace]]:

@@ -67,15 +67,15 @@ def figures(r: Report) -> list[tuple[str, str, str]]:
     return found
 
 
-def changed_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Returns settings as (dotted name, value as JSON), in the order of their names."""
     found: list[tuple[str, str]] = []
     for name, value in sorted(settings.items()):
         if isinstance(value, Mapping) and value:
-            found += changed_settings(value, f"{prefix}{name}.")
+            found += flat_settings(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
             for n, one in enumerate(value):
-                found += changed_settings(one, f"{prefix}{name}.{n}.")
+                found += flat_settings(one, f"{prefix}{name}.{n}.")
         else:
             found.append((f"{prefix}{name}", json.dumps(value, ensure_ascii=False)))
     return found

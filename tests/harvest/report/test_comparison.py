@@ -1,0 +1,55 @@
+"""`harvest report A B`: what two runs cost and brought, and where their settings differ."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_page import NAME, make, url_of
+
+from harvest.commands.report import compare
+from harvest.store import Store
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """Two runs: the second is smaller, colder, and has no evaluation of its student."""
+    runs = []
+    for name, n in ((NAME, 90), ("colder", 60)):
+        folder = tmp_path_factory.mktemp(name)
+        make(url_of(folder), n)
+        runs.append((name, url_of(folder)))
+    with Store.open(runs[1][1]) as store, store.transaction():
+        settings: dict[str, Any] = dict(store.run(NAME).settings)
+        settings |= {"name": "colder", "sampling": settings["sampling"] | {"temperature": 0.2}}
+        store.db.execute("UPDATE run SET name = 'colder', config = ?", (json.dumps(settings),))
+        store.db.execute("DELETE FROM evaluation_answer")
+        store.db.execute("DELETE FROM evaluation")
+    return runs
+
+
+def test_runs_stand_side_by_side_and_only_settings_that_differ_are_shown(
+    two: list[tuple[str, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_RUNS", str(tmp_path))
+    assert compare(two, as_json=False) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"| run | {NAME} | colder |"
+    assert "| questions asked | 90 | 60 |" in shown
+    assert "| sampling.temperature | 0.7 | 0.2 |" in shown
+    assert '| budget.usd | "1" | "1" |' not in shown
+    assert not any(line.startswith(("| name |", "| selected traces |")) for line in shown)
+    assert next(line for line in shown if line.startswith("| after on held-out.jsonl |")).endswith("| – |")
+    assert list(tmp_path.iterdir()) == [], "a comparison writes nothing"
+
+
+def test_its_json_has_the_figures_of_the_reports(
+    two: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(two, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["runs"] == [NAME, "colder"]
+    figures = {row["name"]: row["of"] for row in said["figures"]}
+    assert figures["spent (USD)"] == [r["money"]["spent_usd"] for r in said["reports"]]
+    assert figures["accepted traces"] == [f"{r['traces']['accepted']:,}" for r in said["reports"]]
+    assert [row["of"] for row in said["settings"] if row["name"] == "sampling.temperature"] == [["0.7", "0.2"]]
