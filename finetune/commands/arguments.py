@@ -70,6 +70,10 @@ def _estimate(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--eval-samples", type=_count, default=1, metavar="N", help="answers to each of them")
     p.add_argument("--eval-tokens", type=_positive, metavar="T", help="tokens an answer; without it: as a row has")
+    p.add_argument(
+        "--eval-max-tokens", type=_positive, metavar="T", help="of the longest answers; else as the longest row"
+    )
+    p.add_argument("--eval-engine", choices=ENGINES[1:], default="vllm", help="who answers (vllm)")
 
 
 def _eval(p: argparse.ArgumentParser) -> None:

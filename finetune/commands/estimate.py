@@ -4,9 +4,9 @@ import argparse
 import json
 
 from finetune.commands.arguments import Overrides
+from finetune.cost.answering import Evaluating
 from finetune.cost.estimate import Measured
 from finetune.cost.gpus import gpu_named
-from finetune.cost.hours import Evaluating
 from finetune.cost.quote import GPU, Figures, quote
 from finetune.cost.summary import in_words
 from finetune.progress import Progress
@@ -23,7 +23,9 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         recipe = recipe_of(given, "estimate", overrides)
     else:
         recipe = read_recipe(recipe_path(args.recipe), overrides)
-    evaluating = Evaluating(args.eval_questions, args.eval_samples, args.eval_tokens or 0)
+    evaluating = Evaluating(
+        args.eval_questions, args.eval_samples, args.eval_tokens or 0, args.eval_max_tokens or 0, args.eval_engine
+    )
     choose = is_free and not any(key == "launch.strategy" for key, _ in overrides)
     lengths: list[int] | None = None
     measured: Measured | None = None

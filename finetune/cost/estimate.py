@@ -7,8 +7,9 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from finetune.cost.answering import Evaluating, answering_hours
 from finetune.cost.gpus import GPUS
-from finetune.cost.hours import Evaluating, Interval, answering_hours, gpu_hours, rounded
+from finetune.cost.hours import Interval, gpu_hours, rounded
 from finetune.cost.memory import SHARDED, fits, memory_gib, total_gib, usable_gib
 from finetune.cost.shape import Shape
 from finetune.cost.work import Launching, Work
@@ -42,6 +43,7 @@ class Estimate:
     """Maps each use of memory (for example "activations") to the GiB that it takes on one GPU."""
     fits: bool
     evaluation_hours: Interval
+    evaluating: Evaluating
     cures: tuple[str, ...]
     """Each text names a change of settings that makes the training fit, with its memory and hours. It is empty when the
     training fits as it is."""
@@ -70,7 +72,12 @@ class Estimate:
             "would_fit": list(self.cures),
             "cost_usd": self.cost(mid),
             "cost_usd_interval": None if self.price is None else {"low": self.cost(low), "high": self.cost(high)},
-            "evaluation": {"gpu_hours": answering, "cost_usd": self.cost(answering)},
+            "evaluation": {
+                "engine": self.evaluating.engine,
+                "gpu_hours": answering,
+                "gpu_hours_interval": dict(zip(Interval._fields, map(rounded, self.evaluation_hours), strict=True)),
+                "cost_usd": self.cost(answering),
+            },
             "total_usd": self.cost(mid + answering),
             "parameters": round(self.shape.parameters),
             "tokens": round(self.work.tokens * self.work.epochs),
@@ -108,9 +115,10 @@ def estimate(
     hours = gpu_hours(shape, work, launching)
     if measured is not None:
         hours = Interval(*(work.tokens * work.epochs / (t * 3600) for t in reversed(measured.tokens_per_s)))
-    evaluation = answering_hours(shape, work, launching, evaluating or Evaluating())
+    evaluating = evaluating or Evaluating()
+    evaluation = answering_hours(shape, work, launching, evaluating)
     changes = () if does_fit else tuple(_cures(shape, work, launching))
-    return Estimate(hours, memory, does_fit, evaluation, changes, launching, work, shape, price, measured)
+    return Estimate(hours, memory, does_fit, evaluation, evaluating, changes, launching, work, shape, price, measured)
 
 
 def _cures(shape: Shape, work: Work, launching: Launching) -> Iterator[str]:

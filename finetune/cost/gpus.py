@@ -6,27 +6,28 @@ from harvest.core.errors import ConfigError
 
 
 class Gpu(NamedTuple):
-    """A GPU has a peak in dense bfloat16, in TFLOPS, and a memory in GiB as the driver shows it.
+    """A GPU has a peak in dense bfloat16, in TFLOPS, a memory in GiB as the driver shows it, and its bandwidth in TB/s.
 
     Source: the makers' data sheets.
     """
 
     tflops: float
     gib: float
+    tb_per_s: float
 
 
 GPUS = {
-    "B200": Gpu(2250, 178),
-    "H200": Gpu(989, 139.8),
-    "H100": Gpu(989, 79.6),
-    "H100-PCIe": Gpu(756, 79.6),
-    "A100-80GB": Gpu(312, 79.2),
-    "A100-40GB": Gpu(312, 39.4),
-    "L40S": Gpu(362, 44.4),
-    "L4": Gpu(121, 22.0),
-    "A10": Gpu(125, 22.1),
-    "RTX-4090": Gpu(165, 23.5),
-    "RTX-3090": Gpu(71, 23.6),
+    "B200": Gpu(2250, 178, 8.0),
+    "H200": Gpu(989, 139.8, 4.8),
+    "H100": Gpu(989, 79.6, 3.35),
+    "H100-PCIe": Gpu(756, 79.6, 2.0),
+    "A100-80GB": Gpu(312, 79.2, 2.04),
+    "A100-40GB": Gpu(312, 39.4, 1.56),
+    "L40S": Gpu(362, 44.4, 0.864),
+    "L4": Gpu(121, 22.0, 0.3),
+    "A10": Gpu(125, 22.1, 0.6),
+    "RTX-4090": Gpu(165, 23.5, 1.01),
+    "RTX-3090": Gpu(71, 23.6, 0.936),
 }
 
 
@@ -53,8 +54,6 @@ SHARES = {
 }
 """Each launch.strategy reaches this share of the peak."""
 OFFLOAD_ON_SEVERAL_NODES = Share(0.03, 0.05, 0.08, "several nodes with offload, as published runs went")
-ANSWERING = Share(0.04, 0.10, 0.20, "answers in large batches by an inference engine")
-"""A GPU reaches this share while a student answers, which takes 2 FLOPs for each weight and token."""
 
 
 def gpu_named(name: str) -> Gpu:

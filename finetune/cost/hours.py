@@ -1,4 +1,4 @@
-"""Estimates how many GPU-hours a training and its evaluations take.
+"""Estimates how many GPU-hours a training takes.
 
 The hours are the model FLOPs divided by the speed that a GPU reaches in practice, which is a share of its peak. That
 share was fitted to a few published trainings and differs by a factor of five between launches, so the hours are an
@@ -6,10 +6,9 @@ interval. `--calibrate` measures them.
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from finetune.cost.gpus import ANSWERING, Share, gpu_named
+from finetune.cost.gpus import Share, gpu_named
 from finetune.cost.shape import Shape
 from finetune.cost.work import Launching, Work
 
@@ -38,22 +37,6 @@ def gpu_hours(shape: Shape, work: Work, launching: Launching) -> Interval:
     recompute = 1.0 if launching.recomputes(shape, work.longest) else 0.75
     flops = flops_per_token(shape, work.context, launching.method) * work.tokens * work.epochs * recompute
     return _hours(flops, launching.gpu, launching.share)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluating:
-    """The student answers these questions before and after its training."""
-
-    questions: int = 500
-    samples: int = 1
-    tokens: float = 0
-    """An answer has this many tokens on average; 0 means as many as a training row has on average."""
-
-
-def answering_hours(shape: Shape, work: Work, launching: Launching, evaluating: Evaluating) -> Interval:
-    """Returns the GPU-hours that the student needs to answer all questions twice: before and after its training."""
-    tokens = 2 * evaluating.questions * evaluating.samples * (evaluating.tokens or work.tokens / work.rows)
-    return _hours(2 * shape.active * tokens, launching.gpu, ANSWERING)
 
 
 def _hours(flops: float, gpu: str, reached: Share) -> Interval:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from finetune.cost.answering import Evaluating
 from finetune.cost.estimate import Estimate, Measured, estimate
-from finetune.cost.hours import Evaluating
 from finetune.cost.shape import shape_of, shape_of_size
 from finetune.cost.work import LORA_RANK, Launching, Work, work_of, work_of_mean
 from finetune.recipe import Recipe

@@ -30,12 +30,19 @@ def in_words(found: Mapping[str, Any]) -> str:
         lines = [
             f"hours    {span.format('GPU-')}",
             f"         {_shown(found['wall_hours'] * per)} by the clock; {tokens}",
-            f"         {_shown(evaluation['gpu_hours'] * per)} more for the evaluation's answers before and after",
+            f"         {_answering(evaluation)} more for the evaluation's answers before and after, "
+            f"with {evaluation['engine']}",
             *money,
             f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
             *(f"         would fit: {cure}" for cure in found["would_fit"]),
         ]
     return "\n".join([*lines, f"source   {found['source']}"])
+
+
+def _answering(evaluation: Mapping[str, Any]) -> str:
+    """Returns the GPU-hours of the evaluation with their interval, which is wide: nobody has measured it."""
+    ends = evaluation["gpu_hours_interval"]
+    return f"{_shown(ends['mid'])} GPU-hours ({_shown(ends['low'])} to {_shown(ends['high'])})"
 
 
 def _unit(hours: float) -> tuple[int, str]:

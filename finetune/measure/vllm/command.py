@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.cost.answering import Spread
 from finetune.student import Student, adapter_base, find, folder_of
 from harvest.core.errors import ConfigError, InputError
 
@@ -22,9 +23,6 @@ NAME = "student"
 """The served model's name. Attempts are known by the checksum of the weights, not by this name."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that --max-lora-rank takes."""
-WEIGHTS_SHARE = 0.6
-"""The weights fill at most this share of a GPU's memory where there are more GPUs: the rest is for the answers'
-key-value caches."""
 INSTALL = "pip install vllm"
 
 
@@ -60,31 +58,6 @@ def gpus_gib() -> list[float]:
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     lines = done.stdout.split() if not done.returncode else []
     return [float(line) / 1024 for line in lines if line.replace(".", "", 1).isdigit()]
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How a model is spread over GPUs: each copy over `tensor` of them, and `data` copies."""
-
-    tensor: int = 1
-    data: int = 1
-
-
-def spread_of(
-    parameters: float, heads: int, gpus: Sequence[float], tensor: int | None = None, data: int | None = None
-) -> Spread:
-    """Returns how vLLM spreads a model of this many weights, in bfloat16, over GPUs of these sizes in GiB.
-
-    A copy takes as few GPUs as leave it WEIGHTS_SHARE of their memory: a power of two that divides the attention heads.
-    There are as many copies as the GPUs have room for. `tensor` and `data` are used where they are given.
-    """
-    if not gpus:
-        return Spread(tensor or 1, data or 1)
-    if tensor is None:
-        gib, most = 2 * parameters / 2**30, len(gpus) // (data or 1)
-        able = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most and heads % n == 0] or [1]
-        tensor = next((n for n in able if gib / n <= WEIGHTS_SHARE * min(gpus)), able[-1])
-    return Spread(tensor, data or max(1, len(gpus) // tensor))
 
 
 @dataclass(frozen=True, slots=True)

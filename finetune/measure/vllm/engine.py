@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.cost.answering import IN_FLIGHT, Spread, spread_of
 from finetune.measure.endpoint import Endpoint
 from finetune.measure.engine import Asked, Generated
 from finetune.measure.sampling import Sampling
-from finetune.measure.vllm.command import NAME, Spread, serve_arguments, serving_of, spread_of, vllm_version
+from finetune.measure.vllm.command import NAME, serve_arguments, serving_of, vllm_version
 from finetune.measure.vllm.server import VllmServer
 from finetune.rows.render import prompt_ids
 from finetune.rows.template import THINKING, template_read
@@ -21,8 +22,6 @@ from harvest.core.nouns import Message, Question, content_hash
 from harvest.core.teachers import Teacher
 from harvest.endpoint import Prompt
 
-IN_FLIGHT = 256
-"""The most requests in flight for each copy of the model. vLLM makes as many answers at once as its cache holds."""
 SPARE_TOKENS = 16
 """The context is so much longer than the longest prompt and its answer."""
 ANSWER_S = 43_200

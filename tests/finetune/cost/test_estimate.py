@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
+from finetune.cost.answering import Evaluating
 from finetune.cost.estimate import estimate
 from finetune.cost.gpus import GPUS, SHARES
-from finetune.cost.hours import Evaluating, flops_per_token, gpu_hours
+from finetune.cost.hours import flops_per_token, gpu_hours
 from finetune.cost.memory import memory_gib
 from finetune.cost.shape import shape_of, shape_of_size
 from finetune.cost.summary import in_words

@@ -19,7 +19,7 @@ from conftest import ROOT
 from students import tiny_student
 
 from finetune.__main__ import main
-from finetune.measure.vllm.command import Spread, gpus_gib, serving_of, spread_of
+from finetune.measure.vllm.command import gpus_gib, serving_of
 from finetune.measure.vllm.server import free_port, is_taken
 from finetune.student import find, identity
 from harvest.core.errors import ConfigError
@@ -290,17 +290,6 @@ def test_auto_takes_vllm_where_a_gpu_is_there_and_spreads_the_model(
     assert words[words.index("--data-parallel-size") + 1] == "2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus_gib() == []
-
-
-def test_a_model_takes_as_few_gpus_as_leave_room_for_answers() -> None:
-    eight = [79.6] * 8
-    assert spread_of(7.6e9, 28, eight) == Spread(1, 8)
-    assert spread_of(32.8e9, 40, eight) == Spread(2, 4)
-    assert spread_of(72.7e9, 64, eight) == Spread(4, 2)
-    assert spread_of(7.6e9, 28, [23.5] * 3) == Spread(2, 1)
-    assert spread_of(32.8e9, 40, eight, tensor=8) == Spread(8, 1)
-    assert spread_of(7.6e9, 28, eight, data=4) == Spread(1, 4)
-    assert spread_of(7.6e9, 28, []) == Spread(1, 1)
 
 
 def test_vllm_that_is_not_there_is_one_line_with_the_command_that_installs_it(
