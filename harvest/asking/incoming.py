@@ -54,8 +54,9 @@ class IncomingAnswers:
         """Judges all answered attempts of one question by what most of its answers say. Returns these attempts with
         their judgements."""
         answers = await self._ledger.do(lambda store: list(store.answers_of(question.id)))
+        marks = await self._ledger.do(Store.marks, list(attempts))
         judged = await asyncio.to_thread(
-            self._acceptance.judgements_together, attempts, question.question, lambda: answers, self._checks
+            self._acceptance.judgements_together, attempts, question.question, lambda: answers, self._checks, marks
         )
         return self._write([(attempts[i], reply, judged[i]) for i, reply in answers], question.question)
 

@@ -186,14 +186,20 @@ class Candidate:
     output_tokens: int | None
 
 
+HUMAN = "human"
+"""The name of the check whose verdicts are the marks that a person set (harvest/judging/marks.py)."""
+
+
 class Outcome(StrEnum):
-    """Says what a check found. ERROR means that the check itself failed, which does not make the answer wrong."""
+    """Says what a check found. ERROR means that the check itself failed, which does not make the answer wrong. UNSURE
+    means that a person looked and left the decision to the checks."""
 
     RIGHT = "right"
     WRONG = "wrong"
     NO_ANSWER = "no_answer"
     TIMEOUT = "timeout"
     ERROR = "error"
+    UNSURE = "unsure"
 
 
 @dataclass(frozen=True, slots=True)

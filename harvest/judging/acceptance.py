@@ -3,10 +3,12 @@ decides this.
 
 An answer is rejected for the first of these reasons: it is unfinished; its check does not pass it, and no judging model
 called it right; a filter that `checks.require` names refuses it.
+
+A person's mark of right or wrong decides in place of checks, model and filters. An unfinished answer stays rejected.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
@@ -57,6 +59,13 @@ def refused_by(required: Sequence[Verdict]) -> str | None:
     return next((FILTER_REASONS[v.check] for v in required if not v.passed), None)
 
 
+def marked(judgement: Judgement, mark: Verdict | None) -> Judgement:
+    """Returns the judgement of a finished answer as a person's newest mark makes it. UNSURE changes nothing."""
+    if mark is None or mark.outcome not in (Outcome.RIGHT, Outcome.WRONG):
+        return judgement
+    return replace(judgement, reason=None if mark.passed else Outcome.WRONG.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """Decides whether an answer is accepted, by what the run demands of answers."""
@@ -72,28 +81,33 @@ class Acceptance:
 
     def judgement(
         self, attempt: Attempt, question: Question, reply: Reply, verdicts: Sequence[Verdict],
-        earlier: Opinion | None = None,
+        earlier: Opinion | None = None, mark: Verdict | None = None,
     ) -> Judgement:  # fmt: skip
         """Judges one attempt: accepts it, or gives the first reason why not.
 
         `verdicts` has the check's verdict, then the judging model's if the model was just asked; it is empty for an
-        unfinished answer. `earlier` is what the judging model said in an earlier session.
+        unfinished answer. `earlier` is what the judging model said in an earlier session, `mark` a person's newest
+        mark.
         """
         if reason := unfinished(reply):
             return Judgement(attempt.id, (), reason)
         by_check = verdicts[0]
+        found = Judgement(attempt.id, verdicts, None)
         if not any(v.passed for v in verdicts) and not (earlier is not None and earlier.accepts(by_check)):
-            return Judgement(attempt.id, verdicts, by_check.outcome.value if has_gold(question) else NO_GOLD)
-        return self._after_filters(Judgement(attempt.id, verdicts, None), attempt, question, reply)
+            found = replace(found, reason=by_check.outcome.value if has_gold(question) else NO_GOLD)
+        if found.accepted or (mark is not None and mark.passed):
+            found = self._after_filters(found, attempt, question, reply)
+        return marked(found, mark)
 
     def judgements_together(
         self, attempts: Mapping[int, Attempt], question: Question, answers: Callable[[], Iterable[tuple[int, Reply]]],
-        agreement: Agreement,
+        agreement: Agreement, marks: Mapping[int, Verdict],
     ) -> dict[int, Judgement]:  # fmt: skip
         """Judges the answers to a question by what most of them say. Returns each answered attempt's judgement by the
         attempt's id.
 
         Each call of `answers` gives (attempt id, reply) of all answered attempts anew. Unfinished answers do not count.
+        `marks` maps an attempt's id to a person's newest mark, which decides about that attempt alone.
         """
         finished: list[int] = []
         judged: dict[int, Judgement] = {}
@@ -112,12 +126,13 @@ class Acceptance:
             undecided = not decided and verdict.outcome is Outcome.NO_ANSWER
             reason = None if verdict.passed else NO_MAJORITY if undecided else verdict.outcome.value
             judged[attempt_id] = Judgement(attempt_id, (verdict,), reason)
-        if decided and self.required:
+        called_right = {i for i in finished if judged[i].accepted or (i in marks and marks[i].passed)}
+        if called_right and self.required:
             for attempt_id, reply in answers():
-                if judged[attempt_id].accepted:
+                if attempt_id in called_right:
                     before = judged[attempt_id]
                     judged[attempt_id] = self._after_filters(before, attempts[attempt_id], question, reply)
-        return judged
+        return judged | {i: marked(judged[i], marks.get(i)) for i in finished}
 
     def _after_filters(self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
         """Returns the judgement of a right answer after the required filters. The check's own verdict comes last, since
@@ -126,4 +141,5 @@ class Acceptance:
             return judgement
         candidate = candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)
         by_filters = self.required.verdicts(candidate)
-        return Judgement(attempt.id, (*by_filters, *judgement.verdicts), refused_by(by_filters))
+        refused = refused_by(by_filters) if judgement.accepted else judgement.reason
+        return Judgement(attempt.id, (*by_filters, *judgement.verdicts), refused)

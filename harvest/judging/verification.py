@@ -192,6 +192,7 @@ class Verifier:
         verdicts = [(answer, None if waiting is None else waiting()) for answer, waiting in alone]
         together = self._judge_together([answer for answer, _ in page if _waits_for_others(answer)])
         opinions = self._store.opinions(answer.attempt.id for answer, _ in alone)
+        marks = self._store.marks(answer.attempt.id for answer, _ in alone)
         at = now()
         changed: dict[int, StoredAnswer] = {}
         self._counts.seen += len(page)
@@ -200,21 +201,23 @@ class Verifier:
                 self._store.put_judgements(judgements, at)
                 changed[answer.question_id] = answer
             for answer, verdict in verdicts:
-                if self._write_one(answer, verdict, opinions.get(answer.attempt.id), at):
+                attempt_id = answer.attempt.id
+                if self._write_one(answer, verdict, opinions.get(attempt_id), marks.get(attempt_id), at):
                     changed[answer.question_id] = answer
             for question_id, answer in changed.items():
                 self._write_status(question_id, answer)
 
     def _write_one(
-        self, answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None, at: str
-    ) -> bool:
+        self, answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None, mark: Verdict | None,
+        at: str,
+    ) -> bool:  # fmt: skip
         """Writes the judgement of one answer. Returns whether the answer's acceptance changed."""
         if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
             self._counts.no_check += 1
             return False
         earlier = None if opinion is None else Opinion(Outcome(opinion[0]), Outcome(opinion[1]))
         said = [] if verdict is None else [verdict]
-        judgement = self._acceptance.judgement(answer.attempt, answer.question, answer.reply, said, earlier)
+        judgement = self._acceptance.judgement(answer.attempt, answer.question, answer.reply, said, earlier, mark)
         self._counts.set_aside += verdict is None
         self._counts.judged += verdict is not None
         self._counts.no_gold += judgement.reason == NO_GOLD
@@ -237,8 +240,9 @@ class Verifier:
                 self._counts.together_to = question_id
                 answers_of_it = partial(self._store.answers_of, question_id)
                 judgements = self._acceptance.judgements_together(
-                    {a.id: a for a in attempts}, first.question, answers_of_it, self._checks
-                )
+                    {a.id: a for a in attempts}, first.question, answers_of_it, self._checks,
+                    self._store.marks(a.id for a in attempts),
+                )  # fmt: skip
                 found.append((first, list(judgements.values())))
         return found
 

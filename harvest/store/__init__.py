@@ -15,7 +15,7 @@ from harvest.store.figures import (
     TeacherFigures,
     Tries,
 )
-from harvest.store.judgements import JudgedBy, Rejudged, StoredAnswer
+from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.runs import StoredRun, stored_settings
 from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
@@ -23,6 +23,7 @@ from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
 from harvest.store.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.writing.unwritten import SettledBy, Settlement
+from harvest.store.writing.waiting_marks import Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "JudgeFigures",
     "JudgedBy",
     "Length",
+    "Mark",
+    "MarkedAnswer",
     "Moment",
     "Money",
     "OpenQuestion",
@@ -57,6 +60,7 @@ __all__ = [
     "StratumOutcome",
     "TeacherFigures",
     "Tries",
+    "WaitingMarks",
     "Writer",
     "is_being_written",
     "stored_settings",

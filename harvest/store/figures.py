@@ -325,7 +325,7 @@ class Figures(Selections, Evaluations, Distributions):
             accepted=self._one(
                 f"SELECT count(DISTINCT attempt.id) {judged} AND accepted = 1"  # noqa: S608 - ours
                 " AND (SELECT outcome FROM verdict AS rules WHERE rules.attempt_id = attempt.id"
-                "  AND check_name != 'judge' ORDER BY id DESC LIMIT 1) != 'right'",
+                "  AND check_name NOT IN ('judge', 'human') ORDER BY id DESC LIMIT 1) != 'right'",
                 of,
             ),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-from harvest.core.nouns import STUDENT, Attempt, Judgement, Question, Reply, Verdict
+from harvest.core.nouns import HUMAN, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import Attempts, read_attempt
 from harvest.store.replies import REPLY_COLUMNS
 
@@ -20,6 +20,18 @@ class StoredAnswer:
     question: Question
     attempt: Attempt
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedAnswer:
+    """Holds a stored answer that a person marks."""
+
+    run_id: int
+    answer: StoredAnswer
+    newest: Mapping[str, Verdict]
+    """Maps each check to its newest verdict on the answer."""
+    marked_at: frozenset[str]
+    """When the answer was marked before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +141,56 @@ class Judgements(Attempts):
             r["attempt_id"]: (r["rules"], r["outcome"])
             for r in self._all(
                 "SELECT attempt_id, outcome, (SELECT outcome FROM verdict AS before WHERE before.id < verdict.id AND"
-                "  before.attempt_id = verdict.attempt_id AND check_name != 'judge' ORDER BY id DESC LIMIT 1) AS rules"
+                "  before.attempt_id = verdict.attempt_id"
+                "  AND check_name NOT IN ('judge', 'human') ORDER BY id DESC LIMIT 1) AS rules"
                 " FROM verdict WHERE check_name = 'judge' AND attempt_id IN (SELECT value FROM json_each(?))"
                 " ORDER BY id",
                 json.dumps(list(attempt_ids)),
             )
         }
+
+    def marks(self, attempt_ids: Iterable[int]) -> dict[int, Verdict]:
+        """Maps the id of each attempt that a person marked to the newest mark."""
+        return {
+            r["attempt_id"]: Verdict(HUMAN, r["version"], Outcome(r["outcome"]), r["detail"])
+            for r in self._all(
+                "SELECT attempt_id, version, outcome, detail FROM verdict WHERE check_name = 'human'"
+                " AND attempt_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+                json.dumps(list(attempt_ids)),
+            )
+        }
+
+    def marked_answer(self, attempt_id: int, key: str) -> MarkedAnswer | None:
+        """Returns a stored answer that a person marks, with its newest verdicts; None if the store has no answered
+        attempt with this id and this key."""
+        r = self._row(
+            "SELECT attempt.*, question.status, question.body AS question_body,"  # noqa: S608 - ours
+            f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = attempt.question_id"
+            " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
+            " WHERE attempt.id = ? AND attempt.key = ? AND attempt.kind != 'judge'",
+            attempt_id, key,
+        )  # fmt: skip
+        if r is None:
+            return None
+        question = Question.model_validate_json(r["question_body"])
+        answer = StoredAnswer(r["question_id"], r["status"], question, read_attempt(r), self.read_reply(r))
+        verdicts = self._all(
+            "SELECT check_name, version, outcome, detail, share, at FROM verdict WHERE attempt_id = ? ORDER BY id",
+            attempt_id,
+        )
+        newest = {
+            v["check_name"]: Verdict(v["check_name"], v["version"], Outcome(v["outcome"]), v["detail"], v["share"])
+            for v in verdicts
+        }
+        marked_at = frozenset(v["at"] for v in verdicts if v["check_name"] == HUMAN)
+        return MarkedAnswer(r["run_id"], answer, newest, marked_at)
+
+    def put_mark(self, attempt_id: int, mark: Verdict, accepted: bool | None, reason: str | None, at: str) -> None:
+        """Adds a person's mark, and gives the attempt the judgement that follows from it. `accepted` is None if no
+        check has judged the answer and the mark does not decide."""
+        self.put_verdicts(attempt_id, [mark], bool(accepted), reason, at)
+        if accepted is None:
+            self.db.execute("UPDATE attempt SET accepted = NULL, reason = NULL WHERE id = ?", (attempt_id,))
 
     def newest_verdict(self) -> int:
         """Returns the id of the newest verdict; 0 if there is none."""

@@ -1,13 +1,13 @@
 """Reads attempts with everything that is known of them, for exports and for the story of one question."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from harvest.core.nouns import Attempt, Outcome, Question, Reply, Verdict
+from harvest.core.nouns import FILTER_REASONS, HUMAN, Attempt, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import read_attempt
-from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS
+from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
 from harvest.store.sqlite import Row
@@ -117,8 +117,109 @@ class QuestionStory:
     attempts: tuple[AttemptStory, ...]
 
 
+class Listed(NamedTuple):
+    """One attempt of a teacher or the student, as a list of attempts shows it."""
+
+    id: int
+    question_id: int
+    """The question's row."""
+    teacher: int
+    sample: int
+    state: str
+    accepted: int | None
+    reason: str | None
+    output_tokens: int | None
+    cost_pusd: int | None
+    """What the run paid for the attempt; None: nobody knows."""
+    mark: str | None
+    """What a person said of it last: `right`, `wrong` or `unsure`; None: nobody marked it."""
+    disagree: int
+    """1 if some check, model or person last called the answer right and another one did not, else 0."""
+
+
+LISTED = (
+    "SELECT attempt.id, question_id, teacher, sample, attempt.state, accepted, reason,"  # noqa: S608 - ours
+    f" {of_both_halves('output_tokens')}, CASE WHEN answer_try IS NULL"
+    " THEN (SELECT sum(cost) FROM try AS failed WHERE failed.attempt_id = attempt.id)"
+    f" ELSE {PAID} END FROM attempt LEFT JOIN try ON try.id = attempt.answer_try"
+    f" WHERE attempt.run_id = ? AND attempt.kind != 'judge' AND attempt.state != 'open' AND {IS_WHOLE}"
+    " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens"
+)
+
+
 class Stories(Selections, Runs):
     """The SQL statements that read whole attempts."""
+
+    def listed(self, run_id: int) -> Iterator[Listed]:
+        """Gives each attempt of a run that has an answer or has failed, in the order of question, teacher, sample and
+        limit of tokens. The first half of a continued answer is left out."""
+        said = self._said(run_id)
+        for r in self._each(LISTED, run_id):
+            yield Listed(*r, *said.get(r[0], (None, 0)))
+
+    def _said(self, run_id: int) -> dict[int, tuple[str | None, int]]:
+        """Maps the id of each attempt on which more than its check spoke to (the newest mark, `disagree`)."""
+        newest: dict[int, dict[str, str]] = {}
+        for attempt_id, check, outcome in self._each(
+            "SELECT attempt_id, check_name, outcome FROM verdict WHERE attempt_id IN (SELECT attempt_id FROM verdict"
+            "  WHERE check_name IN (SELECT value FROM json_each(?)) AND attempt_id IN"
+            "   (SELECT id FROM attempt WHERE run_id = ?)) ORDER BY id",
+            json.dumps([HUMAN, "judge"]), run_id,
+        ):  # fmt: skip
+            newest.setdefault(attempt_id, {})[check] = outcome
+        return {i: (said.get(HUMAN), int(_disagree(said))) for i, said in newest.items()}
+
+    def question_labels(self, run_id: int) -> Iterator[tuple[int, str, str | None]]:
+        """Gives (row, name, domain) of each question of a run."""
+        for r in self._each(
+            "SELECT id, name, json_extract(body, '$.domain') FROM question WHERE run_id = ? ORDER BY id", run_id
+        ):
+            yield tuple(r)
+
+    def data_version(self) -> int:
+        """Returns a number that changes when another process has written to the store."""
+        return int(self._one("PRAGMA data_version"))
+
+    def one_story(self, attempt_id: int) -> tuple[QuestionStory, AttemptStory] | None:
+        """Returns one attempt with its question, as a story with this attempt alone; None if there is none."""
+        a = self._row("SELECT * FROM attempt WHERE id = ? AND kind != 'judge'", attempt_id)
+        if a is None:
+            return None
+        q = self.db.execute("SELECT body, status FROM question WHERE id = ?", (a["question_id"],)).fetchone()
+        found = self._attempt_story(a["run_id"], a)
+        question = Question.model_validate_json(q["body"])
+        return QuestionStory(self.run(a["run_id"]), question, q["status"], (found,)), found
+
+    def key_of(self, attempt_id: int) -> str | None:
+        """Returns an attempt's key; None if there is no such attempt."""
+        row = self._row("SELECT key FROM attempt WHERE id = ?", attempt_id)
+        return None if row is None else str(row["key"])
+
+    def attempts_with(self, run_id: int, words: str, after: int, until: Callable[[], bool]) -> tuple[list[int], int]:
+        """Searches attempts in the order of their ids, from the one after `after` on, for `words` in the chain, the
+        answer, the question or its name. Upper and lower case are the same in letters of ASCII.
+
+        Returns (ids of attempts that have the words, the id that the search came to; 0 if it came to the end). It stops
+        when `until` returns True.
+        """
+        needle = json.dumps(words, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass").lower()
+        found: list[int] = []
+        asked: dict[int, bool] = {}
+        for r in self._each(
+            "SELECT attempt.id, question_id, question.name, question.body, reply.body, half.body FROM attempt"
+            " JOIN question ON question.id = question_id LEFT JOIN reply ON reply.try_id = answer_try"
+            " LEFT JOIN attempt AS first ON first.id = attempt.continues"
+            " LEFT JOIN reply AS half ON half.try_id = first.answer_try"
+            " WHERE attempt.run_id = ? AND attempt.id > ? AND attempt.kind != 'judge' ORDER BY attempt.id",
+            run_id, after,
+        ):  # fmt: skip
+            if r[1] not in asked:
+                asked = {r[1]: any(needle in text.encode("utf-8", "surrogatepass").lower() for text in (r[2], r[3]))}
+            if asked[r[1]] or any(needle in self._unpacker.decompress(b).lower() for b in r[4:] if b is not None):
+                found.append(r[0])
+            if until():
+                return found, r[0]
+        return found, 0
 
     def answered_attempts(self, run_id: int, which: str) -> Iterator[AnsweredAttempt]:
         """Gives the teachers' attempts with a whole reply. `which` is "all", "accepted" or "selected".
@@ -211,3 +312,11 @@ class Stories(Selections, Runs):
         ):
             verdict = Verdict(v["check_name"], v["version"], Outcome(v["outcome"]), v["detail"], v["share"])
             yield DatedVerdict(v["id"], verdict, v["at"])
+
+
+def _disagree(said: Mapping[str, str]) -> bool:
+    """Whether checks contradict each other about whether an answer is right. `said` maps each check, the judging model
+    and a person to the newest outcome. Filters and those that could not decide have no say."""
+    undecided = (Outcome.ERROR, Outcome.TIMEOUT, Outcome.UNSURE)
+    outcomes = {outcome for check, outcome in said.items() if check not in FILTER_REASONS and outcome not in undecided}
+    return Outcome.RIGHT in outcomes and len(outcomes) > 1
