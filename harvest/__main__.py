@@ -81,6 +81,10 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
             from harvest.commands.sandbox import sandbox
 
             return sandbox(cold=args.cold, limit_s=args.limit, as_json=as_json)
+        case "view":
+            from harvest.commands.view import view
+
+            return view(args.runs, args.store, port=args.port, to=args.to, cases=args.export_cases, as_json=as_json)
     return _called_of_a_run(args, overrides)
 
 

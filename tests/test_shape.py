@@ -43,7 +43,7 @@ NOT_YET: set[str] = set()
 """The arrows that still go the wrong way. It only ever gets shorter."""
 
 LIBRARIES = {
-    "aiohttp": {"harvest/endpoint"},
+    "aiohttp": {"harvest/endpoint", "harvest/report"},
     "httpx": {"harvest/local"},
     "httpx2": {"harvest/endpoint"},
     "openai": {"harvest/endpoint"},

@@ -141,6 +141,16 @@ def _add_of_a_run(commands: Commands) -> None:
         "--try", dest="tries", nargs="+", action="extend", type=int, default=[], metavar="ID",
         help="only these tries; default: all in doubt",
     )  # fmt: skip
+    p = commands.add(
+        "view", "a local page to look through attempts with the keyboard, and to mark them right or wrong",
+        json="the address (or what was written)",
+    )  # fmt: skip
+    p.add_argument("runs", nargs="*", metavar="RUN", help=f"{RUN}; default: all runs of the store")
+    p.add_argument("--port", type=int, default=0, metavar="N", help="default: one that is free")
+    p.add_argument("--to", type=Path, metavar="DIR", help="write the page as files that open without a server")
+    p.add_argument(
+        "--export-cases", type=Path, metavar="FILE", help="write the marks as cases for a check's tests, and end"
+    )
     p = commands.add("why", "what became of one question, attempt by attempt", json="it", run=True)
     p.add_argument("question_id", metavar="QUESTION_ID")
     p.add_argument("--full", action="store_true", help="print chains and answers to their last character")

@@ -15,7 +15,7 @@ from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, asking_shown, say, steps
 from harvest.commands.report import print_report, write_report_of
 from harvest.commands.run_folder import begun_elsewhere
-from harvest.commands.select_traces import say_if_changed, select_as_set
+from harvest.commands.select_traces import say_if_changed, select_as_set, take_in
 from harvest.commands.settle import in_doubt_words
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
@@ -39,6 +39,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 
         evaluations_of(config.select.against, base)  # an evaluation that cannot be read is found before money is spent
     with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
+        take_in(store)
         before = store.find_run(config.name)
         run = _prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))

@@ -45,7 +45,7 @@ def begun_elsewhere(file: Path, store: str, *, is_new: bool) -> str | None:
         return None
     here, key, noted = str(Path.cwd()), str(file.resolve()), dict[str, str]()
     with suppress(OSError, ValueError, TypeError, RuntimeError):
-        notes = _state_folder() / "run-in.json"
+        notes = state_folder() / "run-in.json"
         if notes.is_file():
             found = json.loads(notes.read_text("utf-8"))
             noted = {k: v for k, v in dict(found).items() if isinstance(v, str) and Path(k).is_file()}
@@ -60,7 +60,8 @@ def begun_elsewhere(file: Path, store: str, *, is_new: bool) -> str | None:
     )
 
 
-def _state_folder() -> Path:
+def state_folder() -> Path:
+    """Returns the folder in which winnow keeps notes for this user."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state").absolute() / "winnow"
 
 

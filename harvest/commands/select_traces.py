@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Sequence
 
+from harvest.asking.planning.plan import plan_of
 from harvest.commands.export import write_dataset
 from harvest.commands.progress import say, steps
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, writing_to
 from harvest.core.files import runs_folder, write_settings
 from harvest.filters.required import required_by
+from harvest.judging.marks import take_in_marks
 from harvest.store import Store, StoredRun
 
 
@@ -26,6 +28,7 @@ def select_traces(
     from harvest.selection.summary import in_words
 
     with Store.open(url, say=say) as store:
+        take_in(store)
         before = store.run(name)
         run = changed_run(before, overrides, preset)
         with steps("selecting") as step:
@@ -46,9 +49,20 @@ def select_traces(
     return 0
 
 
+def take_in(store: Store) -> None:
+    """Takes the marks that people set in `harvest view` meanwhile into the store, which is open for writing."""
+    if taken := take_in_marks(store, plan_of, say):
+        say(f"taken in: {taken} marks that were set in `harvest view`")
+
+
 def select_as_set(store: Store, name: str) -> bool:
-    """Selects traces by the run's settings. Returns whether anything has changed since the newest selection."""
+    """Selects traces by the run's settings. Returns whether anything has changed since the newest selection.
+
+    Marks that wait are taken in first, so that the selection follows them.
+    """
     from harvest.selection.pipeline import select_run
+
+    take_in(store)
 
     with steps("selecting") as step:
         return select_run(store, store.run(name), step)[1]

@@ -14,6 +14,7 @@ from harvest.asking.planning.keys_and_prices import keys_of
 from harvest.commands.progress import say
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import writing_to
+from harvest.commands.select_traces import take_in
 from harvest.core.clock import now
 from harvest.core.config import section_of
 from harvest.core.errors import InputError
@@ -43,6 +44,7 @@ def settle(name: str, url: str, *, ask: bool, amount: str | None, tries: Sequenc
     with Store.open(url, write=writes, say=say) as store:
         run_id = store.run_id(name)
         if writes:
+            take_in(store)
             with store.transaction():
                 store.hold_unsettled(run_id, now())
         doubts = _chosen(store, run_id, tries, unsettled_too=not writes and not is_being_written(url))

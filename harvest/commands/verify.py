@@ -8,7 +8,7 @@ from harvest.commands.export import write_dataset
 from harvest.commands.progress import Warnings, say, steps
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import has_dataset, writing_to
-from harvest.commands.select_traces import select_as_set
+from harvest.commands.select_traces import select_as_set, take_in
 from harvest.core.errors import InputError
 from harvest.core.files import runs_folder
 from harvest.judging.verification import Counts, Verification, Verifier, begin_verification, end_verification
@@ -23,6 +23,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
     goes on from there.
     """
     with Store.open(url, say=say) as store, CheckPool(unsafe_code=unsafe_code) as pool:
+        take_in(store)
         run_id = store.run_id(name)
         counts, verification = Counts(), begin_verification(store, run_id, again=again)
         judge_answers(store, run_id, pool, counts, verification)

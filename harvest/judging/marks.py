@@ -7,11 +7,9 @@ store takes it in. It is taken in once, however often a process dies meanwhile.
 from collections.abc import Callable
 
 from harvest.core.nouns import HUMAN, Judgement, Outcome, Verdict
-from harvest.endpoint import prompt as prompts
-from harvest.filters.required import required_by
 from harvest.judging import model_judge
-from harvest.judging.acceptance import Acceptance, Opinion, marked, unfinished
-from harvest.judging.verification import NextStep
+from harvest.judging.acceptance import Opinion, marked, unfinished
+from harvest.judging.verification import NextStep, acceptance_of
 from harvest.questions.rows import judged_together
 from harvest.store import Mark, MarkedAnswer, Store, StoredRun, WaitingMarks
 
@@ -30,6 +28,8 @@ def take_in_marks(
     """
     waiting = WaitingMarks(store.path)
     taken = 0
+    if not waiting.path.exists():
+        return 0
     with waiting.taken() as (marks, refused), store.transaction():
         for mark in marks:
             found = store.marked_answer(mark.attempt_id, mark.key)
@@ -68,9 +68,7 @@ def _by_checks(found: MarkedAnswer, run: StoredRun) -> tuple[bool | None, str | 
         return None, None
     by_model = found.newest.get(model_judge.NAME)
     opinion = None if by_model is None else Opinion(by_check.outcome, by_model.outcome)
-    prompt = prompts.parse(run.prompt_text, "", "the run's prompt")
-    acceptance = Acceptance(required_by(run.config), prompt, run.config.checks.majority, imported=run.imported)
-    judgement = acceptance.judgement(answer.attempt, question, answer.reply, [by_check], opinion)
+    judgement = acceptance_of(run).judgement(answer.attempt, question, answer.reply, [by_check], opinion)
     return judgement.accepted, judgement.reason
 
 

@@ -137,7 +137,7 @@ class Verifier:
         """`warn` is called with a message about each gold answer that fails its own check."""
         self._store, self._run_id, self._checks = store, run_id, checks
         self._next_step, self._counts, self._warn = next_step, counts, warn
-        self._acceptance = _acceptance(store.run(run_id))
+        self._acceptance = acceptance_of(store.run(run_id))
         self._gold: dict[int, str | None] = {}
 
     def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
@@ -255,7 +255,8 @@ class Verifier:
             self._counts.statuses[f"{answer.question_status} → {status}"] += 1
 
 
-def _acceptance(run: StoredRun) -> Acceptance:
+def acceptance_of(run: StoredRun) -> Acceptance:
+    """Returns what a stored run demands of answers."""
     prompt = prompts.parse(run.prompt_text, "", "the run's prompt")
     return Acceptance(required_by(run.config), prompt, run.config.checks.majority, imported=run.imported)
 

@@ -13,18 +13,20 @@ from harvest.answers.candidate import candidate_of
 from harvest.checks import CHECKS
 from harvest.core.config import configs
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, STUDENT, Reply, Verdict
+from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Reply, Verdict
 from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.filters.rewrite import Rewritten, rewritten
-from harvest.judging import model_judge
+from harvest.judging import marks, model_judge
 from harvest.report.words import OUTCOMES, REASONS, STATUS, UNSELECTED
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """Of a longer text, only the first HEAD_CHARS and the last TAIL_CHARS characters are shown."""
 NAME_WIDTH = len("asked a judge") + 1
+OF_PEOPLE_AND_MODELS = {model_judge.NAME: model_judge.VERSION, HUMAN: marks.VERSION}
+"""Maps what judges beside the checks to its version today."""
 
 
 def story_json(story: QuestionStory) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def story_json(story: QuestionStory) -> dict[str, Any]:
         "question": question.question,
         "gold": question.answer,
         "check": question.check,
-        "check_version": _version_today(question.check),
+        "check_version": version_today(question.check),
         "cost_usd": usd(_cost_pusd(story.attempts)),
         "attempts": [_attempt_json(story, a, _numbers(story.attempts)) for a in story.attempts],
     }
@@ -98,12 +100,12 @@ def tell(story: QuestionStory, *, full: bool = False) -> None:
 
 def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
     question, attempts = story.question, story.attempts
-    yield Text(f"{_safe(question.id)}: {STATUS.get(story.status, story.status)}", "bold")
+    yield Text(f"{safe(question.id)}: {STATUS.get(story.status, story.status)}", "bold")
     yield from _text("question", question.question, full)
     yield from _text("gold", question.answer or "none", full)
-    version = _version_today(question.check)
+    version = version_today(question.check)
     today = f", today in version {version}" if version else ", which is not there today"
-    yield _row("check", f"{_safe(question.check)}{today}")
+    yield _row("check", f"{safe(question.check)}{today}")
     yield _row("money", _money(attempts))
     numbers = _numbers(attempts)
     continued = {a.attempt.continues: numbers[a.attempt.id] for a in attempts if a.reply is not None}
@@ -117,17 +119,17 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
         if attempt.attempt.continues is not None:
             yield _row("goes on", _seam(attempt, numbers[attempt.attempt.continues]))
         for k, t in enumerate(attempt.tries, 1):
-            yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", _of_try(t))
+            yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", words_of_try(t))
             if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
                 chain, answer = len(partial.reasoning or ""), len(partial.answer)
                 yield _row("kept of it", f"{chain:,} characters of chain, {answer:,} of answer (--json has them)")
             elif partial is not None and _unread(partial):
                 yield _row("kept of it", "its whole body, which could not be read (--json has it)")
         for t in attempt.judging:
-            yield _row("asked a judge", _of_try(t))
+            yield _row("asked a judge", words_of_try(t))
         yield from _verdicts(attempt.verdicts, required_by(story.run.config).versions)
         if (said := attempt.selection) is not None:
-            yield _row("selected" if said.reason is None else "not selected", _selection(said))
+            yield _row("selected" if said.reason is None else "not selected", words_of_selection(said))
         yield from _reply(attempt.reply, full)
         if (trained := as_trained(story, attempt)) is not None:
             if trained.reasoning:
@@ -159,7 +161,7 @@ def who_of(story: QuestionStory, place: int) -> str | None:
 
 
 def _by_whom(story: QuestionStory, place: int) -> str:
-    name = _safe(who_of(story, place) or "unknown")
+    name = safe(who_of(story, place) or "unknown")
     if place == STUDENT:
         return f", by the student {name}"
     return f", by {name}" if len(story.run.config.teachers) > 1 else ""
@@ -192,21 +194,21 @@ def _seam(a: AttemptStory, begun_in: int) -> str:
     return f"{words}; the seam is after {place}"
 
 
-def _selection(said: SelectionOutcome) -> str:
+def words_of_selection(said: SelectionOutcome) -> str:
     """Returns in words what the newest selection says about an attempt."""
     again = ", rewritten" if said.rewritten else ""
     if said.reason is None:
         return f"it is trained on{again}"
-    words = [UNSELECTED.get(said.reason, f"the filter {_safe(said.reason).replace('_', ' ')} refuses it")]
+    words = [UNSELECTED.get(said.reason, f"the filter {safe(said.reason).replace('_', ' ')} refuses it")]
     if said.instead_question is not None:
-        words.append(f"sample {said.instead_sample} of {_safe(said.instead_question)} has its place")
+        words.append(f"sample {said.instead_sample} of {safe(said.instead_question)} has its place")
     if said.detail:
-        words.append(_safe(said.detail))
+        words.append(safe(said.detail))
     return ": ".join(words)
 
 
 def _why(reason: str) -> str:
-    name = _safe(reason).replace("_", " ")
+    name = safe(reason).replace("_", " ")
     return f"{name} ({REASONS[reason]})" if reason in REASONS else name
 
 
@@ -231,21 +233,21 @@ def _cost_pusd(attempts: Sequence[AttemptStory]) -> int:
     return sum(t.cost or 0 for t in _tries(attempts))
 
 
-def _of_try(t: StoredTry) -> str:
+def words_of_try(t: StoredTry) -> str:
     max_tokens = t.max_tokens
     when = f"{t.sent_at}, " if t.sent_at else ""
     took = _took(t.sent_at, t.ended_at) if max_tokens else ""
     words = [when + {"sent": "still out", "in_doubt": "in doubt"}.get(t.state, t.state) + took]
     if t.kind or t.message:
-        words.append((f"{t.kind}: " if t.kind else "") + _safe(t.message or ""))
+        words.append((f"{t.kind}: " if t.kind else "") + safe(t.message or ""))
     if t.output_tokens is not None:
         thought = f" ({t.reasoning_tokens:,} of them reasoning)" if t.reasoning_tokens else ""
         limit = f" of at most {max_tokens:,}" if max_tokens else ""
         words.append(f"{t.output_tokens:,} tokens{limit}{thought}")
     if t.finish_reason:
-        words.append(f"ended by {_safe(t.finish_reason)!r}")
+        words.append(f"ended by {safe(t.finish_reason)!r}")
     if t.served_model:
-        words.append(f"from {_safe(t.served_model)}" + (f" at {_safe(t.served_by)}" if t.served_by else ""))
+        words.append(f"from {safe(t.served_model)}" + (f" at {safe(t.served_by)}" if t.served_by else ""))
     if not max_tokens:
         words.append("paid for elsewhere")
     words.append(_cost_of(t))
@@ -280,26 +282,26 @@ def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> 
     for dated in sorted(verdicts, key=lambda v: (v.verdict.check, -v.id)):
         v, now = dated.verdict, newest[dated.verdict.check] == dated.id
         by_filter = v.check in FILTER_REASONS
-        today = required.get(v.check) if by_filter else _version_today(v.check)
+        today = required.get(v.check) if by_filter else version_today(v.check)
         if by_filter and today is None:
-            yield _row("before", f"{_words_of(v, by_filter)} – no longer required", dim=True)
+            yield _row("before", f"{words_of_verdict(v, by_filter)} – no longer required", dim=True)
             continue
         stale = f" (today's is {today}: `harvest verify` judges again)" if now and v.version != today else ""
-        words = _words_of(v, by_filter, stale)
+        words = words_of_verdict(v, by_filter, stale)
         yield _row("verdict" if now else "before", f"{words}{'' if now else ' – ' + dated.at[:10]}", dim=not now)
 
 
-def _words_of(v: Verdict, by_filter: bool, stale: str = "") -> str:
+def words_of_verdict(v: Verdict, by_filter: bool, stale: str = "") -> str:
     said = OUTCOMES.get(v.outcome, v.outcome)
     if by_filter:
         said = "passed" if v.passed else "refused"
-    detail = f": {_safe(v.detail)}" if v.detail else ""
-    return f"{_safe(v.check).replace('_', ' ')} {_safe(v.version)}{stale}: {said}{detail}"
+    detail = f": {safe(v.detail)}" if v.detail else ""
+    return f"{safe(v.check).replace('_', ' ')} {safe(v.version)}{stale}: {said}{detail}"
 
 
-def _version_today(check: str) -> str | None:
-    if check == model_judge.NAME:
-        return model_judge.VERSION
+def version_today(check: str) -> str | None:
+    if check in OF_PEOPLE_AND_MODELS:
+        return OF_PEOPLE_AND_MODELS[check]
     return CHECKS[check].version if check in CHECKS else None
 
 
@@ -326,9 +328,9 @@ def _text(name: str, text: str, full: bool) -> Iterator[Text]:
         left_out = len(text) - HEAD_CHARS - TAIL_CHARS
         text = f"{text[:HEAD_CHARS]}\n… {left_out:,} characters left out; --full shows them …\n{text[-TAIL_CHARS:]}"
     for i, line in enumerate(text.split("\n")):
-        yield Text(f"  {'' if i else name:<{NAME_WIDTH}}", "dim") + Text("│ ", "dim") + Text(_safe(line))
+        yield Text(f"  {'' if i else name:<{NAME_WIDTH}}", "dim") + Text("│ ", "dim") + Text(safe(line))
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Returns the text without control characters, because they could drive a terminal."""
     return printable(text, also="\t", instead="\N{REPLACEMENT CHARACTER}")

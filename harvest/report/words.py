@@ -12,9 +12,10 @@ OUTCOMES = {
     "no_answer": "no answer to accept",
     "timeout": "not judged: the check ran out of time (`harvest verify --again` tries again)",
     "error": "not judged: the check could not",
+    "unsure": "left to the checks",
 }
 REASONS = {
-    "wrong": "its check found it wrong",
+    "wrong": "it was found wrong",
     "no_answer": "it states no answer",
     "truncated": "it was cut at its token limit, so there is no answer worth a check",
     "repetition": "it had run into a loop and was broken off, so there is no answer worth a check",

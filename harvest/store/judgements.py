@@ -185,6 +185,17 @@ class Judgements(Attempts):
         marked_at = frozenset(v["at"] for v in verdicts if v["check_name"] == HUMAN)
         return MarkedAnswer(r["run_id"], answer, newest, marked_at)
 
+    def marked_answers(self, run_id: int) -> Iterator[tuple[StoredAnswer, Verdict]]:
+        """Gives each answer of a run that a person marked, with its newest mark, in the order of the attempts."""
+        ids = self._all(
+            "SELECT DISTINCT attempt.id, key FROM attempt JOIN verdict ON attempt_id = attempt.id"
+            " WHERE run_id = ? AND check_name = 'human' ORDER BY attempt.id",
+            run_id,
+        )
+        for row in ids:
+            if (found := self.marked_answer(row["id"], row["key"])) is not None:
+                yield found.answer, found.newest[HUMAN]
+
     def put_mark(self, attempt_id: int, mark: Verdict, accepted: bool | None, reason: str | None, at: str) -> None:
         """Adds a person's mark, and gives the attempt the judgement that follows from it. `accepted` is None if no
         check has judged the answer and the mark does not decide."""

@@ -140,6 +140,13 @@ class Runs(Attempts):
             raise StoreUnusable(f"no run {name!r} in {self.path}; there are {', '.join(known) or 'none'}")
         return int(row["id"])
 
+    def run_names(self) -> list[str]:
+        """Returns the names of all runs that have an attempt, the newest run first."""
+        rows = self.db.execute(
+            "SELECT name FROM run WHERE EXISTS (SELECT 1 FROM attempt WHERE run_id = run.id) ORDER BY id DESC"
+        )
+        return [r["name"] for r in rows]
+
     def run(self, run: str | int) -> StoredRun:
         """Returns the run with this name or id. Raises StoreUnusable when there is no run of that name."""
         run_id = self.run_id(run) if isinstance(run, str) else run

@@ -49,7 +49,8 @@ class Connection:
                 if write:
                     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                     opened.callback(os.close, _take_lock(path, lock_path(path)))
-                    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+                    if not path.exists():  # to close a file is to drop SQLite's locks on it in this whole process
+                        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
                 elif not path.exists():
                     raise StoreUnusable(f"store {path}: no such file; name another with --store")
                 address = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from harvest.core.nouns import FILTER_REASONS, HUMAN, Attempt, Outcome, Question, Reply, Verdict
 from harvest.store.attempts import read_attempt
@@ -117,24 +117,25 @@ class QuestionStory:
     attempts: tuple[AttemptStory, ...]
 
 
-class Listed(NamedTuple):
-    """One attempt of a teacher or the student, as a list of attempts shows it."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The attempts of teachers and student in one run, in columns: the n-th value of each is of the n-th attempt."""
 
-    id: int
-    question_id: int
-    """The question's row."""
-    teacher: int
-    sample: int
-    state: str
-    accepted: int | None
-    reason: str | None
-    output_tokens: int | None
-    cost_pusd: int | None
+    id: Sequence[int]
+    question_id: Sequence[int]
+    """The questions' rows."""
+    teacher: Sequence[int]
+    sample: Sequence[int]
+    state: Sequence[str]
+    accepted: Sequence[int | None]
+    reason: Sequence[str | None]
+    output_tokens: Sequence[int | None]
+    cost_pusd: Sequence[int | None]
     """What the run paid for the attempt; None: nobody knows."""
-    mark: str | None
-    """What a person said of it last: `right`, `wrong` or `unsure`; None: nobody marked it."""
-    disagree: int
-    """1 if some check, model or person last called the answer right and another one did not, else 0."""
+    said: Mapping[int, tuple[str | None, bool]]
+    """Maps the id of an attempt to (what a person said of it last: `right`, `wrong` or `unsure`, or None; whether some
+    check, model or person last called the answer right and another one did not). Other attempts are not marked, and
+    nobody disagrees about them."""
 
 
 LISTED = (
@@ -150,15 +151,28 @@ LISTED = (
 class Stories(Selections, Runs):
     """The SQL statements that read whole attempts."""
 
-    def listed(self, run_id: int) -> Iterator[Listed]:
-        """Gives each attempt of a run that has an answer or has failed, in the order of question, teacher, sample and
-        limit of tokens. The first half of a continued answer is left out."""
-        said = self._said(run_id)
-        for r in self._each(LISTED, run_id):
-            yield Listed(*r, *said.get(r[0], (None, 0)))
+    def listed(self, run_id: int) -> Listed:
+        """Returns the attempts of a run that have an answer or have failed, in the order of question, teacher, sample
+        and limit of tokens. The first half of a continued answer is left out."""
+        cursor = self.db.cursor()
+        cursor.row_factory = None  # plain tuples, which become columns in half the time
+        rows = cursor.execute(LISTED, (run_id,)).fetchall()
+        names = [name for name in Listed.__dataclass_fields__ if name != "said"]
+        columns: Sequence[Any] = list(zip(*rows, strict=True)) or [()] * len(names)
+        return Listed(said=self._said(run_id), **dict(zip(names, columns, strict=True)))
 
-    def _said(self, run_id: int) -> dict[int, tuple[str | None, int]]:
-        """Maps the id of each attempt on which more than its check spoke to (the newest mark, `disagree`)."""
+    def first_attempt(self, run_id: int) -> int | None:
+        """Returns the id of an attempt at the run's first question that has one, by the first teacher; None if the run
+        has no attempt with an answer or a failure."""
+        row = self._row(
+            f"SELECT id FROM attempt WHERE run_id = ? AND kind != 'judge' AND state != 'open' AND {IS_WHOLE}"  # noqa: S608 - ours
+            " ORDER BY question_id, teacher, sample, max_tokens LIMIT 1",
+            run_id,
+        )
+        return None if row is None else int(row["id"])
+
+    def _said(self, run_id: int) -> dict[int, tuple[str | None, bool]]:
+        """Returns `said` of Listed: only where more than the check has spoken."""
         newest: dict[int, dict[str, str]] = {}
         for attempt_id, check, outcome in self._each(
             "SELECT attempt_id, check_name, outcome FROM verdict WHERE attempt_id IN (SELECT attempt_id FROM verdict"
@@ -167,7 +181,7 @@ class Stories(Selections, Runs):
             json.dumps([HUMAN, "judge"]), run_id,
         ):  # fmt: skip
             newest.setdefault(attempt_id, {})[check] = outcome
-        return {i: (said.get(HUMAN), int(_disagree(said))) for i, said in newest.items()}
+        return {i: (said.get(HUMAN), _disagree(said)) for i, said in newest.items()}
 
     def question_labels(self, run_id: int) -> Iterator[tuple[int, str, str | None]]:
         """Gives (row, name, domain) of each question of a run."""
@@ -206,11 +220,12 @@ class Stories(Selections, Runs):
         found: list[int] = []
         asked: dict[int, bool] = {}
         for r in self._each(
-            "SELECT attempt.id, question_id, question.name, question.body, reply.body, half.body FROM attempt"
-            " JOIN question ON question.id = question_id LEFT JOIN reply ON reply.try_id = answer_try"
+            "SELECT attempt.id, attempt.question_id, question.name, question.body, reply.body, half.body FROM attempt"
+            " JOIN question ON question.id = attempt.question_id LEFT JOIN reply ON reply.try_id = attempt.answer_try"
             " LEFT JOIN attempt AS first ON first.id = attempt.continues"
             " LEFT JOIN reply AS half ON half.try_id = first.answer_try"
-            " WHERE attempt.run_id = ? AND attempt.id > ? AND attempt.kind != 'judge' ORDER BY attempt.id",
+            # The plus keeps SQLite from the index of the run, by which it would sort all replies before the first one.
+            " WHERE +attempt.run_id = ? AND attempt.id > ? AND attempt.kind != 'judge' ORDER BY attempt.id",
             run_id, after,
         ):  # fmt: skip
             if r[1] not in asked:

@@ -60,9 +60,6 @@ class WaitingMarks:
     def taken(self) -> Iterator[tuple[Sequence[Mark], list[Mark]]]:
         """Gives (the marks that wait, an empty list for those that fit no answer). When the block ends without an
         error, the marks are gone from the file; what fits nothing is in the file `refused`."""
-        if not self.path.exists():
-            yield (), []
-            return
         with self._locked(os.O_RDWR | os.O_CREAT) as file:
             lines = os.pread(file, os.fstat(file).st_size, 0).splitlines()
             marks = [(line, _mark_of(line)) for line in lines if line.strip()]

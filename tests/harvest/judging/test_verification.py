@@ -222,7 +222,7 @@ def test_a_models_text_cannot_pass_for_winnows_own_lines(imports: Imports) -> No
     out, _ = imports.run("why", "r", "q1")
     own = [text for text in out.splitlines() if "│" not in text]
     assert [text for text in own if text.startswith("Attempt")] == [
-        "Attempt 1 of 1: rejected: wrong (its check found it wrong)"
+        "Attempt 1 of 1: rejected: wrong (it was found wrong)"
     ]
     assert not any("math 9" in text for text in own)
     assert not {"\x1b", "\u202e", "\r"} & set(out)
