@@ -206,7 +206,7 @@ def forecasts(r: Report) -> Table:
     """Returns what a forecast said, and what came; for a run that goes on, what it says of the rest."""
     columns = ("low", "middle", "high")
     if (check := r["forecast_check"]) is not None:
-        title = f"forecast from the first {check['questions']} questions, for the other {check['others']:,}"
+        title = f"forecast by the first {check['questions']} questions"
         return Table(title, (*columns, "came"), tuple(_forecast_rows(check["usd"], check["accepted"])))
     said, title = r["forecast"], "forecast for the open questions"
     if said is None or not r["questions"]["open"]:

@@ -123,7 +123,7 @@ def lengths(r: Report) -> Picture:
     drawn.append(line(0, zero, 100, zero, "base"))
     y = TOP_PX + FIELD_PX + 18
     for n in range(0, len(bars), max(1, len(bars) // 4)):
-        if n * width <= 88:
+        if n * width <= 80:
             drawn.append(text(n * width, y, f"{bars[n]['from_tokens']:,}"))
     last = f"{bars[-1]['from_tokens']:,}+" if found["longest_tokens"] >= bars[-1]["from_tokens"] else ""
     drawn.append(text(100, y, last, "end"))

@@ -1,10 +1,12 @@
 """What a teacher's terms allow: stated by the user, found in the table, or unknown; and a run that they forbid."""
 
+import json
 from collections.abc import Callable
 from datetime import date
 
 import pytest
 from conftest import Place
+from scripted_endpoint import Endpoint
 
 from harvest.asking.planning.teacher_terms import ACCEPTED, UNKNOWN, provider_at, providers, refuse_unaccepted, terms_of
 from harvest.core.errors import ConfigError
@@ -52,6 +54,20 @@ def test_a_teacher_that_forbids_training_is_refused_until_that_is_accepted(terms
     assert "\n" not in str(refused.value)
     refuse_unaccepted(teacher(OPENAI, f"{ACCEPTED} a written permission"), "teacher")
     refuse_unaccepted(teacher("https://api.deepseek.com/v1"), "teacher")
+
+
+def test_terms_stand_in_each_row_the_card_and_the_reports(
+    endpoint: Callable[..., Endpoint], place: Callable[..., Place]
+) -> None:
+    for terms, shown in ((None, "unknown"), ("our contract of May allows it", "our contract of May allows it")):
+        here = place(endpoint().url, 2, folder=shown[:3], **({"teacher__terms": terms} if terms else {}))
+        code, _, err = here.collect()
+        assert code == 0, err
+        rows = (here.run_folder / "dataset/train.jsonl").read_text().splitlines()
+        assert {json.loads(row)["teacher_terms"] for row in rows} == {shown}
+        assert {json.loads(row)["prompt"]["sha256"] for row in rows} == {here.report["provenance"]["prompt"]["sha256"]}
+        for file in ("dataset/README.md", "report.md", "report.html"):
+            assert shown in (here.run_folder / file).read_text()
 
 
 def test_such_a_run_ends_with_2_before_anything_is_asked(place: Callable[..., Place]) -> None:
