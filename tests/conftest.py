@@ -5,13 +5,13 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, getcontext, setcontext
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from books import audit_file
 from hypothesis import HealthCheck, settings
@@ -39,6 +39,16 @@ settings.load_profile("winnow")
 def scaled(small: int, full: int) -> int:
     """A sample in `make test`, the issue's full figure in `make bars`."""
     return full if BARS else small
+
+
+@pytest.fixture(autouse=True)
+def _same_decimals() -> Iterator[None]:
+    """Fails a test after which later tests of the same process would compute with other decimals."""
+    before = getcontext().copy()
+    yield
+    after = getcontext()
+    setcontext(before)
+    assert (after.prec, after.rounding) == (before.prec, before.rounding)
 
 
 @pytest.fixture(scope="session")
@@ -107,20 +117,14 @@ class Place:
     def money(self, name: str) -> Decimal:
         return Decimal(self.report["money"][f"{name}_usd"])
 
-    def command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "harvest", *args]
+    def start(self, *more: str, before: Callable[[], object] | None = None) -> "subprocess.Popen[str]":
+        """`collect` as its users run it. `before` is called in its process first."""
+        return self.begin("collect", str(self.toml), *more, before=before)
 
-    def start(self, *more: str, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-        """`collect` as its users run it; `python` in place of `-m harvest` for a wrapper around it."""
-        return self.begin("collect", str(self.toml), *more, python=python)
-
-    def begin(self, *args: str, python: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    def begin(self, *args: str, before: Callable[[], object] | None = None) -> "subprocess.Popen[str]":
         """Any command, as its users run it."""
-        command = [sys.executable, *(python or ("-m", "harvest")), *args]
         env = {**os.environ, "WINNOW_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(ROOT), **self.env}
-        return subprocess.Popen(
-            command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return forked.Forked("harvest", *args, cwd=self.folder, env=env, before=before)
 
     def collect(self, *more: str, timeout_s: float = 120) -> tuple[int, str, str]:
         """(exit code, stdout, stderr)"""

@@ -1,13 +1,12 @@
-"""Runs winnow's own command and kills it with SIGKILL at the n-th occurrence of a named step.
+"""Kills the process that it is called in with SIGKILL at the n-th occurrence of a named step of winnow's own command.
 
-    python tests/dies.py "after settle" 3 collect run.toml
+    place.start(before=partial(die_at, "after settle", 3))
 
 It watches from outside, with Python's profiler: nothing in winnow knows of it. The steps of one try are intent
 (reserved), send, receive, settle; each dies before it, in it (its transaction is written and not committed) or after.
 """
 
 import os
-import runpy
 import signal
 import sys
 import threading
@@ -68,13 +67,7 @@ def _is_reply(value: Any) -> bool:
     return type(value).__name__ == "Reply"
 
 
-def main() -> None:
-    watch = Watch(sys.argv[1], int(sys.argv[2]))
-    sys.argv[1:] = sys.argv[3:]
+def die_at(step: str, times: int) -> None:
+    watch = Watch(step, times)
     threading.setprofile(watch)
     sys.setprofile(watch)
-    runpy.run_module("harvest", run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import localcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -132,7 +133,8 @@ def _gym_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for key, text in parse_qsl(query, keep_blank_values=True):
         settings["size" if key == "n" else key] = _number(text)
     try:
-        entries = list(reasoning_gym.create_dataset(task, **settings))
+        with localcontext():  # decimal_arithmetic sets the precision of every later Decimal
+            entries = list(reasoning_gym.create_dataset(task, **settings))
     except ValueError as e:
         raise QuestionError(f"questions = {source!r}: {e}") from None
     except (TypeError, AssertionError) as e:

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import pytest
 from scripted_student import Scripted, measured, right
 from students import tiny_student
@@ -36,10 +36,8 @@ TRAINING = {
 
 
 def started(folder: Path, student: Path, *more: str) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "finetune", "eval", str(student), "--questions", str(folder / "q.jsonl"), "--json"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "WINNOW_RUNS": str(folder / "runs")}
-    root, pipe = Path(__file__).parents[3], subprocess.PIPE
-    return subprocess.Popen([*words, *more], cwd=root, env=env, stdout=pipe, stderr=pipe, text=True)
+    words = ["eval", str(student), "--questions", str(folder / "q.jsonl"), "--json", *more]
+    return forked.Forked("finetune", *words, env={**os.environ, "WINNOW_RUNS": str(folder / "runs")})
 
 
 class Told(NamedTuple):

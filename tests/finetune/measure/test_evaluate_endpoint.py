@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import forked
 import pytest
 from conftest import ROOT, Place
 from scripted_endpoint import Asked, Endpoint, Say
@@ -22,21 +22,21 @@ Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
 
 
-def command(here: Place, student: str, *more: str) -> "tuple[list[str], dict[str, str]]":
-    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs"), "PYTHONPATH": str(ROOT)}
+MOCK = ("--model", "mock", "--price", "1", "10", "--max-tokens", "100")
+
+
+def words(here: Place, student: str, *more: str) -> list[str]:
     flags = ["--questions", str(here.folder / "questions.jsonl"), "--json", "--run", "r", "--store", here.url]
-    return [sys.executable, "-m", "finetune", "eval", student, *flags, *more], env
+    return ["eval", student, *flags, *more]
+
+
+def begun(here: Place, student: str, *more: str) -> "subprocess.Popen[str]":
+    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs"), "PYTHONPATH": str(ROOT)}
+    return forked.Forked("finetune", *words(here, student, *more), cwd=here.folder, env=env)
 
 
 def evaluate(here: Place, url: str, *more: str) -> "subprocess.CompletedProcess[str]":
-    words, env = command(here, url, "--model", "mock", "--price", "1", "10", "--max-tokens", "100", *more)
-    return subprocess.run(words, cwd=here.folder, env=env, capture_output=True, text=True, timeout=120)
-
-
-def begun(here: Place, url: str, *more: str) -> "subprocess.Popen[str]":
-    words, env = command(here, url, "--model", "mock", "--price", "1", "10", "--max-tokens", "100", *more)
-    pipe = subprocess.PIPE
-    return subprocess.Popen(words, cwd=here.folder, env=env, stdout=pipe, stderr=pipe, text=True)
+    return forked.finished(begun(here, url, *MOCK, *more))
 
 
 def a_run(place: Places, n: int) -> Place:
@@ -143,7 +143,7 @@ def test_killed_in_the_middle_it_goes_on_and_pays_for_nothing_twice(endpoint: En
         return slow_and_cut(asked)
 
     other = endpoint(script)
-    victims.append(begun(here, other.url, *FOUR, "--concurrency", "3"))
+    victims.append(begun(here, other.url, *MOCK, *FOUR, "--concurrency", "3"))
     victims[0].communicate(timeout=60)
     assert victims[0].returncode == -signal.SIGKILL
     stored = 13 - 3  # what was on its way may have been billed, and is asked again
@@ -185,7 +185,7 @@ def test_ctrl_c_waits_for_what_is_paid_for_and_goes_on(endpoint: Endpoints, plac
         return Say(delay_s=0.3)
 
     other = endpoint(script)
-    victims.append(begun(here, other.url, "--usd", "1", "--concurrency", "2"))
+    victims.append(begun(here, other.url, *MOCK, "--usd", "1", "--concurrency", "2"))
     _, err = victims[0].communicate(timeout=60)
     assert victims[0].returncode == 130, err
     assert "Traceback" not in err
@@ -203,8 +203,7 @@ def test_the_runs_teacher_is_asked_as_it_is_there_and_stands_beside_the_student(
         "".join(f'{{"id": "h{i}", "question": "What is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(20, 26))
     )
     held_out, before = ("--questions", str(here.folder / "held-out.jsonl")), len(teacher.asked)
-    words, env = command(here, "teacher", *held_out, "--usd", "1.00")
-    done = subprocess.run(words, cwd=here.folder, env=env, capture_output=True, text=True, timeout=120)
+    done = forked.finished(begun(here, "teacher", *held_out, "--usd", "1.00"))
     assert done.returncode == 0, done.stderr
     assert (json.loads(done.stdout)["label"], json.loads(done.stdout)["accuracy"]) == ("teacher", 1)
     asked = teacher.asked[before:]
@@ -221,7 +220,7 @@ def test_the_runs_teacher_is_asked_as_it_is_there_and_stands_beside_the_student(
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("more", "line"),
     [
         (("without a run",), "give one, e.g. --usd 5.00"),
         (("--usd", "1", "--extra", "[1]"), "--extra: no JSON object"),
@@ -236,18 +235,18 @@ def test_a_wrong_word_is_one_line_before_anything_is_asked(
     endpoint: Endpoints,
     place: Places,
     more: tuple[str, ...],
-    words: str,
+    line: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     other, here = endpoint(), a_run(place, 2)
     monkeypatch.setenv("WINNOW_RUNS", str(here.folder / "runs"))
     monkeypatch.chdir(here.folder)
-    line, _ = command(here, other.url, "--model", "mock", "--price", "1", "10", *more)
+    given = words(here, other.url, "--model", "mock", "--price", "1", "10", *more)
     if more == ("without a run",):  # a run's own cap would be enough
-        line = line[: line.index("--run")] + line[line.index("--run") + 2 : -1]
-    assert main(line[3:]) == 2
+        given = given[: given.index("--run")] + given[given.index("--run") + 2 : -1]
+    assert main(given) == 2
     told = capsys.readouterr().err
-    assert words in told
+    assert line in told
     assert "sampling." not in told
     assert not other.asked

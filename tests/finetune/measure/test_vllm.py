@@ -139,21 +139,21 @@ def test_killed_in_each_phase_nothing_is_left_and_the_next_start_goes_on(
     slow = {**here.env, "STAND_IN_LOAD_S": "600"}
     loading = forked.evaluate(student, *here.words, log=log, env=slow)
     wait_for(lambda: len(here.starts) == 1)
-    os.kill(loading.pid or 0, end)
-    loading.join(60)
+    os.kill(loading.pid, end)
+    loading.wait(60)
     wait_for(here.nothing_runs)
     slow = {**here.env, "STAND_IN_ANSWER_S": "0.3"}
     asking = forked.evaluate(student, *here.words, "--concurrency", "2", log=log, env=slow)
-    wait_for(lambda: len(here.asked()) >= 4 or not asking.is_alive())
-    os.kill(asking.pid or 0, end)
-    asking.join(60)
-    assert asking.exitcode == (-end if end == signal.SIGKILL else 130), log.read_text()
+    wait_for(lambda: len(here.asked()) >= 4 or asking.poll() is not None)
+    os.kill(asking.pid, end)
+    asking.wait(60)
+    assert asking.returncode == (-end if end == signal.SIGKILL else 130), log.read_text()
     wait_for(here.nothing_runs)
     before = len(here.asked())
     assert 4 <= before < 12
     last = forked.evaluate(student, *here.words, log=log, env=here.env)
-    last.join(120)
-    assert last.exitcode == 0, log.read_text()
+    last.wait(120)
+    assert last.returncode == 0, log.read_text()
     assert here.nothing_runs()
     found = json.loads(log.read_text().splitlines()[-1])
     assert (found["n"], found["accuracy"]) == (12, 1)
@@ -175,11 +175,11 @@ def test_when_it_ends_while_it_answers_its_log_is_quoted_and_the_answers_are_kep
         log=here.folder / "log",
         env={**here.env, "STAND_IN_ANSWER_S": "0.3"},
     )
-    wait_for(lambda: len(here.asked()) >= 4 or not process.is_alive())
+    wait_for(lambda: len(here.asked()) >= 4 or process.poll() is not None)
     os.kill(here.starts[0]["pid"], signal.SIGKILL)
-    process.join(120)
+    process.wait(120)
     said = (here.folder / "log").read_text()
-    assert process.exitcode == 2, said
+    assert process.returncode == 2, said
     assert "vLLM ended (exit code 137): INFO loading the weights" in said
     wait_for(here.nothing_runs)
     assert main(["eval", str(student), *here.words]) == 0

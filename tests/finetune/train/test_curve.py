@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,10 +93,6 @@ def test_the_store_has_each_step_once_and_the_report_at_most_two_hundred(tmp_pat
     assert markdown(report).count("Loss of ") == 1
 
 
-def command(recipe: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "finetune", "sft", str(recipe), *more]
-
-
 def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_tracker_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,9 +107,9 @@ def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_
     )
     with Store.open(url) as store:
         store.put_run("r", {}, None, "2026-01-01T00:00:00+00:00")
-    words = command(tmp_path / "r.toml", "--run", "r", "--store", url, "--train.report_to", "tensorboard", "--json")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    p = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tracked = ("--train.report_to", "tensorboard", "--json")
+    words = ("sft", str(tmp_path / "r.toml"), "--run", "r", "--store", url, *tracked)
+    p = forked.Forked("finetune", *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 900
     while p.poll() is None and len(read_curve(output)) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -122,7 +117,7 @@ def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_
     p.wait()
     before = read_curve(output)
     assert len(before) >= 5
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
+    done = forked.run("finetune", *words)
     assert done.returncode == 0, done.stderr
     curve = read_curve(output)
     assert [p["step"] for p in curve] == list(range(1, 11))
@@ -135,9 +130,7 @@ def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_
     assert json.loads(done.stdout)["loss_last"] == pytest.approx(curve[-1]["loss"])
     events = b"".join(f.read_bytes() for f in (output / "runs").rglob("*tfevents*"))
     assert b"train/loss" in events
-    shown = subprocess.run(
-        [sys.executable, "-m", "finetune", "curve", str(output)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    shown = forked.run("finetune", "curve", str(output))
     assert shown.stdout.count("\n") == 13
     assert shown.stdout.startswith(sparkline([p["loss"] for p in curve]) + "  loss ")
 

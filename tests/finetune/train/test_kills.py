@@ -53,15 +53,14 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_unbroken_run(
         before = [p["at"] for p in read_curve(output)]
         p = forked.train(broken, *epochs, log=log)
         deadline = time.monotonic() + forked.END_S
-        while p.is_alive() and time.monotonic() < deadline:
+        while p.poll() is None and time.monotonic() < deadline:
             points = read_curve(output)
             if points and points[-1]["step"] >= until and [q["at"] for q in points] != before:
                 break
             time.sleep(0.002)
         time.sleep(rng.random() * 0.05)
         p.kill()
-        p.join()
-        assert p.exitcode == -signal.SIGKILL, log.read_text()
+        assert p.wait(forked.END_S) == -signal.SIGKILL, log.read_text()
     assert forked.trained(broken, *epochs, log=log) == 0, log.read_text()
     assert weights(output) == weights(whole.parent / "out")
 
@@ -77,8 +76,7 @@ def test_killed_inside_a_save_it_ends_with_the_weights_of_an_unbroken_run(
     files = ["optimizer.pt", "trainer_state.json", "model.safetensors", "rng_state.pth", "scheduler.pt"]
     for step, name in list(zip(range(2, 12, 2), files, strict=True))[: scaled(3, 5)]:
         p = forked.train(broken, log=log, torn=(name, step))
-        p.join(forked.END_S)
-        assert p.exitcode == -signal.SIGKILL, log.read_text()
+        assert p.wait(forked.END_S) == -signal.SIGKILL, log.read_text()
         assert not is_whole(output / f"checkpoint-{step}"), name
     assert forked.trained(broken, log=log) == 0, log.read_text()
     assert weights(output) == weights(whole.parent / "out")

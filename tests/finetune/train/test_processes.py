@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from conftest import scaled
 from hypothesis import given
@@ -157,7 +158,7 @@ ACCELERATE = [
 ]  # fmt: skip
 
 
-ALONE = [sys.executable, "-m", "finetune", "sft"]
+ALONE = ["sft"]
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +176,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(words: list[str], recipe: Path, output: str, *more: str) -> "subprocess.Popen[str]":
-    strategy = () if words is ALONE else ("--launch.strategy", "ddp")
-    words = [*words, str(recipe), "--output", str(recipe.parent / output), *strategy, *more]
+    if words is ALONE:
+        return forked.Forked("finetune", *ALONE, str(recipe), "--output", str(recipe.parent / output), *more, env=ENV)
+    words = [*words, str(recipe), "--output", str(recipe.parent / output), "--launch.strategy", "ddp", *more]
     return subprocess.Popen(words, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -319,8 +321,7 @@ def test_a_mistake_of_the_users_is_said_once_by_several_processes(recipe: Path) 
 def test_processes_that_the_recipe_does_not_have_are_refused_before_anything_is_written(recipe: Path) -> None:
     output = recipe.parent / "refused"
     env = {**ENV, "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    words = [*ALONE, str(recipe), "--output", str(output)]
-    refused = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
+    refused = forked.run("finetune", *ALONE, str(recipe), "--output", str(output), env=env)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "is one process, but 2 were started" in refused.stderr
     assert not output.exists()

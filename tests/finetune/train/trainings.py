@@ -1,13 +1,12 @@
 """Trainings of a student of random weights over some short rows, for the tests."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from students import smol_tokenizer, sums, tiny_student
 
@@ -43,15 +42,12 @@ def make(tmp_path: Path, student: Path) -> Make:
 
 
 def start(recipe: Path, *more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "finetune", "sft", str(recipe), *more]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forked.Forked("finetune", "sft", str(recipe), *more, cwd=ROOT)
 
 
 def run(recipe: Path, *more: str) -> tuple[int, str, str]:
-    p = start(recipe, *more)
-    out, err = p.communicate(timeout=600)
-    return p.returncode, out, err
+    done = forked.run("finetune", "sft", str(recipe), *more, cwd=ROOT)
+    return done.returncode, done.stdout, done.stderr
 
 
 def trainer_for(recipe: Path, **changes: Any) -> Any:

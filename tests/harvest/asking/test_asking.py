@@ -1,22 +1,21 @@
 """Several teachers and a student in one run: who is asked what, what it costs, and what is stored."""
 
 import json
-import os
 import re
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from books import audit_file
 from conftest import ROOT, Place
-from dies import STEPS
+from dies import STEPS, die_at
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.core.config import load
@@ -208,9 +207,8 @@ def test_killed_at_a_step_nothing_is_bought_twice_of_anybody(step: str, endpoint
         place, cheap, dear, 5, plan={"order": "file"},
         student={"base_url": student.url, "model": "s", "free": True},
     )  # fmt: skip
-    dies = str(Path(__file__).parents[2] / "dies.py")
-    for times in ("2", "4"):
-        process = p.start(python=(dies, step, times))
+    for times in (2, 4):
+        process = p.start(before=partial(die_at, step, times))
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
         with closing(sqlite3.connect(p.store)) as db:
@@ -290,11 +288,8 @@ def test_the_teacher_is_asked_only_what_the_student_cannot_do(endpoint: Endpoint
     assert (found["asked"], found["solved"], found["left_to_teachers"], found["sent"]) == (5, 3, 2, 5)
     assert found["cost_usd"] == "0.00"
     assert [r["question_id"] for r in rows_of(p)] == ["q3", "q4"]
-    done = subprocess.run(
-        p.command("export", "r", "--store", p.url, "--which", "all", "--to", str(p.folder / "all")),
-        capture_output=True, text=True, cwd=p.folder, env={**os.environ, "WINNOW_RUNS": str(p.folder / "runs")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    code, _, err = p.harvest("export", "r", "--store", p.url, "--which", "all", "--to", str(p.folder / "all"))
+    assert code == 0, err
     assert len((p.folder / "all" / "train.jsonl").read_text().splitlines()) == 2
     assert "could do 3" in (p.run_folder / "report.md").read_text()
 
@@ -383,10 +378,7 @@ def test_why_names_who_was_asked(endpoint: Endpoints, place: Places) -> None:
     cheap, dear, student = endpoint(lambda _: WRONG), endpoint(), endpoint(lambda _: WRONG)
     p = two(place, cheap, dear, 1, student={"base_url": student.url, "model": "small", "free": True})
     assert p.collect()[0] == 0
-    why = subprocess.run(
-        p.command("why", "r", "q0", "--store", p.url), capture_output=True, text=True, cwd=p.folder,
-        env={**os.environ, "WINNOW_RUNS": str(p.folder / "runs")},
-    ).stdout  # fmt: skip
+    _, why, _ = p.harvest("why", "r", "q0", "--store", p.url)
     assert "by the student small: rejected" in why
     assert why.count(", by mock:") == 2
 
@@ -405,12 +397,9 @@ def test_every_example_of_the_page_is_a_run(text: str, tmp_path: Path) -> None:
 def test_the_doctor_asks_each(endpoint: Endpoints, place: Places) -> None:
     cheap, dear, student = endpoint(), endpoint(lambda _: Say(status=401, error="invalid_api_key")), endpoint()
     p = two(place, cheap, dear, 1, student={"base_url": student.url, "model": "small", "free": True})
-    done = subprocess.run(
-        p.command("doctor", str(p.toml)), capture_output=True, text=True, cwd=p.folder,
-        env={**os.environ, "WINNOW_RUNS": str(p.folder / "runs")},
-    )  # fmt: skip
-    assert done.returncode == 4, done.stderr
+    code, out, err = p.harvest("doctor", str(p.toml))
+    assert code == 4, err
     assert (len(cheap.asked), len(dear.asked), len(student.asked)) == (1, 1, 1)
-    assert [line for line in done.stdout.splitlines() if line.startswith("# ")] == [
+    assert [line for line in out.splitlines() if line.startswith("# ")] == [
         "# the student (small)", "# teacher 1 of 2 (mock)", "# teacher 2 of 2 (mock)",
     ]  # fmt: skip

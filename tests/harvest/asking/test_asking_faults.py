@@ -1,10 +1,8 @@
 """Faults of several teachers and a student: each gives one clear line, and sends nothing to a dearer teacher."""
 
-import os
 import random
 import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 from books import audit_file
-from conftest import ROOT, Place, scaled
+from conftest import Place, scaled
 from scripted_endpoint import Asked, Endpoint, Say, Script, mixed
 from test_asking import DEAR, WRONG, number, only, rows_of, teacher, two, with_student
 
@@ -23,10 +21,9 @@ Places = Callable[..., Place]
 
 
 def harvest(p: Place, *args: str, code: int = 0) -> tuple[str, str]:
-    env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(p.command(*args), capture_output=True, text=True, cwd=p.folder, env=env, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
+    ended, out, err = p.harvest(*args)
+    assert ended == code, err
+    return out, err
 
 
 def nobody() -> str:

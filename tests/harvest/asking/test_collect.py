@@ -3,13 +3,17 @@
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import forked
 import pytest
 from books import audit_file
 from conftest import ROOT, Place, sums
@@ -192,11 +196,9 @@ def test_an_endpoint_that_takes_few_at_once_gets_few_and_every_row_is_answered(
 
 def test_a_store_on_a_full_disk_stops_the_asking_with_one_line(endpoint: Endpoints, place: Places) -> None:
     teacher = endpoint(lambda _: Say(chain=os.urandom(30_000).hex(), output_tokens=15_000, delay_s=0.02))
-    p = place(teacher.url, 400, teacher__max_concurrency=4, sampling__max_tokens=20_000, budget__usd="100.00")
+    p = place(teacher.url, 120, teacher__max_concurrency=4, sampling__max_tokens=20_000, budget__usd="100.00")
     bound = 1_000_000
-    command = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({bound}, {bound}));"
-    command += "sys.argv[0] = 'harvest'; runpy.run_module('harvest', run_name='__main__')"
-    process = p.start(python=("-c", command))
+    process = p.start(before=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (bound, bound)))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2, err
     said = [line for line in err.splitlines() if line.startswith(("error:", "stopped:"))]
@@ -210,7 +212,7 @@ def test_a_store_on_a_full_disk_stops_the_asking_with_one_line(endpoint: Endpoin
     assert code == 0, err
     books = audit_file(p.store)
     assert teacher.billed_pusd <= books["spent"] + books["in_doubt"]
-    assert p.report["questions"]["solved"] == 400
+    assert p.report["questions"]["solved"] == 120
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
@@ -275,8 +277,7 @@ def test_a_closed_terminal_waits_for_what_is_paid_for(endpoint: Endpoints, place
 def test_under_nohup_a_hang_up_is_nothing(endpoint: Endpoints, place: Places) -> None:
     teacher = endpoint(lambda _: Say(delay_s=0.4))
     p = place(teacher.url, 8, teacher__max_concurrency=4)
-    ignoring = "import runpy, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-    process = p.start(python=("-c", f"{ignoring} runpy.run_module('harvest', run_name='__main__')"))
+    process = p.start(before=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
     wait_for(lambda: len(teacher.asked) >= 2)
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=30)
@@ -286,19 +287,21 @@ def test_under_nohup_a_hang_up_is_nothing(endpoint: Endpoints, place: Places) ->
 
 @pytest.mark.parametrize("way", ["a link to the file", "a link to its folder", "another relative path"])
 def test_a_store_is_one_store_whichever_way_it_is_reached(way: str, endpoint: Endpoints, place: Places) -> None:
-    teacher = endpoint(lambda _: Say(delay_s=0.4))
-    p = place(teacher.url, 24, teacher__max_concurrency=4)
+    refused = threading.Event()
+    teacher = endpoint(lambda _: Say() if refused.wait(60) else Say(status=500))
+    p = place(teacher.url, 4)
     (p.folder / "link.db").symlink_to(p.store)
     (p.folder / "deep").symlink_to(p.folder)
     process = p.start()
-    wait_for(lambda: len(teacher.asked) >= 4)
+    wait_for(lambda: len(teacher.asked) >= 1)
     other = {"a link to the file": "link.db", "a link to its folder": "deep/store.db"}.get(way, "../place/store.db")
     code, _, err = p.collect("--store", f"sqlite:///{other}")
     assert code == 2, err
     assert f"another process (pid {process.pid}) is writing to it" in err
+    refused.set()
     process.communicate(timeout=30)
     assert process.returncode == 0
-    assert len(teacher.asked) == 24
+    assert len(teacher.asked) == 4
 
 
 def test_a_run_that_begins_anew_in_another_folder_says_so(endpoint: Endpoints, place: Places) -> None:
@@ -308,11 +311,10 @@ def test_a_run_that_begins_anew_in_another_folder_says_so(endpoint: Endpoints, p
 
     def collect(folder: str) -> str:
         (p.folder / folder).mkdir(exist_ok=True)
-        process = subprocess.run(
-            [sys.executable, "-m", "harvest", "collect", "../run.toml"], cwd=p.folder / folder, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **p.env}, capture_output=True, check=True,
-        )  # fmt: skip
-        return "".join(line for line in process.stderr.splitlines() if line.startswith("warning"))
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **p.env}
+        done = forked.run("harvest", "collect", "../run.toml", cwd=p.folder / folder, env=env)
+        assert done.returncode == 0, done.stderr
+        return "".join(line for line in done.stderr.splitlines() if line.startswith("warning"))
 
     assert p.toml.is_file()
     assert collect("one") == ""

@@ -1,5 +1,6 @@
 """Every failure of an endpoint ends as its class says (field.md §2), is booked, and is in the report."""
 
+import atexit
 import random
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,10 @@ def test_every_fault_of_the_shared_endpoint_at_a_fifth(shared: Path, place: Plac
             tool.communicate()
 
 
+def say_peak_memory() -> None:
+    sys.stderr.write(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
 @pytest.mark.skipif(
     sys.platform != "linux", reason="reads the peak of its own memory in /proc; getrusage has the parent's"
 )
@@ -290,12 +296,7 @@ def test_hostile_bodies_are_read_in_bounded_memory(endpoint: Endpoints, place: P
     """A gibibyte of spaces, packed and plain, at sixteen at once."""
     teacher = endpoint(lambda a: Say(bomb=True) if a.n % 2 else Say(forever=b" " * (1 << 16), gap_s=0))
     p = place(teacher.url, scaled(8, 64), sampling__tries=1)
-    code = (
-        "import pathlib, runpy, sys; sys.argv[0] = 'harvest'\n"
-        "try: runpy.run_module('harvest', run_name='__main__')\n"
-        "finally: print(pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0], file=sys.stderr)"
-    )
-    process = p.start(python=("-c", code))
+    process = p.start(before=partial(atexit.register, say_peak_memory))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err[-500:]
     assert p.report["attempts"]["failed"] == {"too_large": scaled(8, 64)}

@@ -12,17 +12,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from books import audit_file, tries_by_question
 from conftest import Place, scaled, sums
-from dies import STEPS
+from dies import STEPS, die_at
 from scripted_endpoint import Asked, Endpoint, Say
 
 Endpoints = Callable[..., Endpoint]
 Places = Callable[..., Place]
-DIES = str(Path(__file__).parents[2] / "dies.py")
 
 
 def check(p: Place, teacher: Endpoint) -> tuple[int, int]:
@@ -88,7 +88,7 @@ def test_killed_at_a_step_nothing_is_lost_and_nothing_bought_twice(
     """
     teacher = endpoint(lambda _: Say(delay_s=0.02))
     p = place(teacher.url, 6, teacher__max_concurrency=1)
-    process = p.start(python=(DIES, step, "3"))
+    process = p.start(before=partial(die_at, step, 3))
     reap(process)
     assert process.returncode == -signal.SIGKILL
     time.sleep(0.1)
@@ -109,7 +109,7 @@ def test_killed_at_a_step_nothing_is_lost_and_nothing_bought_twice(
 def test_killed_while_a_failure_is_settled(step: str, endpoint: Endpoints, place: Places) -> None:
     teacher = endpoint(lambda a: Say(cut_at=60) if a.n == 2 else Say())
     p = place(teacher.url, 6, teacher__max_concurrency=1)
-    process = p.start(python=(DIES, step, "1"))
+    process = p.start(before=partial(die_at, step, 1))
     reap(process)
     assert process.returncode == -signal.SIGKILL
     assert check(p, teacher) == (2, 1)

@@ -95,18 +95,12 @@ def test_doctor_spends_under_the_cap_of_the_run(endpoint: Endpoints, place: Plac
     """One answer costs 340 microdollars, at most 1,160 or so: the cap has room for doctor and some answers."""
     teacher = endpoint()
     p = place(teacher.url, 30, budget__usd="0.004", teacher__max_concurrency=1)
-    env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
-
-    def doctor() -> "subprocess.CompletedProcess[str]":
-        command = p.command("doctor", str(p.toml))
-        return subprocess.run(command, cwd=p.folder, env=env, capture_output=True, text=True)
-
-    assert doctor().returncode == 0
+    assert p.harvest("doctor", str(p.toml))[0] == 0
     assert p.collect()[0] == 3
     assert teacher.billed_pusd <= 4 * 10**9
     assert p.money("beside") == Decimal("0.00034")
     assert p.money("remaining") == p.money("cap") - p.money("spent") - p.money("beside")
     before = len(teacher.asked)
-    refused = doctor()
-    assert refused.returncode == 3, refused.stderr
+    code, _, err = p.harvest("doctor", str(p.toml))
+    assert code == 3, err
     assert len(teacher.asked) == before

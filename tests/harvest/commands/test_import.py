@@ -6,13 +6,13 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from books import audit_file
 from conftest import ROOT, scaled
@@ -36,11 +36,8 @@ class Imports:
         return path
 
     def start(self, *args: str | Path) -> "subprocess.Popen[str]":
-        words = [str(a) for a in args]
-        command = [sys.executable, "-m", "harvest", *words, "--store", f"sqlite:///{self.store}"]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        words = [*map(str, args), "--store", f"sqlite:///{self.store}"]
+        return forked.Forked("harvest", *words, cwd=self.folder, env=self.env)
 
     def run(self, *args: str | Path, code: int = 0) -> tuple[str, str]:
         process = self.start(*args)

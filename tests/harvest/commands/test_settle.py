@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 from books import audit_file
 from conftest import Place
+from dies import die_at
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.__main__ import main
@@ -20,7 +21,6 @@ from harvest.store import Store
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
-DIES = str(Path(__file__).parents[2] / "dies.py")
 CUT = Say(cut_at=60)
 
 
@@ -238,7 +238,7 @@ def test_killed_in_the_middle_the_tries_before_are_settled_and_the_rest_go_on(
 ) -> None:
     _, p = in_doubt(endpoint, place)
     held = p.money("in_doubt")
-    process = p.begin("settle", "r", "--as", "worst", python=(DIES, step, "3"))
+    process = p.begin("settle", "r", "--as", "worst", before=partial(die_at, step, 3))
     p.ended(process, 30)
     assert process.returncode == -signal.SIGKILL
     books = audit_file(p.store)

@@ -4,7 +4,6 @@ import json
 import os
 import sqlite3
 import stat
-import subprocess
 import threading
 import time
 import zlib
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from conftest import ROOT, Place, scaled, sums
+from conftest import Place, scaled, sums
 from scripted_endpoint import Asked, Endpoint, Say, echo, right_answer
 from test_kill import children_of
 
@@ -68,13 +67,11 @@ def swept(place: Place, *commands: list[str]) -> None:
     code, out, err = place.collect()
     assert code in (0, 4, 5), err
     said = [("collect", out + err)]
-    env = {**os.environ, "WINNOW_RUNS": str(place.folder / "runs"), "PYTHONPATH": str(ROOT)}
+    del place.env["WINNOW_TEST_KEY"]
     for command in commands:
-        done = subprocess.run(
-            place.command(*command), cwd=place.folder, env=env, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        said.append((" ".join(command), done.stdout + done.stderr))
+        code, out, err = place.harvest(*command)
+        assert code == 0, err
+        said.append((" ".join(command), out + err))
     for where, text in (*said, *texts_of(place)):
         assert not parts(text), f"{where} holds {parts(text)[0]!r} of the key: …{around(text)}…"
 

@@ -1,7 +1,6 @@
 """Every way to reach an endpoint: Azure's forms, more headers, keys from a command, proxies, and own certificates."""
 
 import asyncio
-import os
 import shutil
 import ssl
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 import httpx2
 import pytest
-from conftest import ROOT, Place
+from conftest import Place
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import AzureOpenAI, OpenAI
@@ -91,10 +90,8 @@ def left_behind(p: Place, *texts: str) -> str:
     """All that a run has left: its files, the store unpacked, and what it printed."""
     shown = [*texts]
     for command in (["report", "r", "--json"], ["why", "r", "q0", "--full"], ["settle", "r"], ["doctor", str(p.toml)]):
-        env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT), **p.env}
         more = [] if command[0] == "doctor" else ["--store", p.url]
-        done = subprocess.run([*p.command(*command), *more], cwd=p.folder, env=env, capture_output=True, text=True)
-        shown += [done.stdout, done.stderr]
+        shown += p.harvest(*command, *more)[1:]
     shown += [f.read_bytes().decode("latin-1") for f in p.folder.rglob("*") if f.is_file() and f.name != "key.txt"]
     return "\n".join(shown)
 

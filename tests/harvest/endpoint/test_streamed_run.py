@@ -1,20 +1,21 @@
 """A whole run over streams: what the store keeps of each answer, and what each answer costs."""
 
 import json
-import os
 import re
+import resource
 import shutil
 import signal
 import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from books import audit_file
-from conftest import ROOT, Place
+from conftest import Place
 from sample_replies import EVENTS, chunk, sse
 from scripted_endpoint import Endpoint, Say
 
@@ -55,10 +56,7 @@ def test_a_server_that_hangs_up_after_the_last_byte_loses_none_of_it(
 
 
 def why(p: Place, question: str = "q0") -> dict[str, Any]:
-    command = [*p.command("why", "r", question, "--json", "--store", p.url)]
-    env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=p.folder, env=env, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(p.harvest("why", "r", question, "--json", "--store", p.url)[1])
     return found
 
 
@@ -107,8 +105,7 @@ def test_what_had_come_of_an_answer_that_never_ended_is_kept(name: str, endpoint
     tried = why(p)["attempts"][0]["tries"][0]
     assert tried["partial"] == {"reasoning": "so it is ", "answer": ""}
     assert tried["in_doubt_usd"] is not None
-    command = p.command("why", "r", "q0", "--store", p.url)
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    _, told, _ = p.harvest("why", "r", "q0", "--store", p.url)
     assert re.search(r"kept of it +9 characters of chain, 0 of answer", told)
 
 
@@ -134,9 +131,7 @@ def test_a_second_ctrl_c_keeps_what_had_come(endpoint: Endpoints, place: Places)
 def test_more_at_once_than_files_may_be_open_is_a_line_and_no_failure(endpoint: Endpoints, place: Places) -> None:
     teacher = endpoint(lambda _: Say(delay_s=0.1))
     p = place(teacher.url, 120, teacher__max_concurrency=2000)
-    limited = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({}, {}));"
-    limited += "sys.argv[0] = 'harvest'; runpy.run_module('harvest', run_name='__main__')"
-    process = p.start(python=("-c", limited.format(150, 150)))
+    process = p.start(before=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (150, 150)))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "max_concurrency = 2,000 needs more open files than the 150 allowed here: at most 22 at once" in err

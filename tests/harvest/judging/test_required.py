@@ -1,16 +1,16 @@
 """`checks.require`: filters as verdicts, for live answers, answers that are judged again, and imported answers."""
 
 import json
-import os
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from conftest import ROOT, Place
+from conftest import Place
+from dies import die_at
 from scripted_endpoint import Asked, Endpoint, Say
 from test_import import Imports, line
 
@@ -52,12 +52,9 @@ def standing(p: Place) -> list[tuple[Any, ...]]:
 
 
 def harvest(p: Place, *args: str) -> str:
-    env = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        p.command(*args, "--store", p.url), capture_output=True, text=True, cwd=p.folder, env=env, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, out, err = p.harvest(*args, "--store", p.url)
+    assert code == 0, err
+    return out
 
 
 def test_what_a_required_filter_refuses_is_rejected_and_another_sample_asked(
@@ -134,10 +131,9 @@ def test_what_select_changes_is_said_when_it_touches_a_verdict_and_when_run_toml
     assert code == 0
     assert "selected by other settings than before: select.traces as RUN.toml" in err
     assert p.report["traces"]["selected"] == 3
-    command = p.command("select", "r", "--filters.language", "de", "--store", p.url)
-    environment = {**os.environ, "WINNOW_RUNS": str(p.folder / "runs"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=p.folder, env=environment, capture_output=True, text=True, check=True)
-    assert "until `harvest verify r` judges them by it" in done.stderr
+    code, _, err = p.harvest("select", "r", "--filters.language", "de", "--store", p.url)
+    assert code == 0, err
+    assert "until `harvest verify r` judges them by it" in err
 
 
 def test_a_filter_that_is_no_longer_required_lets_go_and_another_language_is_another_version(
@@ -212,8 +208,7 @@ def test_an_answer_that_was_not_judged_before_a_kill_meets_the_filters_at_the_ne
 ) -> None:
     e = endpoint(lambda _: Say(chain=GERMAN))
     p = place(e.url, 1, checks__require=REQUIRED)
-    dies = str(Path(__file__).parents[2] / "dies.py")
-    p.start(python=(dies, "after settle", "1")).communicate(timeout=60)
+    p.start(before=partial(die_at, "after settle", 1)).communicate(timeout=60)
     assert [r[4] for r in standing(p)] == [None]
     assert p.collect()[0] == 0
     assert [r[4] for r in standing(p)] == ["language"]

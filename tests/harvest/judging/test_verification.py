@@ -3,7 +3,6 @@
 import json
 import signal
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from books import audit_file
-from conftest import ROOT, Place, scaled
+from conftest import Place, scaled
 from scripted_endpoint import Endpoint
 from test_import import Imports, line, wait_until
 
@@ -149,11 +148,9 @@ def test_a_question_no_longer_solved_is_asked_again_and_one_solved_now_is_not(
             " (SELECT id FROM question WHERE name = 'q2')"
         )
         db.execute("UPDATE verdict SET version = '0'")
-    done = subprocess.run(
-        p.command("verify", "r", "--store", p.url, "--json"), cwd=ROOT, capture_output=True, text=True, check=True,
-        env={"PATH": "/usr/bin:/bin", "WINNOW_RUNS": str(p.folder / "runs"), "HOME": str(p.folder)},
-    )  # fmt: skip
-    said = json.loads(done.stdout)
+    code, out, err = p.harvest("verify", "r", "--store", p.url, "--json")
+    assert code == 0, err
+    said = json.loads(out)
     assert len(teacher.asked) == asked, "verify asks nobody"
     assert said["questions"]["open"] == {"before": 0, "now": 1}
     with closing(sqlite3.connect(p.store)) as db, db:

@@ -1,6 +1,7 @@
 """Questions from files, from foreign layouts and from reasoning-gym, and the prompts around them."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,11 @@ def test_the_demo_trains_on_nothing_that_it_is_measured_on() -> None:
 def test_the_same_seed_makes_the_same_questions() -> None:
     source = "reasoning-gym:chain_sum?n=20&seed=5"
     assert list(read_questions(source, BASE, ROW_RULES)) == list(read_questions(source, BASE, ROW_RULES))
+
+
+def test_a_task_that_sets_the_precision_of_decimals_sets_it_for_itself_alone() -> None:
+    assert len(list(read_questions("reasoning-gym:decimal_arithmetic?n=2", BASE, ROW_RULES))) == 2
+    assert Decimal(2) / 3 == Decimal("0." + "6" * 27 + "7")
 
 
 @pytest.mark.parametrize(

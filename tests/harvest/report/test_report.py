@@ -1,14 +1,12 @@
 """What a run leaves for people and programs: the report, the dataset, and the story of one question."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import datasets
-from conftest import ROOT, Place
+from conftest import Place
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.report.markdown_page import markdown
@@ -37,15 +35,10 @@ def collected(endpoint: Endpoints, place: Places, n: int = 20) -> Place:
     return here
 
 
-def run(here: Place, *args: str) -> "subprocess.CompletedProcess[str]":
-    env = {**os.environ, "WINNOW_RUNS": str(here.folder / "runs"), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(here.command(*args), env=env, capture_output=True, text=True, cwd=here.folder)
-
-
 def harvest(here: Place, *args: str) -> str:
-    done = run(here, *args)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, out, err = here.harvest(*args)
+    assert code == 0, err
+    return out
 
 
 def test_a_report_rebuilt_from_the_store_is_byte_for_byte_the_same(endpoint: Endpoints, place: Places) -> None:
@@ -127,9 +120,9 @@ def test_an_export_takes_the_place_of_nothing_else(endpoint: Endpoints, place: P
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     for to in ("mine", ".", "mine/thesis.txt"):
-        done = run(here, "export", "r", "--to", to)
-        assert done.returncode == 2
-        assert "other things" in done.stderr
+        code, _, err = here.harvest("export", "r", "--to", to)
+        assert code == 2
+        assert "other things" in err
     assert (mine / "thesis.txt").read_text() == "years of work"
 
 
