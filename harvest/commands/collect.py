@@ -70,7 +70,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"error: {run.folder} cannot be written: {e.strerror}. The store has all of it: `harvest report` later")
             return code or InputError.exit_code
     print_report(report, as_json=as_json)
-    say(f"report: {run.folder / 'report.md'} · dataset: {dataset}")
+    say(f"report: {run.folder / 'report.html'} · dataset: {dataset}")
     return code
 
 

@@ -20,15 +20,24 @@ from harvest.asking.buying.tries import Tries
 from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, variables_of
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import LEARNED, Run, doctors_name, judging_settings, runs_by_place
-from harvest.asking.planning.teacher_terms import terms_of
+from harvest.asking.planning.teacher_terms import refuse_unaccepted, terms_of
 from harvest.commands.progress import say
 from harvest.core.claims import tier_of
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, called, configs, section_of
-from harvest.core.errors import AttemptFailed, CapReached, InputError, RunRefused, SandboxUnavailable, TeacherRefused
+from harvest.core.errors import (
+    AttemptFailed,
+    CapReached,
+    ConfigError,
+    InputError,
+    RunRefused,
+    SandboxUnavailable,
+    TeacherRefused,
+)
 from harvest.core.money import cost_of, usd
 from harvest.core.nouns import Ask, Claim, Continuation, CutPart, Question, Reply
 from harvest.core.teachers import Sampling, Student
+from harvest.core.teachers import Teacher as TeacherSettings
 from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body, forms_for
@@ -181,9 +190,20 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
         words = f"{p.input} in, {p.cached_input} cached, {p.output} out, in USD a million tokens, now"
         d.add("price", f"{words} (from {_price_source(tariff)})", True)
     if not isinstance(teacher, Student):  # nothing is trained on the student's answers
-        terms = terms_of(teacher.model_dump())
-        note = f"unknown: read what the provider says of training with its answers, note it in {section}.terms"
-        d.add("terms", note if terms.said_by == "nobody" else terms.words, None if terms.said_by == "nobody" else True)
+        _add_terms(d, teacher, section)
+
+
+def _add_terms(d: Diagnosis, teacher: TeacherSettings, section: str) -> None:
+    terms = terms_of(teacher.model_dump())
+    if terms.said_by == "nobody":
+        d.add("terms", f"unknown: read what the provider says of training with its answers, note it in {section}.terms")
+        return
+    try:
+        refuse_unaccepted(teacher, section)
+    except ConfigError as e:
+        d.add("terms", str(e), False)
+    else:
+        d.add("terms", terms.words, True)
 
 
 def _price_source(tariff: Tariff) -> str:

@@ -18,7 +18,8 @@ def accepted(r: Report) -> str:
     rejected = sum(traces["rejected"].values())
     judged = traces["accepted"] + rejected
     share = f" ({100 * traces['accepted'] / judged:.1f}% of {judged:,} judged)" if judged else ""
-    return f"{traces['accepted']:,} traces accepted{share}, {rejected:,} rejected, in {duration(run['wall_s'])}."
+    took = f", in {duration(run['wall_s'])}" if run["wall_s"] else ""  # a run that was killed has no end
+    return f"{traces['accepted']:,} traces accepted{share}, {rejected:,} rejected{took}."
 
 
 def selected(r: Report) -> str | None:
@@ -83,8 +84,10 @@ def against_teachers(r: Report) -> Iterator[str]:
 
 def total(r: Report) -> str | None:
     """Says what the run, its trainings and its evaluations cost together; None if that is nothing."""
-    left = f" Not in it: {'; '.join(r['total_leaves_out'])}." if r["total_leaves_out"] else ""
-    return f"Total: {r['total_usd']} USD.{left}" if left or Decimal(r["total_usd"]) else None
+    known, left_out = Decimal(r["total_usd"]), "; ".join(r["total_leaves_out"])
+    if not known:
+        return f"Total: not known, without {left_out}." if left_out else None
+    return f"Total: {r['total_usd']} USD.{f' Not in it: {left_out}.' if left_out else ''}"
 
 
 def _interval(g: Mapping[str, Any]) -> str:

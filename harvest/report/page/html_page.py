@@ -62,7 +62,7 @@ def figures(r: Report) -> list[tuple[str, str, str]]:
     if gain is not None:
         interval = f"95%: {gain['low']:+.1f} to {gain['high']:+.1f}"
         found.append(("the student's gain", f"{gain['points']:+.1f} points", interval))
-    else:
+    elif r["run"]["wall_s"]:
         found.append(("time", sentences.duration(r["run"]["wall_s"]), ""))
     return found
 

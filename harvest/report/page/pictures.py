@@ -21,8 +21,8 @@ Report = Mapping[str, Any]
 Picture = Markup | None
 
 BAR_PX, ROW_PX, FIELD_PX, TOP_PX = 34, 30, 150, 18
-HELD_OUT = ("held_out_loss", "eval_loss", "held_out")
-"""Names under which a training's point may hold the loss on rows that are not trained."""
+HELD_OUT = "held_out_loss"
+"""A training's point has this where the loss on rows that are not trained was measured at its step."""
 
 
 def budget_bar(r: Report) -> Picture:
@@ -135,7 +135,7 @@ def loss(training: Mapping[str, Any]) -> Picture:
     """Draws the loss of a training over its steps, and the loss on held-out rows where it was measured."""
     points = training.get("curve") or ()
     trained = [(p["step"], p["loss"]) for p in points if p.get("loss") is not None]
-    held_out = [(p["step"], v) for p in points if (v := _first(p, HELD_OUT)) is not None]
+    held_out = [(p["step"], p[HELD_OUT]) for p in points if p.get(HELD_OUT) is not None]
     if len(trained) < 2:
         return None
     values = [v for _, v in (*trained, *held_out)]
@@ -155,11 +155,7 @@ def loss(training: Mapping[str, Any]) -> Picture:
 
 
 def has_held_out(training: Mapping[str, Any]) -> bool:
-    return any(_first(p, HELD_OUT) is not None for p in training.get("curve") or ())
-
-
-def _first(point: Mapping[str, Any], names: Sequence[str]) -> float | None:
-    return next((point[name] for name in names if isinstance(point.get(name), int | float)), None)
+    return any(p.get(HELD_OUT) is not None for p in training.get("curve") or ())
 
 
 def accuracies(r: Report) -> Picture:
