@@ -41,6 +41,9 @@ class Render(Section):
     table of your own marks."""
     max_tokens: Count = 16384
     """The most tokens that a row may have, prompt included. A longer row is never cut."""
+    chat_template: str | None = None
+    """The chat template for a student whose tokenizer has none, or in place of its own: the name of a template that TRL
+    ships, such as "qwen3" or "llama3_1", or a .jinja file. The trained student keeps it."""
     too_long: Literal["drop", "refuse"] = "drop"
     """What happens to a longer row: "drop" leaves it out and names it, "refuse" ends the command with exit code 2."""
 

@@ -23,7 +23,7 @@ OURS = {
     "assistant_only_loss": "exactly the assistant's turns are trained",
     "dataset_text_field": "rows are rendered before TRL sees them",
     "dataset_kwargs": "rows are rendered before TRL sees them",
-    "chat_template_path": "the student's own template is used",
+    "chat_template_path": "it is `render.chat_template`",
     "data_seed": "it is `train.seed`",
     "train_sampling_strategy": "rows are shuffled by `train.seed` and grouped by length within a step",
     "resume_from_checkpoint": "it goes on from the newest complete checkpoint by itself",

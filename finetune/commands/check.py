@@ -12,7 +12,7 @@ from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, recipe_of
 from finetune.rows.examples import Examples
 from finetune.rows.preflight import in_words, preflight
-from finetune.student import find, load_tokenizer
+from finetune.rows.template import recipe_tokenizer
 from harvest.checks import ROW_RULES
 from harvest.core.errors import WinnowError
 from harvest.questions.sources import read_questions
@@ -36,7 +36,7 @@ def checked_rows(
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES, may_skip=False)))
         for f in args.evaluations
     ]
-    found, findings, made = preflight(recipe, load_tokenizer(find(recipe.student)), evaluations)
+    found, findings, made = preflight(recipe, recipe_tokenizer(recipe), evaluations)
     lengths = made.lengths
     can_quote = recipe.launch.gpu and lengths
     found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None

@@ -12,7 +12,8 @@ from finetune.cost.summary import in_words
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_of, recipe_path
 from finetune.rows.cache import examples
-from finetune.student import find, load_tokenizer
+from finetune.rows.template import recipe_tokenizer
+from finetune.student import find
 from harvest.core.errors import InputError
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         gpu_named(recipe.launch.gpu or GPU)  # before the steps, not after them
         measured, lengths = _calibrated(recipe)
     elif not (args.rows or args.mean_tokens):
-        lengths = examples(recipe, load_tokenizer(find(recipe.student))).lengths
+        lengths = examples(recipe, recipe_tokenizer(recipe)).lengths
     found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()
     print(json.dumps(found) if args.json else in_words(found))
     return 0
@@ -49,6 +50,6 @@ def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
     check_method(recipe)
     quiet()
     student = find(recipe.student)
-    tokenizer = load_tokenizer(student)
+    tokenizer = recipe_tokenizer(recipe)
     rows = examples(recipe, tokenizer)
     return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), rows.lengths

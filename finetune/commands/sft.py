@@ -13,8 +13,9 @@ from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
 from finetune.rows.cache import examples
 from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
+from finetune.rows.template import recipe_tokenizer
 from finetune.run import Run
-from finetune.student import find, load_tokenizer
+from finetune.student import find
 from finetune.train.launch import check_started, devices
 from finetune.train.output_folder.card import write_model_card
 from finetune.train.output_folder.loss_curve import read_curve
@@ -63,7 +64,7 @@ def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
             progress.say(f"{recipe.output}: finished already, and not in the report yet")
             return block if world.is_first else None
         with world.together():
-            tokenizer = load_tokenizer(student)
+            tokenizer = recipe_tokenizer(recipe)
             rows = examples(recipe, tokenizer)
         _say_left_out(rows, progress)
         block = sft(recipe, rows, tokenizer, student, progress, world, run)

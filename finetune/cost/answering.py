@@ -97,7 +97,7 @@ def _vllm_s(shape: Shape, gpu: Gpu, gpus: int, answers: int, mean: float, longes
     held = LONG_TAIL * mean / 2  # an answer's cache, as the average token sees it
     room = CACHE_SHARE["vllm"] * spread.tensor * gpu.gib * 2**30 - weights
     of_copy = math.ceil(answers / spread.data)
-    rows = max(1, min(of_copy, IN_FLIGHT, int(room / (held * token))))
+    rows = max(1, min(of_copy, IN_FLIGHT, int(room / max(1.0, held * token))))
     read_s = (SIZE_BYTES * min(shape.parameters, rows * shape.active) + rows * held * token) / bandwidth
     compute_s = 2 * shape.active * rows / (spread.tensor * gpu.tflops * 1e12 * COMPUTE_SHARE)
     alone_s = (

@@ -58,7 +58,7 @@ def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, floa
     layer = (shape.parameters - shape.embeddings) / shape.layers
     copies = 2 * trained if launching.bf16 and not is_sharded else 0  # autocast's, in bfloat16
     rows, tokens = _at_once(work, launching)
-    kept, in_backward = _layer_bytes(shape, tokens, launching, is_padded=rows > 1)
+    kept, in_backward = _layer_bytes(shape, tokens, launching, is_padded=rows > 1 and not launching.is_packed)
     if launching.recomputes(shape, work.longest):
         # autocast leaves the embedding in float32, and what is added to it
         activations = shape.layers * tokens * shape.hidden * (4 if _is_float32(launching) else 2)

@@ -38,6 +38,7 @@ def launching_of(recipe: Recipe) -> Launching:
         rank=int(further.get("r", LORA_RANK)),
         recompute=None if recompute is None else bool(recompute),
         rows_at_once=further.get("per_device_train_batch_size"),
+        is_packed=recipe.train.packs,
         eight_bit_adam="8bit" in str(further.get("optim", "")),
     )
 

@@ -9,7 +9,7 @@ from finetune.cost.shape import Shape
 
 MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
 """At most this many tokens, padding included, go through the student at once; a longer row goes alone."""
-SMALL_PARAMETERS = 600_000_000
+SMALL_PARAMETERS = {"cpu": 600_000_000, "cuda": 200_000_000}
 """A student with fewer weights keeps the activations of a micro-batch. A student with more weights computes them again
 in the backward pass. The recipe may say otherwise."""
 LORA_RANK = 8
@@ -21,7 +21,7 @@ GPUS_A_NODE = 8
 
 def recomputes(parameters: float, longest: int, device: str = "cuda") -> bool:
     """Whether `sft` computes activations again in the backward pass if the recipe does not say."""
-    return parameters >= SMALL_PARAMETERS or longest > MICRO_TOKENS[device]
+    return parameters >= SMALL_PARAMETERS[device] or longest > MICRO_TOKENS[device]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ class Launching:
     rows_at_once: int | None = None
     """The student reads this many rows at a time; None if `sft` takes as many as fit."""
     context_parallel: int = 1
+    is_packed: bool = False
+    """Whether rows are laid one after another, without padding."""
     device: Literal["cuda", "cpu"] = "cuda"
     bf16: bool = True
     """Whether products are in bfloat16, and frozen weights too."""

@@ -12,8 +12,7 @@ from finetune.rows.conversation import conversation
 from finetune.rows.dataset import BadRow, recipe_rows
 from finetune.rows.faults import RowFault
 from finetune.rows.render import Example, render
-from finetune.rows.template import Tokenizer, layout_of
-from finetune.student import find, load_tokenizer
+from finetune.rows.template import Tokenizer, layout_of, recipe_tokenizer
 from harvest.core.errors import DatasetError, InputError, TooLong
 from harvest.core.files import write_whole
 
@@ -47,7 +46,7 @@ def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
 
     Raises DatasetError when the row does not exist or cannot be trained, TooLong when it is too long.
     """
-    tokenizer = load_tokenizer(find(recipe.student))
+    tokenizer = recipe_tokenizer(recipe)
     example = one_example(recipe, tokenizer, row)
     return figures(example, tokenizer, row), coloured(example, tokenizer)
 
@@ -58,7 +57,7 @@ def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
     The file loads nothing from elsewhere. A row that cannot be trained is shown with its fault. Raises DatasetError
     when there is no row `first`, InputError when `to` cannot be written.
     """
-    tokenizer = load_tokenizer(find(recipe.student))
+    tokenizer = recipe_tokenizer(recipe)
     parts = [_section(where, found, tokenizer) for where, found in some_examples(recipe, tokenizer, first, count)]
     about = html.escape(f"{recipe.data} for {recipe.student}")
     page = PAGE.format(about=about, max_tokens=recipe.render.max_tokens, sections="\n".join(parts))

@@ -8,14 +8,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
-from finetune.recipe import OwnLayout, Render
+from finetune.recipe import OwnLayout, Recipe, Render
 from finetune.rows.faults import RowFault
 from finetune.rows.layout import LAYOUTS, Layout
+from finetune.student import find, load_tokenizer
 from harvest.core.errors import ConfigError
+from harvest.core.settings import nearest
 
 Tokenizer = Any
 """A transformers tokenizer. It has no narrower type, so that tokenizers of tests and users need no common base."""
@@ -32,6 +36,32 @@ THINKING = {"enable_thinking": True}
 
 CHAIN_FIELDS = ("reasoning_content", "thinking", "reasoning")
 """The fields that may hold a message's chain apart from its content, in datasets and for chat templates."""
+
+
+def recipe_tokenizer(recipe: Recipe) -> Tokenizer:
+    """Returns the tokenizer of a recipe's student, with the chat template that the recipe gives it.
+
+    Raises ConfigError when there is no such student or template.
+    """
+    tokenizer = load_tokenizer(find(recipe.student))
+    if (named := recipe.render.chat_template) is not None:
+        tokenizer.chat_template = _template_text(named)
+    return tokenizer
+
+
+def _template_text(named: str) -> str:
+    """Returns the text of a chat template: of a file, or of one that the installed TRL ships under this name."""
+    try:
+        if named.endswith(".jinja"):
+            return Path(named).read_text("utf-8")
+        shipped = {p.name.removesuffix(".jinja"): p for p in (files("trl") / "chat_templates").iterdir()}
+        if named in shipped:
+            return shipped[named].read_text("utf-8")
+    except (OSError, ValueError, ModuleNotFoundError) as e:
+        raise ConfigError(f"render.chat_template: {named!r} cannot be read: {e}") from None
+    raise ConfigError(
+        f"render.chat_template: TRL ships no {named!r}{nearest(named, shipped)}, and it is no .jinja file"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +96,9 @@ def frame_of(roles: tuple[str, ...], tokenizer: Tokenizer) -> Frame:
     Raises ConfigError when the tokenizer has no usable template, RowFault when the template refuses these roles.
     """
     if not tokenizer.chat_template:
-        raise ConfigError("the student's tokenizer has no chat template: take an instruct model, or add one")
+        raise ConfigError(
+            "the student's tokenizer has no chat template: take an instruct model, or name render.chat_template"
+        )
     slots = [f"winnowslot{k}x" for k in range(len(roles))]
 
     def written(contents: Sequence[str], to: int, **more: bool) -> str:

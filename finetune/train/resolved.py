@@ -8,6 +8,7 @@ from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
 from finetune.student import MissingAttention, Student, count_parameters, outline
 from finetune.train.batches.row_attention import attend_by_rows
+from finetune.train.language_model import adapter_settings
 from finetune.train.training_args import is_saved_by_clock
 from harvest.core.errors import ConfigError
 
@@ -30,12 +31,14 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
     Raises ConfigError when the student has no such attention, or one that cannot keep packed rows apart.
     """
     arguments = config.to_dict()
+    adapters = adapter_settings(recipe.train.further, outline(student)) if recipe.method != "full" else {}
     memory = quote(recipe, Figures(), examples.lengths).as_json()
     return {
         **{name: arguments[name] for name in SHOWN},
         "saves_by_clock": is_saved_by_clock(recipe),
         "packing": recipe.train.packs,
         "attn_implementation": _attention(recipe, student),
+        **{name: adapters.get(name) for name in ("target_modules", "exclude_modules")},
         "parameters": count_parameters(student),
         "memory_gib_per_gpu": memory["memory_gib_per_gpu"],
         "memory_gib": memory["memory_gib"],

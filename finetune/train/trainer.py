@@ -24,12 +24,12 @@ from finetune.train.batches.packing import Packed, flattened
 from finetune.train.batches.row_attention import ROWS, attend_by_rows
 from finetune.train.batches.row_probe import refuse_leaks
 from finetune.train.batches.steps import Split, Steps
+from finetune.train.language_model import adapter_settings, freeze_the_rest
 from finetune.train.loss import add_loss, beyond_the_head
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
 from finetune.train.training_args import REFUSALS, is_saved_by_clock
 from finetune.train.world import World
-from finetune.trl_settings import lora_keys
 from harvest.core.errors import ConfigError
 from harvest.core.printable import first_line
 
@@ -220,8 +220,9 @@ def build_trainer(
     try:
         lora = None
         if recipe.method != "full":
-            given = {"target_modules": "all-linear", **lora_keys(recipe.train.further)}
-            lora = LoraConfig(task_type="CAUSAL_LM", **given)
+            lora = LoraConfig(task_type="CAUSAL_LM", **adapter_settings(recipe.train.further, model))
+        else:
+            freeze_the_rest(model)
         trainer = WinnowTrainer(
             model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora
         )

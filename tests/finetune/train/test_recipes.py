@@ -37,7 +37,7 @@ expecting = pytest.mark.parametrize(
 def test_every_recipe_that_was_promised_is_there() -> None:
     assert {p.stem for p in RECIPES} == {
         "demo-student", "lora-1.5b", "lora-7b", "full-7b", "sky-t1-32b", "sky-t1-32b-lora", "s1-32b", "r1-distill",
-        "mixed-short-long",
+        "mixed-short-long", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-4b-base", "qwen3.5-2b",
     }  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def test_a_recipe_is_read_by_this_winnow_and_its_settings_by_this_trl(path: Path
     row = Example(array("i", [0] * 100), array("b", [1] * 100))
     config = training_config(recipe, Examples.of((row,) * 4), 10**9, bf16=False)
     assert config.learning_rate == recipe.train.learning_rate
-    assert config.per_device_train_batch_size * config.gradient_accumulation_steps == recipe.train.traces_per_step
+    if not recipe.train.packs:
+        assert config.per_device_train_batch_size * config.gradient_accumulation_steps == recipe.train.traces_per_step
 
 
 def test_the_demos_recipe_says_its_source_its_launch_and_what_was_measured() -> None:
