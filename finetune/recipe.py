@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from finetune.trl_settings import ATTENTION, train_faults
 from harvest.core.errors import ConfigError, MissingExtra
@@ -60,7 +60,19 @@ class Train(BaseModel):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """The highest learning rate of the schedule. LoRA wants about ten times as much."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """The seed for the order of rows, for fresh weights and for dropout."""
+    """The seed for the order of rows, for fresh weights, for dropout, and for which questions are held out."""
+    held_out: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0
+    """The share of questions that are kept out of training, with all their rows, for example "0.02". Their loss is
+    measured every `eval_steps` steps. With 50 of them or more, the student is the one with the lowest such loss."""
+    stop_after: Annotated[int, Field(ge=0)] = 0
+    """The training stops after this many measurements of held-out questions without a lower loss. 0: it never stops
+    early."""
+
+    @model_validator(mode="after")
+    def _check_held_out(self) -> "Train":
+        if not self.held_out and (named := next((k for k in ("stop_after", "eval_steps") if getattr(self, k, 0)), "")):
+            raise ValueError(f"{named} does nothing without held_out, the share of questions to measure")
+        return self
 
     @property
     def further(self) -> dict[str, Any]:

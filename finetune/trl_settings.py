@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harvest.core.settings import nearest
 
-EVALUATION = "there is no evaluation while training: use `finetune eval`"
+EVALUATION = "held-out questions are measured as `train.held_out` and `train.eval_steps` say"
 HUB = "not yet: upload the output folder yourself"
 OURS = {
     "output_dir": "it is `output`",
@@ -41,7 +41,6 @@ OURS = {
     "logging_nan_inf_filter": "a loss that is no number ends the training",
     "eval_on_start": EVALUATION,
     "do_predict": EVALUATION,
-    "eval_steps": EVALUATION,
     "eval_delay": EVALUATION,
     "per_device_eval_batch_size": EVALUATION,
     "eval_accumulation_steps": EVALUATION,
@@ -121,6 +120,8 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
                 TypeAdapter(known[key]).validate_python(value)
             except ValidationError as e:
                 yield f"train.{key}: {e.errors(include_url=False)[0]['msg']} (it is {value!r})"
+            if key == "eval_steps" and not _counts_steps(value):
+                yield f"train.{key}: a whole number of steps, or a share of all steps under 1 (it is {value!r})"
             if key == "model_init_kwargs":
                 yield from _model_faults(value)
         elif key in lora:
@@ -132,6 +133,10 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
             yield "train.padding_free: packs are never padded: leave it out, or packing"
         if "per_device_train_batch_size" in further:
             yield "train.per_device_train_batch_size: with packing a pack goes through at a time: leave one of them out"
+
+
+def _counts_steps(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0 and (value < 1 or value == int(value))
 
 
 def _model_faults(given: Any) -> Iterator[str]:

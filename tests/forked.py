@@ -130,12 +130,12 @@ def train(
     *words: str,
     log: Path,
     env: Mapping[str, str] | None = None,
-    torn: tuple[str, int] | None = None,
+    torn: tuple[str, str] | None = None,
     room: int | None = None,
 ) -> Forked:
     """`finetune sft RECIPE words…`, begun; what it prints goes to `log`.
 
-    `torn`: a file's name and a step. With half of that file of that step's checkpoint on the disk it dies.
+    `torn`: the names of a file and of its folder. With half of that file on the disk it dies.
     `room`: so many bytes it may allocate beyond what its imports took.
     """
     before = functools.partial(_prepare, torn, room)
@@ -157,7 +157,7 @@ def trained(recipe: Path, *words: str, log: Path, env: Mapping[str, str] | None 
     return train(recipe, *words, log=log, env=env, room=room).wait(END_S)
 
 
-def _prepare(torn: tuple[str, int] | None, room: int | None) -> None:
+def _prepare(torn: tuple[str, str] | None, room: int | None) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -168,8 +168,8 @@ def _prepare(torn: tuple[str, int] | None, room: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
 
 
-def _tear(name: str, step: int) -> None:
-    """Has the process die with half of the file `name` of checkpoint-`step`.
+def _tear(name: str, folder: str) -> None:
+    """Has the process die with half of the file `name` in a folder of that name.
 
     What writes it is other people's (torch, safetensors, transformers): it is let finish, then half is taken away.
     """
@@ -183,7 +183,7 @@ def _tear(name: str, step: int) -> None:
         def writes(*args: Any, **kwargs: Any) -> Any:
             done = write(*args, **kwargs)
             path = Path(str(args[at] if len(args) > at else kwargs.get("filename", "")))
-            if path.name == name and path.parent.name == f"checkpoint-{step}":
+            if path.name == name and path.parent.name == folder:
                 os.truncate(path, path.stat().st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
             return done

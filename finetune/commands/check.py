@@ -11,6 +11,7 @@ from finetune.commands.arguments import Overrides
 from finetune.cost.quote import Figures, quote
 from finetune.recipe import Recipe, recipe_of
 from finetune.rows.examples import Examples
+from finetune.rows.held_out import split
 from finetune.rows.preflight import in_words, preflight
 from finetune.rows.template import recipe_tokenizer
 from harvest.checks import ROW_RULES
@@ -37,7 +38,7 @@ def checked_rows(
         for f in args.evaluations
     ]
     found, findings, made = preflight(recipe, recipe_tokenizer(recipe), evaluations)
-    lengths = made.lengths
+    lengths = split(made, recipe.train)[0].lengths
     can_quote = recipe.launch.gpu and lengths
     found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None
     fault: WinnowError | None = None

@@ -12,6 +12,8 @@ from finetune.cost.summary import in_words
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_of, recipe_path
 from finetune.rows.cache import examples
+from finetune.rows.examples import Examples
+from finetune.rows.held_out import counts, split
 from finetune.rows.template import recipe_tokenizer
 from finetune.student import find
 from harvest.core.errors import InputError
@@ -28,22 +30,28 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         args.eval_questions, args.eval_samples, args.eval_tokens or 0, args.eval_max_tokens or 0, args.eval_engine
     )
     choose = is_free and not any(key == "launch.strategy" for key, _ in overrides)
+    rows: Examples | None = None
     lengths: list[int] | None = None
     measured: Measured | None = None
     if args.calibrate:
         if figures.parameters or args.rows or args.mean_tokens:
             raise InputError("--calibrate trains the recipe's student on its data: leave the figures out")
         gpu_named(recipe.launch.gpu or GPU)  # before the steps, not after them
-        measured, lengths = _calibrated(recipe)
+        measured, rows = _calibrated(recipe)
     elif not (args.rows or args.mean_tokens):
-        lengths = examples(recipe, recipe_tokenizer(recipe)).lengths
+        rows = examples(recipe, recipe_tokenizer(recipe))
+    held_out: dict[str, int] | None = None
+    if rows is not None:
+        trained, out = split(rows, recipe.train)
+        lengths, held_out = trained.lengths, counts(out)
     found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()
+    found["held_out"] = held_out
     print(json.dumps(found) if args.json else in_words(found))
     return 0
 
 
-def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
-    """Returns (how fast this machine trains, the number of tokens of each row)."""
+def _calibrated(recipe: Recipe) -> tuple[Measured, Examples]:
+    """Returns (how fast this machine trains, the recipe's rows)."""
     from finetune.train.calibrate import calibrate
     from finetune.train.sft import quiet
 
@@ -52,4 +60,4 @@ def _calibrated(recipe: Recipe) -> tuple[Measured, list[int]]:
     student = find(recipe.student)
     tokenizer = recipe_tokenizer(recipe)
     rows = examples(recipe, tokenizer)
-    return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), rows.lengths
+    return calibrate(recipe, rows, tokenizer, student, Progress("calibrate")), rows

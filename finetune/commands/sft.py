@@ -25,6 +25,7 @@ from finetune.train.world import joined
 from harvest.commands.report import write_report
 from harvest.commands.run_folder import find_run
 from harvest.core.errors import StoreUnusable
+from harvest.report.loss_curve import turned
 
 LISTED = 20
 """At most this many of the rows that are left out are named one by one."""
@@ -101,4 +102,12 @@ def record(recipe: Recipe, block: dict[str, Any], run: Run | None) -> None:
 def in_words(recipe: Recipe, block: dict[str, Any]) -> str:
     first, last = block["loss_first"], block["loss_last"]
     loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
-    return f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}"
+    lines = [f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}"]
+    if h := block.get("held_out"):
+        lines.append(
+            f"{h['questions']} held-out questions: loss {h['first_loss']:.3f} to {h['best_loss']:.3f} at step "
+            f"{h['best_step']} of {block['steps']}; the student is that of step {h['student_step']}"
+        )
+    if said := turned(read_curve(Path(recipe.output))):
+        lines.append(said)
+    return "\n".join(lines)

@@ -77,4 +77,5 @@ def _work(recipe: Recipe, figures: Figures, lengths: Sequence[int] | None) -> Wo
         return work_of(lengths, epochs, per_step)
     if figures.rows is None or figures.mean_tokens is None:
         raise ConfigError("--rows and --mean-tokens go together, in place of the recipe's data")
-    return work_of_mean(figures.rows, figures.mean_tokens, recipe.render.max_tokens, epochs, per_step)
+    trained = max(1, round(figures.rows * (1 - recipe.train.held_out)))
+    return work_of_mean(trained, figures.mean_tokens, recipe.render.max_tokens, epochs, per_step)

@@ -36,6 +36,8 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"memory   {found['memory_gib_per_gpu']:g} GiB a GPU, {verdict}: {parts}",
             *(f"         would fit: {cure}" for cure in found["would_fit"]),
         ]
+    if h := found.get("held_out"):
+        lines.append(f"held out {h['questions']:,} questions, {h['rows']:,} rows, {h['tokens']:,} tokens: not trained")
     return "\n".join([*lines, f"source   {found['source']}"])
 
 

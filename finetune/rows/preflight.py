@@ -11,6 +11,7 @@ from finetune.recipe import Recipe
 from finetune.rows.cache import rendered
 from finetune.rows.examples import Examples
 from finetune.rows.faults import Findings
+from finetune.rows.held_out import counts, split
 from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise
 from harvest.report.loss_curve import BARS
 from harvest.selection.decontamination import Evaluation
@@ -21,14 +22,18 @@ WIDTH = 32
 def preflight(
     recipe: Recipe, tokenizer: Tokenizer, evaluations: Sequence[Evaluation] = ()
 ) -> tuple[dict[str, Any], Findings, Examples]:
-    """Returns (what --json prints, all findings, the rows that can be trained). It loads no weights.
+    """Returns (what --json prints, all findings, the rows that can be trained or held out). It loads no weights.
 
-    Raises DatasetError when the dataset does not exist, ConfigError when the tokenizer cannot be used.
+    `rows` and the tokens are those that are trained; `held_out` counts the others.
+
+    Raises DatasetError when the dataset does not exist or every question is held out, ConfigError when the tokenizer
+    cannot be used.
     """
     layout = layout_of(recipe.render, tokenizer)
     made, survey = rendered(recipe, tokenizer)
     overlaps = _overlaps(made, survey.findings, evaluations)
-    steps = ceil(len(made) / recipe.train.traces_per_step)
+    trained, held_out = split(made, recipe.train)
+    steps = ceil(len(trained) / recipe.train.traces_per_step)
     warnings = list(made.notes)
     if (mark := opened_otherwise(tokenizer, layout)) is not None:
         warnings.append(
@@ -40,7 +45,8 @@ def preflight(
         "data": recipe.data,
         "student": recipe.student,
         "max_tokens": recipe.render.max_tokens,
-        **made.summary(),
+        **trained.summary(),
+        "held_out": counts(held_out),
         "faulty": survey.findings.faults,
         "questions": len({"\0".join(asked) for _, _, asked in made.asked()}),
         "several_turns": survey.counts["several_turns"],
@@ -87,10 +93,15 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
         for further in more:
             text.append(f"{'':<9}{further}\n")
 
-    total = found["rows"] + found["dropped"] + found["faulty"]
+    held_out = found["held_out"]
+    good = found["rows"] + (held_out["rows"] if held_out else 0)
+    total = good + found["dropped"] + found["faulty"]
     text.append(f"{found['data']} for {found['student']}\n\n", "bold")
     left = [f"{found[k]:,} {words}" for k, words in (("dropped", "too long"), ("faulty", "faulty")) if found[k]]
-    line("rows", " · ".join([f"{found['rows']:,} of {total:,} can be trained", *left]))
+    line("rows", " · ".join([f"{good:,} of {total:,} can be trained", *left]))
+    if held_out:
+        counted = f"{held_out['rows']:,} of them, of {held_out['questions']:,} questions"
+        line("held out", f"{counted}, {held_out['tokens']:,} tokens: measured, not trained")
     if lengths:
         row = found["row_tokens"]
         share = 100 * found["trained_tokens"] / found["tokens"]
@@ -103,8 +114,8 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
         )
         several = f" · {found['several_turns']:,} of several turns" if found["several_turns"] else ""
         line("asks", f"{found['questions']:,} different questions{several}")
-        line("chains", f"in {found['chains']:,} of {found['rows']:,} rows")
-        line("ends", f"with {found['end_token']}, trained, {found['ended']:,} of {found['rows']:,} rows")
+        line("chains", f"in {found['chains']:,} of {good:,} rows")
+        line("ends", f"with {found['end_token']}, trained, {found['ended']:,} of {good:,} rows")
         line("steps", f"{found['steps_per_epoch']:,} an epoch, {found['steps']:,} in all")
     for e in found["evaluations"]:
         line("overlap", f"{e['rows']:,} rows ask one of the {e['n']:,} questions of {e['questions']}")

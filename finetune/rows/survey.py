@@ -84,7 +84,9 @@ class Surveyor:
                 continue
             asked = [m["content"] for m in messages if m["role"] == "user"]
             named = value.get("question_id")
-            question_id = named if isinstance(named, str) and named else _digest("\0".join(asked)).hex()
+            question_id = (
+                str(named) if isinstance(named, str | int) and named != "" else _digest("\0".join(asked)).hex()
+            )
             columns["ids"].append(example.ids)
             columns["trained"].append(runs(example.mask))
             columns["row"].append(row)

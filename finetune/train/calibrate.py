@@ -14,6 +14,7 @@ from finetune.cost.hours import Interval
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
+from finetune.rows.held_out import split
 from finetune.rows.template import Tokenizer
 from finetune.student import Student, count_parameters
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
@@ -56,12 +57,13 @@ def calibrate(
             f'--calibrate is one process on this machine, and launch.strategy is "{recipe.launch.strategy}": '
             "add --launch.strategy single"
         )
+    trained, _ = split(examples, recipe.train)
     with tempfile.TemporaryDirectory(prefix="winnow-calibrate-") as nowhere:
         there = recipe.model_copy(update={"output": nowhere})
-        config = training_config(there, examples, count_parameters(student), bf16=is_bf16_faster())
+        config = training_config(there, trained, count_parameters(student), bf16=is_bf16_faster())
         config.max_steps, config.save_strategy = steps + WARM_UP_STEPS, SaveStrategy.NO
         model = load_student(recipe, student, config)
-        trainer = build_trainer(there, examples, tokenizer, model, config)
+        trainer = build_trainer(there, trained, tokenizer, model, config)
         clock = StepClock(trainer, progress)
         trainer.add_callback(clock)
         try:

@@ -16,11 +16,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finetune.progress import Progress
 from finetune.run import Run
+from finetune.train.measuring import ACCURACY, LOSS
 from finetune.train.output_folder.loss_curve import Curve, read_curve
 from finetune.train.output_folder.state import training_key, write_state
 from finetune.train.trainer import WinnowTrainer
 from harvest.core.errors import InputError
 from harvest.core.signals import hung_up, stop_signals
+from harvest.report.loss_curve import HELD_OUT_ACCURACY, HELD_OUT_LOSS
 
 SAVE_EVERY_S = 300.0
 """The first checkpoint is saved after this many seconds, and the next ones never sooner, unless the recipe says
@@ -29,6 +31,8 @@ SAVING_SHARE = 0.03
 """Saving may cost this share of the time."""
 RECORD_EVERY_S = 30.0
 """New points of the curve go into the run's store at most once in this many seconds."""
+UNLOGGED = ("loss", "learning_rate", "grad_norm", "tokens_per_s")
+"""A point that has only a measurement of held-out questions has None for these."""
 STATE_EVERY_S = 10.0
 """The training time so far is written into the output folder at most once in this many seconds."""
 
@@ -55,6 +59,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.curve: Curve | None = None
         self.points: list[dict[str, Any]] = []
         """The points that are not in the run's store yet."""
+        self.point: dict[str, Any] = {}
+        """The newest point."""
+        self.measured = ""
+        """The newest held-out loss, for the progress."""
         self.since: int | None = None
         """The step from which this start went on; None once the store knows that its later points are out of date."""
         self.before_s = float(state["wall_s"])
@@ -110,6 +118,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         logs: Any = None,
         **_: Any,
     ) -> None:
+        if logs and LOSS in logs:
+            self._add_measured(state, logs)
         if not logs or "loss" not in logs:
             return
         if self.curve is not None:
@@ -122,14 +132,35 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.logged = (now, self.tokens)
         logged = {k: _finite(logs.get(k)) for k in ("epoch", "loss", "learning_rate", "grad_norm")}
         pace = round((self.tokens - before) / max(now - since, 1e-9), 1)
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        point = {"step": step, **logged, "tokens_per_s": pace, "at": at}
-        self.curve.add(point)
-        self.points.append(point)
+        self.point = {"step": step, **logged, "tokens_per_s": pace, "at": _now()}
+        self._put()
         so_far = self.tokens / (now - self.started)
-        self.progress.note(step, f"loss {float(logs['loss']):.4f} · {so_far:,.0f} tokens/s")
+        self.progress.note(step, f"loss {float(logs['loss']):.4f}{self.measured} · {so_far:,.0f} tokens/s")
         if now - self.recorded > RECORD_EVERY_S:
             self.record()
+
+    def _add_measured(self, state: TrainerState, logs: Mapping[str, Any]) -> None:
+        """Adds a measurement of held-out questions to the point of its step, which may be the one before the first."""
+        step, loss = state.global_step, logs[LOSS]
+        if not math.isfinite(loss):
+            raise InputError(
+                f"step {step}: the held-out loss is {loss}, no number, and the training was stopped: lower "
+                "train.learning_rate, and name another output"
+            )
+        self.measured = f", held out {loss:.4f}"
+        if self.curve is None:
+            return
+        if self.point.get("step") != step:
+            self.point = {"step": step, "epoch": logs.get("epoch"), **dict.fromkeys(UNLOGGED), "at": _now()}
+        self.point = {**self.point, HELD_OUT_LOSS: loss, HELD_OUT_ACCURACY: logs[ACCURACY]}
+        self._put()
+
+    def _put(self) -> None:
+        assert self.curve is not None
+        self.curve.add(self.point)
+        if self.points and self.points[-1]["step"] == self.point["step"]:
+            self.points.pop()
+        self.points.append(self.point)
 
     def record(self) -> None:
         """Puts the new points into the run's store.
@@ -157,6 +188,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
             self.state_written = now
             write_state(self.output, {**self.state, "wall_s": self.wall_s})
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # A measurement counts neither as training at the next point nor as saving.
+        self.save_began, self.logged = self.clock(), (self.clock(), self.tokens)
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = self.clock()
         self.state["save_s"] = self.saved - self.save_began  # the next start saves as rarely
@@ -174,6 +209,10 @@ def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) ->
                 f"step {step}: the {name} is {float(value)}, no number, and the training was stopped: lower "
                 "train.learning_rate or train.max_grad_norm, and name another output"
             )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _finite(value: Any) -> float | None:

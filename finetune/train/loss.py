@@ -76,8 +76,29 @@ class ChunkedLoss(torch.autograd.Function):
         )
 
 
+@torch.no_grad()
+def measured(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Returns [ChunkedLoss's sum, how many targets are the most likely token], without gradients."""
+    device = states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    w, b = weight.to(dtype), None if bias is None else bias.to(dtype)
+    found = torch.zeros(2, device=states.device)
+    size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+    with torch.autocast(device, enabled=False):
+        for at in range(0, len(targets), size):
+            wanted = targets[at : at + size]
+            logits = functional.linear(states[at : at + size].to(dtype), w, b).float()
+            found[0] += functional.cross_entropy(logits, wanted, reduction="sum")
+            found[1] += (logits.argmax(-1) == wanted).sum()
+    return found
+
+
 def add_loss(model: PreTrainedModel) -> None:
     """Makes `model(…, labels=…, trained_loss=True)` return ChunkedLoss's sum over its trained tokens, and nothing else.
+
+    With `measure=True` it returns what `measured` returns for them, in place of `trained_loss=True`.
 
     This is done in the model's own forward, so that wrappers (DDP, adapters, autocast) see an ordinary forward pass.
     """
@@ -85,13 +106,20 @@ def add_loss(model: PreTrainedModel) -> None:
 
     @wraps(forward)
     def with_loss(
-        self: PreTrainedModel, *args: Any, trained_loss: bool = False, labels: torch.Tensor | None = None, **more: Any
+        self: PreTrainedModel,
+        *args: Any,
+        trained_loss: bool = False,
+        measure: bool = False,
+        labels: torch.Tensor | None = None,
+        **more: Any,
     ) -> Any:
-        if not trained_loss or labels is None:
+        if not (trained_loss or measure) or labels is None:
             return forward(*args, **more) if labels is None else forward(*args, labels=labels, **more)
         states = self.base_model(*args, use_cache=False, **more).last_hidden_state[:, :-1]
         trained = labels[:, 1:] != -100
         head = self.get_output_embeddings()
+        if measure:
+            return measured(states[trained], head.weight, head.bias, labels[:, 1:][trained])
         # Without a trained token the sum is a zero with a gradient: DDP waits for a gradient.
         apply: Any = ChunkedLoss.apply  # torch gives it no types
         return apply(states[trained], head.weight, head.bias, labels[:, 1:][trained])

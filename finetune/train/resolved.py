@@ -15,7 +15,8 @@ from harvest.core.errors import ConfigError
 SHOWN = (
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "bf16", "fp16", "per_device_train_batch_size",
     "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "optim",
-    "max_length", "save_strategy", "save_steps", "save_total_limit", "seed",
+    "max_length", "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps",
+    "metric_for_best_model", "seed",
 )  # fmt: skip
 """The arguments of SFTConfig that are shown as they are."""
 
@@ -27,6 +28,8 @@ def elsewhere(recipe: Recipe) -> bool:
 
 def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTConfig) -> dict[str, object]:
     """Returns the arguments of the trainer by their names, with the number of weights and the memory of a GPU.
+
+    `examples` are those that are trained.
 
     Raises ConfigError when the student has no such attention, or one that cannot keep packed rows apart.
     """

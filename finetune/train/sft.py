@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,19 @@ from finetune.note import NOTE
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
+from finetune.rows.held_out import held_out_digest, split
 from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
 from finetune.student import Student, count_parameters, sizes
 from finetune.train.callback import Watch
 from finetune.train.launch import running
+from finetune.train.measuring import entry, too_few
 from finetune.train.memory import memory_watched
 from finetune.train.merge import precision
+from finetune.train.output_folder.best import drop_bests, keep_best
 from finetune.train.output_folder.card import provenance
 from finetune.train.output_folder.checkpoints import (
+    best_folder,
     check_resumable,
     drop_checkpoints,
     goes_on,
@@ -36,7 +41,7 @@ from finetune.train.output_folder.disk import check_disk, check_room, disk_watch
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
 from finetune.train.resolved import elsewhere, resolved
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import is_bf16_faster, most_checkpoints, training_config
+from finetune.train.training_args import is_bf16_faster, most_bests, most_checkpoints, training_config
 from finetune.train.world import World
 from harvest.core.errors import InputError
 from harvest.core.money import pusd, usd
@@ -56,12 +61,15 @@ def sft(
     An interrupted training goes on from its newest checkpoint; a finished training is not repeated. Each process of
     `world` calls it and gets an equal entry. Points of the loss curve go into the store of `run` during the training.
 
-    Raises ConfigError when settings do not go together. Raises InputError when `output` holds another training, another
-    process trains into it, or the disk is too small, and OutOfMemory when memory runs out. Raises Lost when another
-    process ended, and KeyboardInterrupt when the training was stopped.
+    Where enough questions are held out, the student is the one of the best measurement, else that of the last step.
+
+    Raises ConfigError when settings do not go together, DatasetError when every question is held out. Raises InputError
+    when `output` holds another training, another process trains into it, or the disk is too small, and OutOfMemory when
+    memory runs out. Raises Lost when another process ended, and KeyboardInterrupt when the training was stopped.
     """
     output = Path(recipe.output)
-    what = identity_of(recipe, examples.digest, student)
+    trained, held_out = split(examples, recipe.train)
+    what = identity_of(recipe, examples.digest, student, held_out_digest(held_out))
     with ExitStack() as lock:
         with world.together():
             state = _claim(recipe, examples, what, lock) if world.is_first else {}
@@ -72,33 +80,40 @@ def sft(
             if not output.is_dir():
                 raise InputError(f"output {output}: not there on every machine: name a folder that all of them share")
             parameters = count_parameters(student)
-            config = training_config(recipe, examples, parameters, bf16=state["bf16"], world=world)
+            config = training_config(recipe, trained, parameters, bf16=state["bf16"], world=world, held_out=held_out)
             torch.manual_seed(recipe.train.seed)
             model = load_student(recipe, student, config)
             checkpoint = _checkpoint(recipe, parameters, config, world, progress) if world.is_first else None
-            trainer = build_trainer(recipe, examples, tokenizer, model, config, world)
+            trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
+            if said := too_few(recipe, held_out):
+                progress.say(f"{output}: {said}")
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)
-        memory = memory_watched(recipe, config, max(examples.lengths), world)
+        own = getattr(torch, precision(sizes(student))) if recipe.method == "full" else None
+        trainer.keep_best = partial(_keep_best, trainer, tokenizer, own, world)
+        memory = memory_watched(recipe, config, max(trained.lengths), world)
         with memory, disk_watched(output), Watch(output, state, progress, trainer, run) as watch, world.watched():
             trainer.add_callback(watch)
+            trainer.args.eval_on_start &= checkpoint is None
             trainer.train(resume_from_checkpoint=checkpoint)
-            if trainer.state.global_step < trainer.state.max_steps:
+            if trainer.state.global_step < trainer.state.max_steps and not trainer.is_over:
                 raise KeyboardInterrupt(goes_on(output))
+            best_step = trainer.state.best_global_step
+            best = None if best_step is None else best_folder(output, best_step)
             with world.together():
-                if world.is_first:
+                if world.is_first and best is None:
                     check_room(output, trainer.weight_bytes, "the student")
-            own = getattr(torch, precision(sizes(student))) if recipe.method == "full" else None
-            save_student(trainer, tokenizer, output, own, world.is_first)
-        entry: dict[str, Any] = {}
+            save_student(trainer, tokenizer, output, own, world.is_first, best)
+        block: dict[str, Any] = {}
         if world.is_first:
             state["layout"] = asdict(layout_of(recipe.render, tokenizer))
-            entry = _report_entry(recipe, examples, trainer, watch.wall_s)
-            write_state(output, {**state, "wall_s": watch.wall_s, "training": entry})
+            block = _report_entry(recipe, trained, held_out, trainer, watch.wall_s)
+            write_state(output, {**state, "wall_s": watch.wall_s, "training": block})
             drop_checkpoints(recipe, output)
-        return dict(world.hear(entry))
+            drop_bests(output)
+        return dict(world.hear(block))
 
 
 def _claim(recipe: Recipe, examples: Examples, what: Mapping[str, Any], lock: ExitStack) -> dict[str, Any]:
@@ -112,12 +127,21 @@ def _claim(recipe: Recipe, examples: Examples, what: Mapping[str, Any], lock: Ex
     state = read_state(output, what)
     if state.get("training"):
         drop_checkpoints(recipe, output)
+        drop_bests(output)
         return state
     if "provenance" not in state:
         state["provenance"] = provenance(recipe, examples)
     if "bf16" not in state:  # once for a training: a second start must not compute otherwise
         state["bf16"] = is_bf16_faster()
     return state
+
+
+def _keep_best(trainer: WinnowTrainer, tokenizer: Tokenizer, dtype: Any, world: World) -> None:
+    output, step = Path(trainer.args.output_dir), trainer.state.global_step
+    with world.together():
+        if world.is_first:
+            check_room(output, trainer.weight_bytes, f"the student of step {step}")
+    keep_best(trainer, tokenizer, output, dtype, step, world.is_first)
 
 
 def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, progress: Progress) -> str | None:
@@ -129,19 +153,25 @@ def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, prog
     checkpoint = newest_checkpoint(output)
     if checkpoint is not None and (differs := check_resumable(checkpoint, recipe.launch.strategy, world.size)):
         progress.say(f"{output}: {differs}")
-    check_disk(output, parameters, recipe.method, most_checkpoints(recipe, config))
+    drop_bests(output)
+    most = most_checkpoints(recipe, config)
+    check_disk(output, parameters, recipe.method, most, most_bests(config, most))
     return str(checkpoint) if checkpoint else None
 
 
-def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wall_s: float) -> dict[str, Any]:
+def _report_entry(
+    recipe: Recipe, examples: Examples, held_out: Examples, trainer: WinnowTrainer, wall_s: float
+) -> dict[str, Any]:
     """Returns the report's entry of a finished training.
 
-    The cost is null, not zero, when no price of a GPU-hour is given.
+    `examples` were trained. The cost is null, not zero, when no price of a GPU-hour is given.
     """
+    done, best_step = trainer.state.global_step, trainer.state.best_global_step
+    epochs = recipe.train.epochs * done / trainer.state.max_steps  # fewer where it stopped early
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
     processes = trainer.world.size
     gpus = processes if torch.cuda.is_available() else 0  # each process has one GPU, however many this machine has
-    tokens = round(sum(examples.lengths) * recipe.train.epochs)
+    tokens = round(sum(examples.lengths) * epochs)
     mixed = "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else None
     held = "bfloat16" if trainer.args.bf16 and recipe.method == "lora" else "float32"
     held = "4-bit NF4" if recipe.method == "qlora" else held
@@ -159,9 +189,9 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
         "learning_rate": recipe.train.learning_rate,
         "seed": recipe.train.seed,
         "tokens": tokens,
-        "trained_tokens": round(examples.trained_tokens * recipe.train.epochs),
+        "trained_tokens": round(examples.trained_tokens * epochs),
         "tokens_per_s": round(tokens / wall_s, 1) if wall_s else None,
-        "steps": trainer.state.max_steps,
+        "steps": done,
         "wall_s": wall_s,
         "strategy": recipe.launch.strategy,
         "processes": processes,
@@ -170,6 +200,7 @@ def _report_entry(recipe: Recipe, examples: Examples, trainer: WinnowTrainer, wa
         "cost_usd": usd(pusd(price * round(wall_s * gpus) / 3600)) if price is not None and gpus else None,
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
+        "held_out": entry(held_out, trainer.state.log_history, trainer.state.eval_steps, best_step or done),
         "precision": f"{mixed} over {held}" if mixed else held,
         "device": torch.cuda.get_device_name() if gpus else "cpu",
         "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
@@ -184,17 +215,20 @@ def check(recipe: Recipe, examples: Examples, student: Student, progress: Progre
     only a warning.
     """
     output, is_elsewhere = Path(recipe.output), elsewhere(recipe)
-    what = identity_of(recipe, examples.digest, student) if (output / NOTE).is_file() else {}
+    trained, held_out = split(examples, recipe.train)
+    is_there = (output / NOTE).is_file()
+    what = identity_of(recipe, examples.digest, student, held_out_digest(held_out)) if is_there else {}
     state = read_state(output, what)
     strategy = recipe.launch.strategy
     world = World(size=1 if strategy == "single" else recipe.launch.gpus, sharers=2 if strategy == "fsdp2-cp" else 1)
     parameters, bf16 = count_parameters(student), state.get("bf16", is_elsewhere or is_bf16_faster())
     device = "cuda" if is_elsewhere else None
-    config = training_config(recipe, examples, parameters, bf16=bf16, world=world, device=device)
-    found = resolved(recipe, examples, student, config)
+    config = training_config(recipe, trained, parameters, bf16=bf16, world=world, device=device, held_out=held_out)
+    found = resolved(recipe, trained, student, config)
     try:
         if not state.get("training"):
-            check_disk(output, parameters, recipe.method, most_checkpoints(recipe, config))
+            most = most_checkpoints(recipe, config)
+            check_disk(output, parameters, recipe.method, most, most_bests(config, most))
     except InputError as e:
         if not is_elsewhere:
             raise

@@ -1,6 +1,8 @@
 """Sets up TRL's trainer for a recipe: which rows share a step, the loss, the checkpoints."""
 
 import os
+from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,22 @@ from datasets.table import InMemoryTable
 from peft import LoraConfig
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
+from finetune.cost.work import MICRO_TOKENS
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, load_model
-from finetune.train.batches.packing import Packed, flattened
+from finetune.train.batches.packing import Packed, flattened, packs_a_step
 from finetune.train.batches.row_attention import ROWS, attend_by_rows
 from finetune.train.batches.row_probe import refuse_leaks
 from finetune.train.batches.steps import Split, Steps
 from finetune.train.language_model import adapter_settings, freeze_the_rest
 from finetune.train.loss import add_loss, beyond_the_head
+from finetune.train.measuring import ACCURACY, LOSS
+from finetune.train.output_folder.best import drop_bests
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
 from finetune.train.training_args import REFUSALS, is_saved_by_clock
@@ -48,6 +54,14 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """Whether the clock says when to save, because the recipe does not."""
     kept: int | None = None
     """How many checkpoints are kept; None means all."""
+    measured: Steps
+    """Which held-out rows this process measures."""
+    stop_after: int = 0
+    """The training stops after this many measurements without a better one; 0 means never."""
+    is_over: bool = False
+    """Whether it stopped for that reason."""
+    keep_best: Callable[[], None] | None = None
+    """Keeps the student as it is now on the disk. It is called after each measurement that is the best so far."""
     attention: str | None = None
     """The attention that keeps the rows of a pack apart; None when rows are padded."""
 
@@ -81,6 +95,64 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
             loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
         return prepared
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Returns the loader of this process's held-out rows.
+
+        It has a generator of its own, so that a training draws the same random numbers with and without measuring.
+        """
+        return DataLoader(
+            self.eval_dataset,
+            batch_sampler=self.measured,
+            collate_fn=self.data_collator,
+            generator=torch.Generator(),
+        )
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Measures loss and accuracy by trained token, over the rows of all processes.
+
+        transformers and TRL take the mean over batches of the means within them, which depends on how rows are batched.
+        """
+        self.model.eval()
+        if self.optimizer is not None:  # one without a schedule keeps other weights for training
+            self.optimizer.eval()
+        loss = right = tokens = 0.0
+        for batch in dataloader:
+            inputs = self._prepare_inputs(batch)
+            with torch.no_grad(), self.accelerator.autocast():
+                if self.head is None:
+                    found = self.model(**inputs, measure=True)
+                else:
+                    made = self.model(**inputs, use_cache=False, fused_lm_head=True)
+                    found = torch.stack([-made.log_probs.float().sum(), made.is_top1.float().sum()])
+            loss, right = loss + found[0].item(), right + found[1].item()
+            tokens += (inputs["labels"][:, 1:] != -100).sum().item()
+        loss, right, tokens = self.world.sums(loss, right, tokens)
+        metrics = {LOSS: loss / tokens, ACCURACY: right / tokens}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(self.eval_dataset))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Keeps the student on the disk where transformers finds the best measurement so far; else may stop.
+
+        The checkpoint that names this measurement is written later, so it never names a student that is not there.
+        """
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if is_best:
+            self.state.best_global_step = self.state.global_step  # transformers notes it only where it saves by steps
+            if self.keep_best is not None:
+                self.keep_best()
+        elif self.args.metric_for_best_model and self.stop_after:
+            since = sum(e["step"] > self.state.best_global_step for e in self.state.log_history if LOSS in e)
+            if since >= self.stop_after:  # and no checkpoint, which a next start would go on from
+                self.is_over, self.control.should_training_stop, self.control.should_save = True, True, False
+        return is_best
 
     def compute_loss(
         self,
@@ -160,6 +232,7 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
             mark(output / f"checkpoint-{step}", self.strategy, self.world.size)
             if self.kept is not None:
                 rotate(output, self.kept)
+            drop_bests(output, [self.state.best_global_step])
 
 
 def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrainedModel:
@@ -207,14 +280,18 @@ def build_trainer(
     model: PreTrainedModel,
     config: SFTConfig,
     world: World = World(),  # noqa: B008  frozen
+    held_out: Examples | None = None,
 ) -> WinnowTrainer:
     """Returns the trainer of this process. Asserts that the trainer's rows are the rows that were rendered.
+
+    The rows of `held_out` are measured and not trained.
 
     Raises ConfigError when TRL, transformers or PEFT refuse a setting.
     """
     # What a process reads while others have the last rows of an epoch; nothing is learnt from it.
     filler = [end_token(tokenizer)] * 2 if world.readers > 1 else None
     rows = rows_of(examples, filler)
+    measured = rows_of(held_out, filler) if held_out else None
     if config.ddp_find_unused_parameters is None:  # looked for in every step otherwise; only experts can be left out
         config.ddp_find_unused_parameters = hasattr(model.config.get_text_config(), "output_router_logits")
     try:
@@ -224,7 +301,12 @@ def build_trainer(
         else:
             freeze_the_rest(model)
         trainer = WinnowTrainer(
-            model=model, args=config, train_dataset=rows, processing_class=tokenizer, peft_config=lora
+            model=model,
+            args=config,
+            train_dataset=rows,
+            eval_dataset=measured,
+            processing_class=tokenizer,
+            peft_config=lora,
         )
         trainer.get_optimizer_cls_and_kwargs(config, model)
         if recipe.train.packs or recipe.train.further.get("padding_free"):
@@ -234,6 +316,8 @@ def build_trainer(
     split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, world.readers, world.reader)
     steps = Packed if recipe.train.packs else Steps
     trainer.steps = steps(examples.lengths, recipe.train.traces_per_step, recipe.train.seed, split)
+    if held_out:
+        trainer.measured, trainer.stop_after = _measured(recipe, held_out, trainer, world), recipe.train.stop_after
     trainer.world, trainer.strategy = world, recipe.launch.strategy
     trainer.saves_by_clock = is_saved_by_clock(recipe)
     # transformers would remove the older checkpoint before the other processes have written their part of the newer.
@@ -246,3 +330,15 @@ def build_trainer(
         c for c in trainer.callback_handler.callbacks if type(c).__name__ not in ("PrinterCallback", "ProgressCallback")
     ]
     return trainer
+
+
+def _measured(recipe: Recipe, held_out: Examples, trainer: WinnowTrainer, world: World) -> Steps:
+    """Returns which held-out rows go through the student together: all of them are one step, as large as fits."""
+    lengths, room = held_out.lengths, MICRO_TOKENS[trainer.args.device.type]
+    if recipe.train.packs:
+        packs = packs_a_step(lengths, len(lengths), 0, 1, room, world.readers)
+        return Packed(lengths, len(lengths), 0, Split(1, packs, world.readers, world.reader))
+    most = recipe.train.further.get("per_device_train_batch_size") or len(lengths)
+    micro = max(1, min(most, room // max(lengths)))
+    times = ceil(len(lengths) / (micro * world.readers))
+    return Steps(lengths, len(lengths), 0, Split(micro, times, world.readers, world.reader))

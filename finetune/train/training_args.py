@@ -14,6 +14,7 @@ from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
 from finetune.train.batches.packing import packs_a_step
 from finetune.train.batches.steps import divided
+from finetune.train.measuring import LOSS, is_enough, measures_every
 from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT
 from finetune.train.world import World
 from finetune.trl_settings import CARRIED_OUT, lora_keys
@@ -35,13 +36,18 @@ def training_config(
     bf16: bool,
     world: World = World(),  # noqa: B008  frozen
     device: str | None = None,
+    held_out: Examples | None = None,
 ) -> SFTConfig:
     """Returns the SFTConfig of a recipe, for a student with this number of weights (`parameters`).
+
+    `examples` are trained; `held_out`, if there are any, are measured.
 
     `device` is "cpu" or "cuda", None for this machine's. Raises ConfigError when TRL refuses a value, settings do not
     go together, or the batch cannot be divided.
     """
     refuse_sharded_packs(recipe)
+    if recipe.train.held_out and world.sharers > 1:
+        raise ConfigError('train.held_out: not with launch.strategy = "fsdp2-cp", whose processes share a row')
     further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     lengths = examples.lengths
@@ -57,6 +63,7 @@ def training_config(
         "warmup_steps": 0.1,
         "report_to": "none",
         **{k: v for k, v in further.items() if k not in CARRIED_OUT},
+        **(_measuring(recipe, examples, held_out) if held_out else {}),
     }
     if recipe.method != "full" and recipe.launch.strategy in ("zero3", "zero3-offload"):
         # TRL asks for it too, but it puts it where transformers does not look if this table is empty.
@@ -93,6 +100,17 @@ def training_config(
     return config
 
 
+def _measuring(recipe: Recipe, examples: Examples, held_out: Examples) -> dict[str, Any]:
+    """Returns the arguments by which transformers measures held-out rows, and notes which measurement is the best."""
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": measures_every(recipe, examples, held_out),
+        "eval_on_start": True,
+        "metric_for_best_model": LOSS if is_enough(held_out) else None,
+        "greater_is_better": False,
+    }
+
+
 def is_saved_by_clock(recipe: Recipe) -> bool:
     """Whether the recipe does not say when to save."""
     return not {"save_steps", "save_strategy"} & recipe.train.further.keys()
@@ -103,6 +121,14 @@ def most_checkpoints(recipe: Recipe, config: SFTConfig) -> int:
     if config.save_strategy == "no" and not is_saved_by_clock(recipe):
         return 0
     return (config.save_total_limit or CHECKPOINTS_KEPT) + 1
+
+
+def most_bests(config: SFTConfig, checkpoints: int) -> int:
+    """Returns how many best students are on the disk at one time, beside so many checkpoints.
+
+    Each checkpoint may name another one; one more is the newest, and another may be in the writing.
+    """
+    return checkpoints + 2 if config.metric_for_best_model else 0
 
 
 def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, world: World) -> tuple[int, int]:

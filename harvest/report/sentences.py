@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from harvest.report.evaluations import percent
+from harvest.report.loss_curve import turned
 from harvest.report.tables import from_all, spaced
 
 Report = Mapping[str, Any]
@@ -63,6 +64,21 @@ def pace(r: Report) -> str | None:
     if not r["pace"]["limited_by"]:
         return None
     return f"Pace: limited by {r['pace']['limited_by']}, at most {r['pace']['peak_in_flight']} in flight."
+
+
+def held_out(training: Mapping[str, Any]) -> str | None:
+    """Says the loss of held-out questions, and which student was kept; None where none were measured."""
+    h = training.get("held_out")
+    if not h:
+        return None
+    first, best = percent(h["first_accuracy"]), percent(h["best_accuracy"])
+    said = (
+        f"{h['questions']:,} held-out questions: loss {h['first_loss']:.3f} at first, {h['best_loss']:.3f} at step"
+        f" {h['best_step']:,}, {h['last_loss']:.3f} at last; tokens guessed right {first} at first, {best} at step"
+        f" {h['best_step']:,}. The student is that of step {h['student_step']:,}."
+    )
+    worse = turned(training["curve"])
+    return f"{said} {worse[0].upper()}{worse[1:]}." if worse else said
 
 
 def gains(r: Report) -> Iterator[str]:

@@ -112,6 +112,12 @@ def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[
     yield "learning rate, seed", f"{training['learning_rate']:g}, {training['seed']}"
     first, last = training["loss_first"], training["loss_last"]
     yield "loss", "not recorded" if first is None else f"{first:.4f} at first, {last:.4f} at last"
+    if h := training.get("held_out"):
+        losses = f"{h['first_loss']:.4f} at first, {h['best_loss']:.4f} at step {h['best_step']}, {h['last_loss']:.4f}"
+        yield (
+            "held-out loss",
+            f"{losses} at last, of {h['questions']:,} questions; the student is step {h['student_step']}",
+        )
     yield "precision, device", f"{training['precision']}, {training['device']}"
     yield "versions", ", ".join(f"{k} {v}" for k, v in training["versions"].items())
     if layout := note.get("layout"):

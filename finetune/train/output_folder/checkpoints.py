@@ -23,6 +23,20 @@ def checkpoints(output: Path) -> list[Path]:
     return sorted(found, key=lambda p: -int(p.name.partition("-")[2]))
 
 
+def best_folder(output: Path, step: int) -> Path:
+    """Returns the folder of the student as it was at the best measurement of held-out questions, after `step`."""
+    return output / f"best-{step}"
+
+
+def best_step_of(checkpoint: Path) -> int | None:
+    """Returns the step whose student was the best when the checkpoint was written; None when none was chosen."""
+    try:
+        step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["best_global_step"]
+        return None if step is None else int(step)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def drop_checkpoints(recipe: Recipe, output: Path) -> None:
     """Removes the checkpoints of a finished training, unless the recipe says how many to keep."""
     if "save_total_limit" not in recipe.train.further:
@@ -89,6 +103,8 @@ def check_resumable(checkpoint: Path, strategy: str, processes: int) -> str | No
 def is_complete(checkpoint: Path) -> bool:
     """Whether every file of the checkpoint was written to its end, by each process that shared in the training.
 
+    The best student that it names must be there too.
+
     Source of the layouts: transformers 5.23, Trainer._save_checkpoint; accelerate 1.15, save_fsdp_model and
     save_fsdp_optimizer; DeepSpeed, engine.save_checkpoint.
     """
@@ -99,6 +115,8 @@ def is_complete(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
     except (OSError, ValueError):
+        return False
+    if (best := best_step_of(checkpoint)) is not None and not best_folder(checkpoint.parent, best).is_dir():
         return False
     states = [f"rng_state_{n}.pth" for n in range(processes)] if processes > 1 else ["rng_state.pth"]
     archives = [checkpoint / name for name in states]

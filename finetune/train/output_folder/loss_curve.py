@@ -11,9 +11,15 @@ from typing import Any
 from finetune.note import NOTE
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
-from harvest.report.loss_curve import sparkline, thinned
+from harvest.report.loss_curve import HELD_OUT_ACCURACY, HELD_OUT_LOSS, measured, sparkline, thinned, turned
 
 CURVE = "curve.jsonl"
+COLUMNS = (
+    ("step", "step", "d"), ("epoch", "epoch", ".2f"), ("loss", "loss", ".4f"), ("rate", "learning_rate", ".2e"),
+    ("gradient", "grad_norm", ".3f"), ("tokens/s", "tokens_per_s", ",.0f"),
+)  # fmt: skip
+"""The columns of the printed curve: title, key of a point, format."""
+HELD_OUT_COLUMNS = (("held-out", HELD_OUT_LOSS, ".4f"), ("accuracy", HELD_OUT_ACCURACY, ".3f"))
 
 
 class Curve:
@@ -38,6 +44,8 @@ def _line(point: Mapping[str, Any]) -> str:
 
 def read_curve(output: Path) -> list[dict[str, Any]]:
     """Returns the points in a folder, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at.
+
+    A point has held_out_loss and held_out_accuracy too if held-out questions were measured at its step.
 
     The list is empty when there are no points. A last line that a kill cut off is left out.
     """
@@ -64,16 +72,26 @@ def curve_of(output: Path) -> list[dict[str, Any]]:
 
 
 def in_words(points: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the curve as text: a line of bars, the first and the last loss, and up to 24 of its steps."""
+    """Returns the curve as text: a line of bars, the first and the last loss, and up to 24 of its steps.
+
+    If held-out questions were measured, their loss has a line too, and their loss and accuracy a column each.
+    """
     losses = [p["loss"] for p in points if p["loss"] is not None]
-    if not losses:
+    found = measured(points)
+    if not losses and not found:
         return "no step was logged yet"
-    lines = [f"{sparkline(losses)}  loss {losses[0]:.4f} to {losses[-1]:.4f}, lowest {min(losses):.4f}", ""]
-    lines.append(f"{'step':>7} {'epoch':>7} {'loss':>9} {'rate':>9} {'gradient':>9} {'tokens/s':>9}")
+    lines = []
+    if losses:
+        lines.append(f"{sparkline(losses)}  loss {losses[0]:.4f} to {losses[-1]:.4f}, lowest {min(losses):.4f}")
+    if found:
+        held_out = [p[HELD_OUT_LOSS] for p in found]
+        at = found[held_out.index(min(held_out))]["step"]
+        ends = f"{held_out[0]:.4f} to {held_out[-1]:.4f}, lowest {min(held_out):.4f} at step {at}"
+        lines.append(f"{sparkline(held_out)}  held-out loss {ends}")
+    columns = [*COLUMNS, *(HELD_OUT_COLUMNS if found else ())]
+    lines += ["", " ".join(f"{title:>9}" for title, _, _ in columns)]
     for p in thinned(points, 24):
-        loss, rate, norm, speed = (
-            "–" if p[k] is None else f"{p[k]:{form}}"
-            for k, form in (("loss", ".4f"), ("learning_rate", ".2e"), ("grad_norm", ".3f"), ("tokens_per_s", ",.0f"))
-        )
-        lines.append(f"{p['step']:>7} {p['epoch']:>7.2f} {loss:>9} {rate:>9} {norm:>9} {speed:>9}")
+        lines.append(" ".join(f"{'–' if p.get(k) is None else format(p[k], form):>9}" for _, k, form in columns))
+    if said := turned(points):
+        lines += ["", said]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,20 @@ FREE_TO_CHANGE = {
 """The keys of [train] that may differ when a training goes on, since they change only how sums are rounded."""
 
 
-def identity_of(recipe: Recipe, digest: str, student: Student) -> dict[str, Any]:
+def identity_of(recipe: Recipe, digest: str, student: Student, held_out: str | None = None) -> dict[str, Any]:
     """Returns all that decides what the student learns, as one table. `digest` is the digest of the examples.
 
-    If two trainings have equal tables, they are the same training.
+    `held_out` is the digest of those that are held out; None when none are. If two trainings have equal tables, they
+    are the same training.
     """
-    train = {k: v for k, v in recipe.train.model_dump(mode="json").items() if k not in FREE_TO_CHANGE}
+    left_out = FREE_TO_CHANGE if recipe.train.held_out else {*FREE_TO_CHANGE, "held_out", "stop_after"}
+    train = {k: v for k, v in recipe.train.model_dump(mode="json").items() if k not in left_out}
     return {
         "student": identity(student),
         "method": recipe.method,
         **{f"train.{k}": v for k, v in train.items()},
         "data": digest,
+        **({} if held_out is None else {"held_out": held_out}),
     }
 
 
@@ -134,7 +137,7 @@ def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
         return None
     if (state.get("provenance") or {}).get("datasets", datasets_of(recipe)) != datasets_of(recipe):
         return None
-    now = identity_of(recipe, state["of"].get("data", ""), student)
+    now = identity_of(recipe, state["of"].get("data", ""), student, state["of"].get("held_out"))
     return None if _changes(state["of"], now) else dict(state["training"])
 
 
@@ -150,23 +153,53 @@ def attach_run(output: Path, name: str, store: str) -> None:
     write_state(output, {**(_state_of(output) or {}), "run": {"name": name, "store": store}})
 
 
-def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, dtype: Any, is_first: bool = True) -> None:
-    """Writes weights, configuration and tokenizer into `output`. Each file appears there only when it is complete.
+def save_student(
+    trainer: Any, tokenizer: Tokenizer, output: Path, dtype: Any, is_first: bool = True, best: Path | None = None
+) -> None:
+    """Puts the student into `output`: the one in the folder `best`, or else the trainer's.
 
-    Every process must call it: if weights are sharded, each process gives its shards and the first process writes them.
-    FSDP's shards are gathered here. Weights that are not sharded are rounded to `dtype`, unless it is None. The trainer
-    cannot train afterwards.
+    Each file appears there only when it is complete. Every process must call it. `dtype` is as in `write_student`.
     """
     made = output / ".student"
     if is_first:
         shutil.rmtree(made, ignore_errors=True)
+    if best is None:
+        write_student(trainer, tokenizer, made, dtype, is_first)
+    elif is_first:
+        shutil.copytree(best, made, copy_function=_link)
+    if not is_first:
+        return
+    for file in sorted(made.iterdir()):
+        file.replace(output / file.name)
+    made.rmdir()
+
+
+def _link(source: str, to: str) -> None:
+    """Makes a file's second name: it takes no room. Copies the file where the disk has no such names."""
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copy2(source, to)
+
+
+def write_student(trainer: Any, tokenizer: Tokenizer, made: Path, dtype: Any, is_first: bool = True) -> None:
+    """Writes weights, configuration and tokenizer into the folder `made`. The trainer can train afterwards.
+
+    Every process must call it: if weights are sharded, each process gives its shards and the first process writes them.
+    FSDP's shards are gathered here. Weights that are not sharded are rounded to `dtype`, unless it is None.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config.use_cache = True  # training turns it off, and generation would be slow without
-    if dtype is not None and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        model.to(dtype)
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    trainer.save_model(str(made))
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    with ExitStack() as after:
+        after.callback(setattr, model.config, "use_cache", model.config.use_cache)
+        model.config.use_cache = True  # training turns it off, and generation would be slow without
+        if dtype is not None and not sharded and is_first:
+            after.enter_context(_rounded(model, dtype))
+        if trainer.is_fsdp_enabled:
+            plugin = trainer.accelerator.state.fsdp_plugin
+            after.callback(plugin.set_state_dict_type, plugin.state_dict_type)
+            plugin.set_state_dict_type("FULL_STATE_DICT")
+        trainer.save_model(str(made))
     if not is_first:
         return
     (made / "training_args.bin").unlink(missing_ok=True)
@@ -174,7 +207,18 @@ def save_student(trainer: Any, tokenizer: Tokenizer, output: Path, dtype: Any, i
     tokenizer.chat_template = thinking_template(tokenizer)
     tokenizer.save_pretrained(str(made))
     tokenizer.chat_template = template
-    for file in sorted(made.iterdir()):
+    for file in made.iterdir():
         file.chmod(0o644)
-        file.replace(output / file.name)
-    made.rmdir()
+
+
+@contextmanager
+def _rounded(model: Any, dtype: Any) -> Iterator[None]:
+    """Rounds the model's weights to `dtype` for a while, on the CPU, so that a GPU needs no room for them."""
+    held = [(t, t.data) for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    try:
+        for tensor, data in held:
+            tensor.data = data.to("cpu", dtype)
+        yield
+    finally:
+        for tensor, data in held:
+            tensor.data = data

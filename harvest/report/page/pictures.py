@@ -13,6 +13,7 @@ from markupsafe import Markup
 from harvest.report import tables
 from harvest.report.evaluations import percent
 from harvest.report.headline import dollars
+from harvest.report.loss_curve import HELD_OUT_LOSS, measured
 from harvest.report.page.svg import Point, curve, dot, grid, line, picture, rect, text
 from harvest.report.sentences import duration
 
@@ -21,8 +22,6 @@ Report = Mapping[str, Any]
 Picture = Markup | None
 
 BAR_PX, ROW_PX, FIELD_PX, TOP_PX = 34, 30, 150, 18
-HELD_OUT = "held_out_loss"
-"""A training's point has this where the loss on rows that are not trained was measured at its step."""
 
 
 def budget_bar(r: Report) -> Picture:
@@ -135,7 +134,7 @@ def loss(training: Mapping[str, Any]) -> Picture:
     """Draws the loss of a training over its steps, and the loss on held-out rows where it was measured."""
     points = training.get("curve") or ()
     trained = [(p["step"], p["loss"]) for p in points if p.get("loss") is not None]
-    held_out = [(p["step"], p[HELD_OUT]) for p in points if p.get(HELD_OUT) is not None]
+    held_out = [(p["step"], p[HELD_OUT_LOSS]) for p in measured(points)]
     if len(trained) < 2:
         return None
     values = [v for _, v in (*trained, *held_out)]
@@ -155,7 +154,7 @@ def loss(training: Mapping[str, Any]) -> Picture:
 
 
 def has_held_out(training: Mapping[str, Any]) -> bool:
-    return any(p.get(HELD_OUT) is not None for p in training.get("curve") or ())
+    return bool(measured(training.get("curve") or ()))
 
 
 def accuracies(r: Report) -> Picture:

@@ -75,7 +75,7 @@ def test_killed_inside_a_save_it_ends_with_the_weights_of_an_unbroken_run(
     output = broken.parent / "out"
     files = ["optimizer.pt", "trainer_state.json", "model.safetensors", "rng_state.pth", "scheduler.pt"]
     for step, name in list(zip(range(2, 12, 2), files, strict=True))[: scaled(3, 5)]:
-        p = forked.train(broken, log=log, torn=(name, step))
+        p = forked.train(broken, log=log, torn=(name, f"checkpoint-{step}"))
         assert p.wait(forked.END_S) == -signal.SIGKILL, log.read_text()
         assert not is_whole(output / f"checkpoint-{step}"), name
     assert forked.trained(broken, log=log) == 0, log.read_text()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -163,14 +164,15 @@ ALONE = ["sft"]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """43 rows, 8 a step: the last step of an epoch has 3, for which two processes cannot be alike."""
+    """43 rows, 8 a step: the last step of an epoch has 3, for which two processes cannot be alike. 12 are held out."""
     pytest.importorskip("trl", reason="needs the extra `train`")
     folder = tmp_path_factory.mktemp("several")
     student = tiny_student(folder / "s")
-    (folder / "d.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(43)))
+    (folder / "d.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in sums(55)))
     (folder / "r.toml").write_text(
         f'student = "{student}"\ndata = "{folder}/d.jsonl"\noutput = "{folder}/alone"\n[render]\nmax_tokens = 256\n'
         "[train]\nepochs = 2\ntraces_per_step = 8\nlearning_rate = 3e-3\nbf16 = false\nsave_steps = 2\n"
+        'held_out = "0.2"\neval_steps = 5\n'
     )
     return folder / "r.toml"
 
@@ -200,6 +202,7 @@ def alone(recipe: Path) -> list[dict[str, Any]]:
     code, _, err = finish(start(ALONE, recipe, "alone"))
     assert code == 0, err
     assert "runs as one process on cpu, float32 weights, " in err
+    assert err.count("12 held-out questions: under 50 their loss only shows") == 1
     return read_curve(recipe.parent / "alone")
 
 
@@ -207,11 +210,15 @@ def assert_learnt_alike(output: Path, alone: list[dict[str, Any]]) -> None:
     from finetune.train.output_folder.loss_curve import read_curve
 
     curve = read_curve(output)
-    assert [p["step"] for p in curve] == [p["step"] for p in alone] == list(range(1, 13))
-    lines = (output / "curve.jsonl").read_text().splitlines()
-    assert len(lines) == len(curve), "no point twice"
+    assert [p["step"] for p in curve] == [p["step"] for p in alone] == list(range(13))
+    lines = Counter(json.loads(line)["step"] for line in (output / "curve.jsonl").read_text().splitlines())
+    measured = [p["step"] for p in curve if "held_out_loss" in p]
+    assert measured == [0, 5, 10, 12]
+    assert all(n == 1 or step in measured for step, n in lines.items()), "no point twice"
     for key in ("loss", "grad_norm", "learning_rate"):
-        assert [p[key] for p in curve] == pytest.approx([p[key] for p in alone], abs=1e-5), key
+        assert [p[key] for p in curve[1:]] == pytest.approx([p[key] for p in alone[1:]], abs=1e-5), key
+    for key in ("held_out_loss", "held_out_accuracy"):
+        assert [curve[n][key] for n in measured] == pytest.approx([alone[n][key] for n in measured], abs=1e-5), key
 
 
 @pytest.mark.parametrize("packing", ["false", "true"][: scaled(1, 2)])
@@ -227,6 +234,7 @@ def test_two_processes_by_accelerate_learn_what_one_learns(
     block = json.loads(out)  # one object: the second process says nothing
     assert (block["strategy"], block["processes"], block["gpus"], block["steps"]) == ("ddp", 2, 0, 12)
     assert block["cost_usd"] is None
+    assert (block["held_out"]["questions"], block["held_out"]["student_step"]) == (12, 12), "too few to choose"
     a, b = weights(recipe.parent / "alone"), weights(output)
     assert a.keys() == b.keys()
     assert all((a[k] - b[k]).abs().max() < 1e-4 for k in a)

@@ -51,18 +51,20 @@ def run(recipe: Path, *more: str) -> tuple[int, str, str]:
 
 
 def trainer_for(recipe: Path, **changes: Any) -> Any:
-    """(trainer, examples) of a recipe, in this process."""
+    """(trainer, the examples that it trains) of a recipe, in this process."""
     from finetune.recipe import read_recipe
     from finetune.rows.cache import examples
+    from finetune.rows.held_out import split
     from finetune.student import find, load_model
     from finetune.train.trainer import build_trainer
     from finetune.train.training_args import training_config
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
-    made = examples(read, smol_tokenizer())
+    made, held_out = split(examples(read, smol_tokenizer()), read.train)
     torch.manual_seed(0)
-    config = training_config(read, made, 1_000_000, bf16=False)
-    return build_trainer(read, made, smol_tokenizer(), load_model(find(read.student), torch.float32), config), made
+    config = training_config(read, made, 1_000_000, bf16=False, held_out=held_out)
+    model = load_model(find(read.student), torch.float32)
+    return build_trainer(read, made, smol_tokenizer(), model, config, held_out=held_out), made
 
 
 def weights(output: Path) -> bytes:
