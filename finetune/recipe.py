@@ -71,7 +71,7 @@ class Train(BaseModel):
     @model_validator(mode="after")
     def _check_held_out(self) -> "Train":
         if not self.held_out and (named := next((k for k in ("stop_after", "eval_steps") if getattr(self, k, 0)), "")):
-            raise ValueError(f"{named} does nothing without held_out, the share of questions to measure")
+            raise ValueError(f"train.{named} does nothing without train.held_out, the share of questions to measure")
         return self
 
     @property

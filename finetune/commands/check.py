@@ -40,7 +40,9 @@ def checked_rows(
     found, findings, made = preflight(recipe, recipe_tokenizer(recipe), evaluations)
     lengths = split(made, recipe.train)[0].lengths
     can_quote = recipe.launch.gpu and lengths
-    found["estimate"] = quote(recipe, Figures(), lengths).as_json() if can_quote else None
+    found["estimate"] = None
+    if can_quote:
+        found["estimate"] = {**quote(recipe, Figures(), lengths).as_json(), "held_out": found["held_out"]}
     fault: WinnowError | None = None
     try:
         found |= {"resolved": settings(made) if lengths else None} if settings else {}

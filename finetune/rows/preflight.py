@@ -120,7 +120,7 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
     for e in found["evaluations"]:
         line("overlap", f"{e['rows']:,} rows ask one of the {e['n']:,} questions of {e['questions']}")
     if expected := found.get("estimate"):
-        text.append(summary.in_words(expected) + "\n")
+        text.append(summary.in_words({**expected, "held_out": None}) + "\n")  # said above
     elif lengths:
         line("hours", "name launch.gpu for hours and memory: --launch.gpu H100 --launch.gpus 8")
     text.append("\n")
