@@ -100,7 +100,9 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
 
             if args.others:
                 others = [find_run(other, args.store) for other in args.others]
-                return compare([(name, url), *others], as_json=as_json)
+                return compare([(name, url), *others], to=args.to, as_json=as_json)
+            if args.to is not None:
+                args.command_parser.error("--to is for several runs: one run's page is in its folder")
             return report(name, url, as_json=as_json)
         case "export":
             from harvest.commands.export import export

@@ -127,7 +127,8 @@ def _add_of_a_run(commands: Commands) -> None:
         "report", "rebuild report.html, report.md and report.json from the store alone; of several runs: side by side",
         json="the report", run=True,
     )  # fmt: skip
-    p.add_argument("others", nargs="*", metavar="RUN", help="more runs to put beside it; nothing is written then")
+    p.add_argument("others", nargs="*", metavar="RUN", help="more runs to put beside it")
+    p.add_argument("--to", metavar="FILE", type=Path, help="with several runs: write them side by side as a page, too")
     p = commands.add(
         "settle", "what is in doubt, try by try; or book what each of these tries cost", json="the tries", run=True
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from harvest.commands.run_folder import writing_to
-from harvest.core.files import runs_folder, write_in_run
+from harvest.core.files import runs_folder, write_in_run, write_whole
 from harvest.endpoint import prompt as prompts
 from harvest.report import comparison
 from harvest.report.markdown_page import markdown, table_lines
-from harvest.report.page import flat_settings, html_page, shown
+from harvest.report.page import comparison_page, flat_settings, html_page, shown
 from harvest.report.page.shown_traces import EACH, ShownTrace, by_kind
 from harvest.report.run_report import run_report
 from harvest.store import Store, StoredRun, is_being_written
@@ -23,8 +23,11 @@ def report(name: str, url: str, *, as_json: bool) -> int:
     return 0
 
 
-def compare(runs: Sequence[tuple[str, str]], *, as_json: bool) -> int:
-    """Prints runs side by side, each given as (name, URL of its store). Writes nothing. Returns the exit code."""
+def compare(runs: Sequence[tuple[str, str]], *, to: Path | None, as_json: bool) -> int:
+    """Prints runs side by side, each given as (name, URL of its store), and returns the exit code.
+
+    With `to`, the comparison is written there as a page too. Raises InputError when it cannot be written.
+    """
     reports, settings = [], []
     for name, url in runs:
         with Store.open(url, write=False) as store:
@@ -33,6 +36,9 @@ def compare(runs: Sequence[tuple[str, str]], *, as_json: bool) -> int:
         prompt = ("prompt's hash", figures.run.prompt_sha256)
         settings.append([*_settings(figures.run, exclude_defaults=False), prompt])
     tables = comparison.figures(reports), comparison.settings(reports, settings)
+    if to is not None:
+        with writing_to(to):
+            write_whole(to, comparison_page(reports, *tables))
     if as_json:
         print(json.dumps(comparison.as_json(reports, tables), ensure_ascii=False))
     else:

@@ -102,7 +102,7 @@ def total(r: Report) -> str | None:
     """Says what the run, its trainings and its evaluations cost together; None if that is nothing."""
     known, left_out = Decimal(r["total_usd"]), "; ".join(r["total_leaves_out"])
     if not known:
-        return f"Total: not known, without {left_out}." if left_out else None
+        return f"Total: not known ({left_out})." if left_out else None
     return f"Total: {r['total_usd']} USD.{f' Not in it: {left_out}.' if left_out else ''}"
 
 

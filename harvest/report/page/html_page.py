@@ -24,11 +24,10 @@ STYLE = Path(__file__).parents[1] / "style.css"
 def html_page(report: Report, settings: Sequence[tuple[str, str]], traces: Mapping[str, Sequence[ShownTrace]]) -> str:
     """Returns report.html. `settings` are those of RUN.toml that differ from the defaults; `traces` are to look at,
     under their headings."""
-    style = STYLE.read_text("utf-8")
-    return _template("report.html").render(
+    return _rendered(
+        "report.html",
+        title=report["run"]["name"],
         r=report,
-        style=Markup(style),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         figures=figures(report),
         tables=tables,
         sentences=sentences,
@@ -39,11 +38,22 @@ def html_page(report: Report, settings: Sequence[tuple[str, str]], traces: Mappi
     )
 
 
-def _template(name: str) -> jinja2.Template:
-    return jinja2.Environment(
+def comparison_page(reports: Sequence[Report], figures: tables.Table, settings: tables.Table) -> str:
+    """Returns a page with the runs side by side. `figures` and `settings` are the tables of the comparison."""
+    headlines = list(zip(figures.columns, (r["headline"] for r in reports), strict=True))
+    title = " and ".join(figures.columns)
+    return _rendered("comparison.html", title=title, headlines=headlines, figures=figures, settings=settings)
+
+
+def _rendered(template: str, **values: Any) -> str:
+    """Returns a page. All that is put into it is escaped, but for the style sheet and our pictures."""
+    style = STYLE.read_text("utf-8")
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
-    ).get_template(name)  # fmt: skip
+    )  # fmt: skip
+    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template(template).render(style=Markup(style), style_hash=style_hash, **values)
 
 
 def figures(r: Report) -> list[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import NAME, make, url_of
+from test_page import NAME, Rows, make, url_of
 
 from harvest.commands.report import compare
 from harvest.store import Store
@@ -32,7 +32,8 @@ def test_runs_stand_side_by_side_and_only_settings_that_differ_are_shown(
     two: list[tuple[str, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WINNOW_RUNS", str(tmp_path))
-    assert compare(two, as_json=False) == 0
+    page = tmp_path / "both.html"
+    assert compare(two, to=page, as_json=False) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"| run | {NAME} | colder |"
     assert "| questions asked | 90 | 60 |" in shown
@@ -40,13 +41,17 @@ def test_runs_stand_side_by_side_and_only_settings_that_differ_are_shown(
     assert '| budget.usd | "1" | "1" |' not in shown
     assert not any(line.startswith(("| name |", "| selected traces |")) for line in shown)
     assert next(line for line in shown if line.startswith("| after on held-out.jsonl |")).endswith("| – |")
-    assert list(tmp_path.iterdir()) == [], "a comparison writes nothing"
+    assert list(tmp_path.iterdir()) == [page], "a comparison writes into no run's folder"
+    rows = Rows()
+    rows.feed(page.read_text())
+    in_markdown = [line.strip("| ").split(" | ") for line in shown if line.startswith("|") and "---" not in line]
+    assert [row for row in in_markdown if row not in rows.rows] == []
 
 
 def test_its_json_has_the_figures_of_the_reports(
     two: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare(two, as_json=True)
+    compare(two, to=None, as_json=True)
     said = json.loads(capsys.readouterr().out)
     assert said["runs"] == [NAME, "colder"]
     figures = {row["name"]: row["of"] for row in said["figures"]}
