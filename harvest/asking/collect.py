@@ -2,7 +2,7 @@
 ended."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harvest.asking.buying.buyer import Buyer, Stopped
 from harvest.asking.buying.counters import Counters
@@ -68,12 +68,17 @@ class Collection:
                 self.queue.put_back(question)
                 return
             asked_a_teacher = asked_a_teacher or any(ask.teacher != STUDENT for ask in step.asks)
-            # All are waited for, even where one fails: what the others bring is paid for.
-            found = await asyncio.gather(*(self._attempt(question, ask) for ask in step.asks), return_exceptions=True)
-            for attempt in found:
-                if isinstance(attempt, BaseException):
-                    raise attempt
+            for attempt in await self._attempts(question, step.asks):
                 attempts[attempt.id] = attempt
+
+    async def _attempts(self, question: OpenQuestion, asks: Sequence[Ask]) -> list[Attempt]:
+        """Buys several answers at once. All are waited for, even where one fails: what the others bring is paid for."""
+        if len(asks) == 1:
+            return [await self._attempt(question, asks[0])]
+        found = await asyncio.gather(*(self._attempt(question, ask) for ask in asks), return_exceptions=True)
+        if (failed := next((one for one in found if isinstance(one, BaseException)), None)) is not None:
+            raise failed
+        return [one for one in found if not isinstance(one, BaseException)]
 
     async def _attempt(self, question: OpenQuestion, ask: Ask) -> Attempt:
         """Buys one answer, or the rest of one, and has it judged. Returns the attempt, with its judgement or as

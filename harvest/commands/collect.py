@@ -1,6 +1,8 @@
 """`harvest collect` is the main job: it asks, checks, stores, selects, reports and exports. Started again, it goes
 on."""
 
+import importlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +22,6 @@ from harvest.commands.settle import in_doubt_words
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import Question
-from harvest.endpoint import warm_up
 from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
@@ -33,7 +34,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     code, and all that came is stored.
     """
     keys = take_keys(config)
-    warm_up()
+    _import_meanwhile("harvest.endpoint.openai_client")
     if config.select.against:
         from harvest.selection.decontamination import evaluations_of
 
@@ -47,6 +48,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"warning: {warning}")
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
+            _import_meanwhile("harvest.selection.pipeline")
             ending = ask(run, store, pool, keys, hooks)
         code = ending.exit_code
         words = [ending.words] if ending.words else []
@@ -72,6 +74,11 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     print_report(report, as_json=as_json)
     say(f"report: {run.folder / 'report.html'} · dataset: {dataset}")
     return code
+
+
+def _import_meanwhile(module: str) -> None:
+    """Imports a module that is needed later in a thread: while files are read, or the first reply is waited for."""
+    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
 def _prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:

@@ -6,12 +6,9 @@ a named failure with what may have been billed. Before that, it says what the an
 Code that asks an endpoint imports client.py beside this file, which is not imported here because it loads aiohttp.
 """
 
-import importlib
-import threading
-
 from harvest.endpoint.announced_limits import Announced, announced
 from harvest.endpoint.failures import BROKE_OFF, named_setting
-from harvest.endpoint.price import Tariff, dearest, tariff_of, within_price
+from harvest.endpoint.price import Tariff, dearest, half_hour, tariff_of, within_price
 from harvest.endpoint.price_list import GENAI_PRICES, installed_list, nearest_names
 from harvest.endpoint.prompt import Prompt, text_of
 from harvest.endpoint.reply import REPETITION, cut_short, read_document, truncated
@@ -26,6 +23,7 @@ __all__ = [
     "announced",
     "cut_short",
     "dearest",
+    "half_hour",
     "installed_list",
     "named_setting",
     "nearest_names",
@@ -33,12 +31,5 @@ __all__ = [
     "tariff_of",
     "text_of",
     "truncated",
-    "warm_up",
     "within_price",
 ]
-
-
-def warm_up() -> None:
-    """Imports the openai client in a thread. That takes half a second, while the main thread goes on with other
-    work."""
-    threading.Thread(target=importlib.import_module, args=("harvest.endpoint.openai_client",), daemon=True).start()

@@ -3,8 +3,7 @@
 These are the same for every request to one endpoint, so openai builds one request when a Teacher is opened. client.py
 sends it over aiohttp, with the body of each attempt.
 
-Import this file only where endpoints are asked, because openai takes half a second to import
-(`harvest.endpoint.warm_up`).
+Import this file only where endpoints are asked, because openai takes half a second to import.
 """
 
 import os

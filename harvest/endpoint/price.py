@@ -37,18 +37,19 @@ class Tariff:
     def at(self, moment: datetime, input_tokens: int, tier: str | None = None) -> Price:
         """Returns the price at a moment for this many input tokens, since some providers charge more for long inputs.
         `tier` is the service tier; None: the standard one."""
-        return self.prices(_half_hour(moment), input_tokens, tier)
+        return self.prices(half_hour(moment), input_tokens, tier)
 
     def between(self, start: datetime, end: datetime, input_tokens: int, tier: str | None = None) -> list[Price]:
         """Returns the prices that hold at some time from `start` to `end`, the first one first."""
-        moments = [_half_hour(start)]
+        moments = [half_hour(start)]
         while moments[-1] + STEP <= end:
             moments.append(moments[-1] + STEP)
         return [self.prices(moment, input_tokens, tier) for moment in moments]
 
 
-def _half_hour(moment: datetime) -> datetime:
-    utc = moment.astimezone(UTC)
+def half_hour(moment: datetime) -> datetime:
+    """Returns the beginning (UTC) of the half hour of a moment. Prices are the same in all of it."""
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return utc.replace(minute=utc.minute // 30 * 30, second=0, microsecond=0)
 
 

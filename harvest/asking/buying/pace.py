@@ -136,7 +136,7 @@ class Pace:
 
     def answered(self, tokens: int | None = None) -> None:
         """Notes a reply, and how many tokens its answer has."""
-        self.limit = min(float(self.ceiling), self.limit + (1 if self.refused or self.announced else 2))
+        self.limit = min(float(self.ceiling), self.limit + (1 if self.refused or self.announced else 3))
         self._in_a_row = 0
         if tokens is not None:
             self.tokens_a_request += (tokens - self.tokens_a_request) * (0.05 if self.tokens_a_request else 1.0)

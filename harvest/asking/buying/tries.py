@@ -2,9 +2,10 @@
 to an endpoint."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
 from harvest.asking.planning.run import Run
@@ -14,7 +15,7 @@ from harvest.core.config import RunConfig
 from harvest.core.errors import AttemptFailed, Cut, Late
 from harvest.core.money import Price, input_bound_tokens, worst_case
 from harvest.core.nouns import Ask, Claim, Continuation, Reply
-from harvest.endpoint import Tariff, dearest, within_price
+from harvest.endpoint import Tariff, dearest, half_hour, within_price
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.store import Money, Reused, Sent, SettledBy, Settlement, Store, Writer
 
@@ -22,7 +23,8 @@ LINGER = 0.5
 """How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
 ends the doubt about its cost."""
 
-
+PRICES_KEPT = 4096
+"""So many prices are remembered, each for a half hour and a count of input tokens."""
 MORE_TIME = 2
 """How many times timeout_s an answer may take when it is asked for again because it was late."""
 
@@ -51,6 +53,7 @@ class Tries:
 
     def __init__(self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None]) -> None:
         self.run, self.ledger, self.teacher, self._on_settled = run, ledger, teacher, on_settled
+        self._prices = None if run.tariff is None else _Prices(run.tariff, run.config.sampling.extra, run.is_routed)
 
     def deadline_s(self, ask: Ask) -> float:
         """Returns how long a whole answer may take: more than before if it was late."""
@@ -88,10 +91,9 @@ class Tries:
         late: Late | None = None
         booking = False
         started = datetime.now(UTC)
-        if self.run.tariff is not None and self.run.is_routed:
+        if self._prices is not None and self._prices.routed:
             # Not in the attempt's key: the price moves, and the teacher's answer is the same.
-            tokens = self._input_bound_tokens(body)
-            body = within_price(body, self._dearest(self.run.tariff, tokens, started, deadline_s))
+            body = within_price(body, self._prices.dearest(started, deadline_s, self._input_bound_tokens(body)))
         most = max_tokens + cfg.teacher.thinking_tokens
         limit = body_limit_bytes(most, cfg.sampling.top_logprobs, cfg.teacher.stream)
         asking = asyncio.create_task(self.teacher.ask(body, limit, arriving, going_on))
@@ -184,27 +186,40 @@ class Tries:
             await self._booked("settle_failure", sent.try_id, late, bill.reply, bill.cost_pusd, bill.source, now())
 
     def _worst_pusd(self, body: dict[str, Any], ask: Ask) -> int:
-        if self.run.tariff is None:
+        if self._prices is None:
             return 0
         tokens = self._input_bound_tokens(body)
-        price = self._dearest(self.run.tariff, tokens, datetime.now(UTC), self.deadline_s(ask))
+        price = self._prices.dearest(datetime.now(UTC), self.deadline_s(ask), tokens)
         most = body["max_tokens"] + self.run.config.teacher.thinking_tokens
         return worst_case(tokens, most, price)
 
     def _input_bound_tokens(self, body: dict[str, Any]) -> int:
         return input_bound_tokens(body["messages"], self.run.config.sampling.extra)
 
-    def _dearest(self, tariff: Tariff, input_tokens: int, start: datetime, deadline_s: float) -> Price:
-        """Returns the highest price that may hold for so many input tokens until a try that starts now has ended."""
-        cfg = self.run.config
-        end = start + timedelta(seconds=deadline_s * (1 + LINGER))
-        return dearest(tariff, start, end, input_tokens, cfg.sampling.extra, routed=self.run.is_routed)
-
     def _bill(self, reply: Reply, started: datetime, max_tokens: int) -> Bill:
         """Returns what is booked for a reply: at the highest price from when the try was asked until now, since nobody
         says which one holds."""
-        tariff, tokens, tier = self.run.tariff, reply.usage.input_tokens or 0, tier_of(reply)
-        if tariff is None:
+        if self._prices is None:
             return bill_of(reply, ())
-        prices = tariff.between(started, datetime.now(UTC), tokens, tier)
-        return bill_of(reply, prices, tariff.asked_tier, max_tokens)
+        prices = self._prices.since(started, reply.usage.input_tokens or 0, tier_of(reply))
+        return bill_of(reply, prices, self._prices.tariff.asked_tier, max_tokens)
+
+
+class _Prices:
+    """The prices of one teacher, for each try and each reply. A price is worked out once in a half hour, in which it
+    does not change."""
+
+    def __init__(self, tariff: Tariff, extra: Mapping[str, Any], routed: bool) -> None:
+        """`extra` is [sampling] extra. `routed` says that the endpoint is OpenRouter."""
+        self.tariff, self.routed = tariff, routed
+        self._between = lru_cache(PRICES_KEPT)(tariff.between)
+        self._dearest = lru_cache(PRICES_KEPT)(partial(dearest, tariff, extra=extra, routed=routed))
+
+    def dearest(self, start: datetime, deadline_s: float, input_tokens: int) -> Price:
+        """Returns the highest price that may hold for so many input tokens until a try that starts now has ended."""
+        end = start + timedelta(seconds=deadline_s * (1 + LINGER))
+        return self._dearest(half_hour(start), half_hour(end), input_tokens)
+
+    def since(self, start: datetime, input_tokens: int, tier: str | None) -> list[Price]:
+        """Returns the prices that held at some time since `start`."""
+        return self._between(half_hour(start), half_hour(datetime.now(UTC)), input_tokens, tier)
