@@ -95,12 +95,13 @@ class Launch(Section):
     """Where the training runs."""
 
     strategy: Literal["single", "ddp", "fsdp2", "fsdp2-cp", "zero3", "zero3-offload"] = "single"
-    """How the training is spread over processes, one for each GPU. A training that was started in another way is
-    refused. "fsdp2-cp" also spreads the tokens of a row over two GPUs (context parallelism)."""
+    """How the training is spread over processes, one for each GPU. If the processes were started in another way, the
+    command is refused. "fsdp2-cp" also spreads the tokens of a row over two GPUs (context parallelism)."""
     gpu: str | None = None
     """The GPU's name, for the estimate."""
     gpus: Count = 1
-    """How many GPUs, and so processes. Where it is given, that many processes must have been started."""
+    """The number of GPUs. One process is started for each. If you set it, the command is refused when another number of
+    processes was started."""
     price_usd_per_gpu_hour: Annotated[Decimal, Field(ge=0, allow_inf_nan=False)] | None = None
     """What an hour of one GPU costs, in USD. Without it the cost of training is unknown, not zero."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -20,7 +21,16 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
             value = field.get_default(call_default_factory=True)
             default = "required" if field.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
             shown = marks[0].default if marks and marks[0].default is not None else default
-            yield f"{prefix}{name}", shown, " ".join(field.description.split())
+            words = [repr(word) for word in _choices(field.annotation)]
+            choices = f" One of {', '.join(words)}." if words else ""
+            yield f"{prefix}{name}", shown, " ".join(field.description.split()) + choices
         section = model_in(field.annotation)
         if section is not None and not marks:
             yield from describe(section, f"{prefix}{name}.")
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The words that a setting may be, if it is one of a few."""
+    if get_origin(annotation) is Literal:
+        return [*get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _choices(part)]

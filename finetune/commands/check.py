@@ -29,9 +29,9 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 def checked_rows(
     recipe: Recipe, args: argparse.Namespace, settings: Callable[[Examples], dict[str, object]] | None = None
 ) -> None:
-    """Prints what was found about the recipe's rows and, if `settings` is given, what that makes of the rows.
-
-    Raises DatasetError when a row cannot be trained, or when no row is left to train; else what `settings` raised.
+    """Prints what was found about the recipe's rows. `settings` is a function that makes the training's settings from
+    the rows; if it is given, its result is printed too. Raises DatasetError when a row cannot be trained, or when no
+    row is left to train. If the rows have no fault, raises the WinnowError that `settings` raised.
     """
     evaluations = [
         Evaluation(f, ((q.id, q.question, q.answer) for q in read_questions(f, Path(), ROW_RULES, may_skip=False)))

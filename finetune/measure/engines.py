@@ -17,7 +17,7 @@ VLLM, TRANSFORMERS = "vllm", "transformers"
 def chosen(engine: str | None, *, batch_size: int | None = None) -> str:
     """Returns "vllm" or "transformers" for what `--engine` names (None: auto).
 
-    `auto` takes vLLM where it is installed and a GPU is there, unless rows at once are set, which vLLM has not. Raises
+    `auto` takes vLLM if it is installed, a GPU is there, and `batch_size` is None (vLLM has no such setting). Raises
     ConfigError, with the command that installs it, when vLLM is named and not there.
     """
     is_there = vllm_command() is not None

@@ -191,7 +191,8 @@ def draw(logits: torch.Tensor, sampling: Sampling, streams: Sequence[torch.Gener
 
 
 def kept_shares(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (the probabilities that the filters leave, their tokens), likeliest first: [R, V] → [R, K] twice.
+    """Returns (the probabilities that the filters leave, their tokens), likeliest first. `logits` has the shape [R, V];
+    both results have the shape [R, K].
 
     The filters are top_k, then top_p over the rest, then min_p over the rest, in the order of transformers and vLLM.
     """

@@ -41,10 +41,10 @@ def conversation(row: Row, layout: Layout) -> list[Message]:
 
 
 def _cut_as_it_was_written(row: Row, last: Message, layout: Layout) -> Message:
-    """Returns the last answer in the recipe's marks, if columns of the row say what is chain and what is answer.
-
-    Without such columns the message is returned unchanged. Columns are used because a text that quotes marks would be
-    cut in the wrong place by reading its content.
+    """Returns the last message with the recipe's marks around its chain and answer. The columns `reasoning` and
+    `answer` say what is chain and what is answer. If they are missing, or the message is not these two texts in a known
+    layout, it is returned unchanged. Columns are used because a text that quotes marks would be cut in the wrong place
+    by reading its content.
     """
     reasoning, answer = row.get("reasoning"), row.get("answer")
     if not isinstance(reasoning, str) or not isinstance(answer, str):

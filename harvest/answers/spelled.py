@@ -16,12 +16,28 @@ CARDINALS = {name: n for n, name in enumerate(SPELLED_SMALL)} | {
     name: 10 * n for n, name in enumerate(_TENS.split(), 2)
 }
 """Maps each number word to its value: the words for 0 to 19, and those for the tens from 20 to 90."""
-PARTS = {
-    "half": Fraction(1, 2), "a half": Fraction(1, 2), "one half": Fraction(1, 2), "a third": Fraction(1, 3),
-    "one third": Fraction(1, 3), "two thirds": Fraction(2, 3), "a quarter": Fraction(1, 4),
-    "one quarter": Fraction(1, 4), "one fourth": Fraction(1, 4), "three quarters": Fraction(3, 4),
-    "three fourths": Fraction(3, 4),
-}  # fmt: skip
+_ORDINALS = """
+    third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth
+    seventeenth eighteenth nineteenth
+"""
+_TENTHS = "twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth"
+DENOMINATORS = (
+    {"half": 2, "quarter": 4, "thousandth": 1000}
+    | {name: n for n, name in enumerate(_ORDINALS.split(), 3)}
+    | {name: 10 * n for n, name in enumerate(_TENTHS.split(), 2)}
+)
+"""Maps the name of one part of a whole to the number of its parts: "fifth" to 5."""
+PLURALS = {name: "halves" if name == "half" else f"{name}s" for name in DENOMINATORS}
+PARTS = (
+    {"half": Fraction(1, 2)}
+    | {f"{one} {name}": Fraction(1, n) for one in ("a", "an", "one") for name, n in DENOMINATORS.items()}
+    | {
+        f"{several} {PLURALS[name]}": Fraction(count, n)
+        for count, several in enumerate(SPELLED_SMALL)
+        for name, n in DENOMINATORS.items()
+        if count > 1
+    }
+)
 """Maps the name of a fraction to its value."""
 
 

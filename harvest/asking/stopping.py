@@ -1,4 +1,4 @@
-"""Says when a session stops asking, and why."""
+"""Says when a session stops asking, and why. The signals themselves are handled in session.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Ending:
 
     @property
     def stopped_by(self) -> str | None:
-        """What of the teacher ended the session: `refusal`, `setting`, `outage` or `throttling`; None: nothing."""
+        """What the teacher did to end the session: `refusal`, `setting`, `outage` or `throttling`; None: nothing."""
         return self.reason.stopped_by if isinstance(self.reason, TeacherRefused) else None
 
 

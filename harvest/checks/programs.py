@@ -141,9 +141,10 @@ class Code(Check):
         return self._work(question) | {"code": code}
 
     def loading(self, question: Question) -> Finding | Work:
-        """Returns the work of loading the tests of a question that has no reference solution.
+        """Returns work that only loads a question's tests, to see whether they can be loaded.
 
-        If the question has only cases, the finding is RIGHT at once.
+        It is for questions without a reference solution. If the question has only cases, there is nothing to load, so
+        the finding is RIGHT at once.
         """
         if question.tests:
             return self._work(question)

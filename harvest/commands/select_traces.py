@@ -72,7 +72,8 @@ def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
     """Tells the user which settings of selection have changed, and whether `checks.require` has changed.
 
     `before` is the stored run before this command wrote its settings (None: there was none), `after` is the run with
-    them. The old settings may come from `harvest select`; those of RUN.toml and of this command replace them.
+    them. `before` may hold settings that an earlier `harvest select` stored. The settings of RUN.toml and of this
+    command have replaced them, and the user is told which.
     """
     if before is None:
         return

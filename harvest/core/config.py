@@ -134,14 +134,14 @@ class Select(Section):
     """Takes the settings of recipes/select-<name>.toml ("sky-t1", "s1", "openthoughts"), or of a file of your own by
     its path, relative to the working directory. Settings written beside it take precedence."""
     pool: Literal["accepted", "all"] = "accepted"
-    """Selects from the accepted answers, or from all answers that ended by themselves, right or wrong."""
+    """`accepted` selects from the accepted answers, `all` from all answers that ended by themselves, right or wrong."""
     exact: bool = True
     """Keeps one of several answers to a question that differ only in case and spaces."""
     near: bool = True
     """Keeps one of several answers that are nearly the same, if their questions have the same numbers."""
     near_similarity: Annotated[Decimal, Field(ge=Decimal("0.4"), le=1, max_digits=18)] = Decimal("0.6")
-    """Two traces are near-duplicates if they have in common at least this share of the sequences of three words in
-    either."""
+    """Two traces are near-duplicates if both contain at least this share of all the sequences of three words that occur
+    in one or both of them."""
     near_questions: bool = False
     """If several questions ask the same in other words, another order or another frame, keeps only the answers to the
     first. Questions with other numbers or another gold answer are different."""
@@ -202,16 +202,19 @@ class Export(Section):
     format: Literal["jsonl", "parquet"] = "jsonl"
     """Writes JSON lines or Parquet."""
     which: Literal["selected", "accepted", "all"] = "selected"
-    """Writes the selected traces, all accepted answers, or every whole answer with `accepted` and `reason`."""
+    """`selected` writes the selected traces, `accepted` all accepted answers, `all` every whole answer, with `accepted`
+    and `reason`."""
     reasoning: Literal["inline", "apart", "none"] = "inline"
-    """Writes the chain into the content between marks, into a field of its own beside the content, or not at all."""
+    """`inline` writes the chain into the content, between marks. `apart` writes it into a field of its own beside the
+    content. `none` leaves it out."""
     reasoning_field: Literal["reasoning_content", "thinking", "reasoning"] = "reasoning_content"
     """The name of the chain's field if reasoning = "apart". Choose the one that the student's chat template reads
     (gpt-oss: thinking)."""
     marks: Literal["think", "sky-t1"] = "think"
     """The marks around a chain in the content."""
     columns: Literal["all", "training"] = "all"
-    """Writes the training part of each trace with all else that is known of the trace, or the training part alone."""
+    """`all` writes the training part of each trace and all else that is known of the trace, `training` the training
+    part alone."""
     shard_mb: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 500
     """About how many megabytes a file may have. A larger dataset is split into several files."""
 
@@ -264,8 +267,8 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_or_several(cls, data: Any) -> Any:
-        """Fills in the whole sampling of the student and of each of several teachers, and sets `teacher` to the first
-        of them."""
+        """Completes the sampling of the student and of each of several teachers with the settings of [sampling], and
+        sets `teacher` to the first teacher."""
         if not isinstance(data, Mapping):
             return data
         filled = dict(data)

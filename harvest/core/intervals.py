@@ -74,11 +74,11 @@ def paired_gain(before: Mapping[str, float], after: Mapping[str, float]) -> Inte
 
     The interval is computed over the differences by question. Two pseudo-questions are added, one gained and one lost,
     so that the interval has a width even when no question changed. Each of the two changes as much as the question that
-    changed most, but at least by 0.71 (the squares of both together then count as one question that changed fully).
-    With one sample for each question this is Bonett and Price's adjusted interval. With several samples the quantile is
-    Student's.
-    Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by question as in
-    Miller 2024, arXiv 2411.00640.
+    changed most, but by at least 0.71. With 0.71, the squares of both changes add up to 1, as for one question that
+    changed fully. With one sample for each question this is Bonett and Price's adjusted interval. With several samples
+    the quantile is Student's.
+    Source: Bonett and Price 2012, J. Educational and Behavioral Statistics 37(4); by
+    question as in Miller 2024, arXiv 2411.00640.
 
     >>> [round(x, 1) for x in paired_gain({"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0})]
     [50.0, -56.3, 100.0]

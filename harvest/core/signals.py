@@ -1,5 +1,9 @@
 """Handles the signals that end a command so that it can go on later: Ctrl-C, SIGTERM, and SIGHUP of a closed
-terminal."""
+terminal.
+
+What the first and the second signal do to requests in flight is in harvest/asking/session.py; what they do to a
+training is in finetune/train/callback.py.
+"""
 
 import os
 import signal

@@ -67,13 +67,14 @@ class Teacher(Section):
     """The API version of a classic resource of Azure OpenAI, e.g. "2024-10-21". base_url is then the resource's address
     (https://NAME.openai.azure.com), and model is the deployment."""
     thinking_tokens: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
-    """The most tokens of a chain, if the endpoint does not count them under max_tokens. They are reserved in
-    addition."""
+    """The most tokens of a chain. Set it only if the endpoint does not count the chain under max_tokens. Money for
+    these tokens is reserved in addition."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
     """The most requests in flight at once. The right number, up to this, is found while the run goes on."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
-    """How many seconds a whole answer may take, from the first byte sent to the last byte received. A late answer is
-    asked for once more with twice the time, and then not until this is raised."""
+    """How many seconds a whole answer may take, from the first byte sent to the last byte received. An answer
+    that came too late is asked for once more, with twice the time. If it is late again, it is not asked for until
+    timeout_s is raised."""
     outage_wait_s: Annotated[float, Field(ge=0, le=604_800)] = 45
     """How many seconds an endpoint that is down is waited for, before the run stops with exit code 4. At most 8 paid
     requests probe it meanwhile. In a longer wait, e.g. of a run overnight, `GET /models` is asked too, which costs
@@ -89,11 +90,12 @@ class Teacher(Section):
     """With `stream`: break off an answer that has run into a loop (the same words four times over, 6,000 characters
     long). The answer is rejected as `repetition`, and its worst case stays in doubt, since nobody says what it cost."""
     price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
-    """What the endpoint charges. Without it the price is what the endpoint says, else a known price, else unknown."""
+    """What the endpoint charges, in USD for a million tokens: { input = "0.50", output = "2.00" }, and if you like
+    cached_input and cache_write. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
     """What the provider's terms say of training with its answers, as you read them. It is copied into every trace.
-    Without it, data/teacher_terms.toml is asked by the endpoint's host name. If the terms forbid training, the run is
-    refused unless this begins with "accepted:" and says why it may be done."""
+    Without it, the terms are looked up in data/teacher_terms.toml by the endpoint's host name. If the terms forbid
+    training, the run is refused unless teacher.terms begins with "accepted:" and says why you may train anyway."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":
@@ -230,8 +232,8 @@ class Sampling(Section):
     extra: dict[str, Any] = Field(default_factory=dict)
     """Any other fields of the request's body, which are sent as they are."""
     samples: Count = 1
-    """The most answers for one question. A try that failed or is in doubt brought no answer: it is tried again under
-    the same key."""
+    """The most answers for one question. A try that failed or is in doubt does not count as an answer: the same sample
+    is asked for again."""
     tries: Count = 5
     """The most tries for one answer each time the run is started. Refusals for asking too fast are not counted."""
     stop_after_accepted: Count = 1
@@ -243,8 +245,8 @@ class Sampling(Section):
     when_truncated: Literal["give_up", "raise", "continue"] = "give_up"
     """What happens when an answer is cut at max_tokens. It is never asked for again with the same limit. `give_up`: the
     question is given up. `raise`: it is asked once more, with the limit raised_max_tokens. `continue`: only the rest of
-    the answer is asked for, up to raised_max_tokens in all, where the endpoint goes on from what came; elsewhere the
-    question is given up."""
+    the answer is asked for, with raised_max_tokens as the limit of the whole answer. If the endpoint cannot go on from
+    the cut text, the question is given up."""
     raised_max_tokens: Count | None = None
     """The limit of the whole answer after it was cut, with when_truncated = "raise" or "continue". Without it, twice
     max_tokens."""
@@ -291,7 +293,7 @@ class Student(Teacher):
     samples: Count = 1
     """The most answers that the student gives to one question."""
     solved_after: Count = 1
-    """After this many right answers the student can do the question, and no teacher is asked."""
+    """If the student gives this many right answers, it counts as able to do the question, and no teacher is asked."""
     keep_solved: Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False, max_digits=18)] = Decimal(0)
     """The share of the questions that teachers are asked although the student can do them. A decimal string."""
     free: bool = False

@@ -79,9 +79,9 @@ def continuing_body(body: Mapping[str, Any], going_on: Continuation) -> dict[str
 def read_rest(document: Json, going_on: Continuation) -> Reply:
     """Returns the reply that a document holds, with the rest of the cut answer alone.
 
-    Raises RowRefused, because of a NotContinued, when the reply is not the rest, or when nobody can know where the rest
-    begins. What came is then paid for, or in doubt if there is no usage. Raises the AttemptFailed of `reply_of` when
-    the document holds no reply.
+    Raises RowRefused, whose cause is a NotContinued, when the reply is not the rest, or when nobody can know where the
+    rest begins. The error holds the reply: it is booked at its cost, and its cost is in doubt if the reply has no
+    usage. Raises the AttemptFailed of `reply_of` when the document holds no reply.
     """
     try:
         return _read_rest(document, going_on)
@@ -154,7 +154,8 @@ def _without_opening(chain: str) -> str:
 
 
 def _look_at_input(going_on: Continuation, reply: Reply, told_again: bool) -> None:
-    """Raises NotContinued unless the input of the second request is the longer by what had come with the first reply.
+    """Raises NotContinued unless the second request's input is longer than the first one's by the number of tokens that
+    the first reply brought.
 
     An endpoint that reads the cut answer as a finished message has a few tokens more, for the next message's beginning.
     This tells only where nothing is known of the endpoint: a template may write some tokens of its own.

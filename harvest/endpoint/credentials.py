@@ -1,7 +1,8 @@
 """Says how the requests to one endpoint are addressed and signed, and renews a key that a command prints.
 
 A key may end while a run goes on (the tokens of Google, Azure and AWS end after an hour). If `api_key_command` is set,
-the command is run again when the endpoint refuses the key, once for all the requests that were refused with it.
+the command is run again when the endpoint refuses the key, once for all the requests that were refused with it. Keys in
+environment variables are taken in harvest/asking/planning/keys_and_prices.py.
 """
 
 import asyncio

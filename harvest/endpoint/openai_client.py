@@ -64,8 +64,9 @@ def chat_request(
 
 
 def _client(base_url: str, key: str | None, azure_api_version: str, http: httpx2.Client) -> OpenAI:
-    """Returns the client that signs requests as the endpoint wants it. Azure takes a key in the header `api-key`, and a
-    token of Entra ID, which is a JWT, as a bearer's."""
+    """Returns the client that signs requests as the endpoint wants it. Azure takes an API key in the header `api-key`,
+    and a token of Entra ID in the header `Authorization: Bearer`. A key that has the form of a JWT is sent as such a
+    token."""
     if not azure_api_version:
         return OpenAI(base_url=base_url, api_key=key or "none", http_client=http)
     is_token = key is not None and key.startswith("eyJ") and key.count(".") == 2

@@ -15,9 +15,9 @@ from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, co
 from harvest.core.money import MOST_USD, Usage, amount, pusd
 from harvest.core.nouns import Reply
 
-CHAIN_FIELDS = ("reasoning", "reasoning_content", "reasoning_details", "thinking")
-"""The fields that may hold a message's chain. Only the first that is not empty counts, since some vLLM versions send
-the same text in two fields."""
+CHAIN_FIELDS = ("reasoning", "reasoning_content", "thinking")
+"""The fields that may hold a message's chain as one text. Only the first that is not empty counts, since some vLLM
+versions send the same text in two fields."""
 
 SUMMARY_FORMATS = frozenset({"google-gemini-v1"})
 """If one of OpenRouter's reasoning_details has such a `format`, its text is always a summary.
@@ -33,7 +33,7 @@ REPETITION = "repetition"
 
 READ = frozenset({"id", "object", "model", "provider", "system_fingerprint", "choices", "usage"})
 READ_OF_CHOICE = frozenset({"index", "message", "finish_reason", "logprobs", "token_ids", "usage"})
-READ_OF_MESSAGE = frozenset({"role", "content", "tool_calls", *CHAIN_FIELDS})
+READ_OF_MESSAGE = frozenset({"role", "content", "tool_calls", "reasoning_details", *CHAIN_FIELDS})
 """READ, READ_OF_CHOICE and READ_OF_MESSAGE name the fields of a document, of its choice and of its message that are
 read here. All other fields are stored in `Reply.extra`."""
 
@@ -135,10 +135,9 @@ def _shown(message: Json, details: list[Json], in_content: str) -> tuple[str, bo
     """Returns (the chain's text from the first place that has one, whether that is only a summary)."""
     text = joined(d.get("text") for d in details if d.get("type") == "reasoning.text")
     summary = joined(d.get("summary") for d in details if d.get("type") == "reasoning.summary")
-    fields = (as_text(message.get("reasoning")), as_text(message.get("reasoning_content")))
-    if summary and text:
-        fields = ("", "")  # OpenRouter's `reasoning` joins both
-    places = (*fields, text, summary, as_text(message.get("thinking")), in_content)
+    # OpenRouter's `reasoning` joins both.
+    fields = () if summary and text else tuple(as_text(message.get(name)) for name in CHAIN_FIELDS)
+    places = (*fields, text, summary, in_content)
     return next((place for place in places if place.strip()), ""), bool(summary) and not text
 
 

@@ -1,7 +1,7 @@
 """Writes the dataset's card: YAML for the hub and `datasets`, then what the rows are and where they come from. Pure.
 
-What is in the rows is counted over the rows of the files themselves. Text from outside (names, licences, models)
-becomes one printable line without markup.
+The card's figures about the rows are counted from the rows that were written, not taken from the report. Text from
+outside (names, licences, models) becomes one printable line without markup.
 """
 
 import json

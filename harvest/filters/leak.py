@@ -85,9 +85,10 @@ def _ends_in(solution: str, wanted: set[str]) -> bool:
 
 
 def _tells(rest: str, wanted: set[str]) -> bool:
-    """Whether `rest` begins with exactly the gold answer, given by its keys `wanted`.
+    """Whether the first thing that `rest` says is the gold answer and nothing more.
 
-    If the text goes on after the gold answer, it is a list of possible forms or a sentence, and tells no result.
+    `wanted` holds the keys of the gold answer. If other words follow before the result can end, `rest` is a sentence or
+    a list of possible forms, and tells no result.
     """
     for end in islice(_ENDS.finditer(rest), MOST_ENDS):
         value = rest[: end.start()]

@@ -198,7 +198,8 @@ def _inside(answer: str, opening: str) -> str:
 
 
 def _split(reasoning: str | None, answer: str, is_code: bool) -> Parts:
-    """Returns (chain, answer): a chain that stands in the answer is cut from the result at the answer's end.
+    """Returns (chain, answer). If the answer begins with a chain, the text is cut in two: the chain, and the result at
+    its end.
 
     If there is a separate chain, or no place to cut, both parts stay as they are.
     """

@@ -20,7 +20,8 @@ class Filter:
     """
 
     name: str
-    """The name of the filter and of its setting. The filter is on if the setting is not false, zero or empty."""
+    """The name of the filter and of its setting in `Filters` (harvest/core/config.py). The filter is on if the setting
+    is not false, zero or empty."""
     version: str
     fault: Callable[[Reading, Filters], str | None]
     """Returns the fault in words for `harvest why`; None if the filter finds no fault.

@@ -99,8 +99,8 @@ def versions_today() -> dict[str, str]:
 
 
 def begin_verification(store: Store, run_id: int, *, again: bool) -> Verification:
-    """Returns the run's unfinished verification if it was begun with today's checks, filters and `again`; else begins
-    one."""
+    """Returns the run's unfinished verification if it was begun with the same checks, filters and `again` as this one.
+    Otherwise ends the unfinished one and begins a new one."""
     versions, required = versions_today(), required_by(store.run(run_id).config).versions
     begun, ended = store.events(run_id, BEGUN), store.events(run_id, ENDED)
     if len(begun) > len(ended):

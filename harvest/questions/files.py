@@ -166,7 +166,8 @@ def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRo
 def _values(stream: io.BufferedReader) -> Iterator[tuple[int, str, "bytes | BadRow", bool]]:
     """Yields the entries of a JSON array, or JSON objects that are spread over several lines.
 
-    An entry comes as (its number, the word "entry", its bytes or a BadRow, False if the file breaks off inside it).
+    An entry comes as (its number, the word "entry", its bytes or a BadRow, whether it is complete). The last part is
+    False only if the file breaks off inside the entry.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     text, at, n, ended = "", 0, 0, False

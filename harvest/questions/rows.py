@@ -46,7 +46,8 @@ def question_of(
     """Returns the row as a Question. Raises BadRow, which names the field.
 
     If `needs_gold`, a row is bad when it lacks the gold answer that its check needs. If `by_majority`, a row without a
-    gold answer is not bad, unless its check is `code`: its question is judged by what most of its answers agree on.
+    gold answer is not bad: its question is judged by what most of its answers agree on. This does not hold for rows
+    with the check `code`.
     """
     try:
         data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}

@@ -12,8 +12,8 @@ from harvest.store import RunFigures
 
 
 def provenance(figures: RunFigures) -> dict[str, Any]:
-    """Returns the report's `provenance`. A key of `sources` and `licences` that is "" stands for questions that say
-    none; its values count questions."""
+    """Returns the report's `provenance`. `sources` and `licences` map each name to its number of questions. The name ""
+    stands for questions that name no source or licence."""
     run = figures.run
     return {
         "teachers": [_teacher(figures, n, teacher) for n, teacher in enumerate(teachers_of(run.settings))],

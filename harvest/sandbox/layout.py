@@ -62,8 +62,8 @@ def interpreters() -> list[str]:
 def layout_of(python: str) -> Layout:
     """Returns the layout of a jail in which the interpreter at this path runs.
 
-    Raises NoLayout when the interpreter is too old, does not answer, lies where only root may look while root runs
-    winnow, or has libraries that cannot be listed.
+    Raises NoLayout when the interpreter is too old, does not answer, lies in a folder that only root may open while
+    winnow runs as root (the jail runs as another user), or has libraries that cannot be listed.
     """
     if os.geteuid() == 0 and not all(p.stat().st_mode & stat.S_IXOTH for p in Path(python).parents):
         raise NoLayout(f"{python}: only root may open its folder, and the jail runs as another user")

@@ -23,7 +23,8 @@ def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BO
 
 
 def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, most: int) -> I64:
-    """Returns the candidates with at least `most` candidates of smaller rank for the same question."""
+    """Returns the candidates with at least `most` candidates of smaller rank for the same question. The ranks come from
+    stages.py, by the setting `select.prefer`."""
     at = np.flatnonzero(alive)
     text = questions.text[of.question]
     at = at[np.lexsort((rank[at], text[at]))]

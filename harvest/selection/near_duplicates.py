@@ -117,8 +117,8 @@ def same_task(a: QuestionFeatures, b: QuestionFeatures) -> bool:
 def _same_numbers(a: QuestionFeatures, b: QuestionFeatures) -> bool:
     """Whether two questions have the same numbers, either as they are or after frames are left out.
 
-    At each end (first and last sentences), only one of the two questions may lose a frame, since two questions that
-    begin with different numbers are different.
+    A frame at the beginning may be left out of only one of the two questions, and the same holds at the end: two
+    questions that both begin with numbers of their own are different.
     """
     return any(
         n == m and not (first and other_first) and not (last and other_last)

@@ -104,9 +104,9 @@ class Judgements(Attempts):
     ) -> list[StoredAnswer]:  # fmt: skip
         """Returns answers that must be judged, in the order of question, teacher, sample and limit of tokens.
 
-        They are the answers that `unless` has not judged; if it is None, the answers that were never judged. The list
-        begins after the answer `after`. The list ends after `limit` answers, or when the packed replies have more than
-        `most_bytes` bytes.
+        `unless` names checks and filters: answers that they have judged already are left out. If `unless` is None, all
+        answers that were ever judged are left out. The list begins after the answer `after`. The list ends after
+        `limit` answers, or when the packed replies have more than `most_bytes` bytes.
         """
         names = ("question", "teacher", "sample", "limit")
         place = (0, STUDENT, -1, -1)

@@ -63,9 +63,9 @@ AttentionInterface.register(ROWS, rows_attention)
 def attend_by_rows(model: PreTrainedModel, device: str | None = None) -> str:
     """Sets the attention that packs need and returns its name: flash attention if installed, else `rows_attention`.
 
-    `device` is the kind of device that the model will be on, None if the model is there. Raises ValueError when the
-    student's attention cannot be chosen, or when it is of a kind that `rows_attention`
-    cannot do (Llama 4's chunks, which have more tokens than the probe).
+    `device` is the kind of device that the model will be moved to; None if the model is already on its device. Raises
+    ValueError when the student's attention cannot be chosen, or when `rows_attention` does not support its kind (for
+    example Llama 4's chunks, which are longer than the probe's rows).
     """
     from transformers.utils import is_flash_attn_2_available
 

@@ -27,7 +27,7 @@ class Split:
 def divided(traces_per_step: int, most: int, processes: int) -> tuple[int, int]:
     """Returns (how many rows each process takes at a time, how many times it does so in a step).
 
-    It takes at most `most` rows at a time, and as few times as divide the step evenly.
+    The first number is the largest divisor of a process's share of the step that is not above `most`; it is at least 1.
     """
     share = ceil(traces_per_step / processes)
     micro = max(d for d in range(1, share + 1) if share % d == 0 and d <= max(1, most))

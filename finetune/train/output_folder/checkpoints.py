@@ -1,4 +1,7 @@
-"""Finds the checkpoints of a training: which checkpoints are complete, and from which one a training can go on."""
+"""Finds the checkpoints of a training: which checkpoints are complete, and from which one a training can go on.
+
+When a checkpoint is saved is decided in finetune/train/callback.py.
+"""
 
 import json
 import re

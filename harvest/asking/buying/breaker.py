@@ -17,9 +17,10 @@ from enum import Enum
 from harvest.core.errors import AttemptFailed, Late, RowRefused, RunRefused, Throttled
 
 MOST_FRUITLESS = 30
-"""Fruitless tries in a row, and what is in flight then, stay at this number together."""
+"""The fruitless tries in a row and the requests in flight are together at most this number. If the fruitless tries
+alone reach it, the endpoint counts as down."""
 MOST_ALIKE = 30
-"""So many refusals of rows in equal words, before any answer, mean that the endpoint refuses every row."""
+"""If an endpoint that has never answered refuses this many rows in a row in the same words, it refuses every row."""
 MOST_PROBES = 8
 SHORT_WAIT_S = 45.0
 """An outage that is waited for no longer than this is watched by probes alone. In a longer one `GET /models` is asked

@@ -175,8 +175,8 @@ class Buyer:
     async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused:
         """Returns a try whose worst case is reserved, or the answer that is in the store already.
 
-        When the cap has no room now, it waits its turn until other tries give money back. Raises Stopped when no
-        unsettled try is left that could: then the cap has no room for another answer from this endpoint.
+        If the cap has no room now, the call waits until other tries give money back. Raises Stopped when no other try
+        is unsettled: then no money can come back, and the cap has no room for another answer from this endpoint.
         """
         held = None if self._money_queue.locked() else await self._reserve_now(question_id, ask, body, key)
         if held is not None:

@@ -11,10 +11,10 @@ from harvest.endpoint.continuation import forms_for
 
 
 class Continuing:
-    """Lets cut answers be continued at one endpoint, as long as it goes on from what came.
+    """Lets cut answers be continued at one endpoint, if the endpoint goes on from the text that came.
 
-    Until one answer has shown whether it does, they are continued one at a time: an endpoint that begins anew is then
-    paid for one answer that nobody wants, and not for a crowd.
+    Until this is known, only one cut answer is continued at a time. If the endpoint begins the answer anew instead,
+    only one useless answer is paid for.
     """
 
     def __init__(self, name: str, teacher: Teacher, base_url: str | None, warn: Callable[[str], None]) -> None:

@@ -31,7 +31,8 @@ EVIDENCE, EVIDENCE_S = 8, 5.0
 FULL = 8
 """After this many refusals in a row, we assume that the endpoint takes nothing now."""
 OLD_S = 120.0
-"""If the requests were taken over more than this many seconds, they do not measure a limit that has just come down."""
+"""If the requests were taken over more than this many seconds, the rate measured from them is too old: it may not show
+a limit that was just lowered."""
 SLOWEST = 0.01
 """The lowest rate, in requests a second."""
 DECREASE = 0.96

@@ -17,7 +17,7 @@ class Maths(Check):
     """The check "math"."""
 
     name = "math"
-    version = "4"
+    version = "5"
 
     def quick(self, question: Question, answer: str) -> Finding | Work:
         gold = question.answer or ""

@@ -59,10 +59,11 @@ def _endless(value: Fraction) -> bool:
 def same_number(gold: Number, given: Number, question: str = "") -> bool:
     """Whether the answer's number equals the gold number.
 
-    50% equals 0.5, and 0.5 never equals 50. The answer may omit the gold number's percent sign. It may add one if the
-    question asks for percent, or if the gold number is above 1 in size and the question says "percent" or has under
-    three words. Two known units must give the same quantity (18 dollars, 1800 cents), and one of the two units may be
-    omitted. A value that rounds to the gold number is right if the gold number is a rounded decimal.
+    50% equals 0.5, and 0.5 never equals 50. The answer may omit the gold number's percent sign. The answer may have a
+    percent sign that the gold number lacks in two cases: the question asks for a percentage; or the gold number is
+    above 1 or below -1, and the question contains "percent" or "%" or has fewer than three words. Two known units must
+    give the same quantity (18 dollars, 1800 cents), and one of the two units may be omitted. A value that rounds to the
+    gold number is right if the gold number is a rounded decimal.
     """
     if len(gold.name) == len(given.name) == 1 and gold.name != given.name:
         return False

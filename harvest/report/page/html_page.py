@@ -22,8 +22,8 @@ STYLE = Path(__file__).parents[1] / "style.css"
 
 
 def html_page(report: Report, settings: Sequence[tuple[str, str]], traces: Mapping[str, Sequence[ShownTrace]]) -> str:
-    """Returns report.html. `settings` are those of RUN.toml that differ from the defaults; `traces` are to look at,
-    under their headings."""
+    """Returns report.html. `settings` are those of RUN.toml that differ from the defaults; `traces` maps each
+    heading to the traces that the page shows under it."""
     return _rendered(
         "report.html",
         title=report["run"]["name"],

@@ -143,8 +143,8 @@ class Writer:
         _answer((call.answer, None, error) for call in group)
 
     def _tried_again(self, group: list[Call], error: Exception) -> tuple[list[Call], Exception | None]:
-        """Tries to write a group until the store can be written, or until that takes too long. Returns the calls that
-        are not answered yet, and the last error; None: all is written."""
+        """Tries to write a group until the store can be written, or until that takes too long. Returns (the calls that
+        are not answered yet, the last error). The error is None if all is written."""
         began_s, is_said = time.monotonic(), False
         while (fault := fault_of_the_store(error)) is not None:
             group = self._put_aside(group)

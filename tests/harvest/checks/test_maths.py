@@ -206,9 +206,16 @@ WRONG += [
     ("n", r"\boxed{n!}"),
     ("x", r"\boxed{x'}"),
     ("xy", r"\boxed{-xy}"),
+    ("2", "The answer is two fifths."),
+    ("1", r"\boxed{one fifth}"),
+    ("3", r"\boxed{3 tenths}"),
 ]
 
 RIGHT += [
+    (r"\frac{2}{5}", "The answer is two fifths."),
+    (r"\frac{1}{5}", r"\boxed{\text{one-fifth}}"),
+    ("3.375", "It took 3 and three eighths hours."),
+    ("3/2", "The answer is three halves."),
     ("4.5", "It took 4 hours and 30 minutes."),
     ("6.25", "They need 6 dollars and 25 cents."),
     ("4.5", "It took 4 and a half hours."),
