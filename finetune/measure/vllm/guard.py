@@ -20,6 +20,7 @@ from contextlib import suppress
 LOOK_EVERY_S = 0.2
 GRACE_S = 10.0
 """So long the processes have to end by themselves, before they are killed."""
+REAP_S = 3.0
 
 
 def end_with_starter() -> None:
@@ -37,18 +38,18 @@ def is_wanted(stdin: selectors.BaseSelector, parent: int) -> bool:
 
 
 def end(server: "subprocess.Popen[bytes]") -> None:
-    """Ends all processes of the server's group: asks them first, kills them after GRACE_S."""
-    until = time.monotonic() + GRACE_S
-    number = signal.SIGTERM
+    """Ends all processes of the server's group: asks them first, kills them after GRACE_S.
+
+    Processes that nobody reaps, as in a container without an init, stay in the group: they are not waited for.
+    """
     with suppress(ProcessLookupError):
-        os.killpg(server.pid, number)
-        while True:
-            server.poll()  # else its process stays in the group when it has ended
-            if number == signal.SIGTERM and time.monotonic() > until:
-                number = signal.SIGKILL
-                os.killpg(server.pid, number)
-            os.killpg(server.pid, 0)
-            time.sleep(0.02)
+        for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, REAP_S)):
+            os.killpg(server.pid, number)
+            until = time.monotonic() + wait_s
+            while time.monotonic() < until:
+                server.poll()  # else its process stays in the group when it has ended
+                os.killpg(server.pid, 0)
+                time.sleep(0.02)
     server.wait()
 
 

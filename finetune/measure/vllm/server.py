@@ -98,7 +98,7 @@ class VllmServer:
         started = shown = time.monotonic()
         while not self._answers():
             if (why := self.died()) is not None:
-                raise TeacherUnavailable(why)
+                raise TeacherUnavailable(f"{why}; --engine transformers does without vLLM")
             if (now := time.monotonic()) - started > START_TIMEOUT_S:
                 raise TeacherUnavailable(f"vLLM does not answer after {START_TIMEOUT_S:g} s: {self._last_words()}")
             if now - shown >= SAY_EVERY_S:

@@ -104,6 +104,7 @@ def test_it_is_started_asked_and_ended_and_counts_as_a_folder_does(
     found = json.loads(told.out)
     assert (found["n"], found["samples"], found["accuracy"]) == (6, 2, 1)
     assert found["settings"]["engine"]["engine"] == "vllm 0.33.0"
+    assert found["cost_usd"] is None, "nobody knows what the GPU costs"
     assert "another program took port" in told.err
     lost, start = here.starts
     assert not lost["requests"]
