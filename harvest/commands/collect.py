@@ -10,6 +10,7 @@ from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
 from harvest.asking.planning.preparation import prepare
 from harvest.asking.planning.run import Run
+from harvest.asking.planning.teacher_terms import refuse_unaccepted
 from harvest.asking.session import ask
 from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
@@ -19,9 +20,9 @@ from harvest.commands.report import print_report, write_report_of
 from harvest.commands.run_folder import begun_elsewhere
 from harvest.commands.select_traces import say_if_changed, select_as_set, take_in
 from harvest.commands.settle import in_doubt_words
-from harvest.core.config import RunConfig
+from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
-from harvest.core.nouns import Question
+from harvest.core.nouns import STUDENT, Question
 from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
@@ -33,6 +34,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     when something is wrong before anything was asked. Later errors are not raised: they are printed and become the exit
     code, and all that came is stored.
     """
+    _refuse_terms(config)
     keys = take_keys(config)
     _import_meanwhile("harvest.endpoint.openai_client")
     if config.select.against:
@@ -79,6 +81,13 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 def _import_meanwhile(module: str) -> None:
     """Imports a module that is needed later in a thread: while files are read, or the first reply is waited for."""
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+
+def _refuse_terms(config: RunConfig) -> None:
+    """Raises ConfigError when a teacher's terms forbid training. Nothing is trained on the student's answers."""
+    for place, one in configs(config).items():
+        if place != STUDENT:
+            refuse_unaccepted(one.teacher, section_of(config, place))
 
 
 def _prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:

@@ -10,7 +10,6 @@ from harvest.asking.planning.plan import rules_of
 from harvest.asking.planning.run import LEARNED, Run, doctors_name, endpoint_of, judging_settings, runs_by_place
 from harvest.asking.planning.run_changes import refuse_changes
 from harvest.asking.planning.strata import Strata
-from harvest.asking.planning.teacher_terms import refuse_unaccepted
 from harvest.checks import ROW_RULES
 from harvest.checks.majority import Majority
 from harvest.core.clock import now
@@ -18,7 +17,7 @@ from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError, InputError, QuestionError, RowFaults, StoreUnusable
 from harvest.core.files import runs_folder, write_settings
 from harvest.core.money import pusd
-from harvest.core.nouns import STUDENT, CutPart, Question
+from harvest.core.nouns import CutPart, Question
 from harvest.endpoint import GENAI_PRICES, installed_list, tariff_of
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import fingerprint, read_rows
@@ -50,8 +49,6 @@ def prepare(
         checked_tariff(judging, "judge")
     for place, one in configs(config).items():
         checked_tariff(one, section_of(config, place))
-        if place != STUDENT:  # nothing is trained on the student's answers
-            refuse_unaccepted(one.teacher, section_of(config, place))
     with store.transaction():
         run, settings = put_run(config, base, store, may_change=False, under=under)
         sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold

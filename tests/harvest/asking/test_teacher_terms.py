@@ -8,9 +8,12 @@ import pytest
 from conftest import Place
 from scripted_endpoint import Endpoint
 
+from harvest.asking.planning.preparation import prepare
 from harvest.asking.planning.teacher_terms import ACCEPTED, UNKNOWN, provider_at, providers, refuse_unaccepted, terms_of
+from harvest.core.config import load
 from harvest.core.errors import ConfigError
 from harvest.core.teachers import Teacher
+from harvest.store import Store
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -68,6 +71,13 @@ def test_terms_stand_in_each_row_the_card_and_the_reports(
         assert {json.loads(row)["prompt"]["sha256"] for row in rows} == {here.report["provenance"]["prompt"]["sha256"]}
         for file in ("dataset/README.md", "report.md", "report.html"):
             assert shown in (here.run_folder / file).read_text()
+
+
+def test_an_evaluation_of_such_a_model_is_not_refused(place: Callable[..., Place]) -> None:
+    here = place(OPENAI, 1)
+    config = load(here.toml, [])
+    with Store.open(here.url) as store:
+        assert prepare(config, here.folder, store, lambda page: [None] * len(page)).config.name == "r"
 
 
 def test_such_a_run_ends_with_2_before_anything_is_asked(place: Callable[..., Place]) -> None:
