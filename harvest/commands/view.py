@@ -18,12 +18,16 @@ from harvest.judging.marks import DECIDING, take_in_marks
 from harvest.report.viewer.attempt_list import Chosen
 from harvest.store import Store, WaitingMarks, is_being_written
 
+MOST_PORT = 65_535
+
 
 def view(
     names: Sequence[str], store: str | None, *, port: int, to: Path | None, cases: Path | None, as_json: bool
 ) -> int:
     """Serves the page of these runs until Ctrl-C, or writes it into the folder `to`, or writes the marks as cases into
     the file `cases`. Returns the exit code. Without names: all runs of the store."""
+    if not 0 <= port <= MOST_PORT:
+        raise InputError(f"--port {port}: a port is a number from 1 to {MOST_PORT}")
     with ExitStack() as opened:
         runs = _runs(names, store, opened)
         if cases is not None:
@@ -148,6 +152,6 @@ def _write_cases(runs: Sequence[Chosen], file: Path, *, as_json: bool) -> int:
     said = {"file": str(file), "cases": len(lines), "unsure": unsure, "waiting": waiting}
     words = f"{file}: {len(lines)} cases; left out: {unsure} marked unsure"
     if waiting:
-        words += f", {waiting} marks that wait for the process that is writing to the store"
+        words += f", {waiting} marks that wait for a command that writes"
     print(json.dumps(said) if as_json else words)
     return 0

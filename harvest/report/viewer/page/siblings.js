@@ -44,7 +44,7 @@ function column({ values, sample }, steps, apart) {
   };
   return element(
     "section", { class: `column ${values.standing.replace(" ", "-")}` },
-    element("p", { class: "said" }, element("strong", {}, values.standing), ` sample ${sample}`, values.mark ? ` · marked ${values.mark.outcome}` : ""),
+    element("p", { class: "became" }, element("strong", {}, values.standing), ` sample ${sample}`, values.mark ? ` · marked ${values.mark.outcome}` : ""),
     element("ul", { class: "badges" }, values.badges.filter(([what]) => what === "cost" || what === "tokens" || what === "teacher").map(([what, text]) => element("li", { class: "badge" }, element("span", { class: "label" }, what), ` ${text}`))),
     steps.length ? stepList(steps, false, "", differs) : element("p", { class: "note" }, values.chain ? "the chain ends here" : values.chain_note),
     values.answer ? element("div", { class: "box" }, values.answer.map((step) => (step.n ? element("p", {}, textOf(step.pieces)) : null))) : null,

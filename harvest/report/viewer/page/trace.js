@@ -43,8 +43,11 @@ function standing(values, place) {
   const name = values.standing.replace(" ", "-");
   return element(
     "div", { class: `standing ${name}` },
-    element("p", { class: "said" }, element("strong", {}, values.standing), values.words ? ` · ${values.words}` : ""),
-    values.mark ? markOf(values.mark) : null,
+    element(
+      "div", { class: "decision" },
+      element("p", { class: "became" }, element("strong", {}, values.standing), values.words ? ` · ${values.words}` : ""),
+      values.mark ? markOf(values.mark) : null,
+    ),
     element("ul", { class: "badges" }, values.badges.map(([what, text]) => element("li", { class: "badge" }, element("span", { class: "label" }, what), ` ${text}`))),
     values.mark?.note ? element("p", { class: "my-note" }, values.mark.note) : null,
     place.siblings.length > 1 ? pips(place) : null,

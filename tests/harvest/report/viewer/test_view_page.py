@@ -186,7 +186,7 @@ def test_marks_and_notes_become_verdicts_and_unsure_takes_them_back(page: Any, v
     until(page, "it was found wrong")
     page.keyboard.press("1")
     until(page, "marked right")
-    until(page, "accepted", ".said")
+    until(page, "accepted", ".became")
     page.keyboard.press("n")
     page.keyboard.type("the price <b>was</b> misread")
     page.keyboard.press("Enter")
@@ -199,7 +199,7 @@ def test_marks_and_notes_become_verdicts_and_unsure_takes_them_back(page: Any, v
     until(page, "marked wrong", "#said")
     page.keyboard.press("3")
     until(page, "marked unsure", "#said")
-    until(page, "rejected", ".said")
+    until(page, "rejected", ".became")
     with Store.open(viewer.url, write=False) as store:
         story = store.one_story(viewer.ids["wrong"])
     assert story is not None
@@ -215,7 +215,7 @@ def test_a_mark_waits_while_another_process_writes_and_is_taken_in_later(page: A
     with Store.open(viewer.url):
         page.keyboard.press("2")  # at once: the key is meant for the attempt that the position names
         until(page, "waits for the process that is writing")
-        until(page, "accepted", ".said")
+        until(page, "accepted", ".became")
         page.wait_for_timeout(800)
         page.reload()
         page.wait_for_selector("body[data-ready]")
@@ -343,15 +343,38 @@ def test_nothing_moves_when_the_next_attempt_is_shown(page: Any, viewer: Viewer)
     for number in (2, 3, 4):
         to(page, number)
         assert places() == before
+    answer = page.locator("section.answer").bounding_box()
+    page.keyboard.press("1")
+    until(page, "marked right", ".mark")
+    assert page.locator("section.answer").bounding_box() == answer
+
+
+def faults(page: Any) -> list[tuple[str, str]]:
+    """What axe-core finds that keeps people from using the page."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [(fault["id"], node["html"][:200]) for fault in found for node in fault["nodes"]]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1360, "dark"), (390, "light")])
-def test_no_screen_is_wider_than_its_window(page: Any, viewer: Viewer, width: int, scheme: str) -> None:
+def test_every_screen_fits_its_window_and_axe_finds_no_fault(
+    page: Any, viewer: Viewer, width: int, scheme: str
+) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
-    for number in (1, 6, 7):
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    for number in (1, 7, 6):
         to(page, number)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), number
-    page.keyboard.press("k")
+        assert page.evaluate(fits), number
+    assert faults(page) == []
+    for key in ("f", "n", "?"):
+        page.keyboard.press(key)
+        assert page.evaluate(fits), key
+        assert faults(page) == [], key
+        page.keyboard.press("Escape")
+    to(page, 1)
     page.keyboard.press("s")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    until(page, "2 steps are the same in both")
+    assert page.evaluate(fits)
+    assert faults(page) == []
