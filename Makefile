@@ -44,8 +44,13 @@ check: install
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
-test: check
-	$(PY) -m pytest -n auto --dist loadfile
+# Types are checked beside the tests. The file with the longest single tests comes first, so that no core waits for it.
+test: install
+	$(MAKE) --no-print-directory -j 2 check tests
+
+.PHONY: tests
+tests: install
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/test_end_to_end.py tests harvest
 
 # The tests at full size; `make test` runs a sample of each. The results go into benchmarks/results/.
 BARS = $(shell grep -rlw 'import.*scaled' tests)

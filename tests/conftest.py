@@ -17,7 +17,9 @@ from books import audit_file
 from hypothesis import HealthCheck, settings
 from scripted_endpoint import PRICE, Endpoint, Script
 
-# Before torch is imported: as many workers run as there are cores, and threads that wait for each other take them away.
+from harvest.selection.sketch_pool import cores
+
+# Before torch is imported: more workers run than there are cores, and threads that wait for each other take them away.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background job ignores Ctrl-C and hands that down, and tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,6 +36,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("winnow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: most of the time a test waits for a socket, a clock or another process."""
+    return 2 * cores()
 
 
 def scaled(small: int, full: int) -> int:

@@ -71,6 +71,10 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for module in sys.argv[1:]:
         importlib.import_module(module)
+    if "harvest.commands.report" in sys.modules:
+        from harvest.report.page.html_page import PAGES
+
+        PAGES.get_template("report.html")  # compiles it
     gc.collect()
     gc.freeze()
     try:

@@ -26,6 +26,11 @@ IMPORTED = {
         "harvest.commands.arguments", "harvest.commands.collect", "harvest.commands.doctor", "harvest.commands.export",
         "harvest.commands.import_answers", "harvest.commands.report", "harvest.commands.select_traces",
         "harvest.commands.settle", "harvest.commands.verify", "harvest.commands.why",
+        # Imported by the commands when they come to it.
+        "anyio._backends._asyncio", "stringprep",
+        "harvest.endpoint.openai_client", "harvest.filters.language", "harvest.filters.meta",
+        "harvest.filters.refusing", "harvest.judging.rewriting", "harvest.selection.pipeline",
+        "harvest.selection.sketch_maker",
     ),
     "finetune": ("finetune.train.sft", "finetune.commands.sft", "finetune.commands.eval"),
 }  # fmt: skip
