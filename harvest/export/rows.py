@@ -77,8 +77,8 @@ def _provenance(
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the columns of PROVENANCE for one attempt.
 
-    `teacher` holds the stored settings of the teacher that was asked. `original` is (chain, answer) as the teacher
-    wrote them, or None if the row is not rewritten.
+    `teacher` holds the stored settings of the teacher that was asked, with its `terms` in words. `original` is (chain,
+    answer) as the teacher wrote them, or None if the row is not rewritten.
     """
     question, reply = a.question, a.reply
     served = ("served_model", "served_by", "system_fingerprint", "response_id")
@@ -113,7 +113,7 @@ def _provenance(
         "unselected": a.unselected,
         "source": question.source,
         "licence": question.licence,
-        "teacher_terms": terms_of(teacher).words,
+        "teacher_terms": teacher["terms"],
         "asked_at": a.sent_at or None,
     }
 
@@ -128,7 +128,10 @@ def rows(
     """
     if settings.which == "selected":
         _refuse_other_rules(store, run)
-    teachers = [(teacher, _sampling(teacher["sampling"])) for teacher in teachers_of(run.settings)]
+    teachers = [
+        (teacher | {"terms": terms_of(teacher).words}, _sampling(teacher["sampling"]))
+        for teacher in teachers_of(run.settings)
+    ]
     for a in store.answered_attempts(run.id, settings.which):
         candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
         original = None
