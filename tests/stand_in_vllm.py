@@ -2,15 +2,17 @@
 
 It takes the arguments of vLLM 0.33 that winnow uses, and no others. It binds its port, "loads", then listens, as vLLM
 does, and has a worker process, as vLLM's engine is one. It knows the answer to "What is A + B". Variables of the
-environment: STAND_IN_ANSWER (the form of an answer), STAND_IN_LOAD_S, STAND_IN_ANSWER_S, STAND_IN_FAULT (what it dies
-of while it loads), STAND_IN_TAKEN (a file: while it is not there, another program takes the port), STAND_IN_STARTS (a
-folder: each start writes a file with its process, its worker, its arguments and the requests that came).
+environment: STAND_IN_ANSWER (the form of an answer), STAND_IN_LOAD_S, STAND_IN_ANSWER_S, STAND_IN_END_S (how long it
+takes), STAND_IN_FAULT (what it dies of while it loads), STAND_IN_TAKEN (a file: while it is not there, another program
+takes the port), STAND_IN_STARTS (a folder: each start writes a file with its process, its worker, its arguments and the
+requests that came).
 """
 
 import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -129,6 +131,12 @@ class Note:
             self.known["requests"].append(body)
             self.write()
 
+    def end(self, *_: object) -> None:
+        self.known["is_ending"] = True
+        self.write()
+        time.sleep(float(os.environ.get("STAND_IN_END_S", "0")))
+        os._exit(0)
+
     def write(self) -> None:
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.known))
@@ -142,6 +150,7 @@ def main() -> int:
     args = parsed(sys.argv[1:])
     worker = subprocess.Popen(WORKER)
     note = Note(pid=os.getpid(), worker=worker.pid, arguments=sys.argv[1:])
+    signal.signal(signal.SIGTERM, note.end)
     sys.stderr.write("INFO loading the weights\n")
     taken = os.environ.get("STAND_IN_TAKEN")
     if taken and not Path(taken).exists():
