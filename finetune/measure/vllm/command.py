@@ -23,7 +23,9 @@ NAME = "student"
 """The served model's name. Attempts are known by the checksum of the weights, not by this name."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that --max-lora-rank takes."""
-INSTALL = "pip install vllm"
+INSTALL = "pipx install vllm"
+"""The command that installs vLLM in an environment of its own: it pins other versions of torch and transformers than
+training takes (0.33.0: torch 2.14.0, transformers below 5.21)."""
 
 
 def vllm_command() -> list[str] | None:

@@ -298,6 +298,6 @@ def test_vllm_that_is_not_there_is_one_line_with_the_command_that_installs_it(
 ) -> None:
     (here.folder / "bin" / "vllm").unlink()
     assert main(["eval", str(student), *here.words]) == 2
-    assert "vLLM is not installed: pip install vllm" in capsys.readouterr().err
+    assert "vLLM is not installed: pipx install vllm" in capsys.readouterr().err
     assert main(["eval", str(student), *here.words, "--engine", "transformers", "--tensor-parallel", "2"]) == 2
     assert "--tensor-parallel: not for transformers" in capsys.readouterr().err
