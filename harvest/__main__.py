@@ -59,6 +59,13 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
                 overrides = [*overrides, *student_settings(args.student)]
             settings, base = _settings(args, overrides)
             return collect(settings, base, skip_bad_rows=args.skip_bad_rows, as_json=as_json, file=args.config)
+        case "estimate":
+            from harvest.commands.estimate import estimate
+
+            settings, base = _settings(args, overrides)
+            return estimate(
+                settings, base, pilot=args.pilot, recipe=args.recipe, skip_bad_rows=args.skip_bad_rows, as_json=as_json
+            )
         case "doctor":
             from harvest.commands.doctor import doctor
 

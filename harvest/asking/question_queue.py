@@ -5,7 +5,7 @@ The store holds the questions and their turns. This file holds one page of quest
 in hand.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from harvest.asking.buying.counters import Counters
@@ -30,9 +30,11 @@ class QuestionQueue:
     """Gives the open questions of one session. Each comes once; when questions go by yield, a question comes again
     after a wrong answer."""
 
-    def __init__(self, run: Run, ledger: Writer, counters: Counters) -> None:
+    def __init__(self, run: Run, ledger: Writer, counters: Counters, among: Sequence[int] | None = None) -> None:
+        """With `among`, only the questions in these rows of the store are asked, in the order given."""
+        self._among = among
         self._run, self._ledger, self._counters = run, ledger, counters
-        self._order = run.config.plan.order
+        self._order = "file" if among is not None else run.config.plan.order
         self._first_teacher = configs(run.config)[0]
         self._tariff = tariff_of(self._first_teacher)
         self.in_hand: dict[int, str] = {}
@@ -101,7 +103,7 @@ class QuestionQueue:
 
     async def _in_file_order(self) -> AsyncIterator[OpenQuestion]:
         after = 0
-        while page := await self._ledger.do(Store.open_questions, self._run.id, after, PAGE):
+        while page := await self._ledger.do(Store.open_questions, self._run.id, after, PAGE, self._among):
             for question in page:
                 yield question
             after = page[-1].id

@@ -4,7 +4,7 @@ writing thread meet the event loop here."""
 import asyncio
 import gc
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 
@@ -44,17 +44,21 @@ PACE = "pace"
 """The kind of the store's events that hold how fast an endpoint could be asked."""
 
 
-def ask(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
+def ask(
+    run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks, among: Sequence[int] | None = None
+) -> Ending:
     """Asks what the run still wants, until it is done or stopped. Returns how the session ended; everything that came
-    is in the store."""
+    is in the store. With `among`, only the questions in these rows of the store are asked."""
     # Thousands in flight are many young objects and no garbage: the collector would walk them again and again.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     with handlers_kept():
-        return uvloop.run(_session(run, store, checks, keys, hooks))
+        return uvloop.run(_session(run, store, checks, keys, hooks, among))
 
 
-async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks) -> Ending:
+async def _session(
+    run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks, among: Sequence[int] | None
+) -> Ending:
     runs = runs_by_place(run)
     in_flight = sum(alone.config.teacher.max_concurrency for alone in runs.values())
     async with AsyncExitStack() as opened:
@@ -83,13 +87,15 @@ async def _session(run: Run, store: Store, checks: CheckPool, keys: Keys, hooks:
                 known = {place: replace(buyer.teacher.learned) for place, buyer in stopping.buyers.items()}
                 acceptance = Acceptance(required_by(run.config), run.prompt, run.config.checks.majority)
                 incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, hooks.on_judged)
-                queue = QuestionQueue(run, ledger, counters)
+                queue = QuestionQueue(run, ledger, counters, among)
                 collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)
                 await accounts.falls(began=True)
                 await _collect(collection, hooks)
                 if not isinstance(stopping.reason, StoreUnusable):
                     await _remember(ledger, run, stopping.buyers, known)
         ending, limited_by = stopping.ending(), stopping.limited_by()
+        if among is not None and ending.status == "complete" and counters.ended < counters.questions:
+            ending = replace(ending, status="interrupted")  # the run's other questions are open
         try:
             await ledger.do(Store.hold_unsettled, run.id, now())
             await ledger.do(

@@ -70,6 +70,18 @@ def _add_asking(commands: Commands) -> None:
     p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
 
     p = commands.add(
+        "estimate", "a quote before the money: asks a few of the questions, says what all of them will cost and bring",
+        json="the quote", overrides=True,
+    )  # fmt: skip
+    p.add_argument("config", nargs="?", metavar="RUN.toml", help="without it: the demo recipe on the embedded teacher")
+    p.add_argument(
+        "--pilot", type=int, metavar="N", default=30,
+        help="how many questions are asked, drawn at random; the answers are kept (default: 30)",
+    )  # fmt: skip
+    p.add_argument("--recipe", metavar="RECIPE.toml", help="quotes the training on the accepted traces too")
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
+
+    p = commands.add(
         "doctor", "one small request: what does the endpoint send, announce, refuse and cost", json="the findings",
         overrides=True,
     )  # fmt: skip

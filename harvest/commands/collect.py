@@ -34,7 +34,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     when something is wrong before anything was asked. Later errors are not raised: they are printed and become the exit
     code, and all that came is stored.
     """
-    _refuse_terms(config)
+    refuse_terms(config)
     keys = take_keys(config)
     _import_meanwhile("harvest.endpoint.openai_client")
     if config.select.against:
@@ -44,7 +44,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
         take_in(store)
         before = store.find_run(config.name)
-        run = _prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
+        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))
         if file is not None and (warning := begun_elsewhere(Path(file), config.store, is_new=before is None)):
             say(f"warning: {warning}")
@@ -83,14 +83,14 @@ def _import_meanwhile(module: str) -> None:
     threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
 
 
-def _refuse_terms(config: RunConfig) -> None:
+def refuse_terms(config: RunConfig) -> None:
     """Raises ConfigError when a teacher's terms forbid training. Nothing is trained on the student's answers."""
     for place, one in configs(config).items():
         if place != STUDENT:
             refuse_unaccepted(one.teacher, section_of(config, place))
 
 
-def _prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:
+def prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:
     """Puts the run and its questions into the store, checks their gold answers, and returns the run. Raises an
     InputError."""
     skipped, seen = Warnings("skipped: "), 0

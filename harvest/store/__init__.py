@@ -5,7 +5,7 @@ export or report get typed values.
 """
 
 from harvest.store.attempts import Doubt, Reused, Sent
-from harvest.store.distributions import EndedQuestion, Length, Moment, Picks
+from harvest.store.distributions import AskedTry, EndedQuestion, Length, Moment, Picks
 from harvest.store.figures import (
     ClaimFigures,
     JudgeFigures,
@@ -29,6 +29,7 @@ from harvest.store.writing.writer import Writer
 __all__ = [
     "REJECTED_SINCE",
     "AnsweredAttempt",
+    "AskedTry",
     "AttemptStory",
     "ClaimFigures",
     "DatedVerdict",

@@ -1,8 +1,11 @@
 """Reads how a run's money, traces and lengths are distributed, and where its questions and answers are from."""
 
+import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harvest.core.nouns import Kind
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import Runs
 
@@ -39,6 +42,30 @@ class EndedQuestion:
 
     cost: int
     solved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTry:
+    """One try of a question that has ended, for a quote."""
+
+    question_id: int
+    kind: Kind
+    teacher: int
+    """The index of the teacher that was asked, or STUDENT."""
+    sample: int
+    cost: int | None
+    """What the try cost, in picodollars; None: nobody knows."""
+    doubt: int | None
+    """The most that a try in doubt may have cost, in picodollars; None: it is not in doubt."""
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    output_tokens: int | None
+    is_answer: bool
+    """Whether the try brought the answer of its attempt."""
+    accepted: bool
+    cut: bool
+    """Whether the answer was cut at its token limit."""
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +123,30 @@ class Distributions(Runs):
             " WHERE question.run_id = :run AND question.status != 'open' GROUP BY question.id ORDER BY question.id",
             {"run": run_id},
         )
+
+    def asked_tries(self, run_id: int, among: Sequence[int]) -> list[AskedTry]:
+        """Returns every try that the questions in these rows took, if they have ended. An answer that another run had
+        bought is none."""
+        return [
+            AskedTry(**{**dict(r), **{name: bool(r[name]) for name in ("is_answer", "accepted", "cut")}})
+            for r in self._each(
+                "SELECT question_id, attempt.kind, teacher, sample, cost, doubt, input_tokens, cached_input_tokens,"
+                " output_tokens, answer_try IS try.id AS is_answer, accepted IS 1 AS accepted,"
+                " reason IS 'truncated' AS cut,"
+                " coalesce(86400 * (julianday(ended_at) - julianday(sent_at)), 0) AS seconds"
+                " FROM question JOIN attempt ON question_id = question.id JOIN try ON attempt_id = attempt.id"
+                " WHERE question.run_id = ? AND question.status != 'open'"
+                " AND question.id IN (SELECT value FROM json_each(?)) ORDER BY try.id",
+                run_id, json.dumps(among),
+            )
+        ]  # fmt: skip
+
+    def ended_among(self, run_id: int, among: Sequence[int]) -> list[int]:
+        """Returns which of the questions in these rows have ended."""
+        statement = (
+            "SELECT id FROM question WHERE run_id = ? AND status != 'open' AND id IN (SELECT value FROM json_each(?))"
+        )
+        return [r["id"] for r in self._all(statement, run_id, json.dumps(among))]
 
     def origins(self, run_id: int, of: str) -> dict[str, int]:
         """Counts the run's questions by their `source` or their `licence`. "" stands for those that say none."""

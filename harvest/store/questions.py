@@ -1,7 +1,8 @@
 """Stores questions. Each is written once, and is open until it is solved or given up."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,9 +165,20 @@ class Questions(Runs):
         """Reopens every question, after a change of how often to ask. Stored answers are not bought again."""
         self.db.execute("UPDATE question SET status = 'open' WHERE run_id = ?", (self.run_id(run_name),))
 
-    def open_questions(self, run_id: int, after: int, limit: int) -> list[OpenQuestion]:
-        """Returns at most `limit` open questions after the row `after`, in the order in which they were given."""
-        return self._open("", run_id, after, limit)
+    def open_questions(
+        self, run_id: int, after: int, limit: int, among: Sequence[int] | None = None
+    ) -> list[OpenQuestion]:
+        """Returns at most `limit` open questions after the row `after`, in the order in which they were given. With
+        `among`, only questions in these rows."""
+        if among is None:
+            return self._open("", run_id, after, limit)
+        return self._open("AND id IN (SELECT value FROM json_each(?))", run_id, json.dumps(among), after, limit)
+
+    def drawn_questions(self, run_id: int, number: int, seed: str) -> list[int]:
+        """Returns the rows of `number` questions of the run, drawn at random by `seed`. More of them with the same seed
+        are these and others."""
+        rows = [r["id"] for r in self._all("SELECT id FROM question WHERE run_id = ? ORDER BY id", run_id)]
+        return random.Random(seed).sample(rows, len(rows))[:number]
 
     def _open(self, which: str, *values: Any) -> list[OpenQuestion]:
         return [

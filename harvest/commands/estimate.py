@@ -1,0 +1,89 @@
+"""`harvest estimate` asks a few questions of a run, and quotes the whole run from their answers.
+
+The pilot belongs to the run itself: it spends under the run's cap, and `collect` buys none of its answers again.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harvest.asking.hooks import Hooks
+from harvest.asking.planning.keys_and_prices import take_keys
+from harvest.asking.planning.run import Run, runs_by_place
+from harvest.asking.session import PACE, ask
+from harvest.checks import CheckPool
+from harvest.commands.collect import prepared, refuse_terms
+from harvest.commands.progress import asking_shown, say
+from harvest.core.config import RunConfig
+from harvest.core.errors import CapReached, InputError
+from harvest.report.quote import Rest, in_words, quote
+from harvest.store import Store
+
+LONGEST_S = 600
+"""How many seconds `finetune estimate` may take."""
+
+
+def estimate(
+    config: RunConfig, base: Path, *, pilot: int, recipe: str | None, skip_bad_rows: bool, as_json: bool
+) -> int:
+    """Asks at most `pilot` questions, prints the quote, and returns the exit code. Raises an InputError when something
+    is wrong before anything was asked. `recipe` names a recipe whose training is quoted too."""
+    if pilot < 1:
+        raise InputError(f"--pilot {pilot}: at least one question must be asked")
+    if recipe is not None and not Path(recipe).is_file():
+        raise InputError(f"--recipe {recipe}: no such file")
+    refuse_terms(config)
+    keys = take_keys(config)
+    with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
+        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
+        drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
+        ending = ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
+        found = _quoted(run, store, drawn)
+    if not found["pilot"]["questions"]:
+        say(f"error: no question has ended, so there is nothing to quote from: {ending.words or 'nothing came'}")
+        return ending.exit_code or InputError.exit_code
+    if recipe is not None:
+        found["training"] = _training(recipe, found)
+    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(in_words(found)))
+    if ending.words:
+        say(f"{'stopped' if ending.exit_code == CapReached.exit_code else 'error'}: {ending.words}")
+    return ending.exit_code
+
+
+def _quoted(run: Run, store: Store, drawn: list[int]) -> dict[str, Any]:
+    figures, money = store.counts(run.id), store.money(run.id)
+    ended = store.ended_among(run.id, drawn)
+    rates = [event["rate"] for event in store.events(run.id, PACE)[-1:] if event.get("rate")]
+    rest = Rest(
+        total=figures["questions"],
+        open=figures["questions"] - figures["ended"],
+        spent_pusd=money.spent,
+        in_doubt_pusd=money.in_doubt,
+        accepted=figures["accepted"],
+        cap_pusd=money.cap,
+        rate=rates[0] if rates else None,
+    )
+    tariffs = {place: alone.tariff for place, alone in runs_by_place(run).items()}
+    return quote(run.config, store.asked_tries(run.id, ended), ended, rest, tariffs, datetime.now(UTC))
+
+
+def _training(recipe: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `finetune estimate` says of a training on the traces that the run is expected to bring.
+
+    It is a process of its own, since harvest knows nothing of training. Raises InputError with its words when it fails.
+    """
+    rows, tokens = max(1, found["accepted"]["mid"]), found["pilot"]["tokens_a_trace"]
+    words = [sys.executable, "-m", "finetune", "estimate", recipe, "--rows", str(rows), "--json"]
+    words += ["--mean-tokens", str(tokens)] if tokens else []
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"--recipe {recipe}: `finetune estimate` has not ended after {LONGEST_S} s") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(f"--recipe {recipe}: {last.removeprefix('error: ')}")
+    said: dict[str, Any] = json.loads(done.stdout)
+    return {"rows": rows, **said}
