@@ -96,6 +96,12 @@ SET = """async ([name, value]) => {
 """Sets one filter, and returns the milliseconds until the page was painted with it, and the position that it shows."""
 
 
+def cpu_s(pid: int) -> float:
+    """How many seconds of CPU the server has used. On a quiet machine its part of a time is no longer than that."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(url: str, folder: Path, chromium: str) -> Iterator[tuple[str, str]]:
     """Gives (what was measured, the figure in words)."""
     from playwright.sync_api import sync_playwright
@@ -107,15 +113,15 @@ def measure(url: str, folder: Path, chromium: str) -> Iterator[tuple[str, str]]:
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip()
-            yield "from the command to its address", f"{time.monotonic() - began:.2f} s"
+            yield "from the command to its address", f"{time.monotonic() - began:.2f} s, CPU {cpu_s(server.pid):.2f} s"
             flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
             page = browsers.chromium.launch(executable_path=chromium, args=flags).new_page(bypass_csp=True)
             began = time.monotonic()
             page.goto(address, wait_until="commit")
             page.wait_for_selector(".attempt h1")
-            yield "first screen", f"{time.monotonic() - began:.2f} s"
+            yield "first screen", f"{time.monotonic() - began:.2f} s, CPU {cpu_s(server.pid):.2f} s in all"
             page.wait_for_selector("body[data-ready]")
-            yield "all filters ready", f"{time.monotonic() - began:.2f} s"
+            yield "all filters ready", f"{time.monotonic() - began:.2f} s, CPU {cpu_s(server.pid):.2f} s in all"
             for words, (name, value) in FILTERS.items():
                 neutral = "asked" if name == "order" else ""
                 times = []
@@ -161,7 +167,7 @@ def main() -> None:
         if not store.exists():
             make_store(f"sqlite:///{store.absolute()}", given.attempts)
         print(f"{given.attempts:,} attempts, {store.stat().st_size / 1e6:.0f} MB")
-        print(f"{platform.platform()}, {os.cpu_count()} cores")
+        print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
         for what, figure in measure(f"sqlite:///{store.absolute()}", Path(temporary), given.chromium):
             print(f"| {what} | {figure} |", flush=True)
 

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 BUSY_S = 90
 """How many seconds a statement waits while another program holds the file's write lock."""
+
+MOMENT_S = 0.5
+"""How many seconds a process waits for the store's lock. The viewer holds it for a moment for each mark."""
 
 LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 OF_THE_STORE = LOCKED | {
@@ -208,9 +212,10 @@ def _take_lock(path: Path, lock_file: str) -> int:
     """Takes the store's lock. Returns the lock's file descriptor. Raises StoreUnusable when another process holds the
     lock."""
     lock = os.open(lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    until_s = time.monotonic() + MOMENT_S
+    while not (taken := _locked(lock)) and time.monotonic() < until_s:
+        time.sleep(MOMENT_S / 20)
+    if not taken:
         holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
         os.close(lock)
         raise StoreUnusable(
@@ -220,6 +225,14 @@ def _take_lock(path: Path, lock_file: str) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _in_words(e: OSError | sqlite3.Error) -> str:

@@ -10,6 +10,8 @@ from harvest.filters import FILTERS
 from harvest.filters.reading import Reading
 from harvest.report.viewer.steps import Span
 
+MARGIN = 30
+"""How many characters a filter shows around what it found (harvest/filters/phrases.py)."""
 LONGEST = 200_000
 """A longer chain is not read by the filters again, so that the page never waits for them."""
 _QUOTED = re.compile("“(.+?)…?”", re.DOTALL)
@@ -25,6 +27,20 @@ class Objections:
     answer: tuple[Span, ...] = ()
     is_read: bool = True
     """Whether the filters read the answer; False: it is too long to be read while somebody waits."""
+
+
+def _without_margins(text: str, start: int, end: int) -> tuple[int, int]:
+    """Returns where a quoted passage begins and ends without what a filter shows around what it found: paragraphs
+    before and after, and words of which only a part is quoted."""
+    before = text.rfind("\n\n", start, min(end, start + MARGIN + 2))
+    start = before + 2 if before >= 0 else start
+    after = text.find("\n\n", max(start, end - MARGIN - 2), end)
+    end = after if after >= 0 else end
+    if start and text[start - 1].isalnum() and text[start].isalnum():
+        start = next((n for n in range(start, end) if text[n].isspace()), start - 1) + 1
+    if end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+        end = next((n for n in range(end, start, -1) if text[n - 1].isspace()), end + 1) - 1
+    return start, end
 
 
 @dataclass(slots=True)
@@ -49,5 +65,7 @@ def objections_to(candidate: Candidate, settings: Filters) -> Objections:
                 continue
             passage = re.compile(r"[\W_]+".join(map(re.escape, parts)), re.IGNORECASE)
             for text, spans in ((candidate.reasoning or "", found.chain), (candidate.answer, found.answer)):
-                spans += [Span(m.start(), m.end(), why) for m in [passage.search(text)] if m is not None]
+                if (found_at := passage.search(text)) is not None:
+                    start, end = found_at.span() if name == "repetition" else _without_margins(text, *found_at.span())
+                    spans.append(Span(start, end, why))
     return Objections(words, tuple(found.chain), tuple(found.answer))

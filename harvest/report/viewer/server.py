@@ -211,7 +211,7 @@ def _guard(token: str) -> Any:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.path.split("/")[1]
+        given = request.path.removeprefix("/").partition("/")[0]
         host = (request.headers.get("Host") or "").rpartition(":")[0].strip("[]") or request.headers.get("Host", "")
         origin = request.headers.get("Origin")
         if not secrets.compare_digest(given.encode(), token.encode()) or host not in LOCAL:

@@ -26,6 +26,7 @@ POLICY = (
     " form-action 'none'"
 )
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[\w.]+";\n', re.MULTILINE)
+_PRELOAD = re.compile(r'^<link rel="modulepreload"[^>]*>\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
@@ -76,7 +77,7 @@ def joined_modules() -> str:
 
 
 def _page() -> str:
-    page = (PAGE / "index.html").read_text("utf-8")
+    page = _PRELOAD.sub("", (PAGE / "index.html").read_text("utf-8"))
     policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     scripts = '<script defer src="data/list.js"></script>\n<script defer src="page.js"></script>'
     return page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}').replace(

@@ -79,9 +79,9 @@ def test_characters_that_do_not_show_are_named() -> None:
 
 
 def test_what_a_filter_objects_to_is_found_in_the_text_again() -> None:
-    chain = "We add.\n\nThe Reference answer\nsays 42, so I write it."
+    chain = "We add it up, step by step.\n\nThe Reference answer\nsays 42, so I will write unquestionably that."
     question = Question(id="q", question="What is 40 + 2?", answer="42", check="math")
     found = objections_to(Candidate(1, 0, question, (), chain, "42", None, None), Filters())
     assert "meta" in found.words
     marked = [chain[s.start : s.end] for s in found.chain]
-    assert any("Reference answer\nsays" in text for text in marked)
+    assert marked == ["The Reference answer\nsays 42, so I will write"]
