@@ -83,7 +83,7 @@ def sft(
             config = training_config(recipe, trained, parameters, bf16=state["bf16"], world=world, held_out=held_out)
             torch.manual_seed(recipe.train.seed)
             model = load_student(recipe, student, config)
-            checkpoint = _checkpoint(recipe, parameters, config, world, progress) if world.is_first else None
+            checkpoint = _checkpoint(recipe, held_out, parameters, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
             if said := too_few(recipe, held_out):
@@ -144,7 +144,9 @@ def _keep_best(trainer: WinnowTrainer, tokenizer: Tokenizer, dtype: Any, world: 
     keep_best(trainer, tokenizer, output, dtype, step, world.is_first)
 
 
-def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, progress: Progress) -> str | None:
+def _checkpoint(
+    recipe: Recipe, held_out: Examples, parameters: int, config: Any, world: World, progress: Progress
+) -> str | None:
     """Returns the checkpoint to go on from; None when there is none.
 
     Raises ConfigError when the checkpoint belongs to another kind of launch, InputError when the disk is too small.
@@ -155,7 +157,7 @@ def _checkpoint(recipe: Recipe, parameters: int, config: Any, world: World, prog
         progress.say(f"{output}: {differs}")
     drop_bests(output)
     most = most_checkpoints(recipe, config)
-    check_disk(output, parameters, recipe.method, most, most_bests(config, most))
+    check_disk(output, parameters, recipe.method, most, most_bests(held_out, most))
     return str(checkpoint) if checkpoint else None
 
 
@@ -228,7 +230,7 @@ def check(recipe: Recipe, examples: Examples, student: Student, progress: Progre
     try:
         if not state.get("training"):
             most = most_checkpoints(recipe, config)
-            check_disk(output, parameters, recipe.method, most, most_bests(config, most))
+            check_disk(output, parameters, recipe.method, most, most_bests(held_out, most))
     except InputError as e:
         if not is_elsewhere:
             raise

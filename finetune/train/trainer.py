@@ -30,7 +30,7 @@ from finetune.train.batches.row_probe import refuse_leaks
 from finetune.train.batches.steps import Split, Steps
 from finetune.train.language_model import adapter_settings, freeze_the_rest
 from finetune.train.loss import add_loss, beyond_the_head
-from finetune.train.measuring import ACCURACY, LOSS
+from finetune.train.measuring import ACCURACY, LOSS, is_enough
 from finetune.train.output_folder.best import drop_bests
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
@@ -56,6 +56,8 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """How many checkpoints are kept; None means all."""
     measured: Steps
     """Which held-out rows this process measures."""
+    chooses: bool = False
+    """Whether the best measurement of held-out rows is the student."""
     stop_after: int = 0
     """The training stops after this many measurements without a better one; 0 means never."""
     is_over: bool = False
@@ -143,12 +145,14 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
 
         The checkpoint that names this measurement is written later, so it never names a student that is not there.
         """
+        if not self.chooses:
+            return False
         is_best = bool(super()._determine_best_metric(metrics, trial))
         if is_best:
             self.state.best_global_step = self.state.global_step  # transformers notes it only where it saves by steps
             if self.keep_best is not None:
                 self.keep_best()
-        elif self.args.metric_for_best_model and self.stop_after:
+        elif self.stop_after:
             since = sum(e["step"] > self.state.best_global_step for e in self.state.log_history if LOSS in e)
             if since >= self.stop_after:  # and no checkpoint, which a next start would go on from
                 self.is_over, self.control.should_training_stop, self.control.should_save = True, True, False
@@ -317,7 +321,8 @@ def build_trainer(
     steps = Packed if recipe.train.packs else Steps
     trainer.steps = steps(examples.lengths, recipe.train.traces_per_step, recipe.train.seed, split)
     if held_out:
-        trainer.measured, trainer.stop_after = _measured(recipe, held_out, trainer, world), recipe.train.stop_after
+        trainer.measured = _measured(recipe, held_out, trainer, world)
+        trainer.chooses, trainer.stop_after = is_enough(held_out), recipe.train.stop_after
     trainer.world, trainer.strategy = world, recipe.launch.strategy
     trainer.saves_by_clock = is_saved_by_clock(recipe)
     # transformers would remove the older checkpoint before the other processes have written their part of the newer.

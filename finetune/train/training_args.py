@@ -101,12 +101,12 @@ def training_config(
 
 
 def _measuring(recipe: Recipe, examples: Examples, held_out: Examples) -> dict[str, Any]:
-    """Returns the arguments by which transformers measures held-out rows, and notes which measurement is the best."""
+    """Returns the arguments by which transformers measures held-out rows, and knows which measurement is better."""
     return {
         "eval_strategy": "steps",
         "eval_steps": measures_every(recipe, examples, held_out),
         "eval_on_start": True,
-        "metric_for_best_model": LOSS if is_enough(held_out) else None,
+        "metric_for_best_model": LOSS,
         "greater_is_better": False,
     }
 
@@ -123,12 +123,12 @@ def most_checkpoints(recipe: Recipe, config: SFTConfig) -> int:
     return (config.save_total_limit or CHECKPOINTS_KEPT) + 1
 
 
-def most_bests(config: SFTConfig, checkpoints: int) -> int:
-    """Returns how many best students are on the disk at one time, beside so many checkpoints.
+def most_bests(held_out: Examples, checkpoints: int) -> int:
+    """Returns how many best students are on the disk at one time, beside at most so many checkpoints.
 
-    Each checkpoint may name another one; one more is the newest, and another may be in the writing.
+    Each checkpoint may name another one, the last one's is the newest, and another may be in the writing.
     """
-    return checkpoints + 2 if config.metric_for_best_model else 0
+    return max(checkpoints, 1) + 1 if is_enough(held_out) else 0
 
 
 def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, world: World) -> tuple[int, int]:

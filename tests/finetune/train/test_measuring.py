@@ -154,9 +154,11 @@ def test_the_best_student_is_kept_and_the_training_stops_and_kills_change_neithe
     assert list(measured) == list(range(0, best + 7, 2)), "three measurements more, then it stopped"
     assert entry["steps"] == best + 6 < 40
     assert found["student_step"] == best
-    assert 1.01 * found["best_loss"] < found["last_loss"]
-    said = f"held-out loss was lowest at step {best}, {found['best_loss']:.4f}, and rose to {found['last_loss']:.4f}"
-    assert log.read_text().count(said) == in_words(curve).count(said) == 1
+    said = turned(curve)
+    assert top or said, "adapters of a student of random weights learn too little to show it"
+    if said:
+        assert f"step {best}, {found['best_loss']:.4f}, and rose to {found['last_loss']:.4f}" in said
+        assert log.read_text().count(said) == in_words(curve).count(said) == 1
     assert f"the student is step {best}" in (output / "README.md").read_text()
     # The rate is constant: so a training that ends there has the same weights.
     epochs = ("--train.epochs", str(best / 2), "--train.eval_steps", "1000")
