@@ -27,10 +27,12 @@ from harvest.asking.planning.preparation import continues_by_doctor
 from harvest.asking.planning.run import LEARNED, Run, judging_run, runs_by_place
 from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Ending, Stopping
+from harvest.asking.waste import MOST_WITHOUT_CHAIN, Waste
 from harvest.checks import CheckPool
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, called, configs
-from harvest.core.errors import StoreUnusable
+from harvest.core.errors import ChainsHidden, StoreUnusable
+from harvest.core.nouns import Attempt, Judgement, Question, Reply
 from harvest.core.signals import handlers_kept, hung_up, stop_signals
 from harvest.endpoint.client import Learned
 from harvest.filters.required import required_by
@@ -40,6 +42,8 @@ from harvest.store import Store, Writer
 GC_THRESHOLD = (20_000, 10, 20)
 SETTLING_S = 20.0
 """For so many seconds at most, providers are asked what tries in doubt cost, at the start and at the end."""
+CHAINS_HIDDEN = "chains hidden"
+"""The kind of the store's events that say that a run stopped because its teacher hides its chains."""
 PACE = "pace"
 """The kind of the store's events that hold how fast an endpoint could be asked."""
 
@@ -86,7 +90,13 @@ async def _session(
                 stopping.opinions = await _opinions(run, keys, ledger, stack, stopping, counters)
                 known = {place: replace(buyer.teacher.learned) for place, buyer in stopping.buyers.items()}
                 acceptance = Acceptance(required_by(run.config), run.prompt, run.config.checks.majority)
-                incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, hooks.on_judged)
+                waste = await _waste(run, ledger, stopping, hooks)
+
+                def on_judged(question: Question, attempt: Attempt, reply: Reply, judgement: Judgement) -> None:
+                    waste.judged(question, attempt, reply, judgement)
+                    hooks.on_judged(question, attempt, reply, judgement)
+
+                incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, on_judged)
                 queue = QuestionQueue(run, ledger, counters, among)
                 collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)
                 await accounts.falls(began=True)
@@ -156,6 +166,19 @@ async def _breaker(run: Run, ledger: Writer) -> Breaker:
 def _deadlines_s(run: Run) -> dict[int, float]:
     """Returns the longest time that an answer may take, by the place of who is asked."""
     return {place: longest_deadline_s(config) for place, config in configs(run.config).items()}
+
+
+async def _waste(run: Run, ledger: Writer, stopping: Stopping, hooks: Hooks) -> Waste:
+    """Returns what notices wasted money. In a run that stopped for hidden chains before, one more ends it again."""
+
+    def stop(reason: ChainsHidden) -> None:
+        if not stopping.is_stopping:
+            ledger.post(Store.add_event, run.id, CHAINS_HIDDEN, {}, now())
+            stopping.stop(reason)
+
+    before = await ledger.do(Store.events, run.id, CHAINS_HIDDEN)
+    patience = 1 if before else MOST_WITHOUT_CHAIN
+    return Waste(run.config, run.prompt.reasoning, hooks.say, stop, patience)
 
 
 async def _opinions(

@@ -14,6 +14,7 @@ from harvest.asking.buying.counters import Counters
 from harvest.core.errors import SHOWN_FAULTS
 from harvest.core.money import usd
 from harvest.core.printable import printable
+from harvest.report.headline import dollars
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
@@ -104,6 +105,7 @@ def figures(counters: Counters) -> str:
     """Returns the counters as one line of text."""
     cap = "" if counters.cap.usd is None else f" of ${counters.cap.usd}"
     doubt = f" + ${usd(counters.cap.in_doubt_pusd)} in doubt" if counters.cap.in_doubt_pusd else ""
+    each = dollars(usd(counters.cap.spent_pusd // max(1, counters.accepted)))
     parts = [
         f"{counters.ended}/{counters.questions} questions",
         f"{counters.accepted} accepted",
@@ -113,6 +115,7 @@ def figures(counters: Counters) -> str:
         *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
         f"{counters.output_tokens:,} tokens",
         f"${usd(counters.cap.spent_pusd)}{doubt}{cap}",
+        *([f"{each} a trace"] if counters.accepted and counters.cap.spent_pusd else []),
         f"{counters.in_flight} in flight",
     ]
     waits = (waiting.words(datetime.now().astimezone()) for waiting in counters.waiting.values())

@@ -69,6 +69,9 @@ class Checks(Section):
     majority: Annotated[Decimal, Field(ge=Decimal("0.5"), lt=1, allow_inf_nan=False, max_digits=18)] = Decimal("0.5")
     """The answers that agree are a majority if they are more than this share of the finished answers. A decimal
     string."""
+    without_chain: Literal["stop", "keep"] = "stop"
+    """What happens when 20 answers came whose chain the endpoint kept back, and none with a chain, under a prompt that
+    takes the chain from the endpoint. `stop`: the run stops with exit code 4. `keep`: it goes on, for answers alone."""
     unsafe_code: bool = False
     """Run programs that the teacher wrote without isolation, as you, with access to your files. Each verdict says
     so."""

@@ -112,6 +112,12 @@ class SettingRefused(TeacherRefused):
     stopped_by = "setting"
 
 
+class ChainsHidden(TeacherRefused):
+    """The endpoint keeps back the chains that the run is for."""
+
+    stopped_by = "chains"
+
+
 class Overbilled(WinnowError):
     """A reply cost more than was reserved for it."""
 
