@@ -24,8 +24,8 @@ NAME = "student"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that --max-lora-rank takes."""
 INSTALL = "pipx install vllm"
-"""The command that installs vLLM in an environment of its own: it pins other versions of torch and transformers than
-training takes (0.33.0: torch 2.14.0, transformers below 5.21)."""
+"""The command that installs vLLM in an environment of its own: it pins torch and transformers (0.33.0: torch 2.14.0,
+transformers below 5.21), and would replace those that trainings are tested with."""
 
 
 def vllm_command() -> list[str] | None:
