@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -185,6 +186,16 @@ def start(words: list[str], recipe: Path, output: str, *more: str) -> "subproces
     return subprocess.Popen(words, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def start_two(recipe: Path, output: str, *more: str) -> "list[subprocess.Popen[str]]":
+    """Two processes of ddp without a launcher, which would import torch three times."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {**ENV, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    words = ["sft", str(recipe), "--output", str(recipe.parent / output), "--launch.strategy", "ddp", *more]
+    return [forked.Forked("finetune", *words, env={**env, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+
+
 def finish(p: "subprocess.Popen[str]") -> tuple[int, str, str]:
     try:
         out, err = p.communicate(timeout=900)
@@ -291,8 +302,8 @@ def test_one_of_two_killed_ends_the_other_and_the_next_start_learns_what_one_pro
         assert err.count("error: another process of this training ended") <= 1, err
     done = [c for c in output.glob("checkpoint-*") if (c / "winnow.json").exists()]
     assert done, "it had saved at steps 2 and 4"
-    code, _, err = finish(start(TORCHRUN, recipe, output.name, *more))
-    assert code == 0, err
+    ended = [finish(p) for p in start_two(recipe, output.name, *more)]
+    assert [code for code, _, _ in ended] == [0, 0], ended
     assert_learnt_alike(output, alone)
 
 
@@ -302,12 +313,12 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_o
     from finetune.train.output_folder.checkpoints import is_complete
 
     output = recipe.parent / "stopped"
-    p = start(TORCHRUN, recipe, output.name, "--train.save_steps", "1000")
-    assert reached(output, 2, p)
-    os.kill(children(p)[1], signal.SIGTERM)
-    code, _, err = finish(p)
-    assert code != 0
-    assert err.count("stopped; the same command goes on from checkpoint-") == 1, err
+    first, second = start_two(recipe, output.name, "--train.save_steps", "1000")
+    assert reached(output, 2, first)
+    second.send_signal(signal.SIGTERM)
+    (code, _, err), (code_of_second, _, err_of_second) = finish(first), finish(second)
+    assert code == code_of_second == 130, err + err_of_second
+    assert (err + err_of_second).count("stopped; the same command goes on from checkpoint-") == 1
     assert json.loads((output / "winnow.json").read_text())["training"] is None
     assert [is_complete(c) for c in output.glob("checkpoint-*")] == [True]
     code, _, err = finish(start(ALONE, recipe, output.name))
@@ -318,12 +329,12 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_one_alone_goes_o
 
 def test_a_mistake_of_the_users_is_said_once_by_several_processes(recipe: Path) -> None:
     output = recipe.parent / "never"
-    code, out, err = finish(start(TORCHRUN, recipe, output.name, "--train.optim", "adamw_bnb_8bit"))
-    assert code != 0
-    said = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(said) == 1, err
+    ended = [finish(p) for p in start_two(recipe, output.name, "--train.optim", "adamw_bnb_8bit")]
+    assert [code for code, _, _ in ended] == [2, 2], ended
+    said = [line for _, _, err in ended for line in err.splitlines() if line.startswith("error:")]
+    assert len(said) == 1, ended
     assert "bitsandbytes" in said[0]
-    assert out == ""
+    assert [out for _, out, _ in ended] == ["", ""]
     assert not output.exists() or not list(output.glob("checkpoint-*"))
 
 
