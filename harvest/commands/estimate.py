@@ -17,10 +17,11 @@ from harvest.asking.session import PACE, ask
 from harvest.checks import CheckPool
 from harvest.commands.collect import prepared, refuse_terms
 from harvest.commands.progress import asking_shown, say
+from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, InputError
 from harvest.report.quote import Rest, in_words, quote
-from harvest.store import Store
+from harvest.store import QUOTE, Store
 
 LONGEST_S = 600
 """How many seconds `finetune estimate` may take."""
@@ -42,6 +43,9 @@ def estimate(
         drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
         ending = ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
         found = _quoted(run, store, drawn)
+        if found["pilot"]["questions"]:
+            with store.transaction():
+                store.add_event(run.id, QUOTE, found, now())
     if not found["pilot"]["questions"]:
         say(f"error: no question has ended, so there is nothing to quote from: {ending.words or 'nothing came'}")
         return ending.exit_code or InputError.exit_code

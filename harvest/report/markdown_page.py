@@ -23,8 +23,9 @@ def _lines(r: Report) -> Iterator[str]:
         yield from ("", f"> **Warning:** {plain(warning)}")
     yield from _paragraphs([sentences.IMPORTED] if r["run"]["imported"] else [])
     yield from _paragraphs([sentences.accepted(r), sentences.selected(r)])
-    for table in (tables.questions(r), tables.requests(r), tables.money(r), tables.teachers(r), tables.forecasts(r)):
-        yield from table_lines(table)
+    shown = (tables.questions, tables.requests, tables.money, tables.teachers, tables.quote, tables.forecasts)
+    for table in shown:
+        yield from table_lines(table(r))
     yield from _paragraphs([sentences.student(r), sentences.judging(r), sentences.tokens(r), sentences.pace(r)])
     yield from table_lines(tables.trainings(r))
     yield from _curves(r)

@@ -57,6 +57,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "traces": _traces(figures),
         "selection": _selection(figures, stale),
         "pace": _pace(figures.sessions),
+        "quote": _quote(figures),
         "forecast": forecast(figures.ended, figures.questions.get("open", 0)),
         "forecast_check": forecast_check(figures.ended, figures.questions.get("open", 0)),
         "over_time": over_time(figures.moments, figures.sessions),
@@ -301,6 +302,18 @@ def _claim_warning(figures: RunFigures, claim: ClaimFigures) -> str:
     else:
         who = "the teacher"
     return f"{claim.replies:,} of the replies of {who}: each {CLAIMS[claim.kind]} (one said: {claim.words})"
+
+
+def _quote(figures: RunFigures) -> dict[str, Any] | None:
+    """Returns what `harvest estimate` quoted last for the whole run, and, once no question is open, what came."""
+    if (quote := figures.quote) is None:
+        return None
+    done = not figures.questions.get("open", 0)
+    came = {"usd": usd(figures.money.spent + figures.money.in_doubt), "accepted": figures.accepted}
+    return {
+        "questions": quote["pilot"]["questions"],
+        **{name: quote[name] and {**quote[name], "came": came[name] if done else None} for name in came},
+    }
 
 
 def _stale_selection(figures: RunFigures, live: bool) -> str | None:

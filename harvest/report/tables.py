@@ -214,6 +214,20 @@ def forecasts(r: Report) -> Table:
     return Table(title, columns, tuple(_forecast_rows(said["usd_to_finish"], said["accepted_to_expect"])))
 
 
+def quote(r: Report) -> Table:
+    """Returns what `harvest estimate` quoted for the whole run, and what came."""
+    if (said := r["quote"]) is None:
+        return Table("quoted", (), ())
+    ends = ("low", "mid", "high", "came")
+    rows = [
+        (words, *("–" if of[end] is None else text(of[end]) for end in ends))
+        for words, of, text in (("money", said["usd"], dollars), ("accepted traces", said["accepted"], "{:,}".format))
+        if of
+    ]
+    title = f"quoted after {said['questions']} questions, for the whole run"
+    return Table(title, ("low", "middle", "high", "came"), tuple(rows))
+
+
 def _forecast_rows(usd: Mapping[str, str], accepted: Mapping[str, int]) -> Iterator[Row]:
     """Yields the rows of a forecast, which has no more than the digits of a sentence."""
     if any(map(Decimal, usd.values())):

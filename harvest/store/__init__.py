@@ -5,7 +5,7 @@ export or report get typed values.
 """
 
 from harvest.store.attempts import Doubt, Reused, Sent
-from harvest.store.distributions import AskedTry, EndedQuestion, Length, Moment, Picks
+from harvest.store.distributions import QUOTE, AskedTry, EndedQuestion, Length, Moment, Picks
 from harvest.store.figures import (
     ClaimFigures,
     JudgeFigures,
@@ -27,6 +27,7 @@ from harvest.store.writing.waiting_marks import Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
 
 __all__ = [
+    "QUOTE",
     "REJECTED_SINCE",
     "AnsweredAttempt",
     "AskedTry",

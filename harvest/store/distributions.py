@@ -11,6 +11,8 @@ from harvest.store.runs import Runs
 
 SECOND, MINUTE = 19, 16
 """How many characters of a time as text name its second, and its minute."""
+QUOTE = "quote"
+"""The kind of the event that holds what `harvest estimate` quoted."""
 LONGEST_BY_SECOND = 3
 """A run that took fewer hours is read second by second, a longer one minute by minute."""
 

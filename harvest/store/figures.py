@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
-from harvest.store.distributions import Distributions, EndedQuestion, Length, Moment
+from harvest.store.distributions import QUOTE, Distributions, EndedQuestion, Length, Moment
 from harvest.store.evaluations import Evaluations
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import StoredRun
@@ -171,6 +171,8 @@ class RunFigures:
     moments: list[Moment]
     lengths: list[Length]
     """How long judged answers are: in tokens of their chains, or of the whole answers where no chain is counted."""
+    quote: dict[str, Any] | None
+    """What `harvest estimate` quoted last; None if it was not called."""
     sources: dict[str, int]
     """How many questions have which source; "" stands for those without one."""
     licences: dict[str, int]
@@ -247,6 +249,7 @@ class Figures(Selections, Evaluations, Distributions):
             ended=self.ended_questions(run_id),
             moments=self.moments(run_id),
             lengths=self.lengths(run_id),
+            quote=next(reversed(self.events(run_id, QUOTE)), None),
             sources=self.origins(run_id, "source"),
             licences=self.origins(run_id, "licence"),
             training=self.trainings(run_id),

@@ -7,6 +7,8 @@ from decimal import Decimal
 from conftest import Place
 from scripted_endpoint import Endpoint, Say
 
+from harvest.core.money import PICO, usd
+
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
 
@@ -28,6 +30,10 @@ def test_a_pilot_is_kept_and_the_quote_is_what_the_run_then_costs(endpoint: Endp
     spent = Decimal(p.report["money"]["spent_usd"])
     assert Decimal(found["usd"]["low"]) <= spent <= Decimal(found["usd"]["high"])
     assert found["accepted"]["low"] <= p.report["traces"]["accepted"] <= found["accepted"]["high"]
+    quoted = p.report["quote"]
+    assert (quoted["questions"], quoted["usd"]["came"], quoted["accepted"]["came"]) == (8, usd(int(spent * PICO)), 24)
+    for file in ("report.md", "report.html"):
+        assert "quoted after 8 questions" in (p.run_folder / file).read_text()
 
 
 def test_a_pilot_stays_under_the_cap_and_quotes_from_what_came(endpoint: Endpoints, place: Places) -> None:
