@@ -9,7 +9,7 @@ from looked_at import AT, SETTINGS, make_store
 
 from harvest.asking.planning.plan import plan_of
 from harvest.checks import CheckPool
-from harvest.core.nouns import Outcome, Question
+from harvest.core.nouns import Outcome, Question, Verdict
 from harvest.judging.marks import take_in_marks
 from harvest.judging.verification import Counts, Verifier, begin_verification
 from harvest.store import Mark, Store, WaitingMarks
@@ -95,6 +95,19 @@ def test_judging_again_follows_the_marks(store: Store, ids: dict[str, int]) -> N
     assert standing(store, ids["meta"]) == (False, "meta")
     mark(store, ids["meta"], "right")
     assert standing(store, ids["meta"]) == (True, None), "a person's mark stands above a filter that is required"
+
+
+def test_a_mark_is_not_taken_for_what_the_check_had_said_to_the_judging_model(
+    store: Store, ids: dict[str, int]
+) -> None:
+    attempt = ids["wrong"]
+    mark(store, attempt, "right")
+    by_model = Verdict("judge", "1", Outcome.RIGHT, "judge says RIGHT")
+    with store.transaction():
+        store.put_verdicts(attempt, [by_model], True, None, AT)
+    assert store.opinions([attempt]) == {attempt: ("wrong", "right")}
+    mark(store, attempt, "unsure", "later")
+    assert standing(store, attempt) == (True, None), "the judging model called it right, and the check says the same"
 
 
 def test_a_mark_on_one_of_several_answers_that_are_judged_together_concerns_it_alone(
