@@ -68,8 +68,8 @@ class Server(ThreadingHTTPServer):
         first = {"id": a.served_model_name, "root": a.model, "parent": None, "max_model_len": a.max_model_len}
         found = [first]
         if a.lora_modules:
-            name, path = a.lora_modules.split("=", 1)
-            found.append({"id": name, "root": path, "parent": a.served_model_name})
+            module = json.loads(a.lora_modules)
+            found.append({"id": module["name"], "root": module["path"], "parent": a.served_model_name})
         return [{"owned_by": "vllm", "object": "model", **m} for m in found]
 
 

@@ -103,7 +103,8 @@ def serve_arguments(serving: Serving, template: Path, max_model_len: int, spread
     if serving.adapter is None:
         words += ["--served-model-name", NAME]
     else:
-        words += ["--served-model-name", f"{NAME}-base", "--enable-lora", "--lora-modules", f"{NAME}={serving.adapter}"]
+        module = json.dumps({"name": NAME, "path": str(serving.adapter)})  # NAME=PATH takes no comma in the path
+        words += ["--served-model-name", f"{NAME}-base", "--enable-lora", "--lora-modules", module]
         words += ["--max-lora-rank", str(serving.max_lora_rank)]
     words += ["--tokenizer", str(serving.tokenizer), "--chat-template", str(template)]
     words += ["--chat-template-content-format", "string"]

@@ -196,7 +196,7 @@ def test_an_adapter_is_served_over_its_model_at_its_rank(
     (start,) = here.starts
     words = start["arguments"]
     assert words[:2] == ["serve", str(student)]
-    assert words[words.index("--lora-modules") + 1] == f"student={adapter}"
+    assert json.loads(words[words.index("--lora-modules") + 1]) == {"name": "student", "path": str(adapter)}
     assert words[words.index("--max-lora-rank") + 1] == "32"
     assert {r["model"] for r in start["requests"]} == {"student"}
     whole = an_adapter(here.folder / "whole", student, modules_to_save=["lm_head"])
@@ -272,7 +272,9 @@ def test_of_several_models_at_a_url_one_has_to_be_named(
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-mine")
     words = [*here.words[:-3], "--json", "--api-key-env", "MY_KEY"]
-    with served(here, str(student), "--served-model-name", "base", "--lora-modules", "mine=nowhere") as url:
+    with served(
+        here, str(student), "--served-model-name", "base", "--lora-modules", '{"name": "mine", "path": "nowhere"}'
+    ) as url:
         assert main(["eval", url, *words]) == 2
         assert "--model names the model there: base, mine" in capsys.readouterr().err
         assert main(["eval", url, *words, "--model", "mine"]) == 0
