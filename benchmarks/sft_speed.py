@@ -144,8 +144,8 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     from finetune.rows.cache import examples
     from finetune.student import count_parameters, find, load_tokenizer
     from finetune.train.sft import quiet
-    from finetune.train.trainer import build_trainer, load_student
-    from finetune.train.training_args import is_bf16_faster, training_config
+    from finetune.train.trainer import build_trainer, load_arranged
+    from finetune.train.training_args import is_bf16_faster
 
     recipe = Recipe.model_validate(
         {"student": STUDENT, "data": str(written(kind, steps, folder)), "output": str(folder / "out"),
@@ -157,8 +157,9 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     made = examples(recipe, tokenizer)
     quiet()
     watch = Stopwatch()
-    config = training_config(recipe, made, count_parameters(student), bf16=is_bf16_faster())
-    trainer = build_trainer(recipe, made, tokenizer, load_student(recipe, student, config), config)
+    parameters, bf16 = count_parameters(student), is_bf16_faster()
+    recipe, config, model, _ = load_arranged(recipe, made, student, parameters, bf16=bf16)
+    trainer = build_trainer(recipe, made, tokenizer, model, config)
     trainer.train()
     return watch.figures(trainer.tokens)
 

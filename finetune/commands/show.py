@@ -19,13 +19,16 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         rows = write_page(recipe, args.row, args.rows, page)
         print(json.dumps({"page": str(page), "rows": rows}) if args.json else f"{page}: {rows} rows")
         return 0
-    found, text = show(recipe, args.row)
+    shown = show(recipe, args.row)
     if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+        turns = {"turns": [found for found, _ in shown]} if len(shown) > 1 else {}
+        print(json.dumps({**shown[-1][0], **turns}, ensure_ascii=False))
         return 0
     console = Console()
     is_coloured = console.color_system is not None and not console.no_color
-    console.print(text if is_coloured else Text(marked(text)), soft_wrap=True)
     how = "green" if is_coloured else f"between {OPEN} and {CLOSE}"
-    console.print(f"row {found['row']}: {found['tokens']} tokens, {found['trained_tokens']} of them trained ({how})")
+    for n, (found, text) in enumerate(shown):
+        console.print(text if is_coloured else Text(marked(text)), soft_wrap=True)
+        name = f"row {found['row']}, turn {n}" if len(shown) > 1 else f"row {found['row']}"
+        console.print(f"{name}: {found['tokens']} tokens, {found['trained_tokens']} of them trained ({how})")
     return 0

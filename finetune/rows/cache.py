@@ -68,7 +68,7 @@ def rendered(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Examples, Survey]:
     data does not exist, ConfigError when the tokenizer cannot be used, OSError when the cache cannot be written.
     """
     files = contents_of(recipe)
-    place = cache_folder() / "rows" / _key(recipe, tokenizer, files)
+    place = place_of(recipe, tokenizer, files)
     with contextlib.suppress(FileNotFoundError):
         return _load(place)
     part = place.with_suffix(".part")
@@ -83,8 +83,11 @@ def rendered(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Examples, Survey]:
         return _load(place)
 
 
-def _key(recipe: Recipe, tokenizer: Tokenizer, files: Iterable[tuple[str, int]]) -> str:
-    """Returns the digest of all that decides what the rows become."""
+def place_of(recipe: Recipe, tokenizer: Tokenizer, files: Iterable[tuple[str, int]]) -> Path:
+    """Returns the folder of the rendered rows, named by a digest of all that decides what the rows become.
+
+    `files` are the contents of the recipe's data, as `contents_of` gives them.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = backend.to_str() if backend else [sorted(tokenizer.get_vocab().items()), str(tokenizer.init_kwargs)]
     parts = {
@@ -95,7 +98,8 @@ def _key(recipe: Recipe, tokenizer: Tokenizer, files: Iterable[tuple[str, int]])
         "added": [[i, str(t)] for i, t in sorted(tokenizer.added_tokens_decoder.items())],
         "code": _code(),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / "rows" / digest[:32]
 
 
 def _code() -> str:

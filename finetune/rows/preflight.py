@@ -50,6 +50,7 @@ def preflight(
         "faulty": survey.findings.faults,
         "questions": len({"\0".join(asked) for _, _, asked in made.asked()}),
         "several_turns": survey.counts["several_turns"],
+        "one_row_a_turn": survey.counts["split"],
         "chains": survey.counts["chains"],
         "end_token": tokenizer.convert_ids_to_tokens(end_token(tokenizer)),
         "ended": survey.counts["ended"],
@@ -113,7 +114,12 @@ def in_words(found: Mapping[str, Any], lengths: Sequence[int]) -> Text:
             f"{found['tokens']:,} in all, {found['trained_tokens']:,} of them trained ({share:.1f}%)",
         )
         several = f" · {found['several_turns']:,} of several turns" if found["several_turns"] else ""
-        line("asks", f"{found['questions']:,} different questions{several}")
+        split = (
+            f"{found['one_row_a_turn']:,} of them are one row a turn: the student's template strips earlier chains"
+            if found["one_row_a_turn"]
+            else ""
+        )
+        line("asks", f"{found['questions']:,} different questions{several}", *([split] if split else []))
         line("chains", f"in {found['chains']:,} of {good:,} rows")
         line("ends", f"with {found['end_token']}, trained, {found['ended']:,} of {good:,} rows")
         line("steps", f"{found['steps_per_epoch']:,} an epoch, {found['steps']:,} in all")

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from finetune.rows.faults import RowFault
 from finetune.rows.layout import Layout, Part, turn
-from finetune.rows.template import Frame, Tokenizer, frame_of, opens_chain, special_tokens
+from finetune.rows.template import (
+    Frame,
+    Tokenizer,
+    frame_of,
+    history_of,
+    opens_chain,
+    special_tokens,
+    strips_chains,
+)
 from harvest.core.errors import TooLong
 from harvest.core.nouns import Message
 
@@ -71,6 +79,43 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, l
     if len(ids) > max_tokens:
         raise TooLong(f"{len(ids)} tokens, over the limit of {max_tokens} (render.max_tokens)")
     return Example(ids, mask)
+
+
+def turns(messages: Sequence[Message], tokenizer: Tokenizer, layout: Layout) -> list[Sequence[Message]]:
+    """Returns the conversations that a row is trained as: one for each turn of the assistant, or the row as it is.
+
+    Where the student's template leaves out the chains of earlier turns, the student never reads them when it is served.
+    So each turn is trained alone then, after the answers of earlier turns without their chains.
+    """
+    said = [k for k, m in enumerate(messages) if m["role"] == "assistant"]
+    if not any(chain_of(messages[k]["content"], layout) for k in said[:-1]) or not strips_chains(tokenizer, layout):
+        return [messages]
+    return [messages[: k + 1] for k in said]
+
+
+def chain_of(content: str, layout: Layout) -> tuple[str, str] | None:
+    """Returns (chain, answer) of an assistant's turn in any known layout; None when it has no chain."""
+    return layout.read(turn(content, layout))
+
+
+def render_last(messages: Sequence[Message], tokenizer: Tokenizer, max_tokens: int, layout: Layout) -> Example:
+    """Returns the last turn of a conversation as the student is asked for it, with the mask of that turn alone.
+
+    The template leaves out the chains of earlier turns. Raises TooLong and RowFault as `render` does.
+    """
+    roles, last = tuple(m["role"] for m in messages), len(messages) - 1
+    frame = frame_of(roles, tokenizer)
+    cut = [chain_of(m["content"], layout) if m["role"] == "assistant" else None for m in messages[:-1]]
+    around = history_of(roles[:-1], tuple(c is not None for c in cut), layout, tokenizer)
+    assert around is not None
+    parts: list[Part] = []
+    for k, (message, answer) in enumerate(zip(messages[:-1], cut, strict=True)):
+        parts += [(around[k], True), (frame.content(k, answer[1] if answer else message["content"]), False)]
+    prompt = _encode([*parts, (around[-1], True)], tokenizer)
+    said = [*_encode_turn(_answer(last, messages[last]["content"], frame, layout, tokenizer), tokenizer), frame.end_id]
+    if (tokens := len(prompt) + len(said)) > max_tokens:
+        raise TooLong(f"{tokens} tokens, over the limit of {max_tokens} (render.max_tokens)")
+    return Example(array("i", [*prompt, *said]), array("b", bytes(len(prompt)) + b"\1" * len(said)))
 
 
 def _answer(k: int, content: str, frame: Frame, layout: Layout, tokenizer: Tokenizer) -> list[Part]:

@@ -1,17 +1,17 @@
 """Shows training rows as the model sees them: trained tokens in colour, all other tokens grey, and the counts."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from finetune.recipe import Recipe
-from finetune.rows.conversation import conversation
-from finetune.rows.dataset import BadRow, recipe_rows
+from finetune.rows.dataset import recipe_rows
 from finetune.rows.faults import RowFault
-from finetune.rows.render import Example, render
+from finetune.rows.render import Example
+from finetune.rows.survey import examples_of
 from finetune.rows.template import Tokenizer, layout_of, recipe_tokenizer
 from harvest.core.errors import DatasetError, InputError, TooLong
 from harvest.core.files import write_whole
@@ -41,14 +41,15 @@ body {{ background: #1b1b1b; color: #ddd; }} pre {{ background: #242424; }}
 """
 
 
-def show(recipe: Recipe, row: int) -> tuple[dict[str, Any], Text]:
-    """Returns (what --json prints, the coloured text) of one row. Loads only the tokenizer.
+def show(recipe: Recipe, row: int) -> list[tuple[dict[str, Any], Text]]:
+    """Returns (what --json prints, the coloured text) of one row, or of each of its turns. Loads only the tokenizer.
 
-    Raises DatasetError when the row does not exist or cannot be trained, TooLong when it is too long.
+    A row has several where the student's template strips the chains of earlier turns. Raises DatasetError when the row
+    does not exist or cannot be trained, TooLong when it is too long.
     """
     tokenizer = recipe_tokenizer(recipe)
-    example = one_example(recipe, tokenizer, row)
-    return figures(example, tokenizer, row), coloured(example, tokenizer)
+    shown = examples_of_row(recipe, tokenizer, row)
+    return [(figures(example, tokenizer, row), coloured(example, tokenizer)) for example in shown]
 
 
 def write_page(recipe: Recipe, first: int, count: int, to: Path) -> int:
@@ -75,12 +76,12 @@ def some_examples(
 
     Yields fewer rows when the dataset ends before. Raises DatasetError when the dataset has no row `first`.
     """
-    last = -1
+    layout, last = layout_of(recipe.render, tokenizer), -1
     for last, where, value in recipe_rows(recipe):
         if first <= last < first + count:
             try:
-                yield where, _example(value, recipe, tokenizer)
-            except (RowFault, TooLong) as e:
+                yield from ((m.where, m.example) for m in examples_of(value, where, recipe.render, tokenizer, layout))
+            except RowFault as e:
                 yield where, e
         elif last >= first + count:
             return
@@ -88,26 +89,19 @@ def some_examples(
         raise DatasetError(f"{recipe.data}: no row {first}: rows are counted from 0 and the last is {last}")
 
 
-def one_example(recipe: Recipe, tokenizer: Tokenizer, row: int) -> Example:
-    """Returns the example of row number `row`.
+def examples_of_row(recipe: Recipe, tokenizer: Tokenizer, row: int) -> list[Example]:
+    """Returns the example of row number `row`, or one for each of its turns.
 
     Raises DatasetError when the dataset has no such row or the row cannot be trained, TooLong when it is too long.
     """
-    last = -1
-    for last, where, value in recipe_rows(recipe):
-        if last == row:
-            try:
-                return _example(value, recipe, tokenizer)
-            except DatasetError as e:
-                raise DatasetError(f"{recipe.data}: {where}: {e}") from None
-    raise DatasetError(f"{recipe.data}: no row {row}: rows are counted from 0 and the last is {last}")
-
-
-def _example(value: "Mapping[str, Any] | BadRow", recipe: Recipe, tokenizer: Tokenizer) -> Example:
-    if isinstance(value, BadRow):
-        raise value
-    layout = layout_of(recipe.render, tokenizer)
-    return render(conversation(value, layout), tokenizer, recipe.render.max_tokens, layout)
+    made = []
+    for where, found in some_examples(recipe, tokenizer, row, 1):
+        if isinstance(found, RowFault):
+            raise DatasetError(f"{recipe.data}: {where}: {found}")
+        if isinstance(found, TooLong):
+            raise TooLong(f"{recipe.data}: {where}: {found}")
+        made.append(found)
+    return made
 
 
 def _section(where: str, found: "Example | RowFault | TooLong", tokenizer: Tokenizer) -> str:

@@ -6,19 +6,19 @@ Rows are looked at in parts, so that several processes can share the work. What 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, Render
 from finetune.rows.conversation import conversation, has_chain
 from finetune.rows.dataset import BadRow
 from finetune.rows.examples import SCHEMA, runs
 from finetune.rows.faults import Findings, RowFault
-from finetune.rows.layout import turn
-from finetune.rows.render import Example, render
+from finetune.rows.layout import Layout, turn
+from finetune.rows.render import Example, render, render_last, turns
 from finetune.rows.template import Tokenizer, end_token, layout_of, quotes_special
 from harvest.answers.repetition import loop_at_end
 from harvest.core.chain_marks import CHAIN_MARKS
@@ -53,7 +53,8 @@ class Part:
     """A digest of the ids and the mask of each example."""
     found: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    """How many examples have a chain (`chains`), end with the end token (`ended`), and have several turns."""
+    """How many examples have a chain (`chains`) and end with the end token (`ended`); how many rows have several turns
+    (`several_turns`), and how many are trained as one example a turn (`split`)."""
     origins: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in ORIGINS})
 
 
@@ -71,40 +72,42 @@ class Surveyor:
         for row, where, value in places:
             part.rows += 1
             try:
-                if isinstance(value, BadRow):
-                    raise value
-                _count_origins(value, part.origins)
-                messages = conversation(value, self.layout)
-                example = render(messages, self.tokenizer, self.render.max_tokens, self.layout)
-            except TooLong as e:
-                part.found.append(("too long" if self.render.too_long == "refuse" else "left out", row, where, str(e)))
-                continue
+                if not isinstance(value, BadRow):
+                    _count_origins(value, part.origins)
+                made = examples_of(value, where, self.render, self.tokenizer, self.layout)
             except RowFault as e:
                 part.found.append((e.kind, row, where, e.reason))
                 continue
-            asked = [m["content"] for m in messages if m["role"] == "user"]
+            part.counts["several_turns"] += sum(m["role"] == "assistant" for m in made[-1].messages) > 1
+            part.counts["split"] += len(made) > 1
+            asked = [m["content"] for m in made[-1].messages if m["role"] == "user"]
             named = value.get("question_id")
             question_id = (
                 str(named) if isinstance(named, str | int) and named != "" else _digest("\0".join(asked)).hex()
             )
-            columns["ids"].append(example.ids)
-            columns["trained"].append(runs(example.mask))
-            columns["row"].append(row)
-            columns["where"].append(where)
-            columns["question_id"].append(question_id)
-            columns["asked"].append(asked)
-            part.digests.append(_digest(example.ids.tobytes() + example.mask.tobytes()))
-            part.found += ((kind, row, where, why) for kind, why in self._odd(value, messages, example, part.counts))
+            for place, messages, example in made:
+                if isinstance(example, TooLong):
+                    kind = "too long" if self.render.too_long == "refuse" else "left out"
+                    part.found.append((kind, row, place, str(example)))
+                    continue
+                columns["ids"].append(example.ids)
+                columns["trained"].append(runs(example.mask))
+                columns["row"].append(row)
+                columns["where"].append(place)
+                columns["question_id"].append(question_id)
+                columns["asked"].append([m["content"] for m in messages if m["role"] == "user"])
+                part.digests.append(_digest(example.ids.tobytes() + example.mask.tobytes()))
+                odd = self._odd(value, messages, example, part.counts)
+                part.found += ((kind, row, place, why) for kind, why in odd)
         part.examples = pa.RecordBatch.from_pydict(columns, SCHEMA)
         return part
 
     def _odd(
-        self, value: Mapping[str, Any], messages: list[Message], example: Example, counts: Counter[str]
+        self, value: Mapping[str, Any], messages: Sequence[Message], example: Example, counts: Counter[str]
     ) -> Iterable[tuple[str, str]]:
         """Yields (kind, reason) of what is odd about a row that can be trained, and counts the row in `counts`."""
         answer = messages[-1]["content"]
         counts["ended"] += bool(example.mask[-1]) and example.ids[-1] == self.end
-        counts["several_turns"] += sum(m["role"] == "assistant" for m in messages) > 1
         if has_chain(messages, self.layout):
             counts["chains"] += 1
         elif marks := OTHER_MARKS.match(answer):
@@ -123,6 +126,35 @@ class Surveyor:
             return quotes_special(message["content"], self.tokenizer)
         texts = [t for t, is_mark in self.layout.cut(turn(message["content"], self.layout)) if not is_mark]
         return next(filter(None, (quotes_special(t, self.tokenizer) for t in texts)), None)
+
+
+class Made(NamedTuple):
+    """What a row is trained as, or one turn of it."""
+
+    where: str
+    messages: Sequence[Message]
+    example: Example | TooLong
+
+
+def examples_of(
+    value: "Mapping[str, Any] | BadRow", where: str, render_as: Render, tokenizer: Tokenizer, layout: Layout
+) -> list[Made]:
+    """Returns the example of a row, or one for each turn where the student's template strips earlier chains.
+
+    Raises RowFault when the row cannot be trained.
+    """
+    if isinstance(value, BadRow):
+        raise value
+    split = turns(conversation(value, layout), tokenizer, layout)
+    made = []
+    for n, messages in enumerate(split):
+        place = f"{where}, turn {n}" if len(split) > 1 else where
+        try:
+            how = render_last if len(split) > 1 else render
+            made.append(Made(place, messages, how(messages, tokenizer, render_as.max_tokens, layout)))
+        except TooLong as e:
+            made.append(Made(place, messages, e))
+    return made
 
 
 def _count_origins(row: Mapping[str, Any], origins: Mapping[str, Counter[str]]) -> None:

@@ -162,6 +162,55 @@ def _without_end(text: str, tokenizer: Tokenizer) -> tuple[int, str]:
     return int(tokenizer.convert_tokens_to_ids(m.group())), text[m.end() :]
 
 
+@lru_cache(maxsize=256)
+def history_of(
+    roles: tuple[str, ...], chained: tuple[bool, ...], layout: Layout, tokenizer: Tokenizer
+) -> tuple[str, ...] | None:
+    """Returns the texts around the contents of a conversation when the student is asked to go on with it.
+
+    Before each content stands one text, and one stands after the last, which is a user's. `chained` says which turns
+    have a chain. Returns None when the template keeps these chains. Raises RowFault when it refuses the roles.
+    """
+    for in_field in (False, True):
+        rows = [
+            {"role": role, **_said(f"winnowslot{k}x", layout, in_field=in_field, has_chain=chained[k])}
+            for k, role in enumerate(roles)
+        ]
+        try:
+            rest = _applied(rows, tokenizer, add_generation_prompt=True)
+            break
+        except RowFault:  # gpt-oss refuses a content with the marks of its channels
+            if in_field:
+                raise
+    if CHAIN_SLOT in rest:
+        return None
+    texts = []
+    for k, role in enumerate(roles):
+        head, found, rest = rest.partition(f"winnowslot{k}x")
+        if not found:
+            raise RowFault("roles", f"the student's chat template drops message {k} ({role}) of {', '.join(roles)}")
+        texts.append(head)
+    return (*texts, rest)
+
+
+CHAIN_SLOT = "winnowslotchain"
+
+
+def _said(slot: str, layout: Layout, *, in_field: bool, has_chain: bool) -> dict[str, str]:
+    """Returns the content of a message, with a chain in the layout's marks or in the fields that templates know."""
+    if not has_chain:
+        return {"content": slot}
+    if in_field:
+        return {"content": slot, **dict.fromkeys(CHAIN_FIELDS, CHAIN_SLOT)}
+    return {"content": layout.write(CHAIN_SLOT, slot)}
+
+
+def strips_chains(tokenizer: Tokenizer, layout: Layout) -> bool:
+    """Whether the student's template leaves out the chains of earlier turns when the student is asked to go on."""
+    roles = ("user", "assistant", "user")
+    return history_of(roles, (False, True, False), layout, tokenizer) is not None
+
+
 def end_token(tokenizer: Tokenizer) -> int:
     """Returns the id that ends an assistant's turn in the student's template, even if `eos_token` is another."""
     return frame_of(("user", "assistant"), tokenizer).end_id
@@ -201,9 +250,9 @@ def template_layout(tokenizer: Tokenizer) -> Layout:
     opened = next((known for known in LAYOUTS.values() if opens_chain(frame.before[1], known)), None)
     question = {"role": "user", "content": "winnowslot0x"}
     for field in CHAIN_FIELDS:
-        answer = {"role": "assistant", "content": "winnowslot1x", field: "winnowslotchain"}
+        answer = {"role": "assistant", "content": "winnowslot1x", field: CHAIN_SLOT}
         text = _applied([question, answer], tokenizer).rpartition("winnowslot0x")[2]
-        before, found, rest = text.partition("winnowslotchain")
+        before, found, rest = text.partition(CHAIN_SLOT)
         close = rest.partition("winnowslot1x")[0]
         if found and close.strip():
             return Layout(before.removeprefix(frame.before[1]) or (opened.open if opened else ""), close)

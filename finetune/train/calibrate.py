@@ -17,8 +17,8 @@ from finetune.rows.examples import Examples
 from finetune.rows.held_out import split
 from finetune.rows.template import Tokenizer
 from finetune.student import Student, count_parameters
-from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
-from finetune.train.training_args import is_bf16_faster, training_config
+from finetune.train.trainer import WinnowTrainer, build_trainer, load_arranged
+from finetune.train.training_args import is_bf16_faster
 from harvest.core.errors import ConfigError
 
 WARM_UP_STEPS = 2
@@ -60,9 +60,9 @@ def calibrate(
     trained, _ = split(examples, recipe.train)
     with tempfile.TemporaryDirectory(prefix="winnow-calibrate-") as nowhere:
         there = recipe.model_copy(update={"output": nowhere})
-        config = training_config(there, trained, count_parameters(student), bf16=is_bf16_faster())
+        parameters, bf16 = count_parameters(student), is_bf16_faster()
+        there, config, model, _ = load_arranged(there, trained, student, parameters, bf16=bf16)
         config.max_steps, config.save_strategy = steps + WARM_UP_STEPS, SaveStrategy.NO
-        model = load_student(recipe, student, config)
         trainer = build_trainer(there, trained, tokenizer, model, config)
         clock = StepClock(trainer, progress)
         trainer.add_callback(clock)

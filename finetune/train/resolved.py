@@ -9,8 +9,8 @@ from finetune.rows.examples import Examples
 from finetune.student import MissingAttention, Student, count_parameters, outline
 from finetune.train.batches.row_attention import attend_by_rows
 from finetune.train.language_model import adapter_settings
+from finetune.train.packs import assumed, settled
 from finetune.train.training_args import is_saved_by_clock
-from harvest.core.errors import ConfigError
 
 SHOWN = (
     "gradient_checkpointing", "gradient_checkpointing_kwargs", "bf16", "fp16", "per_device_train_batch_size",
@@ -19,6 +19,9 @@ SHOWN = (
     "metric_for_best_model", "seed",
 )  # fmt: skip
 """The arguments of SFTConfig that are shown as they are."""
+
+REDUCED = {"single": None, "ddp": "float32", "fsdp2": "float32", "fsdp2-cp": "float32"}
+"""The precision in which processes add their gradients; None when there is one process."""
 
 
 def elsewhere(recipe: Recipe) -> bool:
@@ -29,9 +32,8 @@ def elsewhere(recipe: Recipe) -> bool:
 def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTConfig) -> dict[str, object]:
     """Returns the arguments of the trainer by their names, with the number of weights and the memory of a GPU.
 
-    `examples` are those that are trained.
-
-    Raises ConfigError when the student has no such attention, or one that cannot keep packed rows apart.
+    `recipe` is a `foreseen` one, and `examples` are those that are trained. Raises ConfigError when the student has no
+    such attention.
     """
     arguments = config.to_dict()
     adapters = adapter_settings(recipe.train.further, outline(student)) if recipe.method != "full" else {}
@@ -39,9 +41,10 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
     return {
         **{name: arguments[name] for name in SHOWN},
         "saves_by_clock": is_saved_by_clock(recipe),
-        "packing": recipe.train.packs,
+        "packing": None if recipe.train.packs and _needs_trial(student) else recipe.train.packs,
         "attn_implementation": _attention(recipe, student),
         **{name: adapters.get(name) for name in ("target_modules", "exclude_modules")},
+        "gradient_reduce_dtype": REDUCED.get(recipe.launch.strategy, "chosen by DeepSpeed"),
         "parameters": count_parameters(student),
         "memory_gib_per_gpu": memory["memory_gib_per_gpu"],
         "memory_gib": memory["memory_gib"],
@@ -51,7 +54,28 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
     }
 
 
+def foreseen(recipe: Recipe, student: Student) -> Recipe:
+    """Returns the recipe as it is trained, as far as the student's configuration tells: packed unless it cannot be.
+
+    Raises ConfigError when it asks for packs and the student's attention cannot keep their rows apart.
+    """
+    packed = assumed(recipe)
+    try:
+        _attention(packed, student)
+    except ValueError as e:
+        return settled(recipe, str(e))
+    return packed
+
+
+def _needs_trial(student: Student) -> bool:
+    """Whether only a trial on the weights shows that the student keeps rows apart: it has more than attention."""
+    model = outline(student)
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return bool(model._is_stateful) or any(kind not in ("full_attention", "sliding_attention") for kind in kinds)
+
+
 def _attention(recipe: Recipe, student: Student) -> str:
+    """Returns the name of the student's attention. Raises ValueError when it cannot keep packed rows apart."""
     asked = recipe.train.attention
     try:
         model = outline(student, asked)
@@ -61,7 +85,4 @@ def _attention(recipe: Recipe, student: Student) -> str:
         return asked
     if not (recipe.train.packs or recipe.train.further.get("padding_free")):
         return str(model.config._attn_implementation)
-    try:
-        return attend_by_rows(model, "cuda" if torch.cuda.is_available() else "cpu")
-    except ValueError as e:
-        raise ConfigError(f"[train]: {e}") from None
+    return attend_by_rows(model, "cuda" if torch.cuda.is_available() else "cpu")

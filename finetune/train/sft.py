@@ -39,8 +39,8 @@ from finetune.train.output_folder.checkpoints import (
 )
 from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
-from finetune.train.resolved import elsewhere, resolved
-from finetune.train.trainer import WinnowTrainer, build_trainer, load_student
+from finetune.train.resolved import elsewhere, foreseen, resolved
+from finetune.train.trainer import WinnowTrainer, build_trainer, load_arranged
 from finetune.train.training_args import is_bf16_faster, most_bests, most_checkpoints, training_config
 from finetune.train.world import World
 from harvest.core.errors import InputError
@@ -80,9 +80,12 @@ def sft(
             if not output.is_dir():
                 raise InputError(f"output {output}: not there on every machine: name a folder that all of them share")
             parameters = count_parameters(student)
-            config = training_config(recipe, trained, parameters, bf16=state["bf16"], world=world, held_out=held_out)
-            torch.manual_seed(recipe.train.seed)
-            model = load_student(recipe, student, config)
+        recipe, config, model, padded = load_arranged(
+            recipe, trained, student, parameters, bf16=state["bf16"], world=world, held_out=held_out
+        )
+        with world.together():
+            if padded is not None:
+                progress.say(f"{output}: rows are padded: {padded}")
             checkpoint = _checkpoint(recipe, held_out, parameters, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
@@ -225,6 +228,7 @@ def check(recipe: Recipe, examples: Examples, student: Student, progress: Progre
     world = World(size=1 if strategy == "single" else recipe.launch.gpus, sharers=2 if strategy == "fsdp2-cp" else 1)
     parameters, bf16 = count_parameters(student), state.get("bf16", is_elsewhere or is_bf16_faster())
     device = "cuda" if is_elsewhere else None
+    recipe = foreseen(recipe, student)
     config = training_config(recipe, trained, parameters, bf16=bf16, world=world, device=device, held_out=held_out)
     found = resolved(recipe, trained, student, config)
     try:

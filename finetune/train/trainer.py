@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, load_model
 from finetune.train.batches.packing import Packed, flattened, packs_a_step
 from finetune.train.batches.row_attention import ROWS, attend_by_rows
-from finetune.train.batches.row_probe import refuse_leaks
 from finetune.train.batches.steps import Split, Steps
 from finetune.train.language_model import adapter_settings, freeze_the_rest
 from finetune.train.loss import add_loss, beyond_the_head
@@ -34,7 +34,8 @@ from finetune.train.measuring import ACCURACY, LOSS, is_enough
 from finetune.train.output_folder.best import drop_bests
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
-from finetune.train.training_args import REFUSALS, is_saved_by_clock
+from finetune.train.packs import assumed, settled, why_not_packed
+from finetune.train.training_args import REFUSALS, is_saved_by_clock, training_config
 from finetune.train.world import World
 from harvest.core.errors import ConfigError
 from harvest.core.printable import first_line
@@ -70,14 +71,6 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         add_loss(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model)
-
-    def pack(self) -> None:
-        """Makes the trainer lay rows one after another. Raises ValueError when the student does not keep them apart."""
-        own_attention = self.model.config._attn_implementation
-        self.attention = attend_by_rows(self.model)
-        self.data_collator = flattened
-        if self.accelerator.is_main_process:  # to spare memory, FSDP lets no other process have the weights
-            refuse_leaks(self.model, self.accelerator.autocast(), own_attention)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Returns the loader of this process's rows.
@@ -251,6 +244,46 @@ def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrai
     return model
 
 
+def load_arranged(
+    recipe: Recipe,
+    examples: Examples,
+    student: Student,
+    parameters: int,
+    *,
+    bf16: bool,
+    world: World = World(),  # noqa: B008  frozen
+    held_out: Examples | None = None,
+) -> tuple[Recipe, SFTConfig, PreTrainedModel, str | None]:
+    """Returns (the recipe as it is trained, packed or padded; its arguments; the student; why it is not packed).
+
+    Raises ConfigError when the recipe's settings do not go together, or when it asks for packs and the student does
+    not keep their rows apart.
+    """
+    with world.together():
+        packed = assumed(recipe)
+        config = training_config(packed, examples, parameters, bf16=bf16, world=world, held_out=held_out)
+        torch.manual_seed(recipe.train.seed)
+        model = load_student(recipe, student, config)
+        why_not = why_not_packed(packed, model, config, world)
+    why_not = world.hear(why_not)
+    with world.together():
+        recipe = settled(recipe, why_not)
+        if why_not is not None:
+            config = training_config(recipe, examples, parameters, bf16=bf16, world=world, held_out=held_out)
+    return recipe, config, model, why_not
+
+
+def reduce_in_float32(state: Any) -> None:
+    """Makes FSDP2's processes add their gradients in float32, though they compute in half precision.
+
+    `state` is accelerate's. accelerate 1.15 takes the precision of the products for the sums as well
+    (FullyShardedDataParallelPlugin.set_mixed_precision), and no variable or launch file changes that. Not run on GPUs.
+    """
+    plugin = getattr(state, "fsdp_plugin", None)
+    if plugin is not None and plugin.fsdp_version == 2 and plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
+
+
 def rows_of(examples: Examples, filler: list[int] | None = None) -> Dataset:
     """Returns the examples as TRL's dataset of `input_ids` and `labels`, which are made when a row is read.
 
@@ -286,7 +319,7 @@ def build_trainer(
     world: World = World(),  # noqa: B008  frozen
     held_out: Examples | None = None,
 ) -> WinnowTrainer:
-    """Returns the trainer of this process. Asserts that the trainer's rows are the rows that were rendered.
+    """Returns the trainer of this process. The recipe is a `settled` one: here it is packed if it says so.
 
     The rows of `held_out` are measured and not trained.
 
@@ -314,9 +347,10 @@ def build_trainer(
         )
         trainer.get_optimizer_cls_and_kwargs(config, model)
         if recipe.train.packs or recipe.train.further.get("padding_free"):
-            trainer.pack()
+            trainer.attention, trainer.data_collator = attend_by_rows(model), flattened
     except REFUSALS as e:
         raise ConfigError(f"[train]: {first_line(e)}") from None
+    reduce_in_float32(trainer.accelerator.state)
     split = Split(config.per_device_train_batch_size, config.gradient_accumulation_steps, world.readers, world.reader)
     steps = Packed if recipe.train.packs else Steps
     trainer.steps = steps(examples.lengths, recipe.train.traces_per_step, recipe.train.seed, split)

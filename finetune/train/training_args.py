@@ -16,6 +16,7 @@ from finetune.train.batches.packing import packs_a_step
 from finetune.train.batches.steps import divided
 from finetune.train.measuring import LOSS, is_enough, measures_every
 from finetune.train.output_folder.checkpoints import CHECKPOINTS_KEPT
+from finetune.train.packs import refuse_shared_rows
 from finetune.train.world import World
 from finetune.trl_settings import CARRIED_OUT, lora_keys
 from harvest.core.errors import ConfigError
@@ -45,7 +46,7 @@ def training_config(
     `device` is "cpu" or "cuda", None for this machine's. Raises ConfigError when TRL refuses a value, settings do not
     go together, or the batch cannot be divided.
     """
-    refuse_sharded_packs(recipe)
+    refuse_shared_rows(recipe)
     if recipe.train.held_out and world.sharers > 1:
         raise ConfigError('train.held_out: not with launch.strategy = "fsdp2-cp", whose processes share a row')
     further = {k: v for k, v in recipe.train.further.items() if k not in lora_keys(recipe.train.further)}
@@ -149,24 +150,6 @@ def _batch(recipe: Recipe, lengths: list[int], micro: int | None, device: str, w
             + (f" in {processes} processes" if processes > 1 else "")
         )
     return micro, per_step // (micro * processes)
-
-
-def refuse_sharded_packs(recipe: Recipe) -> None:
-    """Raises ConfigError when the recipe packs rows with a strategy that does not keep the rows of a pack apart.
-
-    Context parallelism drops the mask that keeps rows apart (TRL 1.16, SFTTrainer). ZeRO-3 shards the weights before
-    `refuse_leaks` could test them.
-    """
-    strategy = recipe.launch.strategy
-    if not (recipe.train.packs or recipe.train.further.get("padding_free")):
-        return
-    if strategy == "fsdp2-cp":
-        raise ConfigError('train.packing: not with launch.strategy = "fsdp2-cp", where packed rows see each other')
-    if strategy in ("zero3", "zero3-offload"):
-        raise ConfigError(
-            f'train.packing: not with launch.strategy = "{strategy}", which spreads the weights before it can be tried '
-            'whether packed rows see each other: leave packing out, or take "fsdp2"'
-        )
 
 
 def check_trackers(config: SFTConfig) -> None:

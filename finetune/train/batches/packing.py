@@ -3,9 +3,9 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from finetune.train.batches.steps import Split, Steps
 
@@ -62,49 +62,13 @@ def packs_a_step(
     return needed
 
 
-class Bounds(NamedTuple):
-    """The bounds say where the rows of a pack begin and end, in each of the forms that kernels ask for."""
-
-    position_ids: torch.Tensor
-    row_lengths: list[int]
-    cu_seq_lens: torch.Tensor
-    seq_idx: torch.Tensor
-
-    def as_inputs(self) -> dict[str, Any]:
-        longest = max(self.row_lengths)
-        return {
-            "position_ids": self.position_ids,
-            "row_lengths": self.row_lengths,
-            "cu_seq_lens_q": self.cu_seq_lens,
-            "cu_seq_lens_k": self.cu_seq_lens,
-            "max_length_q": longest,
-            "max_length_k": longest,
-            "seq_idx": self.seq_idx,
-        }
-
-
-def bounds_of(row_lengths: Sequence[int]) -> Bounds:
-    """Returns the bounds of a pack whose rows have these lengths.
-
-    Positions [1, tokens] restart with each row, row numbers have shape [1, tokens], and offsets [rows + 1] are in
-    int32.
-    """
-    lengths = torch.tensor(row_lengths)
-    return Bounds(
-        torch.cat([torch.arange(n) for n in row_lengths])[None],
-        list(row_lengths),
-        torch.cat([torch.zeros(1, dtype=torch.int32), lengths.cumsum(0).to(torch.int32)]),
-        torch.repeat_interleave(torch.arange(len(row_lengths), dtype=torch.int32), lengths)[None],
-    )
+_TRL = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)  # nothing is padded
 
 
 def flattened(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Collates a pack: lays rows of `input_ids` and `labels` one after another, as a batch of one sequence."""
-    bounds = bounds_of([len(r["input_ids"]) for r in rows])
-    labels = torch.cat([torch.tensor(r["labels"]) for r in rows])[None]
-    labels[bounds.position_ids == 0] = -100  # the token before it belongs to another row
-    return {
-        "input_ids": torch.cat([torch.tensor(r["input_ids"]) for r in rows])[None],
-        "labels": labels,
-        **bounds.as_inputs(),
-    }
+    """Collates a pack: TRL's padding-free batch of one sequence, and the lengths of its rows as numbers.
+
+    Positions [1, tokens] restart with each row. The bounds of the rows are there in each form that kernels ask for
+    (`cu_seq_lens_q`, `seq_idx`). The first token of a row is not trained: the token before it belongs to another row.
+    """
+    return {**_TRL(rows), "row_lengths": [len(r["input_ids"]) for r in rows]}

@@ -63,6 +63,8 @@ AttentionInterface.register(ROWS, rows_attention)
 def attend_by_rows(model: PreTrainedModel, device: str | None = None) -> str:
     """Sets the attention that packs need and returns its name: flash attention if installed, else `rows_attention`.
 
+    A flash attention that the student has already is kept.
+
     `device` is the kind of device that the model will be moved to; None if the model is already on its device. Raises
     ValueError when the student's attention cannot be chosen, or when `rows_attention` does not support its kind (for
     example Llama 4's chunks, which are longer than the probe's rows).
@@ -74,10 +76,12 @@ def attend_by_rows(model: PreTrainedModel, device: str | None = None) -> str:
     if getattr(text, "attention_chunk_size", None) and not kinds:
         kinds = {"chunked_attention"}
     if other := sorted(k for k in kinds if "attention" in k and k not in ATTENTIONS):
-        raise ValueError(f"packing: this student has layers of {other[0]}, which packs do not do: leave packing out")
+        raise ValueError(f"this student has layers of {other[0]}, which packs do not do")
     half = (device or model.device.type) == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     name = "flash_attention_2" if half and is_flash_attn_2_available() else ROWS
+    if "flash" in (given := str(model.config._attn_implementation)):
+        name = given
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:
-        raise ValueError("packing: this student's attention cannot be chosen: leave packing out")
+        raise ValueError("this student's attention cannot be chosen")
     return name

@@ -1,18 +1,22 @@
 """Tests on the student itself, with the kernels in use, whether a row of a pack sees another row."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
 
-from finetune.train.batches.packing import bounds_of
+from finetune.train.batches.packing import flattened
 from harvest.core.printable import first_line
 
 LEAK = 0.05
 """Another row, or being in a pack, may change a row's logits by at most this share of the change that the row's own
-first token makes. Rounding in bfloat16 gives some hundredths at most; a row that reads differently in a pack gives
-about 1."""
+first token makes, or by ROUNDINGS times what rounding changes, whichever is more. A row that reads differently in a
+pack gives about 1."""
+ROUNDINGS = 2
+"""Two computations that both round may differ by so many times the rounding that is measured."""
+MOST = 0.5
+"""Rounding never explains more than this share of the change that the row's own first token makes."""
 GRADIENT_LEAK = 1e-6
 """The gradient that reaches another row may be at most this share of the gradient within the row. If rows are apart it
 is 0 in any precision. A state that leaks little shows in this gradient (Jamba of random weights: 1e-3), but is lost in
@@ -32,11 +36,18 @@ class Changes(NamedTuple):
     """Row B's later logits change by this much when B's first token changes: this change does reach them."""
     gradient: float
     """The gradient of B's logits at row A is this share of their gradient at B's own tokens."""
+    rounding: float = 0.0
+    """The logits of B alone differ by this much between ways to compute them that differ in their rounding."""
+
+    @property
+    def limit(self) -> float:
+        """Returns how much B's logits may change without a leak."""
+        return min(max(LEAK * self.by_itself, ROUNDINGS * self.rounding), MOST * self.by_itself)
 
     @property
     def leaks(self) -> bool:
         """Whether a row sees another row, or reads differently in a pack. NaN counts as a leak."""
-        most = LEAK * self.by_itself
+        most = self.limit
         return not (self.by_another <= most and self.by_packing <= most and self.gradient <= GRADIENT_LEAK)
 
 
@@ -65,15 +76,32 @@ def probe(
                 packed = _last_logits(model, a, b)
                 by_itself = most(packed[1:], _last_logits(model, a, changed)[1:])
                 by_another = most(packed, _last_logits(model, other, b))
-                in_use = model.config._attn_implementation
-                model.set_attn_implementation(own_attention or in_use)
-                try:
-                    by_packing = most(packed, _last_logits(model, b))
-                finally:
-                    model.set_attn_implementation(in_use)
+                alone, *others = _alone(model, a, b, own_attention or model.config._attn_implementation)
+                by_packing = most(packed, alone)
+                rounding = max(most(alone, other) for other in others)
     finally:
         model.train(trained)
-    return Changes(by_another, by_packing, by_itself, gradient)
+    return Changes(by_another, by_packing, by_itself, gradient, rounding)
+
+
+def _alone(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor, own_attention: str) -> list[torch.Tensor]:
+    """Returns B's logits alone, with the student's own attention, then the same in ways that round otherwise.
+
+    These ways are: in a batch beside A, without autocast's half precision, and with transformers' other attentions.
+    """
+    in_use = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(own_attention)
+        made = [_last_logits(model, b), _logits(model, input_ids=torch.stack([b, a]))[0]]
+        with torch.autocast(model.device.type, enabled=False):
+            made.append(_last_logits(model, b))
+        for name in {"eager", "sdpa"} - {own_attention}:
+            with suppress(ValueError, ImportError):  # the student has no such attention
+                model.set_attn_implementation(name)
+                made.append(_last_logits(model, b))
+    finally:
+        model.set_attn_implementation(in_use)
+    return made
 
 
 def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
@@ -81,12 +109,17 @@ def _last_logits(model: PreTrainedModel, *rows: torch.Tensor) -> torch.Tensor:
 
     Several rows go through the model as one pack, a single row goes as a batch of one.
     """
-    given: dict[str, Any] = {"input_ids": torch.cat(rows)[None]}
-    if len(rows) > 1:
-        given |= bounds_of([len(r) for r in rows]).as_inputs()
+    if len(rows) == 1:
+        return _logits(model, input_ids=rows[0][None])[0]
+    given = flattened([{"input_ids": r.tolist()} for r in rows])
+    del given["labels"]
+    return _logits(model, **given)[0, -len(rows[-1]) :]
+
+
+def _logits(model: PreTrainedModel, **given: Any) -> torch.Tensor:
     given = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
     made: torch.Tensor = model(**given, use_cache=False).logits
-    return made[0, -len(rows[-1]) :].float()
+    return made.float()
 
 
 def _gradient_at(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> float:
@@ -112,19 +145,19 @@ def _gradient_at(model: PreTrainedModel, a: torch.Tensor, b: torch.Tensor) -> fl
     return float(of_token[: len(a)].max() / of_token[len(a) :].max())
 
 
-def refuse_leaks(
+def leak(
     model: PreTrainedModel, precision: AbstractContextManager[Any] | None = None, own_attention: str | None = None
-) -> None:
-    """Raises ValueError when the rows of a pack see each other in this student, with the kernels in use."""
+) -> str | None:
+    """Returns why the rows of a pack are not apart in this student, with the kernels in use; None when they are."""
     try:
         found = probe(model, precision, own_attention)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:
-        why = f"{first_line(e)} Or leave packing out"
-        raise ValueError(f"packing: this student cannot keep rows apart: {why}") from None
-    if found.leaks:
-        raise ValueError(
-            "packing: rows would see each other in this student, or read differently in a pack: a row's logits change "
-            f"by {found.by_another:.2g} with another row's tokens, by {found.by_packing:.2g} in a pack, by "
-            f"{found.by_itself:.2g} with its own first token; {found.gradient:.2g} of its gradient goes to another "
-            "row: leave packing out"
-        )
+        return f"this student cannot keep rows apart: {first_line(e)}"
+    if not found.leaks:
+        return None
+    return (
+        "rows would see each other in this student, or read differently in a pack: a row's logits change "
+        f"by {found.by_another:.2g} with another row's tokens, by {found.by_packing:.2g} in a pack, by "
+        f"{found.by_itself:.2g} with its own first token, by {found.rounding:.2g} with rounding; "
+        f"{found.gradient:.2g} of its gradient goes to another row"
+    )

@@ -13,7 +13,7 @@ from finetune.rows.conversation import conversation
 from finetune.rows.dataset import read_rows, run_folder
 from finetune.rows.examples import Examples
 from finetune.rows.layout import LAYOUTS
-from finetune.rows.show import one_example
+from finetune.rows.show import examples_of_row
 from harvest.core.errors import DatasetError
 
 THINK = LAYOUTS["think"]
@@ -229,11 +229,11 @@ def test_data_that_is_not_there_or_not_to_be_chosen_is_refused(tmp_path: Path) -
 
 def test_one_row_by_its_place(tmp_path: Path) -> None:
     data = written(tmp_path, [{"messages": m} for m in [*sums(2), [Q]]])
-    assert one_example(recipe_for(data), smol_tokenizer(), 1).trained_tokens > 0
+    assert examples_of_row(recipe_for(data), smol_tokenizer(), 1)[0].trained_tokens > 0
     with pytest.raises(DatasetError, match=r"row 2 .*no assistant turn"):
-        one_example(recipe_for(data), smol_tokenizer(), 2)
+        examples_of_row(recipe_for(data), smol_tokenizer(), 2)[0]
     with pytest.raises(DatasetError, match=r"no row 7: .* the last is 2"):
-        one_example(recipe_for(data), smol_tokenizer(), 7)
+        examples_of_row(recipe_for(data), smol_tokenizer(), 7)[0]
 
 
 def test_real_traces_come_through_whole(shared: Path, tmp_path: Path) -> None:

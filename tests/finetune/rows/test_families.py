@@ -8,9 +8,9 @@ from students import chat
 
 from finetune.recipe import Render
 from finetune.rows.layout import LAYOUTS, Layout
-from finetune.rows.render import Example, prompt_ids, render
+from finetune.rows.render import Example, prompt_ids, render, render_last, turns
 from finetune.rows.template import end_token, layout_of, template_layout, thinking_template
-from harvest.core.errors import ConfigError, DatasetError
+from harvest.core.errors import ConfigError, DatasetError, TooLong
 
 CHAIN, ANSWER = "First 7 + 25 = 32.\n\n  ünïcode ∑ 你好 👩‍🔬\n\tyes", "So \\boxed{32}. "
 THINK, SKY, TAGS = LAYOUTS["think"], LAYOUTS["sky-t1"], Layout("[[\n", "\n]]\n", "((", "))")
@@ -78,6 +78,47 @@ def test_of_several_turns_each_is_trained_with_its_chain(family: str, layout: La
     whole = decoded(tokenizer, example.ids)
     assert whole.count(layout.write(CHAIN, ANSWER) + (f.earlier_end or f.end)) == (2 if f.earlier_end else 3)
     assert whole.endswith(layout.write(CHAIN, ANSWER) + f.end)
+
+
+STRIPPING = {"Qwen3", "Qwen3.5", "Qwen3.5, small", "Qwen3.6", "R1-distill"}
+"""The templates of these families leave out the chains of earlier turns when the student is asked to go on."""
+
+
+@families
+def test_where_the_template_strips_earlier_chains_each_turn_is_trained_as_it_is_served(family: str) -> None:
+    tokenizer, f = tokenizer_of(family), FAMILIES[family]
+    messages = [*chat("one", CONTENT, "Be brief."), *chat("two", CONTENT), *chat("three", CONTENT)]
+    split = turns(messages, tokenizer, THINK)
+    if family not in STRIPPING:
+        assert split == [messages]
+        return
+    assert [len(part) for part in split] == [3, 5, 7]
+    for part in split:
+        example = render_last(part, tokenizer, 8192, THINK)
+        assert trained(tokenizer, example) == turn_of(f, THINK) + f.end
+        asked = tokenizer.apply_chat_template(
+            part[:-1], add_generation_prompt=True, tokenize=False, enable_thinking=True
+        )
+        before = decoded(tokenizer, example.ids[: example.mask.index(1)])
+        assert " ".join(before.split()) == " ".join(asked.split())
+        assert CHAIN not in before
+        with pytest.raises(TooLong, match="over the limit of 10"):
+            render_last(part, tokenizer, 10, THINK)
+    assert turns(messages, tokenizer, SKY) == [messages], "marks that the template does not know stay"
+    no_chains = [*chat("one", ANSWER), *chat("two", CONTENT)]
+    assert turns(no_chains, tokenizer, THINK) == [no_chains], "nothing is stripped"
+
+
+def test_gpt_oss_strips_earlier_chains_from_its_own_channels() -> None:
+    tokenizer, f = tokenizer_of("gpt-oss"), FAMILIES["gpt-oss"]
+    own = template_layout(tokenizer)
+    split = turns([*chat("one", CONTENT), *chat("two", CONTENT)], tokenizer, own)
+    assert len(split) == 2
+    example = render_last(split[1], tokenizer, 8192, own)
+    assert trained(tokenizer, example) == turn_of(f, own) + f.end
+    before = decoded(tokenizer, example.ids[: example.mask.index(1)])
+    assert CHAIN not in before
+    assert f"final<|message|>{ANSWER}<|end|>" in before
 
 
 @families

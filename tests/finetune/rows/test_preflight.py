@@ -116,6 +116,22 @@ def test_a_template_that_opens_a_chain_makes_a_row_without_one_a_fault(recipe: A
     assert findings.counts == {"no chain": 1}
 
 
+def test_rows_of_several_turns_are_one_row_a_turn_where_the_template_strips_earlier_chains(recipe: Any) -> None:
+    rows = [*good(2), {"messages": [*chat("one", CHAIN), *chat("two", CHAIN)], "question_id": "q"}]
+    made_by = {}
+    for family in ("Qwen3", "Qwen2.5"):
+        found, findings, made = preflight(recipe(rows), tokenizer_of(family))
+        assert not findings.counts
+        made_by[family] = made
+        split = family == "Qwen3"
+        assert (found["rows"], found["several_turns"], found["one_row_a_turn"]) == (3 + split, 1, int(split))
+        assert ("1 of them are one row a turn" in in_words(found, made.lengths).plain) == split
+    assert made_by["Qwen3"].rows == (0, 1, 2, 2)
+    assert made_by["Qwen3"].question_ids[2:] == ["q", "q"], "turns of one row are never parted"
+    assert [asked for *_, asked in made_by["Qwen3"].asked()][2:] == [["one"], ["one", "two"]]
+    assert sum(made_by["Qwen3"][3].mask) < sum(made_by["Qwen2.5"][2].mask)
+
+
 def test_tags_after_a_chain_that_the_template_opens_itself_are_told(recipe: Any) -> None:
     for family in ("Qwen3.6", "R1-distill"):
         for reasoning, said_so in (("sky-t1", True), ("think", False)):

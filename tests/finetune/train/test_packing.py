@@ -5,6 +5,7 @@ student cannot keep rows apart, packing is refused. The chunked loss is compared
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from students import SMOL, smol_tokenizer
 from test_traps import SIZES, _gemma3, _gptoss, _llama, _qwen3, _qwen35
 from trainings import Make, make, run, student, trainer_for
 
+from finetune.recipe import Recipe
 from harvest.core.errors import ConfigError
 
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
@@ -206,18 +208,42 @@ def test_a_pack_gives_the_loss_and_gradients_of_its_rows_padded(build: Callable[
         (_bloom, "attention cannot be chosen"),
     ],
 )
-def test_a_student_that_cannot_keep_rows_apart_is_refused_in_one_line(build: Callable[[], Any], why: str) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_student_that_cannot_keep_rows_apart_is_refused_in_one_line(
+    build: Callable[[], Any], why: str, bf16: bool
+) -> None:
     """By what it does with the kernels that are here; with others the same student may pass."""
-    from finetune.train.batches.row_attention import attend_by_rows
-    from finetune.train.batches.row_probe import refuse_leaks
+    from finetune.train.packs import settled, why_not_packed
+    from finetune.train.world import World
 
     torch.manual_seed(0)
     model = build()
-    with pytest.raises(ValueError, match=why) as e:  # noqa: PT012
-        attend_by_rows(model)
-        refuse_leaks(model)
-    assert "eave packing out" in str(e.value)
+    given = {"student": "s", "data": "d", "output": "o"}
+    recipe = Recipe.model_validate({**given, "train": {"packing": True}})
+    config = SimpleNamespace(device=torch.device("cpu"), bf16=bf16)
+    found = why_not_packed(recipe, model, config, World())  # type: ignore[arg-type]
+    assert found is not None
+    with pytest.raises(ConfigError, match=rf"^\[train\]: packing: .*{why}.*: leave packing out$") as e:
+        settled(recipe, found)
     assert "\n" not in str(e.value)
+    unset = Recipe.model_validate(given)
+    assert settled(unset, found) == unset, "padded where packing was not asked for"
+
+
+@pytest.mark.parametrize("own", ["eager", "sdpa"])
+@pytest.mark.parametrize("half", [False, True])
+def test_rounding_alone_is_no_leak_and_a_leak_is_seen_through_it(own: str, half: bool) -> None:
+    """In bfloat16 the student's own attentions differ by about a twentieth of what a token changes."""
+    from finetune.train.batches.row_attention import attend_by_rows
+    from finetune.train.batches.row_probe import probe
+
+    model = _smol().eval()
+    model.set_attn_implementation(own)
+    attend_by_rows(model)
+    found = probe(model, torch.autocast("cpu", torch.bfloat16, enabled=half), own)
+    assert not found.leaks, found
+    assert found.by_packing <= found.limit <= 0.2 * found.by_itself
+    assert found._replace(by_another=0.5 * found.by_itself).leaks
 
 
 def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +251,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from finetune.train.batches.row_probe import probe, refuse_leaks
+    from finetune.train.batches.row_probe import leak, probe
 
     def whole_pack(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any = None, **_: Any) -> Any:
         return sdpa_attention_forward(module, q, k, v, None, scaling=scaling, is_causal=True)
@@ -237,8 +263,7 @@ def test_attention_that_does_not_stop_at_a_row_is_seen(monkeypatch: pytest.Monke
     found = probe(model.train(), torch.autocast("cpu", torch.bfloat16))
     assert found.by_another > 0.2 * found.by_itself
     assert model.training
-    with pytest.raises(ValueError, match="rows would see each other"):
-        refuse_leaks(model)
+    assert "rows would see each other" in str(leak(model))
 
 
 def test_attention_that_is_not_the_students_own_is_seen() -> None:
@@ -283,7 +308,7 @@ def test_numbers_that_are_none_count_as_a_leak() -> None:
 )
 def test_packed_or_padded_the_same_is_learnt(make: Make, setting: str, top: str) -> None:
     learnt = []
-    for name, train in (("padded", ""), ("packed", setting)):
+    for name, train in (("padded", "packing = false"), ("packed", setting)):
         trainer, _ = trainer_for(make(name, train, top), train__epochs=1)
         trainer.train()
         losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
@@ -299,7 +324,7 @@ def test_packed_or_padded_the_same_is_learnt(make: Make, setting: str, top: str)
 def test_a_step_counts_traces_though_its_packs_are_few(make: Make) -> None:
     from finetune.train.batches.packing import Packed
 
-    trainer, made = trainer_for(make(train="packing = true"))
+    trainer, made = trainer_for(make())
     assert isinstance(trainer.steps, Packed)
     batches = list(trainer.get_train_dataloader())
     accumulated = trainer.args.gradient_accumulation_steps
@@ -317,14 +342,14 @@ def test_a_step_counts_traces_though_its_packs_are_few(make: Make) -> None:
 
 def test_a_packed_training_says_so_and_leaves_no_trace_of_it_in_the_student(make: Make) -> None:
     """That it may be killed at any moment is in test_kills.py."""
-    recipe = make(train="packing = true")
+    recipe = make()
     code, _, err = run(recipe)
     assert code == 0, err
     assert "rows packed, attention row by row; loss of trained tokens in chunks" in err
     assert "winnow_rows" not in (recipe.parent / "out" / "config.json").read_text()
 
 
-def test_a_hybrid_student_is_refused_by_the_command(tmp_path: Path, make: Make) -> None:
+def test_a_hybrid_student_is_padded_and_refused_where_packs_were_asked_for(tmp_path: Path, make: Make) -> None:
     torch.manual_seed(0)
     tokenizer = smol_tokenizer()
     from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
@@ -336,29 +361,51 @@ def test_a_hybrid_student_is_refused_by_the_command(tmp_path: Path, make: Make) 
     ))  # fmt: skip
     model.save_pretrained(tmp_path / "hybrid")
     tokenizer.save_pretrained(tmp_path / "hybrid")
-    recipe = make(train="packing = true")
     with pytest.raises(ConfigError, match=r"^\[train\]: packing: .*can't keep packed sequences apart") as e:
-        trainer_for(recipe, student=str(tmp_path / "hybrid"))
+        trainer_for(make("packed", "packing = true"), student=str(tmp_path / "hybrid"))
     assert "\n" not in str(e.value)
+    trainer, _ = trainer_for(make(), student=str(tmp_path / "hybrid"))
+    assert trainer.manner.startswith("rows padded; ")
+    assert trainer.model.config._attn_implementation != "winnow_rows"
 
 
 @pytest.mark.parametrize("setting", ["packing", "padding_free"])
-@pytest.mark.parametrize(
-    ("strategy", "why"),
-    [("fsdp2-cp", "packed rows see each other"), ("zero3", "spreads the weights"), ("zero3-offload", "fsdp2")],
-)
-def test_packing_is_refused_where_tokens_or_weights_are_spread(setting: str, strategy: str, why: str) -> None:
-    from finetune.recipe import Recipe
-    from finetune.train.training_args import refuse_sharded_packs
+def test_packing_is_refused_where_the_tokens_of_a_row_are_spread(setting: str) -> None:
+    from finetune.train.packs import assumed, refuse_shared_rows
 
     def recipe(strategy: str, **train: Any) -> Recipe:
         given = {"student": "s", "data": "d", "output": "o", "train": train, "launch": {"strategy": strategy}}
         return Recipe.model_validate(given)
 
-    with pytest.raises(ConfigError, match=f'^train.packing: not with launch.strategy = "{strategy}".*{why}'):
-        refuse_sharded_packs(recipe(strategy, **{setting: True}))
-    refuse_sharded_packs(recipe(strategy))
-    refuse_sharded_packs(recipe("fsdp2", **{setting: True}))
+    with pytest.raises(ConfigError, match=r'^train\.packing: not with launch.strategy = "fsdp2-cp"'):
+        refuse_shared_rows(recipe("fsdp2-cp", **{setting: True}))
+    refuse_shared_rows(recipe("zero3", **{setting: True}))
+    assert not assumed(recipe("fsdp2-cp")).train.packs, "and padded where it was not asked for"
+
+
+def test_rows_are_packed_unless_the_recipe_asks_otherwise() -> None:
+    from finetune.train.packs import assumed
+
+    def packs(**train: Any) -> bool:
+        given = {"student": "s", "data": "d", "output": "o", "train": train}
+        return assumed(Recipe.model_validate(given)).train.packs
+
+    assert packs()
+    assert packs(packing=True)
+    assert packs(model_init_kwargs={"attn_implementation": "flash_attention_2"})
+    assert not packs(packing=False)
+    assert not packs(padding_free=True)
+    assert not packs(per_device_train_batch_size=4)
+    assert not packs(model_init_kwargs={"attn_implementation": "eager"})
+
+
+def test_so_many_layers_are_tried_as_have_one_of_each_kind() -> None:
+    from finetune.train.packs import layers_of_each_kind
+
+    assert layers_of_each_kind(_llama()) == 1
+    assert layers_of_each_kind(_gemma2()) == 2
+    assert layers_of_each_kind(_jamba()) == 2
+    assert layers_of_each_kind(_qwen3_next()) == 4
 
 
 # ---- the loss
@@ -437,7 +484,7 @@ def test_a_student_that_caps_its_logits_has_trls_loss_and_says_so(make: Make, tm
         vocab_size=len(tokenizer), head_dim=8, **SIZES, bos_token_id=1, eos_token_id=2, pad_token_id=2
     )).save_pretrained(tmp_path / "g")  # fmt: skip
     tokenizer.save_pretrained(tmp_path / "g")
-    for name, train in (("a", ""), ("b", "packing = true")):
+    for name, train in (("a", "packing = false"), ("b", "")):
         trainer, _ = trainer_for(make(name, train), student=str(tmp_path / "g"))
         assert trainer.manner.endswith("by TRL's head (final_logit_softcapping)")
         trainer.model.eval()

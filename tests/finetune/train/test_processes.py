@@ -345,3 +345,55 @@ def test_processes_that_the_recipe_does_not_have_are_refused_before_anything_is_
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "is one process, but 2 were started" in refused.stderr
     assert not output.exists()
+
+
+def test_fsdp_adds_gradients_in_float32_though_it_computes_in_half_precision() -> None:
+    from types import SimpleNamespace
+
+    import torch
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    from finetune.train.trainer import reduce_in_float32
+
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+    plugin.set_mixed_precision("bf16")
+    assert plugin.mixed_precision_policy.reduce_dtype == torch.bfloat16, "else this is accelerate's own by now"
+    reduce_in_float32(SimpleNamespace(fsdp_plugin=plugin))
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
+    reduce_in_float32(SimpleNamespace())
+
+
+SHARDED_STEP = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from transformers import AutoModelForCausalLM
+
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(0)
+rows = torch.randint(1000, (4, 24))
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model(input_ids=rows, labels=rows).loss.backward()
+alone = [p.grad.clone() for p in model.parameters()]
+model.zero_grad(set_to_none=True)
+sharded = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+policy = MixedPrecisionPolicy(param_dtype=torch.float32, reduce_dtype=torch.float32)
+for part in (*sharded.model.layers, sharded):
+    fully_shard(part, mp_policy=policy)
+sharded(input_ids=rows[rank::size], labels=rows[rank::size]).loss.backward()
+for p, want in zip(sharded.parameters(), alone, strict=True):
+    torch.testing.assert_close(p.grad.full_tensor(), want, atol=1e-5, rtol=0)
+dist.destroy_process_group()
+"""
+
+
+def test_a_step_of_two_processes_of_fsdp_is_the_step_of_one(tmp_path: Path) -> None:
+    """torch's FSDP2 itself, which runs on CPUs. accelerate would run DDP here, so the command was not run with it."""
+    (tmp_path / "step.py").write_text(SHARDED_STEP)
+    student = tiny_student(tmp_path / "student")
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "step.py")]
+    code, _, err = finish(subprocess.Popen([*words, str(student)], env=ENV, stderr=subprocess.PIPE, text=True))
+    assert code == 0, err

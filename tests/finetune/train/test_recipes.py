@@ -18,7 +18,7 @@ from finetune.rows.cache import examples
 from finetune.rows.dataset import recipe_rows
 from finetune.rows.examples import Examples
 from finetune.rows.render import Example, render
-from finetune.rows.show import one_example
+from finetune.rows.show import examples_of_row
 from finetune.rows.template import layout_of
 from finetune.train.launch import launch_line
 from harvest.core.errors import ConfigError, DatasetError
@@ -147,7 +147,7 @@ def test_a_fault_in_a_mixed_row_is_named_with_its_own_place(mixed: Any, tmp_path
         f.write('{"messages": []}\n')
     with pytest.raises(DatasetError, match=r"row 6, which is row 2 \(long\.jsonl line 3\) of .*long\.jsonl: "):
         examples(recipe, smol_tokenizer())
-    assert one_example(recipe, smol_tokenizer(), 5).trained_tokens > 0
+    assert examples_of_row(recipe, smol_tokenizer(), 5)[0].trained_tokens > 0
 
 
 def test_a_mix_from_the_recipes_file_is_read_and_its_faults_are_named(tmp_path: Path) -> None:

@@ -118,16 +118,17 @@ def test_a_recipe_resolves_without_the_students_weights(
     assert resolved["parameters"] == pytest.approx(WEIGHTS[size], rel=0.05)
     assert resolved["gradient_checkpointing"] is True
     assert resolved["bf16"] is True
-    assert resolved["packing"] is recipe.train.packs
-    assert resolved["attn_implementation"] == ("winnow_rows" if recipe.train.packs else "sdpa")
+    assert (resolved["packing"], resolved["attn_implementation"]) == (True, "winnow_rows")
     assert (resolved["target_modules"], resolved["exclude_modules"]) == (
         ("all-linear", None) if recipe.method == "lora" else (None, None)
     )
+    reduced = {"single": None, "fsdp2": "float32"}.get(recipe.launch.strategy, "chosen by DeepSpeed")
+    assert resolved["gradient_reduce_dtype"] == reduced
     assert (resolved["save_strategy"], resolved["saves_by_clock"]) == ("no", True), "TRL saves nothing, winnow does"
     processes = recipe.launch.gpus if recipe.launch.strategy != "single" else 1
-    if not recipe.train.packs:
-        in_a_step = resolved["per_device_train_batch_size"] * resolved["gradient_accumulation_steps"] * processes
-        assert in_a_step == recipe.train.traces_per_step
+    long = 2 * found["row_tokens"]["max"]  # the two long rows are in two packs, wherever there are two
+    packs = resolved["gradient_accumulation_steps"] * processes
+    assert (resolved["per_device_train_batch_size"], packs) == (1, max(processes, 2 if long > 16_384 else 1))
     assert main(["estimate", str(path), "--json"]) == 0
     estimate = json.loads(capsys.readouterr().out)
     assert estimate["memory_gib_per_gpu"] == resolved["memory_gib_per_gpu"]
@@ -170,13 +171,13 @@ def test_a_base_model_without_a_template_is_refused_and_takes_the_one_that_it_is
     assert dry_run(path, "--render.chat_template", str(own)) == 0
 
 
-def test_rows_that_are_packed_and_activations_that_are_kept_are_resolved_so(
+def test_rows_that_are_padded_and_activations_that_are_kept_are_resolved_so(
     made: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dry_run(made("full-7b", "packing = true\nactivation_checkpointing = false\n")) == 0
+    assert dry_run(made("full-7b", "packing = false\nactivation_checkpointing = false\n")) == 0
     resolved = json.loads(capsys.readouterr().out)["resolved"]
-    assert (resolved["packing"], resolved["gradient_checkpointing"]) == (True, False)
-    assert resolved["attn_implementation"] == "winnow_rows"
+    assert (resolved["packing"], resolved["gradient_checkpointing"]) == (False, False)
+    assert resolved["attn_implementation"] == "sdpa"
     assert (resolved["per_device_train_batch_size"], resolved["fits"]) == (1, False)
 
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def test_every_row_is_trained_once_an_epoch_and_none_is_cut(make: Make) -> None:
-    trainer, made = trainer_for(make())
+    trainer, made = trainer_for(make(train="packing = false"))
     assert trainer.args.max_length == 256
     seen = [i for batch in trainer.get_train_dataloader() for i in batch["input_ids"]]
     want = {tuple(e.ids) for e in made}
@@ -31,7 +31,7 @@ def test_every_row_is_trained_once_an_epoch_and_none_is_cut(make: Make) -> None:
 
 
 def test_labels_are_the_turn_and_its_end_and_padding_is_not_trained(make: Make) -> None:
-    trainer, _ = trainer_for(make())
+    trainer, _ = trainer_for(make(train="packing = false"))
     tokenizer = smol_tokenizer()
     for batch in trainer.get_train_dataloader():
         for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
@@ -98,8 +98,8 @@ def test_a_batch_that_does_not_divide_the_step_is_refused(make: Make, micro: int
         trainer_for(make(), train__per_device_train_batch_size=micro)
 
 
-def test_long_rows_go_through_fewer_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, made = trainer_for(make())
+def test_long_rows_go_through_fewer_at_a_time(make: Make) -> None:
+    trainer, made = trainer_for(make(train="packing = false"))
     longest = max(map(len, made))
     micro = trainer.args.per_device_train_batch_size
     assert micro * trainer.args.gradient_accumulation_steps == 8

@@ -55,15 +55,13 @@ def trainer_for(recipe: Path, **changes: Any) -> Any:
     from finetune.recipe import read_recipe
     from finetune.rows.cache import examples
     from finetune.rows.held_out import split
-    from finetune.student import find, load_model
-    from finetune.train.trainer import build_trainer
-    from finetune.train.training_args import training_config
+    from finetune.student import find
+    from finetune.train.trainer import build_trainer, load_arranged
 
     read = read_recipe(recipe, [(k.replace("__", "."), json.dumps(v)) for k, v in changes.items()], train=True)
     made, held_out = split(examples(read, smol_tokenizer()), read.train)
-    torch.manual_seed(0)
-    config = training_config(read, made, 1_000_000, bf16=False, held_out=held_out)
-    model = load_model(find(read.student), torch.float32)
+    student = find(read.student)
+    read, config, model, _ = load_arranged(read, made, student, 1_000_000, bf16=False, held_out=held_out)
     return build_trainer(read, made, smol_tokenizer(), model, config, held_out=held_out), made
 
 
