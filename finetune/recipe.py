@@ -135,6 +135,25 @@ class Recipe(Section):
     launch: Launch = Launch()
 
 
+def assumed(recipe: Recipe) -> Recipe:
+    """Returns the recipe as it is trained if the student keeps packed rows apart: packed, unless it asks otherwise.
+
+    It asks otherwise with `packing`, `padding_free`, a number of rows at once, or an attention that cannot have the
+    bounds of rows. Context parallelism cannot have them either.
+    """
+    further, attention = recipe.train.further, recipe.train.attention
+    asks = {"packing", "padding_free", "per_device_train_batch_size"} & further.keys()
+    if asks or (attention and "flash" not in attention) or recipe.launch.strategy == "fsdp2-cp":
+        return recipe
+    return with_packing(recipe, True)
+
+
+def with_packing(recipe: Recipe, packs: bool) -> Recipe:
+    """Returns the recipe with train.packing set."""
+    train = recipe.train.model_copy(update={"packing": packs})
+    return recipe.model_copy(update={"train": train})
+
+
 def recipe_path(named: str | None) -> Path:
     """Returns the path of the recipe that the command line names, or of the demo's recipe when it names none."""
     return Path(named) if named else package_folder("recipes") / "demo-student.toml"

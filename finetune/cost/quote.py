@@ -7,7 +7,7 @@ from finetune.cost.answering import Evaluating
 from finetune.cost.estimate import Estimate, Measured, estimate
 from finetune.cost.shape import shape_of, shape_of_size
 from finetune.cost.work import LORA_RANK, Launching, Work, work_of, work_of_mean
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, assumed
 from finetune.student import count_parameters, find, sizes
 from harvest.core.errors import ConfigError
 
@@ -38,7 +38,7 @@ def launching_of(recipe: Recipe) -> Launching:
         rank=int(further.get("r", LORA_RANK)),
         recompute=None if recompute is None else bool(recompute),
         rows_at_once=further.get("per_device_train_batch_size"),
-        is_packed=recipe.train.packs,
+        is_packed=assumed(recipe).train.packs,
         eight_bit_adam="8bit" in str(further.get("optim", "")),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from finetune.recipe import Recipe
-from finetune.rows.dataset import recipe_rows
+from finetune.rows.dataset import BadRow, recipe_rows
 from finetune.rows.faults import RowFault
 from finetune.rows.render import Example
 from finetune.rows.survey import examples_of
@@ -80,6 +80,8 @@ def some_examples(
     for last, where, value in recipe_rows(recipe):
         if first <= last < first + count:
             try:
+                if isinstance(value, BadRow):
+                    raise value
                 yield from ((m.where, m.example) for m in examples_of(value, where, recipe.render, tokenizer, layout))
             except RowFault as e:
                 yield where, e

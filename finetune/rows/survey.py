@@ -72,8 +72,9 @@ class Surveyor:
         for row, where, value in places:
             part.rows += 1
             try:
-                if not isinstance(value, BadRow):
-                    _count_origins(value, part.origins)
+                if isinstance(value, BadRow):
+                    raise value
+                _count_origins(value, part.origins)
                 made = examples_of(value, where, self.render, self.tokenizer, self.layout)
             except RowFault as e:
                 part.found.append((e.kind, row, where, e.reason))
@@ -137,14 +138,12 @@ class Made(NamedTuple):
 
 
 def examples_of(
-    value: "Mapping[str, Any] | BadRow", where: str, render_as: Render, tokenizer: Tokenizer, layout: Layout
+    value: Mapping[str, Any], where: str, render_as: Render, tokenizer: Tokenizer, layout: Layout
 ) -> list[Made]:
     """Returns the example of a row, or one for each turn where the student's template strips earlier chains.
 
     Raises RowFault when the row cannot be trained.
     """
-    if isinstance(value, BadRow):
-        raise value
     split = turns(conversation(value, layout), tokenizer, layout)
     made = []
     for n, messages in enumerate(split):

@@ -2,32 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from trl import SFTConfig
 
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, assumed, with_packing
 from finetune.train.batches.row_attention import attend_by_rows
 from finetune.train.batches.row_probe import leak
 from finetune.train.world import World
 from harvest.core.errors import ConfigError
-
-
-def assumed(recipe: Recipe) -> Recipe:
-    """Returns the recipe as it is trained if the student keeps packed rows apart: packed, unless it asks otherwise.
-
-    It asks otherwise with `packing`, `padding_free`, a number of rows at once, or an attention that cannot have the
-    bounds of rows.
-    """
-    further = recipe.train.further
-    asks = {"packing", "padding_free", "per_device_train_batch_size"} & further.keys()
-    asks_attention = recipe.train.attention is not None and "flash" not in recipe.train.attention
-    if asks or asks_attention or recipe.launch.strategy == "fsdp2-cp":
-        return recipe
-    train = recipe.train.model_copy(update={"packing": True})
-    return recipe.model_copy(update={"train": train})
 
 
 def refuse_shared_rows(recipe: Recipe) -> None:
@@ -48,7 +34,7 @@ def settled(recipe: Recipe, why_not: str | None) -> Recipe:
         return assumed(recipe)
     if recipe.train.packs or recipe.train.further.get("padding_free"):
         raise ConfigError(f"[train]: packing: {why_not}: leave packing out")
-    return recipe
+    return with_packing(recipe, False)
 
 
 def why_not_packed(recipe: Recipe, model: PreTrainedModel, config: SFTConfig, world: World) -> str | None:
@@ -86,13 +72,12 @@ def _gathered(model: PreTrainedModel) -> Iterator[None]:
     if not any(hasattr(p, "ds_id") for p in model.parameters()):
         yield
         return
-    import deepspeed
-
+    zero = import_module("deepspeed.zero")
     decoder = model.get_decoder()
     layers = decoder.layers
     decoder.layers = layers[: layers_of_each_kind(model)]
     try:
-        with deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0):
+        with zero.GatheredParameters(list(model.parameters()), modifier_rank=0):
             yield
     finally:
         decoder.layers = layers

@@ -4,12 +4,12 @@ import torch
 from trl import SFTConfig
 
 from finetune.cost.quote import Figures, quote
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, assumed
 from finetune.rows.examples import Examples
 from finetune.student import MissingAttention, Student, count_parameters, outline
 from finetune.train.batches.row_attention import attend_by_rows
 from finetune.train.language_model import adapter_settings
-from finetune.train.packs import assumed, settled
+from finetune.train.packs import settled
 from finetune.train.training_args import is_saved_by_clock
 
 SHOWN = (

@@ -21,7 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
 from finetune.cost.work import MICRO_TOKENS
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, assumed
 from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, load_model
@@ -34,7 +34,7 @@ from finetune.train.measuring import ACCURACY, LOSS, is_enough
 from finetune.train.output_folder.best import drop_bests
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
-from finetune.train.packs import assumed, settled, why_not_packed
+from finetune.train.packs import settled, why_not_packed
 from finetune.train.training_args import REFUSALS, is_saved_by_clock, training_config
 from finetune.train.world import World
 from harvest.core.errors import ConfigError

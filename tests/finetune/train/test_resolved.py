@@ -118,7 +118,8 @@ def test_a_recipe_resolves_without_the_students_weights(
     assert resolved["parameters"] == pytest.approx(WEIGHTS[size], rel=0.05)
     assert resolved["gradient_checkpointing"] is True
     assert resolved["bf16"] is True
-    assert (resolved["packing"], resolved["attn_implementation"]) == (True, "winnow_rows")
+    is_hybrid = name.startswith("qwen3.5")  # whose linear attention is tried on the weights
+    assert (resolved["packing"], resolved["attn_implementation"]) == (None if is_hybrid else True, "winnow_rows")
     assert (resolved["target_modules"], resolved["exclude_modules"]) == (
         ("all-linear", None) if recipe.method == "lora" else (None, None)
     )
@@ -126,9 +127,9 @@ def test_a_recipe_resolves_without_the_students_weights(
     assert resolved["gradient_reduce_dtype"] == reduced
     assert (resolved["save_strategy"], resolved["saves_by_clock"]) == ("no", True), "TRL saves nothing, winnow does"
     processes = recipe.launch.gpus if recipe.launch.strategy != "single" else 1
-    long = 2 * found["row_tokens"]["max"]  # the two long rows are in two packs, wherever there are two
-    packs = resolved["gradient_accumulation_steps"] * processes
-    assert (resolved["per_device_train_batch_size"], packs) == (1, max(processes, 2 if long > 16_384 else 1))
+    assert resolved["per_device_train_batch_size"] == 1, "a pack"
+    room = max(16_384, found["row_tokens"]["max"])
+    assert resolved["gradient_accumulation_steps"] * processes * room >= found["tokens"], "no pack is longer than that"
     assert main(["estimate", str(path), "--json"]) == 0
     estimate = json.loads(capsys.readouterr().out)
     assert estimate["memory_gib_per_gpu"] == resolved["memory_gib_per_gpu"]
