@@ -52,7 +52,7 @@ def select_traces(
 def take_in(store: Store) -> None:
     """Takes the marks that people set in `harvest view` meanwhile into the store, which is open for writing."""
     if taken := take_in_marks(store, plan_of, say):
-        say(f"taken in: {taken} marks that were set in `harvest view`")
+        say(f"taken in from `harvest view`: {taken} {'mark' if taken == 1 else 'marks'}")
 
 
 def select_as_set(store: Store, name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import ROOT, Place
 from looked_at import AT, make_store
-from scripted_endpoint import Endpoint, Say
+from scripted_endpoint import Asked, Endpoint, Say
 
 from harvest.core.nouns import Outcome
 from harvest.store import Mark, Store, WaitingMarks
@@ -48,7 +48,7 @@ def test_collect_takes_in_marks_and_selection_report_and_dataset_follow(endpoint
     put(p.store, right[0], "wrong")
     put(p.store, wrong[0], "right")
     code, _, err = p.collect()
-    assert "taken in: 2 marks" in err
+    assert "taken in from `harvest view`: 2 marks" in err
     assert not WaitingMarks(p.store).path.exists()
     rows = [json.loads(line) for line in next((p.run_folder / "dataset").rglob("*.jsonl")).read_text().splitlines()]
     with Store.open(p.url, write=False) as store:
@@ -58,6 +58,31 @@ def test_collect_takes_in_marks_and_selection_report_and_dataset_follow(endpoint
     assert {v["check"] for row in rows for v in row["verdicts"]} == {"math", "human"}
     assert p.report["traces"]["accepted"] == len(rows)
     assert code == 0
+
+
+def test_a_mark_that_is_set_while_collect_asks_is_taken_in_before_it_selects(
+    endpoint: Endpoints, place: Places
+) -> None:
+    marked: list[int] = []
+
+    def script(asked: Asked) -> Say:
+        if asked.n and not marked:  # the first answer is there before the others are asked for
+            with Store.open(p.url, write=False) as store:
+                marked.extend(store.listed(1).id[:1])
+            for attempt in marked:
+                put(p.store, attempt, "wrong")
+        return Say()
+
+    p = place(endpoint(script).url, 3)
+    code, _, err = p.collect()
+    assert (code, len(marked)) == (0, 1)
+    assert "taken in from `harvest view`: 1 mark" in err
+    with Store.open(p.url, write=False) as store:
+        listed = store.listed(1)
+        selected = [a.id for a in store.answered_attempts(1, "selected")]
+    assert dict(zip(listed.id, listed.accepted, strict=True))[marked[0]] == 0
+    assert len(selected) == 2
+    assert p.report["traces"]["accepted"] == 2
 
 
 def test_marks_become_cases(tmp_path: Path) -> None:
