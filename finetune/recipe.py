@@ -122,12 +122,15 @@ class Recipe(Section):
     student: Annotated[str, Field(min_length=1)]
     """The student: a hub's name, a folder, a .gguf file, or an entry of the model table."""
     data: Annotated[str, Field(min_length=1)]
-    """What it learns from: a run, an export, a file, or a dataset with `messages`, or `prompt` and `completion`."""
+    """What it learns from: a run, an export, a file, or a dataset with `messages`, or `prompt` and `completion`.
+    A dataset of the hub may be named with more: `hub:owner/name?config=…&split=…&revision=…&column=value`."""
     output: Annotated[str, Field(min_length=1)]
     """The folder of the trained student, relative to the working directory."""
     method: Literal["full", "lora", "qlora"] = "full"
     """Which weights are trained: all ("full"), low-rank adapters ("lora"), or adapters over weights that are held in
     four bits ("qlora")."""
+    skip_bad_rows: bool = False
+    """Whether rows that cannot be trained are left out and named, where they would end the command with exit code 2."""
     mix: tuple[Mixed, ...] = ()
     """[[mix]]: rows of other datasets beside those of `data`, e.g. long chains among short ones."""
     render: Render = Render()

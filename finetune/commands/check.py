@@ -52,7 +52,8 @@ def checked_rows(
         print(json.dumps(found, ensure_ascii=False))
     else:
         Console().print(in_words(found, lengths), soft_wrap=True)
-    findings.stop(recipe.data)
+    if not recipe.skip_bad_rows:
+        findings.stop(recipe.data)
     made.refuse_none(recipe.data)
     if fault is not None:
         raise fault

@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,13 @@ def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
     """Returns every row of the recipe's data, checked and rendered.
 
     No row is repaired. Raises DatasetError with a line for each fault (the first 20, then a count), or when no row is
-    left to train.
+    left to train. Where the recipe skips bad rows, these lines are among the notes instead.
     """
     made, survey = rendered(recipe, tokenizer)
-    survey.findings.stop(recipe.data)
+    if recipe.skip_bad_rows:
+        made = replace(made, notes=(*made.notes, *survey.findings.lines("left out")))
+    else:
+        survey.findings.stop(recipe.data)
     made.refuse_none(recipe.data)
     return made
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from finetune.recipe import Recipe
 from finetune.rows.faults import RowFault
 from harvest.core.errors import DatasetError, InputError
 from harvest.core.files import runs_folder
-from harvest.core.printable import first_line
 from harvest.questions.files import Records
+from harvest.questions.hub import HUB, hub_rows, hub_table
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -68,7 +67,7 @@ def read_rows(data: str) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow
 def _rows(data: str) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]:
     files = _files(data)
     if files is None:
-        yield from (("", row) for row in _hub_rows(data))
+        yield from _hub_rows(data)
         return
     for file in files:
         yield from _file_rows(file)
@@ -97,6 +96,8 @@ def _checksum(file: Path) -> str:
 
 def _files(data: str) -> list[Path] | None:
     """Returns the files that a dataset's name means; None when it means a dataset of the hub."""
+    if data.startswith(HUB):
+        return None
     path = Path(data)
     if not path.exists() and (runs_folder() / data).is_dir():
         path = runs_folder() / data
@@ -151,16 +152,16 @@ def _file_rows(path: Path) -> Iterator[tuple[str, "Mapping[str, Any] | BadRow"]]
         raise DatasetError(str(e)) from None
 
 
-@cache
-def _hub_rows(name: str) -> Any:
-    from datasets import load_dataset
-
+def _hub_rows(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        return load_dataset(name, split="train")
-    except (OSError, ValueError) as e:
-        raise DatasetError(f"{name}: neither here nor to be had from the hub: {first_line(e)}") from None
+        yield from hub_rows(name)
+    except InputError as e:
+        raise DatasetError(str(e)) from None
 
 
 def _hub_files(name: str) -> list[Path]:
     """Returns the files in which `datasets` keeps the rows of a hub's dataset on this machine."""
-    return [Path(file["filename"]) for file in _hub_rows(name).cache_files]
+    try:
+        return [Path(file["filename"]) for file in hub_table(name).cache_files]
+    except InputError as e:
+        raise DatasetError(str(e)) from None

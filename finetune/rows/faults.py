@@ -121,13 +121,17 @@ class Findings:
                 yield kind, words, self.counts[kind], self.of[kind]
 
     def stop(self, source: str) -> None:
-        """Raises DatasetError when there are faults.
+        """Raises DatasetError when there are faults. The error has `lines`."""
+        if lines := self.lines(source):
+            raise DatasetError("\n".join(lines))
 
-        The error has a line for each reason with its rows, and a count of further rows. Every kind has at least one
-        line.
+    def lines(self, source: str) -> list[str]:
+        """Returns a line for each reason with its rows, and a count of further rows; none when there are no faults.
+
+        Every kind has at least one line.
         """
         if not self.faults:
-            return
+            return []
         by_reason: dict[tuple[str, str], list[Finding]] = {}
         for kind, found in self.of.items():
             for f in found if KINDS[kind].is_fault else ():
@@ -138,7 +142,7 @@ class Findings:
         shown = sorted([*one_each, *others][: max(SHOWN, len(one_each))])
         lines = [f"{source}: {_in_words(rows)}; {KINDS[kind].remedy}" for rows, kind in shown]
         more = self.faults - sum(len(rows) for rows, _ in shown)
-        raise DatasetError("\n".join([*lines, *([f"and {more} more rows like these"] if more else [])]))
+        return [*lines, *([f"and {more} more rows like these"] if more else [])]
 
 
 def _in_words(rows: Sequence[Finding]) -> str:

@@ -244,8 +244,8 @@ class RunConfig(Section):
     """The run's name, which is also the name of its folder, data/runs/<name>/. Without it the run is named after the
     file."""
     questions: str | tuple[str, ...]
-    """Where the questions come from: a file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", or a
-    list of them."""
+    """Where the questions come from: a file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", a
+    dataset of the hub ("hub:owner/name?config=…&split=…&revision=…&column=value"), or a list of them."""
     prompt: str = "boxed"
     """The prompt: the name of a built-in prompt (prompts/<name>.md), or the path of your own, relative to this file."""
     store: str = DEFAULT_STORE

@@ -1,4 +1,4 @@
-"""Reads questions from JSON lines, Parquet, CSV, a dataset's folder, or reasoning-gym.
+"""Reads questions from JSON lines, Parquet, CSV, a dataset's folder, a dataset of the hub, or reasoning-gym.
 
 All bad rows are named at once, each with file, line and field, before anything is asked.
 """
@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaults
 from harvest.core.nouns import Question
 from harvest.questions.files import Records
+from harvest.questions.hub import HUB, hub_rows
 from harvest.questions.rows import BadRow, RowRules, question_of
 
 GYM = "reasoning-gym:"
@@ -74,7 +75,7 @@ def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
 
     None is returned for any other source. Raises QuestionError when the file cannot be read.
     """
-    if not isinstance(source, str) or source.startswith(GYM) or not (path := base / source).is_file():
+    if not isinstance(source, str) or source.startswith((GYM, HUB)) or not (path := base / source).is_file():
         return None
     try:
         with path.open("rb") as f:
@@ -90,6 +91,9 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
         return
     path = base / source
     try:
+        if source.startswith(HUB):
+            yield from hub_rows(source)
+            return
         if not path.exists():
             raise QuestionError(f"{path}: no such file (questions)")
         if path.is_dir() or path.suffix in (".csv", ".arrow"):
