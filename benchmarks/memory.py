@@ -1,7 +1,7 @@
 """The memory that a training step takes on this machine, against what `finetune estimate` says of it.
 
     python benchmarks/memory.py [--lengths 256,512,1024,2048] [--batch-sizes 1,2,4] [--recompute no,yes]
-                                [--accumulated 1] [--method full|lora] [--student NAME] [--write FILE.md]
+                                [--accumulated 1] [--method full|lora|qlora] [--student NAME] [--write FILE.md]
 
 Each case is one step of the optimizer, with Adam's moments there before it. The rows of a batch have nearly the same
 length, so that they are padded; half of each is trained. On a CPU everything is float32, and the peak is the highest
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", default="1,2,4")
     parser.add_argument("--recompute", default="no,yes")
     parser.add_argument("--accumulated", type=int, default=1)
-    parser.add_argument("--method", default="full", choices=("full", "lora"))
+    parser.add_argument("--method", default="full", choices=("full", "lora", "qlora"))
     parser.add_argument("--student", default="SmolLM2-135M-Instruct")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()

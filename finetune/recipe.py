@@ -120,7 +120,8 @@ class Recipe(Section):
     """One training: which student learns what, how, and where it is put."""
 
     student: Annotated[str, Field(min_length=1)]
-    """The student: a hub's name, a folder, a .gguf file, or an entry of the model table."""
+    """The student: a hub's name (with "@" and a branch, tag or commit where it shall not be the newest version), a
+    folder, a .gguf file, or an entry of the model table."""
     data: Annotated[str, Field(min_length=1)]
     """What it learns from: a run, an export, a file, or a dataset with `messages`, or `prompt` and `completion`.
     A dataset of the hub may be named with more: `hub:owner/name?config=…&split=…&revision=…&column=value`."""

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ class MissingAttention(ConfigError):
 class Student:
     """A student is a model with its name in the recipe.
 
-    `place` is a folder, a .gguf file or, if `is_hub`, a hub's name.
+    `place` is a folder, a .gguf file or, if `is_hub`, a hub's name. `revision` is a branch, tag or commit of the hub's
+    model; None means its newest version.
     """
 
     name: str
     place: str
     is_hub: bool = False
+    revision: str | None = None
 
     @property
     def gguf(self) -> Path | None:
@@ -62,7 +64,8 @@ def find(name: str) -> Student:
 
         return Student(name, str(fetch(name)))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
-        return Student(name, name, is_hub=True)
+        repo, _, revision = name.partition("@")
+        return Student(name, repo, is_hub=True, revision=revision or None)
     known = ", ".join(m.name for m in MODELS if m.use == "student")
     raise ConfigError(
         f"student {name!r}: no such folder, no entry of the model table (students: {known}), no hub's org/name"
@@ -73,7 +76,7 @@ def identity(student: Student) -> str:
     """Returns the checksum of the student's weights. Equal weights have equal checksums, whatever their name."""
     if student.gguf is not None:
         return _sha256(student.gguf)
-    folder = Path(student.place) if not student.is_hub else Path(_hub(student, _snapshot))
+    folder = Path(student.place) if not student.is_hub else Path(_snapshot(student))
     files = sorted(p for s in ("*.safetensors", "*.bin") for p in folder.glob(s))
     if not files:
         raise ConfigError(f"{student.name}: no weights (*.safetensors) in {folder}")
@@ -87,13 +90,20 @@ def identity(student: Student) -> str:
 
 def adapter_base(folder: Path) -> str | None:
     """Returns the name of the student that a folder's adapter was trained over; None if the folder has no adapter."""
+    if (config := _adapter_config(folder)) is None:
+        return None
+    revision = config.get("revision")
+    return str(config["base_model_name_or_path"]) + (f"@{revision}" if revision else "")
+
+
+def _adapter_config(folder: Path) -> dict[str, Any] | None:
     try:
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as e:
         raise ConfigError(f"{folder / 'adapter_config.json'}: cannot be read: {e}") from None
-    return str(config["base_model_name_or_path"])
+    return dict(config)
 
 
 @cache
@@ -113,7 +123,7 @@ def load_tokenizer(student: Student) -> Any:
             AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(str(to))
 
         return AutoTokenizer.from_pretrained(str(_converted(gguf, "tokenizer", convert)))
-    return _hub(student, AutoTokenizer.from_pretrained)
+    return _hub(student, lambda place: AutoTokenizer.from_pretrained(place, revision=student.revision))
 
 
 def sizes(student: Student) -> dict[str, Any]:
@@ -136,7 +146,8 @@ def sizes(student: Student) -> dict[str, Any]:
             AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(str(to))
 
         return sizes(Student(student.name, str(_converted(gguf, "config", convert))))
-    return dict(_hub(student, AutoConfig.from_pretrained).to_dict())
+    loaded = _hub(student, lambda place: AutoConfig.from_pretrained(place, revision=student.revision))
+    return dict(loaded.to_dict())
 
 
 def text_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +207,12 @@ def load_model(student: Student, dtype: Any, *, four_bit: bool = False, attentio
             bnb_4bit_compute_dtype=dtype,
         )
     place = student.place if student.is_hub else str(folder_of(student))
+    # Of an adapter's folder transformers loads the base too, in the revision that it is given.
+    revision = student.revision or (_adapter_config(Path(place)) or {}).get("revision")
     return _hub(
-        Student(student.name, place, student.is_hub),
+        replace(student, place=place),
         lambda p: AutoModelForCausalLM.from_pretrained(
-            p, dtype=dtype, quantization_config=quantised, **_chosen(attention)
+            p, dtype=dtype, quantization_config=quantised, revision=revision, **_chosen(attention)
         ),
     )
 
@@ -259,10 +272,16 @@ def _converted(gguf: Path, what: str, make: Callable[[Path], None]) -> Path:
     return place
 
 
-def _snapshot(name: str) -> str:
+@cache
+def _snapshot(student: Student) -> str:
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(name)
+    return str(_hub(student, lambda name: snapshot_download(name, revision=student.revision)))
+
+
+def commit_of(student: Student) -> str | None:
+    """Returns the commit of the hub's model that is loaded; None when the student does not come from the hub."""
+    return Path(_snapshot(student)).name if student.is_hub else None
 
 
 def _hub(student: Student, load: Callable[[str], Any]) -> Any:

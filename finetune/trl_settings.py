@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from harvest.core.settings import nearest
 
 EVALUATION = "held-out questions are measured as `train.held_out` and `train.eval_steps` say"
-HUB = "not yet: upload the output folder yourself"
+CHECKPOINTS = "the finished student is pushed, once: checkpoints stay in the output folder"
 OURS = {
     "output_dir": "it is `output`",
     "max_length": "it is `render.max_tokens`",
@@ -28,7 +28,6 @@ OURS = {
     "train_sampling_strategy": "rows are shuffled by `train.seed` and grouped by length within a step",
     "resume_from_checkpoint": "it goes on from the newest complete checkpoint by itself",
     "use_cpu": "a GPU is used where there is one; set CUDA_VISIBLE_DEVICES= to leave it out",
-    "push_to_hub": HUB,
     "load_best_model_at_end": EVALUATION,
     "eval_strategy": EVALUATION,
     "do_eval": EVALUATION,
@@ -54,14 +53,11 @@ OURS = {
     "label_names": EVALUATION,
     "metric_for_best_model": EVALUATION,
     "greater_is_better": EVALUATION,
-    "hub_model_id": HUB,
-    "hub_strategy": HUB,
-    "hub_token": HUB,
-    "hub_private_repo": HUB,
-    "hub_always_push": HUB,
-    "hub_revision": HUB,
+    "hub_strategy": CHECKPOINTS,
+    "hub_token": "a token is never written into a file: run `hf auth login` or set HF_TOKEN",
+    "hub_always_push": CHECKPOINTS,
     "trust_remote_code": "code of a model's own is never run: transformers must know the architecture",
-    "revision": "the newest version of a student is loaded: name a folder for another one",
+    "revision": 'it stands in the student\'s name: student = "owner/name@revision"',
     "liger_kernel_config": "leave it out: TRL's own head is already fused on a GPU, and winnow's head on a CPU",
     "dataset_num_proc": "rows are rendered before TRL sees them",
     "length_column_name": "rows are grouped by the tokens that they have",
@@ -73,7 +69,8 @@ OURS = {
 }
 """winnow decides these settings of SFTConfig and LoraConfig itself. Each text says what to do instead."""
 
-CARRIED_OUT = ("packing", "packing_strategy", "padding_free", "model_init_kwargs")
+PUSHED = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision")
+CARRIED_OUT = ("packing", "packing_strategy", "padding_free", "model_init_kwargs", *PUSHED)
 """winnow carries out these settings of SFTConfig itself."""
 ATTENTION = "attn_implementation"
 """The only key of train.model_init_kwargs that is not refused. It is passed on to transformers."""

@@ -1,5 +1,6 @@
 """A model hub on a loopback port, a small model that it serves, and processes that download the model."""
 
+import base64
 import hashlib
 import json
 import os
@@ -88,16 +89,139 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with loopback(Handler) as hub.address:
+        yield hub
+
+
+@contextmanager
+def loopback(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that answers with `handler`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield hub
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+# ---- repositories of models on loopback ---------------------------------------------------------------------------
+
+
+@dataclass
+class FakeRepositories:
+    """Takes and gives models as the hub does, for those who have its token. Files are sent within the commit."""
+
+    token: str = "hf_of_the_test"
+    files: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
+    """By repository and branch."""
+    private: dict[str, bool] = field(default_factory=dict)
+    commits: list[list[str]] = field(default_factory=list)
+    """The paths of each commit."""
+    down: bool = False
+    """Whether each request is answered with 503."""
+    address: str = ""
+
+    def sha(self, repo: str, revision: str) -> str:
+        """The commit that a branch of a repository is at, or the commit itself."""
+        if len(revision) == 40:
+            return revision
+        content = sorted(self.files[repo, revision].items())
+        return hashlib.sha1(repr((repo, content)).encode(), usedforsecurity=False).hexdigest()
+
+    def at(self, repo: str, revision: str) -> dict[str, bytes]:
+        sha = self.sha(repo, revision)
+        return next(files for key, files in self.files.items() if key[0] == repo and self.sha(*key) == sha)
+
+    def post(self, path: str, body: bytes) -> Any:
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            self.private.setdefault(repo, asked.get("private") or asked.get("visibility") == "private")
+            self.files.setdefault((repo, "main"), {})
+            return {"url": f"{self.address}/{repo}"}
+        if path == "/api/validate-yaml":
+            return {"warnings": [], "errors": []}
+        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(branch|preupload|commit)/([^/?]+).*", path)
+        assert found, path
+        repo, what, revision = found.groups()
+        if what == "branch":
+            self.files.setdefault((repo, revision), dict(self.files[repo, "main"]))
+            return {}
+        files = self.files[repo, revision]
+        if what == "preupload":
+            asked = [f["path"] for f in json.loads(body)["files"]]
+            how = {"uploadMode": "regular", "shouldIgnore": False}
+            return {"files": [{"path": name, "oid": git_sha(files.get(name)), **how} for name in asked]}
+        sent = [line["value"] for line in map(json.loads, body.splitlines()) if line["key"] == "file"]
+        files |= {f["path"]: base64.b64decode(f["content"]) for f in sent}
+        self.commits.append([f["path"] for f in sent])
+        sha = self.sha(repo, revision)
+        return {"commitOid": sha, "commitUrl": f"{self.address}/{repo}/commit/{sha}", "success": True}
+
+
+def git_sha(body: bytes | None) -> str | None:
+    return None if body is None else hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def repositories() -> Iterator[FakeRepositories]:
+    hub = FakeRepositories()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if hub.down:
+                self.answer(503)
+            elif self.headers.get("authorization") != f"Bearer {hub.token}":
+                self.answer(401, b'{"error": "Invalid credentials"}')
+            else:
+                self.answer(200, json.dumps(hub.post(self.path, body)).encode(), content_type="application/json")
+
+        def do_GET(self) -> None:
+            about = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/?]+))?(?:\?.*)?", self.path)
+            tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/?]+)(?:\?.*)?", self.path)
+            named = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)", self.path)
+            try:
+                if about:
+                    repo, revision = about[1], about[2] or "main"
+                    siblings = [{"rfilename": name} for name in hub.at(repo, revision)]
+                    model = {"id": repo, "sha": hub.sha(repo, revision), "siblings": siblings}
+                    self.answer(200, json.dumps(model).encode(), content_type="application/json")
+                elif tree:
+                    found = [
+                        {"type": "file", "path": name, "size": len(body), "oid": git_sha(body)}
+                        for name, body in hub.at(tree[1], tree[2]).items()
+                    ]
+                    self.answer(200, json.dumps(found).encode(), content_type="application/json")
+                elif named:
+                    body = hub.at(named[1], named[2])[named[3]]
+                    sha = hub.sha(named[1], named[2])
+                    self.answer(200, body, etag=f'"{git_sha(body)}"', x_repo_commit=sha)
+                else:
+                    self.answer(404, x_error_code="EntryNotFound")
+            except (KeyError, StopIteration):
+                self.answer(404, x_error_code="EntryNotFound")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with loopback(Handler) as address:
+        hub.address = address
+        yield hub
 
 
 # ---- processes ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from finetune.run import Run
 from finetune.student import find
 from finetune.train.launch import check_started, devices
 from finetune.train.output_folder.card import write_model_card
+from finetune.train.output_folder.hub import check_push, push
 from finetune.train.output_folder.loss_curve import read_curve
 from finetune.train.output_folder.state import attach_run, training_key, unrecorded
 from finetune.train.sft import check, quiet, sft
@@ -34,6 +35,7 @@ LISTED = 20
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
     recipe = read_recipe(recipe_path(args.recipe), overrides, train=True)
     check_method(recipe)
+    check_push(recipe)
     gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
     if not args.dry_run:
         check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args.recipe)))
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         checked_rows(recipe, args, lambda rows: check(recipe, rows, student, progress))
     elif (block := _train(recipe, run)) is not None:
         record(recipe, block, run)
+        if (pushed := push(recipe)) is not None:
+            Progress("sft").say(f"{recipe.output}: pushed as {pushed}")
         print(json.dumps(block, ensure_ascii=False) if args.json else in_words(recipe, block))
     return 0
 

@@ -58,7 +58,8 @@ def memory_gib(shape: Shape, work: Work, launching: Launching) -> dict[str, floa
     layer = (shape.parameters - shape.embeddings) / shape.layers
     copies = 2 * trained if launching.bf16 and not is_sharded else 0  # autocast's, in bfloat16
     rows, tokens = _at_once(work, launching)
-    kept, in_backward = _layer_bytes(shape, tokens, launching, is_padded=rows > 1 and not launching.is_packed)
+    padded_to = work.longest if rows > 1 and not launching.is_packed else 0
+    kept, in_backward = _layer_bytes(shape, tokens, launching, padded_to)
     if launching.recomputes(shape, work.longest):
         # autocast leaves the embedding in float32, and what is added to it
         activations = shape.layers * tokens * shape.hidden * (4 if _is_float32(launching) else 2)
@@ -108,11 +109,12 @@ def _at_once(work: Work, launching: Launching) -> tuple[float, float]:
     return rows, rows * work.longest / launching.context_parallel
 
 
-def _layer_bytes(shape: Shape, tokens: float, launching: Launching, *, is_padded: bool) -> tuple[float, float]:
+def _layer_bytes(shape: Shape, tokens: float, launching: Launching, padded_to: int) -> tuple[float, float]:
     """Returns (the bytes that a layer keeps for its backward pass, the bytes that come on top in that pass).
 
     In the backward pass a token takes 10 bytes more for each number of its hidden state and 6 for each of its MLP, in
-    float32 twice as many. Where rows are padded, attention keeps keys and values once for each head.
+    float32 twice as many. Where rows are padded (to `padded_to` tokens), attention keeps keys and values once for each
+    head, and a mask with a number for each pair of a row's tokens.
     """
     full, mixed = launching.method == "full", launching.bf16
     if mixed:
@@ -121,9 +123,9 @@ def _layer_bytes(shape: Shape, tokens: float, launching: Launching, *, is_padded
         kept = KEPT["float32" + ", adapters" * (not full)]
     a_number = 2 if mixed else 4
     attention = kept.attention + (kept.normed if shape.norms_queries else 0)
-    repeated = 2 * a_number * shape.attention if is_padded and shape.kv < shape.attention else 0
+    repeated = 2 * a_number * shape.attention if padded_to and shape.kv < shape.attention else 0
     wide = (shape.attention + shape.kv) * attention + repeated
-    a_token = kept.hidden * shape.hidden + wide + kept.mlp * shape.intermediate
+    a_token = kept.hidden * shape.hidden + wide + kept.mlp * shape.intermediate + a_number * padded_to
     return tokens * a_token, tokens * a_number * (5 * shape.hidden + 3 * shape.intermediate)
 
 

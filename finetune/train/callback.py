@@ -1,6 +1,6 @@
 """Does what happens beside the steps of a training.
 
-That is progress, regular checkpoints, the loss curve, and stopping on a signal.
+That is progress, regular checkpoints, the loss curve, stopping on a signal, and the recipe for trackers.
 """
 
 import math
@@ -14,9 +14,12 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.cost.utilisation import Utilisation
 from finetune.progress import Progress
+from finetune.recipe import Recipe
 from finetune.run import Run
 from finetune.train.measuring import ACCURACY, LOSS
+from finetune.train.memory import peak_bytes
 from finetune.train.output_folder.loss_curve import Curve, read_curve
 from finetune.train.output_folder.state import training_key, write_state
 from finetune.train.trainer import WinnowTrainer
@@ -42,6 +45,10 @@ def save_interval_s(took_s: float) -> float:
     return max(SAVE_EVERY_S, took_s * (1 - SAVING_SHARE) / SAVING_SHARE)
 
 
+LOGGED = ("epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", "mfu", "peak_gib")
+"""What a point of the curve has of what is logged."""
+
+
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Watches a training: shows its progress, saves it regularly, and after a signal stops it at the end of a step."""
 
@@ -52,9 +59,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         progress: Progress,
         trainer: WinnowTrainer,
         run: Run | None = None,
+        utilisation: Utilisation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.clock = clock
+        self.clock, self.utilisation = clock, utilisation
         self.output, self.state, self.progress, self.trainer, self.run = output, state, progress, trainer, run
         self.curve: Curve | None = None
         self.points: list[dict[str, Any]] = []
@@ -74,6 +82,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         self.stop = False
         self.world, self.tokens = trainer.world, 0.0
         self.handlers: dict[int, Any] = {}
+        trainer.speed = self.speed
 
     @property
     def wall_s(self) -> float:
@@ -126,13 +135,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
             self._add(state.global_step, logs)
         check_finite(state.global_step, logs, scaled=args.fp16)
 
-    def _add(self, step: int, logs: Mapping[str, Any]) -> None:
-        assert self.curve is not None
+    def speed(self) -> dict[str, float | None]:
+        """Returns the speed since the last logged step and the most memory so far, under their names in the curve."""
         (since, before), now = self.logged, self.clock()
         self.logged = (now, self.tokens)
-        logged = {k: _finite(logs.get(k)) for k in ("epoch", "loss", "learning_rate", "grad_norm")}
         pace = round((self.tokens - before) / max(now - since, 1e-9), 1)
-        self.point = {"step": step, **logged, "tokens_per_s": pace, "at": _now()}
+        mfu = None if self.utilisation is None else self.utilisation.mfu(pace)
+        return {"tokens_per_s": pace, "mfu": mfu, "peak_gib": round(peak_bytes() / 2**30, 3)}
+
+    def _add(self, step: int, logs: Mapping[str, Any]) -> None:
+        assert self.curve is not None
+        now = self.clock()
+        self.point = {"step": step, **{k: _finite(logs.get(k)) for k in LOGGED}, "at": _now()}
         self._put()
         so_far = self.tokens / (now - self.started)
         self.progress.note(step, f"loss {float(logs['loss']):.4f}{self.measured} · {so_far:,.0f} tokens/s")
@@ -195,6 +209,27 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saved = self.clock()
         self.state["save_s"] = self.saved - self.save_began  # the next start saves as rarely
+
+
+class RecipeNote(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Writes the recipe into each tracker (wandb, trackio, tensorboard) when the training begins.
+
+    The trackers' own callbacks come before it, so that their runs are open. Source of the names: transformers 5.23,
+    integration_utils.py.
+    """
+
+    def __init__(self, recipe: Recipe, callbacks: list[TrainerCallback]) -> None:
+        self.recipe, self.callbacks = recipe, callbacks
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        for callback in self.callbacks:
+            if (writer := getattr(callback, "tb_writer", None)) is not None:
+                writer.add_text("recipe", f"```\n{self.recipe.model_dump_json(indent=2)}\n```")
+            for name in ("_wandb", "_trackio"):
+                if (library := getattr(callback, name, None)) is not None:
+                    library.config.update({"recipe": self.recipe.model_dump(mode="json")}, allow_val_change=True)
 
 
 def check_finite(step: int, logs: Mapping[str, Any], *, scaled: bool = False) -> None:

@@ -50,6 +50,22 @@ def memory_watched(recipe: Recipe, config: SFTConfig, longest: int, world: World
         ) from None
 
 
+@contextmanager
+def loading_watched(recipe: Recipe) -> Iterator[None]:
+    """Does the same while the student is loaded and the trainer is made, when rows do not count yet."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as e:
+        if not _is_out_of_memory(e):
+            raise
+        helps = {
+            "full": 'method = "lora", or launch.strategy = "fsdp2" on more GPUs',
+            "lora": 'method = "qlora", or launch.strategy = "zero3" on more GPUs',
+            "qlora": "a smaller student, or a GPU with more memory",
+        }[recipe.method]
+        raise OutOfMemory(f"student {recipe.student!r}: out of memory while it was loaded: take {helps}") from None
+
+
 def _is_out_of_memory(e: Exception) -> bool:
     if isinstance(e, OSError):
         return e.errno == errno.ENOMEM

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from finetune.cost.quote import launching_of
+from finetune.cost.shape import shape_of
+from finetune.cost.utilisation import utilisation_of
 from finetune.note import NOTE
 from finetune.progress import Progress
 from finetune.recipe import Recipe
@@ -22,11 +25,11 @@ from finetune.rows.examples import Examples
 from finetune.rows.held_out import held_out_digest, split
 from finetune.rows.template import Tokenizer, layout_of
 from finetune.run import Run
-from finetune.student import Student, count_parameters, sizes
-from finetune.train.callback import Watch
+from finetune.student import Student, commit_of, count_parameters, sizes
+from finetune.train.callback import RecipeNote, Watch
 from finetune.train.launch import running
 from finetune.train.measuring import entry, too_few
-from finetune.train.memory import memory_watched
+from finetune.train.memory import loading_watched, memory_watched, peak_bytes
 from finetune.train.merge import precision
 from finetune.train.output_folder.best import drop_bests, keep_best
 from finetune.train.output_folder.card import provenance
@@ -83,10 +86,10 @@ def sft(
         recipe, config, model, padded = load_arranged(
             recipe, trained, student, parameters, bf16=state["bf16"], world=world, held_out=held_out
         )
-        with world.together():
+        with world.together(), loading_watched(recipe):
             if padded is not None:
                 progress.say(f"{output}: rows are padded: {padded}")
-            checkpoint = _checkpoint(recipe, held_out, parameters, config, world, progress) if world.is_first else None
+            checkpoint = _checkpoint(recipe, held_out, student, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
             if said := too_few(recipe, held_out):
@@ -96,8 +99,10 @@ def sft(
             write_state(output, state)
         own = getattr(torch, precision(sizes(student))) if recipe.method == "full" else None
         trainer.keep_best = partial(_keep_best, trainer, tokenizer, own, world)
+        use = utilisation_of(recipe, trained.lengths, student, bf16=config.bf16, gpus=world.size)
         memory = memory_watched(recipe, config, max(trained.lengths), world)
-        with memory, disk_watched(output), Watch(output, state, progress, trainer, run) as watch, world.watched():
+        with memory, disk_watched(output), Watch(output, state, progress, trainer, run, use) as watch, world.watched():
+            trainer.add_callback(RecipeNote(recipe, trainer.callback_handler.callbacks))
             trainer.add_callback(watch)
             trainer.args.eval_on_start &= checkpoint is None
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -113,6 +118,9 @@ def sft(
         if world.is_first:
             state["layout"] = asdict(layout_of(recipe.render, tokenizer))
             block = _report_entry(recipe, trained, held_out, trainer, watch.wall_s)
+            speed = block["tokens"] / watch.wall_s if watch.wall_s else 0.0
+            block |= {"mfu": use.mfu(speed), "peak_gib": round(peak_bytes() / 2**30, 2)}
+            block["student_commit"] = commit_of(student)
             write_state(output, {**state, "wall_s": watch.wall_s, "training": block})
             drop_checkpoints(recipe, output)
             drop_bests(output)
@@ -147,8 +155,17 @@ def _keep_best(trainer: WinnowTrainer, tokenizer: Tokenizer, dtype: Any, world: 
     keep_best(trainer, tokenizer, output, dtype, step, world.is_first)
 
 
+def _written(recipe: Recipe, student: Student) -> tuple[int, int]:
+    """Returns (how many weights are trained, the bytes of the student that is saved at the end)."""
+    parameters = count_parameters(student)
+    if recipe.method == "full":
+        return parameters, parameters * getattr(torch, precision(sizes(student))).itemsize
+    adapter = round(shape_of(sizes(student), parameters).adapter(launching_of(recipe).rank))
+    return adapter, 4 * adapter
+
+
 def _checkpoint(
-    recipe: Recipe, held_out: Examples, parameters: int, config: Any, world: World, progress: Progress
+    recipe: Recipe, held_out: Examples, student: Student, config: Any, world: World, progress: Progress
 ) -> str | None:
     """Returns the checkpoint to go on from; None when there is none.
 
@@ -160,7 +177,7 @@ def _checkpoint(
         progress.say(f"{output}: {differs}")
     drop_bests(output)
     most = most_checkpoints(recipe, config)
-    check_disk(output, parameters, recipe.method, most, most_bests(held_out, most))
+    check_disk(output, *_written(recipe, student), most, most_bests(held_out, most))
     return str(checkpoint) if checkpoint else None
 
 
@@ -234,7 +251,7 @@ def check(recipe: Recipe, examples: Examples, student: Student, progress: Progre
     try:
         if not state.get("training"):
             most = most_checkpoints(recipe, config)
-            check_disk(output, parameters, recipe.method, most, most_bests(held_out, most))
+            check_disk(output, *_written(recipe, student), most, most_bests(held_out, most))
     except InputError as e:
         if not is_elsewhere:
             raise

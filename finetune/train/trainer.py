@@ -24,13 +24,14 @@ from finetune.cost.work import MICRO_TOKENS
 from finetune.recipe import Recipe, assumed
 from finetune.rows.examples import Examples
 from finetune.rows.template import Tokenizer, end_token
-from finetune.student import Student, load_model
+from finetune.student import Student, find, load_model
 from finetune.train.batches.packing import Packed, flattened, packs_a_step
 from finetune.train.batches.row_attention import ROWS, attend_by_rows
 from finetune.train.batches.steps import Split, Steps
 from finetune.train.language_model import adapter_settings, freeze_the_rest
 from finetune.train.loss import add_loss, beyond_the_head
 from finetune.train.measuring import ACCURACY, LOSS, is_enough
+from finetune.train.memory import loading_watched
 from finetune.train.output_folder.best import drop_bests
 from finetune.train.output_folder.checkpoints import mark, rotate
 from finetune.train.output_folder.disk import check_room, checkpoint_bytes
@@ -65,6 +66,10 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """Whether it stopped for that reason."""
     keep_best: Callable[[], None] | None = None
     """Keeps the student as it is now on the disk. It is called after each measurement that is the best so far."""
+    speed: Callable[[], dict[str, float | None]] | None = None
+    """Returns what is logged with each loss: tokens a second, the share of the peak, the memory."""
+    saved_dtype: torch.dtype | None = None
+    """Weights that were gathered from shards are saved in this precision; None means as they are."""
     attention: str | None = None
     """The attention that keeps the rows of a pack apart; None when rows are padded."""
 
@@ -176,6 +181,12 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         shares = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return loss * shares / num_items_in_batch
 
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        """Logs the measures of the training too, so that trackers have them."""
+        if "loss" in logs and self.speed is not None:
+            logs.update({name: value for name, value in self.speed().items() if value is not None})
+        super().log(logs, start_time)
+
     @property
     def head(self) -> str | None:
         """Returns the reason why TRL's own head computes the loss; None when winnow's loss does."""
@@ -216,6 +227,17 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         held = (t for state in getattr(self.optimizer, "state", {}).values() for t in state.values())
         return sum(t.numel() * t.element_size() for t in held if isinstance(t, torch.Tensor))
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Saves the weights. Those that FSDP or ZeRO-3 gathered are in float32, and are rounded one after another.
+
+        Source: transformers 5.23, Trainer.save_model, which passes what accelerate gathers. It was not run on GPUs.
+        """
+        if self.saved_dtype is not None and state_dict is not None:
+            for name, tensor in state_dict.items():
+                if torch.is_floating_point(tensor):
+                    state_dict[name] = tensor.to(self.saved_dtype)
+        super()._save(output_dir, state_dict)
+
     def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
         output, step = Path(self.args.output_dir), self.state.global_step
         with self.world.together():
@@ -238,9 +260,10 @@ def load_student(recipe: Recipe, student: Student, config: SFTConfig) -> PreTrai
     Weights under adapters are loaded in the precision that multiplies fastest.
     """
     dtype = torch.bfloat16 if recipe.method != "full" and config.bf16 else torch.float32
-    model: PreTrainedModel = load_model(
-        student, dtype, four_bit=recipe.method == "qlora", attention=recipe.train.attention
-    )
+    with loading_watched(recipe):
+        model: PreTrainedModel = load_model(
+            student, dtype, four_bit=recipe.method == "qlora", attention=recipe.train.attention
+        )
     return model
 
 
@@ -334,7 +357,8 @@ def build_trainer(
     try:
         lora = None
         if recipe.method != "full":
-            lora = LoraConfig(task_type="CAUSAL_LM", **adapter_settings(recipe.train.further, model))
+            settings = adapter_settings(recipe.train.further, model)
+            lora = LoraConfig(task_type="CAUSAL_LM", revision=find(recipe.student).revision, **settings)
         else:
             freeze_the_rest(model)
         trainer = WinnowTrainer(

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,6 +64,7 @@ def training_config(
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
         "report_to": "none",
+        "run_name": Path(recipe.output).name,
         **{k: v for k, v in further.items() if k not in CARRIED_OUT},
         **(_measuring(recipe, examples, held_out) if held_out else {}),
     }

@@ -61,7 +61,7 @@ def card(
         "---",
         f"library_name: {'peft' if is_adapter else 'transformers'}",
         "pipeline_tag: text-generation",
-        *([f"base_model: {training['student']}"] if training["student"].count("/") == 1 else []),
+        *([f"base_model: {training['student'].partition('@')[0]}"] if training["student"].count("/") == 1 else []),
         "tags: [reasoning, distillation, winnow]",
         "---",
         "",
@@ -119,6 +119,8 @@ def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[
             f"{losses} at last, of {h['questions']:,} questions; the student is step {h['student_step']}",
         )
     yield "precision, device", f"{training['precision']}, {training['device']}"
+    if commit := training.get("student_commit"):
+        yield "the student's commit", commit
     yield "versions", ", ".join(f"{k} {v}" for k, v in training["versions"].items())
     if layout := note.get("layout"):
         yield "marks of a chain", f"`{layout['open'].strip()}` … `{layout['close'].strip()}`"

@@ -15,18 +15,17 @@ SMALL_FILES = 2**20
 """How many bytes are reserved for small files: the state, the curve, the card."""
 
 
-def check_disk(output: Path, parameters: int, method: str, most: int, bests: int = 0) -> None:
+def check_disk(output: Path, trained: int, student_bytes: int, most: int, bests: int = 0) -> None:
     """Raises InputError when `most` checkpoints and the student will not fit on the disk.
 
-    Each checkpoint has the trained weights and two moments of Adam, each with four bytes for a weight. `bests` is how
+    Each checkpoint has the `trained` weights and two moments of Adam, each with four bytes for a weight. `bests` is how
     many students of held-out questions' best measurements are there at one time.
     """
-    trained = parameters * 4
-    if method != "full":
-        trained //= 10  # a generous adapter
-    one = 3 * trained
+    one = 3 * 4 * trained
     there = sum(map(_bytes, (*checkpoints(output), *output.glob("best-*"))))
-    need = most * one + (bests or 1) * trained - there  # the best one becomes the student and is not written again
+    need = (
+        most * one + (bests or 1) * student_bytes - there
+    )  # the best one becomes the student and is not written again
     free = shutil.disk_usage(next(p for p in (output, *output.absolute().parents) if p.is_dir())).free
     if free < need:
         raise InputError(

@@ -16,7 +16,8 @@ from harvest.report.loss_curve import HELD_OUT_ACCURACY, HELD_OUT_LOSS, measured
 CURVE = "curve.jsonl"
 COLUMNS = (
     ("step", "step", "d"), ("epoch", "epoch", ".2f"), ("loss", "loss", ".4f"), ("rate", "learning_rate", ".2e"),
-    ("gradient", "grad_norm", ".3f"), ("tokens/s", "tokens_per_s", ",.0f"),
+    ("gradient", "grad_norm", ".3f"), ("tokens/s", "tokens_per_s", ",.0f"), ("GiB", "peak_gib", ".2f"),
+    ("MFU", "mfu", ".1%"),
 )  # fmt: skip
 """The columns of the printed curve: title, key of a point, format."""
 HELD_OUT_COLUMNS = (("held-out", HELD_OUT_LOSS, ".4f"), ("accuracy", HELD_OUT_ACCURACY, ".3f"))
@@ -43,7 +44,8 @@ def _line(point: Mapping[str, Any]) -> str:
 
 
 def read_curve(output: Path) -> list[dict[str, Any]]:
-    """Returns the points in a folder, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s and at.
+    """Returns the points in a folder, each with step, epoch, loss, learning_rate, grad_norm, tokens_per_s, mfu,
+    peak_gib and at.
 
     A point has held_out_loss and held_out_accuracy too if held-out questions were measured at its step.
 

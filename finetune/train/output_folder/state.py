@@ -33,6 +33,7 @@ FREE_TO_CHANGE = {
     # what is saved and shown
     "save_steps", "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "logging_first_step",
     "log_level", "log_level_replica", "log_on_each_node", "report_to", "run_name", "project", "trackio_space_id",
+    "push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision",
 }  # fmt: skip
 """The keys of [train] that may differ when a training goes on, since they change only how sums are rounded."""
 
@@ -186,7 +187,7 @@ def write_student(trainer: Any, tokenizer: Tokenizer, made: Path, dtype: Any, is
     """Writes weights, configuration and tokenizer into the folder `made`. The trainer can train afterwards.
 
     Every process must call it: if weights are sharded, each process gives its shards and the first process writes them.
-    FSDP's shards are gathered here. Weights that are not sharded are rounded to `dtype`, unless it is None.
+    FSDP's shards are gathered here. The weights are rounded to `dtype`, unless it is None.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -195,6 +196,9 @@ def write_student(trainer: Any, tokenizer: Tokenizer, made: Path, dtype: Any, is
         model.config.use_cache = True  # training turns it off, and generation would be slow without
         if dtype is not None and not sharded and is_first:
             after.enter_context(_rounded(model, dtype))
+        if sharded:
+            after.callback(setattr, trainer, "saved_dtype", None)
+            trainer.saved_dtype = dtype
         if trainer.is_fsdp_enabled:
             plugin = trainer.accelerator.state.fsdp_plugin
             after.callback(plugin.set_state_dict_type, plugin.state_dict_type)
@@ -203,6 +207,10 @@ def write_student(trainer: Any, tokenizer: Tokenizer, made: Path, dtype: Any, is
     if not is_first:
         return
     (made / "training_args.bin").unlink(missing_ok=True)
+    if sharded and dtype is not None:  # transformers wrote the precision of the shards
+        config = json.loads((made / "config.json").read_text("utf-8"))
+        config["dtype"] = str(dtype).removeprefix("torch.")
+        write_whole(made / "config.json", json.dumps(config, indent=2) + "\n")
     template = tokenizer.chat_template
     tokenizer.chat_template = thinking_template(tokenizer)
     tokenizer.save_pretrained(str(made))

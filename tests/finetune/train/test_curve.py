@@ -129,10 +129,25 @@ def test_a_killed_training_has_its_whole_curve_in_folder_store_and_report_and_a_
     assert report["training"][0]["curve"] == curve
     assert json.loads(done.stdout)["loss_last"] == pytest.approx(curve[-1]["loss"])
     events = b"".join(f.read_bytes() for f in (output / "runs").rglob("*tfevents*"))
-    assert b"train/loss" in events
+    for name in (b"train/loss", b"train/tokens_per_s", b"train/peak_gib", b"recipe/text_summary"):
+        assert name in events
+    assert b"train/mfu" not in events
+    assert all(p["peak_gib"] > 0 and p["mfu"] is None for p in curve), "the peak speed of a CPU is not known"
+    block = json.loads(done.stdout)
+    assert block["peak_gib"] >= curve[-1]["peak_gib"] - 0.01
+    assert block["mfu"] is None
     shown = forked.run("finetune", "curve", str(output))
     assert shown.stdout.count("\n") == 13
     assert shown.stdout.startswith(sparkline([p["loss"] for p in curve]) + "  loss ")
+
+
+def test_the_share_of_the_peak_is_null_where_the_peak_is_not_known_and_counts_all_gpus() -> None:
+    pytest.importorskip("trl", reason="needs the extra `train`")
+    from finetune.cost.utilisation import Utilisation
+
+    assert Utilisation(6e9, None, 1).mfu(1000) is None
+    assert Utilisation(6e9, 1e15, 1).mfu(50_000) == 0.3
+    assert Utilisation(6e9, 1e15, 2).mfu(50_000) == 0.15
 
 
 def test_a_tracker_that_is_not_installed_is_named_with_its_command() -> None:

@@ -231,4 +231,4 @@ def test_a_disk_that_is_too_small_is_named_before_the_first_step(tmp_path: Path)
     from finetune.train.output_folder.disk import check_disk
 
     with pytest.raises(InputError, match=r"GB free, \d+\.\d GB needed"):
-        check_disk(tmp_path / "not" / "there", 10**13, "full", 2)
+        check_disk(tmp_path / "not" / "there", 10**13, 4 * 10**13, 2)

@@ -32,7 +32,7 @@ def test_memory_that_runs_out_is_one_line_and_the_next_start_goes_on(make: Make,
     for i in order[24:32]:
         rows[i][-1]["content"] += " so" * 6000
     (recipe.parent / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in rows))
-    words = ("--render.max_tokens", "8192", "--train.epochs", "1")
+    words = ("--render.max_tokens", "8192", "--train.epochs", "1", "--train.bf16", "false")
     assert forked.trained(recipe, *words, log=log, room=room) == 2, log.read_text()
     told = log.read_text().splitlines()
     assert "Traceback" not in log.read_text()
@@ -72,6 +72,15 @@ def test_what_helps_is_named_with_values_that_the_recipe_may_take(
     )
     found = remedies(recipe, config, 1000, World())
     assert [f[: len(t)] for f, t in zip(found, told, strict=True)] == told
+
+
+def test_memory_that_runs_out_while_the_student_is_loaded_names_another_method() -> None:
+    from finetune.train.memory import loading_watched
+
+    for method, said in (("full", 'take method = "lora", or'), ("lora", 'take method = "qlora", or')):
+        recipe = Recipe(student="s", data="d", output="o", method=method)
+        with pytest.raises(OutOfMemory, match=said), loading_watched(recipe):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 def test_errors_of_memory_become_one_line_and_others_stay_what_they_are(tmp_path: Path) -> None:

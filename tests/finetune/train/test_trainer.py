@@ -1,6 +1,7 @@
 """What the trainer holds: every row once an epoch, the labels, the loss, the precision."""
 
 import random
+from pathlib import Path
 
 import pytest
 from students import smol_tokenizer
@@ -19,6 +20,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
+
+
+def test_weights_that_were_gathered_from_shards_are_saved_in_the_students_own_precision(
+    make: Make, tmp_path: Path
+) -> None:
+    """The gathering itself needs GPUs; this is what comes after it."""
+    from safetensors import safe_open
+
+    trainer, _ = trainer_for(make())
+    trainer.saved_dtype = torch.bfloat16
+    trainer._save(str(tmp_path / "made"), {n: t.detach().clone() for n, t in trainer.model.state_dict().items()})
+    with safe_open(tmp_path / "made/model.safetensors", "pt") as saved:
+        assert {saved.get_tensor(name).dtype for name in saved.keys()} == {torch.bfloat16}  # noqa: SIM118
 
 
 def test_every_row_is_trained_once_an_epoch_and_none_is_cut(make: Make) -> None:
