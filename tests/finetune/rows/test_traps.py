@@ -137,11 +137,11 @@ def test_generation_stops_where_the_turns_end_whatever_the_tokenizer_calls_its_e
         ("completion_only_loss = false", "exactly the assistant's turns are trained"),
         ("gradient_accumulation_steps = 12", "it follows from `train.traces_per_step`"),
         ("warmup_ratio = 0.1", "a number under 1 is a share"),
-        ("use_liger_kernel = true", "own head is fused"),
+        ("use_liger_kernel = true", "own head is already fused"),
         ('loss_type = "chunked_nll"', "which is the fused head"),
-        ("save_only_model = true", "cannot be gone on from"),
+        ("save_only_model = true", "cannot go on from"),
         ("average_tokens_across_devices = false", "of all processes"),
-        ("eval_on_start = true", "use `finetune eval`"),
+        ("eval_on_start = true", "`train.eval_steps` say"),
     ],
 )
 def test_a_setting_that_would_lead_into_a_trap_is_refused_with_what_to_do(
