@@ -38,7 +38,7 @@ def case(args: argparse.Namespace, length: int, batch: int, *, recompute: bool) 
     from finetune.cost.shape import shape_of
     from finetune.cost.work import work_of
     from finetune.recipe import Recipe, Render, Train
-    from finetune.rows.dataset import Examples
+    from finetune.rows.examples import Examples
     from finetune.student import count_parameters, find, load_tokenizer, sizes
     from finetune.train.sft import quiet
     from finetune.train.trainer import build_trainer, load_student
@@ -50,15 +50,17 @@ def case(args: argparse.Namespace, length: int, batch: int, *, recompute: bool) 
     tokenizer, parameters = load_tokenizer(student), count_parameters(student)
     rows = [row(length - 8 * n) for n in range(batch)] * args.accumulated
     further = {"per_device_train_batch_size": batch, "activation_checkpointing": recompute, "save_strategy": "no"}
+    further["packing"] = False
     with tempfile.TemporaryDirectory() as nowhere:
         recipe = Recipe(
             student=args.student, data="none", output=nowhere, method=args.method, render=Render(max_tokens=length),
             train=Train.model_validate({"epochs": 1, "traces_per_step": len(rows), **further}),
         )  # fmt: skip
-        config = training_config(recipe, Examples(tuple(rows), tuple(range(len(rows))), ()), parameters, bf16=has_gpu)
+        examples = Examples.of(rows)
+        config = training_config(recipe, examples, parameters, bf16=has_gpu)
         before = restarted_peak()
         model = load_student(recipe, student, config)
-        trainer = build_trainer(recipe, Examples(tuple(rows), tuple(range(len(rows))), ()), tokenizer, model, config)
+        trainer = build_trainer(recipe, examples, tokenizer, model, config)
         make_moments(trainer)
         began = time.monotonic()
         trainer.train()
