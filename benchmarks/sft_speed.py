@@ -1,20 +1,20 @@
 """Tokens a second of `finetune sft`, padded and packed, against TRL's own script: same rows, student, step and machine.
 
-    python benchmarks/sft_speed.py [--rows mixed|short|long] [--steps 2] [--repeats 3] [--only packed,ours,trl]
+    python benchmarks/sft_speed.py [--rows mixed|short|long] [--steps 2] [--repeats 3] [--only ours,padded,trl]
 
 Short rows are synthetic sums with a chain, as the demo's; long ones traces of Qwen3 of 300 to 800 tokens, from
 $WINNOW_SHARED/data/traces/qwen3.jsonl (default ../shared); mixed is half of each. A step has 8 traces, which is TRL's
 default. Each way runs in a process of its own, in turns, with one short pass through the student left out first.
 
-    ours      `finetune sft` as it is without settings: rows padded
-    packed    with `packing = true`
+    ours      `finetune sft` as it is without settings: rows packed
+    padded    with `packing = false`
     trl       `trl sft` with its defaults, but for a max_length that cuts nothing (its 1,024 would), and on a machine
               without a GPU --use_cpu true, without which it stops
     trl-tuned the same with what would help it here: --gradient_checkpointing false, and --bf16 false where bfloat16 is
               slower than float32
 
 Tokens are counted by each trainer, padding left out. Processor time says more than the clock on a machine that others
-use too. `loss` is that of the first step: of ours and packed it is of the same rows and tokens, and has to be the same
+use too. `loss` is that of the first step: of ours and padded it is of the same rows and tokens, and has to be the same
 (TRL trains the prompts too, and has another order).
 """
 
@@ -164,8 +164,8 @@ def ours(kind: str, steps: int, folder: Path, **train: Any) -> dict[str, float]:
     return watch.figures(trainer.tokens)
 
 
-def packed(kind: str, steps: int, folder: Path) -> dict[str, float]:
-    return ours(kind, steps, folder, packing=True)
+def padded(kind: str, steps: int, folder: Path) -> dict[str, float]:
+    return ours(kind, steps, folder, packing=False)
 
 
 def trl(kind: str, steps: int, folder: Path, *more: str) -> dict[str, float]:
@@ -207,7 +207,7 @@ def written(kind: str, steps: int, folder: Path) -> Path:
 
 
 WAYS: dict[str, Callable[[str, int, Path], dict[str, float]]] = {
-    "packed": packed, "ours": ours, "trl-tuned": trl_tuned, "trl": trl,
+    "ours": ours, "padded": padded, "trl-tuned": trl_tuned, "trl": trl,
 }  # fmt: skip
 
 
