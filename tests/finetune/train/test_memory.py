@@ -24,19 +24,21 @@ def test_memory_that_runs_out_is_one_line_and_the_next_start_goes_on(make: Make,
     """The rows of the fourth step are long; eight at once do not fit into the memory that the process is left."""
     from finetune.train.output_folder.loss_curve import read_curve
 
-    log, room = tmp_path / "log", 700 * 2**20
-    recipe = make(train="save_steps = 2\nper_device_train_batch_size = 8\nactivation_checkpointing = false")
+    log, room = tmp_path / "log", 850 * 2**20
+    # Eager attention takes the same memory on every processor; the fused kernels do not.
+    eager = 'model_init_kwargs = { attn_implementation = "eager" }'
+    recipe = make(train=f"save_steps = 2\nper_device_train_batch_size = 8\nactivation_checkpointing = false\n{eager}")
     order = list(range(40))
     random.Random("0/0").shuffle(order)  # the order of seed 0's first epoch
     rows = sums(40)
     for i in order[24:32]:
-        rows[i][-1]["content"] += " so" * 6000
+        rows[i][-1]["content"] += " so" * 2000
     (recipe.parent / "train.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in rows))
     words = ("--render.max_tokens", "8192", "--train.epochs", "1", "--train.bf16", "false")
     assert forked.trained(recipe, *words, log=log, room=room) == 2, log.read_text()
     told = log.read_text().splitlines()
     assert "Traceback" not in log.read_text()
-    assert told[-1].startswith("error: [train]: out of memory with 8 rows at once, the longest row of 6,0"), told
+    assert told[-1].startswith("error: [train]: out of memory with 8 rows at once, the longest row of 2,0"), told
     assert told[-1].endswith(
         " tokens: set train.activation_checkpointing = true or train.per_device_train_batch_size = 4; "
         "the same command goes on from checkpoint-2"
