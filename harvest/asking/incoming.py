@@ -69,5 +69,7 @@ class IncomingAnswers:
         if before.teacher != STUDENT:
             self._counters.accepted += judgement.accepted - (before.accepted is True)
             self._counters.rejected += (not judgement.accepted) - (before.accepted is False)
+            if judgement.reason is not None and before.reason != judgement.reason:
+                self._counters.rejected_by[judgement.reason] += 1
             self._on_judged(question, after, reply, judgement)
         return after

@@ -82,6 +82,7 @@ async def _session(
             accepted=figures["accepted"],
             rejected=figures["rejected"],
             by_student=figures["by_student"],
+            is_priced=all(alone.tariff is not None for alone in runs.values()),
         )
         stopping = Stopping(rules_of(run.config), counters)
         if figures["questions"] > figures["ended"] or figures["unjudged"]:
@@ -151,6 +152,7 @@ async def _buyers(
         pace = Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
         name = called(run.config, place)
         breaker = await _breaker(alone, ledger)
+        counters.paces[name] = pace
         buyers[place] = Buyer(name, alone, teacher, pace, breaker, ledger, counters, stopping.buyer_ended)
     return buyers
 

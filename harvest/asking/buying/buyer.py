@@ -240,6 +240,7 @@ class Buyer:
     def _on_settled(self, settled: Settled) -> None:
         if settled.money is not None:
             self._cap.spent_pusd, self._cap.in_doubt_pusd = settled.money.spent, settled.money.in_doubt
+            self._cap.reserved_pusd = settled.money.reserved
         outcome = settled.outcome
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1

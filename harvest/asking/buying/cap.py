@@ -16,7 +16,7 @@ class SharedCap:
     def __init__(self, usd: Decimal | None, spent_pusd: int = 0, in_doubt_pusd: int = 0) -> None:
         self.usd = usd
         """The cap in dollars; None if the run has no cap."""
-        self.spent_pusd, self.in_doubt_pusd = spent_pusd, in_doubt_pusd
+        self.spent_pusd, self.in_doubt_pusd, self.reserved_pusd = spent_pusd, in_doubt_pusd, 0
         self.changed = asyncio.Event()
         """Set when a try gave back money that it had not used, or when waiting has become useless."""
         self._unsettled = 0

@@ -1,10 +1,12 @@
 """Counts what one session of asking has done so far, for the display. The report's figures come from the store
 instead."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from harvest.asking.buying.cap import SharedCap
+from harvest.asking.buying.pace import Pace
 
 LONG_S = 5.0
 """What is waited for is shown after so many seconds."""
@@ -42,6 +44,10 @@ class Counters:
     """How many questions are solved or given up."""
     accepted: int = 0
     rejected: int = 0
+    rejected_by: Counter[str] = field(default_factory=Counter)
+    """How many answers of this session were rejected, by the reason."""
+    is_priced: bool = True
+    """Whether the price of everyone who is asked is known. If not, `cap.spent_pusd` is not the whole cost."""
     by_student: int = 0
     """How many questions the student solved."""
     failed_tries: int = 0
@@ -53,6 +59,8 @@ class Counters:
     peak_in_flight: int = 0
     stopping: bool = False
     """Whether asking has stopped, so that only the requests in flight are waited for."""
+    paces: dict[str, Pace] = field(default_factory=dict)
+    """How fast each endpoint is asked, by what messages call it."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
     """What endpoints are waited for, by what messages call them."""
     warnings: list[str] = field(default_factory=list)
