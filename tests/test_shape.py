@@ -261,3 +261,9 @@ def test_the_picture_of_the_rooms_is_what_the_imports_say() -> None:
     check = [sys.executable, "docs/architecture.py", "--check"]
     done = subprocess.run(check, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone, and one of the two would not run."""
+    names = [p.name for p in (ROOT / "tests").rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
