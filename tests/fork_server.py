@@ -72,9 +72,7 @@ def main() -> None:
     for module in sys.argv[1:]:
         importlib.import_module(module)
     if "harvest.commands.report" in sys.modules:
-        from harvest.report.page.html_page import PAGES
-
-        PAGES.get_template("report.html")  # compiles it
+        importlib.import_module("harvest.report.page.templates")  # compiles them
     gc.collect()
     gc.freeze()
     try:

@@ -50,7 +50,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(f"warning: {warning}")
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
-            _import_meanwhile("harvest.selection.pipeline")
+            _import_meanwhile("harvest.selection.pipeline", "harvest.report.page.templates")
             ending = ask(run, store, pool, keys, hooks)
         code = ending.exit_code
         words = [ending.words] if ending.words else []
@@ -78,9 +78,9 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     return code
 
 
-def _import_meanwhile(module: str) -> None:
-    """Imports a module that is needed later in a thread: while files are read, or the first reply is waited for."""
-    threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+def _import_meanwhile(*modules: str) -> None:
+    """Imports what is needed later in a thread: while files are read, or the first reply is waited for."""
+    threading.Thread(target=lambda: [*map(importlib.import_module, modules)], daemon=True).start()
 
 
 def refuse_terms(config: RunConfig) -> None:

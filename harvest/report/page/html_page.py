@@ -8,9 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from harvest.report import sentences, tables
 from harvest.report.headline import dollars
 from harvest.report.page import pictures
@@ -19,11 +16,6 @@ from harvest.report.page.shown_traces import ANSWER_CHARS, CHAIN_CHARS, QUESTION
 Report = Mapping[str, Any]
 """The content of report.json."""
 STYLE = Path(__file__).parents[1] / "style.css"
-PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
-"""The templates. Each is compiled once in a process, which takes 0.1 s."""
 
 
 def html_page(report: Report, settings: Sequence[tuple[str, str]], traces: Mapping[str, Sequence[ShownTrace]]) -> str:
@@ -52,6 +44,8 @@ def comparison_page(reports: Sequence[Report], figures: tables.Table, settings: 
 
 def _rendered(template: str, **values: Any) -> str:
     """Returns a page. All that is put into it is escaped, but for the style sheet and our pictures."""
+    from harvest.report.page.templates import PAGES, Markup  # jinja2 takes a tenth of a second to import
+
     style = STYLE.read_text("utf-8")
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return PAGES.get_template(template).render(style=Markup(style), style_hash=style_hash, **values)
