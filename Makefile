@@ -23,21 +23,9 @@ system:
 	else $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(SYSTEM); fi
 
 # The main job on this machine: collect with a small teacher, train a student, and measure it before and after.
-HELD_OUT = reasoning-gym:chain_sum?n=100&seed=1001&min_terms=3&max_terms=4&min_digits=1&max_digits=2
-HELD_OUT_LONGER = reasoning-gym:chain_sum?n=60&seed=1002&min_terms=5&max_terms=6&min_digits=1&max_digits=2
-STUDENT = SmolLM2-135M-Instruct
-TRAINED = data/students/demo
-EVAL = $(PY) -m finetune eval --run demo --max-tokens 160
-
 demo: install
-	$(PY) -m harvest collect
-	$(PY) -m finetune sft recipes/demo-student.toml
-	$(EVAL) $(STUDENT) --label before --questions '$(HELD_OUT)'
-	$(EVAL) $(TRAINED) --label after --questions '$(HELD_OUT)'
-	$(EVAL) $(STUDENT) --label before --questions '$(HELD_OUT_LONGER)'
-	$(EVAL) $(TRAINED) --label after --questions '$(HELD_OUT_LONGER)'
-	$(PY) -m harvest report demo
-	@echo "Look at data/runs/demo/report.html in a browser, at a trace with 'python -m harvest why demo word-00', at a training row with 'python -m finetune show'."
+	$(PY) -m finetune job recipes/jobs/demo.toml
+	@echo "Look at data/runs/demo/report.html in a browser, at a trace with '$(PY) -m harvest why demo word-00', at a training row with '$(PY) -m finetune show'."
 
 check: install
 	$(PY) -m ruff check

@@ -47,7 +47,7 @@ def start(folder: Path) -> dict[str, Any]:
     from finetune.student import find, load_tokenizer
     from finetune.train.batches.packing import Packed
     from finetune.train.batches.steps import Split
-    from finetune.train.trainer import rows_of
+    from finetune.train.trainer import WinnowTrainer
     from finetune.train.training_args import training_config
 
     imported = time.perf_counter()
@@ -58,7 +58,7 @@ def start(folder: Path) -> dict[str, Any]:
     config = training_config(recipe, made, 135_000_000, bf16=False)
     accumulated = config.gradient_accumulation_steps
     steps = Packed(made.lengths, recipe.train.traces_per_step, recipe.train.seed, Split(1, accumulated))
-    rows = rows_of(made)
+    rows = WinnowTrainer.dataset(made)
     for _, pack in zip(range(accumulated), steps, strict=False):
         rows.__getitems__(pack)
     ended = time.perf_counter()

@@ -16,8 +16,8 @@ from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
 INTERRUPTED = 130
-TOP_LEVEL = ("student", "data", "output", "method")
-"""The settings of a recipe that stand in no section."""
+TOP_LEVEL = ("student", "data", "output", "method", "at_cap")
+"""The settings of a recipe, and of a job, that stand in no section."""
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
 """The modules that `pip install winnow[train]` installs."""
 

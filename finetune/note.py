@@ -30,3 +30,27 @@ def began_with_of(folder: Path) -> str | None:
     """Returns the checksum of the weights that a trained student's training began with; None when none is noted."""
     found = (note_of(folder).get("of") or {}).get("student")
     return found if isinstance(found, str) else None
+
+
+def came_from(folder: Path) -> list[str]:
+    """Returns the checksums of the weights that a student came from, the nearest first.
+
+    The first are those that its training began with, or that it was cut from; then come those that these came from.
+    The list is empty when nothing is noted.
+    """
+    if began_with := began_with_of(folder):
+        return [began_with, *note_of(folder).get("came_from", [])]
+    try:
+        cut_from = json.loads((folder / "config.json").read_text("utf-8")).get("cut_from", {})
+    except (OSError, ValueError):
+        return []
+    return [cut_from["weights"], *cut_from.get("came_from", [])] if cut_from else []
+
+
+def ancestors(folder: Path) -> list[str]:
+    """Returns what a training that begins with the student in `folder` notes as `came_from`.
+
+    It is what the student itself came from. A merged student counts as its adapter, which stands in front.
+    """
+    merged = note_of(folder).get("merged")
+    return [*([merged] if merged else []), *came_from(folder)]

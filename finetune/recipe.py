@@ -106,6 +106,55 @@ class Launch(Section):
     """What an hour of one GPU costs, in USD. Without it the cost of training is unknown, not zero."""
 
 
+class Prefer(Section):
+    """`finetune prefer`: which pairs are made of a run's answers, and the two numbers of SimPO's loss."""
+
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    """SimPO's beta: how much a difference between the mean log-probabilities of a pair's two sides counts."""
+    gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.3
+    """SimPO's margin: beta times the difference should be larger than this number."""
+    wrong_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    """The share of all pairs in which a longer right answer is preferred to a short wrong one. The other pairs prefer
+    the shortest right answer to the longest. Where the run has fewer, all are taken; where it has more, `train.seed`
+    chooses."""
+    most_pairs: Count | None = None
+    """The most pairs that are trained or held out; `train.seed` chooses them. Without it: all."""
+    truncated_is_wrong: bool = False
+    """Whether an answer that was cut short at its limit counts as wrong. Otherwise it is in no pair."""
+
+
+PREFER_TRAINS = {"epochs": 1, "learning_rate": 5e-7}
+"""The defaults of [train] in a recipe with [prefer]. Source: Sky-T1-Flash, which also had 96 pairs a step."""
+
+
+class Distill(Section):
+    """`finetune distill`: how the probabilities of teachers are learnt beside their text."""
+
+    temperature: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
+    """The temperature that softens the probabilities of teacher and student. The teacher's own sampling temperature is
+    another thing."""
+    weight: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.9
+    """The share of the soft loss in the loss of a token that has a soft target. The rest is the cross-entropy of the
+    text. 0 is `finetune sft`."""
+    top_k: Count = 20
+    """The most tokens of one teacher that are learnt at each place. What it gave to all others is learnt as one sum."""
+    teachers: tuple[str, ...] = ()
+    """Models that are loaded here and give their probabilities to every row: folders, entries of the model table, or
+    hub's names. The word "stored" stands for the log-probabilities that the run's store holds, which are taken alone
+    where no teacher is named. The probabilities of several are averaged."""
+    share: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """How much each teacher counts, by its name here or, for stored ones, the name of its model. Without it all count
+    equally. With stored ones alone, where each row has the one teacher that wrote it, it is each teacher's share of the
+    rows: `train.seed` chooses the rows that are left out."""
+    tokenizers: dict[str, str] = Field(default_factory=dict)
+    """The tokenizer of a remote teacher, by the name of its model: a folder or a hub's name. It is needed where the
+    endpoint sends the ids of tokens without their text, as vLLM does with return_tokens_as_token_ids."""
+    logprobs_are_raw: bool = False
+    """Whether a remote teacher's log-probabilities are from before its sampling temperature. It only matters where the
+    temperature was not 1, and without it such a teacher is refused. They are raw by default in vLLM and llama.cpp, and
+    not in SGLang (SGLANG_RETURN_ORIGINAL_LOGPROB)."""
+
+
 class Mixed(Section):
     """Rows of another dataset beside those of `data`."""
 
@@ -137,6 +186,10 @@ class Recipe(Section):
     render: Render = Render()
     train: Train = Train()
     launch: Launch = Launch()
+    prefer: Prefer | None = None
+    """[prefer]: what `finetune prefer` trains. Only that command takes a recipe with this section."""
+    distill: Distill | None = None
+    """[distill]: what `finetune distill` learns beside the text. Only that command takes a recipe with this section."""
 
 
 def assumed(recipe: Recipe) -> Recipe:
@@ -180,6 +233,8 @@ def recipe_of(
     `overrides`, `train` and the errors are as in `read_recipe`.
     """
     override(Recipe, data, overrides)
+    if "prefer" in data and isinstance(data.setdefault("train", {}), dict):
+        data["train"] = {**PREFER_TRAINS, **data["train"]}
     faults: list[str] = []
     given, method = data.get("train"), data.get("method", "full")
     if train and isinstance(given, Mapping):

@@ -2,16 +2,19 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.note import began_with_of, note_of
 from finetune.student import find, identity
+from harvest.answers.candidate import candidate_of
 from harvest.core.clock import now
+from harvest.core.config import teachers_of
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
+from harvest.core.nouns import TokenLogprobs
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.local import MODELS
@@ -22,6 +25,25 @@ WAIT_S = 60.0
 """A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
 STANDALONE = "evaluations"
 """Evaluations that belong to no run are kept in a run of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeachersAnswer:
+    """One answer of a run's teacher, whose row is trained, with the log-probabilities that came with it."""
+
+    row_id: str
+    teacher: str
+    """The name of the teacher's model."""
+    is_embedded: bool
+    """Whether the teacher is one of the model table, which ran on the user's machine."""
+    temperature: float | None
+    """The temperature at which the answer was sampled; None: nobody knows."""
+    texts: tuple[str, ...]
+    """The chain, where there is one, and the answer."""
+    is_rewritten: bool
+    """Whether the row has another text, which the newest selection rewrote."""
+    logprobs: Sequence[TokenLogprobs]
+    """Those of the whole answer, or of its two halves; empty where the endpoint sent none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,31 @@ class Run:
         """Returns the run with its settings."""
         with self._reading() as store:
             return store.run(self.name)
+
+    def teachers_answers(self, row_ids: Container[str]) -> Iterator[TeachersAnswer]:
+        """Gives the teachers' answers whose rows in an export have one of these ids."""
+        with self._reading() as store:
+            run = store.run(self.name)
+            prompt, teachers = prompt_of(self), teachers_of(run.settings)
+            for a in store.answered_attempts(run.id, "all"):
+                if a.row_id not in row_ids:
+                    continue
+                teacher = teachers[a.teacher]
+                candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
+                yield TeachersAnswer(
+                    a.row_id,
+                    teacher["model"] or teacher["local"] or a.reply.served_model or "unknown",
+                    bool(teacher["local"]),
+                    teacher["sampling"]["temperature"],
+                    tuple(text for text in (candidate.reasoning, candidate.answer) if text),
+                    bool(a.rewritten),
+                    store.token_logprobs(a.id),
+                )
+
+    def logprobs_held(self) -> tuple[int, int]:
+        """Returns (how many answers of this run have log-probabilities, their bytes in the store)."""
+        with self._reading() as store:
+            return store.logprobs_held(store.run_id(self.name))
 
     def trainings(self) -> list[dict[str, Any]]:
         """Returns the report's entry of each training of this run."""

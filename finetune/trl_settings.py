@@ -102,6 +102,8 @@ def train_faults(further: Mapping[str, Any], method: str, ours: Iterable[str]) -
 
     `ours` are winnow's own keys of [train]: a misspelt key may mean one of them. Importing TRL takes seconds.
     """
+    if not further:
+        return
     from peft import LoraConfig
     from trl import SFTConfig
 

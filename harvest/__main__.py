@@ -140,9 +140,10 @@ def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfi
     """The run's settings, and the folder that its paths are relative to."""
     from harvest.core.config import load
     from harvest.core.files import package_folder
+    from harvest.core.settings import folder_of
 
     path = Path(args.config) if args.config else package_folder("recipes") / "demo.toml"
-    return load(path, [*overrides, ("store", args.store)] if args.store else overrides), path.parent
+    return load(path, [*overrides, ("store", args.store)] if args.store else overrides), folder_of(path)
 
 
 if __name__ == "__main__":

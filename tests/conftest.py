@@ -21,9 +21,11 @@ from harvest.selection.sketch_pool import cores
 
 # Before torch is imported: more workers run than there are cores, and threads that wait for each other take them away.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell's background job ignores Ctrl-C and hands that down, and tests press it.
+# A shell's background job ignores Ctrl-C and `nohup` a closed terminal; both are handed down, and tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 BARS = bool(os.environ.get("WINNOW_BARS"))
 ROOT = Path(__file__).parents[1]
@@ -140,7 +142,7 @@ class Place:
 
     def harvest(self, *args: str) -> tuple[int, str, str]:
         """The same for any command."""
-        return self.ended(self.begin(*args), 120)
+        return self.ended(self.begin(*args), 240)
 
     def ended(self, process: "subprocess.Popen[str]", timeout_s: float) -> tuple[int, str, str]:
         try:

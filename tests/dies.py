@@ -29,12 +29,25 @@ STEPS = {
     "in settling a doubt": ("Attempts.settle_doubt", "return", False),
     "before settling a doubt": ("Attempts.settle_doubt", "call", False),
 }
+BATCH_STEPS = {
+    "in reserving a batch": ("Batches.reserve_batch", "return", False),
+    "after reserving a batch": ("Batches.reserve_batch", "return", True),
+    "before an upload is stored": ("Batches.batch_uploaded", "call", False),
+    "after an upload is stored": ("Batches.batch_uploaded", "return", True),
+    "before a batch is created": ("BatchApi.create", "call", False),
+    "after a batch is created, before its id is stored": ("Batches.batch_created", "call", False),
+    "after a batch's id is stored": ("Batches.batch_created", "return", True),
+    "before its rows are settled": ("Batches.settle_rows", "call", False),
+    "in settling its rows": ("Batches.settle_rows", "return", False),
+    "after its rows are settled": ("Batches.settle_rows", "return", True),
+    "before a batch has ended": ("Batches.end_batch", "call", False),
+}
 COMMIT = "Writer._commit"
 
 
 class Watch:
     def __init__(self, step: str, times: int) -> None:
-        self.function, self.event, self.at_commit = STEPS[step]
+        self.function, self.event, self.at_commit = (STEPS | BATCH_STEPS)[step]
         self.left = times
         self.awaiting_commit = False
         self.begun: set[FrameType] = set()

@@ -137,8 +137,9 @@ def train(
     env: Mapping[str, str] | None = None,
     torn: tuple[str, str] | None = None,
     room: int | None = None,
+    command: str = "sft",
 ) -> Forked:
-    """`finetune sft RECIPE words…`, begun; what it prints goes to `log`.
+    """`finetune sft RECIPE words…`, begun; what it prints goes to `log`. `command` is another command that trains.
 
     `torn`: the names of a file and of its folder. With half of that file on the disk it dies.
     `room`: so many bytes it may allocate beyond what its imports took.
@@ -146,7 +147,7 @@ def train(
     before = functools.partial(_prepare, torn, room)
     with log.open("a") as to:
         return Forked(
-            "finetune", "sft", str(recipe), *words, env={**os.environ, **(env or {})}, stdout=to, stderr=to,
+            "finetune", command, str(recipe), *words, env={**os.environ, **(env or {})}, stdout=to, stderr=to,
             before=before,
         )  # fmt: skip
 

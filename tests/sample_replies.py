@@ -1,15 +1,17 @@
 """Bodies as endpoints send them, how tests read them, and what must hold for every reply that is read."""
 
 import json
+import math
 import os
 import pickle
 import random
-from dataclasses import asdict
+import struct
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from harvest.core.errors import FAILURES, AttemptFailed
-from harvest.core.nouns import Reply
+from harvest.core.nouns import Reply, TokenLogprobs
 from harvest.endpoint.response import BodyReader, read_response
 
 EXAMPLES = int(os.environ.get("WINNOW_EXAMPLES", "300"))
@@ -52,6 +54,33 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **top: Any) -> bytes
     return b"data: " + json.dumps({"choices": [choice]} | top, ensure_ascii=False).encode() + b"\n\n"
 
 
+def entries(found: TokenLogprobs | None) -> list[dict[str, Any]] | None:
+    """The log-probabilities of sampled tokens, in words that a test can compare: id, logprob, top [(id, logprob)]."""
+    if found is None:
+        return None
+
+    def numbers(kind: str, data: bytes) -> list[Any]:
+        return [x for (x,) in struct.iter_unpack(f"<{kind}", data)]
+
+    ids = [None] * found.tokens if found.ids is None else numbers("i", found.ids)
+    tops = list(zip(numbers("i", found.top_ids), numbers("e", found.top_logprobs), strict=True))
+    k = found.width
+    return [
+        {
+            "id": i,
+            "logprob": None if math.isnan(value) else value,
+            "top": [(j, v) for j, v in tops[n * k : (n + 1) * k] if j >= 0],
+        }
+        for n, (i, value) in enumerate(zip(ids, numbers("f", found.logprobs), strict=True))
+    ]
+
+
+def in_words(reply: Reply) -> dict[str, Any]:
+    """All of a reply as a recording's `expected` has it."""
+    tokens = json.loads(json.dumps(entries(reply.logprobs)))
+    return asdict(reply) | {"logprobs": tokens}
+
+
 def check_subset(expected: Any, got: Any, at: str = "$") -> None:
     """Each key that `expected` names is so in `got`."""
     if isinstance(expected, dict):
@@ -71,10 +100,10 @@ def check_sane(reply: Reply) -> None:
     assert isinstance(reply.answer, str)
     assert reply.reasoning_kind in (None, "chain", "summary", "encrypted")
     assert (reply.reasoning is not None) == (reply.reasoning_kind == "chain")
-    for entry in reply.logprobs or ():
-        assert entry.keys() == {"token", "logprob", "id", "top"}
+    for entry in entries(reply.logprobs) or ():
         assert entry["logprob"] is None or entry["logprob"] <= 0
-    stored = json.dumps(asdict(reply), allow_nan=False, ensure_ascii=False).encode()
+        assert all(value <= 0 for _, value in entry["top"])
+    stored = json.dumps(asdict(replace(reply, logprobs=None)), allow_nan=False, ensure_ascii=False).encode()
     assert len(json.dumps(dict(reply.extra))) < 4_000_000, "what nobody reads is bounded"
     assert stored
     assert pickle.loads(pickle.dumps(reply)) == reply  # noqa: S301, our own bytes

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from settings_reference import describe
 
+from finetune.job.settings import Job
 from finetune.recipe import Recipe
 from finetune.trl_settings import GONE, OURS
 from harvest.core.config import RunConfig
@@ -33,6 +34,7 @@ PLACES = {
         ("cost",),
         ("rows",),
         ("train", "measure"),
+        ("job",),
         ("commands",),
         ("__main__",),
     ),
@@ -165,7 +167,9 @@ def test_one_room_reaches_out_by_each_library(library: str) -> None:
         for p in OURS_ALL.values()
         if library in {other.split(".")[0] for other in imports_of(p.read_text("utf-8"))}
     }
-    assert users <= LIBRARIES[library] | ({"finetune/train", "finetune/measure"} if library == "subprocess" else set())
+    assert users <= LIBRARIES[library] | (
+        {"finetune/train", "finetune/measure", "finetune/job"} if library == "subprocess" else set()
+    )
 
 
 def statements(source: str) -> list[str]:
@@ -228,6 +232,8 @@ def test_every_command_has_help_and_is_in_the_docs(package: str) -> None:
 
 def test_the_configuration_page_is_what_the_code_says() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \|", page, re.M)
+    assert rows == [setting for setting, _, _ in describe(RunConfig)]
     for setting, default, meaning in describe(RunConfig):
         row = f"| `{setting}` | {default if default == 'required' else f'`{default}`'} | {meaning} |"
         assert row in page, f"stale; it wants: {row}"
@@ -240,6 +246,13 @@ def test_the_page_on_recipes_is_what_the_code_says() -> None:
         assert row in page, f"stale; it wants: {row}"
     for setting, instead in {**OURS, **GONE}.items():
         row = f"| `{setting}` | {instead} |"
+        assert row in page, f"stale; it wants: {row}"
+
+
+def test_the_page_on_jobs_is_what_the_code_says() -> None:
+    page = (ROOT / "docs/jobs.md").read_text()
+    for setting, default, meaning in describe(Job):
+        row = f"| `{setting}` | {default if default == 'required' else f'`{default}`'} | {meaning} |"
         assert row in page, f"stale; it wants: {row}"
 
 

@@ -36,6 +36,34 @@ def _sft(p: argparse.ArgumentParser) -> None:
     _add_run(p, "whose report gets the training; without it: the run of `data`")
 
 
+def _prefer(p: argparse.ArgumentParser) -> None:
+    p.add_argument("recipe", metavar="RECIPE.toml")
+    _add_settings(p)
+    p.add_argument("--dry-run", action="store_true", help="count the pairs by kind, check every setting, then stop")
+    _add_run(p, "whose report gets the training; without it: the run of `data`")
+
+
+def _init(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", metavar="MODEL", help="a folder, an entry of the model table, a hub's name")
+    p.add_argument("--layers", type=_count, required=True, metavar="N", help="how many of its layers are kept")
+    p.add_argument("--to", required=True, metavar="DIR", help="the folder of the smaller model")
+    p.add_argument(
+        "--keep", choices=("even", "importance"), default="even",
+        help="which layers: evenly spaced ones, or those that change their input most (block influence, ShortGPT)",
+    )  # fmt: skip
+    p.add_argument("--rows", metavar="DATA", help="the rows on which importance is measured: a run, an export, a file")
+    p.add_argument("--most-rows", type=_count, default=64, metavar="N", help="how many of them (64)")
+    p.add_argument("--max-tokens", type=_count, default=2048, metavar="N", help="longer rows are left out (2048)")
+
+
+def _distill(p: argparse.ArgumentParser) -> None:
+    p.add_argument("recipe", metavar="RECIPE.toml")
+    _add_settings(p)
+    p.add_argument("--dry-run", action="store_true", help="check rows, teachers and settings, then stop")
+    _add_evaluations(p)
+    _add_run(p, "whose report gets the training; without it: the run of `data`")
+
+
 def _check(p: argparse.ArgumentParser) -> None:
     _add_settings(p)
     p.add_argument("data", metavar="DATA", help="a file, a folder, a run, or a hub's dataset")
@@ -146,14 +174,26 @@ def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
     g.add_argument("--extra", metavar="JSON", help="put into the request's body, e.g. for chat_template_kwargs")
 
 
+def _job(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(overrides=True)
+    p.epilog = "Any setting of JOB.toml: --section.key value, e.g. --run.budget.usd 5"
+    p.add_argument("job", nargs="?", metavar="JOB.toml", help="docs/jobs.md; without it: the demo's job")
+    p.add_argument("--dry-run", action="store_true", help="say what each stage will do and cost, and ask nothing")
+    p.add_argument("--check", action="store_true", help="check every setting of every stage, and end")
+
+
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "sft": ("train the student on an export or a run; started again it goes on", _sft),
+    "prefer": ("shorter answers, by preference pairs out of what a run holds; started again it goes on", _prefer),
+    "init": ("a smaller student, cut from an open model's layers and saved as a normal model", _init),
+    "distill": ("train the student on its teachers' probabilities beside their text; it goes on as sft does", _distill),
     "check": ("look at any dataset as a student would read it, also for training elsewhere", _check),
     "show": ("one training row as the model sees it, trained tokens coloured", _show),
     "curve": ("the loss curve of a training, while it runs and after", _curve),
     "merge": ("merge the adapter into its model, and print the lines that serve it", _merge),
     "estimate": ("GPU-hours, memory and money before training", _estimate),
     "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),
+    "job": ("collect, select, train, evaluate and report by one file; started again it goes on", _job),
 }
 """Maps each command to its help text and to the function that adds its arguments. The file named after the command does
 the work."""

@@ -16,6 +16,7 @@ from finetune.rows.examples import Examples
 from finetune.rows.held_out import counts, split
 from finetune.rows.template import recipe_tokenizer
 from finetune.student import find
+from harvest.commands.progress import say
 from harvest.core.errors import InputError
 
 
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         rows = examples(recipe, recipe_tokenizer(recipe))
     held_out: dict[str, int] | None = None
     if rows is not None:
+        for line in rows.notes:
+            say(f"warning: {line}")
         trained, out = split(rows, recipe.train)
         lengths, held_out = trained.lengths, counts(out)
     found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()

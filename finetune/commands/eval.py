@@ -13,18 +13,18 @@ from typing import Any
 
 from finetune.commands.arguments import Overrides
 from finetune.measure import details, endpoint, engines
-from finetune.measure.benchmarks import benchmark_named, benchmark_questions
+from finetune.measure.asked_questions import Read, asked_questions
+from finetune.measure.benchmarks import benchmark_named
 from finetune.measure.engine import Engine, LocalEngine
 from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling, fitted, sampling_of
 from finetune.measure.served_models import ServedModel, the_served_model
-from finetune.note import began_with_of, trained_folder
+from finetune.note import came_from, trained_folder
 from finetune.progress import Progress
 from finetune.rows.layout import learnt_layout
 from finetune.run import Run, label_of, prompt_of, standalone, standalone_evaluations, trained_on
 from finetune.student import find, identity
 from finetune.train.output_folder.card import write_model_card
-from harvest.checks import ROW_RULES
 from harvest.commands.report import write_report
 from harvest.commands.run_folder import find_run
 from harvest.core.config import DEFAULT_STORE
@@ -32,8 +32,6 @@ from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.nouns import Question
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
-from harvest.questions.rows import judged_together
-from harvest.questions.sources import read_questions
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, gains
 
@@ -41,8 +39,7 @@ TEACHER = "teacher"
 """This word in place of a student's name means the run's teacher."""
 FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
 """Flags that are refused for a student on this machine, since they would have no effect."""
-FOR_STUDENTS_HERE = ("engine", "batch_size", "tensor_parallel", "data_parallel")
-OF_ENGINES = {engines.VLLM: ("concurrency", *FOR_STUDENTS_HERE[2:]), engines.TRANSFORMERS: ("batch_size",)}
+OF_ENGINES = {engines.VLLM: ("concurrency", "tensor_parallel", "data_parallel"), engines.TRANSFORMERS: ("batch_size",)}
 """The flags that only one engine of this machine takes."""
 SAMPLED = ("samples", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed")
 
@@ -68,19 +65,59 @@ def run(args: argparse.Namespace, _: Overrides) -> int:
         return 0
     if not args.student or not args.questions:
         args.command_parser.error("takes STUDENT and --questions F, or --compare A B")
-    engine = _engine_of(args)
-    _take_protocol(args)
+    engine, questions = checked(args)
     if args.details:
         details.check_details(args.details)
     who = _who(args, engine)
     run = _run_of(args, who)
-    questions = _questions(args)
     measured = _measured(args, who, run, questions)
     if args.details:
-        details.write_details(args.details, measured, questions)
+        details.write_details(args.details, measured, questions, _prompt(args, run))
     write_model_card(trained_folder(who.folder))
     _say(args, who, run, measured)
     return 0
+
+
+def checked(args: argparse.Namespace, read: Read = asked_questions) -> tuple[str | None, list[Question]]:
+    """Returns (the engine of a student on this machine, the questions), and fills in a benchmark's protocol.
+
+    Raises an InputError for everything that is wrong and needs neither the student nor the run to be found.
+    """
+    engine = _engine_of(args)
+    _take_protocol(args)
+    if args.prompt:
+        prompts.load(args.prompt)
+    if engine is not None:
+        _sampling(args)
+    return engine, read(args.questions, args.limit)
+
+
+def is_measured(args: argparse.Namespace, run: Run, read: Read) -> bool:
+    """Returns whether the run's store holds every answer of this evaluation of a student on this machine.
+
+    It goes by the checksum of the weights, the questions, the prompt, the engine's name, how answers are drawn, the
+    checks' versions and the label. It loads no weights, so another version of the engine is no other evaluation.
+    """
+    engine, questions = checked(args, read)
+    if engine is None:
+        return False
+    prompt, sampling = prompts.load(args.prompt) if args.prompt else prompt_of(run), _sampling(args)
+    evaluation = Evaluation(questions, args.questions, prompt, sampling, args.label)
+    about = {"weights": identity(find(args.student))}
+    wanted = evaluation.settings(evaluation.content(about), args.student, sampling.samples)
+    same = ("questions_sha256", "prompt_sha256", "checks", *sampling.content, *(("label",) if args.label else ()))
+    asked = {(q.id, sample) for q in questions for sample in range(sampling.samples)}
+
+    def holds(e: Mapping[str, Any]) -> bool:
+        by, there = e["settings"].get("engine", {}), {(a["question_id"], a["sample"]) for a in e["answers"]}
+        is_student = by.get("weights") == about["weights"] and str(by.get("engine")).startswith(engine)
+        return is_student and asked <= there and all(e["settings"].get(name) == wanted[name] for name in same)
+
+    return any(holds(e) for e in run.evaluations())
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    return sampling_of(args.preset, {name: getattr(args, name) for name in SAMPLED})
 
 
 def _is_url(student: str) -> bool:
@@ -97,7 +134,7 @@ def _engine_of(args: argparse.Namespace) -> str | None:
     is_here = not _is_url(args.student) and args.student != TEACHER
     engine = engines.chosen(args.engine, batch_size=args.batch_size) if is_here else None
     if engine is None:
-        idle = {*FOR_STUDENTS_HERE, *(("model",) if args.student == TEACHER else ())}
+        idle = {*engines.FOR_STUDENTS_HERE, *(("model",) if args.student == TEACHER else ())}
         where = "for a student on this machine"
     else:
         other = {flag for kind, flags in OF_ENGINES.items() if kind != engine for flag in flags}
@@ -151,22 +188,8 @@ def _run_of(args: argparse.Namespace, who: Who) -> Run | None:
     return run
 
 
-def _questions(args: argparse.Namespace) -> list[Question]:
-    """Returns the first `--limit` questions of the file or the benchmark that `--questions` names.
-
-    Raises QuestionError for any bad row of the file, also after the limit. Raises InputError when there is no question,
-    or when one of the returned questions has no gold answer.
-    """
-    if (benchmark := benchmark_named(args.questions)) is not None:
-        every_question = benchmark_questions(benchmark)
-    else:
-        every_question = list(read_questions(args.questions, Path(), ROW_RULES, may_skip=False))
-    questions = every_question[: args.limit]
-    if not questions:
-        raise InputError(f"{args.questions}: not one question in it")
-    if (without := next((q for q in questions if judged_together(q)), None)) is not None:
-        raise InputError(f"{args.questions}: question {without.id!r} has no gold answer to measure a student by")
-    return questions
+def _prompt(args: argparse.Namespace, run: Run | None) -> Prompt:
+    return prompts.load(args.prompt) if args.prompt else prompt_of(run)
 
 
 def _measured(args: argparse.Namespace, who: Who, run: Run | None, questions: Sequence[Question]) -> Measured:
@@ -174,14 +197,14 @@ def _measured(args: argparse.Namespace, who: Who, run: Run | None, questions: Se
 
     Answers from before an interruption are part of the evaluation.
     """
-    prompt = prompts.load(args.prompt) if args.prompt else prompt_of(run)
+    prompt = _prompt(args, run)
     engine, sampling, label = _engine(args, who, prompt, run, questions)
     label = label or label_of(str(who.folder) if who.served else who.name, run)
     if run is not None and label == "after":
         run.label_befores(who.folder)
     try:
-        layout, began_with = learnt_layout(who.folder), began_with_of(who.folder)
-        evaluation = Evaluation(questions, args.questions, prompt, sampling, label, layout, began_with)
+        layout, line = learnt_layout(who.folder), came_from(who.folder)
+        evaluation = Evaluation(questions, args.questions, prompt, sampling, label, layout, line)
         return evaluate(engine, evaluation, run or standalone(), Progress("eval"))
     finally:
         if run is not None:
@@ -212,10 +235,9 @@ def _engine(
 
     The label is the one from `--label`, or "teacher" when the teacher is asked; otherwise None.
     """
-    given = {name: getattr(args, name) for name in SAMPLED}
     if who.engine is None:
-        return _endpoint(args, who, prompt, run, questions, given)
-    sampling = sampling_of(args.preset, given)
+        return _endpoint(args, who, prompt, run, questions, {name: getattr(args, name) for name in SAMPLED})
+    sampling = _sampling(args)
     local = _local_engine(args, who, prompt, run, questions)
     return local, engines.fitted_to(local, sampling, questions, prompt), args.label
 
@@ -264,7 +286,9 @@ def _endpoint(
         teacher, limit = endpoint.teacher_at(who.name, who.served.name, settings), who.served.limit
         extra = {**who.served.extra, **extra}
     sampling = sampling_of(args.preset, given, base)
-    longest = max(endpoint.most_prompt_tokens(prompt.student_messages(q)) for q in questions)
+    longest = max(endpoint.likely_prompt_tokens(prompt.student_messages(q)) for q in questions)
+    if limit is not None and longest >= limit:
+        limit = None  # this is only an estimate: the endpoint itself refuses what is too long
     engine = endpoint.Endpoint(
         teacher=teacher,
         questions=questions,

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
 from finetune.rows.cache import examples
 from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
-from finetune.rows.template import recipe_tokenizer
+from finetune.rows.template import Tokenizer, recipe_tokenizer
 from finetune.run import Run
 from finetune.student import find
 from finetune.train.launch import check_started, devices
@@ -22,10 +23,11 @@ from finetune.train.output_folder.hub import check_push, push
 from finetune.train.output_folder.loss_curve import read_curve
 from finetune.train.output_folder.state import attach_run, training_key, unrecorded
 from finetune.train.sft import check, quiet, sft
+from finetune.train.trainer import WinnowTrainer
 from finetune.train.world import joined
 from harvest.commands.report import write_report
 from harvest.commands.run_folder import find_run
-from harvest.core.errors import StoreUnusable
+from harvest.core.errors import ConfigError, StoreUnusable
 from harvest.report.loss_curve import turned
 
 LISTED = 20
@@ -34,31 +36,63 @@ LISTED = 20
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
     recipe = read_recipe(recipe_path(args.recipe), overrides, train=True)
+    for name in ("prefer", "distill"):
+        if getattr(recipe, name) is not None:
+            raise ConfigError(
+                f"{args.recipe}: [{name}] is for `python -m finetune {name}`: leave it out, or start that"
+            )
+    run = begin(recipe, args)
+    if args.dry_run:
+        student, progress = find(recipe.student), Progress("sft")
+        checked_rows(recipe, args, lambda rows: check(recipe, rows, student, progress))
+    else:
+        finish(recipe, args, run, train(recipe, run))
+    return 0
+
+
+def begin(recipe: Recipe, args: argparse.Namespace) -> Run | None:
+    """Makes the checks that need no rows, and returns the run whose report gets the training; None when it has none.
+
+    Raises ConfigError when the machine or the launch is not the one that the recipe asks for, and StoreUnusable when a
+    dry run does not find the run.
+    """
     check_method(recipe)
     check_push(recipe)
     gpus = recipe.launch.gpus if "gpus" in recipe.launch.model_fields_set else None
     if not args.dry_run:
-        check_started(recipe.launch.strategy, gpus, os.environ, devices(), str(recipe_path(args.recipe)))
+        check_started(
+            recipe.launch.strategy, gpus, os.environ, devices(), (args.command, str(recipe_path(args.recipe)))
+        )
     quiet()
     name = args.run_name or run_folder(recipe.data)
     run = Run(*find_run(str(name), args.store)) if name is not None else None
-    if args.dry_run:
-        if run is not None:
-            run.check()
-        student, progress = find(recipe.student), Progress("sft")
-        checked_rows(recipe, args, lambda rows: check(recipe, rows, student, progress))
-    elif (block := _train(recipe, run)) is not None:
-        record(recipe, block, run)
-        if (pushed := push(recipe)) is not None:
-            Progress("sft").say(f"{recipe.output}: pushed as {pushed}")
-        print(json.dumps(block, ensure_ascii=False) if args.json else in_words(recipe, block))
-    return 0
+    if args.dry_run and run is not None:
+        run.check()
+    return run
 
 
-def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
-    """Trains the student. Returns the report's entry of the finished training; None in every process but the first."""
+def finish(recipe: Recipe, args: argparse.Namespace, run: Run | None, block: dict[str, Any] | None) -> None:
+    """Records the finished training, pushes the student and prints the entry. It does nothing without a `block`."""
+    if block is None:
+        return
+    record(recipe, block, run)
+    if (pushed := push(recipe)) is not None:
+        Progress(block["method"]).say(f"{recipe.output}: pushed as {pushed}")
+    print(json.dumps(block, ensure_ascii=False) if args.json else in_words(recipe, block))
+
+
+def train(
+    recipe: Recipe,
+    run: Run | None,
+    kind: type[WinnowTrainer] = WinnowTrainer,
+    rows_of: Callable[[Recipe, Tokenizer], Examples] = examples,
+) -> dict[str, Any] | None:
+    """Trains the student. Returns the report's entry of the finished training; None in every process but the first.
+
+    `rows_of` makes the rows, and `kind` is the trainer that learns from them.
+    """
     with joined(os.environ) as world:
-        progress = Progress("sft", mute=not world.is_first)
+        progress = Progress(kind.method, mute=not world.is_first)
         block = None
         with world.together():
             student = find(recipe.student)
@@ -70,9 +104,9 @@ def _train(recipe: Recipe, run: Run | None) -> dict[str, Any] | None:
             return block if world.is_first else None
         with world.together():
             tokenizer = recipe_tokenizer(recipe)
-            rows = examples(recipe, tokenizer)
+            rows = rows_of(recipe, tokenizer)
         _say_left_out(rows, progress)
-        block = sft(recipe, rows, tokenizer, student, progress, world, run)
+        block = sft(recipe, rows, tokenizer, student, progress, world, run, kind)
         return block if world.is_first else None
 
 
@@ -106,7 +140,8 @@ def record(recipe: Recipe, block: dict[str, Any], run: Run | None) -> None:
 def in_words(recipe: Recipe, block: dict[str, Any]) -> str:
     first, last = block["loss_first"], block["loss_last"]
     loss = "" if first is None else f", loss {first:.3f} to {last:.3f}"
-    lines = [f"{recipe.output}: {block['rows']} rows, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}"]
+    what = "pairs" if block["method"] == "prefer" else "rows"
+    lines = [f"{recipe.output}: {block['rows']} {what}, {block['tokens']:,} tokens in {block['wall_s']:.0f} s{loss}"]
     if h := block.get("held_out"):
         lines.append(
             f"{h['questions']} held-out questions: loss {h['first_loss']:.3f} to {h['best_loss']:.3f} at step "

@@ -39,7 +39,7 @@ SIZE_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """The student answers these questions before and after its training."""
+    """Says how much the student answers in its evaluation. It is evaluated twice: before and after its training."""
 
     questions: int = 500
     samples: int = 1

@@ -22,8 +22,9 @@ class Interval(NamedTuple):
 def flops_per_token(shape: Shape, context: float, method: str) -> float:
     """Returns the model FLOPs of one trained token, forward and backward, when no activation is computed again.
 
-    There are 6 FLOPs for each weight that is multiplied (4 if no gradient of the weight is taken). Attention takes 6
-    for each position that a token looks at; a causal mask leaves half of the positions.
+    There are 6 FLOPs for each weight that is multiplied (4 if no gradient of the weight is taken). `context` is the
+    length of the row that an average token stands in. A layer that looks at the whole row takes 12 FLOPs for each token
+    of the row and each of the layer's `shape.attention` dimensions. A causal mask leaves half of these: 6.
     """
     a_weight = 6 if method == "full" else 4
     return a_weight * shape.multiplied + 6 * shape.attention_layers * shape.attention * context

@@ -21,7 +21,7 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"with the evaluation ${found['total_usd']}"
         ]
     per, unit = _unit(hours["mid"])
-    low, mid, high = (_shown(hours[k] * per) for k in ("low", "mid", "high"))
+    low, mid, high = (shown(hours[k] * per) for k in ("low", "mid", "high"))
     span = f"{mid} {{}}{unit} ({low} to {high}) on {where}, {found['strategy']}"
     tokens = f"{found['tokens']:,} tokens in {found['steps']:,} steps"
     if where == "cpu":  # neither a GPU's memory nor its answers say anything of this machine
@@ -29,7 +29,7 @@ def in_words(found: Mapping[str, Any]) -> str:
     else:
         lines = [
             f"hours    {span.format('GPU-')}",
-            f"         {_shown(found['wall_hours'] * per)} by the clock; {tokens}",
+            f"         {shown(found['wall_hours'] * per)} by the clock; {tokens}",
             f"         {_answering(evaluation)} more for the evaluation's answers before and after, "
             f"with {evaluation['engine']}",
             *money,
@@ -44,7 +44,7 @@ def in_words(found: Mapping[str, Any]) -> str:
 def _answering(evaluation: Mapping[str, Any]) -> str:
     """Returns the GPU-hours of the evaluation with their interval, which is wide: nobody has measured it."""
     ends = evaluation["gpu_hours_interval"]
-    return f"{_shown(ends['mid'])} GPU-hours ({_shown(ends['low'])} to {_shown(ends['high'])})"
+    return f"{shown(ends['mid'])} GPU-hours ({shown(ends['low'])} to {shown(ends['high'])})"
 
 
 def _unit(hours: float) -> tuple[int, str]:
@@ -52,5 +52,6 @@ def _unit(hours: float) -> tuple[int, str]:
     return (1, "hours") if hours >= 0.01 else (3600, "seconds")
 
 
-def _shown(x: float) -> str:
+def shown(x: float) -> str:
+    """Returns hours for a reader, rounded."""
     return f"{rounded(x):,}" if x >= 0.01 else "under 0.01" if x else "0"

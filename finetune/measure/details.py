@@ -10,7 +10,9 @@ from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.money import usd
 from harvest.core.nouns import Question
+from harvest.endpoint import Prompt
 from harvest.report.evaluations import compared, ended, several
+from harvest.report.sentences import after_gain
 
 
 def check_details(path: Path) -> None:
@@ -21,8 +23,12 @@ def check_details(path: Path) -> None:
         raise InputError(f"--details {path}: is a folder; name a file")
 
 
-def write_details(path: Path, measured: Measured, questions: Sequence[Question]) -> None:
-    """Writes one JSON object for each answer, in the order of the questions. The file appears whole or not at all."""
+def write_details(path: Path, measured: Measured, questions: Sequence[Question], prompt: Prompt) -> None:
+    """Writes one JSON object for each answer, in the order of the questions. The file appears whole or not at all.
+
+    `prompt` is what the questions were asked under: each answer has its conversation, so that `finetune prefer` can
+    make pairs of the file.
+    """
     asked = {q.id: (place, q) for place, q in enumerate(questions)}
     rows = sorted(measured.answers, key=lambda r: (asked[r["question_id"]][0], r["sample"]))
     lines = []
@@ -39,6 +45,7 @@ def write_details(path: Path, measured: Measured, questions: Sequence[Question])
             "gold": question.answer,
             "text": r["text"],
             "model": measured.settings["model"],
+            "messages": [*prompt.student_messages(question), {"role": "assistant", "content": r["text"]}],
         }
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     try:
@@ -135,6 +142,6 @@ def in_words(
             line(
                 name,
                 f"{points['points']:+.1f} points (95%: {points['low']:+.1f} to {points['high']:+.1f}, paired on"
-                f" {points['n']} questions{to})",
+                f" {points['n']} questions{to}){after_gain(points).replace(' ', '. ', 1) if name == 'gain' else ''}",
             )
     return "\n".join(lines)

@@ -146,8 +146,11 @@ class Endpoint:
 
 
 def cap_of(given: Decimal | None, teacher: Teacher, run: StoredRun | None) -> Decimal | None:
-    """Returns the cap of an evaluation: the one that was given, else that of the run that it is for, where the price is
-    known."""
+    """Returns the cap of an evaluation in USD; None if it has no cap.
+
+    The cap is `given`. If none was given, it is the cap of `run`, for which the evaluation is made, provided that the
+    price of the endpoint is known.
+    """
     if given is not None or run is None or tariff_of(RunConfig(questions="none", teacher=teacher)) is None:
         return given
     return run.config.budget.usd
@@ -182,10 +185,10 @@ def checked_key(variable: str | None) -> str | None:
     return key
 
 
-def most_prompt_tokens(messages: Sequence[Message]) -> int:
-    """Returns a number of tokens that a prompt does not exceed, where the endpoint's tokenizer is not known: no token
-    is shorter than a byte. The template's own tokens are added."""
-    return sum(len(m["content"].encode()) + TEMPLATE_TOKENS for m in messages) + TEMPLATE_TOKENS
+def likely_prompt_tokens(messages: Sequence[Message]) -> int:
+    """Estimates how many tokens a prompt has, for an endpoint whose tokenizer is not known. The estimate is rather too
+    high: one token for three bytes, and some for the chat template."""
+    return sum(len(m["content"].encode()) // 3 + TEMPLATE_TOKENS for m in messages) + TEMPLATE_TOKENS
 
 
 def teacher_at(base_url: str, model: str, settings: Mapping[str, Any]) -> Teacher:

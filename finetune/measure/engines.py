@@ -12,6 +12,8 @@ from harvest.core.nouns import Question
 from harvest.endpoint import Prompt
 
 VLLM, TRANSFORMERS = "vllm", "transformers"
+FOR_STUDENTS_HERE = ("engine", "batch_size", "tensor_parallel", "data_parallel")
+"""The settings that an endpoint or a teacher does not take."""
 
 
 def chosen(engine: str | None, *, batch_size: int | None = None) -> str:

@@ -56,16 +56,16 @@ class Evaluation:
     """The label is "before", "after" or "teacher"; None when it is none of them."""
     layout: Layout | None = None
     """The marks around a chain that the student learnt. The marks that are known by name are recognised too."""
-    began_with: str | None = None
-    """The checksum of the weights with which the student's training began; None when it is not known."""
+    came_from: Sequence[str] = ()
+    """The checksums of the weights that the student came from, the nearest first; empty when they are not known."""
 
-    def content(self, engine: Engine) -> Row:
-        """Returns all that changes an answer. Its hash is the evaluation's key.
+    def content(self, about: Mapping[str, Any]) -> Row:
+        """Returns all that changes an answer. Its hash is the evaluation's key. `about` is the engine's.
 
         The number of samples is not part of it.
         """
         return {
-            "engine": dict(engine.about),
+            "engine": dict(about),
             "questions": content_hash([q.model_dump(mode="json") for q in self.questions]),
             "prompt_sha256": self.prompt.sha256,
             **self.sampling.content,
@@ -86,7 +86,7 @@ class Evaluation:
             "model": model,
             "questions": self.source,
             "label": self.label,
-            "began_with": self.began_with,
+            "came_from": list(self.came_from),
             "prompt": self.prompt.name,
         }
 
@@ -98,7 +98,7 @@ def evaluate(engine: Engine, evaluation: Evaluation, record: Record, progress: P
     stays missing.
     """
     questions, sampling, layout = evaluation.questions, evaluation.sampling, evaluation.layout
-    content = evaluation.content(engine)
+    content = evaluation.content(engine.about)
     key = content_hash(content)
     there = {(r["question_id"], r["sample"]) for r in record.answers(key)}
     samples = max(sampling.samples, *(1 + s for _, s in there), 1)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harvest.core.errors import AttemptFailed, ConfigError
+from harvest.core.errors import AttemptFailed, ConfigError, InputError
 from harvest.core.foreign_json import as_dict, as_list, count, label
 from harvest.endpoint.client import Teacher
+from harvest.endpoint.transport import LOOPBACK
 
 TIMEOUT_S = 10.0
 SHOWN = 12
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,14 @@ def the_served_model(base_url: str, key: str | None, name: str | None) -> Served
 
     Raises ConfigError, which lists the names, when the name must be given.
     """
-    models = served_models(base_url, key) or ()
+    status, models = 0, list[ServedModel]()
+    try:
+        status, models = asyncio.run(_listed(base_url.rstrip("/"), key))
+    except AttemptFailed as e:
+        if not name:
+            raise InputError(f"{base_url}: does not answer: {e}") from None
+    if status in (401, 403) and not name:
+        raise ConfigError(f"{base_url}: refuses the key ({status}): --api-key-env names the variable that holds it")
     if name:
         return next((m for m in models if m.name == name), ServedModel(name))
     if len(models) != 1:
@@ -67,15 +74,17 @@ def _names(models: Sequence[ServedModel]) -> str:
 
 def served_models(base_url: str, key: str | None) -> list[ServedModel] | None:
     """Returns the models at an address; None if the endpoint lists none, refuses the key, or does not answer."""
-    return asyncio.run(_served_models(base_url.rstrip("/"), key))
-
-
-async def _served_models(base_url: str, key: str | None) -> list[ServedModel] | None:
     try:
-        async with Teacher(base_url, key) as teacher:
-            status, listed = await teacher.look_up(f"{base_url}/models", TIMEOUT_S)
+        status, found = asyncio.run(_listed(base_url.rstrip("/"), key))
     except AttemptFailed:
         return None
+    return found if status == 200 and found else None
+
+
+async def _listed(base_url: str, key: str | None) -> tuple[int, list[ServedModel]]:
+    """Returns (the answer's status, the models that it names). Raises AttemptFailed when no answer comes."""
+    async with Teacher(base_url, key) as teacher:
+        status, listed = await teacher.look_up(f"{base_url}/models", TIMEOUT_S)
     cards = [as_dict(card) for card in as_list(listed.get("data"))]
     found = [
         ServedModel(
@@ -84,4 +93,4 @@ async def _served_models(base_url: str, key: str | None) -> list[ServedModel] | 
         for c in cards
         if (name := label(c.get("id"))) is not None
     ]
-    return found if status == 200 and found else None
+    return status, found

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -35,7 +35,7 @@ from finetune.rows.examples import SCHEMA, Examples, mask_of
 from finetune.rows.faults import Finding, Findings
 from finetune.rows.survey import Part, Place, Survey, Surveyor
 from finetune.rows.template import Tokenizer
-from harvest.core.errors import OutOfMemory
+from harvest.core.errors import InputError, OutOfMemory
 from harvest.local.weights import cache_folder
 from harvest.selection.sketch_pool import cores
 
@@ -75,16 +75,31 @@ def rendered(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Examples, Survey]:
     place = place_of(recipe, tokenizer, files)
     with contextlib.suppress(FileNotFoundError):
         return _load(place)
+    made_once(place, lambda part: _render(recipe, tokenizer, part, sum(size for _, size in files)))
+    return _load(place)
+
+
+def made_once(place: Path, make: Callable[[Path], None]) -> None:
+    """Makes a folder of the cache, unless it is there. `make` fills a folder, which may hold what a killed one wrote.
+
+    The first process that asks makes it, while others on its machine wait. What nobody used for long is removed.
+    """
     part = place.with_suffix(".part")
-    part.mkdir(parents=True, exist_ok=True)
+    if place.is_dir():
+        os.utime(place)
+        return
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        os.utime(part)  # it may have been left long ago by a rendering that was killed
+    except OSError as e:
+        raise InputError(f"{place.parent}: cannot be written: {e.strerror}; WINNOW_CACHE names another place") from None
     with _locked(part):
         if not place.is_dir():
             _remove_unused(place.parent)
-            _render(recipe, tokenizer, part, sum(size for _, size in files))
+            make(part)
             part.rename(place)
         elif part.is_dir():  # made after another process had renamed its own
             part.rmdir()
-        return _load(place)
 
 
 def place_of(recipe: Recipe, tokenizer: Tokenizer, files: Iterable[tuple[str, int]]) -> Path:

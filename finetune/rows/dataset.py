@@ -30,7 +30,8 @@ class BadRow(RowFault):
 def recipe_rows(
     recipe: Recipe, note: Callable[[str], None] | None = None
 ) -> Iterator[tuple[int, str, "Mapping[str, Any] | BadRow"]]:
-    """Yields the rows of the recipe's data, then those of `mix`: (row number, place, row). The numbers go on.
+    """Yields the rows of the recipe's data, then those of `mix`: (row number, place, row). The rows of `mix` are
+    numbered on from the last row of the data.
 
     The trainer shuffles the rows. `note` is called with a sentence when a dataset of `mix` has fewer rows than the
     recipe asks for.
@@ -81,7 +82,12 @@ def contents_of(recipe: Recipe) -> list[tuple[str, int]]:
     found = []
     for data in (recipe.data, *(m.data for m in recipe.mix)):
         files = _files(data)
-        named = [(f, f.name) for f in files] if files is not None else [(f, data) for f in _hub_files(data)]
+        if files is None:
+            table = _hub_table(data)
+            found.append((f"{data} {table._fingerprint}", 0))
+            named = [(Path(file["filename"]), data) for file in table.cache_files]
+        else:
+            named = [(f, f.name) for f in files]
         found += [(f"{name} {_checksum(file)}", file.stat().st_size) for file, name in named]
     return found
 
@@ -159,9 +165,8 @@ def _hub_rows(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise DatasetError(str(e)) from None
 
 
-def _hub_files(name: str) -> list[Path]:
-    """Returns the files in which `datasets` keeps the rows of a hub's dataset on this machine."""
+def _hub_table(name: str) -> Any:
     try:
-        return [Path(file["filename"]) for file in hub_table(name).cache_files]
+        return hub_table(name)
     except InputError as e:
         raise DatasetError(str(e)) from None

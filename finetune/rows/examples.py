@@ -17,6 +17,7 @@ from harvest.core.errors import DatasetError
 SCHEMA = pa.schema({
     "ids": pa.list_(pa.int32()),
     "trained": pa.list_(pa.int32()),
+    "id": pa.string(),
     "row": pa.int64(),
     "where": pa.string(),
     "question_id": pa.string(),
@@ -25,7 +26,8 @@ SCHEMA = pa.schema({
 """The columns of the table, one example a line.
 
 `trained` has the begin and the end of each run of trained tokens. `row` and `where` say which row of the dataset it is,
-`asked` has the texts of its user, and `question_id` is the row's own or else a digest of those texts.
+`asked` has the texts of its user, and `question_id` is the row's own or else a digest of those texts. `id` is the row's
+own name in an export, or empty.
 """
 
 
@@ -80,6 +82,7 @@ class Examples(Sequence[Example]):
         columns = {
             "ids": [e.ids for e in examples],
             "trained": [runs(e.mask) for e in examples],
+            "id": [""] * len(examples),
             "row": range(len(examples)),
             "where": [f"row {n}" for n in range(len(examples))],
             "question_id": list(map(str, range(len(examples)))),
@@ -145,6 +148,7 @@ class Examples(Sequence[Example]):
         """Raises DatasetError when there is no row to train."""
         if not len(self):
             why = f"all {len(self.dropped)} rows are longer than render.max_tokens" if self.dropped else "no rows"
+            why = "; ".join(self.notes) or why
             raise DatasetError(f"{source}: nothing to train: {why}")
 
     def summary(self) -> dict[str, Any]:

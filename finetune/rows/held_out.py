@@ -10,14 +10,21 @@ from harvest.core.errors import DatasetError
 def split(examples: Examples, train: Train) -> tuple[Examples, Examples]:
     """Returns (the examples that are trained, the examples that are held out).
 
-    All rows of one question are on the same side. A question's side depends on its id, `train.seed` and
-    `train.held_out` alone, so it is the same in every process and at every start, and stays when rows are added.
+    All rows of one question are on the same side: those with its id, and those that ask the same in the same words. The
+    sides depend on the rows, `train.seed` and `train.held_out` alone, so they are the same in every process and at
+    every start.
 
     Raises DatasetError when every question is held out.
     """
     if not train.held_out or not examples:
         return examples, examples.subset(())
-    is_out = [is_held_out(q, train.held_out, train.seed) for q in examples.question_ids]
+    keys = [(q, "\0".join(texts)) for q, (_, _, texts) in zip(examples.question_ids, examples.asked(), strict=True)]
+    is_out = [is_held_out(q, train.held_out, train.seed) for q, _ in keys]
+    before = None
+    while is_out != before:  # a row without an id may ask what a row with one does
+        before = is_out
+        out = {key for pair, is_one in zip(keys, is_out, strict=True) if is_one for key in pair}
+        is_out = [q in out or text in out for q, text in keys]
     trained = [i for i, out in enumerate(is_out) if not out]
     if not trained:
         raise DatasetError(f"train.held_out: {train.held_out:g} holds out every question: nothing is left to train")

@@ -59,7 +59,8 @@ class Layout:
         )
 
     def cut(self, written: str) -> list[Part]:
-        """Returns the parts of a turn that `turn` wrote, cut at its marks. White space at a mark stays in the texts."""
+        """Cuts an assistant's turn in this layout at the layout's marks, and returns the parts: texts and marks. White
+        space next to a mark stays in the text."""
         parts: list[Part] = []
         begin, end = self.open.strip(), self.close.strip()
         if begin and end and written.lstrip().startswith(begin):

@@ -23,6 +23,7 @@ from finetune.rows.template import Tokenizer, end_token, layout_of, quotes_speci
 from harvest.answers.repetition import loop_at_end
 from harvest.core.chain_marks import CHAIN_MARKS
 from harvest.core.errors import TooLong
+from harvest.core.foreign_json import clean
 from harvest.core.nouns import Message
 from harvest.core.printable import one_line
 
@@ -83,9 +84,8 @@ class Surveyor:
             part.counts["split"] += len(made) > 1
             asked = [m["content"] for m in made[-1].messages if m["role"] == "user"]
             named = value.get("question_id")
-            question_id = (
-                str(named) if isinstance(named, str | int) and named != "" else _digest("\0".join(asked)).hex()
-            )
+            is_id = isinstance(named, str | int) and named != "" and clean(str(named)) == str(named)
+            question_id = str(named) if is_id else _digest("\0".join(asked)).hex()
             for place, messages, example in made:
                 if isinstance(example, TooLong):
                     kind = "too long" if self.render.too_long == "refuse" else "left out"
@@ -93,6 +93,7 @@ class Surveyor:
                     continue
                 columns["ids"].append(example.ids)
                 columns["trained"].append(runs(example.mask))
+                columns["id"].append(own if isinstance(own := value.get("id"), str) else "")
                 columns["row"].append(row)
                 columns["where"].append(place)
                 columns["question_id"].append(question_id)
@@ -130,7 +131,7 @@ class Surveyor:
 
 
 class Made(NamedTuple):
-    """What a row is trained as, or one turn of it."""
+    """What became of a row, or of one turn of a row: the example that is trained, or the error that it is too long."""
 
     where: str
     messages: Sequence[Message]

@@ -47,6 +47,8 @@ def save_interval_s(took_s: float) -> float:
 
 LOGGED = ("epoch", "loss", "learning_rate", "grad_norm", "tokens_per_s", "mfu", "peak_gib")
 """What a point of the curve has of what is logged."""
+OF_PAIRS = ("margin", "preferred")
+"""What it has besides, where pairs are trained."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -147,6 +149,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
         assert self.curve is not None
         now = self.clock()
         self.point = {"step": step, **{k: _finite(logs.get(k)) for k in LOGGED}, "at": _now()}
+        self.point |= {k: _finite(logs[k]) for k in OF_PAIRS if k in logs}
         self._put()
         so_far = self.tokens / (now - self.started)
         self.progress.note(step, f"loss {float(logs['loss']):.4f}{self.measured} · {so_far:,.0f} tokens/s")

@@ -2,7 +2,7 @@
 
 import importlib.util
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,22 @@ def check_started(
     gpus: int | None,
     environ: Mapping[str, str],
     devices: int,
-    recipe: str = "RECIPE.toml",
+    words: Sequence[str] = ("sft", "RECIPE.toml"),
     *,
     has_deepspeed: bool | None = None,
 ) -> None:
     """Raises ConfigError when the processes were not started as the strategy says. The error names the right command.
 
     `gpus` is the number in the recipe, None when the recipe has none. `devices` is how many GPUs this machine has.
-    `recipe` is the recipe's name on the command line. With `has_deepspeed` None, the function looks whether DeepSpeed
-    is installed.
+    `words` are the training's on the command line, after `finetune`. With `has_deepspeed` None, the function looks
+    whether DeepSpeed is installed.
     """
     if strategy == "single":
-        fault = next(_faults_of_single(environ), None)
+        fault = next(_faults_of_single(environ, words), None)
     else:
         if has_deepspeed is None:
             has_deepspeed = importlib.util.find_spec("deepspeed") is not None
-        command = launch_line(strategy, gpus or max(_world_size(environ), devices, 2), recipe)
+        command = launch_line(strategy, gpus or max(_world_size(environ), devices, 2), words)
         fault = next(_faults_of_several(strategy, gpus, environ, devices, has_deepspeed, command), None)
     if fault is not None:
         raise ConfigError(fault)
@@ -54,12 +54,12 @@ def _asked(environ: Mapping[str, str]) -> set[str]:
     return {name for name in ASKS if environ.get(name, "").lower() in ("1", "true", "yes")}
 
 
-def _faults_of_single(environ: Mapping[str, str]) -> Iterator[str]:
+def _faults_of_single(environ: Mapping[str, str], words: Sequence[str]) -> Iterator[str]:
     name = 'launch.strategy: "single"'
     if (processes := _world_size(environ)) != 1:
         yield (
             f"{name} is one process, but {processes} were started (WORLD_SIZE): start it alone, with "
-            "python -m finetune sft, or set launch.strategy"
+            f"{launch_line('single', 1, words)}, or set launch.strategy"
         )
     for variable in sorted(_asked(environ)):
         yield f"{name}, but the launcher asks for {ASKS[variable]}: unset {variable}"
@@ -117,19 +117,19 @@ def _faults_of_deepspeed(strategy: str, environ: Mapping[str, str]) -> Iterator[
         yield f", but the launcher {'asks' if offload else 'does not ask'} for the optimizer's offload"
 
 
-def launch_line(strategy: str, processes: int, recipe: str) -> str:
-    """Returns the command that starts the training of a recipe by this strategy."""
-    recipe = shlex.quote(recipe)
+def launch_line(strategy: str, processes: int, words: Sequence[str]) -> str:
+    """Returns the command that starts `finetune WORDS…` by this strategy."""
+    training = f"-m finetune {shlex.join(words)}"
     if strategy == "single":
-        return f"python -m finetune sft {recipe}"
+        return f"python {training}"
     if strategy == "ddp":
-        return f"torchrun --nproc-per-node {processes} -m finetune sft {recipe}"
+        return f"torchrun --nproc-per-node {processes} {training}"
     file = package_folder("recipes") / "launch" / f"{strategy}.yaml"
     shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     config = f"--config_file {shlex.quote(str(shown))} --num_processes {processes}"
     if strategy == "fsdp2-cp":
         config += f" --parallelism_config_dp_shard_size {max(1, processes // 2)}"
-    return f"accelerate launch {config} -m finetune sft {recipe}"
+    return f"accelerate launch {config} {training}"
 
 
 def running(trainer: Any, strategy: str = "single") -> str:

@@ -4,6 +4,7 @@ Their logits are computed in chunks. Each chunk is computed once and freed befor
 """
 
 import types
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
+from trl.kernels import ChunkedLogProbFunction
+
+from finetune.train.soft_targets.divergence import SoftTargets
 
 CHUNK_BYTES = 128 * 2**20
 """The logits of a chunk have this many bytes in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
@@ -21,13 +25,20 @@ SCALES = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_hea
 class ChunkedLoss(torch.autograd.Function):
     """Sums the negative log-likelihoods of `targets` [N] under softmax(`states` [N, H] · `weight` [V, H]ᵀ + `bias`).
 
+    With `soft`, the probabilities of teachers count beside `targets`, as it says.
+
     The gradients are computed together with the loss, from the same logits. That takes three products a chunk; four are
     needed if the backward pass computes the logits again. Sums are in float32, products in autocast's precision.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        soft: SoftTargets | None = None,
     ) -> torch.Tensor:
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
@@ -43,11 +54,15 @@ class ChunkedLoss(torch.autograd.Function):
                 h, wanted = states[at : at + size].to(dtype), targets[at : at + size, None]
                 logits = functional.linear(h, w, b).float()
                 total = logits.logsumexp(-1, keepdim=True)
-                loss += (total - logits.gather(-1, wanted)).sum()
-                if not any(ctx.needs_input_grad):
+                if soft is not None:
+                    part, d_logits = soft.loss(at, logits, total, wanted, any(ctx.needs_input_grad))
+                    loss += part
+                else:
+                    loss += (total - logits.gather(-1, wanted)).sum()
+                    d_logits = logits.sub_(total).exp_()  # softmax, less one at the target
+                    d_logits.scatter_add_(-1, wanted, d_logits.new_full((), -1.0).expand_as(wanted))
+                if d_logits is None or not any(ctx.needs_input_grad):
                     continue
-                d_logits = logits.sub_(total).exp_()  # softmax, less one at the target
-                d_logits.scatter_add_(-1, wanted, d_logits.new_full((), -1.0).expand_as(wanted))
                 if d_bias is not None:
                     d_bias += d_logits.sum(0)
                 d_logits = d_logits.to(dtype)
@@ -72,6 +87,7 @@ class ChunkedLoss(torch.autograd.Function):
             None if d_states is None else d_states * d_loss.to(d_states.dtype),
             None if d_weight is None else d_weight.mul_(d_loss).to(weight),
             None if d_bias is None else d_bias.mul_(d_loss).to(bias),
+            None,
             None,
         )
 
@@ -98,7 +114,8 @@ def measured(
 def add_loss(model: PreTrainedModel) -> None:
     """Makes `model(…, labels=…, trained_loss=True)` return ChunkedLoss's sum over its trained tokens, and nothing else.
 
-    With `measure=True` it returns what `measured` returns for them, in place of `trained_loss=True`.
+    With `measure=True` it returns what `measured` returns for them, in place of `trained_loss=True`, and with
+    `log_probs=True` their log-probabilities [N], by TRL's kernel. `soft.at` has the shape of `labels`.
 
     This is done in the model's own forward, so that wrappers (DDP, adapters, autocast) see an ordinary forward pass.
     """
@@ -110,19 +127,27 @@ def add_loss(model: PreTrainedModel) -> None:
         *args: Any,
         trained_loss: bool = False,
         measure: bool = False,
+        log_probs: bool = False,
         labels: torch.Tensor | None = None,
+        soft: SoftTargets | None = None,
         **more: Any,
     ) -> Any:
-        if not (trained_loss or measure) or labels is None:
+        if not (trained_loss or measure or log_probs) or labels is None:
             return forward(*args, **more) if labels is None else forward(*args, labels=labels, **more)
         states = self.base_model(*args, use_cache=False, **more).last_hidden_state[:, :-1]
         trained = labels[:, 1:] != -100
         head = self.get_output_embeddings()
         if measure:
             return measured(states[trained], head.weight, head.bias, labels[:, 1:][trained])
+        if log_probs:
+            wanted = labels[:, 1:][trained]
+            return ChunkedLogProbFunction.apply(
+                states[trained], head.weight, head.bias, wanted, 1.0, head.weight.shape[0], None, 1.0, ("log_probs",)
+            )[0]
         # Without a trained token the sum is a zero with a gradient: DDP waits for a gradient.
         apply: Any = ChunkedLoss.apply  # torch gives it no types
-        return apply(states[trained], head.weight, head.bias, labels[:, 1:][trained])
+        soft = None if soft is None else replace(soft, at=soft.at[:, 1:][trained])
+        return apply(states[trained], head.weight, head.bias, labels[:, 1:][trained], soft)
 
     model.forward = types.MethodType(with_loss, model)
 

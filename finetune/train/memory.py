@@ -40,7 +40,7 @@ def memory_watched(recipe: Recipe, config: SFTConfig, longest: int, world: World
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as e:
-        if not _is_out_of_memory(e):
+        if not is_out_of_memory(e):
             raise
         micro = config.per_device_train_batch_size
         at_once = "a pack" if recipe.train.packs else f"{micro} row{'s' if micro > 1 else ''}"
@@ -56,7 +56,7 @@ def loading_watched(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as e:
-        if not _is_out_of_memory(e):
+        if not is_out_of_memory(e):
             raise
         helps = {
             "full": 'method = "lora", or launch.strategy = "fsdp2" on more GPUs',
@@ -66,7 +66,7 @@ def loading_watched(recipe: Recipe) -> Iterator[None]:
         raise OutOfMemory(f"student {recipe.student!r}: out of memory while it was loaded: take {helps}") from None
 
 
-def _is_out_of_memory(e: Exception) -> bool:
+def is_out_of_memory(e: Exception) -> bool:
     if isinstance(e, OSError):
         return e.errno == errno.ENOMEM
     return isinstance(e, MemoryError) or any(words in str(e) for words in NO_MEMORY)

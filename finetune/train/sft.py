@@ -18,7 +18,7 @@ import torch
 from finetune.cost.quote import launching_of
 from finetune.cost.shape import shape_of
 from finetune.cost.utilisation import utilisation_of
-from finetune.note import NOTE
+from finetune.note import NOTE, ancestors
 from finetune.progress import Progress
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
@@ -58,11 +58,14 @@ def sft(
     progress: Progress,
     world: World = World(),  # noqa: B008  frozen
     run: Run | None = None,
+    kind: type[WinnowTrainer] = WinnowTrainer,
 ) -> dict[str, Any]:
     """Trains the student and returns the report's entry of the finished training.
 
     An interrupted training goes on from its newest checkpoint; a finished training is not repeated. Each process of
     `world` calls it and gets an equal entry. Points of the loss curve go into the store of `run` during the training.
+
+    `kind` says what the student learns from an example: its text, unless another kind of trainer is given.
 
     Where enough questions are held out, the student is the one of the best measurement, else that of the last step.
 
@@ -90,7 +93,7 @@ def sft(
             if padded is not None:
                 progress.say(f"{output}: rows are padded: {padded}")
             checkpoint = _checkpoint(recipe, held_out, student, config, world, progress) if world.is_first else None
-            trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out)
+            trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out, kind)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
             if said := too_few(recipe, held_out):
                 progress.say(f"{output}: {said}")
@@ -142,6 +145,8 @@ def _claim(recipe: Recipe, examples: Examples, what: Mapping[str, Any], lock: Ex
         return state
     if "provenance" not in state:
         state["provenance"] = provenance(recipe, examples)
+    if "came_from" not in state:
+        state["came_from"] = ancestors(Path(recipe.student))
     if "bf16" not in state:  # once for a training: a second start must not compute otherwise
         state["bf16"] = is_bf16_faster()
     return state
@@ -201,7 +206,7 @@ def _report_entry(
     price = recipe.launch.price_usd_per_gpu_hour
     return {
         "student": recipe.student,
-        "method": "sft",
+        "method": trainer.method,
         "weights": recipe.method,
         "output": recipe.output,
         "rows": len(examples),
@@ -226,6 +231,7 @@ def _report_entry(
         "precision": f"{mixed} over {held}" if mixed else held,
         "device": torch.cuda.get_device_name() if gpus else "cpu",
         "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
+        **trainer.report(examples),
     }
 
 

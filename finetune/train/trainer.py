@@ -1,11 +1,11 @@
 """Sets up TRL's trainer for a recipe: which rows share a step, the loss, the checkpoints."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before trl is imported: its trainers send messages
 
@@ -22,7 +22,7 @@ from trl import SFTConfig, SFTTrainer
 
 from finetune.cost.work import MICRO_TOKENS
 from finetune.recipe import Recipe, assumed
-from finetune.rows.examples import Examples
+from finetune.rows.examples import SCHEMA, Examples
 from finetune.rows.template import Tokenizer, end_token
 from finetune.student import Student, find, load_model
 from finetune.train.batches.packing import Packed, flattened, packs_a_step
@@ -48,6 +48,9 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     `tokens` counts the tokens that went through the student in this process, without padding.
     """
 
+    method: ClassVar[str] = "sft"
+    """The name of this training in the report."""
+    recipe: Recipe
     steps: Steps
     tokens: int = 0
     world: World
@@ -72,6 +75,20 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """Weights that were gathered from shards are saved in this precision; None means as they are."""
     attention: str | None = None
     """The attention that keeps the rows of a pack apart; None when rows are padded."""
+
+    @staticmethod
+    def dataset(examples: Examples, filler: list[int] | None = None) -> Dataset:
+        """Returns the examples as the rows that the trainer reads. `filler` is as in `rows_of`."""
+        return rows_of(examples, labelled, filler)
+
+    @staticmethod
+    def collator(collate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """Returns what makes one batch of rows; `collate` pads them or lays them into a pack."""
+        return collate
+
+    def report(self, examples: Examples) -> dict[str, Any]:
+        """Returns what the report's entry has of this kind of training alone. `examples` were trained."""
+        return {}
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -123,20 +140,24 @@ class WinnowTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
         self.model.eval()
         if self.optimizer is not None:  # one without a schedule keeps other weights for training
             self.optimizer.eval()
-        loss = right = tokens = 0.0
+        loss = right = count = 0.0
         for batch in dataloader:
             inputs = self._prepare_inputs(batch)
             with torch.no_grad(), self.accelerator.autocast():
-                if self.head is None:
-                    found = self.model(**inputs, measure=True)
-                else:
-                    made = self.model(**inputs, use_cache=False, fused_lm_head=True)
-                    found = torch.stack([-made.log_probs.float().sum(), made.is_top1.float().sum()])
-            loss, right = loss + found[0].item(), right + found[1].item()
-            tokens += (inputs["labels"][:, 1:] != -100).sum().item()
-        loss, right, tokens = self.world.sums(loss, right, tokens)
-        metrics = {LOSS: loss / tokens, ACCURACY: right / tokens}
+                found = self.measure(inputs)
+            loss, right, count = loss + found[0], right + found[1], count + found[2]
+        loss, right, count = self.world.sums(loss, right, count)
+        metrics = {LOSS: loss / count, ACCURACY: right / count}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(self.eval_dataset))
+
+    def measure(self, inputs: dict[str, Any]) -> tuple[float, float, int]:
+        """Returns (the sum of the losses, how many are guessed right, how many there are) of the trained tokens."""
+        if self.head is None:
+            found = self.model(**inputs, measure=True)
+        else:
+            made = self.model(**inputs, use_cache=False, fused_lm_head=True)
+            found = torch.stack([-made.log_probs.float().sum(), made.is_top1.float().sum()])
+        return found[0].item(), found[1].item(), int((inputs["labels"][:, 1:] != -100).sum())
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Keeps the student on the disk where transformers finds the best measurement so far; else may stop.
@@ -287,7 +308,8 @@ def load_arranged(
         config = training_config(packed, examples, parameters, bf16=bf16, world=world, held_out=held_out)
         torch.manual_seed(recipe.train.seed)
         model = load_student(recipe, student, config)
-        why_not = why_not_packed(packed, model, config, world)
+        with loading_watched(recipe):
+            why_not = why_not_packed(packed, model, config, world)
     why_not = world.hear(why_not)
     with world.together():
         recipe = settled(recipe, why_not)
@@ -307,19 +329,28 @@ def reduce_in_float32(state: Any) -> None:
         plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
 
 
-def rows_of(examples: Examples, filler: list[int] | None = None) -> Dataset:
-    """Returns the examples as TRL's dataset of `input_ids` and `labels`, which are made when a row is read.
+def rows_of(
+    examples: Examples,
+    made: Callable[[dict[str, Any]], dict[str, Any]],
+    filler: list[int] | None = None,
+    of_filler: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Returns the examples as TRL's dataset. `made` makes rows of the table's columns when they are read.
 
-    `filler` is one more row at the end, of which nothing is trained.
+    `filler` are the ids of one more row at the end, of which nothing is trained. `of_filler` has what its other columns
+    hold; those that it does not name are empty.
     """
-    table = examples.table.select(["ids", "trained"])
+    names = [name for name in examples.table.column_names if name not in SCHEMA.names or name in ("ids", "trained")]
+    table = examples.table.select(names)
     lines = list(range(len(table))) if examples.at is None else list(examples.at)
     if filler is not None:
         lines.append(len(table))
-        table = pa.concat_tables([table, pa.table({"ids": [filler], "trained": [[]]}, table.schema)])
+        row: dict[str, Any] = {f.name: [] if pa.types.is_list(f.type) else None for f in table.schema}
+        row |= {"ids": filler, **(of_filler or {})}
+        table = pa.concat_tables([table, pa.Table.from_pylist([row], table.schema)])
     rows = Dataset(InMemoryTable(table), fingerprint=examples.digest)
     rows = rows.select(lines) if examples.at is not None else rows
-    rows.set_transform(labelled)
+    rows.set_transform(made)
     return rows
 
 
@@ -341,6 +372,7 @@ def build_trainer(
     config: SFTConfig,
     world: World = World(),  # noqa: B008  frozen
     held_out: Examples | None = None,
+    kind: type[WinnowTrainer] = WinnowTrainer,
 ) -> WinnowTrainer:
     """Returns the trainer of this process. The recipe is a `settled` one: here it is packed if it says so.
 
@@ -350,8 +382,8 @@ def build_trainer(
     """
     # What a process reads while others have the last rows of an epoch; nothing is learnt from it.
     filler = [end_token(tokenizer)] * 2 if world.readers > 1 else None
-    rows = rows_of(examples, filler)
-    measured = rows_of(held_out, filler) if held_out else None
+    rows = kind.dataset(examples, filler)
+    measured = kind.dataset(held_out, filler) if held_out else None
     if config.ddp_find_unused_parameters is None:  # looked for in every step otherwise; only experts can be left out
         config.ddp_find_unused_parameters = hasattr(model.config.get_text_config(), "output_router_logits")
     try:
@@ -361,7 +393,7 @@ def build_trainer(
             lora = LoraConfig(task_type="CAUSAL_LM", revision=find(recipe.student).revision, **settings)
         else:
             freeze_the_rest(model)
-        trainer = WinnowTrainer(
+        trainer = kind(
             model=model,
             args=config,
             train_dataset=rows,
@@ -372,6 +404,7 @@ def build_trainer(
         trainer.get_optimizer_cls_and_kwargs(config, model)
         if recipe.train.packs or recipe.train.further.get("padding_free"):
             trainer.attention, trainer.data_collator = attend_by_rows(model), flattened
+        trainer.data_collator = kind.collator(trainer.data_collator)
     except REFUSALS as e:
         raise ConfigError(f"[train]: {first_line(e)}") from None
     reduce_in_float32(trainer.accelerator.state)
@@ -381,7 +414,7 @@ def build_trainer(
     if held_out:
         trainer.measured = _measured(recipe, held_out, trainer, world)
         trainer.chooses, trainer.stop_after = is_enough(held_out), recipe.train.stop_after
-    trainer.world, trainer.strategy = world, recipe.launch.strategy
+    trainer.recipe, trainer.world, trainer.strategy = recipe, world, recipe.launch.strategy
     trainer.saves_by_clock = is_saved_by_clock(recipe)
     # transformers would remove the older checkpoint before the other processes have written their part of the newer.
     trainer.kept, trainer.args.save_total_limit = config.save_total_limit, None

@@ -54,6 +54,7 @@ def training_config(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     lengths = examples.lengths
     micro, accumulated = _batch(recipe, lengths, further.pop("per_device_train_batch_size", None), device, world)
+    is_one_step = math.ceil(len(lengths) / recipe.train.traces_per_step) * recipe.train.epochs <= 1
     settings: dict[str, Any] = {
         "activation_checkpointing": recomputes(parameters, max(lengths), device),
         "bf16": bf16 and not further.get("fp16"),
@@ -62,7 +63,7 @@ def training_config(
         "save_strategy": "steps" if "save_steps" in further else "no",
         "save_total_limit": CHECKPOINTS_KEPT,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.1,
+        "warmup_steps": 0.0 if is_one_step else 0.1,  # the first step of a warm-up has a learning rate of 0
         "report_to": "none",
         "run_name": Path(recipe.output).name,
         **{k: v for k, v in further.items() if k not in CARRIED_OUT},

@@ -350,6 +350,8 @@ def unwrapped(value: str) -> str:
     A stop, comma, colon or tick after the value is dropped too.
     """
     value = value.strip()
+    if value.isalnum():
+        return value
     while True:
         before = value
         value = value[:-2] if value.endswith(("\\!", "\\,", "\\;")) else value.strip().rstrip(".,;:✓✔✅").strip()

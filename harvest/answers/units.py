@@ -42,10 +42,9 @@ _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 _NOT_UNIT_NAMES = """
     and or not no nor is are was were to than plus minus times over if but unless wrong incorrect between either
     modulo mod divided multiplied squared cubed root through until versus vs pi sqrt sin cos tan log ln exp
-    factorial dozen dozens remainder because instead maybe perhaps
-    possibly probably below negative less fewer pairs pair roughly etc must should can could may might will
-    would does do has have had cannot tens hundreds thousands millions gross hundred thousand million billion
-    trillion point
+    factorial dozen dozens remainder because instead maybe perhaps possibly probably below negative less fewer pairs
+    pair roughly etc must should can could may might will would does do has have had cannot tens hundreds thousands
+    millions gross hundred thousand million billion trillion point
 """
 _NOT_UNITS = frozenset((*_NOT_UNIT_NAMES.split(), *CARDINALS, *DENOMINATORS, *PLURALS.values()))
 """Holds words that may stand after a number, are no unit, and change what the number means: "dozen", "or"."""

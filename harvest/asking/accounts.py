@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from harvest.asking.buying.connections import access_of
+from harvest.asking.planning.run import asked_about
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, configs
 from harvest.core.errors import AttemptFailed
 from harvest.core.money import pusd, usd
+from harvest.core.nouns import Kind
 from harvest.endpoint.balance import Balance, Provider, generation_cost_pusd, provider_of
 from harvest.endpoint.client import Teacher
 from harvest.store import Doubt, Store, Writer
@@ -25,8 +27,8 @@ ANSWER_S = 4.0
 AT_ONCE = 8
 BALANCE = "balance"
 """The kind of the store's events that hold readings of a balance."""
-JUDGE = -2
-"""Stands for the judging model, which has no place among the teachers and the student."""
+PLACES_ABOUT: dict[Kind, int] = {"judge": -2, "rewriter": -3}
+"""Stand for the judging and the rewriting model, which have no place among the teachers and the student."""
 NOT_KNOWN = "it does not know these answers, or does not know them yet"
 
 
@@ -80,13 +82,13 @@ class Fall:
 
 @dataclass(slots=True)
 class Account:
-    """Holds a provider that tells something, and the connection under the key that it was asked with."""
+    """Holds one account at a provider that tells balances or costs, and the connection to it with the account's key."""
 
     provider: Provider
     base_url: str
     key_env: str
     places: frozenset[int]
-    """Who of the run is asked with this key: teachers and the student by place, or JUDGE."""
+    """Who of the run is asked with this key: teachers and the student by place, or one of PLACES_ABOUT."""
     client: Teacher
     silence: AttemptFailed | None = None
     """Why the provider did not answer. It is not asked again then."""
@@ -128,11 +130,13 @@ class Account:
 
 
 def asked_at_providers(config: RunConfig) -> dict[tuple[Provider, str], dict[int, RunConfig]]:
-    """Returns who of a run is asked at a provider that tells something, by provider and by the variable or the command
-    that the key comes from."""
+    """Returns which teachers, student and models of a run are asked at a provider that tells balances or costs.
+
+    Each key of the result is (provider, the variable or the command that gives the API key). Its value maps the places
+    of those who are asked with this key to their settings.
+    """
     asked = dict(configs(config))
-    if config.judge is not None:
-        asked[JUDGE] = config.model_copy(update={"teacher": config.judge})
+    asked |= {PLACES_ABOUT[kind]: one for kind, one in asked_about(config).items()}
     found: dict[tuple[Provider, str], dict[int, RunConfig]] = {}
     for place, one in asked.items():
         if (provider := provider_of(one.teacher.base_url)) is not None:
@@ -141,7 +145,7 @@ def asked_at_providers(config: RunConfig) -> dict[tuple[Provider, str], dict[int
 
 
 class Accounts:
-    """Holds the accounts of one run at providers that tell something."""
+    """Holds the accounts of one run at the providers that tell balances or costs."""
 
     def __init__(self, run_id: int, accounts: Sequence[Account], ledger: Writer) -> None:
         self.untold: list[str] = []
@@ -222,12 +226,12 @@ class Accounts:
 
     async def _booked_pusd(self, account: Account) -> int:
         booked = await self._ledger.do(Store.booked_by_asked, self._run_id)
-        by_place = ((JUDGE if kind == "judge" else place, amount) for (kind, place), amount in booked.items())
+        by_place = ((PLACES_ABOUT.get(kind, place), amount) for (kind, place), amount in booked.items())
         return sum(amount for place, amount in by_place if place in account.places)
 
 
 def _place(doubt: Doubt) -> int:
-    return JUDGE if doubt.asked == "judge" else doubt.teacher
+    return PLACES_ABOUT.get(doubt.asked, doubt.teacher)
 
 
 def _fell(readings: Sequence[Mapping[str, Any]], last: Balance) -> Decimal | None:

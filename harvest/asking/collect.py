@@ -2,9 +2,10 @@
 ended."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harvest.asking.buying.buyer import Buyer, Stopped
+from harvest.asking.buying.buyer import AskedInBatch, Buyer, Stopped
 from harvest.asking.buying.counters import Counters
 from harvest.asking.incoming import IncomingAnswers
 from harvest.asking.planning.plan import BY_STUDENT, next_step, rules_of
@@ -13,6 +14,7 @@ from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Stopping
 from harvest.asking.tasks import Tasks
 from harvest.core.nouns import STUDENT, Ask, Attempt
+from harvest.judging.acceptance import unfinished
 from harvest.questions.rows import judged_together
 from harvest.store import OpenQuestion, Store, Writer
 
@@ -25,22 +27,30 @@ class Collection:
 
     def __init__(
         self, run: Run, ledger: Writer, queue: QuestionQueue, buyers: Mapping[int, Buyer], incoming: IncomingAnswers,
-        stopping: Stopping, counters: Counters,
+        stopping: Stopping, counters: Counters, in_batches: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
-        """`buyers` has a buyer for each teacher and the student, by place."""
+        """`buyers` has a buyer for each teacher and the student, by place. Those in `in_batches` are asked in batches,
+        elsewhere."""
+        self.in_batches = in_batches
         self.run, self.ledger, self.queue, self.buyers = run, ledger, queue, buyers
         self.incoming, self.stopping, self.counters = incoming, stopping, counters
         self.rules = rules_of(run.config)
+        self.elsewhere = Counter[str]()
+        """How many answers were not bought, since a batch of the run with this name asks for them."""
         self.tasks = Tasks(stopping.stop)
         self._one_less = asyncio.Event()
         stopping.when_stopping.append(self._one_less.set)
 
-    async def ask_all(self) -> None:
-        """Asks the session's questions. Returns when every question has ended, or when asking has stopped and
-        everything in flight is settled."""
-        for stored in await self.ledger.do(Store.stored_answers, self.run.id):  # by an earlier start, and not judged
+    async def judge_stored(self) -> None:
+        """Judges the answers that an earlier session stored and did not judge."""
+        for stored in await self.ledger.do(Store.stored_answers, self.run.id):
             self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
         await self.tasks.all_done()
+
+    async def ask_all(self) -> None:
+        """Asks the session's questions. Returns when every question has ended, or waits for a teacher that is asked in
+        batches; or when asking has stopped and everything in flight is settled."""
+        self.elsewhere.clear()
         async for question in self.queue.questions(self.tasks.all_done):
             await self._room_for_one_more()
             if self.stopping.is_stopping:
@@ -64,6 +74,8 @@ class Collection:
             if step.judge:
                 attempts |= {a.id: a for a in await self.incoming.judge_together(question, attempts)}
                 continue
+            if any(ask.teacher in self.in_batches for ask in step.asks):
+                return
             if self.queue.by_yield and asked_a_teacher and not together:
                 self.queue.put_back(question)
                 return
@@ -87,7 +99,11 @@ class Collection:
         cut = None if ask.continues is None else await self.ledger.do(Store.answer_of, ask.continues)
         if ask.continues is not None and cut is None:
             raise Stopped  # the cut answer is not in the store yet, because that cannot be written now
-        bought = await buyer.buy(question.id, ask, buyer.run.prompt.messages(question.question), cut)
+        try:
+            bought = await buyer.buy(question.id, ask, buyer.run.prompt.messages(question.question), cut)
+        except AskedInBatch as batch:
+            self.elsewhere[batch.run] += 1
+            raise
         state = "failed" if bought.reply is None else "answered"
         answered = Attempt(
             bought.attempt_id,
@@ -100,7 +116,8 @@ class Collection:
         )
         if bought.reply is None:
             return answered
-        self.counters.rejected -= cut is not None  # the half that was rejected alone is a part of this answer now
+        if cut is not None:  # the half that was rejected alone is a part of this answer now
+            self.counters.rejected[unfinished(cut) or ""] -= 1
         judged = await self.incoming.judge(question.id, question.question, answered, bought.reply)
         if judged.accepted is not None:
             self.queue.learned(question, ask.teacher, judged.accepted, bought.reply)
@@ -126,6 +143,5 @@ class Collection:
         results of these questions decide which question is next."""
         if self.queue.is_learning:
             return SPARE_QUESTIONS + sum(2 * int(buyer.pace.limit) for buyer in self.buyers.values())
-        judge = self.run.config.judge
-        beside = 0 if judge is None else judge.max_concurrency
+        beside = sum(about.buyer.pace.ceiling for about in self.stopping.about_answers)
         return SPARE_QUESTIONS + beside + sum(buyer.pace.ceiling for buyer in self.buyers.values())

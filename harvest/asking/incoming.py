@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.opinions import Opinions
+from harvest.asking.buying.rewritings import Rewritings
 from harvest.asking.hooks import OnJudged
 from harvest.core.clock import now
 from harvest.core.nouns import STUDENT, Attempt, Judgement, Question, Reply, Verdict
@@ -25,10 +26,10 @@ class IncomingAnswers:
     """Takes answers that come from an endpoint, and writes their judgements to the store."""
 
     def __init__(
-        self, acceptance: Acceptance, checks: Checking, opinions: Opinions | None, ledger: Writer, counters: Counters,
-        on_judged: OnJudged,
+        self, acceptance: Acceptance, checks: Checking, opinions: Opinions | None, rewritings: Rewritings | None,
+        ledger: Writer, counters: Counters, on_judged: OnJudged,
     ) -> None:  # fmt: skip
-        self.opinions = opinions
+        self.opinions, self.rewritings = opinions, rewritings
         self._acceptance, self._checks, self._ledger = acceptance, checks, ledger
         self._counters, self._on_judged = counters, on_judged
 
@@ -36,19 +37,37 @@ class IncomingAnswers:
         """Returns the attempt with its judgement. If all answers to the question are judged together, a finished
         answer's attempt is returned unchanged.
 
-        Raises Stopped when the next session must ask the judging model.
+        Raises Stopped when the next session must ask the judging or the rewriting model.
         """
         verdicts: list[Verdict] = []
+        rewriting: Reply | None = None
         if unfinished(reply) is None:
             if judged_together(question):
                 return attempt
             verdicts = [await self._checks.check(question, reply.answer)]
-            opinions = self.opinions if attempt.teacher != STUDENT else None
-            if opinions is not None and opinions.is_asked(question, verdicts[0]):
-                opinion = await opinions.of(question_id, question, attempt, reply.answer)
-                verdicts += [] if opinion is None else [opinion]
-        judgement = self._acceptance.judgement(attempt, question, reply, verdicts)
+            if attempt.teacher != STUDENT:
+                rewriting = await self._rewriting(question_id, question, attempt, reply, verdicts)
+                open_still = not any(verdict.passed for verdict in verdicts)
+                if open_still and self.opinions is not None and self.opinions.is_asked(question, verdicts[0]):
+                    opinion = await self.opinions.of(question_id, question, attempt, reply.answer)
+                    verdicts += [] if opinion is None else [opinion]
+        judgement = self._acceptance.judgement(attempt, question, reply, verdicts, rewriting=rewriting)
         return self._write([(attempt, reply, judgement)], question)[0]
+
+    async def _rewriting(
+        self, question_id: int, question: Question, attempt: Attempt, reply: Reply, verdicts: list[Verdict]
+    ) -> Reply | None:
+        """Returns a model's rewriting of the answer if it is trained on, and adds the verdict on it."""
+        if self.rewritings is None:
+            return None
+        candidate = self._acceptance.candidate(attempt, question, reply)
+        if not self.rewritings.is_asked(candidate, verdicts[0]):
+            return None
+        found = await self.rewritings.of(question_id, attempt, candidate)
+        if found is None:
+            return None
+        verdicts.append(found[0])
+        return found[1]
 
     async def judge_together(self, question: OpenQuestion, attempts: Mapping[int, Attempt]) -> list[Attempt]:
         """Judges all answered attempts of one question by what most of its answers say. Returns these attempts with
@@ -68,8 +87,9 @@ class IncomingAnswers:
         after = replace(before, accepted=judgement.accepted, reason=judgement.reason)
         if before.teacher != STUDENT:
             self._counters.accepted += judgement.accepted - (before.accepted is True)
-            self._counters.rejected += (not judgement.accepted) - (before.accepted is False)
-            if judgement.reason is not None and before.reason != judgement.reason:
-                self._counters.rejected_by[judgement.reason] += 1
+            if before.accepted is False:
+                self._counters.rejected[before.reason or ""] -= 1
+            if judgement.reason is not None:
+                self._counters.rejected[judgement.reason] += 1
             self._on_judged(question, after, reply, judgement)
         return after

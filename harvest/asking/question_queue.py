@@ -1,5 +1,5 @@
-"""Chooses which question is taken in hand next: the next one in the order given, or the one from which a dollar is
-expected to bring most (expected_yield.py).
+"""Chooses which question is asked next: the next one in the order given, or the one that is expected to bring the most
+accepted traces for a dollar (expected_yield.py).
 
 The store holds the questions and their turns. This file holds one page of questions at a time, and which questions are
 in hand.
@@ -93,7 +93,8 @@ class QuestionQueue:
         self._ledger.post(Store.put_back, question.id)
 
     def learned(self, question: OpenQuestion, place: int, right: bool, reply: Reply) -> None:
-        """Takes in what one answer to a question was worth. `place` says who gave the answer."""
+        """Updates the expected yield of the question's stratum by one answer: by whether the answer is right and, if a
+        teacher gave it, by what it cost. `place` says who gave it."""
         if self._yields is None:
             return
         if place == STUDENT:

@@ -4,13 +4,16 @@ writing thread meet the event loop here."""
 import asyncio
 import gc
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from functools import partial
 
 import uvloop
 
 from harvest.asking.accounts import Accounts
+from harvest.asking.batch.collection import BatchCollection
 from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.buyer import FIRST_REPLY, Buyer, first_reply
 from harvest.asking.buying.cap import SharedCap
@@ -18,21 +21,22 @@ from harvest.asking.buying.connections import Keys, connect, connections_allowed
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.opinions import Opinions
 from harvest.asking.buying.pace import Pace
+from harvest.asking.buying.rewritings import Rewritings
 from harvest.asking.buying.tries import longest_deadline_s
 from harvest.asking.collect import Collection
 from harvest.asking.hooks import Hooks
 from harvest.asking.incoming import IncomingAnswers
 from harvest.asking.planning.plan import rules_of
 from harvest.asking.planning.preparation import continues_by_doctor
-from harvest.asking.planning.run import LEARNED, Run, judging_run, runs_by_place
+from harvest.asking.planning.run import LEARNED, Run, runs_about, runs_by_place
 from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Ending, Stopping
 from harvest.asking.waste import MOST_WITHOUT_CHAIN, Waste
 from harvest.checks import CheckPool
 from harvest.core.clock import now
 from harvest.core.config import RunConfig, called, configs
-from harvest.core.errors import ChainsHidden, StoreUnusable
-from harvest.core.nouns import Attempt, Judgement, Question, Reply
+from harvest.core.errors import ChainsHidden, StoreUnusable, TeacherRefused
+from harvest.core.nouns import Attempt, Judgement, Kind, Question, Reply
 from harvest.core.signals import handlers_kept, hung_up, stop_signals
 from harvest.endpoint.client import Learned
 from harvest.filters.required import required_by
@@ -80,15 +84,20 @@ async def _session(
             questions=figures["questions"],
             ended=figures["ended"],
             accepted=figures["accepted"],
-            rejected=figures["rejected"],
+            rejected=Counter(await ledger.do(Store.rejections, run.id)),
             by_student=figures["by_student"],
             is_priced=all(alone.tariff is not None for alone in runs.values()),
         )
         stopping = Stopping(rules_of(run.config), counters)
-        if figures["questions"] > figures["ended"] or figures["unjudged"]:
+        left_behind = await ledger.do(Store.open_batches, run.id)
+        if figures["questions"] > figures["ended"] or figures["unjudged"] or left_behind:
             async with AsyncExitStack() as stack:
                 stopping.buyers = await _buyers(run, keys, ledger, stack, stopping, counters, hooks)
-                stopping.opinions = await _opinions(run, keys, ledger, stack, stopping, counters)
+                about = await _asked_about(run, keys, ledger, stack, stopping, counters)
+                opinions = None if run.config.judge is None else Opinions(about["judge"], run.config.judge)
+                rewrites = run.config.rewrite.model
+                rewritings = None if rewrites is None else Rewritings(about["rewriter"], rewrites, run.config, checks)
+                stopping.about_answers = [one for one in (opinions, rewritings) if one is not None]
                 known = {place: replace(buyer.teacher.learned) for place, buyer in stopping.buyers.items()}
                 acceptance = Acceptance(required_by(run.config), run.prompt, run.config.checks.majority)
                 waste = await _waste(run, ledger, stopping, hooks)
@@ -97,11 +106,17 @@ async def _session(
                     waste.judged(question, attempt, reply, judgement)
                     hooks.on_judged(question, attempt, reply, judgement)
 
-                incoming = IncomingAnswers(acceptance, checks, stopping.opinions, ledger, counters, on_judged)
+                incoming = IncomingAnswers(acceptance, checks, opinions, rewritings, ledger, counters, on_judged)
                 queue = QuestionQueue(run, ledger, counters, among)
-                collection = Collection(run, ledger, queue, stopping.buyers, incoming, stopping, counters)
+                in_batches = {p for p, buyer in stopping.buyers.items() if buyer.run.config.teacher.mode == "batch"}
+                collection = Collection(
+                    run, ledger, queue, stopping.buyers, incoming, stopping, counters, frozenset(in_batches)
+                )
+                in_batches |= {batch.teacher for batch in left_behind}
+                theirs = {place: stopping.buyers[place] for place in in_batches & stopping.buyers.keys()}
+                batches = BatchCollection(run, ledger, theirs, incoming, stopping, counters, hooks.say, among)
                 await accounts.falls(began=True)
-                await _collect(collection, hooks)
+                await _collect(collection, batches, hooks)
                 if not isinstance(stopping.reason, StoreUnusable):
                     await _remember(ledger, run, stopping.buyers, known)
         ending, limited_by = stopping.ending(), stopping.limited_by()
@@ -183,20 +198,27 @@ async def _waste(run: Run, ledger: Writer, stopping: Stopping, hooks: Hooks) -> 
     return Waste(run.config, run.prompt.reasoning, hooks.say, stop, patience)
 
 
-async def _opinions(
+ABOUT_WORDS: dict[Kind, tuple[str, str]] = {
+    "judge": ("the judging model", "what the checks refused stays refused"),
+    "rewriter": ("the rewriting model", "answers stay as they came"),
+}
+"""What messages call a model that is asked about answers, and what holds when it answers nobody."""
+
+
+async def _asked_about(
     run: Run, keys: Keys, ledger: Writer, stack: AsyncExitStack, stopping: Stopping, counters: Counters
-) -> Opinions | None:
-    """Returns the object that asks the judging model; None if the run has no judging model."""
-    alone = judging_run(run)
-    if alone is None or run.config.judge is None:
-        return None
-    teacher = await connect(alone, keys, stack, frozenset({"temperature"}))
-    pace = Pace(run.config.judge.max_concurrency)
-    # the other counters count answers alone
-    own = Counters(run.config.name, counters.cap, waiting=counters.waiting, warnings=counters.warnings)
-    breaker = await _breaker(alone, ledger)
-    buyer = Buyer("the judging model", alone, teacher, pace, breaker, ledger, own, stopping.judge_ended)
-    return Opinions(buyer, run.config.judge)
+) -> dict[Kind, Buyer]:
+    """Returns a buyer for each model that the run asks about answers."""
+    found = {}
+    for kind, alone in runs_about(run).items():
+        name, stays = ABOUT_WORDS[kind]
+        teacher = await connect(alone, keys, stack, frozenset({"temperature"}))
+        # the other counters count answers alone
+        own = Counters(run.config.name, counters.cap, waiting=counters.waiting, warnings=counters.warnings)
+        breaker, pace = await _breaker(alone, ledger), Pace(alone.config.teacher.max_concurrency)
+        on_end = partial(stopping.about_ended, stays)
+        found[kind] = Buyer(name, alone, teacher, pace, breaker, ledger, own, on_end)
+    return found
 
 
 def _unset(config: RunConfig) -> frozenset[str]:
@@ -204,7 +226,28 @@ def _unset(config: RunConfig) -> frozenset[str]:
     return frozenset({"temperature"} - config.sampling.model_fields_set)
 
 
-async def _collect(collection: Collection, hooks: Hooks) -> None:
+async def _ask_in_turns(collection: Collection, batches: BatchCollection) -> None:
+    """Asks live what can be asked live, then in batches what is asked so, until neither brings anything new. What
+    batches of other runs ask for is not bought, and its questions stay open."""
+    await collection.judge_stored()
+    has_live = bool(collection.buyers.keys() - collection.in_batches)
+    while not collection.stopping.is_stopping:
+        if has_live:
+            await collection.ask_all()
+        if not batches.has_any or not await batches.ask_all() or not has_live:
+            break
+    others = collection.elsewhere + batches.elsewhere
+    del others[collection.run.config.name]
+    if others and not collection.stopping.is_stopping:
+        collection.stopping.stop(
+            TeacherRefused(
+                f"{others.total():,} answers are on their way in batches of other runs ({', '.join(sorted(others))}):"
+                " collect those, then the same command goes on"
+            )
+        )
+
+
+async def _collect(collection: Collection, batches: BatchCollection, hooks: Hooks) -> None:
     """Asks until everything is done or asking is stopped, and shows the progress.
 
     At the first signal, winnow waits for the requests in flight that are paid for; at the second, it leaves them in
@@ -228,12 +271,14 @@ async def _collect(collection: Collection, hooks: Hooks) -> None:
         stopping.interrupt()
         if not waits:
             collection.tasks.cancel()
+        if signals > 1:
+            batches.cancel()
 
     for number in stop_signals():
         loop.add_signal_handler(number, on_signal, number)
     async with hooks.show(counters):
         try:
-            await collection.ask_all()
+            await _ask_in_turns(collection, batches)
         finally:
             silent = (buyer.silence() for buyer in collection.buyers.values())
             counters.warnings += [warning for warning in silent if warning is not None]

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harvest.asking.buying.about_answers import AboutAnswers
 from harvest.asking.buying.buyer import Buyer
 from harvest.asking.buying.counters import Counters
-from harvest.asking.buying.opinions import Opinions
 from harvest.asking.planning.plan import Rules
 from harvest.core.errors import CapReached, Overbilled, TeacherRefused, WinnowError
 from harvest.core.nouns import STUDENT
@@ -29,16 +29,16 @@ class Ending:
 
     @property
     def stopped_by(self) -> str | None:
-        """What the teacher did to end the session: `refusal`, `setting`, `outage` or `throttling`; None: nothing."""
+        """What the teacher did to end the session (`TeacherRefused.stopped_by` and its subclasses); None: nothing."""
         return self.reason.stopped_by if isinstance(self.reason, TeacherRefused) else None
 
 
 class Stopping:
-    """Knows who may still be asked. `buyers` (by place) and `opinions` are set as soon as they exist."""
+    """Knows who may still be asked. `buyers` (by place) and `about_answers` are set as soon as they exist."""
 
     def __init__(self, rules: Rules, counters: Counters) -> None:
         self.buyers: dict[int, Buyer] = {}
-        self.opinions: Opinions | None = None
+        self.about_answers: list[AboutAnswers] = []
         self.reason: WinnowError | None = None
         """Why the session stopped before everything was done."""
         self.interrupted = False
@@ -55,8 +55,8 @@ class Stopping:
         if self.reason is None or isinstance(reason, Overbilled):
             self.reason = reason
         self.is_stopping = self._counters.stopping = True
-        if self.opinions is not None:
-            self.opinions.stop(capped=isinstance(reason, CapReached))
+        for about in self.about_answers:
+            about.stop(capped=isinstance(reason, CapReached))
         for buyer in self.buyers.values():
             buyer.stop()
         for call in self.when_stopping:
@@ -81,15 +81,15 @@ class Stopping:
         elif was_open and not self.is_stopping:  # once, though many of its tries may end so
             self._counters.warnings.append(f"{reason}; the others go on, and what needs it stays open")
 
-    def judge_ended(self, buyer: Buyer, reason: WinnowError) -> None:
-        """Notes that nothing more can be asked of the judging model. The checks' verdicts stand then."""
+    def about_ended(self, stays: str, buyer: Buyer, reason: WinnowError) -> None:
+        """Notes that nothing more can be asked of the judging or the rewriting model. The checks' verdicts and the
+        answers as they came stand then, which `stays` says in words."""
         was_open = buyer.is_open
         buyer.stop()
         if isinstance(reason, Overbilled):
             self.stop(reason)
         elif was_open and isinstance(reason, TeacherRefused):
-            stays = "what the checks refused stays refused"
-            self._counters.warnings.append(f"the judging model answers nobody, {stays}: {reason}")
+            self._counters.warnings.append(f"{buyer.name} answers nobody, {stays}: {reason}")
 
     def ending(self) -> Ending:
         """Returns how the session ended and why: the user stopped it, or `reason` did, or else the gravest reason for
@@ -112,5 +112,6 @@ class Stopping:
             return "announced limit"
         if any(buyer.pace.refused for buyer in buyers):
             return "refusals"
-        is_local = bool(buyers) and all(b.run.config.teacher.local is not None for b in buyers)
-        return "teacher" if is_local else "concurrency"
+        teachers = [b.run.config.teacher for b in buyers]
+        is_theirs = bool(teachers) and all(t.local is not None or t.mode == "batch" for t in teachers)
+        return "teacher" if is_theirs else "concurrency"

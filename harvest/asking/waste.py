@@ -11,15 +11,14 @@ from harvest.answers.candidate import parts_of
 from harvest.core.config import RunConfig
 from harvest.core.errors import ChainsHidden
 from harvest.core.nouns import Attempt, Judgement, Outcome, Question, Reply
-from harvest.endpoint import REPETITION, truncated
+from harvest.endpoint import REPETITION
 
 MOST_WITHOUT_CHAIN = 20
 """So many answers without a chain, and none with one, show that the endpoint sends none."""
 EVIDENCE = 30
 """So many answers must be judged before a kind of waste is said."""
-TRUNCATED = "truncated"
 REMEDIES = {
-    TRUNCATED: 'cut at their token limit: raise sampling.max_tokens, or set sampling.when_truncated = "continue"',
+    "truncated": 'cut at their token limit: raise sampling.max_tokens, or set sampling.when_truncated = "continue"',
     REPETITION: "in a loop when they ended: try another sampling.temperature; teacher.stream = true ends them early",
     Outcome.NO_ANSWER.value: "without a result that can be read: try another prompt (`boxed` asks for a box)",
     Outcome.WRONG.value: "wrong: ask easier questions, a stronger teacher, or for more sampling.samples of each",
@@ -49,7 +48,7 @@ class Waste:
         """Takes in one answer of a teacher that was judged just now."""
         self._answers += 1
         self._look_for_chain(reply)
-        reason = "" if judgement.accepted else TRUNCATED if truncated(reply) else judgement.reason or ""
+        reason = judgement.reason or ""
         self._tokens[reason] += reply.usage.output_tokens or 1
         whole = sum(self._tokens.values())
         if self._answers >= EVIDENCE and reason and 2 * self._tokens[reason] > whole:

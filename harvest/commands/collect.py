@@ -9,7 +9,7 @@ from pathlib import Path
 from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
 from harvest.asking.planning.preparation import prepare
-from harvest.asking.planning.run import Run
+from harvest.asking.planning.run import ABOUT, Run
 from harvest.asking.planning.teacher_terms import refuse_unaccepted
 from harvest.asking.session import ask
 from harvest.asking.stopping import INTERRUPTED
@@ -23,6 +23,7 @@ from harvest.commands.settle import in_doubt_words
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import STUDENT, Question
+from harvest.core.settings import file_of
 from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
@@ -46,7 +47,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         before = store.find_run(config.name)
         run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))
-        if file is not None and (warning := begun_elsewhere(Path(file), config.store, is_new=before is None)):
+        if file is not None and (warning := begun_elsewhere(file_of(Path(file)), config.store, is_new=before is None)):
             say(f"warning: {warning}")
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
@@ -84,10 +85,13 @@ def _import_meanwhile(*modules: str) -> None:
 
 
 def refuse_terms(config: RunConfig) -> None:
-    """Raises ConfigError when a teacher's terms forbid training. Nothing is trained on the student's answers."""
+    """Raises ConfigError when the terms of a teacher or of the rewriting model forbid training. Nothing is trained on
+    what the student and the judging model answer."""
     for place, one in configs(config).items():
         if place != STUDENT:
             refuse_unaccepted(one.teacher, section_of(config, place))
+    if config.rewrite.model is not None:
+        refuse_unaccepted(config.rewrite.model, ABOUT["rewriter"])
 
 
 def prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:

@@ -19,8 +19,9 @@ from harvest.asking.buying.connections import Keys, connect
 from harvest.asking.buying.tries import Tries
 from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, variables_of
 from harvest.asking.planning.preparation import put_run
-from harvest.asking.planning.run import LEARNED, Run, doctors_name, judging_settings, runs_by_place
+from harvest.asking.planning.run import LEARNED, Run, asked_about, doctors_name, in_mode, runs_by_place
 from harvest.asking.planning.teacher_terms import refuse_unaccepted, terms_of
+from harvest.asking.waste import is_hidden
 from harvest.commands.progress import say
 from harvest.core.claims import tier_of
 from harvest.core.clock import now
@@ -35,14 +36,16 @@ from harvest.core.errors import (
     TeacherRefused,
 )
 from harvest.core.money import cost_of, usd
-from harvest.core.nouns import Ask, Claim, Continuation, CutPart, Question, Reply
-from harvest.core.teachers import Sampling, Student
+from harvest.core.nouns import STUDENT, Ask, Claim, Continuation, CutPart, Question, Reply
+from harvest.core.teachers import JudgeModel, RewriteModel, Sampling, Student
 from harvest.core.teachers import Teacher as TeacherSettings
 from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
+from harvest.endpoint.batches import BatchApi, form_for
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body, forms_for
+from harvest.endpoint.transport import LOOPBACK
 from harvest.sandbox import isolation
-from harvest.store import Reused, Sent, Store, Writer
+from harvest.store import InBatch, Reused, Sent, Store, Writer
 
 MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
@@ -152,11 +155,27 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
                 of_the_run(found, run.config)
             async with AsyncExitStack() as stack:
                 teacher = await connect(alone, keys, stack, DROPPABLE)
-                found.failure = await diagnose(alone, ledger, teacher, found, place)
+                found.failure = await diagnose(in_mode(alone, "live"), ledger, teacher, found, place)
+                if found.failure is None and alone.config.teacher.local is None and place != STUDENT:
+                    await look_for_batches(found, teacher, alone.config)
             examined.append(found)
     finally:
         ledger.close()
     return examined
+
+
+async def look_for_batches(d: Diagnosis, teacher: Teacher, config: RunConfig) -> None:
+    """Adds whether the endpoint takes batches. Its list of them costs nothing."""
+    wanted = config.teacher.mode == "batch"
+    form = form_for(config.teacher.base_url or "")
+    has = await BatchApi(teacher, form).is_there()
+    if has is None:
+        d.add("batches", "the endpoint does not say whether it takes any", None)
+    elif not has:
+        d.add("batches", 'it takes none: write mode = "live"' if wanted else "it takes none", False if wanted else None)
+    else:
+        words = f"its list of them answers (asked in the form {form.name!r})"
+        d.add("batches", words if wanted else f'{words}: with teacher.mode = "batch" answers cost less', True)
 
 
 def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, section: str) -> None:
@@ -169,7 +188,7 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
     sources = [teacher.api_key_env, "api_key_command" if teacher.api_key_command else None]
     sources += [f"{variable} for the header {name}" for name, variable in variables_of(teacher).items()]
     named = ", ".join(source for source in sources if source)
-    if named and host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if named and host.scheme == "http" and host.hostname not in LOOPBACK:
         d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
     elif named:
         d.add("key", f"taken from {named}", True)
@@ -207,16 +226,18 @@ def _add_terms(d: Diagnosis, teacher: TeacherSettings, section: str) -> None:
 
 
 def _price_source(tariff: Tariff) -> str:
-    return installed_list() if tariff.source == GENAI_PRICES else tariff.source
+    return tariff.source.replace(GENAI_PRICES, installed_list())
 
 
 def of_the_run(d: Diagnosis, config: RunConfig) -> None:
-    """Adds what is the same for all who are asked: the judging model and the sandbox."""
-    if (judging := judging_settings(config)) is not None and config.judge is not None:
-        priced = tariff_of(judging)
-        words = f"{config.judge.local or config.judge.model} is asked about what the checks call"
+    """Adds what is the same for all who are asked: the judging model, the rewriting model and the sandbox."""
+    does = {"judge": "is asked about what the checks call", "rewriter": "rewrites what is"}
+    for kind, one in asked_about(config).items():
+        priced, asked = tariff_of(one), one.teacher
+        about = ", ".join(asked.about) if isinstance(asked, JudgeModel | RewriteModel) else ""
         price = "at an unknown price" if priced is None else f"priced from {priced.source}"
-        d.add("judge", f"{words} {', '.join(config.judge.about)}; {price}. It is not asked now", priced is not None)
+        words = f"{asked.local or asked.model} {does[kind]} {about}; {price}. It is not asked now"
+        d.add(kind, words, priced is not None)
     if config.checks.unsafe_code:
         d.add("sandbox", "UNSAFE: checks.unsafe_code runs what the teacher wrote as you, with your files", False)
     try:
@@ -234,6 +255,8 @@ def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
     elif reply.reasoning_kind == "summary":
         words = "hidden: what is sent is a summary, and training on it teaches summaries. It is kept apart"
         d.add("chain", words, False)
+    elif is_hidden(reply):
+        d.add("chain", f"hidden: {reply.usage.reasoning_tokens} reasoning tokens are counted, and none is sent", False)
     elif reply.reasoning:
         d.add("chain", f"set apart by the endpoint: {len(reply.reasoning):,} characters here", True)
     else:
@@ -252,11 +275,15 @@ def read_reply(d: Diagnosis, reply: Reply, tariff: Tariff | None) -> None:
         d.add("cost", f"{usd(cost)} USD for this call (from {source})", True)
     if not reply.logprobs:
         d.add("log-probabilities", "none came, though asked for")
-    elif all(entry.get("id") is not None for entry in reply.logprobs):
+    elif reply.logprobs.width:
         d.add("log-probabilities", "sent, with exact token ids: soft targets can be stored", True)
         d.toml.append(f"[sampling] top_logprobs = {TOP_LOGPROBS}")
     else:
-        d.add("log-probabilities", "sent without token ids: no soft targets, since an id is never guessed")
+        d.add(
+            "log-probabilities",
+            "sent without token ids: no soft targets, since an id is never guessed. vLLM sends ids with"
+            " sampling.extra = { return_tokens_as_token_ids = true }",
+        )
 
 
 def read_teacher(d: Diagnosis, teacher: Teacher, headers: Mapping[str, str]) -> None:
@@ -312,8 +339,8 @@ async def _ask_anew(
     """
     run = tries.run
     question_id, sample = await tries.ledger.do(Store.put_probe, run.id, question)
-    sent: Sent | Reused | None = Reused(0, Reply(""))
-    while isinstance(sent, Reused):
+    sent: Sent | Reused | InBatch | None = Reused(0, Reply(""))
+    while isinstance(sent, Reused | InBatch):
         body = request_body(run.model, run.prompt.messages(question), sampling, sample, limit)
         body = body if going_on is None else continuing_body(body, going_on)
         ask = Ask(sample, limit, place)

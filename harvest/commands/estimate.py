@@ -12,7 +12,6 @@ from typing import Any
 
 from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
-from harvest.asking.planning.run import Run, runs_by_place
 from harvest.asking.session import PACE, ask
 from harvest.checks import CheckPool
 from harvest.commands.collect import prepared, refuse_terms
@@ -20,9 +19,12 @@ from harvest.commands.progress import asking_shown, say
 from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, InputError
-from harvest.report.quote import Rest, in_words, quote
+from harvest.report.prediction.quote import Rest, in_words, quote
+from harvest.report.prediction.what_if import tariffs_of
 from harvest.store import QUOTE, Store
 
+ANY_TOKENS = 1000
+"""The length of a row with which a recipe is tried before anything is asked."""
 LONGEST_S = 600
 """How many seconds `finetune estimate` may take."""
 
@@ -34,15 +36,15 @@ def estimate(
     is wrong before anything was asked. `recipe` names a recipe whose training is quoted too."""
     if pilot < 1:
         raise InputError(f"--pilot {pilot}: at least one question must be asked")
-    if recipe is not None and not Path(recipe).is_file():
-        raise InputError(f"--recipe {recipe}: no such file")
+    if recipe is not None:
+        _training(recipe, 1, ANY_TOKENS)  # a recipe that cannot be used is found before money is spent
     refuse_terms(config)
     keys = take_keys(config)
     with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
         run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
         ending = ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
-        found = _quoted(run, store, drawn)
+        found = quoted(run.config, run.id, store, drawn)
         if found["pilot"]["questions"]:
             with store.transaction():
                 store.add_event(run.id, QUOTE, found, now())
@@ -50,17 +52,18 @@ def estimate(
         say(f"error: no question has ended, so there is nothing to quote from: {ending.words or 'nothing came'}")
         return ending.exit_code or InputError.exit_code
     if recipe is not None:
-        found["training"] = _training(recipe, found)
+        found["training"] = _training(recipe, max(1, found["accepted"]["mid"]), found["pilot"]["tokens_a_trace"])
     print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(in_words(found)))
     if ending.words:
         say(f"{'stopped' if ending.exit_code == CapReached.exit_code else 'error'}: {ending.words}")
     return ending.exit_code
 
 
-def _quoted(run: Run, store: Store, drawn: list[int]) -> dict[str, Any]:
-    figures, money = store.counts(run.id), store.money(run.id)
-    ended = store.ended_among(run.id, drawn)
-    rates = [event["rate"] for event in store.events(run.id, PACE)[-1:] if event.get("rate")]
+def quoted(config: RunConfig, run_id: int, store: Store, among: list[int]) -> dict[str, Any]:
+    """Returns the quote of a run by those of the questions `among` that have ended. `among` are rows of the store."""
+    figures, money = store.counts(run_id), store.money(run_id)
+    ended = store.ended_among(run_id, among)
+    rates = [event["rate"] for event in store.events(run_id, PACE)[-1:] if event.get("rate")]
     rest = Rest(
         total=figures["questions"],
         open=figures["questions"] - figures["ended"],
@@ -70,18 +73,21 @@ def _quoted(run: Run, store: Store, drawn: list[int]) -> dict[str, Any]:
         cap_pusd=money.cap,
         rate=rates[0] if rates else None,
     )
-    tariffs = {place: alone.tariff for place, alone in runs_by_place(run).items()}
-    return quote(run.config, store.asked_tries(run.id, ended), ended, rest, tariffs, datetime.now(UTC))
+    tries, bought = store.asked_tries(run_id, ended), store.bought_attempts(run_id, ended)
+    return quote(config, tries, bought, ended, rest, tariffs_of(config), datetime.now(UTC))
 
 
-def _training(recipe: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Returns what `finetune estimate` says of a training on the traces that the run is expected to bring.
+def _training(recipe: str, rows: int, mean_tokens: int | None) -> dict[str, Any] | None:
+    """Returns what `finetune estimate` says of a training on so many traces; None if their length is unknown.
 
     It is a process of its own, since harvest knows nothing of training. Raises InputError with its words when it fails.
     """
-    rows, tokens = max(1, found["accepted"]["mid"]), found["pilot"]["tokens_a_trace"]
-    words = [sys.executable, "-m", "finetune", "estimate", recipe, "--rows", str(rows), "--json"]
-    words += ["--mean-tokens", str(tokens)] if tokens else []
+    if not Path(recipe).is_file():
+        raise InputError(f"--recipe {recipe}: no such file")
+    if mean_tokens is None:
+        return None
+    words = [sys.executable, "-m", "finetune", "estimate", recipe, "--json"]
+    words += ["--rows", str(rows), "--mean-tokens", str(mean_tokens)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     except subprocess.TimeoutExpired:

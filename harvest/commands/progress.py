@@ -84,11 +84,15 @@ def steps(name: str) -> Iterator[Step]:
         if total is not None:
             line = f"{name} {done / max(total, 1):.0%} · {words}"
             if done > first:
-                left_s = (at - started) * (total - done) / (done - first)
-                line += f" · about {left_s / 60:.0f} min to go"
+                line += f" · about {remaining_s(at - started, done - first, total - done) / 60:.0f} min to go"
         say(line)
 
     yield show
+
+
+def remaining_s(elapsed_s: float, done: float, left: float) -> float:
+    """Returns how long what is left takes at the pace so far."""
+    return elapsed_s * left / done
 
 
 @asynccontextmanager
@@ -111,14 +115,14 @@ def figures(counters: Counters) -> str:
     parts = [
         f"{counters.ended}/{counters.questions} questions",
         f"{counters.accepted} accepted",
-        f"{counters.rejected} rejected",
+        f"{counters.rejected.total()} rejected",
         *([f"{counters.by_student} done by the student"] if counters.by_student else []),
         *([f"{counters.reused} reused"] if counters.reused else []),
         *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
         f"{counters.output_tokens:,} tokens",
         _spent(counters),
         *_each(counters),
-        f"{counters.in_flight} in flight",
+        f"{counters.in_batches:,} in batches" if counters.in_batches else f"{counters.in_flight} in flight",
         *_waits(counters),
     ]
     return " · ".join(parts)
@@ -169,10 +173,10 @@ class Recent:
 def live_lines(counters: Counters, recent: Recent) -> list[str]:
     """Returns the lines under the bar: what came of the answers, the money in all its parts, the pace and what limits
     it."""
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counters.rejected_by.most_common(4))
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counters.rejected.most_common(4) if n)
     of_answers = [
         f"{counters.accepted:,} accepted",
-        f"{counters.rejected:,} rejected" + (f" ({reasons})" if reasons else ""),
+        f"{counters.rejected.total():,} rejected" + (f" ({reasons})" if reasons else ""),
         *([f"{counters.by_student:,} done by the student"] if counters.by_student else []),
         *([f"{counters.reused:,} reused"] if counters.reused else []),
         *([f"{counters.failed_tries:,} failed tries"] if counters.failed_tries else []),
@@ -189,7 +193,8 @@ def live_lines(counters: Counters, recent: Recent) -> list[str]:
     lately = recent.pusd_per_trace()
     trend = "" if lately is None else f", lately {dollars(usd(lately))}"
     money += [f"{each}{trend}" for each in _each(counters)]
-    pace = [f"{counters.in_flight:,} in flight", f"{recent.tokens_per_s():,.0f} tokens/s"]
+    out = f"{counters.in_batches:,} in batches" if counters.in_batches else f"{counters.in_flight:,} in flight"
+    pace = [out, f"{recent.tokens_per_s():,.0f} tokens/s"]
     for name, found in counters.paces.items():
         of = f" of {name}" if len(counters.paces) > 1 else ""
         if found.rate is not None:
@@ -205,8 +210,8 @@ async def _lines(counters: Counters) -> None:
     while True:
         await asyncio.sleep(LINE_EVERY_S)
         done = counters.ended - ended_before
-        left = (counters.questions - counters.ended) * (time.monotonic() - started) / done if done else None
-        to_go = f" · about {left / 60:.0f} min to go" if left is not None and left > 90 else ""
+        left = remaining_s(time.monotonic() - started, done, counters.questions - counters.ended) if done else 0.0
+        to_go = f" · about {left / 60:.0f} min to go" if left > 90 else ""
         say(figures(counters) + to_go)
 
 

@@ -9,8 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from harvest.asking.accounts import JUDGE, Accounts, asked_at_providers
+from harvest.asking.accounts import PLACES_ABOUT, Accounts, asked_at_providers
 from harvest.asking.planning.keys_and_prices import keys_of
+from harvest.asking.planning.run import ABOUT
 from harvest.commands.progress import say
 from harvest.commands.report import write_report_of
 from harvest.commands.run_folder import writing_to
@@ -36,7 +37,7 @@ def settle(name: str, url: str, *, ask: bool, amount: str | None, tries: Sequenc
     """Prints the tries in doubt. With `ask`, first asks providers what the tries cost. Then books the rest at `amount`:
     `free`, `worst`, or an amount in USD for each; None: the rest stays in doubt. Returns the exit code.
 
-    `tries` are the ids of the tries that it is about; empty: all that are in doubt. Raises InputError when `amount` is
+    `tries` limits all this to the tries with these ids; empty: all tries in doubt. Raises InputError when `amount` is
     no amount, or when the run has no such try.
     """
     cost_of = None if amount is None else _cost_of(amount)
@@ -48,6 +49,8 @@ def settle(name: str, url: str, *, ask: bool, amount: str | None, tries: Sequenc
             with store.transaction():
                 store.hold_unsettled(run_id, now())
         doubts = _chosen(store, run_id, tries, unsettled_too=not writes and not is_being_written(url))
+        if cost_of is not None:
+            _refuse_too_little(store, doubts, cost_of)
         booked, words = _asked(store, store.run(name), doubts) if ask else ({}, [])
         for doubt in doubts:
             if cost_of is not None and doubt.try_id not in booked:
@@ -69,6 +72,9 @@ def in_doubt_words(store: Store, name: str) -> str | None:
     if not money.in_doubt:
         return None
     n = len(store.doubts(run_id))
+    rows, held = store.held_in_batches(run_id)
+    if rows == n:
+        return f"{usd(held)} USD is in doubt, the worst case of {rows:,} rows in batches that the next start fetches"
     return (
         f"{usd(money.in_doubt)} USD is in doubt, the worst case of {n} {_tries(n)} that may have been billed:"
         f" `python -m harvest settle {name}` shows and settles them"
@@ -82,7 +88,8 @@ def _asked(store: Store, run: StoredRun, doubts: Sequence[Doubt]) -> tuple[Booke
     if not asked:
         return {}, [f"nobody can be asked: only {KNOWN} tell what was billed"]
     first = [next(iter(configs.items())) for configs in asked.values()]
-    keys = keys_of({"judge" if p == JUDGE else section_of(run.config, p): config.teacher for p, config in first})
+    about = {PLACES_ABOUT[kind]: section for kind, section in ABOUT.items()}
+    keys = keys_of({about.get(p) or section_of(run.config, p): config.teacher for p, config in first})
 
     async def settled() -> tuple[Booked, list[str]]:
         async with AsyncExitStack() as opened:
@@ -116,6 +123,16 @@ def _cost_of(amount: str) -> Callable[[Doubt], int]:
         )
     cost_pusd = pusd(Decimal(amount))
     return lambda _: cost_pusd
+
+
+def _refuse_too_little(store: Store, doubts: Sequence[Doubt], cost_of: Callable[[Doubt], int]) -> None:
+    """Raises InputError when a row of a batch that is not ended would hold less than it may be billed."""
+    low = [doubt.try_id for doubt in doubts if cost_of(doubt) < doubt.held_pusd]
+    if held := store.in_open_batches(low):
+        raise InputError(
+            f"--as: {len(held)} of these tries are rows of batches that may still run, and the next `collect` books"
+            " what they cost. `--as worst` gives up a batch that is lost; --try names other tries"
+        )
 
 
 def _chosen(store: Store, run_id: int, tries: Sequence[int], *, unsettled_too: bool = False) -> list[Doubt]:

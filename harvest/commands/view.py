@@ -14,7 +14,8 @@ from harvest.core.clock import now
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import InputError, StoreUnusable
 from harvest.core.files import write_whole
-from harvest.judging.marks import DECIDING, take_in_marks
+from harvest.judging.acceptance import DECIDING
+from harvest.judging.marks import take_in_marks
 from harvest.report.viewer.attempt_list import Chosen
 from harvest.store import Store, WaitingMarks, is_being_written
 

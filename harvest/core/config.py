@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 
 from harvest.core.errors import ConfigError
 from harvest.core.files import RUN_NAME, package_folder
-from harvest.core.nouns import STUDENT
+from harvest.core.nouns import STUDENT, Question
 from harvest.core.printable import one_line
 from harvest.core.settings import OneRow, Section, override, read_toml, validated
 from harvest.core.teachers import (
@@ -25,6 +26,7 @@ from harvest.core.teachers import (
     Count,
     JudgeModel,
     OneTeacher,
+    RewriteModel,
     Sampling,
     Student,
     Teacher,
@@ -70,8 +72,9 @@ class Checks(Section):
     """The answers that agree are a majority if they are more than this share of the finished answers. A decimal
     string."""
     without_chain: Literal["stop", "keep"] = "stop"
-    """What happens when 20 answers came whose chain the endpoint kept back, and none with a chain, under a prompt that
-    takes the chain from the endpoint. `stop`: the run stops with exit code 4. `keep`: it goes on, for answers alone."""
+    """What happens when the prompt takes the chain from the endpoint, but the endpoint kept back the chains of 20
+    answers and sent no chain at all. `stop`: the run stops with exit code 4. `keep`: the run goes on, and its traces
+    are answers without chains."""
     unsafe_code: bool = False
     """Run programs that the teacher wrote without isolation, as you, with access to your files. Each verdict says
     so."""
@@ -123,11 +126,13 @@ class Filters(Section):
 
 
 class Rewrite(Section):
-    """How answers are brought into the training format, by rules that change no number: docs/filters.md."""
+    """How answers are brought into the training format, by rules and by a model that change no number:
+    docs/filters.md."""
 
     on: bool = False
     """Rewrites answers before the filters see them. The check judges each rewritten answer again. An answer that fails
     stays as it came. Both texts are kept."""
+    model: RewriteModel | None = None
 
 
 class Select(Section):
@@ -161,7 +166,8 @@ class Select(Section):
     """Keeps only questions where at least this share of the answers was wrong. The student's answers count if it was
     asked, else the teachers'. A question without a judged answer is left out."""
     balance: Literal["none", "domains"] = "none"
-    """With `traces` or `tokens`, "domains" first draws a domain (all with the same chance), then a trace in it."""
+    """How traces are drawn when `traces` or `tokens` limits the selection. `none`: each draw chooses among all traces.
+    `domains`: each draw first chooses a domain, all with the same chance, then a trace of that domain."""
     favour: Literal["random", "longer"] = "random"
     """With `traces` or `tokens`, "random" gives all traces the same chance to be drawn. "longer" gives the longest
     trace a chance of about a half, the next longest a quarter, and so on."""
@@ -245,7 +251,10 @@ class RunConfig(Section):
     file."""
     questions: str | tuple[str, ...]
     """Where the questions come from: a file, a built-in source such as "reasoning-gym:chain_sum?n=200&seed=1", a
-    dataset of the hub ("hub:owner/name?config=…&split=…&revision=…&column=value"), or a list of them."""
+    dataset of the hub ("hub:owner/name?config=…&split=…&revision=…&n=…&seed=…&column=value"), or a list of them."""
+    questions_columns: dict[str, str] = Field(default_factory=dict)
+    """The columns of the questions' rows that hold our fields under other names, e.g. { question = "instruction",
+    answer = "output" }. A row that has the field itself, and not the column, keeps its own."""
     prompt: str = "boxed"
     """The prompt: the name of a built-in prompt (prompts/<name>.md), or the path of your own, relative to this file."""
     store: str = DEFAULT_STORE
@@ -294,6 +303,17 @@ class RunConfig(Section):
         return filled
 
     @model_validator(mode="after")
+    def _continues_live_alone(self) -> "RunConfig":
+        for teacher in self.teachers or (self.teacher,):
+            sampling = teacher.sampling if isinstance(teacher, OneTeacher) else self.sampling
+            if teacher.mode == "batch" and sampling.when_truncated == "continue":
+                raise ValueError(
+                    'sampling.when_truncated = "continue" beside teacher.mode = "batch": cut answers are gone on with'
+                    ' live alone; take "raise" or "give_up"'
+                )
+        return self
+
+    @model_validator(mode="after")
     def _each_asks_otherwise(self) -> "RunConfig":
         asked: dict[str, int] = {}
         for n, teacher in enumerate(self.teachers):
@@ -306,6 +326,14 @@ class RunConfig(Section):
                     " sampled), so its answers would be the ones that are there: change one of them, or ask the first"
                     " for more samples"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> "RunConfig":
+        for field in self.questions_columns.keys() - Question.model_fields.keys():
+            close = get_close_matches(field, Question.model_fields, 1)
+            there = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(Question.model_fields)}"
+            raise ValueError(f"questions_columns.{field}: a question has no such field: {there}")
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -72,6 +72,32 @@ class Seam(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Holds the log-probabilities of N sampled tokens, as little-endian numbers.
+
+    Soft targets need exact token ids, which the endpoint itself must send. Without them, only `logprobs` is filled.
+    """
+
+    logprobs: bytes
+    """The log-probability of each sampled token: float32 [N]. NaN: the endpoint did not say it."""
+    ids: bytes | None = None
+    """The id of each sampled token: int32 [N]. None: the endpoint did not send ids."""
+    width: int = 0
+    """K, the most likely tokens that are kept for each sampled one."""
+    top_ids: bytes = b""
+    """Their ids: int32 [N, K]. -1: there are fewer of them."""
+    top_logprobs: bytes = b""
+    """Their log-probabilities: float16 [N, K]. -inf: there are fewer of them."""
+    pieces: Mapping[int, bytes] = field(default_factory=dict)
+    """The bytes of each of these tokens, by id, as far as the endpoint sent them."""
+
+    @property
+    def tokens(self) -> int:
+        """Returns how many tokens were sampled."""
+        return len(self.logprobs) // 4
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Holds all that came back for one try, read from whatever the endpoint sent. A pure value.
 
@@ -87,8 +113,8 @@ class Reply:
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     raw_usage: Mapping[str, Any] | None = None
-    logprobs: tuple[Mapping[str, Any], ...] | None = None
-    """One entry per sampled token: token, logprob, id (None unless exact), top: [{token, logprob, id}]."""
+    logprobs: TokenLogprobs | None = None
+    """They are not read back with a reply, which hardly anyone reads for them: `Store.token_logprobs` reads them."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     served_model: str | None = None
     served_by: str | None = None
@@ -104,9 +130,10 @@ STUDENT = -1
 """Takes the place of a teacher's index (0, 1, …) for the student. The student's attempts never become traces."""
 
 
-Kind = Literal["teacher", "student", "judge"]
+Kind = Literal["teacher", "student", "judge", "rewriter"]
 """What an attempt is for. A teacher's attempt may become a trace. The student's attempt shows whether the student can
-already answer the question. A judge's attempt says whether another attempt's answer is right."""
+already answer the question. A judge's attempt says whether another attempt's answer is right. A rewriter's attempt is
+another attempt's answer in the training format."""
 
 
 CutPart = Literal["chain", "answer"]
@@ -134,7 +161,10 @@ class Ask:
     teacher: int = 0
     """Who is asked: the index of a teacher in the order of RUN.toml, or STUDENT."""
     about: int | None = None
-    """The id of the attempt about whose answer the judge is asked. None: the question itself is asked."""
+    """The id of the attempt about whose answer the judge or the rewriter is asked. None: the question itself is
+    asked."""
+    rewrites: bool = False
+    """Whether the answer of `about` is to be rewritten. False: it is to be judged."""
     waited_s: float = 0.0
     """The longest deadline at which an earlier try of this attempt was late."""
     continues: int | None = None
@@ -144,7 +174,7 @@ class Ask:
     @property
     def kind(self) -> Kind:
         if self.about is not None:
-            return "judge"
+            return "rewriter" if self.rewrites else "judge"
         return "student" if self.teacher == STUDENT else "teacher"
 
 
@@ -184,6 +214,13 @@ class Candidate:
     answer: str
     reasoning_tokens: int | None
     output_tokens: int | None
+
+
+class RewrittenBy(IntFlag):
+    """Says who rewrote the text of an answer that is trained on. 0: nobody did."""
+
+    RULES = 1
+    MODEL = 2
 
 
 HUMAN = "human"
@@ -263,14 +300,13 @@ def joined(cut: Reply, rest: Reply) -> Reply:
     if rest.reasoning is not None:  # the cut was in the chain, even where the template had written its opening mark
         chain, answer = answer.lstrip() if chain is None else chain, ""
     has_chain = chain is not None or rest.reasoning is not None
-    logprobs = None if cut.logprobs is None or rest.logprobs is None else (*cut.logprobs, *rest.logprobs)
     return replace(
         rest,
         reasoning=(chain or "") + (rest.reasoning or "") if has_chain else None,
         reasoning_kind="chain" if has_chain else rest.reasoning_kind,
         answer=answer + rest.answer,
         usage=_both(cut.usage, rest.usage),
-        logprobs=logprobs,
+        logprobs=None,  # each half has its own
         claims=(*cut.claims, *rest.claims),
         seam=Seam(len(chain or ""), len(answer), cut.response_id),
     )

@@ -39,7 +39,67 @@ class OneRow:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Returns the content of a TOML file. Raises ConfigError when there is no such file, or when it is not TOML."""
+    """Returns the settings that `path` names: a TOML file, or one table of it such as `job.toml#run`.
+
+    In a table, numbers count the tables of a list: `job.toml#train.0.recipe`. If the table has a key `file`, its
+    settings are put over those of that file. A text in place of the table names a file. Both are relative to the file
+    that they stand in. Raises ConfigError when there is no such file or table, or when the file is not TOML.
+    """
+    return _read(path)[0]
+
+
+def folder_of(path: Path) -> Path:
+    """Returns the folder that paths in the settings named by `path` are relative to: where the file lies that the
+    settings begin with. Raises ConfigError as `read_toml` does."""
+    return _read(path)[1] if _table_of(path) else path.parent
+
+
+def file_of(path: Path) -> Path:
+    """Returns the TOML file that `path` names, or in which it names a table."""
+    named = _table_of(path)
+    return path if named is None else named[0]
+
+
+def _table_of(path: Path) -> tuple[Path, str] | None:
+    """Splits `job.toml#run` into the file and the name of the table. None: `path` names a whole file."""
+    file, mark, table = str(path).rpartition("#")
+    return (Path(file), table) if mark and file.endswith(".toml") and not path.exists() else None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Path]:
+    """Returns the settings that `path` names, and the folder that paths in them are relative to."""
+    if (named := _table_of(path)) is None:
+        return _whole_file(path), path.parent
+    file, table = named
+    at: Any = _whole_file(file)
+    for key in table.split("."):
+        if isinstance(at, list) and key.isdecimal() and int(key) < len(at):
+            at = at[int(key)]
+        elif isinstance(at, dict) and key in at:
+            at = at[key]
+        else:
+            raise ConfigError(f"{path}: there is no {key!r} in {file}")
+    if isinstance(at, str):
+        return _read(file.parent / at)
+    if not isinstance(at, dict):
+        raise ConfigError(f"{path}: neither a table nor the name of a file")
+    if "file" not in at:
+        return at, file.parent
+    if not isinstance(at["file"], str):
+        raise ConfigError(f"{path}: file: not the name of a file")
+    under, folder = _read(file.parent / at["file"])
+    return _put_over(under, {k: v for k, v in at.items() if k != "file"}), folder
+
+
+def _put_over(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of `under` with those of `over` in their place, table by table."""
+    both = {
+        k: _put_over(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
+    }
+    return {**under, **over, **both}
+
+
+def _whole_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -40,6 +40,10 @@ class PriceSetting(Section):
     `input`."""
     output: Usd
     """The price of a million output tokens, reasoning included."""
+
+
+LOCAL_SLOTS = 4
+"""How many questions an embedded teacher answers at once."""
 
 
 class Teacher(Section):
@@ -89,13 +93,26 @@ class Teacher(Section):
     stop_repeating: bool = True
     """With `stream`: break off an answer that has run into a loop (the same words four times over, 6,000 characters
     long). The answer is rejected as `repetition`, and its worst case stays in doubt, since nobody says what it cost."""
+    mode: Literal["live", "batch"] = "live"
+    """`live`: each answer is one request. `batch`: many requests go to the endpoint in one file. They are answered
+    within a day at the batch price, which is half of the live price at most providers (docs/batch.md)."""
+    batch_discount: Annotated[Decimal, Field(ge=0, lt=1, allow_inf_nan=False, max_digits=18)] = Decimal(0)
+    """The share that a batch takes off the price, if no table knows the batch price: "0.5" is half. A decimal
+    string."""
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 50_000
+    """The most rows in one batch. It has fewer where the endpoint allows fewer, or where the cap has no room for the
+    worst case of all of them."""
+    batch_poll_s: Annotated[float, Field(gt=0, le=86_400)] = 30
+    """How many seconds pass before batches are looked at again."""
     price_usd_per_mtok: Annotated[PriceSetting | None, OneRow()] = None
     """What the endpoint charges, in USD for a million tokens: { input = "0.50", output = "2.00" }, and if you like
     cached_input and cache_write. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
-    """What the provider's terms say of training with its answers, as you read them. It is copied into every trace.
-    Without it, the terms are looked up in data/teacher_terms.toml by the endpoint's host name. If the terms forbid
-    training, the run is refused unless teacher.terms begins with "accepted:" and says why you may train anyway."""
+    """What the provider's terms say of training with its answers, as you read them. A teacher's text is copied into
+    each of its traces. Without it, the terms are looked up in data/teacher_terms.toml by the endpoint's host name. If
+    that table says that the terms forbid training, the run is refused unless this setting begins with "accepted:" and
+    says why you may train anyway. The terms of the student and of the judging model are not looked at, since nothing
+    is trained on their answers."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":
@@ -115,6 +132,10 @@ class Teacher(Section):
             raise ValueError("has both `api_key_env` and `api_key_command`: keep one")
         if self.azure_api_version and urlsplit(self.base_url or "").path.rstrip("/").endswith("/v1"):
             raise ValueError("base_url ends in /v1, which takes no azure_api_version: keep one (docs/endpoints.md)")
+        if self.mode == "batch" and self.local is not None:
+            raise ValueError('mode = "batch" is for an endpoint, not for `local`')
+        if self.mode == "batch" and self.stream:
+            raise ValueError('mode = "batch" brings no stream: leave `stream` out')
         if self.local is not None and (self.headers or self.api_key_command or self.azure_api_version):
             raise ValueError("headers, api_key_command and azure_api_version are for an endpoint, not for `local`")
         return self
@@ -286,7 +307,23 @@ class OneTeacher(Teacher):
     """The settings of [sampling] that differ for this teacher, under [teachers.sampling]."""
 
 
-class Student(Teacher):
+class AskedLive(Teacher):
+    """One who is never asked in batches: the settings about batches do not exist there."""
+
+    mode: ClassVar[Literal["live"]] = "live"  # type: ignore[misc]
+    batch_discount: ClassVar[Decimal] = Decimal(0)  # type: ignore[misc]
+    batch_rows: ClassVar[int] = 0  # type: ignore[misc]
+    batch_poll_s: ClassVar[float] = 0  # type: ignore[misc]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_in_batches(cls, given: Any) -> Any:
+        if as_dict(given).get("mode") == "batch":
+            raise ValueError('mode = "batch" is for teachers alone: leave `mode` out')
+        return given
+
+
+class Student(AskedLive):
     """The student, which is asked first, so that teachers are asked only what it cannot do. Its answers never become
     traces."""
 
@@ -321,10 +358,25 @@ NOT_THE_STUDENTS = {
 }  # fmt: skip
 
 
-class JudgeModel(Teacher):
+class JudgeModel(AskedLive):
     """A model that is asked about answers which the checks refused or could not read. Without [judge] none is asked."""
 
     max_tokens: Count = 1024
     """The most output tokens of one opinion, reasoning included. The opinion itself is one word."""
     about: tuple[Literal["wrong", "no_answer", "timeout", "error"], ...] = ("wrong", "no_answer", "timeout", "error")
     """The model is asked about answers to which a check gave one of these verdicts."""
+
+
+class RewriteModel(AskedLive):
+    """A model that brings answers into the training format where the rules cannot. Without [rewrite.model] none is
+    asked."""
+
+    prompt: str = "rewrite"
+    """The prompt that the model reads: a built-in prompt (prompts/<name>.md), or the path of your own, relative to
+    RUN.toml. It may hold {question}, {text}, {layout}, {form} and {mark}."""
+    max_tokens: Count = 16384
+    """The most output tokens of one rewriting. An answer that is longer is not sent to the model."""
+    about: tuple[Literal["no_answer", "format", "no_chain", "accepted"], ...] = ("no_answer", "format")
+    """Which answers the model rewrites. `no_answer`: those in which the check found no answer. `format`: right ones
+    that the filter `format` refuses, after the rules if `rewrite.on`. `no_chain`: right ones whose chain is not apart
+    from the answer. `accepted`: all right ones. Wrong answers are never rewritten."""

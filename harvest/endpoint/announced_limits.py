@@ -1,4 +1,5 @@
-"""Reads what an endpoint's headers say about its rate limits: what is left, and when all of it is there again. Pure."""
+"""Reads what an endpoint's headers say about its rate limits: how much of each limit is left, and when the whole limit
+is free again. Pure."""
 
 import math
 import re
@@ -9,7 +10,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Says what is left of an endpoint's rate limits, and in how many seconds they are full again.
+    """Says how much of each rate limit of an endpoint is left, and in how many seconds the whole limit is free again.
 
     A value is None when the headers do not say it.
     """

@@ -153,7 +153,7 @@ class Teacher:
         """
         self.learned = Learned()
         self._base_url = base_url
-        self._credentials = Credentials(base_url, key, access or Access())
+        self.credentials = Credentials(base_url, key, access or Access())
         self._stream = stream
         self._idle_timeout_s = idle_timeout_s if stream else None
         self._stop_repeating = stop_repeating
@@ -162,19 +162,34 @@ class Teacher:
 
     @property
     def _redaction(self) -> Redaction:
-        return self._credentials.redaction
+        return self.credentials.redaction
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session that carries the requests to this endpoint."""
+        if self._session is None:
+            raise RuntimeError("Teacher is used outside its `async with`")
+        return self._session
+
+    def clean(self, data: bytes) -> bytes:
+        """Returns the bytes without the key."""
+        return self._redaction.data(data)
+
+    def clean_text(self, text: str) -> str:
+        """Returns the text without the key, as long as a failure's message may be."""
+        return self._redaction.text(text)[:LONGEST_MESSAGE]
 
     async def __aenter__(self) -> Self:
         """Opens the connections. Raises ConfigError when base_url is no address, when the key cannot be had or sent,
         and when the environment names a proxy or certificates that cannot be used."""
-        await self._credentials.open()
+        await self.credentials.open()
         proxy = proxy_for(self._base_url)
-        self._credentials.blank(*secrets_of(proxy))
+        self.credentials.blank(*secrets_of(proxy))
         self._session = open_session(self._base_url, proxy, self._idle_timeout_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._credentials.close()
+        self.credentials.close()
         if self._session is not None:
             await self._session.close()
 
@@ -198,7 +213,7 @@ class Teacher:
         read = reply_of if going_on is None else partial(read_rest, going_on=going_on)
         renewals = 0
         while True:
-            sent, signed = self._as_learned(body), self._credentials.signed
+            sent, signed = self._as_learned(body), self.credentials.signed
             arriving.headers.clear()
             arriving.seen_id = None
             try:
@@ -206,7 +221,7 @@ class Teacher:
                 if isinstance(answer, Reply):
                     return self._came(answer, arriving, going_on)
                 status, data, after_s = answer
-                if status == 401 and renewals < MOST_RENEWALS and await self._credentials.renewed(signed):
+                if status == 401 and renewals < MOST_RENEWALS and await self.credentials.renewed(signed):
                     renewals += 1
                     continue
                 if status == 400 and self._learn(refused_parameter(status, data), sent):
@@ -227,15 +242,11 @@ class Teacher:
 
     async def is_up(self) -> bool:
         """Whether the endpoint answers `GET /models`, with whatever it says to that. This costs nothing."""
-        if self._session is None:
-            raise RuntimeError("Teacher is used outside its `async with`")
-        signed = self._credentials.signed
+        signed = self.credentials.signed
         address = signed.address.replace("/chat/completions", "/models")
         within = aiohttp.ClientTimeout(total=IS_UP_S)
         try:
-            async with self._session.get(
-                address, headers=signed.headers, allow_redirects=False, timeout=within
-            ) as said:
+            async with self.session.get(address, headers=signed.headers, allow_redirects=False, timeout=within) as said:
                 return said.status < 500 and said.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
         except HTTP_ERRORS:
             return False
@@ -259,6 +270,27 @@ class Teacher:
             sent |= {"stream": True, "stream_options": {"include_usage": True}}
         return sent
 
+    def row_body(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the body as it stands in a row of a batch: as this endpoint wants it, and never as a stream."""
+        return {k: v for k, v in self._as_learned(body).items() if k not in ("stream", "stream_options")}
+
+    def adapts_to(self, refused: str | None, body: Mapping[str, Any]) -> bool:
+        """Notes that a row of a batch was refused for one of its parameters. Returns whether the row is worth sending
+        again, as the endpoint wants it. Raises RunRefused as `ask` does."""
+        if refused is None:
+            return False
+        known = refused in self.learned.dropped or (refused, self.learned.length_field) == (
+            "max_tokens", "max_completion_tokens",
+        )  # fmt: skip
+        return known or self._learn(refused, self.row_body(body))
+
+    def cleaned(self, outcome: Reply | AttemptFailed) -> Reply | AttemptFailed:
+        """Returns the outcome of one row of a batch, with the API key removed from all of its texts."""
+        if isinstance(outcome, Reply):
+            return self._redaction.reply(outcome)
+        reply = self._redaction.reply(outcome.reply) if isinstance(outcome.reply, Reply) else None
+        return type(outcome)(self.clean_text(outcome.message), None, reply)
+
     def _learn(self, refused: str | None, sent: Mapping[str, Any]) -> bool:
         """Notes that the endpoint refuses a parameter. Returns whether sending the request again can help.
 
@@ -281,13 +313,11 @@ class Teacher:
     ) -> Reply | tuple[int, bytes, float]:
         """Sends the request and returns the reply if it is a stream, else (status, body, seconds from sending to the
         status) of the answer."""
-        if self._session is None:
-            raise RuntimeError("Teacher is used outside its `async with`")
         headers = arriving.headers
         data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         sent_s = time.monotonic()
         try:
-            sending = self._session.post(signed.address, data=data, headers=signed.headers, allow_redirects=False)
+            sending = self.session.post(signed.address, data=data, headers=signed.headers, allow_redirects=False)
             response = await sending
         except HTTP_ERRORS as e:
             raise as_failure(e) from None
@@ -318,12 +348,10 @@ class Teacher:
 
         Raises an AttemptFailed when no whole answer came in time.
         """
-        if self._session is None:
-            raise RuntimeError("Teacher is used outside its `async with`")
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.get(url, headers=self._credentials.signed.headers, allow_redirects=False) as response,
+                self.session.get(url, headers=self.credentials.signed.headers, allow_redirects=False) as response,
             ):
                 data = b"".join([c async for c in unpacked(response, response.content.iter_any(), LOOK_UP_BYTES)])
                 with suppress(Cut):  # an error page

@@ -13,10 +13,16 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harvest.core.errors import ConfigError, RunRefused
 from harvest.core.printable import one_line
 from harvest.endpoint.redaction import Redaction
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from harvest.endpoint.openai_client import Make
 
 COMMAND_S = 60
 """A command that has not printed a key after this many seconds has failed."""
@@ -52,7 +58,8 @@ class Signed:
 
 
 class Credentials:
-    """Signs the requests to one endpoint. `signed` is what is sent now, and `redaction` knows every key that was."""
+    """Signs the requests to one endpoint. `signed` has the address and the headers that requests are sent with now.
+    `redaction` removes from texts every key that was used so far."""
 
     signed: Signed
 
@@ -78,6 +85,14 @@ class Credentials:
         if self._renewal is not None:
             await asyncio.shield(self._renewal)
         return self.signed is not refused
+
+    def build(self, make: "Make") -> tuple[str, list[tuple[str, str]], "httpx2.Request"]:
+        """Returns (address, headers, request) of one request that `make` makes with openai's client, signed with the
+        key of now."""
+        from harvest.endpoint.openai_client import build
+
+        a = self._access
+        return build(make, self._base_url, self.signed.key, a.headers, a.azure_api_version)
 
     def blank(self, *secrets: str | None) -> None:
         """Blanks more secrets from now on."""

@@ -1,6 +1,8 @@
 """Finds the price of a teacher's tokens at a moment: the user's figure, else that of genai-prices, else unknown.
 
 If an endpoint itself says what a call cost, that is taken instead. It is read with the reply (reply.py).
+
+What a request can cost at most is computed from the price in harvest/asking/buying/pricing.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +15,7 @@ from harvest.core.claims import DEARER_TIERS
 from harvest.core.config import RunConfig
 from harvest.core.money import EXACT, FREE, Price
 from harvest.core.teachers import Student
-from harvest.endpoint.price_list import GENAI_PRICES, find
+from harvest.endpoint.price_list import BATCH, GENAI_PRICES, find
 
 STEP = timedelta(minutes=30)
 """Prices change on the half hour only (UTC)."""
@@ -54,7 +56,29 @@ def half_hour(moment: datetime) -> datetime:
 
 
 def tariff_of(config: RunConfig) -> Tariff | None:
-    """Returns the tariff of this run's teacher, or None when its price is not known."""
+    """Returns the tariff of this run's teacher, or None when its price is not known. A teacher that is asked in batches
+    has the batch price: the listed one, else `batch_discount` off the other."""
+    live = _live_tariff_of(config)
+    return live if live is None or config.teacher.mode == "live" else _batch_tariff_of(config, live)
+
+
+def _batch_tariff_of(config: RunConfig, live: Tariff) -> Tariff:
+    teacher = config.teacher
+    listed = None if teacher.price_usd_per_mtok else find(teacher.base_url or "", teacher.model or "")
+    source = f"{live.source} ({BATCH})"
+
+    def prices(moment: datetime, input_tokens: int, tier: str | None) -> Price:
+        # A batch has no tiers of its own: where a reply names a dearer one, the live price of that is the safe one.
+        standard = live.prices(moment, input_tokens, tier if tier in DEARER_TIERS else None)
+        known = listed.price_of_tier(moment, input_tokens, BATCH) if listed is not None and listed.is_own else None
+        if tier in DEARER_TIERS:
+            return replace(standard, source=source)
+        return replace(_times(standard, 1 - teacher.batch_discount) if known is None else known, source=source)
+
+    return Tariff(source, prices, live.asked_tier)
+
+
+def _live_tariff_of(config: RunConfig) -> Tariff | None:
     teacher = config.teacher
     if teacher.local is not None:
         return Tariff(FREE.source, lambda *_: FREE)
@@ -83,7 +107,7 @@ def tariff_of(config: RunConfig) -> Tariff | None:
     return Tariff(GENAI_PRICES, prices, asked, listed.tiers)
 
 
-def _times(price: Price, times: int) -> Price:
+def _times(price: Price, times: Decimal | int) -> Price:
     short, hour = price.cache_writes
     return Price(
         price.input * times, price.cached_input * times, price.output * times, price.source, short * times, hour * times

@@ -4,6 +4,7 @@ Endpoints echo keys in errors, headers, answers and identifiers, sometimes split
 cleaned as they arrive, and texts are cleaned once more after their JSON was read.
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -14,8 +15,10 @@ SHORTEST_SECRET = 12
 """A key with fewer characters is no secret: honest answers may hold it. Servers without keys are given such a key, e.g.
 the word "EMPTY"."""
 
-REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("usage", "reasoning_kind"))
+REDACTED = tuple(field.name for field in fields(Reply) if field.name not in ("usage", "reasoning_kind", "logprobs"))
 """The fields of a reply that hold what the endpoint wrote."""
+KEY = "[key]"
+"""What stands in place of a secret."""
 
 
 class Redaction:
@@ -33,19 +36,31 @@ class Redaction:
 
     def text(self, text: str) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, "[key]")
+            text = text.replace(secret, KEY)
         return text
 
     def data(self, data: bytes) -> bytes:
         for secret in self._secret_bytes:
-            data = data.replace(secret, b"[key]")
+            data = data.replace(secret, KEY.encode())
         return data
 
     def reply(self, reply: Reply) -> Reply:
         """Returns the reply without the secrets in any of its texts."""
         if not self._secrets:
             return reply
-        return replace(reply, **{name: self._value(getattr(reply, name)) for name in REDACTED})
+        clean = replace(reply, **{name: self._value(getattr(reply, name)) for name in REDACTED})
+        return replace(clean, logprobs=None) if self._spelt_in(reply) else clean
+
+    def _spelt_in(self, reply: Reply) -> bool:
+        """Whether the tokens of a reply may spell a secret, one piece of it after another."""
+        found = reply.logprobs
+        if found is None:
+            return False
+        if KEY in reply.answer or KEY in (reply.reasoning or ""):
+            return True
+        ids = [i for (i,) in struct.iter_unpack("<i", found.ids or b"")]
+        whole = b"".join(found.pieces.get(i, b"") for i in ids)
+        return any(s in text for s in self._secret_bytes for text in (whole, *found.pieces.values()))
 
     def begun_at_end(self, data: bytes) -> int:
         """Returns how many bytes at the end of `data` may be the beginning of a secret."""

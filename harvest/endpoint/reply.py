@@ -7,13 +7,15 @@ add an entry to the table that the quirk belongs to, with the page that document
 """
 
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from math import inf, nan
 
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text, clean, count, joined, kept, label, plain, unread
 from harvest.core.money import MOST_USD, Usage, amount, pusd
-from harvest.core.nouns import Reply
+from harvest.core.nouns import Reply, TokenLogprobs
 
 CHAIN_FIELDS = ("reasoning", "reasoning_content", "thinking")
 """The fields that may hold a message's chain as one text. Only the first that is not empty counts, since some vLLM
@@ -262,15 +264,19 @@ def _first(*values: object) -> int | None:
 
 # Log-probabilities
 
-_ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
+ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
+LEAST = -60_000
+"""A float16 holds no lower number."""
+MOST_ID = 2**31 - 1
 
 
-def _logprobs(choice: Json) -> tuple[Json, ...] | None:
-    """Returns one entry for each sampled token, or None when the entries do not have OpenAI's form.
+def _logprobs(choice: Json) -> TokenLogprobs | None:
+    """Returns the log-probabilities of the sampled tokens, or None when the entries do not have OpenAI's form.
 
-    DeepSeek lists the entries of the chain separately; they come first. An entry has the token's id only if the
-    endpoint sends it: llama.cpp sends it in each entry, vLLM in the choice (`return_token_ids`) or in place of the
-    token (`return_tokens_as_token_ids`).
+    DeepSeek lists the entries of the chain separately; they come first. Three kinds of servers send the ids of tokens:
+    llama.cpp in each entry, vLLM with `return_tokens_as_token_ids` in place of the token's text, and vLLM with
+    `return_token_ids` in the choice, for the sampled tokens alone. An id is never guessed from a text: two tokens may
+    have the same text, and a text may be half a character.
     """
     shown = as_dict(choice.get("logprobs"))
     entries = [*as_list(shown.get("reasoning_content")), *as_list(shown.get("content"))]
@@ -278,21 +284,74 @@ def _logprobs(choice: Json) -> tuple[Json, ...] | None:
     everything = [*entries, *(top for among in tops for top in among)]
     if not entries or not all(isinstance(as_dict(entry).get("token"), str) for entry in everything):
         return None
-    as_tokens = all(_ID_AS_TOKEN.fullmatch(entry["token"]) for entry in everything)
-    sampled = [count(i) for i in as_list(choice.get("token_ids"))]
-    if len(sampled) != len(entries):
-        sampled = [None] * len(entries)
-    return tuple(
-        {**_logprob(entry, as_tokens, i), "top": [_logprob(top, as_tokens) for top in among]}
-        for entry, among, i in zip(entries, tops, sampled, strict=True)
+    values = [_value(entry) for entry in entries]
+    logprobs = struct.pack(f"<{len(values)}f", *(nan if v is None else v for v in values))
+    are_ids = all(ID_AS_TOKEN.fullmatch(entry["token"]) for entry in everything)
+    ids = _sampled_ids(choice, entries, are_ids)
+    if ids is None:
+        return TokenLogprobs(logprobs)
+    kept = [_exact(among, are_ids) for among in tops]
+    width = max(map(len, kept))
+    padded = [(*among, *[(-1, -inf)] * (width - len(among))) for among in kept]
+    flat = [pair for among in padded for pair in among]
+    return TokenLogprobs(
+        logprobs,
+        struct.pack(f"<{len(ids)}i", *ids),
+        width,
+        struct.pack(f"<{len(flat)}i", *(i for i, _ in flat)),
+        struct.pack(f"<{len(flat)}e", *(value for _, value in flat)),
+        {} if are_ids else {i: _piece(e) for e, i in _named(entries, ids, tops)},
     )
 
 
-def _logprob(entry: Json, id_as_token: bool, sampled_id: int | None = None) -> Json:
-    token, value = entry["token"], entry.get("logprob")
-    exact = count(entry.get("id")) if sampled_id is None else sampled_id
-    if id_as_token:
-        exact = int(token.removeprefix("token_id:"))
+def _value(entry: Json) -> float | None:
+    """Returns an entry's log-probability. None: it has none, or what it has is none."""
+    value = entry.get("logprob")
     if isinstance(value, bool) or not isinstance(value, int | Decimal) or not -(10**300) < value <= 0:
-        value = None
-    return {"token": clean(token), "logprob": None if value is None else float(value), "id": exact}
+        return None
+    return max(LEAST, float(value))
+
+
+def _sampled_ids(choice: Json, entries: Sequence[Json], are_ids: bool) -> list[int] | None:
+    """Returns the id of each sampled token. None: the endpoint did not send each of them."""
+    of_choice = as_list(choice.get("token_ids"))
+    if len(of_choice) == len(entries):
+        found = [_id(i) for i in of_choice]
+    else:
+        found = [_id_of(entry, are_ids) for entry in entries]
+    ids = [i for i in found if i is not None]
+    return ids if len(ids) == len(entries) else None
+
+
+def _id(value: object) -> int | None:
+    found = count(value)
+    return found if found is not None and found <= MOST_ID else None
+
+
+def _id_of(entry: Json, are_ids: bool) -> int | None:
+    return int(entry["token"].removeprefix("token_id:")) if are_ids else _id(entry.get("id"))
+
+
+def _exact(among: Sequence[Json], are_ids: bool) -> list[tuple[int, float]]:
+    """Returns (id, log-probability) of the most likely tokens that have both, each id once, the likeliest first."""
+    found: dict[int, float] = {}
+    for entry in among:
+        i, value = _id_of(entry, are_ids), _value(entry)
+        if i is not None and value is not None:
+            found.setdefault(i, value)
+    return sorted(found.items(), key=lambda pair: -pair[1])
+
+
+def _named(entries: Sequence[Json], ids: Sequence[int], tops: Sequence[Sequence[Json]]) -> list[tuple[Json, int]]:
+    """Returns each entry that has an id, with the id."""
+    tried = [(entry, _id_of(entry, False)) for among in tops for entry in among]
+    return [*zip(entries, ids, strict=True), *((entry, i) for entry, i in tried if i is not None)]
+
+
+def _piece(entry: Json) -> bytes:
+    """Returns the bytes of an entry's token, which may be a part of a character; b"" where nobody can know them."""
+    sent = as_list(entry.get("bytes"))
+    if sent and all(type(b) is int and 0 <= b < 256 for b in sent):
+        return bytes(sent)
+    text = clean(entry["token"])
+    return b"" if "\ufffd" in text else text.encode()

@@ -19,6 +19,8 @@ from aiohttp.tracing import Trace
 from harvest.core.errors import AttemptFailed, ConfigError, Cut, Passing, RunRefused, TooLarge
 from harvest.core.printable import one_line
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""The names of this machine in an address."""
 CONNECT_TIMEOUT_S = 30
 
 KEEPALIVE_S = 15
@@ -123,7 +125,7 @@ def proxy_for(url: str) -> str | None:
     Returns None when it names none, when NO_PROXY has the host, and for this machine. Raises ConfigError when the proxy
     is none of HTTP."""
     parts = urlsplit(url)
-    if parts.hostname in ("localhost", "127.0.0.1", "::1") or _bypasses(parts):
+    if parts.hostname in LOOPBACK or _bypasses(parts):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

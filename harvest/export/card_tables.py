@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
+from harvest.asking.planning.teacher_terms import terms_of
 from harvest.core.config import Export
 from harvest.core.money import pusd, usd
 from harvest.core.printable import cell
@@ -80,7 +81,9 @@ def contents(settings: Export, census: Census) -> Iterator[tuple[str, str]]:
     if settings.reasoning == "none":
         yield "chains", 'left out on purpose (`reasoning = "none"`): these rows are answers alone'
     if census.rewritten:
-        yield "rewritten by rules", f"{census.rewritten:,} rows; what the teacher wrote stands in `original`"
+        by = f"{census.by_model:,} of them by a model; " if census.by_model else ""
+        stands = "what the teacher wrote stands in `original`"
+        yield "rewritten into the format", f"{census.rewritten:,} rows; {by}{stands}"
     yield "domains", _kinds(census, "domain")
     yield "difficulty", _kinds(census, "difficulty")
 
@@ -90,6 +93,9 @@ def origins(run: StoredRun, census: Census) -> Iterator[tuple[str, str]]:
     yield "models that answered, by their own name", _kinds(census, "served_model")
     yield "providers that answered", _kinds(census, "served_by")
     yield "terms on training with the answers", _kinds(census, "teacher_terms")
+    if census.by_model and (rewriter := run.config.rewrite.model) is not None:
+        yield "model that rewrote", cell(str(rewriter.model or rewriter.local))
+        yield "its terms on training with what it writes", cell(terms_of(rewriter.model_dump()).words)
     yield "sources of the questions", _kinds(census, "source")
     yield "licences of the questions", _kinds(census, "licence")
 
@@ -110,6 +116,7 @@ PARTS_OF_COST = {
     "failed_usd": "on tries that brought no answer",
     "judging_usd": "on the model that judges",
     "student_usd": "on the student that tried first",
+    "rewriting_usd": "on the model that rewrites",
 }
 
 
@@ -167,6 +174,8 @@ def _selected_by(newest: StoredSelection) -> Iterator[tuple[str, str]]:
     yield "held against evaluations", held or "none was named"
     yield "filters, with their versions", _versions(versions.get("filters") or {}) or "off"
     again, rewrite = said.get("rewritten") or {}, made.get("rewrite")
+    if by_model := again.get("by_model"):
+        yield "rewriting by a model", f"{by_model:,} answers, each of them checked again"
     if rewrite is None:
         yield "rewriting", "not recorded"
     elif rewrite["on"]:

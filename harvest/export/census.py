@@ -28,6 +28,8 @@ class Census:
     quoting_marks: int = 0
     """The number of rows whose chain or answer itself holds the marks that are written around the chain."""
     rewritten: int = 0
+    by_model: int = 0
+    """How many of the rewritten rows a model rewrote."""
     accepted: int = 0
     cost_pusd: int = 0
     without_cost: int = 0
@@ -35,15 +37,16 @@ class Census:
     checks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
     """The number of verdicts for each (check, version of the check, whether the answer passed)."""
 
-    def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool) -> None:
+    def count(self, row: Mapping[str, Any], reasoning: str | None, *, quotes: bool, by_model: bool = False) -> None:
         """Adds one row to the counts.
 
-        The row has all columns of PROVENANCE, even if the file has fewer. `quotes`: the chain or the answer holds the
-        marks that are written around the chain.
+        The row has all columns of PROVENANCE, even if the file has fewer. `by_model`: a model rewrote the row's text.
+        `quotes`: the chain or the answer holds the marks that are written around the chain.
         """
         self.rows += 1
         self.quoting_marks += quotes
         self.rewritten += row["original"] is not None
+        self.by_model += by_model
         self.accepted += row["accepted"]
         if reasoning is None:
             self.without_chain += 1

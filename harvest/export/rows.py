@@ -5,7 +5,6 @@ A row holds the part that a trainer reads, and then what is known of the attempt
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from harvest.answers.candidate import asked_under, candidate_of
@@ -13,12 +12,12 @@ from harvest.asking.planning.teacher_terms import terms_of
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.money import usd
-from harvest.core.nouns import content_hash
+from harvest.core.nouns import RewrittenBy
 from harvest.endpoint import Prompt
 from harvest.export.census import Census
 from harvest.export.layouts import LAYOUTS, B, Columns, F, N, T, quotes_marks, training_columns, training_part
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
-from harvest.filters.rewrite import rewritten
+from harvest.judging.rewriting import as_trained
 from harvest.store import AnsweredAttempt, Store, StoredRun
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
@@ -84,7 +83,7 @@ def _provenance(
     served = ("served_model", "served_by", "system_fingerprint", "response_id")
     verdicts = {v.check: v for v in a.verdicts}.values()  # the newest of each check
     return {
-        "id": content_hash([a.key, question.id]).removeprefix("sha256:")[:32],
+        "id": a.row_id,
         "question_id": question.id,
         "question": question.question,
         "reasoning": reasoning,
@@ -135,13 +134,14 @@ def rows(
     for a in store.answered_attempts(run.id, settings.which):
         candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
         original = None
-        if settings.which == "selected" and a.rewritten and (again := rewritten(candidate)) is not None:
-            original = (candidate.reasoning, candidate.answer)
-            candidate = replace(candidate, reasoning=again.reasoning, answer=again.answer)
+        if settings.which == "selected" and a.rewritten:
+            came, candidate = candidate, as_trained(candidate, a.rewritten, a.rewriting)
+            original = (came.reasoning, came.answer) if candidate != came else None
         reasoning, answer = candidate.reasoning, candidate.answer
         known = _provenance(a, *teachers[a.teacher], prompt, reasoning, answer, original)
         asked = [*asked_under(run.imported, a.reply), *prompt.student_messages(a.question)]
-        census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings))
+        by_model = original is not None and bool(a.rewritten & RewrittenBy.MODEL)
+        census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings), by_model=by_model)
         row = training_part(asked, reasoning, answer, settings)
         if settings.columns == "all":
             # A chain that is left out of the messages on purpose must not look as if it had been lost.

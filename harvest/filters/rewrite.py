@@ -3,7 +3,7 @@ r"""Rewrites an answer into the training format by rules: the chain, then the an
 The rules cut tags of another layout, separate a chain from the answer that holds it, and drop greetings, headings and
 farewells without a digit. They put a stated result into `\boxed{}` if a box was asked for, and tidy spaces outside
 programs. They never add a word. At the end `keeps_all` compares the old text with the new text. If the content differs,
-nothing is rewritten.
+nothing is rewritten. What rules cannot bring into the format, a model may (harvest/judging/model_rewriting.py).
 
 All functions are pure. The store keeps the answer as it came, and each rewriting starts again from that answer. The
 example for this is Sky-T1, which had a language model rewrite its answers: Sky-T1's parser could then read over 90% of
@@ -18,6 +18,7 @@ from harvest.answers.boxes import find_boxes, split_at_final_box
 from harvest.answers.stated import find_stated
 from harvest.core.chain_marks import CHAIN_MARKS, SOLUTION
 from harvest.core.nouns import Candidate
+from harvest.filters.content import NUMBER, Parts, keeps_all
 from harvest.filters.reading import FENCE, Reading
 
 VERSION = "2"
@@ -83,11 +84,7 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 """Matches words that make a last line uncertain. The number in such a line is not put into a box."""
-_NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d+(?:[.,]\d+)*")
 _INVISIBLE = re.compile("[\u200b\u200c\u2060\ufeff]")
-_WRAPPED_WORDS = re.compile(r"\\(?:boxed|text)\b")
-Parts = tuple[str | None, str]
-"""(chain, answer). The chain is None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,33 +127,6 @@ def _round(before: Parts, asked: str, is_code: bool, rules: dict[str, None]) -> 
         return before
     rules.update(dict.fromkeys(done))
     return (_tidy(reasoning).strip() or None if reasoning is not None else None), _tidy(said).strip()
-
-
-def keeps_all(before: Parts, after: Parts) -> bool:
-    """Whether a rewriting keeps the content.
-
-    It must keep the numbers in their order, keep the programs byte for byte, and add no letter and no digit.
-    """
-    if before[0] == after[0]:
-        before, after = (None, before[1]), (None, after[1])
-    old, new = ("\n".join(filter(None, parts)) for parts in (before, after))
-    if not after[1].strip():
-        return False
-    if _NUMBER.findall(_WRAPPED_WORDS.sub(" ", old)) != _NUMBER.findall(_WRAPPED_WORDS.sub(" ", new)):
-        return False
-    if [m[0].strip() for m in FENCE.finditer(old)] != [m[0].strip() for m in FENCE.finditer(new)]:
-        return False
-    letters = iter(filter(str.isalnum, old))
-    return all(c in letters for c in filter(str.isalnum, _without_new_boxes(old, new)))
-
-
-def _without_new_boxes(old: str, new: str) -> str:
-    """Returns the new text without the commands that a new box added."""
-    for command in ("\\boxed", "\\text"):
-        for _ in range(new.count(command) - old.count(command)):
-            at = new.rfind(command)
-            new = new[:at] + new[at + len(command) :]
-    return new
 
 
 # ---- tags and sections
@@ -294,7 +264,7 @@ def _boxed(answer: str) -> str | None:
         return None
     if stated.how == "last line":
         line = answer[at : at + len(value)]
-        numbers = list(_NUMBER.finditer(line))
+        numbers = list(NUMBER.finditer(line))
         if len(numbers) != 1 or _HEDGED.search(line):
             return None
         at, value = at + numbers[0].start(), numbers[0][0]

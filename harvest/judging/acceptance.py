@@ -1,8 +1,8 @@
 """Decides whether an answer is accepted: when it comes, when it is imported, and when it is judged again. No other file
 decides this.
 
-An answer is rejected for the first of these reasons: it is unfinished; its check does not pass it, and no judging model
-called it right; a filter that `checks.require` names refuses it.
+An answer is rejected for the first of these reasons: it is unfinished; its check does not pass it, neither as it came
+nor as a model rewrote it, and no judging model called it right; a filter that `checks.require` names refuses it.
 
 A person's mark of right or wrong decides in place of checks, model and filters. An unfinished answer stays rejected.
 """
@@ -14,13 +14,16 @@ from typing import Protocol
 
 from harvest.answers.candidate import candidate_of
 from harvest.core.errors import Cut, RowRefused
-from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Judgement, Outcome, Question, Reply, Verdict
+from harvest.core.nouns import FILTER_REASONS, STUDENT, Attempt, Candidate, Judgement, Outcome, Question, Reply, Verdict
 from harvest.endpoint import BROKE_OFF, Prompt, cut_short
 from harvest.filters.required import Required
+from harvest.judging.model_rewriting import applied
 from harvest.questions.rows import has_gold
 
 NO_GOLD = "no_gold"
 """The reason of an answer that cannot be judged, because its question has no gold answer."""
+DECIDING = (Outcome.RIGHT, Outcome.WRONG)
+"""A person's marks that decide in place of checks."""
 NO_MAJORITY = "no_majority"
 """The reason of an answer when too few of the answers to its question agree."""
 
@@ -61,7 +64,7 @@ def refused_by(required: Sequence[Verdict]) -> str | None:
 
 def marked(judgement: Judgement, mark: Verdict | None) -> Judgement:
     """Returns the judgement of a finished answer as a person's newest mark makes it. UNSURE changes nothing."""
-    if mark is None or mark.outcome not in (Outcome.RIGHT, Outcome.WRONG):
+    if mark is None or mark.outcome not in DECIDING:
         return judgement
     return replace(judgement, reason=None if mark.passed else Outcome.WRONG.value)
 
@@ -81,13 +84,13 @@ class Acceptance:
 
     def judgement(
         self, attempt: Attempt, question: Question, reply: Reply, verdicts: Sequence[Verdict],
-        earlier: Opinion | None = None, mark: Verdict | None = None,
+        earlier: Opinion | None = None, mark: Verdict | None = None, rewriting: Reply | None = None,
     ) -> Judgement:  # fmt: skip
         """Judges one attempt: accepts it, or gives the first reason why not.
 
-        `verdicts` has the check's verdict, then the judging model's if the model was just asked; it is empty for an
-        unfinished answer. `earlier` is what the judging model said in an earlier session, `mark` a person's newest
-        mark.
+        `verdicts` has the check's verdict, then those on a model's rewriting and of the judging model if there are any;
+        it is empty for an unfinished answer. `earlier` is what the judging model said in an earlier session, `mark` a
+        person's newest mark, `rewriting` a rewriting that is trained on: the filters read it in the answer's place.
         """
         if reason := unfinished(reply):
             return Judgement(attempt.id, (), reason)
@@ -96,8 +99,12 @@ class Acceptance:
         if not any(v.passed for v in verdicts) and not (earlier is not None and earlier.accepts(by_check)):
             found = replace(found, reason=by_check.outcome.value if has_gold(question) else NO_GOLD)
         if found.accepted or (mark is not None and mark.passed):
-            found = self._after_filters(found, attempt, question, reply)
+            found = self._after_filters(found, attempt, question, reply, rewriting)
         return marked(found, mark)
+
+    def candidate(self, attempt: Attempt, question: Question, reply: Reply) -> Candidate:
+        """Returns an answer as filters read it."""
+        return candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)
 
     def judgements_together(
         self, attempts: Mapping[int, Attempt], question: Question, answers: Callable[[], Iterable[tuple[int, Reply]]],
@@ -134,12 +141,14 @@ class Acceptance:
                     judged[attempt_id] = self._after_filters(before, attempts[attempt_id], question, reply)
         return judged | {i: marked(judged[i], marks.get(i)) for i in finished}
 
-    def _after_filters(self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply) -> Judgement:
+    def _after_filters(
+        self, judgement: Judgement, attempt: Attempt, question: Question, reply: Reply, rewriting: Reply | None = None
+    ) -> Judgement:
         """Returns the judgement of a right answer after the required filters. The check's own verdict comes last, since
         a judging model's opinion is compared with the newest verdict. A student's answers meet no filter."""
         if not self.required or attempt.teacher == STUDENT:
             return judgement
-        candidate = candidate_of(attempt.id, attempt.sample, question, reply, self.prompt, imported=self.imported)
+        candidate = applied(self.candidate(attempt, question, reply), rewriting)
         by_filters = self.required.verdicts(candidate)
         refused = refused_by(by_filters) if judgement.accepted else judgement.reason
         return Judgement(attempt.id, (*by_filters, *judgement.verdicts), refused)

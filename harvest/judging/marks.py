@@ -6,16 +6,14 @@ store takes it in. It is taken in once, however often a process dies meanwhile.
 
 from collections.abc import Callable
 
-from harvest.core.nouns import HUMAN, Judgement, Outcome, Verdict
-from harvest.judging import model_judge
-from harvest.judging.acceptance import Opinion, marked, unfinished
+from harvest.core.nouns import HUMAN, Judgement, Verdict
+from harvest.judging import model_judge, model_rewriting
+from harvest.judging.acceptance import DECIDING, Opinion, marked, unfinished
 from harvest.judging.verification import NextStep, acceptance_of
 from harvest.questions.rows import judged_together
 from harvest.store import Mark, MarkedAnswer, Store, StoredRun, WaitingMarks
 
 VERSION = "1"
-DECIDING = (Outcome.RIGHT, Outcome.WRONG)
-"""The marks that decide in place of checks."""
 
 
 def take_in_marks(
@@ -68,7 +66,10 @@ def _by_checks(found: MarkedAnswer, run: StoredRun) -> tuple[bool | None, str | 
         return None, None
     by_model = found.newest.get(model_judge.NAME)
     opinion = None if by_model is None else Opinion(by_check.outcome, by_model.outcome)
-    judgement = acceptance_of(run).judgement(answer.attempt, question, answer.reply, [by_check], opinion)
+    said, rewriting = [by_check], None
+    if run.config.rewrite.model is not None and found.rewriting is not None:
+        said, rewriting = [by_check, found.newest[model_rewriting.NAME]], found.rewriting
+    judgement = acceptance_of(run).judgement(answer.attempt, question, answer.reply, said, opinion, rewriting=rewriting)
     return judgement.accepted, judgement.reason
 
 

@@ -1,13 +1,24 @@
-"""Rewrites answers into the training format. Each rewritten answer is checked again; if it fails, the answer stays
-unchanged."""
+"""Rewrites answers into the training format by rules. Each rewritten answer is checked again; if it fails, the answer
+stays unchanged. `as_trained` gives the text that an answer has after all rewriting."""
 
 from dataclasses import replace
 
 from harvest.checks import CHECKS, CheckPool
 from harvest.checks.majority import answer_reader
-from harvest.core.nouns import Candidate, Outcome, Question
+from harvest.core.nouns import Candidate, Outcome, Question, Reply, RewrittenBy
 from harvest.filters.rewrite import rewritten
+from harvest.judging.model_rewriting import applied
 from harvest.questions.rows import judged_together
+
+
+def as_trained(candidate: Candidate, by: RewrittenBy, rewriting: Reply | None) -> Candidate:
+    """Returns a candidate with the texts that are trained on, as the newest selection found them. `rewriting` is a
+    model's, if a model rewrote the answer."""
+    if by & RewrittenBy.MODEL:
+        candidate = applied(candidate, rewriting)
+    if by & RewrittenBy.RULES and (found := rewritten(candidate)) is not None:
+        candidate = replace(candidate, reasoning=found.reasoning, answer=found.answer)
+    return candidate
 
 
 class Rewriter:

@@ -7,16 +7,17 @@ next start goes on where one start stopped.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
 from harvest.checks import CHECKS, CheckPool, gold_problems
 from harvest.core.clock import now
-from harvest.core.nouns import FILTER_REASONS, Ask, Attempt, Judgement, Outcome, Question, Verdict
+from harvest.core.nouns import FILTER_REASONS, Ask, Attempt, Judgement, Outcome, Question, Reply, Verdict
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
+from harvest.judging import model_rewriting
 from harvest.judging.acceptance import NO_GOLD, Acceptance, Opinion, unfinished
 from harvest.questions.rows import has_gold, judged_together
 from harvest.store import JudgedBy, Store, StoredAnswer, StoredRun
@@ -31,6 +32,17 @@ BEGUN, ENDED = "verify", "verified"
 
 Waiting = Callable[[], Verdict]
 """A function that waits for a check that was begun, and returns its verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Two checks that are under way: of an answer as it came, and of a model's rewriting of it if there is one."""
+
+    answer: Waiting
+    rewriting: Reply | None = None
+    fault: str | None = None
+    """Why the rewriting is refused without a check."""
+    rewritten: Waiting | None = None
 
 
 class Step(Protocol):
@@ -137,7 +149,8 @@ class Verifier:
         """`warn` is called with a message about each gold answer that fails its own check."""
         self._store, self._run_id, self._checks = store, run_id, checks
         self._next_step, self._counts, self._warn = next_step, counts, warn
-        self._acceptance = acceptance_of(store.run(run_id))
+        run = store.run(run_id)
+        self._acceptance, self._rewrite = acceptance_of(run), run.config.rewrite.model
         self._gold: dict[int, str | None] = {}
 
     def judge(self, verification: Verification | None, on_page: Callable[[], None]) -> None:
@@ -146,10 +159,11 @@ class Verifier:
         v = verification
         judged_by = None if v is None else JudgedBy(v.versions, v.required, FILTER_REASONS, v.newer_than)
         self._counts.total = self._store.count_stored_answers(self._run_id, judged_by)
-        begun: deque[list[tuple[StoredAnswer, Waiting | None]]] = deque()
+        begun: deque[list[tuple[StoredAnswer, Begun | None]]] = deque()
         for page in self._pages(judged_by):
             self._check_gold(page)
-            begun.append([(answer, self._begin(answer)) for answer in page])
+            rewritings = self._rewritings(page)
+            begun.append([(answer, self._begin(answer, rewritings.get(answer.attempt.id))) for answer in page])
             if len(begun) > PAGES_AHEAD:
                 self._write(begun.popleft())
                 on_page()
@@ -174,22 +188,47 @@ class Verifier:
         self._gold = {i: found[i] if i in found else self._gold[i] for i in questions}
         self._counts.bad_gold += sum(self._gold.get(answer.question_id) is not None for answer in page)
 
-    def _begin(self, answer: StoredAnswer) -> Waiting | None:
+    def _rewritings(self, page: list[StoredAnswer]) -> dict[int, Reply]:
+        """Maps the id of each attempt of a page that the run's rewriting model rewrote to the rewriting."""
+        return self._store.rewritings([a.attempt.id for a in page], kept=False) if self._rewrite is not None else {}
+
+    def _begin(self, answer: StoredAnswer, rewriting: Reply | None) -> Begun | None:
         """Begins to check an answer. Returns None if there is no verdict to wait for."""
         question = answer.question
         if unfinished(answer.reply) is not None or question.check not in CHECKS or judged_together(question):
             return None
         problem = self._gold.get(answer.question_id)
         if problem is None and has_gold(question):
-            return self._checks.begin(question, answer.reply.answer)
+            began = Begun(self._checks.begin(question, answer.reply.answer), rewriting)
+            if rewriting is None:
+                return began
+            candidate = self._acceptance.candidate(answer.attempt, question, answer.reply)
+            if (fault := model_rewriting.fault(candidate, rewriting)) is not None:
+                return replace(began, fault=fault)
+            text = model_rewriting.applied(candidate, rewriting).answer
+            return replace(began, rewritten=self._checks.begin(question, text))
         words = problem or "there is no gold answer to judge by"
         verdict = Verdict(question.check, CHECKS[question.check].version, Outcome.ERROR, words)
-        return lambda: verdict
+        return Begun(lambda: verdict)
 
-    def _write(self, page: list[tuple[StoredAnswer, Waiting | None]]) -> None:
+    def _said(self, begun: Begun | None) -> tuple[list[Verdict], Reply | None]:
+        """Waits for the checks of an answer. Returns (the verdicts, the rewriting if it is trained on)."""
+        if begun is None:
+            return [], None
+        by_check = begun.answer()
+        if begun.rewriting is None or self._rewrite is None:
+            return [by_check], None
+        checked = None if begun.rewritten is None else begun.rewritten()
+        if not by_check.passed and by_check.outcome is not Outcome.NO_ANSWER:
+            return [by_check], None  # a rewriting makes no wrong answer right
+        model = self._rewrite.model or self._rewrite.local or ""
+        verdict = model_rewriting.verdict(model, begun.fault, checked)
+        return [by_check, verdict], begun.rewriting if verdict.passed else None
+
+    def _write(self, page: list[tuple[StoredAnswer, Begun | None]]) -> None:
         """Waits for the verdicts of a page, and writes the judgements."""
-        alone = [(answer, waiting) for answer, waiting in page if not _waits_for_others(answer)]
-        verdicts = [(answer, None if waiting is None else waiting()) for answer, waiting in alone]
+        alone = [(answer, begun) for answer, begun in page if not _waits_for_others(answer)]
+        verdicts = [(answer, *self._said(begun)) for answer, begun in alone]
         together = self._judge_together([answer for answer, _ in page if _waits_for_others(answer)])
         opinions = self._store.opinions(answer.attempt.id for answer, _ in alone)
         marks = self._store.marks(answer.attempt.id for answer, _ in alone)
@@ -200,28 +239,29 @@ class Verifier:
             for answer, judgements in together:
                 self._store.put_judgements(judgements, at)
                 changed[answer.question_id] = answer
-            for answer, verdict in verdicts:
+            for answer, said, rewriting in verdicts:
                 attempt_id = answer.attempt.id
-                if self._write_one(answer, verdict, opinions.get(attempt_id), marks.get(attempt_id), at):
+                if self._write_one(answer, said, rewriting, opinions.get(attempt_id), marks.get(attempt_id), at):
                     changed[answer.question_id] = answer
             for question_id, answer in changed.items():
                 self._write_status(question_id, answer)
 
     def _write_one(
-        self, answer: StoredAnswer, verdict: Verdict | None, opinion: tuple[str, str] | None, mark: Verdict | None,
-        at: str,
+        self, answer: StoredAnswer, said: list[Verdict], rewriting: Reply | None, opinion: tuple[str, str] | None,
+        mark: Verdict | None, at: str,
     ) -> bool:  # fmt: skip
         """Writes the judgement of one answer. Returns whether the answer's acceptance changed."""
-        if verdict is None and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
+        if not said and answer.question.check not in CHECKS and unfinished(answer.reply) is None:
             self._counts.no_check += 1
             return False
         earlier = None if opinion is None else Opinion(Outcome(opinion[0]), Outcome(opinion[1]))
-        said = [] if verdict is None else [verdict]
-        judgement = self._acceptance.judgement(answer.attempt, answer.question, answer.reply, said, earlier, mark)
-        self._counts.set_aside += verdict is None
-        self._counts.judged += verdict is not None
+        judgement = self._acceptance.judgement(
+            answer.attempt, answer.question, answer.reply, said, earlier, mark, rewriting
+        )
+        self._counts.set_aside += not said
+        self._counts.judged += bool(said)
         self._counts.no_gold += judgement.reason == NO_GOLD
-        if verdict is not None or (answer.attempt.accepted, answer.attempt.reason) != (False, judgement.reason):
+        if said or (answer.attempt.accepted, answer.attempt.reason) != (False, judgement.reason):
             self._store.put_judgements([judgement], at)
         return answer.attempt.accepted is not judgement.accepted
 

@@ -1,4 +1,5 @@
-"""Translates rows of known data sets into our fields: GSM8K, MATH, HumanEval, MBPP, APPS and TACO, LiveCodeBench.
+"""Translates rows of known data sets into our fields: GSM8K, MATH, HumanEval, MBPP, APPS and TACO, STILL-2,
+LiveCodeBench.
 
 Each layout is one function and one row of the table `_LAYOUTS`. A field that no layout names is left as it is.
 """
@@ -46,6 +47,13 @@ def _math(row: Row) -> Row:
         if row.get("answer") is None and isinstance(row.get("solution"), str):
             row["answer"] = _last_box(row["solution"])
         row.setdefault("domain", "math")
+    return row
+
+
+def _still2(row: Row) -> Row:
+    """Takes the last box of the solution, with which the chain and the solution end in one text."""
+    if row.get("answer") is None and isinstance(row["combined_text"], str):
+        row["answer"] = _last_box(row["combined_text"])
     return row
 
 
@@ -223,6 +231,7 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], Layout], ...] = (
     (("prompt", "test", "entry_point"), _humaneval),
     (("test_list",), _mbpp),
     (("question", "input_output"), _apps),
+    (("question", "combined_text"), _still2),
     (("question_content", "public_test_cases"), _livecodebench),
     (("tests",), dict),
     (("cases",), dict),

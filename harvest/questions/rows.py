@@ -6,6 +6,7 @@ What the checks say about a row is passed in as RowRules, because checks stand a
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,12 @@ from harvest.core.nouns import Question, content_hash
 from harvest.questions.foreign_rows import BadLayout, own_layout
 
 FIELDS = tuple(Question.model_fields)
+OTHER_NAMES = {
+    "question": ("question", "problem", "instruction", "prompt", "query", "input", "text"),
+    "answer": ("answer", "final_answer", "gold", "target", "solution", "output", "response", "label"),
+}
+"""What other sets call a field, in small letters, the likeliest name first."""
+NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 MAJORITY = "majority"
 """The check that judges a question without a gold answer, by comparing its answers with each other."""
 
@@ -24,6 +31,10 @@ class BadRow(ValueError):
 
 class MissingQuestion(BadRow):
     """The row has no field `question`."""
+
+
+class MissingAnswer(BadRow):
+    """The row has no field `answer`, and its check needs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +52,59 @@ class RowRules:
 
 
 def question_of(
-    row: Mapping[str, Any], rules: RowRules, *, needs_gold: bool = True, by_majority: bool = False
-) -> Question:
-    """Returns the row as a Question. Raises BadRow, which names the field.
+    row: Mapping[str, Any], rules: RowRules, *, needs_gold: bool = True, by_majority: bool = False,
+    columns: Mapping[str, str] = NO_COLUMNS,
+) -> Question:  # fmt: skip
+    """Returns the row as a Question. Raises BadRow, which names the field. `columns` is the setting
+    `questions_columns`: which columns hold our fields.
 
     If `needs_gold`, a row is bad when it lacks the gold answer that its check needs. If `by_majority`, a row without a
     gold answer is not bad: its question is judged by what most of its answers agree on. This does not hold for rows
     with the check `code`.
     """
+    given, row = row, _named(row, columns)
     try:
         data = {k: v for k, v in own_layout(row).items() if k in FIELDS and v is not None}
     except BadLayout as e:
         raise BadRow(str(e)) from None
     text = data.get("question")
     if text is None:
-        close = difflib.get_close_matches("question", [str(k) for k in row], 1, 0.6)
-        hint = f" (there is {close[0]!r})" if close else ""
-        raise MissingQuestion(f"question: missing{hint}")
+        raise MissingQuestion(f"question: missing{_nearest('question', given, columns)}")
     if not isinstance(text, str) or not text.strip():
         raise BadRow("question: not a text, or empty")
     question = _validated(data, rules)
     if by_majority and question.check != "code" and not has_gold(question):
         question = question.model_copy(update={"check": MAJORITY})
     if fault := rules.fault(question, needs_gold):
+        if fault.startswith("answer: missing") and row.get("answer") is None:
+            raise MissingAnswer(fault + _nearest("answer", given, columns))
         raise BadRow(fault)
     return question
+
+
+def _named(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
+    """Returns the row with the fields that the setting `questions_columns` takes from other columns (field → column).
+    Where a row has no such column, its field stays as it is."""
+    return {**row, **{name: row[column] for name, column in columns.items() if column in row}}
+
+
+def _nearest(name: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """Returns in words which column of a row may hold a missing field, and how to name it."""
+    if name in columns:
+        close = difflib.get_close_matches(columns[name], map(str, row), 1, 0.6)
+        nearest = f"; the nearest is {close[0]!r}" if close else ""
+        return f": no column {columns[name]!r}, which questions_columns names (there are: {_listed(row)}){nearest}"
+    there = {str(key).casefold(): str(key) for key in row}
+    close = [key for key in OTHER_NAMES[name] if key in there]
+    close += difflib.get_close_matches(name, there, 1, 0.6)
+    if not close:
+        return f" (there are: {_listed(row)})"
+    setting = f'questions_columns = {{ {name} = "{there[close[0]]}" }}'
+    return f": the nearest column is {there[close[0]]!r}. Set {setting} in RUN.toml, or rename the column"
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    return ", ".join(str(key)[:60] for key in list(row)[:20]) or "no columns"
 
 
 def _validated(data: dict[str, Any], rules: RowRules) -> Question:

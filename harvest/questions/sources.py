@@ -6,6 +6,7 @@ All bad rows are named at once, each with file, line and field, before anything 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import localcontext
 from pathlib import Path
@@ -15,10 +16,13 @@ from urllib.parse import parse_qsl
 from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaults
 from harvest.core.nouns import Question
 from harvest.questions.files import Records
-from harvest.questions.hub import HUB, hub_rows
-from harvest.questions.rows import BadRow, RowRules, question_of
+from harvest.questions.hub import HUB, hub_dataset, hub_licence, hub_rows
+from harvest.questions.rows import NO_COLUMNS, BadRow, MissingAnswer, MissingQuestion, RowRules, question_of
 
 GYM = "reasoning-gym:"
+FIRST_ROWS = 20
+"""If so many rows at a source's beginning lack one field, the source's columns have other names."""
+MISSING = {MissingQuestion: "a question", MissingAnswer: "an answer"}
 
 
 def read_questions(
@@ -41,22 +45,26 @@ def read_rows(
     skip_bad_rows: Callable[[str], None] | None = None,
     without_gold: str = "refuse",
     may_skip: bool = True,
+    columns: Mapping[str, str] = NO_COLUMNS,
 ) -> Iterator[tuple[str, Question]]:
     """Yields (file and line, question) for each row of one or several sources, in order.
 
     A repeated question comes only once. Files are relative to `base`. `skip_bad_rows` is called with each bad row. If
     it is None, QuestionError is raised at the end, with a line for each of the first 20 bad rows and the number of all
     further ones; so a caller that stores questions while it reads must do so in one transaction. `without_gold` is the
-    setting `checks.without_gold`. `may_skip` says whether the command has a flag to go on without bad rows.
+    setting `checks.without_gold`, `columns` the setting `questions_columns`. `may_skip` says whether the command has a
+    flag to go on without bad rows. A source is read no further if all of its first rows lack the question, or all lack
+    the answer that their check needs.
     """
     faults = RowFaults()
     seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
-        for where, row in _rows(source, base):
+        lacking: Counter[type[BadRow]] = Counter()
+        for n, (where, row) in enumerate(_rows(source, base), 1):
             try:
                 if isinstance(row, BadRow):
                     raise row
-                question = question_of(row, rules, by_majority=without_gold == "majority")
+                question = question_of(row, rules, by_majority=without_gold == "majority", columns=columns)
                 digest = hashlib.sha256(question.model_dump_json(exclude={"id"}).encode()).digest()[:8]
                 if (before := seen.get(question.id)) is not None:
                     if before != digest:
@@ -64,19 +72,37 @@ def read_rows(
                     continue
                 seen[question.id] = digest
             except BadRow as e:
+                lacking[type(e)] += 1
+                if type(e) in MISSING and lacking[type(e)] == n == FIRST_ROWS and skip_bad_rows is None:
+                    raise QuestionError(f"{source}: none of the first {n} rows has {MISSING[type(e)]}. {e}") from None
                 (skip_bad_rows or faults.add)(f"{where}: {e}")
             else:
                 yield where, question
-    faults.refuse("Mend the rows, or pass --skip-bad-rows to go on without them." if may_skip else "Mend the rows.")
+    faults.refuse(
+        "Mend the rows, or go on without them: --skip-bad-rows (of a job: skip_bad_rows = true)."
+        if may_skip
+        else "Mend the rows."
+    )
 
 
-def fingerprint(source: str | Iterable[str], base: Path) -> str | None:
-    """Returns the hash of a source that is one file, so that a run need not read the file again.
+def fingerprint(sources: str | Iterable[str], base: Path) -> str | None:
+    """Returns the hash of files and of names of the hub's datasets, so that a run need not read them again: a run asks
+    what it read there at first.
 
-    None is returned for any other source. Raises QuestionError when the file cannot be read.
+    None is returned if there is any other source. Raises QuestionError when a file cannot be read.
     """
-    if not isinstance(source, str) or source.startswith((GYM, HUB)) or not (path := base / source).is_file():
-        return None
+    found = []
+    for source in [sources] if isinstance(sources, str) else sources:
+        if source.startswith(HUB):
+            found.append(f"sha256:{hashlib.sha256(source.encode()).hexdigest()}")
+        elif source.startswith(GYM) or not (path := base / source).is_file():
+            return None
+        else:
+            found.append(_checksum(path))
+    return found[0] if len(found) == 1 else f"sha256:{hashlib.sha256(' '.join(found).encode()).hexdigest()}"
+
+
+def _checksum(path: Path) -> str:
     try:
         with path.open("rb") as f:
             return f"sha256:{hashlib.file_digest(f, 'sha256').hexdigest()}"
@@ -92,7 +118,7 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
     path = base / source
     try:
         if source.startswith(HUB):
-            yield from hub_rows(source)
+            yield from _hub_rows(source)
             return
         if not path.exists():
             raise QuestionError(f"{path}: no such file (questions)")
@@ -106,6 +132,15 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
         raise QuestionError(str(e)) from None
     except OSError as e:
         raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _hub_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the rows of a dataset of the hub. A row that names no source or licence gets the dataset's."""
+    asked = hub_dataset(source)
+    licence = hub_licence(asked.name, asked.revision)
+    for where, row in hub_rows(source, streamed=True):
+        said = {name: value for name, value in row.items() if value is not None}
+        yield where, {"source": f"{HUB}{asked.name}", "licence": said.get("license", licence)} | said
 
 
 def _dataset_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

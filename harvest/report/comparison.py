@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from harvest.report.evaluations import percent
+from harvest.report.evaluations import earlier, percent
+from harvest.report.headline import student_name
 from harvest.report.sentences import duration
 from harvest.report.tables import Table, evaluated, spaced
 
@@ -60,14 +61,23 @@ def _spent(r: Report) -> str:
     return f"{spent}, without {unknown:,} calls of unknown price" if unknown else str(spent)
 
 
-def _tokens_of_a_chain(r: Report) -> str | None:
-    mean = r["traces"]["mean_reasoning_tokens"] or r["traces"]["mean_output_tokens"]
-    return None if mean is None else f"{mean:,.0f}"
+def _count(mean: float | None) -> str | None:
+    return f"{mean:,.0f}" if mean else None
+
+
+def _total(r: Report) -> str | None:
+    left_out = "; ".join(r["total_leaves_out"])
+    if not Decimal(r["total_usd"]):
+        return "not known" if left_out else r["total_usd"]
+    return f"{r['total_usd']}, without {left_out}" if left_out else str(r["total_usd"])
 
 
 def _gain(r: Report) -> str | None:
     g = r["gain"]
-    return None if g is None else f"{g['points']:+.1f} points ({g['low']:+.1f} to {g['high']:+.1f})"
+    if g is None:
+        return None
+    over = f" over {student_name(before)}" if (before := earlier(r["gains"], g)) else ""
+    return f"{g['points']:+.1f} points{over} ({g['low']:+.1f} to {g['high']:+.1f})"
 
 
 _FIGURES: tuple[tuple[str, Callable[[Report], str | None]], ...] = (
@@ -80,10 +90,11 @@ _FIGURES: tuple[tuple[str, Callable[[Report], str | None]], ...] = (
     ("spent (USD)", _spent),
     ("in doubt (USD)", lambda r: amount if Decimal(amount := r["money"]["in_doubt_usd"]) else None),
     ("an accepted trace (USD)", lambda r: r["money"]["usd_per_accepted_trace"]),
-    ("tokens of an accepted chain, mean", _tokens_of_a_chain),
+    ("tokens of an accepted chain, mean", lambda r: _count(r["traces"]["mean_reasoning_tokens"])),
+    ("tokens of an accepted answer with its chain, mean", lambda r: _count(r["traces"]["mean_output_tokens"])),
     ("time", lambda r: duration(r["run"]["wall_s"])),
     ("gain of the student", _gain),
-    ("all together (USD)", lambda r: r["total_usd"]),
+    ("all together (USD)", _total),
 )
 
 

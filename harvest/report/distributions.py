@@ -8,8 +8,8 @@ from itertools import accumulate
 from typing import Any
 
 from harvest.core.money import usd
-from harvest.report.forecast import forecast
 from harvest.report.loss_curve import thinned
+from harvest.report.prediction.forecast import forecast
 from harvest.store import EndedQuestion, Length, Moment, Session
 
 MOST_MOMENTS = 120
@@ -28,7 +28,10 @@ def over_time(moments: Sequence[Moment], sessions: Sequence[Session]) -> list[di
     """
     if not moments:
         return []
-    starts = [datetime.fromisoformat(s.started_at) for s in sessions] or [datetime.fromisoformat(moments[0].at)]
+    # As precise as the moments: what ended in a session's first minute would lie before the session's start.
+    size = len(moments[0].at)
+    starts = [_like(s.started_at[:size], datetime.fromisoformat(s.started_at)) for s in sessions]
+    starts = starts or [datetime.fromisoformat(moments[0].at)]
     whens = [_like(m.at, starts[0]) for m in moments]
     ends = [max((w for w in whens if w < after), default=start) for start, after in _pairs(starts)]
     before = [0.0, *accumulate(max(0.0, (e - s).total_seconds()) for s, e in zip(starts, ends, strict=True))]

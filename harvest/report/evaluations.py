@@ -21,6 +21,9 @@ SAME_QUESTIONS = ("questions_sha256",)
 ASKED_ALIKE = (*SAME_QUESTIONS, "prompt_sha256", "max_tokens", "temperature", "top_p", "top_k", "min_p")
 """If two evaluations share these settings, the difference between them comes from the student."""
 
+OF_GAIN = ("accuracy", "tokens_per_right")
+"""A gain has these figures of the evaluation after the training, and with "before_" of the one before it."""
+
 
 def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
     """Returns one entry of the report's `evaluation`, with 95% intervals over questions.
@@ -52,12 +55,20 @@ def evaluation_entry(settings: Mapping[str, Any], answers: Answers) -> dict[str,
         "majority": _with_interval("accuracy", accuracy_interval([*majority.values()])) if majority else None,
         "outcomes": {kind: ends[kind] for kind in OUTCOMES},
         "mean_output_tokens": rounded(sum(tokens) / len(tokens), 2) if tokens else None,
+        "tokens_per_right": _tokens_per_right(answers),
         "unfinished": part("unfinished", "looping"),
         "looping": part("looping"),
         "no_answer": part("no_answer"),
         "cost_usd": _cost(costs, settings.get("answered_by") or {}),
         "settings": {k: v for k, v in settings.items() if k not in named},
     }
+
+
+def _tokens_per_right(answers: Answers) -> float | None:
+    """Returns how many output tokens all answers took for each right one; None if not known, or if none is right."""
+    tokens = [a["output_tokens"] for a in answers]
+    right = sum(a["outcome"] == "right" for a in answers)
+    return rounded(sum(tokens) / right, 2) if right and None not in tokens else None
 
 
 def _with_interval(name: str, interval: Interval, places: int = 4) -> dict[str, float | None]:
@@ -136,8 +147,9 @@ def gains(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     gained = []
     for before, after in befores(evaluations):
         if (found := compared(before["answers"], after["answers"])) is not None:
-            one, other = (evaluation_entry(e["settings"], e["answers"])["accuracy"] for e in (before, after))
-            gained.append(found | _named(after) | {"before_accuracy": one, "accuracy": other})
+            one, other = (evaluation_entry(e["settings"], e["answers"]) for e in (before, after))
+            figures = {k: other[k] for k in OF_GAIN} | {f"before_{k}": one[k] for k in OF_GAIN}
+            gained.append(found | _named(after) | {"before_key": before["key"]} | figures)
     return gained
 
 
@@ -176,25 +188,38 @@ def newest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return next((f for f in reversed(found) if f["questions"] == found[0]["questions"]), None)
 
 
+def earlier(found: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the gain of the student that the student of `gain` was trained from, or None if that had no training."""
+    return next((f for f in found if f["key"] == gain["before_key"]), None)
+
+
 def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
     """Yields (before, after) for each evaluation labelled "after" that has a "before".
 
-    The "before" is the latest evaluation of the model that the student's training began with, asked in the same way.
-    That model is found by the checksum of its weights if both checksums are known, since two students of one run may
-    have begun with different models. Otherwise it is found by the label "before".
+    The "before" is the latest evaluation, asked in the same way, of the nearest model that the student came from: of
+    the one that its training began with, or else of the one before that. Models are known by the checksums of their
+    weights, since two students of one run may have begun with different models. If a checksum is not known, the label
+    "before" decides.
     """
     for after in evaluations:
-        if _label(after) != "after":
-            continue
-        began_with = after["settings"].get("began_with")
-        for e in reversed(evaluations):
-            if e is after or not e["answers"] or asked_as(e, ASKED_ALIKE) != asked_as(after, ASKED_ALIKE):
-                continue
-            weights = e["settings"].get("engine", {}).get("weights")
-            is_known = began_with is not None and weights is not None
-            if weights == began_with if is_known else e["settings"].get("label") == "before":
-                yield e, after
-                break
+        if _label(after) == "after" and (before := _before(after, evaluations)):
+            yield before, after
+
+
+def _before(after: Evaluation, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    asked = asked_as(after, ASKED_ALIKE)
+    alike = [e for e in reversed(evaluations) if e is not after and e["answers"] and asked_as(e, ASKED_ALIKE) == asked]
+    line = after["settings"].get("came_from") or []
+    for weights in line:
+        if found := next((e for e in alike if _weights(e) == weights), None):
+            return found
+    labelled = (e for e in alike if _label(e) == "before")
+    return next((e for e in labelled if not line or _weights(e) is None), None)
+
+
+def _weights(e: Evaluation) -> str | None:
+    weights: str | None = e["settings"].get("engine", {}).get("weights")
+    return weights
 
 
 def teachers_of(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:

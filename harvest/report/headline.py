@@ -1,11 +1,11 @@
 """Says in a few plain sentences what a run bought, what it cost, and how much better the student got. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from harvest.core.printable import one_line
-from harvest.report.evaluations import percent
+from harvest.report.evaluations import earlier, percent
 
 Report = Mapping[str, Any]
 """The content of report.json, as far as it is made."""
@@ -29,7 +29,7 @@ def _sentences(r: Report) -> Iterator[str]:
     else:
         yield f"{so_far}{bought} from {r['questions']['asked']:,} questions {_cost(r)}{_each(r)}."
     if (gain := r["gain"]) is not None:
-        yield _gain(gain)
+        yield from _gains(r["gains"], gain)
         yield from _in_all(r)
     if Decimal(money["in_doubt_usd"]):
         yield f"{dollars(money['in_doubt_usd'])} more is in doubt."
@@ -49,15 +49,28 @@ def _each(r: Report) -> str:
     return f" ({dollars(each)} each)" if each and Decimal(each) else ""
 
 
-def _gain(gain: Mapping[str, Any]) -> str:
-    who = one_line(gain["model"].rstrip("/").rpartition("/")[2], 60)
-    after, before = percent(gain["accuracy"]), percent(gain["before_accuracy"])
-    way = "up" if gain["points"] > 0 else "down" if gain["points"] < 0 else "unchanged"
-    chance = ", which may be chance" if gain["low"] <= 0 <= gain["high"] else ""
-    return (
-        f"The student {who} now gets {after} of {gain['n']:,} held-out questions right, {way} from {before} before"
-        f" training: {gain['points']:+.1f} points (95% interval {gain['low']:+.1f} to {gain['high']:+.1f}){chance}."
-    )
+def _gains(gains: Sequence[Mapping[str, Any]], newest: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what each training gained that led to the newest student, the first training first."""
+    line = [newest]
+    while (one := earlier(gains, line[0])) is not None and one not in line:
+        line.insert(0, one)
+    for before, gain in zip([None, *line], line, strict=False):
+        after, was = percent(gain["accuracy"]), percent(gain["before_accuracy"])
+        way = "up" if gain["points"] > 0 else "down" if gain["points"] < 0 else "unchanged"
+        now = "now gets" if gain is newest else "gets"
+        came = f", which was trained from {student_name(before)}," if before is not None else ""
+        of, whence = ("", "") if came else (f" of {gain['n']:,} held-out questions", " before training")
+        chance = ", which may be chance" if gain["low"] <= 0 <= gain["high"] and gain["points"] else ""
+        worse = f": {student_name(before)} is the better student" if before is not None and gain["high"] < 0 else ""
+        yield (
+            f"The student {student_name(gain)}{came} {now} {after}{of} right, {way} from {was}{whence}:"
+            f" {gain['points']:+.1f} points (95% interval {gain['low']:+.1f} to {gain['high']:+.1f}){chance}{worse}."
+        )
+
+
+def student_name(gain: Mapping[str, Any]) -> str:
+    """Returns the last part of the path of the student of a gain."""
+    return one_line(gain["model"].rstrip("/").rpartition("/")[2], 60)
 
 
 def _in_all(r: Report) -> Iterator[str]:

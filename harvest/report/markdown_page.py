@@ -26,7 +26,11 @@ def _lines(r: Report) -> Iterator[str]:
     shown = (tables.questions, tables.requests, tables.money, tables.teachers, tables.quote, tables.forecasts)
     for table in shown:
         yield from table_lines(table(r))
-    yield from _paragraphs([sentences.student(r), sentences.judging(r), sentences.tokens(r), sentences.pace(r)])
+    yield from _paragraphs([sentences.cut(r), sentences.what_if(r)])
+    yield from table_lines(tables.what_if(r))
+    yield from _paragraphs(
+        [sentences.student(r), sentences.judging(r), sentences.rewriting(r), sentences.tokens(r), sentences.pace(r)]
+    )
     yield from table_lines(tables.trainings(r))
     yield from _curves(r)
     yield from table_lines(tables.evaluations(r))

@@ -13,19 +13,21 @@ from harvest.answers.candidate import candidate_of
 from harvest.checks import CHECKS
 from harvest.core.config import configs
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Reply, Verdict
+from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Candidate, Outcome, Reply, Verdict
 from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
-from harvest.filters.rewrite import Rewritten, rewritten
-from harvest.judging import marks, model_judge
+from harvest.judging import marks, model_judge, model_rewriting
+from harvest.judging.rewriting import as_trained
 from harvest.report.words import OUTCOMES, REASONS, STATUS, UNSELECTED
 from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """Of a longer text, only the first HEAD_CHARS and the last TAIL_CHARS characters are shown."""
 NAME_WIDTH = len("asked a judge") + 1
-OF_PEOPLE_AND_MODELS = {model_judge.NAME: model_judge.VERSION, HUMAN: marks.VERSION}
+OF_PEOPLE_AND_MODELS = {
+    model_judge.NAME: model_judge.VERSION, model_rewriting.NAME: model_rewriting.VERSION, HUMAN: marks.VERSION
+}  # fmt: skip
 """Maps what judges beside the checks to its version today."""
 
 
@@ -50,7 +52,7 @@ def _numbers(attempts: Sequence[AttemptStory]) -> dict[int, int]:
 
 
 def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, int]) -> dict[str, Any]:
-    attempt, reply, trained = a.attempt, a.reply, as_trained(story, a)
+    attempt, reply, trained = a.attempt, a.reply, trained_text(story, a)
     seam = reply.seam if reply else None
     return {
         "asked_of": who_of(story, attempt.teacher),
@@ -62,6 +64,7 @@ def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, i
         "reused": a.reused,
         "tries": [_try_json(t) for t in a.tries],
         "judging": [_try_json(t) for t in a.judging],
+        "rewriting": [_try_json(t) for t in a.rewriting],
         "verdicts": [_verdict_json(v) for v in a.verdicts],
         "selection": None if a.selection is None else {**asdict(a.selection), "rewritten": int(a.selection.rewritten)},
         "rewritten": None if trained is None else {"reasoning": trained.reasoning, "answer": trained.answer},
@@ -127,11 +130,13 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
                 yield _row("kept of it", "its whole body, which could not be read (--json has it)")
         for t in attempt.judging:
             yield _row("asked a judge", words_of_try(t))
+        for t in attempt.rewriting:
+            yield _row("rewriter", words_of_try(t))
         yield from _verdicts(attempt.verdicts, required_by(story.run.config).versions)
         if (said := attempt.selection) is not None:
             yield _row("selected" if said.reason is None else "not selected", words_of_selection(said))
         yield from _reply(attempt.reply, full)
-        if (trained := as_trained(story, attempt)) is not None:
+        if (trained := trained_text(story, attempt)) is not None:
             if trained.reasoning:
                 yield from _text("trained chain", trained.reasoning, full)
             yield from _text("trained", trained.answer, full)
@@ -142,15 +147,14 @@ def _unread(reply: Reply) -> dict[str, str]:
     return {key: value for key, value in reply.extra.items() if key.startswith("unread_body")}
 
 
-def as_trained(story: QuestionStory, a: AttemptStory) -> Rewritten | None:
+def trained_text(story: QuestionStory, a: AttemptStory) -> Candidate | None:
     """Returns the rewritten answer if the newest selection trains on it in place of the original answer, else None."""
     if a.selection is None or not a.selection.rewritten or a.reply is None:
         return None
     run = story.run
     prompt = prompts.parse(run.prompt_text, "prompt", "the run's prompt")
-    return rewritten(
-        candidate_of(a.attempt.id, a.attempt.sample, story.question, a.reply, prompt, imported=run.imported)
-    )
+    candidate = candidate_of(a.attempt.id, a.attempt.sample, story.question, a.reply, prompt, imported=run.imported)
+    return as_trained(candidate, a.selection.rewritten, a.rewritten)
 
 
 def who_of(story: QuestionStory, place: int) -> str | None:
@@ -225,8 +229,8 @@ def _money(attempts: Sequence[AttemptStory]) -> str:
 
 
 def _tries(attempts: Sequence[AttemptStory]) -> list[StoredTry]:
-    """Returns all tries for a question, including those of the judge."""
-    return [t for a in attempts for t in (*a.tries, *a.judging)]
+    """Returns all tries for a question, including those of the judge and the rewriter."""
+    return [t for a in attempts for t in (*a.tries, *a.judging, *a.rewriting)]
 
 
 def _cost_pusd(attempts: Sequence[AttemptStory]) -> int:
@@ -293,8 +297,8 @@ def _verdicts(verdicts: Sequence[DatedVerdict], required: Mapping[str, str]) -> 
 
 def words_of_verdict(v: Verdict, by_filter: bool, stale: str = "") -> str:
     said = OUTCOMES.get(v.outcome, v.outcome)
-    if by_filter:
-        said = "passed" if v.passed else "refused"
+    if by_filter or v.check == model_rewriting.NAME:
+        said = "passed" if v.passed else "none" if v.outcome is Outcome.ERROR else "refused"
     detail = f": {safe(v.detail)}" if v.detail else ""
     return f"{safe(v.check).replace('_', ' ')} {safe(v.version)}{stale}: {said}{detail}"
 

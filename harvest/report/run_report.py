@@ -1,5 +1,6 @@
 """Makes the report of a run, with the content of report.json, from the figures in the run's store. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -11,14 +12,15 @@ from harvest.core.nouns import ClaimKind
 from harvest.report.distributions import forecast_check, histogram, over_time
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
-from harvest.report.forecast import forecast
 from harvest.report.headline import headline
 from harvest.report.loss_curve import thinned
+from harvest.report.prediction.forecast import forecast
+from harvest.report.prediction.what_if import cut_answers, tariffs_of, what_if
 from harvest.report.provenance import provenance
 from harvest.store import (
     REJECTED_SINCE,
+    AboutFigures,
     ClaimFigures,
-    JudgeFigures,
     Money,
     RunFigures,
     Session,
@@ -51,6 +53,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "attempts": _attempts(figures.tries),
         "tokens": figures.tries.tokens,
         "judging": _judging(figures.judging),
+        "rewriting": _rewriting(figures),
         "teachers": _teachers(figures),
         "student": student,
         "money": money,
@@ -59,6 +62,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "pace": _pace(figures.sessions),
         "quote": _quote(figures),
         "forecast": forecast(figures.ended, figures.questions.get("open", 0)),
+        "what_if": _what_if(figures),
         "forecast_check": forecast_check(figures.ended, figures.questions.get("open", 0)),
         "over_time": over_time(figures.moments, figures.sessions),
         "lengths": histogram(figures.lengths),
@@ -104,7 +108,7 @@ def _money(figures: RunFigures) -> dict[str, Any]:
     money, on, unpriced = figures.money, figures.spent_on, figures.unpriced
     cap, spent, doubt = money.cap, money.spent, money.in_doubt
     sources = sorted(figures.tries.cost_sources.items(), key=lambda s: (-s[1], s[0]))
-    parts = (*SPENT_ON, "student") if "student" in on else SPENT_ON
+    parts = (*SPENT_ON, *(part for part in ("student", "rewriting") if part in on))
     return {
         "cap_usd": None if cap is None else usd(cap),
         "spent_usd": usd(spent),
@@ -202,7 +206,7 @@ def _attempts(tries: Tries) -> dict[str, Any]:
     return {name: getattr(tries, name) for name in ("sent", "answered", "in_doubt", "reused", "failed")}
 
 
-def _judging(asked: JudgeFigures) -> dict[str, Any] | None:
+def _judging(asked: AboutFigures) -> dict[str, Any] | None:
     """Returns what the judging model was asked and what it said, or None when it was not asked.
 
     What it cost is in the report's `spent_on`.
@@ -214,6 +218,35 @@ def _judging(asked: JudgeFigures) -> dict[str, Any] | None:
         "tokens": asked.tries.tokens,
         "verdicts": asked.verdicts,
         "accepted": asked.accepted,
+    }
+
+
+def _kinds(refused: Mapping[str, int]) -> dict[str, int]:
+    """Returns how many rewritings were refused for each reason, the most frequent first. Other numbers are one
+    reason, whichever they are."""
+    kinds = Counter[str]()
+    for why, n in refused.items():
+        kinds["it has another number" if " in place of " in why else why] += n
+    return dict(kinds.most_common())
+
+
+def _rewriting(figures: RunFigures) -> dict[str, Any] | None:
+    """Returns what the rules and the rewriting model did: how many answers each rewrote, how many rewritings were
+    refused and why, and what a kept one by the model cost. None if nothing was rewritten."""
+    asked, said = figures.rewriting, (figures.selection.said or {}).get("rewritten") or {}
+    if not (asked.tries.sent or asked.verdicts or said.get("kept") or said.get("refused_by_check")):
+        return None
+    kept, spent = asked.verdicts.get("right", 0), figures.spent_on.get("rewriting", 0)
+    return {
+        "by_rules": said.get("kept", 0),
+        "by_rules_refused": said.get("refused_by_check", 0),
+        "by_model": kept,
+        "by_model_refused": _kinds(asked.refused),
+        "accepted": asked.accepted,
+        **_attempts(asked.tries),
+        "tokens": asked.tries.tokens,
+        "cost_usd": usd(spent),
+        "usd_per_rewriting": usd(-(-spent // kept)) if kept else None,
     }
 
 
@@ -295,8 +328,8 @@ CLAIMS: dict[ClaimKind, str] = {
 
 
 def _claim_warning(figures: RunFigures, claim: ClaimFigures) -> str:
-    if claim.asked == "judge":
-        who = "the judging model"
+    if claim.asked in ("judge", "rewriter"):
+        who = "the judging model" if claim.asked == "judge" else "the rewriting model"
     elif figures.run.has_teacher:
         who = called(figures.run.config, claim.teacher)
     else:
@@ -313,6 +346,18 @@ def _quote(figures: RunFigures) -> dict[str, Any] | None:
     return {
         "questions": quote["pilot"]["questions"],
         **{name: quote[name] and {**quote[name], "came": came[name] if done else None} for name in came},
+    }
+
+
+def _what_if(figures: RunFigures) -> dict[str, Any]:
+    """Returns what went into answers that were cut, and what other settings would have cost and brought."""
+    run = figures.run
+    if not figures.sessions or not run.has_teacher:
+        return {"cut": None, "instead": []}
+    began = datetime.fromisoformat(figures.sessions[0].started_at)
+    return {
+        "cut": cut_answers(figures.bought),
+        "instead": what_if(run.config, figures.bought, tariffs_of(run.config), began),
     }
 
 

@@ -5,12 +5,14 @@ from decimal import Decimal
 from typing import Any
 
 from harvest.report.evaluations import percent
+from harvest.report.headline import dollars
 from harvest.report.loss_curve import turned
 from harvest.report.tables import from_all, spaced
 
 Report = Mapping[str, Any]
 """The content of report.json."""
 
+SHOWN_REASONS = 6
 IMPORTED = "Imported: these answers were paid for elsewhere. Money is what their logs say; there was no cap."
 
 
@@ -60,6 +62,44 @@ def judging(r: Report) -> str | None:
     )
 
 
+def rewriting(r: Report) -> str | None:
+    """Says how many answers the rules and the rewriting model brought into the training format, and at what cost."""
+    if not (w := r["rewriting"]):
+        return None
+    by_rules = f"{w['by_rules']:,} by rules" + (f" ({n:,} refused)" if (n := w["by_rules_refused"]) else "")
+    if not (w["sent"] or w["by_model"] or w["by_model_refused"]):
+        return f"Rewritten: {by_rules}."
+    refused = "; ".join(f"{n:,} {why}" for why, n in list(w["by_model_refused"].items())[:SHOWN_REASONS])
+    each = f", {w['usd_per_rewriting']} USD each" if w["usd_per_rewriting"] else ""
+    return (
+        f"Rewritten: {by_rules}, {w['by_model']:,} by a model for {w['cost_usd']} USD{each};"
+        f" {w['accepted']:,} traces stand by that alone. Not kept of the model's: {refused or 'none'}."
+    )
+
+
+def cut(r: Report) -> str | None:
+    """Says what went into answers that were cut at their token limit."""
+    if not (found := r["what_if"]["cut"]):
+        return None
+    low, high = found["max_tokens"]
+    limits = f"{low:,} tokens" if low == high else f"{low:,} to {high:,} tokens"
+    usd = found["usd"] if found["usd"] and Decimal(found["usd"]) else None
+    paid = f"{dollars(usd)} of this" if usd else f"{found['output_tokens']:,} of the output tokens"
+    many = "1 answer" if found["answers"] == 1 else f"{found['answers']:,} answers"
+    return f"{paid} went to {many} cut at {limits}."
+
+
+def what_if(r: Report) -> str | None:
+    """Says what the table of other settings is made from."""
+    if not r["what_if"]["instead"]:
+        return None
+    return (
+        "What the questions that have ended would have cost and brought with other settings, by the answers"
+        " that were bought for them. If nobody bought an answer that would be needed, it is estimated; the 90% interval"
+        " stands in brackets."
+    )
+
+
 def pace(r: Report) -> str | None:
     if not r["pace"]["limited_by"]:
         return None
@@ -72,9 +112,10 @@ def held_out(training: Mapping[str, Any]) -> str | None:
     if not h:
         return None
     first, best = percent(h["first_accuracy"]), percent(h["best_accuracy"])
+    what = "pairs preferred as chosen" if training["method"] == "prefer" else "tokens guessed right"
     said = (
         f"{h['questions']:,} held-out questions: loss {h['first_loss']:.3f} at first, {h['best_loss']:.3f} at step"
-        f" {h['best_step']:,}, {h['last_loss']:.3f} at last; tokens guessed right {first} at first, {best} at step"
+        f" {h['best_step']:,}, {h['last_loss']:.3f} at last; {what} {first} at first, {best} at step"
         f" {h['best_step']:,}. The student is that of step {h['student_step']:,}."
     )
     worse = turned(training["curve"])
@@ -86,7 +127,16 @@ def gains(r: Report) -> Iterator[str]:
     for g in r["gains"]:
         alike = sum(g["questions"] == other["questions"] for other in r["gains"])
         whose = f" of {g['model']}" if alike > 1 else ""
-        yield f"Gain{whose} on {g['questions']}: {g['points']:+.1f} points ({_interval(g)})."
+        yield f"Gain{whose} on {g['questions']}: {g['points']:+.1f} points ({_interval(g)}).{after_gain(g)}"
+
+
+def after_gain(g: Mapping[str, Any]) -> str:
+    """Returns what else is said of a gain, with a space in front: its tokens, and whether the student is worse."""
+    was, now = (None if (n := g[k]) is None else f"{n:,.0f}" for k in ("before_tokens_per_right", "tokens_per_right"))
+    said = f" Tokens for each right answer: {was or 'unknown'} before, {now or 'unknown'} after." if was or now else ""
+    if g["high"] < 0:
+        said += " The student is worse: it lost more than chance explains."
+    return said
 
 
 def against_teachers(r: Report) -> Iterator[str]:

@@ -3,7 +3,7 @@
 What is empty is left out: a count of 0, an amount of nothing, a table without a row. Pure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -97,9 +97,11 @@ NOT_SPENT = ("doubt", "reserved", "beside", "left")
 
 
 def budget(r: Report) -> list[tuple[str, str, str]]:
-    """Returns all parts of the budget as (kind, words, USD): what is spent, by what on; in doubt; reserved; left.
+    """Returns the parts of the budget as (kind, words, USD). First comes what is spent, with a part for each purpose.
+    Then come the money in doubt, the reserved money, what doctor and evaluations use under the same cap, and what is
+    left.
 
-    They add up to the cap to the last digit if there is one and nothing went over it. A part of nothing is left out.
+    If there is a cap and the run did not go over it, the parts add up to exactly the cap. A part of 0 USD is left out.
     """
     m = r["money"]
     parts = [
@@ -228,11 +230,33 @@ def quote(r: Report) -> Table:
     return Table(title, ("low", "middle", "high", "came"), tuple(rows))
 
 
+def what_if(r: Report) -> Table:
+    """Returns what the run would have cost and brought with other settings."""
+    rows = r["what_if"]["instead"]
+    money = any(row["usd"] and Decimal(row["usd"]["high"]) for row in rows)
+    columns = ("USD", "USD a trace") if money else ("output tokens",)
+    return Table("what if", ("accepted traces", *columns), tuple(_what_if_row(row, money=money) for row in rows))
+
+
+def _what_if_row(row: Mapping[str, Any], *, money: bool) -> Row:
+    if row["basis"] == "unknown":
+        return f"{row['what']} (unknown: {row['because']})", *(("–",) * (3 if money else 2))
+    cost = row["usd"] and _between(row["usd"], dollars) if money else _between(row["output_tokens"], "{:,}".format)
+    each = (dollars(row["usd_per_accepted_trace"]) if row["usd_per_accepted_trace"] else "–",) if money else ()
+    return row["what"], _between(row["accepted"], "{:,}".format), cost or "unknown", *each
+
+
+def _between(of: Mapping[str, Any], text: Callable[[Any], str]) -> str:
+    return (
+        text(of["mid"]) if of["low"] == of["high"] else f"{text(of['mid'])} ({text(of['low'])} to {text(of['high'])})"
+    )
+
+
 def _forecast_rows(usd: Mapping[str, str], accepted: Mapping[str, int]) -> Iterator[Row]:
     """Yields the rows of a forecast, which has no more than the digits of a sentence."""
     if any(map(Decimal, usd.values())):
         yield "money", *map(dollars, usd.values())
-    yield "accepted traces", *(f"{n:,}" for n in accepted.values())
+    yield "solved questions", *(f"{n:,}" for n in accepted.values())
 
 
 def provenance(r: Report) -> Table:

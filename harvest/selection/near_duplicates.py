@@ -3,6 +3,8 @@
 Two questions of one template share nearly all of their words, and are different. Two copies of one question with other
 names, in another order or in another frame share few sequences of words. So numbers and formulas are compared first,
 and the gold answers if both are known. A frame is the first or last few sentences of a question (FRAME_SENTENCES).
+
+deduplication.py finds near-duplicate answers. How alike two answers must be is the setting `select.near_similarity`.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Defines the settings that selection uses, and changes them as the command line says."""
+"""Changes the settings of a selection as the command line says. harvest/core/config.py defines what each one means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -16,6 +16,8 @@ from harvest.endpoint import prompt as prompts
 from harvest.filters import first_fault
 from harvest.filters import versions as filter_versions
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
+from harvest.judging import model_rewriting
+from harvest.judging.model_rewriting import applied
 from harvest.judging.rewriting import Rewriter
 from harvest.judging.verification import versions_today
 from harvest.selection import minhash, near_duplicates
@@ -36,7 +38,7 @@ class SketchMaker:
         self.store, self.filters = store, run.config.filters
         self.prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
         self.imported = run.imported
-        self.rewriter = Rewriter(run.config.rewrite.on)
+        self.rewriter, self.has_model = Rewriter(run.config.rewrite.on), run.config.rewrite.model is not None
         self.evaluations = evaluations_of(run.config.select.against, run.base) if evaluations is None else evaluations
         self.folders = folders(store, run, self.evaluations)
         self._question_rows: set[int] = set()
@@ -66,10 +68,14 @@ class SketchMaker:
         """Returns (the sketches of these attempts, the notes on them, the rows of their questions in the store)."""
         found: list[tuple[Any, ...]] = []
         notes, rows = Notes(), set()
+        rewritings = self.store.rewritings(ids, kept=True) if self.has_model else {}
         for attempt_id, sample, row, body, reply in self.store.selection_texts(ids):
             rows.add(row)
             question = Question.model_validate_json(body)
             candidate = candidate_of(attempt_id, sample, question, reply, self.prompt, imported=self.imported)
+            if (rewriting := rewritings.get(attempt_id)) is not None:
+                candidate = applied(candidate, rewriting)
+                notes.by_model.append(attempt_id)
             candidate, passes = self.rewriter(candidate)
             if passes is not None:
                 notes.rewritten[attempt_id] = passes
@@ -136,7 +142,8 @@ def attempt_rules(prompt_sha256: str, filters: Filters, rewrite: Rewrite, checks
     """
     rules = [prompt_sha256, filters.model_dump(mode="json"), filter_versions(filters)]
     rules += [rewrite.model_dump(mode="json"), minhash.VERSION]
-    return [*rules, REWRITE_VERSION, dict(checks)] if rewrite.on else rules
+    rules += [model_rewriting.VERSION] if rewrite.model is not None else []
+    return [*rules, REWRITE_VERSION, dict(checks)] if rewrite.on or rewrite.model is not None else rules
 
 
 def features_of(body: str) -> QuestionFeatures:

@@ -42,6 +42,8 @@ class Notes:
     """Maps the id of each attempt that a filter refuses to (the filter's name, the detail)."""
     rewritten: dict[int, bool] = field(default_factory=dict)
     """Maps the id of each attempt that rewriting changes to whether its answer still passes the check."""
+    by_model: list[int] = field(default_factory=list)
+    """The ids of the attempts whose rewriting by a model is in the sketch."""
     domain: dict[str, list[int]] = field(default_factory=dict)
     """Maps each domain to the store's rows of its questions."""
     difficulty: dict[str, list[int]] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class Notes:
         """Adds the notes of another file to these notes."""
         self.faults |= other.faults
         self.rewritten |= other.rewritten
+        self.by_model += other.by_model
         self.asked |= other.asked
         for mine, theirs in ((self.domain, other.domain), (self.difficulty, other.difficulty)):
             for label, rows in theirs.items():

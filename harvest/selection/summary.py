@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.core.config import Select
+from harvest.core.nouns import RewrittenBy
 from harvest.core.printable import one_line, table
 from harvest.filters import FILTERS
 from harvest.selection.candidates import BOOL, I64, SELECTED, Candidates, Outcome, Questions, Reason
@@ -37,8 +38,9 @@ class Summary(TypedDict):
     seed: int
     settings: dict[str, Any]
     rewritten: Counts
-    """`kept`: the number of answers that were rewritten. `refused_by_check`: the number of answers that stay as they
-    came, because the check would not pass their rewritten form."""
+    """`kept`: the number of answers that the rules rewrote. `refused_by_check`: the number of answers that the rules
+    leave as they came, because the check would not pass their rewritten form. `by_model`: the number of answers that a
+    model rewrote."""
 
 
 def summary(
@@ -56,6 +58,7 @@ def summary(
     refused = Counter(notes.faults[i][0] for i in of.attempt[outcome.reason == Reason.FILTERED].tolist())
     unselected = {f.name: refused[f.name] for f in FILTERS if refused[f.name]}
     unselected |= {r.value: by_stage[r] for r in Reason if r in by_stage and r is not Reason.FILTERED}
+    by_model = len({*of.attempt.tolist()} & {*notes.by_model})
     passes = [notes.rewritten[i] for i in of.attempt.tolist() if i in notes.rewritten]
     return {
         "candidates": len(of.attempt),
@@ -69,7 +72,7 @@ def summary(
         "against": dict(against),
         "seed": settings.seed,
         "settings": settings.model_dump(mode="json"),
-        "rewritten": {"kept": sum(passes), "refused_by_check": len(passes) - sum(passes)},
+        "rewritten": {"kept": sum(passes), "refused_by_check": len(passes) - sum(passes), "by_model": by_model},
     }
 
 
@@ -84,13 +87,14 @@ def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
 
 def outcome_rows(
     of: Candidates, outcome: Outcome, attempt_notes: Notes, question_notes: Notes, question_row: I64
-) -> Iterator[tuple[int, str | None, int | None, str | None, bool]]:
+) -> Iterator[tuple[int, str | None, int | None, str | None, RewrittenBy]]:
     """Gives the outcome for each candidate, in the form that the store takes.
 
     The form is (the attempt's id, the reason or None if it is selected, the id of the attempt that is kept instead or
-    None if it is no duplicate, a detail or None, whether the rewritten form of the answer is trained on).
+    None if it is no duplicate, a detail or None, who rewrote the text that is trained on).
     `question_row`, [n], is the row of each candidate's question.
     """
+    by_model = {*attempt_notes.by_model}
     for attempt, reason, instead, row in zip(
         of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
     ):
@@ -99,7 +103,9 @@ def outcome_rows(
             reason, detail = attempt_notes.faults[attempt]
         elif reason == Reason.CONTAMINATED:
             detail = "{1} of {0}".format(*question_notes.asked[row])
-        yield attempt, reason or None, instead or None, detail, attempt_notes.rewritten.get(attempt, False)
+        by = RewrittenBy.RULES if attempt_notes.rewritten.get(attempt) else RewrittenBy(0)
+        by |= RewrittenBy.MODEL if attempt in by_model else RewrittenBy(0)
+        yield attempt, reason or None, instead or None, detail, by
 
 
 def in_words(said: Summary) -> Iterator[str]:

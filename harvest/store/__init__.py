@@ -4,39 +4,44 @@ Rooms write plain values: a step adds rows, and changes none that an earlier ste
 export or report get typed values.
 """
 
-from harvest.store.attempts import Doubt, Reused, Sent
-from harvest.store.distributions import QUOTE, AskedTry, EndedQuestion, Length, Moment, Picks
-from harvest.store.figures import (
+from harvest.store.attempts import Doubt, InBatch, Reused, Sent
+from harvest.store.batches import BatchTry, RowSettlement, RowToSend, StoredBatch
+from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
+from harvest.store.questions import OpenQuestion, StratumOutcome
+from harvest.store.reading.distributions import QUOTE, AskedTry, BoughtAttempt, EndedQuestion, Length, Moment, Picks
+from harvest.store.reading.figures import (
+    AboutFigures,
     ClaimFigures,
-    JudgeFigures,
     Money,
     RunFigures,
     Session,
     TeacherFigures,
     Tries,
 )
-from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
-from harvest.store.questions import OpenQuestion, StratumOutcome
+from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.runs import StoredRun, stored_settings
 from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
-from harvest.store.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.writing.unwritten import SettledBy, Settlement
-from harvest.store.writing.waiting_marks import Mark, WaitingMarks
+from harvest.store.writing.waiting_marks import MARKS, Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
 
 __all__ = [
+    "MARKS",
     "QUOTE",
     "REJECTED_SINCE",
+    "AboutFigures",
     "AnsweredAttempt",
     "AskedTry",
     "AttemptStory",
+    "BatchTry",
+    "BoughtAttempt",
     "ClaimFigures",
     "DatedVerdict",
     "Doubt",
     "EndedQuestion",
-    "JudgeFigures",
+    "InBatch",
     "JudgedBy",
     "Length",
     "Mark",
@@ -48,6 +53,8 @@ __all__ = [
     "QuestionStory",
     "Rejudged",
     "Reused",
+    "RowSettlement",
+    "RowToSend",
     "RunFigures",
     "SelectionOutcome",
     "Sent",
@@ -56,6 +63,7 @@ __all__ = [
     "Settlement",
     "Store",
     "StoredAnswer",
+    "StoredBatch",
     "StoredRun",
     "StoredSelection",
     "StoredTry",

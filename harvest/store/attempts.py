@@ -4,6 +4,8 @@ Money is counted in whole picodollars. Each statement that moves money is in the
 why: the worst case is reserved together with the try, and is settled, freed or held in doubt together with its reply.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harvest.core.errors import AttemptFailed
@@ -36,6 +38,14 @@ class Reused:
 
 
 @dataclass(frozen=True, slots=True)
+class InBatch:
+    """Says that an open batch asks for the answer already. Nothing is sent."""
+
+    run: str
+    """The name of the run that made the batch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """Holds a try whose cost nobody knows yet. The most that it may have cost is held under the cap."""
 
@@ -60,9 +70,9 @@ class Attempts(Replies):
 
     def reserve(
         self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False
-    ) -> Sent | Reused | None:
+    ) -> Sent | Reused | InBatch | None:
         """Adds a try to an attempt, and reserves its worst case under the cap. `free` says that the try costs nothing.
-        Returns Sent; Reused when the store has the answer already.
+        Returns Sent; Reused when the store has the answer already; InBatch when an open batch of any run asks for it.
 
         Returns None, and writes nothing, when the cap has no room for the try now: the run's own, or that of the run
         under which it spends. One statement both compares with the caps and reserves, so two tries cannot both take the
@@ -70,6 +80,8 @@ class Attempts(Replies):
         """
         if (bought := self.reuse(run_id, question_id, ask, key)) is not None:
             return bought
+        if (run := self.in_batches([key]).get(key)) is not None:
+            return InBatch(run)
         fits = self.db.execute(
             "UPDATE run SET reserved = reserved + :x"
             " WHERE id = :run AND NOT EXISTS (SELECT 1 FROM run AS head WHERE head.name IN (run.name, run.under)"
@@ -100,11 +112,20 @@ class Attempts(Replies):
         )
         return Reused(attempt_id, self.reply(bought["answer_try"]))
 
+    def in_batches(self, keys: Sequence[str]) -> dict[str, str]:
+        """Maps those of these keys that an open batch asks for to the name of the run that made the batch."""
+        return self._pairs(  # type: ignore[return-value]
+            "SELECT attempt.key, run.name FROM attempt CROSS JOIN try ON try.attempt_id = attempt.id CROSS JOIN batch"
+            " ON batch.id = try.batch_id CROSS JOIN run ON run.id = batch.run_id"
+            " WHERE attempt.key IN (SELECT value FROM json_each(?)) AND batch.state != 'settled'",
+            json.dumps(keys),
+        )
+
     def _attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
         """Returns the id of an attempt, which is made if it is not there yet."""
         row = self._row(
             "SELECT id FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND kind = ? AND about IS ? AND (kind != 'judge' OR key = ?) AND continues IS ?",
+            " AND max_tokens = ? AND kind = ? AND about IS ? AND (about IS NULL OR key = ?) AND continues IS ?",
             run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key, ask.continues,
         )  # fmt: skip
         if row is not None:
@@ -282,7 +303,7 @@ class Attempts(Replies):
         """Returns the teachers' and the student's attempts at one question, in the order in which they were made."""
         rows = self.db.execute(
             "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s, continues FROM attempt"
-            " WHERE question_id = ? AND kind != 'judge' ORDER BY id",
+            " WHERE question_id = ? AND about IS NULL ORDER BY id",
             (question_id,),
         )
         return tuple(read_attempt(r) for r in rows)

@@ -30,6 +30,8 @@ class MarkedAnswer:
     answer: StoredAnswer
     newest: Mapping[str, Verdict]
     """Maps each check to its newest verdict on the answer."""
+    rewriting: Reply | None
+    """A model's rewriting of the answer that the newest verdict on it keeps; None: there is none."""
     marked_at: frozenset[str]
     """When the answer was marked before."""
 
@@ -64,7 +66,7 @@ class Rejudged(NamedTuple):
 STORED = (
     "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
     " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
-    " AND attempt.kind != 'judge'"
+    " AND attempt.about IS NULL"
     " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
     " WHERE attempt_id = attempt.id AND verdict.id > :newer_than)"
@@ -142,7 +144,7 @@ class Judgements(Attempts):
             for r in self._all(
                 "SELECT attempt_id, outcome, (SELECT outcome FROM verdict AS before WHERE before.id < verdict.id AND"
                 "  before.attempt_id = verdict.attempt_id"
-                "  AND check_name NOT IN ('judge', 'human') ORDER BY id DESC LIMIT 1) AS rules"
+                "  AND check_name NOT IN ('judge', 'rewriting', 'human') ORDER BY id DESC LIMIT 1) AS rules"
                 " FROM verdict WHERE check_name = 'judge' AND attempt_id IN (SELECT value FROM json_each(?))"
                 " ORDER BY id",
                 json.dumps(list(attempt_ids)),
@@ -167,7 +169,7 @@ class Judgements(Attempts):
             "SELECT attempt.*, question.status, question.body AS question_body,"  # noqa: S608 - ours
             f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-            " WHERE attempt.id = ? AND attempt.key = ? AND attempt.kind != 'judge'",
+            " WHERE attempt.id = ? AND attempt.key = ? AND attempt.about IS NULL",
             attempt_id, key,
         )  # fmt: skip
         if r is None:
@@ -183,7 +185,8 @@ class Judgements(Attempts):
             for v in verdicts
         }
         marked_at = frozenset(v["at"] for v in verdicts if v["check_name"] == HUMAN)
-        return MarkedAnswer(r["run_id"], answer, newest, marked_at)
+        rewriting = self.rewritings([attempt_id], kept=True).get(attempt_id)
+        return MarkedAnswer(r["run_id"], answer, newest, rewriting, marked_at)
 
     def marked_answers(self, run_id: int) -> Iterator[tuple[StoredAnswer, Verdict]]:
         """Gives each answer of a run that a person marked, with its newest mark, in the order of the attempts."""

@@ -8,11 +8,16 @@ from typing import Any
 
 from harvest.core.errors import FAILURES, Late, RowRefused, StoreUnusable
 from harvest.core.nouns import Attempt, Question
-from harvest.store.replies import IS_WHOLE
 from harvest.store.runs import Runs
 
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again and failure is not Late)
 """The classes of failure after which a new start tries again."""
+OUTSIDE_BATCHES = (
+    "AND NOT EXISTS (SELECT 1 FROM attempt CROSS JOIN try ON try.attempt_id = attempt.id"
+    " CROSS JOIN batch ON batch.id = try.batch_id WHERE attempt.question_id = question.id"
+    " AND batch.state != 'settled')"
+)
+"""The condition that no open batch asks a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Questions(Runs):
 
     def has_answers(self, run_id: int) -> bool:
         """Whether a teacher or the student has answered anything in this run."""
-        statement = "SELECT 1 FROM attempt WHERE run_id = ? AND state = 'answered' AND kind != 'judge' LIMIT 1"
+        statement = "SELECT 1 FROM attempt WHERE run_id = ? AND state = 'answered' AND about IS NULL LIMIT 1"
         return self._row(statement, run_id) is not None
 
     def put_probe(self, run_id: int, question: Question) -> tuple[int, int]:
@@ -101,9 +106,8 @@ class Questions(Runs):
         """Returns the figures of a run at its start, which its progress line shows."""
         by_status = self.question_statuses(run_id)
         row = self.db.execute(
-            "SELECT coalesce(sum(accepted = 1), 0) AS accepted,"  # noqa: S608 - ours
-            f" coalesce(sum(accepted = 0 AND {IS_WHOLE}), 0) AS rejected,"
-            " (SELECT count(*) FROM attempt WHERE run_id = :run AND kind != 'judge' AND state = 'answered'"
+            "SELECT coalesce(sum(accepted = 1), 0) AS accepted,"
+            " (SELECT count(*) FROM attempt WHERE run_id = :run AND about IS NULL AND state = 'answered'"
             "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
             {"run": run_id},
         ).fetchone()
@@ -119,7 +123,7 @@ class Questions(Runs):
         only up to a longer deadline than before.
         """
         self._reopen(
-            "run_id = :run AND kind != 'judge' AND (reason IN (SELECT value FROM json_each(:kinds))"
+            "run_id = :run AND about IS NULL AND (reason IN (SELECT value FROM json_each(:kinds))"
             " OR reason = :late AND waited_s <"
             "  (SELECT value FROM json_each(:deadlines) WHERE key = CAST(teacher AS TEXT)))",
             {
@@ -131,7 +135,7 @@ class Questions(Runs):
     def reopen_refused(self, run_id: int, place: int) -> None:
         """Opens the questions whose rows one teacher, or the student, refused because of a wrong setting."""
         self._reopen(
-            "run_id = :run AND kind != 'judge' AND teacher = :place AND reason = :row",
+            "run_id = :run AND about IS NULL AND teacher = :place AND reason = :row",
             {"run": run_id, "place": place, "row": RowRefused.kind},
         )
 
@@ -180,13 +184,16 @@ class Questions(Runs):
         rows = [r["id"] for r in self._all("SELECT id FROM question WHERE run_id = ? ORDER BY id", run_id)]
         return random.Random(seed).sample(rows, len(rows))[:number]
 
-    def _open(self, which: str, *values: Any) -> list[OpenQuestion]:
+    def _open(self, which: str, run_id: int, *values: Any) -> list[OpenQuestion]:
+        """Returns open questions of which the condition holds, and which no open batch asks."""
+        in_batches = self._row("SELECT 1 FROM batch WHERE run_id = ? AND state != 'settled' LIMIT 1", run_id)
+        which += "" if in_batches is None else f" {OUTSIDE_BATCHES}"
         return [
             OpenQuestion(question_id, Question.model_validate_json(body), self.attempts_of(question_id), stratum, turn)
             for question_id, body, stratum, turn in self.db.execute(
                 f"SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' {which} AND id > ?"  # noqa: S608 - ours
                 " ORDER BY id LIMIT ?",
-                values,
+                (run_id, *values),
             ).fetchall()
         ]
 
@@ -223,7 +230,7 @@ class Questions(Runs):
             "SELECT stratum, teacher, count(*) AS answers, sum(accepted) AS accepted,"
             " coalesce(sum(cost), 0) AS cost_pusd, coalesce(sum(output_tokens), 0) AS output_tokens FROM attempt"
             " JOIN question ON question.id = question_id JOIN try ON try.id = answer_try"
-            " WHERE attempt.run_id = ? AND attempt.kind != 'judge' AND accepted IS NOT NULL"
+            " WHERE attempt.run_id = ? AND attempt.about IS NULL AND accepted IS NOT NULL"
             " GROUP BY 1, 2 ORDER BY 1, 2",
             run_id,
         )

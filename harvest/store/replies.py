@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import zstandard
 
 from harvest.core.money import Usage
-from harvest.core.nouns import Reply, joined
+from harvest.core.nouns import Reply, TokenLogprobs, joined
 from harvest.store.sqlite import Connection, Row
+from harvest.store.token_logprobs import packed, unpacked
 
 SERVED = ("finish_reason", "served_model", "served_by", "system_fingerprint", "response_id")
 """The parts of a reply that are columns of `try`, beside its usage."""
@@ -37,7 +38,7 @@ def of_both_halves(column: str) -> str:
     )
 
 
-PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "logprobs", "tool_calls", "extra")
+PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "tool_calls", "extra")
 """The parts of a reply that have no column of their own in `try`. They are packed into `reply.body`."""
 
 
@@ -55,6 +56,35 @@ class Replies(Connection):
         self.db.execute(
             "INSERT OR REPLACE INTO reply (try_id, body) VALUES (?, ?)", (try_id, self._packer.compress(text))
         )
+        if reply.logprobs is not None:
+            self.db.execute(
+                "INSERT OR REPLACE INTO token_logprobs (try_id, body) VALUES (?, ?)", (try_id, packed(reply.logprobs))
+            )
+
+    def token_logprobs(self, attempt_id: int) -> list[TokenLogprobs]:
+        """Returns the log-probabilities of an attempt's answer, or [] where the endpoint sent none.
+
+        An answer that was cut and continued has two, in their order; [] when one of its halves has none.
+        """
+        halves = [
+            self._row("SELECT body FROM token_logprobs WHERE try_id = ?", half["answer_try"])
+            for half in self._each(
+                "SELECT answer_try FROM attempt WHERE id = :id OR id = (SELECT continues FROM attempt WHERE id = :id)"
+                " ORDER BY id = :id",
+                {"id": attempt_id},
+            )
+        ]
+        return [unpacked(half["body"]) for half in halves if half is not None] if all(halves) else []
+
+    def logprobs_held(self, run_id: int) -> tuple[int, int]:
+        """Returns (how many answers of a run have log-probabilities, their bytes in the store)."""
+        row = self._row(
+            "SELECT count(*) AS answers, coalesce(sum(length(body)), 0) AS bytes FROM attempt"
+            " JOIN token_logprobs ON try_id = answer_try WHERE run_id = ?",
+            run_id,
+        )
+        assert row is not None
+        return row["answers"], row["bytes"]
 
     def find_reply(self, try_id: int) -> Reply | None:
         """Returns the reply, whole or in part, that one try brought; None if nothing came."""
@@ -83,11 +113,26 @@ class Replies(Connection):
         ):
             yield r["id"], self.reply(r["answer_try"])
 
+    def rewritings(self, attempt_ids: Iterable[int], *, kept: bool) -> dict[int, Reply]:
+        """Maps the id of each of these attempts that a model rewrote to its newest rewriting. `kept`: only rewritings
+        that the newest verdict on them keeps."""
+        return {
+            r["about"]: self.read_reply(r)
+            for r in self._each(
+                f"SELECT about, {REPLY_COLUMNS} FROM attempt JOIN try ON try.id = answer_try"  # noqa: S608 - ours
+                " JOIN reply ON reply.try_id = try.id WHERE attempt.kind = 'rewriter'"
+                " AND about IN (SELECT value FROM json_each(:ids)) AND (NOT :kept OR 'right' = (SELECT outcome"
+                "  FROM verdict WHERE attempt_id = about AND check_name = 'rewriting' ORDER BY id DESC LIMIT 1))"
+                " ORDER BY attempt.id",
+                {"ids": json.dumps(list(attempt_ids)), "kept": kept},
+            )
+        }
+
     def read_reply(self, row: Row) -> Reply:
         """Returns the reply that a row with REPLY_COLUMNS holds. If it goes on with a cut answer, both are joined."""
-        packed: dict[str, Any] = json.loads(self._unpacker.decompress(row["body"]))
+        body: dict[str, Any] = json.loads(self._unpacker.decompress(row["body"]))
         parts: dict[str, Any] = {"answer": "", "usage": Usage(*(row[k] for k in USAGE))}
         parts |= {k: row[k] for k in SERVED}
-        parts |= {k: tuple(v) if isinstance(v, list) else v for k, v in packed.items() if k in PACKED}
+        parts |= {k: tuple(v) if isinstance(v, list) else v for k, v in body.items() if k in PACKED}
         reply = Reply(**parts)
         return reply if row["cut_try"] is None else joined(self.reply(row["cut_try"]), reply)

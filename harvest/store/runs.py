@@ -102,10 +102,11 @@ def stored_settings(
     config: RunConfig, *, prompt_text: str, prompt_sha256: str, endpoints: Mapping[int, str], base: Path,
     price_source: str, price_list: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Returns a run's settings as JSON, as the store and config.json have them and `read_run` reads them.
+    """Returns a run's settings as JSON, for the store and for config.json. `read_run` reads them back.
 
-    `endpoints` is that of StoredRun. If it is empty, the answers are imported, and nobody knows how they were asked
-    for, whatever `config` says. `price_list` names the list of prices that was used; None: there was none.
+    `endpoints` is as in StoredRun. It is empty if the answers are imported. Nobody knows how imported answers were
+    asked for, so the settings of the teacher and of sampling are then stored as unknown (NOBODY_ASKED), whatever
+    `config` says. `price_list` names the list of prices that was used; None: there was none.
     """
     settings = config.model_dump(mode="json")
     beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}

@@ -5,8 +5,8 @@ money, an open question, an attempt without an answer, a try without a reply.
 
 An attempt's `kind` says what it is for. An attempt of a `teacher` (its index among the run's teachers) may become a
 trace. An attempt of the `student` shows whether the student can answer the question itself. An attempt of a `judge`
-says what a model thinks of the answer of another attempt, whose id stands in `about`. All three kinds are paid from the
-same cap; attempts of the student and of a judge never become traces.
+says what a model thinks of the answer of another attempt, whose id stands in `about`. An attempt of a `rewriter` is
+that answer in the training format. All kinds are paid from the same cap; only a teacher's attempts become traces.
 
 A try's `kind` is the class of its failure (harvest/core/errors.py). Amounts of money are whole picodollars.
 """
@@ -115,8 +115,8 @@ SELECTION = """
     ) STRICT, WITHOUT ROWID;
 """
 """`selection.key` is a hash of everything that the selection was made of. In an outcome, `reason` is NULL if the
-attempt is selected, `instead` is the attempt that is selected instead, and `rewritten` says whether the rewritten text
-is trained on (harvest/filters/rewrite.py)."""
+attempt is selected, `instead` is the attempt that is selected instead, and `rewritten` says who rewrote the text that
+is trained on (RewrittenBy; 0: nobody)."""
 
 KINDS = """
     CREATE TABLE attempt_with_kind (
@@ -182,8 +182,52 @@ own reply; `max_tokens` of the second is the limit of the whole answer."""
 STOPPED_BY = "ALTER TABLE session ADD COLUMN stopped_by TEXT;"
 """A session's `stopped_by` says what of the teacher ended it (TeacherRefused); NULL if nothing of the teacher did."""
 
+LOGPROBS = "CREATE TABLE token_logprobs (try_id INTEGER PRIMARY KEY REFERENCES try, body BLOB NOT NULL) STRICT;"
+"""The log-probabilities of a reply's tokens (harvest/store/token_logprobs.py), apart from `reply.body`: they are larger
+than the reply, and only distillation reads them."""
+
+REWRITERS = """
+    CREATE TABLE attempt_of_any_kind (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, question_id INTEGER NOT NULL REFERENCES question,
+      kind TEXT NOT NULL, about INTEGER REFERENCES attempt, teacher INTEGER NOT NULL DEFAULT 0,
+      sample INTEGER NOT NULL, max_tokens INTEGER NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open',
+      answer_try INTEGER, reused INTEGER NOT NULL DEFAULT 0, accepted INTEGER, reason TEXT,
+      waited_s REAL NOT NULL DEFAULT 0, continues INTEGER REFERENCES attempt,
+      CHECK (about IS NULL AND kind IN ('teacher', 'student') OR about IS NOT NULL AND kind IN ('judge', 'rewriter'))
+    ) STRICT;
+    INSERT INTO attempt_of_any_kind (id, run_id, question_id, kind, about, teacher, sample, max_tokens, key, state,
+      answer_try, reused, accepted, reason, waited_s, continues)
+      SELECT id, run_id, question_id, kind, about, teacher, sample, max_tokens, key, state, answer_try, reused,
+      accepted, reason, waited_s, continues FROM attempt;
+    DROP TABLE attempt;
+    ALTER TABLE attempt_of_any_kind RENAME TO attempt;
+    CREATE UNIQUE INDEX attempt_once ON attempt (run_id, question_id, teacher, sample, max_tokens, kind,
+      coalesce(about, 0), CASE WHEN about IS NULL THEN '' ELSE key END, coalesce(continues, 0));
+    CREATE INDEX attempt_kind ON attempt (kind) WHERE kind != 'teacher';
+    CREATE INDEX attempt_about ON attempt (about) WHERE about IS NOT NULL;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE INDEX attempt_question ON attempt (question_id);
+    CREATE INDEX attempt_continues ON attempt (continues) WHERE continues IS NOT NULL;
+    CREATE INDEX verdict_rewriting ON verdict (attempt_id) WHERE check_name = 'rewriting';
+"""
+"""A model that rewrites answers has attempts of its own about them, as a judging model has."""
+
+BATCHES = """
+    CREATE TABLE batch (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, teacher INTEGER NOT NULL,
+      name TEXT NOT NULL UNIQUE, rows INTEGER NOT NULL, state TEXT NOT NULL, refused INTEGER NOT NULL DEFAULT 0,
+      file_id TEXT, batch_id TEXT, made_at TEXT NOT NULL, created_at TEXT, ended_at TEXT
+    ) STRICT;
+    CREATE INDEX batch_open ON batch (run_id) WHERE state != 'settled';
+    ALTER TABLE try ADD COLUMN batch_id INTEGER REFERENCES batch;
+    CREATE INDEX try_batch ON try (batch_id) WHERE batch_id IS NOT NULL;
+"""
+"""`batch.file_id` and `batch.batch_id` are the endpoint's ids. `try.batch_id` is the row of `batch` in which the try
+was sent; NULL: it was a request of its own."""
+
 MIGRATIONS = (
-    TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY
+    TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY,
+    LOGPROBS, REWRITERS, BATCHES,
 )  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

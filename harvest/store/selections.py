@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harvest.core.nouns import FILTER_REASONS, Reply
+from harvest.core.nouns import FILTER_REASONS, Reply, RewrittenBy
 from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, Replies, of_both_halves
 
 JUDGED_WHOLE = ("wrong", "no_answer", "timeout", "error", "no_gold", "no_majority", *FILTER_REASONS.values())
@@ -35,8 +35,8 @@ class SelectionOutcome:
     instead: int | None
     """The id of the attempt that is selected instead; None if there is none."""
     detail: str | None
-    rewritten: bool
-    """Whether the attempt's rewritten text is trained on."""
+    rewritten: RewrittenBy
+    """Who rewrote the text that is trained on."""
     instead_question: str | None
     """The name of the question that the attempt `instead` belongs to."""
     instead_sample: int | None
@@ -86,17 +86,17 @@ class Selections(Replies):
             "SELECT question_id, CASE WHEN total(kind = 'student')"  # noqa: S608 - ours
             " THEN total(kind = 'student' AND accepted = 0) / total(kind = 'student')"
             " ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
-            f" FROM attempt WHERE run_id = ? AND kind != 'judge' AND accepted IS NOT NULL AND {IS_WHOLE} GROUP BY 1",
+            f" FROM attempt WHERE run_id = ? AND about IS NULL AND accepted IS NOT NULL AND {IS_WHOLE} GROUP BY 1",
             json.dumps(list(FILTER_REASONS.values())), run_id,
         ):  # fmt: skip
             yield r[0], r[1]
 
     def put_selection(
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
-        outcomes: Iterable[tuple[int, str | None, int | None, str | None, bool]], now: str,
+        outcomes: Iterable[tuple[int, str | None, int | None, str | None, RewrittenBy]], now: str,
     ) -> None:  # fmt: skip
         """Writes a whole selection. Each of `outcomes` is (the attempt's id, why it is not selected or None, the id of
-        the attempt that is selected instead, the detail, whether the rewritten text is trained on)."""
+        the attempt that is selected instead, the detail, who rewrote the text that is trained on)."""
         selection_id = self._insert(
             "INSERT INTO selection (run_id, at, key, settings, said) VALUES (?, ?, ?, ?, ?)",
             run_id, now, key, json.dumps(settings, ensure_ascii=False), json.dumps(said, ensure_ascii=False),
@@ -152,7 +152,7 @@ class Selections(Replies):
             " WHERE outcome.attempt_id = :attempt AND selection_id = :selection",
             {"attempt": attempt_id, "since": REJECTED_SINCE} | self._newest_in_words(run_id),
         ).fetchone()
-        return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": bool(row["rewritten"])})
+        return None if row is None else SelectionOutcome(**{**dict(row), "rewritten": RewrittenBy(row["rewritten"])})
 
     def selection_texts(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, int, int, str, Reply]]:
         """Gives (id, sample number, question's row, question as JSON, reply) of each of these attempts."""

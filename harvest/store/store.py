@@ -6,16 +6,17 @@ from contextlib import ExitStack, suppress
 from typing import Self
 
 from harvest.core.errors import StoreUnusable
+from harvest.store.batches import Batches
 from harvest.store.evaluations import Evaluations
-from harvest.store.figures import Figures
 from harvest.store.imports import Imports
 from harvest.store.judgements import Judgements
+from harvest.store.reading.figures import Figures
+from harvest.store.reading.stories import Stories
 from harvest.store.sqlite import fault_of_the_store
-from harvest.store.stories import Stories
 from harvest.store.writing.unwritten import Unwritten
 
 
-class Store(Imports, Judgements, Figures, Stories, Evaluations):
+class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations):
     """Holds a store open: `with Store.open(url) as store`. Each base class has the statements on one subject."""
 
     @classmethod

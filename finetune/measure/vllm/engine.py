@@ -12,7 +12,7 @@ from finetune.measure.sampling import Sampling
 from finetune.measure.vllm.command import NAME, serve_arguments, serving_of, vllm_version
 from finetune.measure.vllm.server import VllmServer
 from finetune.rows.render import prompt_ids
-from finetune.rows.template import THINKING, template_read
+from finetune.rows.template import THINKING, end_token, template_read
 from finetune.student import Student, count_parameters, identity, limit_of, load_tokenizer, sizes, text_sizes
 from harvest.asking.planning.run import Served
 from harvest.commands.progress import say
@@ -103,7 +103,12 @@ class VllmEngine:
                 prompt=self._prompt,
                 cap_usd=None,
                 store=self._store,
-                extra={"skip_special_tokens": False, "chat_template_kwargs": THINKING},  # marks may be special tokens
+                extra={
+                    "skip_special_tokens": False,  # a student's marks may be such tokens
+                    "chat_template_kwargs": THINKING,
+                    # vLLM knows the end tokens of the base alone, and the student may have learnt another.
+                    "stop_token_ids": [end_token(self._tokenizer)],
+                },
                 started=Served(server.base_url, server.key),
                 served=self._served,
             )

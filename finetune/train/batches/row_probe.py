@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.train.batches.packing import flattened
+from finetune.train.memory import is_out_of_memory
 from harvest.core.printable import first_line
 
 LEAK = 0.05
@@ -152,6 +153,8 @@ def leak(
     try:
         found = probe(model, precision, own_attention)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as e:
+        if is_out_of_memory(e):
+            raise
         return f"this student cannot keep rows apart: {first_line(e)}"
     if not found.leaks:
         return None

@@ -12,6 +12,8 @@ from finetune.note import note_of
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
 from finetune.run import standalone_evaluations, trained_on
+from finetune.student import find, sizes
+from finetune.train.pruning.card import in_words
 from harvest.core.files import write_whole
 from harvest.core.printable import cell, table
 from harvest.report.evaluations import evaluation_entry, gains
@@ -40,6 +42,7 @@ def write_model_card(folder: Path) -> None:
         return
     run = trained_on(folder)
     report, kept = (run.report(), []) if run else (None, standalone_evaluations(folder))
+    note["cut_from"] = sizes(find(str(folder))).get("cut_from")
     write_whole(folder / "README.md", card(folder.name, note, report, kept))
 
 
@@ -54,6 +57,7 @@ def card(
     `kept` are the evaluations of a student that has no report.
     """
     training, data = note["training"], note.get("provenance") or {}
+    pairs = training.get("pairs")
     is_adapter = training["weights"] != "full" and not note.get("merged")
     entries = [evaluation_entry(e["settings"], e["answers"]) for e in kept if e["answers"]]
     measured = {"evaluation": entries, "gains": gains(kept)} if report is None else report
@@ -68,7 +72,7 @@ def card(
         f"# {name}",
         "",
         f"{cell(training['student'])}, {_weights(training, note)}, "
-        f"trained by winnow on {training['rows']:,} conversations.",
+        f"trained by winnow on {training['rows']:,} {'preference pairs' if pairs else 'conversations'}.",
         "",
         "## Data",
         "",
@@ -107,6 +111,12 @@ def _data(training: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _training(training: Mapping[str, Any], note: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if cut := note.get("cut_from"):
+        yield "its body", in_words(cut)
+    if pairs := training.get("pairs"):
+        loss = f"SimPO with beta {training['beta']:g} and gamma {training['gamma']:g}"
+        of = f"{pairs['shorter']:,} of the shortest right answer over the longest, {pairs['longer']:,} of a right one"
+        yield "pairs", f"{of} over a shorter wrong one; {loss}"
     yield "tokens", f"{training['tokens']:,}, of which {training['trained_tokens']:,} were trained"
     yield "epochs, steps", f"{training['epochs']:g}, {training['steps']:,}"
     yield "learning rate, seed", f"{training['learning_rate']:g}, {training['seed']}"

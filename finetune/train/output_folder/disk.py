@@ -59,7 +59,7 @@ def disk_watched(output: Path) -> Iterator[None]:
     """Turns the error of a full disk into an InputError of one line."""
     try:
         yield
-    except Exception as e:
+    except Exception as e:  # the libraries below tell of a full disk by many classes; any other error is raised on
         if isinstance(e, WinnowError) or not any(words in str(e) for words in DISK_FULL):
             raise
         raise InputError(f"output {output}: the disk is full: free some; {goes_on(output)}") from None

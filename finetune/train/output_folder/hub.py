@@ -41,7 +41,8 @@ def push(recipe: Recipe) -> str | None:
         return None
     from huggingface_hub import HfApi, errors
 
-    refused = (errors.HTTPError, errors.HFValidationError, errors.LocalTokenNotFoundError, OSError, ValueError)  # type: ignore[attr-defined]
+    of_hub = (errors.HTTPError, errors.HFValidationError, errors.LocalTokenNotFoundError)  # type: ignore[attr-defined]
+    refused = (*of_hub, OSError, ValueError, RuntimeError)  # RuntimeError: the upload of a large file failed
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     named, revision = str(further.get("hub_model_id") or output.absolute().name), further.get("hub_revision")
     try:

@@ -20,6 +20,9 @@ COLUMNS = (
     ("MFU", "mfu", ".1%"),
 )  # fmt: skip
 """The columns of the printed curve: title, key of a point, format."""
+PAIR_COLUMNS = (("margin", "margin", ".3f"), ("preferred", "preferred", ".1%"))
+"""The columns of a training on preference pairs: the mean difference of the two log-probabilities, and the share of the
+pairs whose chosen side is likelier."""
 HELD_OUT_COLUMNS = (("held-out", HELD_OUT_LOSS, ".4f"), ("accuracy", HELD_OUT_ACCURACY, ".3f"))
 
 
@@ -90,7 +93,8 @@ def in_words(points: Sequence[Mapping[str, Any]]) -> str:
         at = found[held_out.index(min(held_out))]["step"]
         ends = f"{held_out[0]:.4f} to {held_out[-1]:.4f}, lowest {min(held_out):.4f} at step {at}"
         lines.append(f"{sparkline(held_out)}  held-out loss {ends}")
-    columns = [*COLUMNS, *(HELD_OUT_COLUMNS if found else ())]
+    of_pairs = PAIR_COLUMNS if any("margin" in p for p in points) else ()
+    columns = [*COLUMNS, *of_pairs, *(HELD_OUT_COLUMNS if found else ())]
     lines += ["", " ".join(f"{title:>9}" for title, _, _ in columns)]
     for p in thinned(points, 24):
         lines.append(" ".join(f"{'–' if p.get(k) is None else format(p[k], form):>9}" for _, k, form in columns))

@@ -50,6 +50,8 @@ def identity_of(recipe: Recipe, digest: str, student: Student, held_out: str | N
         "student": identity(student),
         "method": recipe.method,
         **{f"train.{k}": v for k, v in train.items()},
+        **({f"prefer.{k}": v for k, v in recipe.prefer.model_dump().items()} if recipe.prefer else {}),
+        **({f"distill.{k}": v for k, v in recipe.distill.model_dump(mode="json").items()} if recipe.distill else {}),
         "data": digest,
         **({} if held_out is None else {"held_out": held_out}),
     }
@@ -142,6 +144,21 @@ def unrecorded(recipe: Recipe, student: Student) -> dict[str, Any] | None:
     return None if _changes(state["of"], now) else dict(state["training"])
 
 
+def check_output(recipe: Recipe, student: Student, run: str) -> None:
+    """Raises InputError when the recipe's output holds something that its training for the run `run` cannot go on with.
+
+    The rows are not compared: they may not be there yet.
+    """
+    output = Path(recipe.output)
+    if (state := _state_of(output)) is None:
+        read_state(output, {})
+        return
+    of, recorded = state["of"], state.get("run")
+    if state["training"] and recorded and recorded["name"] != run:
+        raise InputError(f"output {output}: holds the student of run {recorded['name']!r}: name another output")
+    read_state(output, identity_of(recipe, of.get("data", ""), student, of.get("held_out")))
+
+
 def training_key(output: Path) -> str:
     """Returns the key of a training in its run's report. The key does not depend on how the folder's path is spelt."""
     state = _state_of(output)
@@ -172,7 +189,7 @@ def save_student(
         return
     for file in sorted(made.iterdir()):
         file.replace(output / file.name)
-    made.rmdir()
+    shutil.rmtree(made)  # a name of a file that is in `output` already stays behind
 
 
 def _link(source: str, to: str) -> None:

@@ -36,7 +36,7 @@ from harvest.core.nouns import Ask, Continuation, Message, Reply, joined
 from harvest.endpoint import announced, named_setting
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body
-from harvest.store import Reused, Sent, Store, Writer
+from harvest.store import InBatch, Reused, Sent, Store, Writer
 
 FIRST_REPLY = "first reply"
 """The kind of the store's events that say which endpoints have answered a run, and whether they kept to max_tokens."""
@@ -48,6 +48,15 @@ FIRST_WAIT_S = 0.5
 
 class Stopped(Exception):
     """Says that nothing more is bought. It is raised only in the tasks of a session, and ends the task."""
+
+
+class AskedInBatch(Stopped):
+    """Says that an open batch asks for an answer already, so that this one is not bought: the question stays open.
+    `run` is the name of the run that made the batch."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+        self.run = run
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ class Buyer:
         self.refused_setting: str | None = None
         """The setting that the endpoint named when it refused every row; else None."""
         self._ledger, self._cap, self._on_end = ledger, counters.cap, on_end
-        self._tries = Tries(run, ledger, teacher, self._on_settled)
+        self._tries = Tries(run, ledger, teacher, self.on_settled)
         self._limiter = ConcurrencyLimiter(pace, breaker)
         self._same_content = KeyedLock()
         self._continuing = Continuing(name, teacher, run.config.teacher.base_url, counters.warnings.append)
@@ -106,7 +115,7 @@ class Buyer:
 
     async def buy(self, question_id: int, ask: Ask, messages: Sequence[Message], cut: Reply | None = None) -> Bought:
         """Returns the answer to these messages, or the failure if there is none. Raises Stopped when nothing more is
-        bought.
+        bought, and AskedInBatch when an open batch asks for it.
 
         With `cut`, which the attempt `ask.continues` brought, only the rest of that answer is bought, and both are
         returned as one. If the endpoint does not go on with it, nothing is bought or stored.
@@ -145,9 +154,11 @@ class Buyer:
         while True:
             async with self._limiter.slot() as slot:
                 held = await self._reserved(question_id, ask, body, key)
-                if isinstance(held, Reused):
+                if not isinstance(held, Sent):
                     self.pace.withdrawn(slot.sent_s)
                     self.breaker.withdrawn(slot.sent_s)
+                    if isinstance(held, InBatch):
+                        raise AskedInBatch(held.run)
                     return self._reused(held)
                 is_probe = self.breaker.is_down
                 outcome = await self._try(held, body, ask, slot, going_on)
@@ -172,8 +183,9 @@ class Buyer:
         self.counters.reused += 1
         return Bought(held.attempt_id, held.reply)
 
-    async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused:
-        """Returns a try whose worst case is reserved, or the answer that is in the store already.
+    async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | InBatch:
+        """Returns a try whose worst case is reserved, or the answer that is in the store already, or the batch that
+        asks for it.
 
         If the cap has no room now, the call waits until other tries give money back. Raises Stopped when no other try
         is unsettled: then no money can come back, and the cap has no room for another answer from this endpoint.
@@ -185,13 +197,15 @@ class Buyer:
             while (held := await self._reserve_now(question_id, ask, body, key)) is None:
                 self.was_short_of_money = True
                 if not self._cap.may_free_up:
-                    self._end(CapReached(f"the cap of {self._cap.usd} USD has no room for another answer{self._of}"))
+                    self.end(CapReached(f"the cap of {self._cap.usd} USD has no room for another answer{self.of}"))
                     raise Stopped
                 self._cap.changed.clear()
                 await self._cap.changed.wait()
         return held
 
-    async def _reserve_now(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | None:
+    async def _reserve_now(
+        self, question_id: int, ask: Ask, body: dict[str, Any], key: str
+    ) -> Sent | Reused | InBatch | None:
         if self._stop.is_set():
             raise Stopped
         return await self._tries.reserve(question_id, ask, body, key)
@@ -201,7 +215,7 @@ class Buyer:
     ) -> Reply | AttemptFailed:
         arriving = Arriving()
         if self.breaker.awaits_first_reply and self.name not in self.counters.waiting:
-            self._waits_for(f"more are asked after the first reply{self._of}: asked")
+            self._waits_for(f"more are asked after the first reply{self.of}: asked")
 
         def on_answer() -> None:
             self.counters.in_flight -= 1
@@ -216,7 +230,7 @@ class Buyer:
         finally:
             self.counters.in_flight -= slot.is_held
         if isinstance(outcome, AttemptFailed):
-            self._on_failure(outcome, slot.sent_s)
+            self.on_failure(outcome, slot.sent_s)
             self._heed_limits(arriving, slot)
         return outcome
 
@@ -237,7 +251,8 @@ class Buyer:
 
     # ---- what a try says about its endpoint
 
-    def _on_settled(self, settled: Settled) -> None:
+    def on_settled(self, settled: Settled) -> None:
+        """Takes in how one try ended."""
         if settled.money is not None:
             self._cap.spent_pusd, self._cap.in_doubt_pusd = settled.money.spent, settled.money.in_doubt
             self._cap.reserved_pusd = settled.money.reserved
@@ -245,7 +260,7 @@ class Buyer:
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1
             if isinstance(outcome, RunRefused):
-                self._end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
+                self.end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
         else:
             self.pace.answered(outcome.usage.output_tokens)
             if not settled.overbilled:
@@ -270,7 +285,7 @@ class Buyer:
     def _remember_first_reply(self, *, kept: bool) -> None:
         self._ledger.post(Store.add_event, self.run.id, FIRST_REPLY, first_reply(self.run, kept), now())
 
-    def _on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
+    def on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
         """Slows down when requests come too fast, and stops asking this endpoint when it does not answer."""
         now_s, was_down = self._loop.time(), self.breaker.is_down
         if isinstance(failure, Throttled):
@@ -278,7 +293,7 @@ class Buyer:
         self.breaker.failed(failure, sent_s, now_s)
         self._last_failure = failure if self.breaker.fruitless else None
         if self.breaker.over is not None and self.is_open:
-            self._end(self._why_over(self.breaker.over, failure))
+            self.end(self._why_over(self.breaker.over, failure))
         elif self.breaker.is_down and not was_down:
             wait_s = self.breaker.outage_wait_s
             self._waits_for(f"{self.name} is down", wait_s)
@@ -293,9 +308,7 @@ class Buyer:
             return TeacherDown(f"{self.name} is down: {tries}: {failure}. {goes_on}")
         if over is Over.THROTTLED:
             minutes = max(REFUSED_TOO_LONG_S, self.breaker.outage_wait_s) / 60
-            return TeacherTooBusy(
-                f"every request{self._of} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
-            )
+            return TeacherTooBusy(f"every request{self.of} was refused for {minutes:.0f} minutes: {failure}. {goes_on}")
         self.refused_setting = named_setting(failure.message)
         change = f": change {self.refused_setting}" if self.refused_setting else ""
         return SettingRefused(f"{self.name} refuses every row{change}: {failure}")
@@ -318,12 +331,14 @@ class Buyer:
             self._looking.cancel()
             self._looking = None
 
-    def _end(self, reason: WinnowError) -> None:
+    def end(self, reason: WinnowError) -> None:
+        """Notes that nothing more can be asked at this endpoint, and why."""
         self.reason = self.reason or reason
         self._on_end(self, reason)
 
     @property
-    def _of(self) -> str:
+    def of(self) -> str:
+        """Words that name the endpoint behind what is its own; empty when there is only one."""
         return "" if self.name == "the teacher" else f" of {self.name}"
 
     def _notice_who_answers(self, reply: Reply) -> None:
@@ -332,7 +347,7 @@ class Buyer:
         if who not in self._served_by and self._served_by:
             words = " by ".join(str(w) for w in who if w)
             self.counters.warnings.append(
-                f"answers{self._of} now come from {words or 'an unnamed model'}, not only who answered first"
+                f"answers{self.of} now come from {words or 'an unnamed model'}, not only who answered first"
             )
         self._served_by.add(who)
 

@@ -1,5 +1,5 @@
-"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace and the breaker let
-them go."""
+"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace (pace.py) and the
+breaker (breaker.py) let them go."""
 
 import asyncio
 from collections import deque

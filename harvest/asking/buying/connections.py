@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from harvest.asking.planning.keys_and_prices import variables_of
 from harvest.asking.planning.run import Run
-from harvest.core.teachers import Teacher
+from harvest.core.teachers import LOCAL_SLOTS, Teacher
 from harvest.endpoint import client
 from harvest.endpoint.credentials import Access
 
@@ -30,7 +30,7 @@ async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozen
 
         sampling = run.config.sampling
         context = max(sampling.max_tokens, sampling.raised_limit) + ROOM_FOR_PROMPT_TOKENS
-        server = LocalServer(teacher.local, slots=min(4, teacher.max_concurrency), context_tokens=context)
+        server = LocalServer(teacher.local, slots=min(LOCAL_SLOTS, teacher.max_concurrency), context_tokens=context)
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
         base_url, key = server.base_url, server.api_key

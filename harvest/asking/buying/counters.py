@@ -43,9 +43,8 @@ class Counters:
     ended: int = 0
     """How many questions are solved or given up."""
     accepted: int = 0
-    rejected: int = 0
-    rejected_by: Counter[str] = field(default_factory=Counter)
-    """How many answers of this session were rejected, by the reason."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """How many answers were rejected, by the reason."""
     is_priced: bool = True
     """Whether the price of everyone who is asked is known. If not, `cap.spent_pusd` is not the whole cost."""
     by_student: int = 0
@@ -56,6 +55,8 @@ class Counters:
     output_tokens: int = 0
     in_flight: int = 0
     """How many tries are sent, or about to be sent, and not answered yet."""
+    in_batches: int = 0
+    """How many rows are in batches that have not ended."""
     peak_in_flight: int = 0
     stopping: bool = False
     """Whether asking has stopped, so that only the requests in flight are waited for."""

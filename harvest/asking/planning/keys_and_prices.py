@@ -1,4 +1,5 @@
-"""Finds the API keys and prices of all teachers, the student and the judging model, before the first request."""
+"""Finds the API keys and prices of all who are asked (teachers, student, judging and rewriting model), before the first
+request."""
 
 import os
 import shlex
@@ -6,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from harvest.asking.planning.run import ABOUT, asked_about
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError
 from harvest.core.printable import one_line
@@ -18,7 +20,7 @@ def take_keys(config: RunConfig) -> dict[str, str]:
     them. Returns each under the name of its environment variable. Raises the ConfigError of `keys_of`.
     """
     asked: dict[str, Teacher] = {section_of(config, place): one.teacher for place, one in configs(config).items()}
-    return keys_of(asked if config.judge is None else asked | {"judge": config.judge})
+    return keys_of(asked | {ABOUT[kind]: one.teacher for kind, one in asked_about(config).items()})
 
 
 def keys_of(asked: Mapping[str, Teacher]) -> dict[str, str]:

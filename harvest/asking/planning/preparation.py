@@ -7,7 +7,7 @@ from typing import Any
 
 from harvest.asking.planning.keys_and_prices import checked_tariff
 from harvest.asking.planning.plan import rules_of
-from harvest.asking.planning.run import LEARNED, Run, doctors_name, endpoint_of, judging_settings, runs_by_place
+from harvest.asking.planning.run import ABOUT, LEARNED, Run, asked_about, doctors_name, endpoint_of, runs_by_place
 from harvest.asking.planning.run_changes import refuse_changes
 from harvest.asking.planning.strata import Strata
 from harvest.checks import ROW_RULES
@@ -41,22 +41,24 @@ def prepare(
 ) -> Run:
     """Writes the run and all its questions, or nothing. Raises an InputError before anything is asked.
 
-    `gold_problems` is called for new questions only. If this run has read a file without a fault, the file is not read
-    again until it changes. `under` names the run under whose cap this one spends. `skip_bad_rows` is called with the
-    fault of each bad row. If it is None, bad rows raise QuestionError.
+    `gold_problems` is called for new questions only. Files and datasets of the hub that this run has read are not read
+    again until a file or a name changes; with bad rows in them, only where bad rows are skipped again. `under` names
+    the run under whose cap this one spends. `skip_bad_rows` is called with the fault of each bad row. If it is None,
+    bad rows raise QuestionError.
     """
-    if (judging := judging_settings(config)) is not None:
-        checked_tariff(judging, "judge")
-    for place, one in configs(config).items():
-        checked_tariff(one, section_of(config, place))
+    check_prices(config)
     with store.transaction():
         run, settings = put_run(config, base, store, may_change=False, under=under)
         sha256, without_gold = fingerprint(config.questions, base), config.checks.without_gold
-        read = {"sha256": sha256, "without_gold": without_gold}
-        if sha256 is None or read not in store.events(run.id, QUESTIONS_READ)[-1:]:
+        columns = {"columns": config.questions_columns} if config.questions_columns else {}
+        read = {"sha256": sha256, "without_gold": without_gold} | columns
+        in_part = read | {"skipped": True}
+        known = [read] if skip_bad_rows is None else [read, in_part]
+        if sha256 is None or not any(event in known for event in store.events(run.id, QUESTIONS_READ)[-1:]):
             skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
-            whole = not skipped and fingerprint(config.questions, base) == sha256
-            store.add_event(run.id, QUESTIONS_READ, read if whole else {"sha256": None}, now())
+            if fingerprint(config.questions, base) != sha256:
+                read = {"sha256": None}
+            store.add_event(run.id, QUESTIONS_READ, in_part if skipped and read["sha256"] else read, now())
         _refuse_majority_of_one(config, store, run.id)
         _refuse_continuing_in_vain(run, store)
     try:
@@ -64,6 +66,15 @@ def prepare(
     except OSError as e:
         raise InputError(f"{run.folder}: cannot be written: {e.strerror}; WINNOW_RUNS names another place") from None
     return run
+
+
+def check_prices(config: RunConfig) -> None:
+    """Raises ConfigError when a model that the run asks has a price and the run no cap, or when there is a cap and
+    nobody knows the price."""
+    for kind, asked in asked_about(config).items():
+        checked_tariff(asked, ABOUT[kind])
+    for place, one in configs(config).items():
+        checked_tariff(one, section_of(config, place))
 
 
 def continues_by_doctor(store: Store, run: Run) -> dict[CutPart, str]:
@@ -103,7 +114,7 @@ def put_run(
         endpoints={place: endpoint_of(one)[1] for place, one in configs(config).items()},
         base=base,
         price_source=tariff.source if tariff else "none",
-        price_list=installed_list() if GENAI_PRICES in sources else None,
+        price_list=installed_list() if any(source.startswith(GENAI_PRICES) for source in sources) else None,
     )
     before = store.find_run(config.name)
     if before is not None and before.imported:
@@ -116,7 +127,7 @@ def put_run(
             store.reopen_all(config.name)
     cap = None if config.budget.usd is None else pusd(config.budget.usd)
     run_id = store.put_run(config.name, settings, cap, now(), under)
-    return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name), settings
+    return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name, base), settings
 
 
 def _put_questions(
@@ -143,6 +154,7 @@ def _put_questions(
         ROW_RULES,
         skip_bad_rows=skip if skip_bad_rows else None,
         without_gold=config.checks.without_gold,
+        columns=config.questions_columns,
     )
     while page := list(islice(rows, GOLD_PAGE)):
         new = [q for _, q in page if not store.has_question(run_id, q.id)]
@@ -153,7 +165,7 @@ def _put_questions(
                 total += 1
                 continue
             (skip if skip_bad_rows else faults.add)(f"{where}: answer: {wrong[question.id]}")
-    faults.refuse("Mend the rows, or pass --skip-bad-rows.")
+    faults.refuse("Mend the rows, or go on without them: --skip-bad-rows (of a job: skip_bad_rows = true).")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")
     stored = sum(store.question_statuses(run_id).values())

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from harvest.core.config import RunConfig, configs
-from harvest.core.nouns import STUDENT, content_hash
-from harvest.core.teachers import Sampling, Student
+from harvest.core.nouns import STUDENT, Kind, content_hash
+from harvest.core.teachers import JudgeModel, RewriteModel, Sampling, Student
 from harvest.endpoint import Prompt, Tariff, tariff_of
 from harvest.endpoint import prompt as prompts
 from harvest.local.models import find
@@ -28,7 +28,7 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Run:
     """Holds a run that may start, with what it needs to ask one endpoint: the first teacher, unless `runs_by_place` or
-    `judging_run` made it."""
+    `runs_about` made it."""
 
     id: int
     """The run's row in the store."""
@@ -42,6 +42,8 @@ class Run:
     endpoint: str
     """Names who answers, for the key of an attempt: the endpoint's address, or the checksum of local weights."""
     folder: Path
+    base: Path | None = None
+    """The folder of RUN.toml. A prompt of the user's is relative to it."""
     served: Served | None = None
     """Where the requests go in place of the teacher's `base_url`, if a server was started for this run."""
 
@@ -86,29 +88,49 @@ def runs_by_place(run: Run) -> dict[int, Run]:
     return found
 
 
+def in_mode(run: Run, mode: Literal["live", "batch"]) -> Run:
+    """Returns the run as it asks its endpoint in this mode, at the price of that, whatever its settings say."""
+    teacher = run.config.teacher.model_copy(update={"mode": mode})
+    config = run.config.model_copy(update={"teacher": teacher})
+    return replace(run, config=config, tariff=tariff_of(config))
+
+
 def doctors_name(name: str) -> str:
     """Returns the name of the run that holds what doctor asked for the run `name`."""
     return f"{name[:90]}-doctor"
 
 
-def judging_settings(config: RunConfig) -> RunConfig | None:
-    """Returns the run's settings with the judging model in the teacher's place, asked for one word. None if the run has
-    no judging model."""
-    if config.judge is None:
-        return None
-    sampling = Sampling(max_tokens=config.judge.max_tokens, temperature=0.0, tries=config.sampling.tries)
-    return config.model_copy(update={"teacher": config.judge, "sampling": sampling})
+ABOUT: dict[Kind, str] = {"judge": "judge", "rewriter": "rewrite.model"}
+"""The kinds of attempts about an answer, and the section of RUN.toml with the settings of the model that is asked."""
 
 
-def judging_run(run: Run) -> Run | None:
-    """Returns the run with its judging model in the teacher's place (prompt, prices, endpoint), under the same cap.
-    None if it has none."""
-    config = judging_settings(run.config)
-    if config is None:
-        return None
-    model, endpoint = endpoint_of(config)
-    prompt = prompts.load("judge")
-    return replace(run, config=config, prompt=prompt, tariff=tariff_of(config), model=model, endpoint=endpoint)
+def asked_about(config: RunConfig) -> dict[Kind, RunConfig]:
+    """Returns the run's settings with the judging model, and with the rewriting model, in the teacher's place. A model
+    that the run does not have is left out."""
+    models: dict[Kind, JudgeModel | RewriteModel | None] = {"judge": config.judge, "rewriter": config.rewrite.model}
+    found = {}
+    for kind, model in models.items():
+        if model is not None:
+            sampling = Sampling(max_tokens=model.max_tokens, temperature=0.0, tries=config.sampling.tries)
+            found[kind] = config.model_copy(update={"teacher": model, "sampling": sampling})
+    return found
+
+
+def runs_about(run: Run) -> dict[Kind, Run]:
+    """Returns the run of the judging model and that of the rewriting model, if the run has these models.
+
+    Each is `run` with the model in the teacher's place: with the model's prompt, prices and endpoint, but under the
+    same cap.
+    """
+    found = {}
+    for kind, config in asked_about(run.config).items():
+        model, endpoint = endpoint_of(config)
+        rewrites = config.teacher.prompt if isinstance(config.teacher, RewriteModel) else None
+        prompt = prompts.load(rewrites or "judge", run.base)
+        found[kind] = replace(
+            run, config=config, prompt=prompt, tariff=tariff_of(config), model=model, endpoint=endpoint
+        )
+    return found
 
 
 def endpoint_of(config: RunConfig) -> tuple[str, str]:

@@ -1,5 +1,5 @@
-"""Says what may change in a run that exists already: everything except what a teacher or the student would see
-changed."""
+"""Says which settings of an existing run may change: all that neither a teacher nor the student can see in a
+request."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ from harvest.core.teachers import FROM_ENVIRONMENT, SEEN_BY_NOBODY
 
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
+    "questions_columns",
 }  # fmt: skip
 """Settings that may change, since no teacher sees them. (If a question changed, its content shows it.)"""
 FREE_TO_CHANGE_OF_ONE = {
     "max_concurrency", "timeout_s", "outage_wait_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok",
     "terms", "api_key_env", "api_key_command", "azure_api_version", "thinking_tokens", "samples", "solved_after",
-    "keep_solved", "free", *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
+    "keep_solved", "free", "mode", "batch_discount", "batch_rows", "batch_poll_s",
+    *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
 """Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}

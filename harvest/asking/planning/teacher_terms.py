@@ -25,6 +25,12 @@ class ProviderTerms(BaseModel):
 
     name: str
     hosts: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    """How the names of its models begin at an address that forwards to many providers."""
+    open_models: tuple[str, ...] = ()
+    """How the names of those of its models begin whose weights are open."""
+    forwards: bool = False
+    """Whether its address forwards to many providers, whose terms count too."""
     page: str
     version: str | None = None
     """The date that the page gives itself."""
@@ -34,8 +40,9 @@ class ProviderTerms(BaseModel):
 
     def in_words(self) -> str:
         """Returns what the terms say, with the page and the day on which it was read."""
+        said = {"depends": "whether other models may be trained depends", "not mentioned": "training is not mentioned"}
         return (
-            f"{self.name}: training other models is {self.training}: {self.words}"
+            f"{self.name}: {said.get(self.training, f'training other models is {self.training}')}: {self.words}"
             f" ({self.page}, version of {self.version}, read on {self.read_on})"
         )
 
@@ -59,30 +66,33 @@ def providers() -> tuple[ProviderTerms, ...]:
     return tuple(ProviderTerms.model_validate(row) for row in rows)
 
 
-def provider_at(base_url: str | None) -> ProviderTerms | None:
-    """Returns the table's entry for an address; None if it has none, or nobody has read the page."""
+def providers_of(base_url: str | None, model: str | None) -> list[ProviderTerms]:
+    """Returns the table's entries for a model at an address, the strictest one first, as far as somebody has read their
+    pages. An address that forwards to many providers has an entry of its own beside that of the model's provider."""
     host = (urlsplit(base_url or "").hostname or "").rstrip(".").lower()
-    for provider in providers():
-        if provider.training != "not read" and any(host == h or host.endswith(f".{h}") for h in provider.hosts):
-            return provider
-    return None
+    asked = (model or "").lower()
+    found = [p for p in providers() if any(host == h or host.endswith(f".{h}") for h in p.hosts)]
+    if any(p.forwards for p in found):
+        found += [p for p in providers() if asked.startswith(p.models) and not asked.startswith(p.open_models)]
+    return sorted((p for p in found if p.training != "not read"), key=lambda p: p.training != "forbidden")
 
 
 def terms_of(teacher: Mapping[str, Any]) -> Terms:
     """Returns the terms of a teacher with these stored settings."""
     if teacher.get("terms"):
         return Terms(teacher["terms"], "user")
-    if (provider := provider_at(teacher.get("base_url"))) is not None:
-        return Terms(provider.in_words(), "table", provider.page)
+    if found := providers_of(teacher.get("base_url"), teacher.get("model")):
+        return Terms("; ".join(p.in_words() for p in found), "table", found[0].page)
     licence = next((m.licence for m in MODELS if teacher.get("local") in (m.name, *m.aliases)), None)
     return Terms(f"{licence}, the licence of its weights", "licence") if licence else UNKNOWN
 
 
 def refuse_unaccepted(teacher: Teacher, section: str) -> None:
     """Raises ConfigError when the teacher's terms forbid training other models and the user has not accepted that."""
-    provider = provider_at(teacher.base_url)
-    if provider is None or provider.training != "forbidden" or (teacher.terms or "").startswith(ACCEPTED):
+    forbidding = [p for p in providers_of(teacher.base_url, teacher.model) if p.training == "forbidden"]
+    if not forbidding or (teacher.terms or "").startswith(ACCEPTED):
         return
+    provider = forbidding[0]
     raise ConfigError(
         f"{section}.terms: the terms of {provider.name} forbid training other models with its answers"
         f" ({provider.page}, version of {provider.version}). Read them; if you may all the same,"

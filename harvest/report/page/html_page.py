@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harvest.report import sentences, tables
-from harvest.report.headline import dollars
+from harvest.report.evaluations import earlier
+from harvest.report.headline import dollars, student_name
 from harvest.report.page import pictures
 from harvest.report.page.shown_traces import ANSWER_CHARS, CHAIN_CHARS, QUESTION_CHARS, ShownTrace
 
@@ -66,7 +67,9 @@ def figures(r: Report) -> list[tuple[str, str, str]]:
             found.append(("for an accepted trace", dollars(each), ""))
     if gain is not None:
         interval = f"95%: {gain['low']:+.1f} to {gain['high']:+.1f}"
-        found.append(("the student's gain", f"{gain['points']:+.1f} points", interval))
+        before = earlier(r["gains"], gain)
+        over = f"the student's gain over {student_name(before)}" if before else "the student's gain"
+        found.append((over, f"{gain['points']:+.1f} points", interval))
     elif r["run"]["wall_s"]:
         found.append(("time", sentences.duration(r["run"]["wall_s"]), ""))
     return found

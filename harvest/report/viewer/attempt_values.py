@@ -5,10 +5,10 @@ from typing import Any
 
 from harvest.answers.candidate import candidate_of
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Question, Reply
+from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Candidate, Question, Reply
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
-from harvest.judging import model_judge
+from harvest.judging import model_judge, model_rewriting
 from harvest.report.question_story import (
     safe,
     version_today,
@@ -28,7 +28,8 @@ QUESTION_FIELDS = ("check", "domain", "difficulty", "source", "licence")
 def attempt_values(story: QuestionStory, a: AttemptStory, waiting: Mark | None) -> dict[str, Any]:
     """Returns the values of one attempt for JSON. `waiting` is its newest mark that the store has not taken in yet."""
     q = story.question
-    found = _objections(story, a)
+    candidate = _candidate(story, a)
+    found = Objections({}) if candidate is None else objections_to(candidate, story.run.config.filters)
     return {
         "id": a.attempt.id,
         "run": story.run.name,
@@ -47,9 +48,13 @@ def attempt_values(story: QuestionStory, a: AttemptStory, waiting: Mark | None) 
         "mark": _mark(a, waiting),
         "objections": [[name.replace("_", " "), safe(said)] for name, said in found.words.items()],
         "verdicts": list(_verdicts(a, required_by(story.run.config).versions.keys())),
-        "tries": [*(words_of_try(t) for t in a.tries), *(f"judging model: {words_of_try(t)}" for t in a.judging)],
+        "tries": [
+            *(words_of_try(t) for t in a.tries),
+            *(f"judging model: {words_of_try(t)}" for t in a.judging),
+            *(f"rewriting model: {words_of_try(t)}" for t in a.rewriting),
+        ],
         "selection": None if a.selection is None else words_of_selection(a.selection),
-        **_texts(a.reply, found),
+        **_texts(a.reply, candidate, found),
     }
 
 
@@ -103,7 +108,7 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
 
 
 def _cost(a: AttemptStory) -> str:
-    every = [*a.tries, *a.judging]
+    every = [*a.tries, *a.judging, *a.rewriting]
     words = f"${usd(sum(t.cost or 0 for t in every))}"
     if doubt := sum(t.doubt or 0 for t in every):
         words += f", ${usd(doubt)} in doubt"
@@ -132,7 +137,9 @@ def _verdict(dated: DatedVerdict, is_newest: bool, required: Any) -> dict[str, A
     stale = f" (today's is {today})" if today is not None and is_newest and v.version != today else ""
     if by_filter and v.check not in required:
         stale = " (no longer required)"
-    kind = {HUMAN: "human", model_judge.NAME: "model"}.get(v.check, "filter" if by_filter else "check")
+    kind = {HUMAN: "human", model_judge.NAME: "model", model_rewriting.NAME: "model"}.get(
+        v.check, "filter" if by_filter else "check"
+    )
     said = "pass" if v.passed else "none" if v.outcome.value in ("unsure", "error", "timeout") else "fail"
     return {
         "kind": kind, "said": said, "newest": is_newest, "at": dated.at[:16].replace("T", " "),
@@ -140,23 +147,25 @@ def _verdict(dated: DatedVerdict, is_newest: bool, required: Any) -> dict[str, A
     }  # fmt: skip
 
 
-def _objections(story: QuestionStory, a: AttemptStory) -> Objections:
+def _candidate(story: QuestionStory, a: AttemptStory) -> Candidate | None:
+    """Returns the answer as filters and selection read it; None if there is none, or the run has no prompt."""
     run = story.run
     if a.reply is None or not run.prompt_text:
-        return Objections({})
+        return None
     prompt = prompts.parse(run.prompt_text, "", "the run's prompt")
-    candidate = candidate_of(a.attempt.id, a.attempt.sample, story.question, a.reply, prompt, imported=run.imported)
-    return objections_to(candidate, run.config.filters)
+    return candidate_of(a.attempt.id, a.attempt.sample, story.question, a.reply, prompt, imported=run.imported)
 
 
-def _texts(reply: Reply | None, found: Objections) -> dict[str, Any]:
-    """Returns the chain in steps, the answer, and what is to be said of a chain that is not there."""
+def _texts(reply: Reply | None, candidate: Candidate | None, found: Objections) -> dict[str, Any]:
+    """Returns the chain in steps, the answer, and what is to be said of a chain that is not there. Both are as they
+    would be trained on; a summary that the endpoint sent in place of its chain is shown as well."""
     if reply is None:
         return {"chain": None, "answer": None, "chain_note": "there is no answer"}
-    kind = reply.reasoning_kind
+    reasoning, answer = (candidate.reasoning, candidate.answer) if candidate else (reply.reasoning, reply.answer)
+    reasoning, kind = reasoning or reply.reasoning, reply.reasoning_kind
     hidden = f"the endpoint sent a chain that is {kind}" if kind in ("summary", "encrypted") else None
-    note = None if reply.reasoning else hidden or "there is no chain beside the answer"
+    note = None if reasoning else hidden or "there is no chain beside the answer"
     if not found.is_read:
         note = "too long for the filters to read it here"
-    chain = None if not reply.reasoning else shown_steps(reply.reasoning, found.chain)
-    return {"chain": chain, "answer": shown_steps(reply.answer, found.answer), "chain_note": note}
+    chain = None if not reasoning else shown_steps(reasoning, found.chain)
+    return {"chain": chain, "answer": shown_steps(answer, found.answer), "chain_note": note}

@@ -19,7 +19,7 @@ _QUOTED = re.compile("“(.+?)…?”", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Objections:
-    """What the filters that are on object to."""
+    """What is wrong with one answer according to the filters that the run turns on."""
 
     words: Mapping[str, str]
     """Maps each filter that objects to its words."""

@@ -21,7 +21,7 @@ from harvest.core.errors import WinnowError
 from harvest.core.nouns import Outcome
 from harvest.report.viewer.attempt_list import Chosen, attempt_list
 from harvest.report.viewer.attempt_values import attempt_values
-from harvest.store import Mark, Store, WaitingMarks
+from harvest.store import MARKS, Mark, Store, WaitingMarks
 
 PAGE = Path(__file__).parent / "page"
 STYLE = Path(__file__).parents[1] / "style.css"
@@ -43,7 +43,7 @@ HEADERS = {
 SEARCH_S = 0.2
 """How many seconds one request searches, before the page asks for more."""
 MOST_BODY_BYTES = 1 << 16
-MARKS = {mark.value: mark for mark in (Outcome.RIGHT, Outcome.WRONG, Outcome.UNSURE)}
+OUTCOMES = {mark.value: mark for mark in MARKS}
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ def application(shown: Shown) -> web.Application:
         body = await _body(request)
         run, attempt_id = _place(body, shown)
         try:
-            outcome, note = MARKS[str(body.get("outcome"))], str(body.get("note") or "")
+            outcome, note = OUTCOMES[str(body.get("outcome"))], str(body.get("note") or "")
             await shown.read(shown.set_mark, run, attempt_id, outcome, note)
         except LookupError:
             raise web.HTTPBadRequest(text="no answer to mark, or no mark: right, wrong or unsure") from None
@@ -234,7 +234,7 @@ def _place(values: Any, shown: Shown) -> tuple[int, int]:
     """Returns (index of the run, attempt id). Raises HTTPBadRequest."""
     try:
         run, attempt_id = int(values["run"]), int(values["id"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise web.HTTPBadRequest(text="no run and attempt") from None
     if not 0 <= run < len(shown.runs) or not 0 <= attempt_id < 1 << 62:
         raise web.HTTPBadRequest(text="no such run or attempt")
@@ -246,7 +246,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise web.HTTPUnsupportedMediaType(text="send JSON")
     try:
         body = json.loads(await request.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise web.HTTPBadRequest(text="no JSON") from None
     return body if isinstance(body, dict) else {}
 

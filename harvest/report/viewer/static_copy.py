@@ -34,6 +34,8 @@ def write_copy(runs: Sequence[Chosen], to: Path) -> dict[str, Any]:
     """Writes the page and the data of the runs into the folder `to`. Returns how many attempts the copy holds and how
     many were left out. Raises OSError."""
     (to / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
+    for earlier in (to / "data").glob("[0-9]*.js"):  # an earlier copy's attempts
+        earlier.unlink()
     found = json.loads(attempt_list(runs, {}))
     columns = found["columns"]
     in_all = len(columns["id"])

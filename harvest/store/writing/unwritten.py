@@ -11,9 +11,10 @@ import os
 import stat
 import struct
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -22,6 +23,7 @@ from pydantic import TypeAdapter
 
 from harvest.core.errors import FAILURES, AttemptFailed
 from harvest.core.nouns import Reply
+from harvest.store.token_logprobs import packed, unpacked
 
 HEAD = struct.Struct("<II")
 END = bytes(HEAD.size)
@@ -162,7 +164,9 @@ def _unpack(data: bytes) -> Iterator[Settlement]:
 
 def _as_json(value: object) -> Any:
     if isinstance(value, Reply):
-        return {"reply": asdict(value)}
+        found = value.logprobs
+        logprobs = None if found is None else b64encode(packed(found)).decode()
+        return {"reply": asdict(replace(value, logprobs=None)), "logprobs": logprobs}
     if isinstance(value, AttemptFailed):
         return {"failure": [value.kind, value.message]}
     return value
@@ -174,4 +178,6 @@ def _of_json(value: Any) -> Any:
     if "failure" in value:
         kind, message = value["failure"]
         return FAILURES[kind](message)
-    return TypeAdapter(Reply).validate_python(value["reply"])
+    reply = TypeAdapter(Reply).validate_python(value["reply"])
+    found = value.get("logprobs")
+    return reply if found is None else replace(reply, logprobs=unpacked(b64decode(found)))

@@ -10,11 +10,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harvest.core.foreign_json import clean
 from harvest.core.nouns import Outcome
+
+MARKS = (Outcome.RIGHT, Outcome.WRONG, Outcome.UNSURE)
+"""What a person may say of an answer."""
 
 LONGEST_NOTE = 10_000
 """How many characters of a note are kept."""
@@ -43,7 +47,9 @@ class WaitingMarks:
         """Where lines go that are no mark, or that fit no answer of the store."""
 
     def put(self, mark: Mark) -> None:
-        """Adds a mark, and returns when it is on the disk. Raises OSError."""
+        """Adds a mark, and returns when it is on the disk. Halves of characters in its note are replaced. Raises
+        OSError."""
+        mark = replace(mark, note=clean(mark.note))
         with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
             size = os.fstat(file).st_size
             torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
@@ -104,8 +110,10 @@ def _mark_of(line: bytes) -> Mark | None:
         values = json.loads(line)
         attempt_id, key, note, at = values["attempt_id"], values["key"], values["note"], values["at"]
         outcome = Outcome(values["outcome"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if type(attempt_id) is not int or not all(isinstance(text, str) for text in (key, note, at)):
+    if type(attempt_id) is not int or not 0 <= attempt_id < 1 << 63 or outcome not in MARKS:
+        return None
+    if not all(isinstance(text, str) and clean(text) == text for text in (key, note, at)):
         return None
     return Mark(attempt_id, key, outcome, note[:LONGEST_NOTE], at)

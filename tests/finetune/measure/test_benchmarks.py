@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from finetune.__main__ import main
+from finetune.measure.asked_questions import asked_questions
 from finetune.measure.benchmarks import BENCHMARKS, benchmark_named, benchmark_questions
 from finetune.measure.sampling import PRESETS
 from harvest.checks import CheckPool
@@ -148,3 +149,10 @@ def test_a_hub_that_cannot_be_reached_is_one_line(cache: Path, monkeypatch: pyte
     ) as e:
         benchmark_questions(BENCHMARKS["math-500"])
     assert "\n" not in str(e.value)
+
+
+def test_a_benchmark_that_is_nearly_named_is_named() -> None:
+    with pytest.raises(QuestionError, match=r"math500: no such file, and no benchmark .* did you mean 'math-500'"):
+        asked_questions("math500", None)
+    with pytest.raises(QuestionError, match=r"held-out.jsonl: no such file \(questions\)"):
+        asked_questions("held-out.jsonl", None)

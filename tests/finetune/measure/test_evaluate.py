@@ -178,9 +178,10 @@ def test_details_hold_every_answer_and_two_files_are_compared(tmp_path: Path) ->
     one = evaluated(Scripted(table), 6)
     other = evaluated(Scripted({f"q{i}": right(i) for i in range(6)}), 6)
     for name, run in (("a", one), ("b", other)):
-        write_details(tmp_path / f"{name}.jsonl", run, questions(6))
+        write_details(tmp_path / f"{name}.jsonl", run, questions(6), PROMPT)
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [r["question_id"] for r in rows] == [f"q{i}" for i in range(6)]
+    assert rows[1].pop("messages")[-1] == {"role": "assistant", "content": right(1).text}
     assert rows[1] == {
         "question_id": "q1", "sample": 0, "outcome": "right", "finish_reason": "stop", "output_tokens": 10,
         "cost_usd": None, "question": "What is 1 + 1?", "gold": "2", "text": right(1).text, "model": "scripted",

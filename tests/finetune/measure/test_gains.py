@@ -11,12 +11,13 @@ from scripted_student import PROMPT, Scripted, as_stored, evaluated, questions, 
 from finetune.measure.engine import Generated
 from finetune.measure.evaluate import Evaluation, Measured, evaluate
 from finetune.measure.sampling import Sampling
-from finetune.note import note_of
+from finetune.note import ancestors, came_from, note_of
 from finetune.progress import Progress
 from finetune.run import Run, label_of, standalone_evaluations
 from harvest.core.errors import StoreUnusable
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import gains, newest
+from harvest.report.headline import headline
 from harvest.store import Store
 
 
@@ -136,14 +137,49 @@ def test_of_two_students_that_began_with_two_each_has_its_own_gain() -> None:
         return {"key": name, "settings": run.settings | {"engine": {"weights": weights}} | more, "answers": run.answers}
 
     small, big = of("small", "before", "s", 1), of("big", "before", "b", 8)
-    after = [of("of small", "after", "1", 4, began_with="s"), of("of big", "after", "2", 9, began_with="b")]
-    again = of("of that", "after", "3", 5, began_with="1")  # a second training
+    after = [of("of small", "after", "1", 4, came_from=["s"]), of("of big", "after", "2", 9, came_from=["b"])]
+    again = of("of that", "after", "3", 5, came_from=["1", "s"])  # a second training
     told = {g["key"]: round(g["points"]) for g in gains([small, big, *after, again])}
     assert told == {"of small": 30, "of big": 10, "of that": 10}
-    stranger = of("of another", "after", "4", 2, began_with="c")
+    stranger = of("of another", "after", "4", 2, came_from=["c"])
     assert gains([small, big, stranger]) == []
     served = of("served", "before", "", 3, engine={"endpoint": "https://x"})
     assert [round(g["points"]) for g in gains([small, served, stranger])] == [-10]
+
+
+def test_the_headline_tells_each_training_that_led_to_the_newest_student() -> None:
+    def of(name: str, label: str, weights: str, n: int, *came_from: str) -> dict[str, Any]:
+        run = evaluated(Scripted({f"q{i}": right(i) if i < n else wrong(99) for i in range(40)}), 40, label=label)
+        more = {"engine": {"weights": weights}, "came_from": came_from, "model": f"students/{name}"}
+        return {"key": name, "settings": run.settings | more, "answers": run.answers}
+
+    base, demo = of("base", "before", "0", 2), of("demo", "after", "1", 35, "0")
+    short = of("short", "after", "2", 20, "1", "0")
+
+    def told(*evaluations: dict[str, Any]) -> str:
+        found = gains(evaluations)
+        money = {"spent_usd": "0", "in_doubt_usd": "0", "unpriced_calls": 0, "usd_per_accepted_trace": None}
+        return headline({
+            "money": money, "traces": {"accepted": 1}, "run": {"status": "complete"}, "questions": {"asked": 1},
+            "gain": newest(found), "gains": found, "total_usd": "0", "total_leaves_out": [],
+        })  # fmt: skip
+
+    both = told(base, demo, short)
+    assert "The student demo gets 87.5% of 40 held-out questions right, up from 5.0% before training: +82.5" in both
+    assert "The student short, which was trained from demo, now gets 50.0% right, down from 87.5%: -37.5" in both
+    assert both.endswith(": demo is the better student.")
+    alone = told(base, short)  # demo was not evaluated
+    assert "The student short now gets 50.0% of 40 held-out questions right, up from 5.0% before training" in alone
+
+
+def test_a_student_comes_from_all_that_was_trained_or_cut_before_it(tmp_path: Path) -> None:
+    assert came_from(tmp_path) == []
+    (tmp_path / "config.json").write_text(json.dumps({"cut_from": {"weights": "sha256:1", "came_from": ["sha256:0"]}}))
+    assert came_from(tmp_path) == ["sha256:1", "sha256:0"]
+    (tmp_path / "winnow.json").write_text(json.dumps({"of": {"student": "sha256:2"}, "came_from": ["sha256:1"]}))
+    assert came_from(tmp_path) == ancestors(tmp_path) == ["sha256:2", "sha256:1"]
+    (tmp_path / "winnow.json").write_text(json.dumps({"of": {"student": "sha256:2"}, "merged": "sha256:3"}))
+    assert (came_from(tmp_path), ancestors(tmp_path)) == (["sha256:2"], ["sha256:3", "sha256:2"])
 
 
 def test_before_and_after_by_other_versions_of_the_checks_are_a_warning() -> None:

@@ -261,7 +261,7 @@ def test_a_url_on_this_machine_is_the_student_whose_folder_it_serves(
     told = capsys.readouterr()
     found = json.loads(told.out)
     assert (found["accuracy"], found["label"]) == (1, "after"), "s1's marks are not read"
-    assert found["settings"]["began_with"] == "sha256:0"
+    assert found["settings"]["came_from"] == ["sha256:0"]
     assert found["settings"]["engine"]["weights"] == identity(find(str(trained)))
     assert f"the student in {trained}" in told.err
     assert "not 32,768: the model's limit is 2,048 tokens" in told.err

@@ -16,6 +16,7 @@ from families import CHATML, FAMILIES, QWEN3, R1, byte_level, template_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from students import chat, sums
+from trainings import OTHERS_WARN
 
 from finetune.recipe import Recipe, read_recipe
 from finetune.rows.cache import examples
@@ -27,12 +28,7 @@ from harvest.core.errors import ConfigError, DatasetError
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
 
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 Build = Callable[..., tuple[Any, Examples]]
 
 
@@ -164,10 +160,14 @@ def test_a_step_is_as_many_traces_as_the_recipe_says_however_long_they_are(lengt
     from finetune.train.training_args import training_config
 
     rows = tuple(Example(array("i", [0] * n), array("b", [1] * n)) for n in lengths)
-    recipe = Recipe.model_validate({"student": "s", "data": "d", "output": "o", "train": {"traces_per_step": traces}})
+    recipe = Recipe.model_validate(
+        {"student": "s", "data": "d", "output": "o", "train": {"traces_per_step": traces, "epochs": 1}}
+    )
     config = training_config(recipe, Examples.of(rows), 1_000_000, bf16=False)
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == traces
     assert not config.packing
+    if len(rows) <= traces:  # of the one epoch: the first step of a warm-up has a learning rate of 0
+        assert config.get_warmup_steps(1) == 0
 
 
 def test_nothing_that_these_libraries_have_deprecated_is_used(build: Build) -> None:

@@ -16,7 +16,7 @@ import forked
 import pytest
 from conftest import scaled
 from students import sums
-from trainings import ROOT, Make, make, run, start, student, trainer_for, weights
+from trainings import OTHERS_WARN, ROOT, Make, make, run, start, student, trainer_for, weights
 
 from harvest.core.errors import InputError
 
@@ -25,12 +25,7 @@ pytest.importorskip("trl", reason="needs the extra `train`")
 
 __all__ = ["make", "student"]  # fixtures
 
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 
 PACKED, PADDED = "packing = true\nsave_steps = 2", "save_steps = 2"
 

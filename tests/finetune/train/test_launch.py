@@ -56,8 +56,14 @@ def test_what_was_started_otherwise_is_refused_in_a_line_that_says_how(
     strategy: str, environ: dict[str, str], devices: int, why: str
 ) -> None:
     with pytest.raises(ConfigError, match=why) as e:
-        check_started(strategy, None, environ, devices, "r.toml", has_deepspeed=True)
+        check_started(strategy, None, environ, devices, ("sft", "r.toml"), has_deepspeed=True)
     assert "\n" not in str(e.value)
+
+
+def test_the_command_that_is_named_is_the_one_that_was_started() -> None:
+    for strategy, environ in (("ddp", {}), ("single", {"WORLD_SIZE": "2"})):
+        with pytest.raises(ConfigError, match=r"-m finetune prefer 'my r.toml'"):
+            check_started(strategy, None, environ, 0, ("prefer", "my r.toml"))
 
 
 def test_deepspeed_that_is_not_installed_is_named_with_its_command() -> None:
@@ -166,7 +172,7 @@ def test_accelerate_makes_of_a_launch_file_what_its_strategy_needs(file: Path) -
 def test_the_line_that_a_refusal_names_is_one_that_is_accepted(file: Path) -> None:
     pytest.importorskip("accelerate", reason="needs the extra `train`")
     strategy = file.stem
-    words = launch_line(strategy, 4, "r.toml").split()
+    words = launch_line(strategy, 4, ("sft", "r.toml")).split()
     if strategy == "ddp":
         assert words[:3] == ["torchrun", "--nproc-per-node", "4"]
         return

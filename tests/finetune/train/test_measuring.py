@@ -14,7 +14,7 @@ from conftest import scaled
 from hypothesis import given
 from hypothesis import strategies as st
 from students import chat, tiny_student
-from trainings import Make, make, student, trainer_for, weights
+from trainings import OTHERS_WARN, Make, make, student, trainer_for, weights
 
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
@@ -29,12 +29,7 @@ pytest.importorskip("trl", reason="needs the extra `train`")
 
 __all__ = ["make", "student"]  # fixtures
 
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 
 HELD_OUT = 'held_out = "0.3"'
 
@@ -212,7 +207,9 @@ def test_a_held_out_loss_that_ends_above_its_lowest_is_said() -> None:
         "questions": 60, "first_loss": 3.0, "best_loss": 2.0, "last_loss": 2.5, "first_accuracy": 0.1,
         "best_accuracy": 0.25, "best_step": 2, "student_step": 2,
     }  # fmt: skip
-    told = sentences.held_out({"held_out": entry, "curve": [point(0, 3.0), point(2, 2.0), point(4, 2.5)]})
+    told = sentences.held_out(
+        {"method": "sft", "held_out": entry, "curve": [point(0, 3.0), point(2, 2.0), point(4, 2.5)]}
+    )
     assert told is not None
     assert told.startswith("60 held-out questions: loss 3.000 at first, 2.000 at step 2, 2.500 at last; tokens guessed")
     assert told.endswith(f"The student is that of step 2. H{said[1:]}.")

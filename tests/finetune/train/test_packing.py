@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from students import SMOL, smol_tokenizer
 from test_traps import SIZES, _gemma3, _gptoss, _llama, _qwen3, _qwen35
-from trainings import Make, make, run, student, trainer_for
+from trainings import OTHERS_WARN, Make, make, run, student, trainer_for
 
 from finetune.recipe import Recipe, assumed, with_packing
 from harvest.core.errors import ConfigError
@@ -22,12 +22,7 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
 
 __all__ = ["make", "student"]  # fixtures
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 
 
 # ---- which rows share a pack

@@ -57,7 +57,7 @@ def test_a_recipe_is_read_by_this_winnow_and_its_settings_by_this_trl(path: Path
 def test_the_demos_recipe_says_its_source_its_launch_and_what_was_measured() -> None:
     text = (ROOT / "recipes/demo-student.toml").read_text("utf-8")
     assert re.search(r"^# Source: .{20}", text, re.M)
-    assert f"\n# Launch: {launch_line('single', 1, 'recipes/demo-student.toml')}\n" in text
+    assert f"\n# Launch: {launch_line('single', 1, ('sft', 'recipes/demo-student.toml'))}\n" in text
     expect = re.search(r"^# Expect: .* measured: (\d+ s) for (\d+ rows)$", text, re.M)
     assert expect
     readme = (ROOT / "README.md").read_text("utf-8")
@@ -69,7 +69,7 @@ def test_a_recipe_says_its_source_its_launch_and_what_to_expect_as_estimate_has_
     text, recipe = path.read_text("utf-8"), read_recipe(path)
     assert re.search(r"^# Source: .{20}", text, re.M)
     strategy, gpus = recipe.launch.strategy, recipe.launch.gpus
-    line = launch_line(strategy, gpus, f"recipes/{path.name}")
+    line = launch_line(strategy, gpus, ("sft", f"recipes/{path.name}"))
     if gpus > 8:
         line = f"NODES={gpus // 8} NODE=0 FIRST=address sh recipes/launch/nodes.sh {strategy} recipes/{path.name}"
     assert f"\n# Launch: {line}\n" in text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from students import SMOL, smol_tokenizer, sums
-from trainings import Make, make, run, student
+from trainings import OTHERS_WARN, Make, make, run, student
 
 from harvest.core.errors import ConfigError, InputError
 
@@ -15,12 +15,7 @@ pytest.importorskip("trl", reason="needs the extra `train`")
 
 __all__ = ["make", "student"]  # fixtures
 
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 
 
 def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> None:
@@ -212,7 +207,7 @@ def test_a_training_without_losses_is_said_too(make: Make) -> None:
     from finetune.commands.sft import in_words
     from finetune.recipe import read_recipe
 
-    block = {"rows": 1, "tokens": 2, "wall_s": 3.0, "loss_first": None, "loss_last": None}
+    block = {"method": "sft", "rows": 1, "tokens": 2, "wall_s": 3.0, "loss_first": None, "loss_last": None}
     assert in_words(read_recipe(make()), block).endswith("1 rows, 2 tokens in 3 s")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from students import smol_tokenizer
-from trainings import Make, make, student, trainer_for
+from trainings import OTHERS_WARN, Make, make, student, trainer_for
 
 from harvest.core.errors import ConfigError
 
@@ -14,12 +14,7 @@ pytest.importorskip("trl", reason="needs the extra `train`")
 
 __all__ = ["make", "student"]  # fixtures
 
-pytestmark = [
-    # Other people's code warns of its own future.
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
+pytestmark = OTHERS_WARN
 
 
 def test_weights_that_were_gathered_from_shards_are_saved_in_the_students_own_precision(

@@ -14,6 +14,10 @@ torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
 
 ROOT = Path(__file__).parents[3]
+OTHERS_WARN = [
+    pytest.mark.filterwarnings(f"ignore::{name}") for name in ("FutureWarning", "DeprecationWarning", "UserWarning")
+]
+"""The marks of tests in which other people's code warns of its own future."""
 
 
 Make = Callable[..., Path]

@@ -9,7 +9,14 @@ from conftest import Place
 from scripted_endpoint import Endpoint
 
 from harvest.asking.planning.preparation import prepare
-from harvest.asking.planning.teacher_terms import ACCEPTED, UNKNOWN, provider_at, providers, refuse_unaccepted, terms_of
+from harvest.asking.planning.teacher_terms import (
+    ACCEPTED,
+    UNKNOWN,
+    providers,
+    providers_of,
+    refuse_unaccepted,
+    terms_of,
+)
 from harvest.core.config import load
 from harvest.core.errors import ConfigError
 from harvest.core.teachers import Teacher
@@ -18,8 +25,11 @@ from harvest.store import Store
 OPENAI = "https://api.openai.com/v1"
 
 
-def teacher(base_url: str, terms: str | None = None) -> Teacher:
-    return Teacher(base_url=base_url, model="m", terms=terms)
+OPENROUTER = "https://openrouter.ai/api/v1"
+
+
+def teacher(base_url: str, terms: str | None = None, model: str = "m") -> Teacher:
+    return Teacher(base_url=base_url, model=model, terms=terms)
 
 
 def test_each_entry_says_what_was_read_where_and_when() -> None:
@@ -49,11 +59,39 @@ def test_the_users_word_counts_before_the_table_and_what_nobody_read_is_unknown(
     assert terms_of({"base_url": None, "local": None, "terms": None}) == UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("deepseek/deepseek-r1-0528:free", ["OpenRouter", "DeepSeek"]),
+        ("Anthropic/claude-sonnet-4", ["Anthropic", "OpenRouter"]),
+        ("openai/gpt-oss-120b", ["OpenRouter"]),
+        ("openai/gpt-5", ["OpenAI", "OpenRouter"]),
+        ("qwen/qwen3-235b-a22b", ["OpenRouter"]),
+        ("openrouter/auto", ["OpenRouter"]),
+    ],
+)
+def test_a_model_behind_a_forwarding_address_has_its_vendors_terms_too(model: str, names: list[str]) -> None:
+    found = providers_of(OPENROUTER, model)
+    assert sorted(p.name for p in found) == sorted(names)
+    assert found[0].name == names[0]
+    words = terms_of({"base_url": OPENROUTER, "model": model})
+    assert all(p.name in words.words and p.page in words.words for p in found)
+    assert words.page == found[0].page
+
+
+def test_a_vendor_that_forbids_training_forbids_it_behind_a_forwarding_address() -> None:
+    with pytest.raises(ConfigError, match="Anthropic forbid"):
+        refuse_unaccepted(teacher(OPENROUTER, model="anthropic/claude-opus-4"), "teacher")
+    refuse_unaccepted(teacher(OPENROUTER, model="deepseek/deepseek-r1"), "teacher")
+    # Elsewhere a model's name says nothing of who serves it.
+    refuse_unaccepted(teacher("http://127.0.0.1:8000/v1", model="openai/gpt-5"), "teacher")
+
+
 @pytest.mark.parametrize("terms", [None, "may be trained on"])
 def test_a_teacher_that_forbids_training_is_refused_until_that_is_accepted(terms: str | None) -> None:
     with pytest.raises(ConfigError) as refused:
         refuse_unaccepted(teacher(OPENAI, terms), "teacher")
-    assert provider_at(OPENAI).page in str(refused.value)  # type: ignore[union-attr]
+    assert providers_of(OPENAI, "m")[0].page in str(refused.value)
     assert "\n" not in str(refused.value)
     refuse_unaccepted(teacher(OPENAI, f"{ACCEPTED} a written permission"), "teacher")
     refuse_unaccepted(teacher("https://api.deepseek.com/v1"), "teacher")

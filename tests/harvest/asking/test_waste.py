@@ -89,6 +89,9 @@ def test_chains_that_are_hidden_stop_the_run_and_one_shown_chain_does_not(hidden
     kept = Seen(without_chain="keep")
     kept.judged(None, 3 * MOST_WITHOUT_CHAIN, **hidden)
     assert (kept.stopped, len(kept.said)) == ([], 1)
+    by_prompt = Seen(reasoning="before_box")  # the chain is asked for in the answer, so a hidden one is no loss
+    by_prompt.judged(None, 3 * MOST_WITHOUT_CHAIN, **hidden)
+    assert (by_prompt.stopped, by_prompt.said) == ([], [])
 
 
 def test_a_run_for_hidden_chains_stops_says_why_and_goes_on_when_the_user_wants_it(

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harvest.answers.stated import final_answer
 from harvest.checks import CheckPool, check_name_for, gold_problems
+from harvest.checks.table import CHECKS
 from harvest.core.nouns import Outcome, Question
 
 
@@ -375,6 +378,15 @@ def test_another_question_s_answer_is_never_right(shared: Path, pool: CheckPool)
         if pool.check_now(ask(gold), f"\\boxed{{{other}}}").passed
     ]
     assert taken == []
+
+
+@given(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(0, 3))
+def test_a_plain_number_passes_its_own_check(pool: CheckPool, number: int, zeros: int) -> None:
+    """So gold answers of plain numbers are taken without being checked."""
+    digits = str(abs(number)).rjust(zeros, "0")[:15]
+    question = ask("-" * (number < 0) + digits)
+    assert gold_problems([question], pool) == [None]
+    assert pool.check_now(question, CHECKS["math"].own_answer(question) or "").passed
 
 
 @pytest.mark.parametrize(

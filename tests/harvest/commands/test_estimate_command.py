@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 
-from conftest import Place
+from conftest import ROOT, Place
 from scripted_endpoint import Endpoint, Say
 
 from harvest.core.money import PICO, usd
@@ -44,6 +44,29 @@ def test_a_pilot_stays_under_the_cap_and_quotes_from_what_came(endpoint: Endpoin
     assert 0 < len(teacher.asked) < 12
     assert "is enough for about" in out
     assert "stopped: the cap of 0.004 USD" in err
+
+
+def test_a_refusal_makes_no_cost_unknown_and_what_another_run_bought_counts_as_if_bought(
+    endpoint: Endpoints, place: Places
+) -> None:
+    """Under another name the same questions are in the store already, and the training is quoted beside them."""
+    teacher = endpoint(lambda a: Say(status=429, headers={"retry-after": "0"}) if a.n in (2, 3) else Say())
+    p = place(teacher.url, 8)
+    code, out, err = p.harvest("estimate", str(p.toml), "--pilot", "8", "--json")
+    assert code == 0, err
+    bought = json.loads(out)
+    assert (bought["pilot"]["answers"], bought["pilot"]["reused"]) == (8, 0)
+    assert Decimal(bought["usd"]["mid"]) == Decimal(bought["pilot"]["usd"]) > 0
+    recipe = str(ROOT / "recipes/demo-student.toml")
+    code, out, err = p.harvest(
+        "estimate", str(p.toml), "--name", "again", "--pilot", "4", "--recipe", recipe, "--json"
+    )  # fmt: skip
+    assert code == 0, err
+    again = json.loads(out)
+    assert (again["pilot"]["answers"], again["pilot"]["reused"], again["pilot"]["usd"]) == (4, 4, "0.00")
+    assert again["usd_per_accepted_trace"]["mid"] == bought["usd_per_accepted_trace"]["mid"]
+    assert Decimal(again["usd"]["mid"]) == Decimal(bought["usd"]["mid"]) / 2  # the four that are open
+    assert (again["training"]["rows"], again["training"]["gpu_hours"]["mid"] > 0) == (8, True)
 
 
 def test_what_cannot_be_quoted_is_one_line(endpoint: Endpoints, place: Places) -> None:

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 
+import pytest
 from conftest import ROOT, Place
 from scripted_endpoint import Endpoint, Say
 
 from harvest.asking.buying.cap import SharedCap
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.pace import Pace
-from harvest.commands.progress import RECENT_S, Recent, figures, live_lines
+from harvest.commands.progress import RECENT_S, Recent, Warnings, figures, live_lines, remaining_s, steps
+from harvest.core.errors import SHOWN_FAULTS
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
@@ -38,8 +40,7 @@ def test_the_parts_of_the_money_add_up_to_the_cap() -> None:
 
 def test_rejections_are_shown_by_reason_the_commonest_first() -> None:
     counters, recent = counted()
-    counters.rejected = 6
-    counters.rejected_by.update({"truncated": 2, "wrong": 4})
+    counters.rejected.update({"truncated": 2, "wrong": 4})
     assert live_lines(counters, recent)[0] == "0 accepted · 6 rejected (wrong 4, truncated 2)"
 
 
@@ -54,6 +55,43 @@ def test_the_trend_is_that_of_the_last_minute() -> None:
     money, pace = live_lines(counters, recent)[1:]
     assert "lately $0.03" in money
     assert "500 tokens/s" in pace
+
+
+def test_a_trend_takes_ten_traces() -> None:
+    for traces, is_shown in ((9, False), (10, True)):
+        counters, recent = counted(None)
+        counters.accepted, counters.cap.spent_pusd = traces, 90 * CENT
+        recent.see(counters, 1.0)
+        assert ("lately" in live_lines(counters, recent)[1]) == is_shown
+
+
+def test_what_is_in_doubt_stands_in_the_line_too() -> None:
+    counters, _ = counted()
+    counters.cap.spent_pusd, counters.cap.in_doubt_pusd = 50 * CENT, 20 * CENT
+    assert "$0.50 + $0.20 in doubt of $1.00" in figures(counters)
+
+
+def test_the_time_to_go_is_that_of_what_is_left() -> None:
+    assert remaining_s(60.0, 30, 10) == 20.0
+
+
+def test_a_kind_of_warning_is_said_a_few_times_and_then_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings = Warnings()
+    for n in range(SHOWN_FAULTS + 3):
+        warnings(f"row {n}")
+    warnings.close("bad rows skipped")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == SHOWN_FAULTS + 1
+    assert said[-1] == f"{SHOWN_FAULTS + 3} bad rows skipped"
+    Warnings().close("bad rows skipped")
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_work_says_a_line_now_and_then_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with steps("reading") as show:
+        for n in range(100):
+            show(n, 100, "rows")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_limits_the_pace_is_named() -> None:

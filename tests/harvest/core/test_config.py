@@ -63,6 +63,11 @@ def test_settings_of_the_command_line_stand_over_the_file(tmp_path: Path) -> Non
         ('name = "a/b"\n' + SMALLEST, ["names a folder"]),
         ("name = [", ["not TOML"]),
         (SMALLEST + "[[teachers]]\nmodel = 'm'\n", ["[[teachers]]", "keep one"]),
+        (
+            SMALLEST + '[judge]\nbase_url = "https://x/v1"\nmodel = "m"\nmode = "batch"\n',
+            ["judge", "for teachers alone"],
+        ),
+        (SMALLEST + '[student]\nbase_url = "https://x/v1"\nmodel = "m"\nbatch_rows = 5\n', ["student.batch_rows: unk"]),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: list[str]) -> None:

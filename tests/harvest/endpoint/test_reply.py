@@ -1,12 +1,24 @@
 """Recorded and hand-made replies: where the chain stands, what the usage says, and what is stored unread."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_replies import OWN, check_failure, check_sane, check_subset, chunk, completion, load, read, stream, wire
+from sample_replies import (
+    OWN,
+    check_failure,
+    check_sane,
+    check_subset,
+    chunk,
+    completion,
+    entries,
+    in_words,
+    load,
+    read,
+    stream,
+    wire,
+)
 
 from harvest.core.errors import AttemptFailed, RowRefused, RunRefused
 from harvest.core.nouns import Reply
@@ -64,7 +76,7 @@ def test_a_known_shape_is_read_as_written_beside_it(path: Path) -> None:
     if want := recording["expected"].get("reply"):
         reply = read(recording)
         check_sane(reply)
-        check_subset(want, asdict(reply))
+        check_subset(want, in_words(reply))
         return
     want = dict(recording["expected"]["failure"])
     with pytest.raises(AttemptFailed) as failed:
@@ -77,7 +89,7 @@ def test_a_known_shape_is_read_as_written_beside_it(path: Path) -> None:
         assert refused_parameter(recording["http"]["status"], wire(recording)) == want.pop("refused_parameter")
     if "reply" in want:
         assert isinstance(failure.reply, Reply)
-        check_subset(want.pop("reply"), asdict(failure.reply))
+        check_subset(want.pop("reply"), in_words(failure.reply))
     headers = recording["http"]["headers"]
     assert retry_after_s(headers, 1_795_478_400.0) == want.pop("retry_after_s", None)
     assert not want, "every expectation is checked"
@@ -223,8 +235,18 @@ def test_fields_that_nobody_reads_are_kept_within_bounds() -> None:
 
 
 def test_an_id_is_never_guessed_from_a_token_that_looks_like_one() -> None:
-    entries = [{"token": "token_id:5", "logprob": -1}, {"token": "x", "logprob": -1}]
-    choice = {"message": {"content": "x"}, "logprobs": {"content": entries}}
+    sent = [{"token": "token_id:5", "logprob": -1}, {"token": "x", "logprob": -1}]
+    choice = {"message": {"content": "x"}, "logprobs": {"content": sent}}
     reply = read_response(200, json.dumps({"choices": [choice]}).encode())
     assert reply.logprobs is not None
-    assert [entry["id"] for entry in reply.logprobs] == [None, None]
+    assert reply.logprobs.ids is None
+    assert entries(reply.logprobs) == [{"id": None, "logprob": -1, "top": []}] * 2
+
+
+def test_a_token_that_is_half_a_character_keeps_its_bytes() -> None:
+    half = {"id": 9, "token": "\ufffd", "bytes": [0xF0, 0x9F], "logprob": -1}
+    top = [{"id": 9, "token": "\ufffd", "bytes": [0xF0, 0x9F], "logprob": -1}, {"id": 8, "token": " a", "logprob": -2}]
+    choice = {"message": {"content": "x"}, "logprobs": {"content": [half | {"top_logprobs": top}]}}
+    reply = read_response(200, json.dumps({"choices": [choice]}).encode())
+    assert reply.logprobs is not None
+    assert reply.logprobs.pieces == {9: b"\xf0\x9f", 8: b" a"}

@@ -366,7 +366,7 @@ def test_the_selected_are_what_the_newest_selection_kept_and_a_rewritten_row_has
     assert "\\boxed{3}" in content
     text = (imports.folder / "chosen/README.md").read_text()
     assert "| not selected: repetition | 1 | 1 |" in text
-    assert "| rewritten by rules | 1 rows" in text
+    assert "| rewritten into the format | 1 rows" in text
     assert "| seed | 0 |" in text
     assert "| filters and selection | not applied;" in (imports.folder / "out/README.md").read_text()
     assert [came[q]["unselected"] for q in ("q1", "q2")] == [None, "repetition"]

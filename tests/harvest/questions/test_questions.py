@@ -14,6 +14,7 @@ from harvest.checks import ROW_RULES
 from harvest.core.config import load
 from harvest.core.errors import PromptError, QuestionError
 from harvest.core.nouns import Question
+from harvest.core.settings import read_toml
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import read_questions
 
@@ -92,8 +93,7 @@ def test_a_repeated_question_comes_once(tmp_path: Path) -> None:
 
 def test_the_demo_trains_on_nothing_that_it_is_measured_on() -> None:
     trained = {q.question for q in read_questions(load(BASE / "demo.toml").questions, BASE, ROW_RULES)}
-    makefile = (ROOT / "Makefile").read_text()
-    held_out = [line.split("=", 1)[1].strip() for line in makefile.splitlines() if line.startswith("HELD_OUT")]
+    held_out = read_toml(BASE / "jobs/demo.toml#evaluate")["questions"]
     assert len(held_out) == 2
     for source in held_out:
         asked = {q.question for q in read_questions(source, ROOT, ROW_RULES)}

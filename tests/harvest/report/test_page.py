@@ -139,6 +139,7 @@ def test_a_run_for_nothing_has_no_row_of_nothing(said: dict[str, Any]) -> None:
     said["money"] |= amounts | {"cap_usd": None, "remaining_usd": None, "usd_per_selected_trace": "0.00"}
     said |= {"training": [], "evaluation": [], "gain": None, "gains": [], "teachers": [], "forecast_check": None}
     said |= {"over_time": [], "attempts": said["attempts"] | {"failed": {}, "in_doubt": 0}, "total_usd": "0.00"}
+    said["what_if"] = {"cut": None, "instead": []}
     said["headline"] = headline(said)
     assert "at no cost" in said["headline"]
     for text in (markdown(said), html_page(said, [], {})):

@@ -21,7 +21,7 @@ from stores import NOW, reply, reserved, store_with_a_run
 
 from harvest.core.errors import FAILURES, Cut, StoreUnusable
 from harvest.core.money import Usage
-from harvest.core.nouns import Claim, Reply
+from harvest.core.nouns import Claim, Reply, TokenLogprobs
 from harvest.store import Sent, Settlement, Store, Writer
 from harvest.store.writing.unwritten import END, Unwritten
 
@@ -66,13 +66,24 @@ def waiting(store: Store) -> list[Settlement]:
 TEXTS = st.text(st.characters(), max_size=40)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, lambda v: st.dictionaries(TEXTS, v, max_size=3))
 COUNTS = st.none() | st.integers(0, 10**18)
+LOGPROBS = st.integers(0, 3).flatmap(
+    lambda n: st.builds(
+        TokenLogprobs,
+        st.binary(min_size=4 * n, max_size=4 * n),
+        st.binary(min_size=4 * n, max_size=4 * n),
+        st.just(2),
+        st.binary(min_size=8 * n, max_size=8 * n),
+        st.binary(min_size=4 * n, max_size=4 * n),
+        st.dictionaries(st.integers(-(2**31), 2**31 - 1), st.binary(max_size=9), max_size=3),
+    )
+)
 REPLIES = st.builds(
     Reply,
     TEXTS,
     reasoning=st.none() | TEXTS,
     usage=st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
     raw_usage=st.none() | st.dictionaries(TEXTS, JSON, max_size=3),
-    logprobs=st.none() | st.lists(st.dictionaries(TEXTS, JSON, max_size=2), max_size=2).map(tuple),
+    logprobs=st.none() | LOGPROBS,
     tool_calls=st.lists(st.dictionaries(TEXTS, JSON, max_size=2), max_size=2).map(tuple),
     extra=st.dictionaries(TEXTS, JSON, max_size=3),
     claims=st.lists(st.builds(Claim, st.sampled_from(["usage", "cost"]), TEXTS), max_size=2).map(tuple),

@@ -24,6 +24,7 @@ def test_marks_come_back_as_they_were_set_and_are_taken_once(waiting: WaitingMar
     marks = [mark(1), mark(2, Outcome.WRONG, "a line\nand \ud800 half a pair"), mark(1, Outcome.UNSURE)]
     for one in marks:
         waiting.put(one)
+    marks[1] = mark(2, Outcome.WRONG, "a line\nand \N{REPLACEMENT CHARACTER} half a pair")
     assert waiting.found() == marks
     assert waiting.path.stat().st_mode & 0o777 == 0o600
     with waiting.taken() as (found, _):
@@ -42,15 +43,21 @@ def test_marks_wait_on_when_the_store_cannot_take_them(waiting: WaitingMarks) ->
 def test_a_torn_line_and_a_mark_of_another_store_are_put_aside(waiting: WaitingMarks) -> None:
     waiting.put(mark(1))
     with waiting.path.open("ab") as file:
+        # What the store could not take would be in the way of every later mark.
+        for odd in ('"outcome": "timeout"', '"note": "\\ud800"', '"attempt_id": 1e400', f'"attempt_id": {1 << 63}'):
+            whole = {"attempt_id": "1", "key": '"k"', "outcome": '"right"', "note": '""', "at": '"now"'}
+            name, _, value = odd.partition(": ")
+            whole[name.strip('"')] = value
+            file.write(("{" + ", ".join(f'"{k}": {v}' for k, v in whole.items()) + "}\n").encode())
         file.write(b'{"attempt_id": 2, "key": "sha')
     waiting.put(mark(3))
     with waiting.taken() as (found, refused):
         assert list(found) == [mark(1), mark(3)]
         refused.append(found[1])
     lines = waiting.refused.read_text().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith('{"attempt_id": 2, "key": "sha')
-    assert '"attempt_id": 3' in lines[1]
+    assert len(lines) == 6
+    assert lines[4].startswith('{"attempt_id": 2, "key": "sha')
+    assert '"attempt_id": 3' in lines[5]
 
 
 def test_nothing_is_lost_while_several_add_and_one_takes(waiting: WaitingMarks) -> None:

@@ -53,6 +53,9 @@ async function load(row) {
       if (other !== undefined) source.attempt(view.list.columns.run[other], view.list.columns.id[other]).catch(() => {});
     }
   } catch (error) {
+    if (asked !== view.asked) return;
+    view.values = null;
+    byId("trace").replaceChildren();
     say(error.message);
   }
 }
@@ -158,12 +161,15 @@ function keepPlace() {
 
 // ---- what the keys do
 
-async function mark(outcome, given = null) {
+async function mark(outcome) {
   if (!source.canMark) return say("a copy takes no marks: open the run with `harvest view`");
   await view.loading;
   if (view.values === null || view.values.answer === null) return say("there is no answer to mark");
   const { run, row, values } = view;
-  const note = given ?? values.mark?.note ?? "";
+  await setMark({ run, row, values }, outcome, values.mark?.note ?? "");
+}
+
+async function setMark({ run, row, values }, outcome, note) {
   try {
     const marked = await source.mark(run, values.id, outcome, note);
     if (view.list !== null && row !== undefined) {
@@ -181,10 +187,13 @@ async function mark(outcome, given = null) {
   }
 }
 
+let noted = null;
 async function openNote() {
   if (!source.canMark) return say("a copy takes no notes: open the run with `harvest view`");
   await view.loading;
   if (!view.values?.answer) return say("there is no answer to make a note on");
+  const { run, row, values } = view;
+  noted = { run, row, values }; // the note stays with this attempt, whatever is shown when it is closed
   byId("note").hidden = false;
   byId("note-text").value = view.values.mark?.note ?? "";
   byId("note-text").focus();
@@ -193,7 +202,7 @@ async function openNote() {
 function closeNote(isKept) {
   byId("note").hidden = true;
   byId("trace").focus({ preventScroll: true });
-  if (isKept) mark(view.values.mark?.outcome ?? "unsure", byId("note-text").value.trim());
+  if (isKept) setMark(noted, noted.values.mark?.outcome ?? "unsure", byId("note-text").value.trim());
 }
 
 async function turnAll() {

@@ -13,7 +13,6 @@ function remembering(get) {
     return kept.get(key);
   };
   ask.put = (run, id, values) => kept.set(`${run}/${id}`, Promise.resolve(values));
-  ask.forget = () => kept.clear();
   return ask;
 }
 
@@ -54,13 +53,19 @@ function fromServer() {
   };
 }
 
+const joined = (pieces) => pieces.map(([text]) => text).join("");
+
+function textsOf({ question, chain, answer }) {
+  const steps = [chain, answer].map((part) => (part ?? []).map((step) => joined(step.pieces ?? [])).join("\n"));
+  return [joined(question.name), joined(question.text), ...steps];
+}
+
 function fromCopy(copy) {
   const chunks = new Map();
   const chunk = (n) => {
     if (!chunks.has(n)) {
       if (chunks.size > 3) chunks.delete(chunks.keys().next().value);
       chunks.set(n, new Promise((resolve, reject) => {
-        copy.loaded = resolve;
         const script = document.createElement("script");
         script.src = `data/${n}.js`;
         script.onload = () => { resolve(copy.chunk); script.remove(); };
@@ -92,7 +97,7 @@ function fromCopy(copy) {
         const values = await chunk(n);
         if (isOver()) return;
         values.forEach((value, at) => {
-          if (!JSON.stringify(value).toLowerCase().includes(wanted)) return;
+          if (value === null || !textsOf(value).some((text) => text.toLowerCase().includes(wanted))) return;
           const row = copy.starts[n] + at;
           onFound(list.columns.run[row], [list.columns.id[row]], (n + 1) / copy.starts.length);
         });

@@ -5,7 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harvest.core.nouns import FILTER_REASONS, HUMAN, Attempt, Outcome, Question, Reply, Verdict
+from harvest.core.nouns import (
+    FILTER_REASONS,
+    HUMAN,
+    Attempt,
+    Outcome,
+    Question,
+    Reply,
+    RewrittenBy,
+    Verdict,
+    content_hash,
+)
 from harvest.store.attempts import read_attempt
 from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
 from harvest.store.runs import Runs, StoredRun
@@ -49,8 +59,15 @@ class AnsweredAttempt:
     selected: bool
     unselected: str | None
     """Why the newest selection left the attempt out; None if it did not."""
-    rewritten: bool
-    """Whether the attempt's rewritten text is trained on."""
+    rewritten: RewrittenBy
+    """Who rewrote the text that is trained on."""
+    rewriting: Reply | None
+    """A model's rewriting, if `rewritten` says that a model rewrote the text."""
+
+    @property
+    def row_id(self) -> str:
+        """Returns the id of the attempt's row in an export."""
+        return content_hash([self.key, self.question.id]).removeprefix("sha256:")[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +119,12 @@ class AttemptStory:
     tries: tuple[StoredTry, ...]
     judging: tuple[StoredTry, ...]
     """The tries of the judging model's attempts about this attempt."""
+    rewriting: tuple[StoredTry, ...]
+    """The tries of the rewriting model's attempts about this attempt."""
     verdicts: tuple[DatedVerdict, ...]
     reply: Reply | None
+    rewritten: Reply | None
+    """The rewriting by a model that the newest verdict on it keeps; None: there is none."""
     selection: SelectionOutcome | None
 
 
@@ -138,12 +159,14 @@ class Listed:
     nobody disagrees about them."""
 
 
+NO_SAY = frozenset({*FILTER_REASONS, "rewriting"})
+"""Checks whose verdicts do not say whether an answer is right."""
 LISTED = (
     "SELECT attempt.id, question_id, teacher, sample, attempt.state, accepted, reason,"  # noqa: S608 - ours
     f" {of_both_halves('output_tokens')}, CASE WHEN answer_try IS NULL"
     " THEN (SELECT sum(cost) FROM try AS failed WHERE failed.attempt_id = attempt.id)"
     f" ELSE {PAID} END FROM attempt LEFT JOIN try ON try.id = attempt.answer_try"
-    f" WHERE attempt.run_id = ? AND attempt.kind != 'judge' AND attempt.state != 'open' AND {IS_WHOLE}"
+    f" WHERE attempt.run_id = ? AND attempt.about IS NULL AND attempt.state != 'open' AND {IS_WHOLE}"
     " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens"
 )
 
@@ -165,7 +188,7 @@ class Stories(Selections, Runs):
         """Returns the id of an attempt at the run's first question that has one, by the first teacher; None if the run
         has no attempt with an answer or a failure."""
         row = self._row(
-            f"SELECT id FROM attempt WHERE run_id = ? AND kind != 'judge' AND state != 'open' AND {IS_WHOLE}"  # noqa: S608 - ours
+            f"SELECT id FROM attempt WHERE run_id = ? AND about IS NULL AND state != 'open' AND {IS_WHOLE}"  # noqa: S608 - ours
             " ORDER BY question_id, teacher, sample, max_tokens LIMIT 1",
             run_id,
         )
@@ -196,7 +219,7 @@ class Stories(Selections, Runs):
 
     def one_story(self, attempt_id: int) -> tuple[QuestionStory, AttemptStory] | None:
         """Returns one attempt with its question, as a story with this attempt alone; None if there is none."""
-        a = self._row("SELECT * FROM attempt WHERE id = ? AND kind != 'judge'", attempt_id)
+        a = self._row("SELECT * FROM attempt WHERE id = ? AND about IS NULL", attempt_id)
         if a is None:
             return None
         q = self.db.execute("SELECT body, status FROM question WHERE id = ?", (a["question_id"],)).fetchone()
@@ -216,6 +239,7 @@ class Stories(Selections, Runs):
         Returns (ids of attempts that have the words, the id that the search came to; 0 if it came to the end). It stops
         when `until` returns True.
         """
+        words = words.lower()
         needle = json.dumps(words, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass").lower()
         found: list[int] = []
         asked: dict[int, bool] = {}
@@ -225,12 +249,13 @@ class Stories(Selections, Runs):
             " LEFT JOIN attempt AS first ON first.id = attempt.continues"
             " LEFT JOIN reply AS half ON half.try_id = first.answer_try"
             # The plus keeps SQLite from the index of the run, by which it would sort all replies before the first one.
-            " WHERE +attempt.run_id = ? AND attempt.id > ? AND attempt.kind != 'judge' ORDER BY attempt.id",
+            " WHERE +attempt.run_id = ? AND attempt.id > ? AND attempt.about IS NULL ORDER BY attempt.id",
             run_id, after,
         ):  # fmt: skip
             if r[1] not in asked:
-                asked = {r[1]: any(needle in text.encode("utf-8", "surrogatepass").lower() for text in (r[2], r[3]))}
-            if asked[r[1]] or any(needle in self._unpacker.decompress(b).lower() for b in r[4:] if b is not None):
+                asked = {r[1]: words in r[2].lower() or _has(words, needle, r[3].encode(), ("question",))}
+            replies = (self._unpacker.decompress(body) for body in r[4:] if body is not None)
+            if asked[r[1]] or any(_has(words, needle, body, ("reasoning", "answer")) for body in replies):
                 found.append(r[0])
             if until():
                 return found, r[0]
@@ -272,6 +297,7 @@ class Stories(Selections, Runs):
         ):
             if question is None or r["question_body"] != body:
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])
+            by = RewrittenBy(r["rewritten"])
             yield AnsweredAttempt(
                 **{name: r[name] for name in ("id", "key", "teacher", "sample", "max_tokens", "reason", "sent_at")},
                 question=question,
@@ -282,7 +308,8 @@ class Stories(Selections, Runs):
                 verdicts=tuple(v.verdict for v in self._verdicts(r["id"])),
                 selected=bool(r["selected"]),
                 unselected=r["unselected"],
-                rewritten=bool(r["rewritten"]),
+                rewritten=by,
+                rewriting=self._rewriting_kept(r["id"]) if by & RewrittenBy.MODEL else None,
             )
 
     def story(self, run_id: int, question_name: str) -> QuestionStory | None:
@@ -291,7 +318,7 @@ class Stories(Selections, Runs):
         if q is None:
             return None
         attempts = self.db.execute(
-            "SELECT * FROM attempt WHERE question_id = ? AND kind != 'judge' ORDER BY id", (q["id"],)
+            "SELECT * FROM attempt WHERE question_id = ? AND about IS NULL ORDER BY id", (q["id"],)
         ).fetchall()
         return QuestionStory(
             run=self.run(run_id),
@@ -303,16 +330,24 @@ class Stories(Selections, Runs):
     def _attempt_story(self, run_id: int, a: Row) -> AttemptStory:
         columns = "SELECT try.*, max_tokens FROM try JOIN attempt ON attempt.id = attempt_id"
         tries = self.db.execute(f"{columns} WHERE attempt_id = ? ORDER BY try.id", (a["id"],)).fetchall()
-        judging = self.db.execute(f"{columns} WHERE about = ? ORDER BY try.id", (a["id"],)).fetchall()
+        about = {
+            kind: list(self._each(f"{columns} WHERE about = ? AND attempt.kind = ? ORDER BY try.id", a["id"], kind))
+            for kind in ("judge", "rewriter")
+        }
         return AttemptStory(
             attempt=read_attempt(a),
             reused=bool(a["reused"]),
             tries=tuple(self._try(t, a["answer_try"]) for t in tries),
-            judging=tuple(self._try(t, t["id"]) for t in judging),
+            judging=tuple(self._try(t, t["id"]) for t in about["judge"]),
+            rewriting=tuple(self._try(t, t["id"]) for t in about["rewriter"]),
             verdicts=tuple(self._verdicts(a["id"])),
             reply=self.reply(a["answer_try"]) if a["answer_try"] else None,
+            rewritten=self._rewriting_kept(a["id"]),
             selection=self.outcome_of(run_id, a["id"]),
         )
+
+    def _rewriting_kept(self, attempt_id: int) -> Reply | None:
+        return self.rewritings([attempt_id], kept=True).get(attempt_id)
 
     def _try(self, row: Row, answer_try: int | None) -> StoredTry:
         """Returns the try in a row. `answer_try` is the id of the try whose reply is the attempt's answer."""
@@ -331,7 +366,17 @@ class Stories(Selections, Runs):
 
 def _disagree(said: Mapping[str, str]) -> bool:
     """Whether checks contradict each other about whether an answer is right. `said` maps each check, the judging model
-    and a person to the newest outcome. Filters and those that could not decide have no say."""
+    and a person to the newest outcome. Filters, verdicts on a rewriting and those that could not decide have no
+    say."""
     undecided = (Outcome.ERROR, Outcome.TIMEOUT, Outcome.UNSURE)
-    outcomes = {outcome for check, outcome in said.items() if check not in FILTER_REASONS and outcome not in undecided}
+    outcomes = {outcome for check, outcome in said.items() if check not in NO_SAY and outcome not in undecided}
     return Outcome.RIGHT in outcomes and len(outcomes) > 1
+
+
+def _has(words: str, needle: bytes, packed: bytes, fields: Sequence[str]) -> bool:
+    """Whether one of these fields of a packed JSON object has the words, which are in lower case. `needle` is the words
+    as JSON holds them: most objects do not have it anywhere, and need not be read."""
+    if needle not in packed.lower():
+        return False
+    values = json.loads(packed)
+    return any(words in (values.get(field) or "").lower() for field in fields)

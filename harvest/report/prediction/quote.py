@@ -6,22 +6,21 @@ questions, because several answers to one question are not independent of each o
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from harvest.core.config import RunConfig
 from harvest.core.intervals import Z90, student_quantile
-from harvest.core.money import Usage, cost_of, usd
-from harvest.core.nouns import STUDENT
-from harvest.endpoint import Tariff, half_hour
+from harvest.core.money import usd
+from harvest.core.teachers import LOCAL_SLOTS
+from harvest.endpoint import Tariff
 from harvest.report.headline import dollars
+from harvest.report.prediction.forecast import half_width, sample_variance, share_variance
+from harvest.report.prediction.what_if import what_if
 from harvest.report.sentences import duration
-from harvest.store import AskedTry
+from harvest.store import AskedTry, BoughtAttempt
 
-HALF_HOUR, HALF_HOURS = timedelta(minutes=30), 48
-LOCAL_SLOTS = 4
-"""How many questions the embedded teacher answers at once."""
 Range = dict[str, Any]
 """`low`, `mid` and `high` of one figure. `low` and `high` are None when fewer than two questions have ended."""
 Value = Callable[[Sequence[AskedTry]], float]
@@ -48,13 +47,14 @@ class Rest:
 def quote(
     config: RunConfig,
     tries: Sequence[AskedTry],
+    bought: Sequence[BoughtAttempt],
     questions: Sequence[int],
     rest: Rest,
     tariffs: Mapping[int, Tariff | None],
     now: datetime,
 ) -> dict[str, Any]:
-    """Returns the quote. `questions` are the pilot's questions that have ended, and `tries` what was asked of them.
-    `tariffs` has the prices of the student and of each teacher, by place.
+    """Returns the quote. `questions` are the pilot's questions that have ended, `tries` what was asked of them, and
+    `bought` the same by attempts. `tariffs` has the prices of the student and of each teacher, by place.
 
     Amounts of money are None if the price of a try is unknown.
     """
@@ -62,7 +62,7 @@ def quote(
     for one in tries:
         asked[one.question_id].append(one)
     each = list(asked.values())
-    is_priced = all(one.cost is not None or one.doubt is not None for one in tries)
+    is_priced = not any(one.unpriced for one in tries)
     money = _sum(each, _cost, rest.open) if is_priced else None
     booked = rest.spent_pusd + rest.in_doubt_pusd
     accepted = _sum(each, _accepted, rest.open)
@@ -77,8 +77,9 @@ def quote(
             "answers": len(answers),
             "accepted": sum(one.accepted for one in answers),
             "cut": sum(one.cut for one in answers),
-            "usd": usd(sum(map(_cost_pusd, tries))) if is_priced else None,
-            "in_doubt": sum(one.doubt is not None for one in tries),
+            "usd": usd(sum(one.cost for one in tries if not one.reused)) if is_priced else None,
+            "in_doubt": sum(one.in_doubt for one in tries),
+            "reused": sum(one.reused for one in answers),
             "tokens_a_trace": _tokens_a_trace(answers),
         },
         "usd": money and {end: None if v is None else usd(booked + round(v)) for end, v in money.items()},
@@ -92,7 +93,7 @@ def quote(
         "at_once": at_once,
         "cap_usd": None if rest.cap_pusd is None else usd(rest.cap_pusd),
         "questions_under_cap": _questions_under_cap(each, rest) if is_priced else None,
-        "instead": [*_instead(config, each, rest, tariffs, now)] if is_priced else [],
+        "instead": what_if(config, bought, tariffs, now, rest.total / len(questions))[1:] if questions else [],
     }
 
 
@@ -103,6 +104,8 @@ def in_words(q: Mapping[str, Any]) -> Iterator[str]:
     spent = "cost unknown" if pilot["usd"] is None else f"{dollars(pilot['usd'])}"
     doubt = f", of which {pilot['in_doubt']} tries are in doubt and count in full" if pilot["in_doubt"] else ""
     cut = f" · {pilot['cut']:,} cut at the token limit" if pilot["cut"] else ""
+    stored = pilot["reused"]
+    spent += f"; {stored:,} of the answers were in the store already and count here as if bought" if stored else ""
     yield f"pilot      {asked} · {pilot['answers']:,} answers · {pilot['accepted']:,} accepted{cut} · {spent}{doubt}"
     if q["usd"] is None:
         yield "the run    costs what nobody knows: the teacher's price is unknown (teacher.price_usd_per_mtok sets it)"
@@ -119,9 +122,14 @@ def in_words(q: Mapping[str, Any]) -> Iterator[str]:
         )
         yield f"the cap    {dollars(q['cap_usd'])} {words}"
     for other in q["instead"]:
-        each = f", {dollars(other['usd_per_accepted_trace'])} a trace" if other["usd_per_accepted_trace"] else ""
-        yield f"instead    {other['what']}: {dollars(other['usd'])} for {other['accepted']:,} traces{each}"
-    if training := q.get("training"):
+        if other["basis"] != "unknown":
+            cost = dollars(other["usd"]["mid"]) if other["usd"] else f"{other['output_tokens']['mid']:,} output tokens"
+            each = f", {dollars(other['usd_per_accepted_trace'])} a trace" if other["usd_per_accepted_trace"] else ""
+            about = "about " if other["basis"] == "estimated" else ""
+            yield f"instead    {other['what']}: {about}{cost} for {other['accepted']['mid']:,} traces{each}"
+    if "training" in q and q["training"] is None:
+        yield "training   unknown: no accepted answer of the pilot came with its count of tokens"
+    elif training := q.get("training"):
         hours = training["gpu_hours"]
         cost = "price unknown" if training["cost_usd"] is None else dollars(training["cost_usd"])
         between = _between(hours, lambda h: f"{h:.2g}")
@@ -148,12 +156,8 @@ def _tokens_a_trace(answers: Sequence[AskedTry]) -> int | None:
 # ---- figures of one question
 
 
-def _cost_pusd(one: AskedTry) -> int:
-    return one.cost if one.cost is not None else one.doubt or 0
-
-
 def _cost(tries: Sequence[AskedTry]) -> float:
-    return sum(map(_cost_pusd, tries))
+    return sum(one.cost for one in tries)
 
 
 def _accepted(tries: Sequence[AskedTry]) -> float:
@@ -168,10 +172,9 @@ def _time(tries: Sequence[AskedTry]) -> float:
 
 
 def _sum(each: Sequence[Sequence[AskedTry]], value: Value, m: int) -> Range:
-    """Returns the sum over m further questions, with the ends of its 90% prediction interval.
+    """Returns the sum over m further questions, with the ends of its 90% prediction interval (by Student's t).
 
-    The mean is known from n questions, so the half width is t · sd · sqrt(m + m²/n), with Student's t of n - 1 degrees
-    of freedom. If all n questions brought equally many traces, the variance is that of a share.
+    If all questions so far brought equally many traces, the variance is that of a share.
     """
     n, values = len(each), [value(tries) for tries in each]
     if not m or not n:
@@ -179,11 +182,10 @@ def _sum(each: Sequence[Sequence[AskedTry]], value: Value, m: int) -> Range:
     mean, top = math.fsum(values) / n, max(values)
     if n < 2:
         return {"low": None, "mid": mean * m, "high": None}
-    variance = math.fsum((v - mean) ** 2 for v in values) / (n - 1)
+    variance = sample_variance(values)
     if value is _accepted and len(set(values)) == 1:
-        share = (mean / top * n if top else 0.0) + 0.5
-        variance = max(top, 1.0) ** 2 * share / (n + 1) * (1 - share / (n + 1))
-    half = student_quantile(n - 1, Z90) * math.sqrt(variance) * math.sqrt(m + m * m / n)
+        variance = max(top, 1.0) ** 2 * share_variance(n if top else 0, n)
+    half = half_width(variance, n, m, student_quantile(n - 1, Z90))
     return {"low": max(0.0, mean * m - half), "mid": mean * m, "high": mean * m + half}
 
 
@@ -219,71 +221,3 @@ def _questions_under_cap(each: Sequence[Sequence[AskedTry]], rest: Rest) -> int 
     mean = math.fsum(map(_cost, each)) / len(each)
     left = rest.cap_pusd - rest.spent_pusd - rest.in_doubt_pusd
     return rest.total if not mean else min(rest.total, rest.total - rest.open + max(0, int(left / mean)))
-
-
-# ---- what the run would cost otherwise
-
-
-def _instead(
-    config: RunConfig,
-    each: Sequence[Sequence[AskedTry]],
-    rest: Rest,
-    tariffs: Mapping[int, Tariff | None],
-    now: datetime,
-) -> Iterator[dict[str, Any]]:
-    """Yields what the whole run would have cost and brought with other settings, by the pilot's own answers."""
-    sampling = config.sampling
-    if not each or len(tariffs) != 1 or STUDENT in tariffs:
-        return
-    tariff = tariffs[0]
-    if sampling.when_truncated == "give_up" and tariff is not None:
-        for limit in (sampling.max_tokens // 4, sampling.max_tokens // 2):
-            cut = [[_cut_at(one, limit, tariff, now) for one in tries] for tries in each]
-            if cut != each:
-                yield _other(f"max_tokens = {limit}", cut, rest.total)
-    for samples in range(1, min(sampling.samples, 5)):
-        fewer = [[one for one in tries if one.sample < samples] for tries in each]
-        yield _other(f"samples = {samples}", fewer, rest.total)
-    if tariff is not None:
-        yield from _by_hour(each, rest.total, tariff, now)
-
-
-def _other(what: str, each: Sequence[Sequence[AskedTry]], total: int, factor: float = 1.0) -> dict[str, Any]:
-    n, cost, accepted = len(each), factor * math.fsum(map(_cost, each)), math.fsum(map(_accepted, each))
-    return {
-        "what": what,
-        "usd": usd(round(cost / n * total)),
-        "accepted": round(accepted / n * total),
-        "usd_per_accepted_trace": usd(round(cost / accepted)) if accepted else None,
-    }
-
-
-def _cut_at(one: AskedTry, limit: int, tariff: Tariff, now: datetime) -> AskedTry:
-    """Returns the try as it would have been with at most `limit` output tokens. A try that says no count stays."""
-    whole = _by_list(one, one.output_tokens, tariff, now)
-    if one.kind != "teacher" or one.output_tokens is None or one.output_tokens <= limit or not whole:
-        return one
-    cost = _cost_pusd(one) * (_by_list(one, limit, tariff, now) or 0) // whole
-    return replace(one, cost=cost, doubt=None, output_tokens=limit, accepted=False, cut=True)
-
-
-def _by_list(one: AskedTry, output_tokens: int | None, tariff: Tariff, moment: datetime) -> int | None:
-    usage = Usage(one.input_tokens, one.cached_input_tokens, output_tokens)
-    return cost_of(usage, tariff.at(moment, one.input_tokens or 0))[0]
-
-
-def _by_hour(each: Sequence[Sequence[AskedTry]], total: int, tariff: Tariff, now: datetime) -> Iterator[dict[str, Any]]:
-    """Yields the cheapest and the dearest hours of the next day, if the price depends on the hour."""
-    moments = [now + i * HALF_HOUR for i in range(HALF_HOURS)]
-    tries = [one for question in each for one in question]
-    costs = [sum(_by_list(one, one.output_tokens, tariff, moment) or 0 for one in tries) for moment in moments]
-    if not costs[0] or min(costs) == max(costs):
-        return
-    for name, wanted in (("cheapest", min(costs)), ("dearest", max(costs))):
-        first = costs.index(wanted)
-        last = first
-        while last + 1 < len(costs) and costs[last + 1] == wanted:
-            last += 1
-        begins = "now" if not first else f"{half_hour(moments[first]):%H:%M}"
-        hours = f"asked from {begins} to {half_hour(moments[last] + HALF_HOUR):%H:%M} UTC ({name} price)"
-        yield _other(hours, each, total, wanted / costs[0])

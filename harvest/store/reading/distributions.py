@@ -5,12 +5,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harvest.core.nouns import Kind
+from harvest.core.nouns import FILTER_REASONS, Attempt, Kind
+from harvest.store.attempts import read_attempt
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import Runs
 
 SECOND, MINUTE = 19, 16
 """How many characters of a time as text name its second, and its minute."""
+UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
+"""The condition that a whole reply came and nobody knows what its try cost."""
 QUOTE = "quote"
 """The kind of the event that holds what `harvest estimate` quoted."""
 LONGEST_BY_SECOND = 3
@@ -55,10 +58,13 @@ class AskedTry:
     teacher: int
     """The index of the teacher that was asked, or STUDENT."""
     sample: int
-    cost: int | None
-    """What the try cost, in picodollars; None: nobody knows."""
-    doubt: int | None
-    """The most that a try in doubt may have cost, in picodollars; None: it is not in doubt."""
+    cost: int
+    """What the try cost, in picodollars. If it is in doubt, the most that it may have cost."""
+    in_doubt: bool
+    unpriced: bool
+    """Whether a whole reply came and nobody knows what it cost. `cost` is 0 then."""
+    reused: bool
+    """Whether the store had the answer already. The try is the one that bought it, and this run paid nothing."""
     input_tokens: int | None
     cached_input_tokens: int | None
     output_tokens: int | None
@@ -68,6 +74,27 @@ class AskedTry:
     cut: bool
     """Whether the answer was cut at its token limit."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoughtAttempt:
+    """One attempt at a question that has ended, by the student or a teacher, with all that it cost."""
+
+    question_id: int
+    attempt: Attempt
+    cost: int
+    """What its tries, and the judging and rewriting of its answer, cost, in picodollars. A try in doubt counts at its
+    worst case, and an answer that the store had already counts as if bought."""
+    unpriced: bool
+    """Whether nobody knows what its answer cost."""
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    refused_by: frozenset[str] = frozenset()
+    """The filters that are known to refuse its answer: those that `checks.require` names, and those of the newest
+    selection."""
+    about_cost: int = 0
+    """What of `cost` went to the models that judge and rewrite its answer, in picodollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +154,58 @@ class Distributions(Runs):
         )
 
     def asked_tries(self, run_id: int, among: Sequence[int]) -> list[AskedTry]:
-        """Returns every try that the questions in these rows took, if they have ended. An answer that another run had
-        bought is none."""
+        """Returns every try that the questions in these rows took, if they have ended. For an answer that the store had
+        already, it is the try that once bought the answer."""
+        flags = ("in_doubt", "unpriced", "reused", "is_answer", "accepted", "cut")
         return [
-            AskedTry(**{**dict(r), **{name: bool(r[name]) for name in ("is_answer", "accepted", "cut")}})
+            AskedTry(**{**dict(r), **{name: bool(r[name]) for name in flags}})
             for r in self._each(
-                "SELECT question_id, attempt.kind, teacher, sample, cost, doubt, input_tokens, cached_input_tokens,"
-                " output_tokens, answer_try IS try.id AS is_answer, accepted IS 1 AS accepted,"
-                " reason IS 'truncated' AS cut,"
+                "SELECT question_id, attempt.kind, teacher, sample, coalesce(cost, doubt, 0) AS cost,"  # noqa: S608 - ours
+                f" doubt IS NOT NULL AS in_doubt, try.{UNPRICED} AS unpriced, try.run_id != attempt.run_id AS reused,"
+                " input_tokens, cached_input_tokens, output_tokens, answer_try IS try.id AS is_answer,"
+                " accepted IS 1 AS accepted, reason IS 'truncated' AS cut,"
                 " coalesce(86400 * (julianday(ended_at) - julianday(sent_at)), 0) AS seconds"
-                " FROM question JOIN attempt ON question_id = question.id JOIN try ON attempt_id = attempt.id"
+                " FROM question JOIN attempt ON question_id = question.id"
+                " JOIN try ON attempt_id = attempt.id OR try.id = answer_try"
                 " WHERE question.run_id = ? AND question.status != 'open'"
                 " AND question.id IN (SELECT value FROM json_each(?)) ORDER BY try.id",
                 run_id, json.dumps(among),
+            )
+        ]  # fmt: skip
+
+    def bought_attempts(self, run_id: int, among: Sequence[int] | None = None) -> list[BoughtAttempt]:
+        """Returns every attempt of the student and the teachers at questions that have ended, in the order of questions
+        and attempts. With `among`, only at the questions in these rows."""
+        refused: dict[int, dict[str, bool]] = {}
+        filters, reasons = json.dumps([*FILTER_REASONS]), json.dumps([*FILTER_REASONS.values()])
+        for attempt_id, check, passed in self._each(
+            "SELECT attempt_id, check_name, outcome = 'right' FROM verdict WHERE check_name IN"
+            " (SELECT value FROM json_each(:filters)) AND attempt_id IN (SELECT id FROM attempt WHERE run_id = :run AND"
+            "  reason IN (SELECT value FROM json_each(:reasons))) UNION ALL"
+            " SELECT attempt_id, reason, 0 FROM selection_outcome WHERE reason IN"
+            " (SELECT value FROM json_each(:filters))"
+            " AND selection_id = (SELECT max(id) FROM selection WHERE run_id = :run)",
+            {"run": run_id, "filters": filters, "reasons": reasons},
+        ):  # fmt: skip
+            refused.setdefault(attempt_id, {})[check] = bool(passed)
+        booked = "SELECT coalesce(sum(coalesce(cost, doubt)), 0) FROM try"
+        return [
+            BoughtAttempt(
+                r["question_id"], read_attempt(r), r["paid"] + r["about_cost"], bool(r["unpriced"]),
+                r["input_tokens"] or 0, r["cached_input_tokens"] or 0, r["output_tokens"] or 0,
+                frozenset(name for name, passed in refused.get(r["id"], {}).items() if not passed),
+                r["about_cost"],
+            )
+            for r in self._each(
+                "SELECT attempt.*, answer.input_tokens, answer.cached_input_tokens, answer.output_tokens,"  # noqa: S608 - ours
+                f" answer.{UNPRICED} AS unpriced, ({booked} WHERE attempt_id = attempt.id OR try.id = answer_try)"
+                f" AS paid, ({booked} WHERE attempt_id IN (SELECT id FROM attempt AS other WHERE about = attempt.id))"
+                " AS about_cost"
+                " FROM question JOIN attempt ON question_id = question.id"
+                " LEFT JOIN try AS answer ON answer.id = answer_try WHERE question.run_id = :run"
+                " AND question.status != 'open' AND attempt.about IS NULL AND (:all OR question.id IN"
+                " (SELECT value FROM json_each(:among))) ORDER BY question_id, attempt.id",
+                {"run": run_id, "all": among is None, "among": json.dumps(among or [])},
             )
         ]  # fmt: skip
 

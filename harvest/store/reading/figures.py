@@ -4,8 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
-from harvest.store.distributions import QUOTE, Distributions, EndedQuestion, Length, Moment
 from harvest.store.evaluations import Evaluations
+from harvest.store.reading.distributions import (
+    QUOTE,
+    UNPRICED,
+    BoughtAttempt,
+    Distributions,
+    EndedQuestion,
+    Length,
+    Moment,
+)
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import StoredRun
 from harvest.store.selections import SelectionFigures, Selections
@@ -13,12 +21,12 @@ from harvest.store.selections import SelectionFigures, Selections
 THEIRS: dict[Kind, str] = {
     "teacher": "NOT IN (SELECT id FROM attempt WHERE kind != 'teacher')",
     "judge": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'judge')",
+    "rewriter": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'rewriter')",
     "student": "IN (SELECT id FROM attempt WHERE kind != 'teacher' AND kind = 'student')",
 }
 """Maps each kind to the condition that selects its attempts, written so that SQLite uses the index attempt_kind."""
 
 
-UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
 ACCEPTED = (
     "FROM attempt JOIN try ON try.id = answer_try"
     " WHERE attempt.run_id = :run AND accepted = 1 AND attempt.kind = 'teacher'"
@@ -48,7 +56,7 @@ class Session:
     peak_in_flight: int | None
     limited_by: str | None
     stopped_by: str | None
-    """What of the teacher ended the session (`TeacherRefused.stopped_by`); None: nothing of the teacher."""
+    """What the teacher did to end the session (`TeacherRefused.stopped_by`); None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +117,16 @@ class TeacherFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeFigures:
-    """What the judging model was asked and what it said."""
+class AboutFigures:
+    """What the judging or the rewriting model was asked about answers, and what came of it."""
 
     tries: Tries
     verdicts: dict[str, int]
-    """How many verdicts the judging model gave, by their outcome."""
+    """How many verdicts there are, by their outcome. A rewriting that is kept is `right`, a refused one `wrong`."""
     accepted: int
-    """How many attempts are accepted only because of the judging model."""
+    """How many attempts are accepted only because of this model."""
+    refused: dict[str, int]
+    """How many of the verdicts are not `right`, by their detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +158,8 @@ class RunFigures:
     """How many questions were asked of a teacher."""
     tries: Tries
     """The tries of the teachers."""
-    judging: JudgeFigures
+    judging: AboutFigures
+    rewriting: AboutFigures
     student: StudentFigures
     teachers: list[TeacherFigures]
     served: list[Served]
@@ -168,6 +179,8 @@ class RunFigures:
     mean_output_tokens: float | None
     ended: list[EndedQuestion]
     """The questions that ended, in the order in which they were given."""
+    bought: list[BoughtAttempt]
+    """The attempts at questions that ended, in the order of questions."""
     moments: list[Moment]
     lengths: list[Length]
     """How long judged answers are: in tokens of their chains, or of the whole answers where no chain is counted."""
@@ -206,7 +219,8 @@ class Figures(Selections, Evaluations, Distributions):
             questions=self._pairs("SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1", of),
             asked=self._one(f"SELECT count(DISTINCT question_id) {theirs}", of),
             tries=self._tries(run_id, "teacher"),
-            judging=self._judging(run_id),
+            judging=self._about(run_id, "judge", "judge"),
+            rewriting=self._about(run_id, "rewriter", "rewriting"),
             student=self._student(run_id),
             teachers=self._teachers(run_id),
             served=self._as(
@@ -225,10 +239,11 @@ class Figures(Selections, Evaluations, Distributions):
             ),
             unpriced=self._one(f"SELECT count(*) FROM try WHERE run_id = :run AND {UNPRICED}", of),  # noqa: S608 - ours
             spent_on=self._pairs(
-                "SELECT CASE WHEN attempt.kind = 'judge' THEN 'judging' WHEN attempt.kind = 'student' THEN 'student'"
+                "SELECT CASE attempt.kind WHEN 'judge' THEN 'judging' WHEN 'rewriter' THEN 'rewriting'"
+                " WHEN 'student' THEN 'student' ELSE CASE"
                 " WHEN attempt.answer_try IS NOT try.id THEN 'failed'"
                 " WHEN whole.accepted = 1 THEN 'accepted' WHEN whole.reason = 'truncated' THEN 'truncated'"
-                " ELSE 'rejected' END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
+                " ELSE 'rejected' END END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
                 # A cut answer that was continued is what became of the whole.
                 " JOIN attempt AS whole ON whole.id = coalesce((SELECT id FROM attempt AS next"
                 "  WHERE next.continues = attempt.id AND next.answer_try IS NOT NULL), attempt.id)"
@@ -239,14 +254,11 @@ class Figures(Selections, Evaluations, Distributions):
             answers=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL AND {IS_WHOLE}", of),
             continued=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL AND continues IS NOT NULL", of),
             accepted=self._one(f"SELECT count(*) {theirs} AND accepted = 1", of),
-            rejected=self._pairs(
-                f"SELECT coalesce(reason, 'unknown'), count(*) {theirs} AND accepted = 0 AND {IS_WHOLE}"
-                " GROUP BY 1 ORDER BY 1",
-                of,
-            ),
+            rejected=self.rejections(run_id),
             mean_reasoning_tokens=self._one(f"SELECT avg({of_both_halves('reasoning_tokens')}) {ACCEPTED}", of),
             mean_output_tokens=self._one(f"SELECT avg({of_both_halves('output_tokens')}) {ACCEPTED}", of),
             ended=self.ended_questions(run_id),
+            bought=self.bought_attempts(run_id),
             moments=self.moments(run_id),
             lengths=self.lengths(run_id),
             quote=next(reversed(self.events(run_id, QUOTE)), None),
@@ -257,7 +269,17 @@ class Figures(Selections, Evaluations, Distributions):
             evaluation=self.evaluations(run_id),
         )
 
+    def rejections(self, run_id: int) -> dict[str, int]:
+        """Returns how many of the teachers' answers were rejected, by the reason. A cut answer that was continued is a
+        part of the whole one."""
+        return self._pairs(
+            "SELECT coalesce(reason, 'unknown'), count(*) FROM attempt WHERE run_id = ? AND kind = 'teacher'"  # noqa: S608 - ours
+            f" AND accepted = 0 AND {IS_WHOLE} GROUP BY 1 ORDER BY 1",
+            run_id,
+        )
+
     def money(self, run_id: int) -> Money:
+        """Returns the run's money. attempts.py and batches.py change its sums when tries are reserved and settled."""
         return self._as(
             Money,
             "SELECT cap, spent, reserved, in_doubt, coalesce((SELECT sum(spent + in_doubt + reserved)"
@@ -293,11 +315,11 @@ class Figures(Selections, Evaluations, Distributions):
     def _teachers(self, run_id: int) -> list[TeacherFigures]:
         return self._as(
             TeacherFigures,
-            "SELECT teacher, count(try.id) AS sent, count(*) FILTER (WHERE try.state = 'answered') AS answered,"
+            "SELECT teacher, count(try.id) AS sent, count(*) FILTER (WHERE try.state = 'answered') AS answered,"  # noqa: S608 - ours
             " count(DISTINCT attempt.id) FILTER (WHERE accepted = 1) AS accepted,"
             " count(DISTINCT question_id) AS questions, coalesce(sum(cost), 0) AS spent,"
             " coalesce(sum(doubt), 0) AS in_doubt,"
-            " count(*) FILTER (WHERE try.state = 'answered' AND cost IS NULL AND doubt IS NULL) AS unpriced"
+            f" count(*) FILTER (WHERE try.{UNPRICED}) AS unpriced"
             " FROM attempt LEFT JOIN try ON try.attempt_id = attempt.id"
             " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' GROUP BY 1 ORDER BY 1",
             {"run": run_id},
@@ -319,16 +341,22 @@ class Figures(Selections, Evaluations, Distributions):
             unpriced=self._one(f"SELECT count(*) {tries} AND {UNPRICED}", of),
         )
 
-    def _judging(self, run_id: int) -> JudgeFigures:
+    def _about(self, run_id: int, kind: Kind, check: str) -> AboutFigures:
+        """Returns the figures of the attempts of one kind about answers. `check` is the name of their verdicts."""
         of = {"run": run_id}
-        judged = "FROM verdict JOIN attempt ON attempt.id = attempt_id WHERE run_id = :run AND check_name = 'judge'"
-        return JudgeFigures(
-            tries=self._tries(run_id, "judge"),
+        judged = f"FROM verdict JOIN attempt ON attempt.id = attempt_id WHERE run_id = :run AND check_name = '{check}'"
+        return AboutFigures(
+            tries=self._tries(run_id, kind),
             verdicts=self._pairs(f"SELECT outcome, count(*) {judged} GROUP BY 1 ORDER BY 1", of),
             accepted=self._one(
-                f"SELECT count(DISTINCT attempt.id) {judged} AND accepted = 1"  # noqa: S608 - ours
+                f"SELECT count(DISTINCT attempt.id) {judged} AND accepted = 1 AND outcome = 'right'"  # noqa: S608 - ours
                 " AND (SELECT outcome FROM verdict AS rules WHERE rules.attempt_id = attempt.id"
-                "  AND check_name NOT IN ('judge', 'human') ORDER BY id DESC LIMIT 1) != 'right'",
+                "  AND check_name NOT IN ('judge', 'rewriting', 'human') ORDER BY id DESC LIMIT 1) != 'right'"
+                " AND (SELECT outcome FROM verdict AS mark WHERE mark.attempt_id = attempt.id AND check_name = 'human'"
+                "  ORDER BY id DESC LIMIT 1) IS NOT 'right'",
                 of,
+            ),
+            refused=self._pairs(
+                f"SELECT detail, count(*) {judged} AND outcome != 'right' GROUP BY 1 ORDER BY 2 DESC, 1", of
             ),
         )

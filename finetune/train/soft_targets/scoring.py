@@ -1,0 +1,99 @@
+"""Asks a teacher whose weights are here for its probabilities of the tokens of rendered rows.
+
+The teacher reads a row as the student does, so every trained token gets a target, marks and end token included.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.nn import functional
+
+from finetune.progress import Counted
+from finetune.rows.cache import made_once
+from finetune.rows.examples import Examples
+from finetune.student import find, identity, load_model, load_tokenizer
+from finetune.train.loss import CHUNK_BYTES, beyond_the_head
+from finetune.train.soft_targets.table import Given
+from finetune.train.soft_targets.vocabulary import pieces_of, refuse_another
+from finetune.train.training_args import is_bf16_faster
+from harvest.core.errors import ConfigError
+from harvest.local.weights import cache_folder
+
+VERSION = 1
+"""What another version of this file scored is scored again."""
+ROWS_A_PART = 64
+"""A killed scoring loses at most the work on so many rows."""
+SCORED = pa.schema({"at": pa.list_(pa.int32()), "ids": pa.list_(pa.int32()), "logprobs": pa.list_(pa.float32())})
+
+
+def scored(teacher: str, examples: Examples, pieces: Sequence[bytes], top_k: int) -> Iterator[Given]:
+    """Gives what a teacher gives to each line of the table of examples, in order. `pieces` are the student's tokens.
+
+    What was scored once is kept in the cache. Raises ConfigError when the teacher has another tokenizer.
+    """
+    compare(teacher, pieces)
+    lines = examples.table.num_rows
+    names = [f"{begin:09}.arrow" for begin in range(0, lines, ROWS_A_PART)]
+    what = f"{VERSION} {examples.digest} {identity(find(teacher))} {top_k}"
+    place = cache_folder() / "rows" / f"scored-{hashlib.sha256(what.encode()).hexdigest()[:32]}"
+
+    def score_all(folder: Path) -> None:
+        model, counted = None, Counted(f"rows scored by {teacher}")
+        for begin, name in zip(range(0, lines, ROWS_A_PART), names, strict=True):
+            if not (folder / name).is_file():  # a killed scoring goes on
+                model = model or _loaded(teacher)
+                rows = range(begin, min(begin + ROWS_A_PART, lines))
+                _write(folder / name, [_score(model, examples, n, top_k) for n in rows])
+                counted.step(begin + ROWS_A_PART)
+
+    made_once(place, score_all)
+    for name in names:
+        with pa.memory_map(str(place / name)) as file:
+            table = pa.ipc.open_stream(file).read_all()
+        for row in table.to_pylist():
+            at = np.array(row["at"], np.int32)
+            shape = (len(at), -1) if len(at) else (0, 0)
+            ids, logprobs = np.array(row["ids"], np.int32), np.array(row["logprobs"], np.float32)
+            yield Given(teacher, at, ids.reshape(shape), logprobs.reshape(shape))
+
+
+def compare(teacher: str, pieces: Sequence[bytes]) -> None:
+    """Raises ConfigError when a teacher's tokenizer is not the student's, with the first difference."""
+    refuse_another(pieces, pieces_of(load_tokenizer(find(teacher))), teacher)
+
+
+def _loaded(teacher: str) -> Any:
+    dtype = torch.bfloat16 if is_bf16_faster() else torch.float32
+    model = load_model(find(teacher), dtype).eval()
+    if (setting := beyond_the_head(model.config)) is not None:
+        raise ConfigError(f"distill.teachers: {teacher!r} changes its logits behind the head ({setting}): not done yet")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def _score(model: Any, examples: Examples, line: int, top_k: int) -> dict[str, Any]:
+    ids = torch.tensor(examples.table["ids"][line].as_py(), device=model.device)
+    trained = examples.table["trained"][line].as_py()
+    at = np.concatenate([np.arange(b, e) for b, e in zip(trained[::2], trained[1::2], strict=True)]).astype(np.int32)
+    at = at[at > 0]
+    states = model.base_model(ids[None], use_cache=False).last_hidden_state[0, torch.from_numpy(at - 1).long()]
+    head = model.get_output_embeddings()
+    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
+    found = []
+    for chunk in states.split(size):
+        logits = functional.linear(chunk, head.weight, head.bias).float()
+        found.append(logits.sub_(logits.logsumexp(-1, keepdim=True)).topk(min(top_k, logits.shape[-1])))
+    tokens, values = (torch.cat([getattr(f, n) for f in found]).cpu().numpy() for n in ("indices", "values"))
+    return {"at": at, "ids": tokens.astype(np.int32).ravel(), "logprobs": values.ravel()}
+
+
+def _write(part: Path, rows: Sequence[dict[str, Any]]) -> None:
+    unfinished = part.with_suffix(".unfinished")
+    with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_stream(file, SCORED) as writer:
+        writer.write_table(pa.Table.from_pylist(list(rows), SCORED))
+    unfinished.replace(part)

@@ -1,0 +1,49 @@
+"""Says what a run can cost at most before it has asked anything: from its questions, its limits and its prices."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+
+from harvest.core.config import RunConfig, configs
+from harvest.core.money import input_bound_tokens, worst_case
+from harvest.core.nouns import STUDENT, Question
+from harvest.endpoint import Prompt, dearest, tariff_of
+
+AHEAD = timedelta(days=1)
+"""Prices by the hour are taken from a whole day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What all questions of a run may take, if each of them gets all of its answers at their full length."""
+
+    questions: int
+    answers: int
+    """The most answers that are asked for, of the student and of all teachers."""
+    pusd: int | None
+    """The most that they cost, each bought in one try, in picodollars; None: a price is not known. The judging
+    and the rewriting model are not in it."""
+
+
+def foreseen(config: RunConfig, prompt: Prompt, questions: Iterable[Question]) -> Foreseen:
+    """Returns what a run takes at most to ask these questions."""
+    asked = []
+    for place, one in configs(config).items():
+        tariff, sampling = tariff_of(one), one.sampling
+        limits = [sampling.max_tokens, *([sampling.raised_limit] if sampling.raised_limit else [])]
+        now = datetime.now(UTC)
+        price = None
+        if tariff is not None:
+            price = lru_cache(partial(dearest, tariff, now, now + AHEAD, extra=sampling.extra, routed=False))
+        most = [limit + one.teacher.thinking_tokens for limit in limits]
+        asked.append((prompt.without_examples() if place == STUDENT else prompt, sampling, most, price))
+    n, total = 0, 0
+    for question in questions:
+        n += 1
+        for its_prompt, sampling, most, price in asked:
+            if price is not None:
+                tokens = input_bound_tokens(its_prompt.messages(question), sampling.extra)
+                total += sampling.samples * sum(worst_case(tokens, limit, price(tokens)) for limit in most)
+    is_priced = all(price is not None for *_, price in asked)
+    return Foreseen(n, n * sum(sampling.samples for _, sampling, *_ in asked), total if is_priced else None)

@@ -1,0 +1,5 @@
+"""Reckons what a run will cost and bring, and what it would have under other settings. Pure.
+
+The tries, attempts and settings that the store holds come in; forecasts, quotes and the run under other settings go
+out, as values for report.json and lines of text.
+"""
