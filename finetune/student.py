@@ -24,7 +24,7 @@ class MissingAttention(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A student is a model with its name in the recipe.
+    """A student, by two things: what the recipe calls it, and where its files are.
 
     `place` is a folder, a .gguf file or, if `is_hub`, a hub's name. `revision` is a branch, tag or commit of the hub's
     model; None means its newest version.

@@ -24,7 +24,7 @@ Overrides = list[tuple[str, str]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. The exit code. An error of the user's is a line on stderr, or one for each fault."""
+    """Runs one command and returns its exit code. For an error of the user's, stderr gets one line for each fault."""
     os.umask(0o077)
     given = sys.argv[1:] if argv is None else list(argv)
     words, overrides = (given, []) if given[:1] == ["import"] else take_overrides(given, TOP_LEVEL)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _called(args: argparse.Namespace, overrides: Overrides) -> int:
-    """Calls the command that the words name. The exit code."""
+    """Calls the command that the words name, and returns its exit code."""
     as_json: bool = args.json
     match args.command:
         case "collect":
@@ -96,7 +96,7 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
-    """Calls a command that is about a run which is there. The exit code."""
+    """Calls a command about a run that is there, and returns its exit code."""
     from harvest.commands.run_folder import find_run
 
     name, url = find_run(args.name, args.store)

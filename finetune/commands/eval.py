@@ -95,8 +95,8 @@ def checked(args: argparse.Namespace, read: Read = asked_questions) -> tuple[str
 def is_measured(args: argparse.Namespace, run: Run, read: Read) -> bool:
     """Returns whether the run's store holds every answer of this evaluation of a student on this machine.
 
-    It goes by the checksum of the weights, the questions, the prompt, the engine's name, how answers are drawn, the
-    checks' versions and the label. It loads no weights, so another version of the engine is no other evaluation.
+    These must be the same: the checksum of the weights, the questions, the prompt, the engine's name, how answers are
+    drawn, the checks' versions, and the label if one is given. The engine's version may differ. No weights are loaded.
     """
     engine, questions = checked(args, read)
     if engine is None:

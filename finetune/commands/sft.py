@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def begin(recipe: Recipe, args: argparse.Namespace) -> Run | None:
-    """Makes the checks that need no rows, and returns the run whose report gets the training; None when it has none.
+    """Makes the checks that need no rows. Returns the run whose report gets the training; None when there is no run.
 
     Raises ConfigError when the machine or the launch is not the one that the recipe asks for, and StoreUnusable when a
     dry run does not find the run.

@@ -12,7 +12,10 @@ from finetune.student import Student, count_parameters, sizes
 
 @dataclass(frozen=True, slots=True)
 class Utilisation:
-    """What a token costs, and how fast the GPUs could be. `peak_flops` is None for devices that TRL does not know."""
+    """How many FLOPs a token takes, and how many FLOPs a second one GPU could do at most (`peak_flops`).
+
+    `peak_flops` is None without a GPU, and for a GPU that TRL does not know.
+    """
 
     flops_per_token: float
     peak_flops: float | None
@@ -29,7 +32,7 @@ class Utilisation:
 
 
 def utilisation_of(recipe: Recipe, lengths: Sequence[int], student: Student, *, bf16: bool, gpus: int) -> Utilisation:
-    """Returns what a token of this training costs on this machine. `lengths` are the tokens of each row."""
+    """Returns how many FLOPs a token of this training takes on this machine. `lengths` are the tokens of each row."""
     import torch
     from trl.trainer.utils import get_peak_flops
 

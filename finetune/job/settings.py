@@ -189,8 +189,8 @@ class PlannedJob:
 def read_job(path: Path, overrides: Overrides = (), *, train: bool = False) -> PlannedJob:
     """Reads a JOB.toml and all that it names. Settings of the command line (`--run.budget.usd 5`) replace those there.
 
-    With `train`, the further keys of a recipe's [train] are checked against TRL too; importing it takes seconds. Raises
-    ConfigError with a line for each fault of each part.
+    If `train` is True, the further keys of each recipe's section [train] are also checked against TRL. Importing TRL
+    takes seconds. Raises ConfigError with a line for each fault of each part.
     """
     data = read_toml(path)
     own, of_parts = _divided(overrides)

@@ -23,10 +23,10 @@ LOCK, STAGE_LOCK = ".job.lock", ".stage.lock"
 
 @contextmanager
 def alone(folder: Path) -> Iterator[int]:
-    """Keeps other jobs from the run whose folder this is, and gives the descriptor that stages hold.
+    """Keeps other jobs from the run whose folder this is. Gives the descriptor of a lock that each stage shall hold.
 
-    A stage of a job that was killed may still be ending: it is waited for. Raises InputError when another job is at
-    work on the run, or when the folder cannot be written.
+    If an earlier job was killed, its last stage may still be ending. Then this waits for that stage. Raises InputError
+    when another job is at work on the run, or when the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

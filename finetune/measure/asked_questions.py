@@ -16,7 +16,10 @@ Read = Callable[[str, int | None], list[Question]]
 
 
 def reading_once() -> Read:
-    """Returns a function that is `asked_questions`, but reads each source once: also one that cannot be read."""
+    """Returns a function like `asked_questions` that reads each source only once.
+
+    If a source cannot be read, later calls raise the same error without another try.
+    """
     found: dict[tuple[str, int | None], list[Question] | InputError] = {}
 
     def read(source: str, limit: int | None) -> list[Question]:

@@ -41,7 +41,10 @@ def vllm_engine(
     parallel: tuple[int | None, int | None] = (None, None),
     in_flight: int | None = None,
 ) -> LocalEngine:
-    """Returns the engine that serves the student with vLLM. `parallel` are the GPUs of each copy, and the copies."""
+    """Returns the engine that serves the student with vLLM.
+
+    `parallel` is (how many GPUs each copy of the student gets, how many copies). None: the user gave no number.
+    """
     from finetune.measure.vllm.engine import Machine, VllmEngine
 
     command = vllm_command()

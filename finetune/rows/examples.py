@@ -134,7 +134,7 @@ class Examples(Sequence[Example]):
         return int((edges[1::2] - edges[::2]).sum())
 
     def asked(self) -> Iterator[tuple[int, str, list[str]]]:
-        """Yields (row, where, the texts that ask) of each example."""
+        """Yields for each example: the number of its row, the place of that row in words, and the texts of its user."""
         columns = (self._column(name).to_pylist() for name in ("row", "where", "asked"))
         return zip(*columns, strict=True)
 

@@ -29,7 +29,10 @@ def adapter_settings(further: dict[str, Any], model: PreTrainedModel) -> dict[st
 
 
 def freeze_the_rest(model: PreTrainedModel) -> None:
-    """Freezes all weights of a multimodal student but its language model and head, since they get no gradient."""
+    """Freezes those weights of a multimodal student that are outside its language model and head.
+
+    Rows have no pictures, so these weights would get no gradient.
+    """
     if (inside := language_model_of(model)) is None:
         return
     head = model.get_output_embeddings()

@@ -1,5 +1,5 @@
-"""Runs one session of asking, from a run that is ready to how its asking ended. Signals, connections and the store's
-writing thread meet the event loop here."""
+"""Runs one session of asking. It takes a run that is ready, and returns how the asking ended. Signals, connections and
+the store's writing thread are tied to the event loop here."""
 
 import asyncio
 import gc

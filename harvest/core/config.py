@@ -144,7 +144,7 @@ class Select(Section):
     pool: Literal["accepted", "all"] = "accepted"
     """`accepted` selects from the accepted answers, `all` from all answers that ended by themselves, right or wrong."""
     exact: bool = True
-    """Keeps one of several answers to a question that differ only in case and spaces."""
+    """If several answers to a question differ only in case and spaces, keeps one of them."""
     near: bool = True
     """Keeps one of several answers that are nearly the same, if their questions have the same numbers."""
     near_similarity: Annotated[Decimal, Field(ge=Decimal("0.4"), le=1, max_digits=18)] = Decimal("0.6")

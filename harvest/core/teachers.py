@@ -108,11 +108,11 @@ class Teacher(Section):
     """What the endpoint charges, in USD for a million tokens: { input = "0.50", output = "2.00" }, and if you like
     cached_input and cache_write. Without it the price is what the endpoint says, else a known price, else unknown."""
     terms: str | None = None
-    """What the provider's terms say of training with its answers, as you read them. A teacher's text is copied into
-    each of its traces. Without it, the terms are looked up in data/teacher_terms.toml by the endpoint's host name. If
-    that table says that the terms forbid training, the run is refused unless this setting begins with "accepted:" and
-    says why you may train anyway. The terms of the student and of the judging model are not looked at, since nothing
-    is trained on their answers."""
+    """What the provider's terms say of training with its answers, as you read them. For a teacher, what you write here
+    is copied into each of its traces. Without this setting, the terms are looked up in data/teacher_terms.toml by the
+    endpoint's host name. If that table says that the terms forbid training, the run is refused unless this setting
+    begins with "accepted:" and says why you may train anyway. The terms of the student and of the judging model are
+    not looked at, since nothing is trained on their answers."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":

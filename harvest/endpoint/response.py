@@ -33,8 +33,8 @@ def read_response(status: int, body: bytes, after_s: float = 0.0, read: ReadDocu
     """Returns the reply that a whole HTTP answer holds. The answer began `after_s` seconds after the request was sent.
 
     If the body is a stream of events, although no stream was asked for, it is read as a stream. `read` reads the
-    document of a 200. Raises the
-    AttemptFailed that the table of field.md §2 gives; the failure has a `reply` when the body holds one.
+    document of a 200. Raises the AttemptFailed that the table of field.md §2 gives; the failure has a `reply` when the
+    body holds one.
     """
     if not 200 <= status < 300:
         raise refusal(status, body, after_s)

@@ -22,7 +22,7 @@ HUB = "hub:"
 
 @dataclass(frozen=True, slots=True)
 class HubDataset:
-    """The dataset that such a name means."""
+    """A dataset of the hub, and which of its rows are wanted, as read from a name `hub:owner/name?…`."""
 
     name: str
     config: str | None = None
@@ -36,7 +36,7 @@ class HubDataset:
 
 
 def hub_dataset(source: str) -> HubDataset:
-    """Returns the dataset that `source` means. Raises InputError when it is not named as above."""
+    """Returns the dataset that `source` means. Raises InputError if it has another form than `hub:owner/name?…`."""
     name, _, query = source.removeprefix(HUB).partition("?")
     if name.count("/") != 1 or not all(name.split("/")):
         raise InputError(f"{source}: write {HUB}owner/name, and settings after a question mark")

@@ -196,10 +196,11 @@ def earlier(found: Sequence[Mapping[str, Any]], gain: Mapping[str, Any]) -> Mapp
 def befores(evaluations: Sequence[Evaluation]) -> Iterator[tuple[Evaluation, Evaluation]]:
     """Yields (before, after) for each evaluation labelled "after" that has a "before".
 
-    The "before" is the latest evaluation, asked in the same way, of the nearest model that the student came from: of
-    the one that its training began with, or else of the one before that. Models are known by the checksums of their
-    weights, since two students of one run may have begun with different models. If a checksum is not known, the label
-    "before" decides.
+    A student's training began with a model, whose own training may have begun with an older model, and so on. The
+    "before" is an evaluation of the nearest of these models that was asked in the same way as "after". If there are
+    several of that model, the latest counts. Models are told apart by the checksums of their weights, since two
+    students of one run may have begun with different models. Where checksums are not known, the "before" is the latest
+    evaluation with that label that was asked in the same way.
     """
     for after in evaluations:
         if _label(after) == "after" and (before := _before(after, evaluations)):

@@ -217,7 +217,7 @@ def forecasts(r: Report) -> Table:
 
 
 def quote(r: Report) -> Table:
-    """Returns what `harvest estimate` quoted for the whole run, and what came."""
+    """Returns what `harvest estimate` quoted for the whole run, beside what the run really cost and brought."""
     if (said := r["quote"]) is None:
         return Table("quoted", (), ())
     ends = ("low", "mid", "high", "came")

@@ -211,7 +211,10 @@ class Judgements(Attempts):
         return int(self._one("SELECT coalesce(max(id), 0) FROM verdict"))
 
     def rejudged(self, run_id: int, since: int) -> Iterator[Rejudged]:
-        """Gives each verdict of a run with an id above `since`, and the same check's last verdict up to `since`."""
+        """Yields each verdict of a run whose id is above `since`, with an earlier verdict to compare it with.
+
+        The earlier one is the same check's last verdict on the same attempt whose id is at most `since`, if any.
+        """
         for r in self._each(
             "SELECT new.check_name, new.version, new.outcome, old.version, old.outcome, question.name"
             " FROM verdict AS new JOIN attempt ON attempt.id = new.attempt_id"

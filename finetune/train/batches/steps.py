@@ -27,7 +27,8 @@ class Split:
 def divided(traces_per_step: int, most: int, processes: int) -> tuple[int, int]:
     """Returns (how many rows each process takes at a time, how many times it does so in a step).
 
-    The first number is the largest divisor of a process's share of the step that is not above `most`; it is at least 1.
+    Each process has an equal share of the step's rows. The first number divides that share: it is the largest divisor
+    up to `most`, and at least 1.
     """
     share = ceil(traces_per_step / processes)
     micro = max(d for d in range(1, share + 1) if share % d == 0 and d <= max(1, most))

@@ -104,9 +104,10 @@ def preference_pairs(recipe: Recipe, run: Run | None, tokenizer: Tokenizer) -> P
 
 
 def attempts(data: str, run: Run | None, prefer: Prefer) -> Attempts:
-    """Writes the right and the wrong answers of a run, an export or an evaluation into one file of the cache.
+    """Writes the right and the wrong answers that `data` names into one file of the cache.
 
-    Answers to questions of an evaluation are left out, as in the selection.
+    `data` names a run, an export, or the answers of an evaluation (`--details`). An answer is left out if the run's
+    selection left it out as contaminated: an evaluation in `select.against` asks its question.
     """
     if run is None:
         return _sorted_out(data, read_rows(data), prefer)
@@ -155,7 +156,7 @@ def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
 def outcome_of(row: Mapping[str, Any], prefer: Prefer) -> Outcome | None:
     """Returns whether an answer is right or wrong by harvest's judgement; None where it says neither.
 
-    An answer that a filter refused, or that was cut short, is neither right nor wrong.
+    An answer that a filter refused is neither. So is one that was cut short, unless `prefer.truncated_is_wrong`.
     """
     if row["accepted"]:
         return "right"

@@ -20,7 +20,7 @@ MISSING = -1
 
 @dataclass(slots=True)
 class SoftTargets:
-    """What teachers gave to the tokens of a batch, and what the student's loss was so far.
+    """What teachers gave for the tokens of a batch, and the sum of the divergences that were computed so far.
 
     N tokens are trained, M of them have targets, and at most K tokens are known at each.
     """

@@ -32,9 +32,10 @@ SCORED = pa.schema({"at": pa.list_(pa.int32()), "ids": pa.list_(pa.int32()), "lo
 
 
 def scored(teacher: str, examples: Examples, pieces: Sequence[bytes], top_k: int) -> Iterator[Given]:
-    """Gives what a teacher gives to each line of the table of examples, in order. `pieces` are the student's tokens.
+    """Yields the soft targets that a teacher gives, for each line of the table of examples, in order.
 
-    What was scored once is kept in the cache. Raises ConfigError when the teacher has another tokenizer.
+    For each trained token these are its `top_k` most likely tokens. `pieces` are the student's tokens as bytes. The
+    targets are kept in the cache. Raises ConfigError when the teacher has another tokenizer.
     """
     compare(teacher, pieces)
     lines = examples.table.num_rows

@@ -42,7 +42,7 @@ def _sentence_piece(name: str) -> bytes:
 def refuse_another(ours: Sequence[bytes], theirs: Sequence[bytes], teacher: str) -> None:
     """Raises ConfigError with the first id that means different tokens to the student and to the teacher.
 
-    One of them may have more tokens than the other, as long as it has them behind all others.
+    One of the two may have more tokens. These must come after all tokens that both have.
     """
     for i, (our, their) in enumerate(zip(ours, theirs, strict=False)):
         if our != their:

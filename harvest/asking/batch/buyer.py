@@ -163,7 +163,7 @@ class BatchBuyer:
             self._slice = None
 
     async def find_again(self) -> None:
-        """Takes up the batches of earlier sessions. Says so if no batch price is known."""
+        """Takes up the batches of earlier sessions. Warns if no batch price is known."""
         if self.is_silent:
             return
         self._warn_of_price()

@@ -185,7 +185,9 @@ def _unpacked(form: Form) -> tuple[Form, ...]:
 
 
 def without_holes(parts: Sequence[Form]) -> Form | None:
-    """Returns all numbers except a and b for a union such as (-∞,a)∪(a,b)∪(b,∞).
+    """Joins the intervals of a union that leaves out only single numbers.
+
+    (-∞,a)∪(a,b)∪(b,∞) becomes "all numbers except a and b".
 
     Returns None if the intervals do not meet at open ends.
     """

@@ -135,7 +135,11 @@ class Shown:
         self.take_in(store)
 
     def searched(self, run: int, words: str, after: int) -> dict[str, Any]:
-        """Searches one run for some moments. Returns the attempts that were found and where to go on (0: at an end)."""
+        """Searches the attempts of one run for `words`, and stops after SEARCH_S seconds.
+
+        The search begins after the attempt with the id `after`. Returns the ids that were found, and the id after which
+        the next call goes on (0: all were searched).
+        """
         store, name = self.runs[run]
         until = time.monotonic() + SEARCH_S
         found, came_to = store.attempts_with(store.run_id(name), words, after, lambda: time.monotonic() > until)
