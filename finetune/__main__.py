@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from finetune.commands.arguments import parser
 from harvest.core.errors import InputError, MissingExtra, OutOfMemory, WinnowError
+from harvest.core.machine import missing_package, unfit
 from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
@@ -19,16 +20,18 @@ INTERRUPTED = 130
 TOP_LEVEL = ("student", "data", "output", "method", "at_cap")
 """The settings of a recipe, and of a job, that stand in no section."""
 TRAIN_EXTRA = {"torch", "transformers", "trl", "peft", "accelerate", "gguf"}
-"""The modules that `pip install winnow[train]` installs."""
+"""The modules that `pip install winnow-distill[train]` installs."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") -> int:
     """Runs one command and returns its exit code.
 
-    For a mistake of the user it prints one line for each fault on stderr.
+    For a mistake of the user it prints one line for each fault on stderr. `prog` is how the help calls this program.
     """
+    if fault := unfit():
+        return _say_error(InputError(fault))
     words, overrides = take_overrides(sys.argv[1:] if argv is None else argv, TOP_LEVEL)
-    args = parser().parse_args(words)
+    args = parser(prog).parse_args(words)
     if overrides and not args.overrides:
         args.command_parser.error(f"unknown argument --{overrides[0][0]}")
     interrupt_on_signals()
@@ -42,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WinnowError as e:
         return _say_error(e)
     except ModuleNotFoundError as e:
-        if (e.name or "").partition(".")[0] not in TRAIN_EXTRA:
+        if (e.name or "").partition(".")[0] in TRAIN_EXTRA:
+            return _say_error(MissingExtra(f"finetune {args.command}", "train"))
+        if (fault := missing_package(e)) is None:
             raise
-        return _say_error(MissingExtra(f"finetune {args.command}", "train"))
+        return _say_error(InputError(fault))
     except BrokenPipeError:
         # Whoever read our output has closed it; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

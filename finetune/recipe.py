@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from finetune.trl_settings import ATTENTION, train_faults
 from harvest.core.errors import ConfigError, MissingExtra
-from harvest.core.files import package_folder
+from harvest.core.files import package_folder, settings_path
 from harvest.core.settings import Section, override, read_toml, validated
 
 Count = Annotated[int, Field(ge=1)]
@@ -213,7 +213,7 @@ def with_packing(recipe: Recipe, packs: bool) -> Recipe:
 
 def recipe_path(named: str | None) -> Path:
     """Returns the path of the recipe that the command line names, or of the demo's recipe when it names none."""
-    return Path(named) if named else package_folder("recipes") / "demo-student.toml"
+    return settings_path(named) if named else package_folder("recipes") / "demo-student.toml"
 
 
 def read_recipe(path: Path, overrides: Sequence[tuple[str, str]] = (), train: bool = False) -> Recipe:

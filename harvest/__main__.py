@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harvest.commands.arguments import parser
-from harvest.core.errors import WinnowError
+from harvest.core.errors import InputError, WinnowError
+from harvest.core.machine import missing_package, unfit
 from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
@@ -23,12 +24,18 @@ TOP_LEVEL = ("name", "questions", "prompt", "teacher", "sampling", "budget", "ch
 Overrides = list[tuple[str, str]]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code. For an error of the user's, stderr gets one line for each fault."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m harvest") -> int:
+    """Runs one command and returns its exit code. For an error of the user's, stderr gets one line for each fault.
+
+    `prog` is how the help calls this program.
+    """
+    if fault := unfit():
+        print(f"error: {fault}", file=sys.stderr)
+        return InputError.exit_code
     os.umask(0o077)
     given = sys.argv[1:] if argv is None else list(argv)
     words, overrides = (given, []) if given[:1] == ["import"] else take_overrides(given, TOP_LEVEL)
-    args = parser().parse_args(words)
+    args = parser(prog).parse_args(words)
     if overrides and not args.overrides:
         section, _, setting = overrides[0][0].partition(".")
         flag = f"; did you mean --{setting.replace('_', '-')}?" if setting and section == words[0] else ""
@@ -39,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(e).splitlines():
             print(f"error: {line}" if not line.startswith(("  ", "…")) else line, file=sys.stderr)
         return e.exit_code
+    except ModuleNotFoundError as e:
+        if (fault := missing_package(e)) is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -139,10 +151,10 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
 def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfig, Path]":
     """The run's settings, and the folder that its paths are relative to."""
     from harvest.core.config import load
-    from harvest.core.files import package_folder
+    from harvest.core.files import package_folder, settings_path
     from harvest.core.settings import folder_of
 
-    path = Path(args.config) if args.config else package_folder("recipes") / "demo.toml"
+    path = settings_path(args.config) if args.config else package_folder("recipes") / "demo.toml"
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), folder_of(path)
 
 

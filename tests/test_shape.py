@@ -38,6 +38,11 @@ PLACES = {
         ("commands",),
         ("__main__",),
     ),
+    "winnow": (
+        ("command_list",),
+        ("completion",),
+        ("__main__",),
+    ),
 }
 """The rooms of each package, from the ground up. An import goes down, never up and never to a neighbour."""
 
@@ -72,7 +77,7 @@ def modules(package: str) -> dict[str, Path]:
 
 
 HARVEST, FINETUNE = modules("harvest"), modules("finetune")
-OURS_ALL = {**HARVEST, **FINETUNE}
+OURS_ALL = {**HARVEST, **FINETUNE, **modules("winnow")}
 
 
 def imports_of(source: str) -> set[str]:
@@ -157,7 +162,12 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize("name", sorted(HARVEST))
 def test_harvest_knows_nothing_of_training(name: str) -> None:
     roots = {other.split(".")[0] for other in imports_of(HARVEST[name].read_text("utf-8"))}
-    assert not roots & {"finetune", "torch", "transformers", "trl", "peft", "accelerate"}
+    assert not roots & {"finetune", "winnow", "torch", "transformers", "trl", "peft", "accelerate"}
+
+
+@pytest.mark.parametrize("name", sorted(FINETUNE))
+def test_the_thin_door_stands_above_both_packages(name: str) -> None:
+    assert not any(other.split(".")[0] == "winnow" for other in imports_of(FINETUNE[name].read_text("utf-8")))
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))
@@ -190,7 +200,7 @@ def test_no_module_has_a_name_of_the_standard_library() -> None:
     assert names & sys.stdlib_module_names == set()
 
 
-@pytest.mark.parametrize("package", ["harvest", "finetune"])
+@pytest.mark.parametrize("package", ["harvest", "finetune", "winnow"])
 def test_help_imports_nothing_heavy(package: str) -> None:
     script = (
         f"import sys; sys.argv = ['{package}', '--help']\n"
@@ -257,7 +267,7 @@ def test_the_page_on_jobs_is_what_the_code_says() -> None:
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMED_PATH = re.compile(r"(?<![\w/.-])(?:harvest|finetune|tests|benchmarks|recipes|prompts)/[\w./*<>-]*[\w>]")
+NAMED_PATH = re.compile(r"(?<![\w/.-])(?:harvest|finetune|winnow|tests|benchmarks|recipes|prompts)/[\w./*<>-]*[\w>]")
 LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
 

@@ -14,10 +14,10 @@ Overrides = list[tuple[str, str]]
 """Settings from the command line: `--train.learning_rate 2e-4` gives ("train.learning_rate", "2e-4")."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m finetune") -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     whole = Parser(
-        prog="python -m finetune",
+        prog=prog,
         description="Train a small student on checked traces, look at a row, measure it.",
     )
     commands = whole.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")

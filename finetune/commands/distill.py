@@ -6,13 +6,12 @@ With --dry-run it checks rows, teachers and settings, says how many tokens have 
 import argparse
 import os
 from functools import partial
-from pathlib import Path
 
 from finetune.commands.arguments import Overrides
 from finetune.commands.check import checked_rows
 from finetune.commands.sft import begin, finish, train
 from finetune.progress import Progress
-from finetune.recipe import Recipe, recipe_of
+from finetune.recipe import Recipe, recipe_of, recipe_path
 from finetune.rows.dataset import run_folder
 from finetune.rows.template import recipe_tokenizer
 from finetune.run import Run
@@ -26,7 +25,7 @@ from harvest.core.settings import read_toml
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
-    recipe = recipe_of({"distill": {}, **read_toml(Path(args.recipe))}, args.recipe, overrides, train=True)
+    recipe = recipe_of({"distill": {}, **read_toml(recipe_path(args.recipe))}, args.recipe, overrides, train=True)
     if recipe.prefer is not None:
         raise ConfigError(f"{args.recipe}: [prefer] is for `python -m finetune prefer`: leave it out, or start that")
     check_settings(recipe)

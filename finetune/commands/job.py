@@ -24,11 +24,11 @@ from harvest.asking.planning.preparation import check_prices
 from harvest.commands.progress import say
 from harvest.commands.report import write_report
 from harvest.core.errors import CapReached, InputError
-from harvest.core.files import package_folder, runs_folder
+from harvest.core.files import package_folder, runs_folder, settings_path
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
-    path = Path(args.job) if args.job else package_folder("recipes") / "jobs/demo.toml"
+    path = settings_path(args.job) if args.job else package_folder("recipes") / "jobs/demo.toml"
     if args.check:
         return check(read_job(path, overrides, train=True), reading_once())
     job = read_job(path, overrides)

@@ -13,7 +13,7 @@ from finetune.commands.sft import begin, finish, train
 from finetune.cost import summary
 from finetune.cost.quote import Figures, quote
 from finetune.progress import Progress
-from finetune.recipe import Recipe, recipe_of
+from finetune.recipe import Recipe, recipe_of, recipe_path
 from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
 from finetune.rows.held_out import counts, split
@@ -29,7 +29,7 @@ from harvest.core.settings import read_toml
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
-    recipe = recipe_of({"prefer": {}, **read_toml(Path(args.recipe))}, args.recipe, overrides, train=True)
+    recipe = recipe_of({"prefer": {}, **read_toml(recipe_path(args.recipe))}, args.recipe, overrides, train=True)
     if recipe.launch.strategy == "fsdp2-cp":
         raise ConfigError('launch.strategy: "fsdp2-cp" splits the rows of a pair over processes: take another one')
     of_run = begin(recipe, args)

@@ -40,10 +40,10 @@ class Commands:
         return p
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m harvest") -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     found = Parser(
-        prog="python -m harvest",
+        prog=prog,
         description="Ask a reasoning teacher questions, keep the chains of thought that check out, count the money.",
     )
     commands = Commands(found)

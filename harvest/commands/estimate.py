@@ -19,6 +19,7 @@ from harvest.commands.progress import asking_shown, say
 from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, InputError
+from harvest.core.files import settings_path
 from harvest.report.prediction.quote import Rest, in_words, quote
 from harvest.report.prediction.what_if import tariffs_of
 from harvest.store import QUOTE, Store
@@ -82,7 +83,7 @@ def _training(recipe: str, rows: int, mean_tokens: int | None) -> dict[str, Any]
 
     It is a process of its own, since harvest knows nothing of training. Raises InputError with its words when it fails.
     """
-    if not Path(recipe).is_file():
+    if not settings_path(recipe).is_file():
         raise InputError(f"--recipe {recipe}: no such file")
     if mean_tokens is None:
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import ConfigError, InputError
-from harvest.core.files import runs_folder, write_whole
+from harvest.core.files import RUNS, runs_folder, write_whole
 from harvest.core.printable import printable
 
 
@@ -30,7 +31,27 @@ def find_run(given: str, store: str | None) -> tuple[str, str]:
             raise ConfigError(f"{given}: no run's folder (there is no config.json in it)") from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{folder / 'config.json'}: not what winnow wrote; name the store with --store") from None
-    return name, url or DEFAULT_STORE
+    url = url or DEFAULT_STORE
+    refuse_elsewhere(url)
+    return name, url
+
+
+def refuse_elsewhere(url: str) -> None:
+    """Raises InputError when the store is the default one and this folder has none.
+
+    The message names the nearest folder above that has a store or runs. A store of the user's own is left to
+    `Store.open`.
+    """
+    here, store = Path.cwd(), Path(DEFAULT_STORE.removeprefix("sqlite:///"))
+    if url != DEFAULT_STORE or store.is_file() or runs_folder().is_dir():
+        return
+    above = next((p for p in here.parents if (p / store).is_file() or (p / RUNS).is_dir()), None)
+    remedy = (
+        f"the nearest folder above that has one is {above}: cd {shlex.quote(str(above))}, and the same command"
+        if above
+        else "go to the folder in which the run was collected, or name its store: --store sqlite:////path/of/winnow.db"
+    )
+    raise InputError(printable(f"{here} has neither {store} nor {RUNS}; {remedy}"))
 
 
 def begun_elsewhere(file: Path, store: str, *, is_new: bool) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harvest.asking.planning.plan import plan_of
 from harvest.commands.progress import say
-from harvest.commands.run_folder import find_run, state_folder, writing_to
+from harvest.commands.run_folder import find_run, refuse_elsewhere, state_folder, writing_to
 from harvest.core.clock import now
 from harvest.core.config import DEFAULT_STORE
 from harvest.core.errors import InputError, StoreUnusable
@@ -55,6 +55,7 @@ def _runs(names: Sequence[str], url: str | None, opened: ExitStack) -> list[Chos
         return stores[address]
 
     if not names:
+        refuse_elsewhere(url or DEFAULT_STORE)
         store = reading(url or DEFAULT_STORE)
         found = [(store, name) for name in store.run_names()]
         if not found:

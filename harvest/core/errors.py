@@ -77,7 +77,7 @@ class MissingExtra(InputError):
         super().__init__(what, extra)
 
     def __str__(self) -> str:
-        return "{} needs an extra that is not installed: pip install 'winnow[{}]'".format(*self.args)
+        return "{} needs an extra that is not installed: pip install 'winnow-distill[{}]'".format(*self.args)
 
 
 class CapReached(WinnowError):

@@ -11,6 +11,10 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Matches every valid name of a run, which is also the name of a folder."""
 
 
+RUNS = "data/runs"
+"""The folder of all runs, in the working directory, where WINNOW_RUNS names no other."""
+
+
 def package_folder(name: str) -> Path:
     """Returns the path of the folder `prompts`, `recipes` or `data`.
 
@@ -21,9 +25,25 @@ def package_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
+def settings_path(named: str) -> Path:
+    """Returns the path of a TOML file that the command line names, or of a table in it (`job.toml#run`).
+
+    If there is no such file, and a built-in recipe has this name, the recipe's path is returned. So
+    `recipes/jobs/demo.toml`, `jobs/demo.toml` and `jobs/demo` name the same file in every folder.
+    """
+    file, mark, table = named.partition("#")
+    if Path(named).exists() or Path(file).exists() or ".." in Path(file).parts:
+        return Path(named)
+    recipe = package_folder("recipes") / file.removeprefix("recipes/")
+    for path in (recipe, recipe.with_name(f"{recipe.name}.toml")):
+        if path.suffix == ".toml" and path.is_file():
+            return Path(f"{path}{mark}{table}")
+    return Path(named)
+
+
 def runs_folder() -> Path:
     """Returns the folder that holds the folders of all runs."""
-    return Path(os.environ.get("WINNOW_RUNS", "data/runs"))
+    return Path(os.environ.get("WINNOW_RUNS", RUNS))
 
 
 def write_whole(path: Path, text: str) -> None:

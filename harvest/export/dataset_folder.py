@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from harvest.core.config import Export
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
+from harvest.core.machine import release
 from harvest.core.settings import validated
 from harvest.endpoint import Prompt
 from harvest.export.card import card
@@ -56,7 +56,7 @@ def write_folder(
             write_whole(part / name, text)
         written = Written(to.name, files, sum((part / name).stat().st_size for name in files), columns)
         newest = store.newest_selection(run.id)
-        write_whole(part / "README.md", card(run, report, settings, census, written, newest, version=_version()))
+        write_whole(part / "README.md", card(run, report, settings, census, written, newest, version=release()))
         _put_in_place(part, to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -69,13 +69,6 @@ def export_settings(run: StoredRun, given: Mapping[str, Any]) -> Export:
     Raises ConfigError when a setting is wrong, or when two settings do not fit together.
     """
     return validated(Export, {**run.config.export.model_dump(), **given}, "export")
-
-
-def _version() -> str:
-    try:
-        return version("winnow")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "(a checkout)"
 
 
 def _refuse_other_things(to: Path) -> None:

@@ -130,7 +130,7 @@ def test_settings_of_lora_need_lora(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is here")
 def test_qlora_without_its_extra_is_one_line_that_installs_it(tmp_path: Path) -> None:
     path = recipe(tmp_path, BASE + 'method = "qlora"\ntrain.r = 64\n')
-    with pytest.raises(MissingExtra, match=r"pip install 'winnow\[qlora\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'winnow-distill\[qlora\]'"):
         check_method(read_recipe(path, train=True))
     check_method(read_recipe(path, [("method", "lora")]))
 
