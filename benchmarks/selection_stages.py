@@ -72,8 +72,9 @@ def main() -> None:
     contaminated = np.isin(asked["id"][:read], np.array(sorted(beside.asked), np.int64))
     place = np.arange(args.n)
     candidates = Candidates(
-        many["id"], place, many["text"], many["signature"], np.full(args.n, 2000, np.int64), faulty[place % read]
-    )
+        many["id"], place, many["text"], many["signature"], np.full(args.n, 2000, np.int64), faulty[place % read],
+        np.full(args.n, np.nan), np.full(args.n, np.nan),
+    )  # fmt: skip
     known = Questions(
         many_asked["id"], many_asked["text"], many_asked["gold"], many_asked["numbers"], many_asked["many"],
         many_asked["signature"], np.array([f"d{i % 20}" for i in range(args.n)]), np.full(args.n, ""),

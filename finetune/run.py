@@ -9,17 +9,18 @@ from typing import Any
 
 from finetune.note import began_with_of, note_of
 from finetune.student import find, identity
-from harvest.answers.candidate import candidate_of
+from harvest.answers.candidate import asked_under, candidate_of
 from harvest.core.clock import now
-from harvest.core.config import teachers_of
+from harvest.core.config import Export, teachers_of
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
 from harvest.core.nouns import TokenLogprobs
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
+from harvest.export.layouts import training_part
 from harvest.local import MODELS
 from harvest.report.run_report import run_report
-from harvest.store import Store, StoredRun, is_being_written
+from harvest.store import Store, StoredRun, StudentScore, is_being_written
 
 WAIT_S = 60.0
 """A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
@@ -44,6 +45,19 @@ class TeachersAnswer:
     """Whether the row has another text, which the newest selection rewrote."""
     logprobs: Sequence[TokenLogprobs]
     """Those of the whole answer, or of its two halves; empty where the endpoint sent none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredAnswer:
+    """One answer of a run's teacher, with what a student's probabilities say of it."""
+
+    attempt_id: int
+    question: int
+    """The question's row in the store."""
+    teacher: int
+    """The teacher's index among the run's teachers."""
+    accepted: bool
+    score: StudentScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,41 @@ class Run:
                     bool(a.rewritten),
                     store.token_logprobs(a.id),
                 )
+
+    def begin_scoring(self, student: str, weights: str, rendering: str) -> int:
+        """Returns the id under which a student's scores of this run are stored (`Store.begin_scoring`)."""
+        with self._writing() as store, store.transaction():
+            return store.begin_scoring(store.run_id(self.name), student, weights, rendering, now())
+
+    def unscored(self, scoring_id: int, which: str) -> list[int]:
+        """Returns the ids of the answers without a score, the longest first. `which` is "accepted" or "all"."""
+        with self._reading() as store:
+            return store.unscored(store.run_id(self.name), scoring_id, which)
+
+    def put_scores(self, scoring_id: int, scores: Sequence[tuple[int, int, float | None, int | None]]) -> None:
+        """Writes the scores of some answers, all or none."""
+        with self._writing() as store, store.transaction():
+            store.put_scores(scoring_id, scores)
+
+    def scored_answers(self, scoring_id: int) -> list[ScoredAnswer]:
+        """Returns the answers that a student has scored, in the order of their ids."""
+        with self._reading() as store:
+            found = store.listed(store.run_id(self.name))
+            place = {attempt_id: n for n, attempt_id in enumerate(found.id)}
+            return [
+                ScoredAnswer(attempt_id, found.question_id[n], found.teacher[n], bool(found.accepted[n]), score)
+                for attempt_id, score in store.student_scores(scoring_id)
+                if (n := place.get(attempt_id)) is not None
+            ]
+
+    def training_rows(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Gives (id, the training part of its row) of each of these answers, in the teacher's own text."""
+        with self._reading() as store:
+            run, prompt = store.run(self.name), prompt_of(self)
+            for a in store.answered_attempts_of(run.id, attempt_ids):
+                candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
+                asked = [*asked_under(run.imported, a.reply), *prompt.student_messages(a.question)]
+                yield a.id, training_part(asked, candidate.reasoning, candidate.answer, Export())
 
     def logprobs_held(self) -> tuple[int, int]:
         """Returns (how many answers of this run have log-probabilities, their bytes in the store)."""

@@ -34,6 +34,7 @@ PLACES = {
         ("cost",),
         ("rows",),
         ("train", "measure"),
+        ("tryout",),
         ("job",),
         ("commands",),
         ("__main__",),

@@ -71,6 +71,16 @@ def _check(p: argparse.ArgumentParser) -> None:
     _add_evaluations(p)
 
 
+def _score(p: argparse.ArgumentParser) -> None:
+    _add_settings(p)
+    p.add_argument("run_name", metavar="RUN", help="a run, by its name or its folder")
+    _add_student(p)
+    p.add_argument(
+        "--which", choices=("accepted", "all"), default="accepted", help="the answers that are read (accepted)"
+    )
+    p.add_argument("--store", metavar="URL", help="the run's store; without it: the one its config.json names")
+
+
 def _show(p: argparse.ArgumentParser) -> None:
     _add_recipe(p)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
@@ -188,6 +198,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "init": ("a smaller student, cut from an open model's layers and saved as a normal model", _init),
     "distill": ("train the student on its teachers' probabilities beside their text; it goes on as sft does", _distill),
     "check": ("look at any dataset as a student would read it, also for training elsewhere", _check),
+    "score": ("how well each trace suits a student: its surprisal and ranks, kept in the store", _score),
     "show": ("one training row as the model sees it, trained tokens coloured", _show),
     "curve": ("the loss curve of a training, while it runs and after", _curve),
     "merge": ("merge the adapter into its model, and print the lines that serve it", _merge),
@@ -212,6 +223,11 @@ def _add_recipe(p: argparse.ArgumentParser) -> None:
     """Adds the argument RECIPE.toml, and lets settings of the command line replace those of the recipe."""
     p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
     _add_settings(p)
+
+
+def _add_student(p: argparse.ArgumentParser) -> None:
+    """Shows `--student` in the help. Its value is taken with the settings, since it is one of RECIPE.toml."""
+    p.add_argument("--student", metavar="S", help="required: a folder, an entry of the model table, a hub's name")
 
 
 def _add_run(p: argparse.ArgumentParser, what: str) -> None:

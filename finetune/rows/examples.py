@@ -118,6 +118,11 @@ class Examples(Sequence[Example]):
         return found
 
     @cached_property
+    def trained_lengths(self) -> list[int]:
+        """Returns how many tokens of each example are trained."""
+        return [sum(edges[1::2]) - sum(edges[::2]) for edges in self._column("trained").to_pylist()]
+
+    @cached_property
     def rows(self) -> tuple[int, ...]:
         """Returns the row of the dataset that each example comes from, counted from 0."""
         return tuple(self._column("row").to_pylist())

@@ -13,10 +13,17 @@ from finetune.rows.examples import Examples
 from finetune.rows.faults import Findings
 from finetune.rows.held_out import counts, split
 from finetune.rows.template import Tokenizer, end_token, layout_of, opened_otherwise
+from finetune.student import count_parameters, find
+from harvest.core.errors import ConfigError
 from harvest.report.loss_curve import BARS
 from harvest.selection.decontamination import Evaluation
 
 WIDTH = 32
+LONG_TOKENS = 2048
+"""A row that trains so many tokens has a long chain. The paper below names no number; this one is ours."""
+SHORT_PER_LONG, SMALL_WEIGHTS = 4, 3.5e9
+"""Students of "3B" (3.1 to 3.2 billion weights) or less learn best from one long chain to four short ones. Source:
+arXiv 2502.12143."""
 
 
 def preflight(
@@ -41,6 +48,8 @@ def preflight(
             f" after it: the chain would stand in both, and {mark} never be closed. Take render.reasoning ="
             ' "think", or a student whose template opens none'
         )
+    if (words := _long_for_a_small_student(recipe, trained)) is not None:
+        warnings.append(words)
     found = {
         "data": recipe.data,
         "student": recipe.student,
@@ -71,6 +80,25 @@ def preflight(
         ],
     }
     return found, survey.findings, made
+
+
+def _long_for_a_small_student(recipe: Recipe, trained: Examples) -> str | None:
+    """Returns a warning if a small student is to learn from more long chains than one to four short ones."""
+    long = sum(tokens >= LONG_TOKENS for tokens in trained.trained_lengths)
+    if long * (SHORT_PER_LONG + 1) <= len(trained):
+        return None
+    try:
+        weights = count_parameters(find(recipe.student))
+    except ConfigError:  # whoever loads the student says it
+        return None
+    if weights > SMALL_WEIGHTS:
+        return None
+    return (
+        f"{long:,} of {len(trained):,} rows train {LONG_TOKENS:,} tokens or more, and the student has"
+        f" {weights / 1e9:.1f} billion weights: students of 3 billion or fewer learn better from one long"
+        " chain to four short ones"
+        f" (arXiv 2502.12143). `harvest select RUN --select.long_tokens {LONG_TOKENS}` keeps that many of the long ones"
+    )
 
 
 def _overlaps(made: Examples, findings: Findings, evaluations: Sequence[Evaluation]) -> dict[str, int]:

@@ -158,8 +158,9 @@ class Select(Section):
     left out."""
     per_question: Count | None = None
     """Keeps at most this many answers to a question. The same question under several ids counts as one."""
-    prefer: Literal["first", "shortest", "longest", "random"] = "first"
-    """Which of several duplicates, or of several answers to a question, is kept."""
+    prefer: Literal["first", "shortest", "longest", "random", "rsr", "surprisal"] = "first"
+    """Which of several duplicates, or of several answers to a question, is kept. `rsr` and `surprisal`: the one with
+    the lowest Rank-Surprisal Ratio, or the lowest surprisal, by the scores of `student`."""
     difficulty: tuple[str, ...] = ()
     """Keeps only questions whose field `difficulty` is one of these, whatever the case. Empty: all questions."""
     min_failed: Annotated[Decimal, Field(ge=0, le=1, max_digits=18)] | None = None
@@ -168,9 +169,22 @@ class Select(Section):
     balance: Literal["none", "domains"] = "none"
     """How traces are drawn when `traces` or `tokens` limits the selection. `none`: each draw chooses among all traces.
     `domains`: each draw first chooses a domain, all with the same chance, then a trace of that domain."""
-    favour: Literal["random", "longer"] = "random"
+    favour: Literal["random", "longer", "rsr", "surprisal"] = "random"
     """With `traces` or `tokens`, "random" gives all traces the same chance to be drawn. "longer" gives the longest
-    trace a chance of about a half, the next longest a quarter, and so on."""
+    trace a chance of about a half, the next longest a quarter, and so on. "rsr" and "surprisal" take the traces with
+    the lowest Rank-Surprisal Ratio, or the lowest surprisal, by the scores of `student`."""
+    student: str | None = None
+    """The student whose scores count for `surprisal_most`, and for "rsr" and "surprisal": the name under which `python
+    -m finetune score RUN --student NAME` stored them. A trace without a score is left out then."""
+    surprisal_most: Annotated[Decimal, Field(gt=0, le=1000, max_digits=18)] | None = None
+    """Leaves out traces that surprise `student` more than this: their mean negative log-probability, in nats a
+    token."""
+    long_tokens: Count | None = None
+    """The chains and answers with this many tokens or more are long. Of these, at most one is kept for each
+    `short_per_long` shorter ones."""
+    short_per_long: Count = 4
+    """How many short traces there must be for each long one, if `long_tokens` says which ones are long. Students of
+    three billion weights or fewer learn best from about four (arXiv 2502.12143)."""
     traces: Count | None = None
     """Selects at most this many traces."""
     tokens: Annotated[int, Field(ge=1, lt=2**62, strict=True)] | None = None
@@ -178,6 +192,20 @@ class Select(Section):
     one, else 3.8 characters count as one token."""
     seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
     """The seed of every random choice in selection. The same answers, settings and seed give the same selection."""
+
+    @property
+    def takes_scores(self) -> bool:
+        """Whether a setting needs the scores of a student."""
+        return self.surprisal_most is not None or bool({self.prefer, self.favour} & {"rsr", "surprisal"})
+
+    @model_validator(mode="after")
+    def _by_whose_scores(self) -> "Select":
+        if self.takes_scores and self.student is None:
+            raise ValueError(
+                'surprisal_most, "rsr" and "surprisal" need `student`: the name under which `python -m finetune score'
+                " RUN --student NAME` stored its scores"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

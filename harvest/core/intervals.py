@@ -50,6 +50,26 @@ def accuracy_interval(per_question: Sequence[float], answers: int | None = None)
     return p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
+def mean_interval(per_question: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Returns (mean, low, high) of a quantity without bounds, with its 95% interval by Student's distribution.
+
+    `per_question` has the mean of each question's answers. low and high are None for fewer than two questions.
+
+    >>> [round(x, 2) for x in mean_interval([1.0, 2.0, 3.0, 4.0])]
+    [2.5, 0.48, 4.52]
+    >>> mean_interval([2.0])
+    (2.0, None, None)
+    """
+    n = len(per_question)
+    if not n:
+        return None, None, None
+    mean = sum(per_question) / n
+    if n == 1:
+        return mean, None, None
+    spread = sqrt(sum((x - mean) ** 2 for x in per_question) / (n - 1) / n)
+    return mean, mean - student_quantile(n - 1) * spread, mean + student_quantile(n - 1) * spread
+
+
 def student_quantile(freedom: int, normal: float = Z95) -> float:
     """Returns a point of Student's distribution with `freedom` degrees of freedom: the one that stands for the point
     `normal` of the normal distribution, for example 97.5% for Z95.

@@ -41,13 +41,16 @@ PROVENANCE: Columns = {
     "seam": {"reasoning_characters": N, "answer_characters": N, "response_id": T},
     "usage": {"input_tokens": N, "cached_input_tokens": N, "output_tokens": N, "reasoning_tokens": N},
     "cost_usd": T,
+    "student": T, "student_surprisal": F, "student_rank": F,
     "verdicts": [{"check": T, "version": T, "passed": B, "detail": T, "share": F}],
     "accepted": B, "reason": T, "selected": B, "unselected": T,
     "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
 }  # fmt: skip
 """The columns after the training part, with their types. `original` is what the teacher wrote if the row is rewritten,
 else it is null. `seam` says where the second of two replies begins if the answer was cut and continued, else it is
-null. `selected` and `unselected` (the reason) come from the newest selection, whichever rows are exported."""
+null. `student_surprisal` (nats a token) and `student_rank` are those of `student`, its name with the checksum of its
+weights; all three are null where the answer has no score. `selected` and `unselected` (the reason) come from the newest
+selection, whichever rows are exported."""
 
 
 def columns_of(settings: Export) -> Columns:
@@ -105,6 +108,9 @@ def _provenance(
         "seam": None if reply.seam is None else reply.seam._asdict(),
         "usage": {name: getattr(reply.usage, name) for name in PROVENANCE["usage"]},
         "cost_usd": None if a.cost_pusd is None else usd(a.cost_pusd),
+        "student": None if a.score is None else f"{a.score.student}@{a.score.weights}",
+        "student_surprisal": None if a.score is None else a.score.surprisal,
+        "student_rank": None if a.score is None else a.score.rank,
         "verdicts": [{name: getattr(v, name) for name in PROVENANCE["verdicts"][0]} for v in verdicts],
         "accepted": bool(a.accepted),
         "reason": a.reason or (None if a.accepted else NOT_JUDGED),

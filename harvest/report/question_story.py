@@ -20,7 +20,7 @@ from harvest.filters.required import required_by
 from harvest.judging import marks, model_judge, model_rewriting
 from harvest.judging.rewriting import as_trained
 from harvest.report.words import OUTCOMES, REASONS, STATUS, UNSELECTED
-from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry
+from harvest.store import AttemptStory, DatedVerdict, QuestionStory, SelectionOutcome, StoredTry, StudentScore
 
 HEAD_CHARS, TAIL_CHARS = 700, 500
 """Of a longer text, only the first HEAD_CHARS and the last TAIL_CHARS characters are shown."""
@@ -66,6 +66,7 @@ def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, i
         "judging": [_try_json(t) for t in a.judging],
         "rewriting": [_try_json(t) for t in a.rewriting],
         "verdicts": [_verdict_json(v) for v in a.verdicts],
+        "scores": [score_json(s) for s in a.scores],
         "selection": None if a.selection is None else {**asdict(a.selection), "rewritten": int(a.selection.rewritten)},
         "rewritten": None if trained is None else {"reasoning": trained.reasoning, "answer": trained.answer},
         **{name: getattr(reply, name, None) for name in ("reasoning", "answer", "finish_reason")},
@@ -135,6 +136,8 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
         yield from _verdicts(attempt.verdicts, required_by(story.run.config).versions)
         if (said := attempt.selection) is not None:
             yield _row("selected" if said.reason is None else "not selected", words_of_selection(said))
+        for score in attempt.scores:
+            yield _row("fit", words_of_score(score))
         yield from _reply(attempt.reply, full)
         if (trained := trained_text(story, attempt)) is not None:
             if trained.reasoning:
@@ -209,6 +212,21 @@ def words_of_selection(said: SelectionOutcome) -> str:
     if said.detail:
         words.append(safe(said.detail))
     return ": ".join(words)
+
+
+def words_of_score(s: StudentScore) -> str:
+    """Returns in words how an answer suits a student."""
+    who = safe(s.student)
+    if s.surprisal is None or s.rank is None:
+        return f"{who} cannot be trained on it: it is too long, or cannot be rendered"
+    ratio = "" if s.rsr is None else f", their ratio {s.rsr:.2f}"
+    return f"mean rank {s.rank:.2f} and surprisal {s.surprisal:.3f} nats a token{ratio}, by {who}"
+
+
+def score_json(s: StudentScore) -> dict[str, Any]:
+    """Returns a student's score as values for JSON."""
+    named = ("student", "weights", "tokens", "surprisal", "rank", "rsr")
+    return {name: getattr(s, name) for name in named}
 
 
 def _why(reason: str) -> str:

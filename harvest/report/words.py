@@ -48,6 +48,9 @@ UNSELECTED = {
     "contaminated": "its question is asked in an evaluation",
     "difficulty": "its question is not of the difficulty that is wanted",
     "answers_per_question": "its question already has enough answers",
+    "no_student_score": "it has no score by the student (`python -m finetune score` makes them), or is too long for it",
+    "too_surprising": "it surprises the student more than select.surprisal_most",
+    "too_many_long": "there are too few short traces for so many long ones",
     "not_chosen": "the draw took others",
     "rejected_since": "it was selected, and a later verdict rejects it",
 }

@@ -32,6 +32,15 @@ def beyond_limit(of: Candidates, questions: Questions, rank: I64, alive: BOOL, m
     return at[np.arange(len(at)) - first >= most]
 
 
+def too_many_long(of: Candidates, rank: I64, alive: BOOL, long_tokens: int, short_per_long: int) -> I64:
+    """Returns the candidates of `long_tokens` or more for which there are too few shorter ones: one long candidate is
+    kept for each `short_per_long` short ones, those of smaller rank first."""
+    at = np.flatnonzero(alive)
+    is_long = of.tokens[at] >= long_tokens
+    long = at[is_long]
+    return np.asarray(long[np.argsort(rank[long], kind="stable")][int((~is_long).sum()) // short_per_long :])
+
+
 def drawn(of: Candidates, questions: Questions, settings: Select, left: I64, chance: U64) -> I64:
     """Returns the candidates that are drawn from `left`, one by one, until `traces` or `tokens` is reached."""
     taken: list[int] = []
@@ -50,15 +59,16 @@ def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, le
 
     With `balance`, each draw first picks a domain, and all domains have the same chance. Inside a domain all traces
     have the same chance. If `favour` is "longer", the longest trace has a chance of about 1/2 instead, the second
-    longest 1/4, and so on (s1, data/filter.ipynb).
+    longest 1/4, and so on (s1, data/filter.ipynb). If it is "rsr" or "surprisal", the lowest comes first.
     """
     random = Random(settings.seed)
     domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.zeros(len(left), "U1")
     groups: list[list[int]] = []
     for name in np.unique(domain):
         group = left[domain == name]
-        by = (chance[group], of.tokens[group]) if settings.favour == "longer" else (chance[group],)
-        groups.append(group[np.lexsort(by)].tolist())  # the longest last: a list pops fast near its end
+        last = {"longer": of.tokens, "rsr": -of.rsr, "surprisal": -of.surprisal}.get(settings.favour)
+        by = (chance[group],) if last is None else (chance[group], last[group])
+        groups.append(group[np.lexsort(by)].tolist())  # what is favoured last: a list pops fast near its end
     while groups:
         n = int(random.random() * len(groups))
         group = groups[n]

@@ -20,12 +20,15 @@ class Reason(StrEnum):
     """Why a candidate is not selected. The members are in the order of the stages."""
 
     FILTERED = "filtered"
+    NO_SCORE = "no_student_score"
+    SURPRISING = "too_surprising"
     EXACT = "exact_duplicate"
     NEAR_QUESTION = "near_duplicate_question"
     NEAR = "near_duplicate"
     CONTAMINATED = "contaminated"
     DIFFICULTY = "difficulty"
     TOO_MANY = "answers_per_question"
+    TOO_LONG = "too_many_long"
     NOT_CHOSEN = "not_chosen"
 
 
@@ -73,6 +76,10 @@ class Candidates:
     """The number of output tokens. It is an estimate if the endpoint sent no count."""
     fault: BOOL
     """Whether a filter refuses the candidate."""
+    surprisal: F64
+    """The mean negative log-probability of a token by the student that the settings name, in nats. NaN: no score."""
+    rsr: F64
+    """The Rank-Surprisal Ratio by that student. NaN: no score."""
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from harvest.core.nouns import content_hash
 from harvest.filters import versions as filter_versions
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.selection import minhash, near_duplicates, stages
-from harvest.selection.candidates import I64, Candidates, Questions, SameQuestion
+from harvest.selection.candidates import F64, I64, Candidates, Questions, SameQuestion
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of, folders
 from harvest.selection.sketch_pool import Batch, Job, SketchPool
@@ -50,6 +50,9 @@ class Pool:
     """The store's row of each attempt's question."""
     tokens: I64
     """The number of output tokens, or −1 if the endpoint sent no count."""
+    surprisal: F64
+    """As in Candidates, [n]; NaN everywhere if no setting asks for a student's scores."""
+    rsr: F64
     failed: dict[int, float]
     """Maps a question's row to its share of wrong answers (0 to 1). Empty if no setting asks for it."""
     evaluations: Sequence[Evaluation]
@@ -113,6 +116,7 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
     answers = store.selection_pool(run.id, settings.pool)
     found = np.fromiter(((a, q, -1 if t is None else t) for a, q, t in answers), kind)
     failed = dict(store.failed_shares(run.id)) if settings.min_failed is not None else {}
+    surprisal, rsr = _scores(store, run, found["attempt"])
     versions: dict[str, Any] = {
         "select": stages.VERSION, "alike": near_duplicates.VERSION, "minhash": minhash.VERSION,
         "filters": filter_versions(run.config.filters),
@@ -120,9 +124,22 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
     places = folders(store, run, evaluations)
     key = content_hash(
         [places["attempts"].name, places["questions"].name, settings.model_dump(mode="json"), versions,
-         sorted(failed.items()), content_hash(found.tobytes().hex())]
+         sorted(failed.items()), content_hash([part.tobytes().hex() for part in (found, surprisal, rsr)])]
     )  # fmt: skip
-    return Pool(run, found["attempt"], found["question"], found["tokens"], failed, evaluations, places, versions, key)
+    columns = found["attempt"], found["question"], found["tokens"], surprisal, rsr
+    return Pool(run, *columns, failed, evaluations, places, versions, key)
+
+
+def _scores(store: Store, run: StoredRun, attempts: I64) -> tuple[F64, F64]:
+    """Returns (surprisal, Rank-Surprisal Ratio) of each attempt by the student that [select] names; NaN: no score."""
+    surprisal, rsr = np.full(len(attempts), np.nan), np.full(len(attempts), np.nan)
+    if run.config.select.takes_scores:
+        place = {attempt: n for n, attempt in enumerate(attempts.tolist())}
+        for attempt, score in store.student_scores(store.scoring_of(run.id, run.config.select.student)):
+            if (n := place.get(attempt)) is not None and score.surprisal is not None:
+                surprisal[n] = score.surprisal
+                rsr[n] = np.inf if score.rsr is None else score.rsr
+    return surprisal, rsr
 
 
 # ---- sketches
@@ -208,7 +225,7 @@ def _candidates(pool: Pool, place: NDArray[np.int64], sketches: Sketches, notes:
     estimate = np.ceil(sketches["chars"] / CHARACTERS_A_TOKEN).astype(np.int64)
     return Candidates(
         pool.attempt, place, sketches["text"], sketches["signature"], np.where(pool.tokens >= 0, pool.tokens, estimate),
-        np.isin(pool.attempt, np.array(sorted(notes.faults), np.int64)),
+        np.isin(pool.attempt, np.array(sorted(notes.faults), np.int64)), pool.surprisal, pool.rsr,
     )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Selects candidates in stages: filters, duplicates, evaluations, difficulty, answers per question, size. Pure.
+"""Selects candidates in stages: filters, a student's scores, duplicates, evaluations, difficulty, answers per question,
+long traces, size. Pure.
 
 The same candidates, settings and seed give the same selection, whatever the order in which the answers came: every
 random choice depends on the seed and the texts alone.
@@ -9,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from harvest.core.config import Select
-from harvest.selection.balance import beyond_limit, drawn, is_hard_enough
-from harvest.selection.candidates import I64, SELECTED, Candidates, Outcome, Questions, Reason, SameQuestion
+from harvest.selection.balance import beyond_limit, drawn, is_hard_enough, too_many_long
+from harvest.selection.candidates import F64, I64, SELECTED, Candidates, Outcome, Questions, Reason, SameQuestion
 from harvest.selection.deduplication import exact_duplicates, near_duplicate_questions, near_duplicates
 from harvest.selection.minhash import GOLDEN, U64, mixed
 
-VERSION = "2"
+VERSION = "3"
 """The version of the stages. It is stored with each selection."""
 
 
@@ -38,6 +39,10 @@ def select(
             outcome.instead[which] = of.attempt[instead]
         alive[which] = False
 
+    if settings.takes_scores:
+        drop(np.flatnonzero(alive & np.isnan(of.surprisal)), Reason.NO_SCORE)
+        if settings.surprisal_most is not None:
+            drop(np.flatnonzero(alive & (of.surprisal > float(settings.surprisal_most))), Reason.SURPRISING)
     if settings.exact:
         say("exact duplicates")
         drop(*exact_duplicates(of, questions, rank, alive))
@@ -51,6 +56,8 @@ def select(
     drop(np.flatnonzero(alive & ~is_hard_enough(of, questions, settings)), Reason.DIFFICULTY)
     if settings.per_question is not None:
         drop(beyond_limit(of, questions, rank, alive, settings.per_question), Reason.TOO_MANY)
+    if settings.long_tokens is not None:
+        drop(too_many_long(of, rank, alive, settings.long_tokens, settings.short_per_long), Reason.TOO_LONG)
     if settings.traces is not None or settings.tokens is not None:
         say("choosing")
         left = np.flatnonzero(alive)
@@ -72,7 +79,10 @@ def _rank(of: Candidates, chance: U64, settings: Select) -> I64:
     The one with the smaller rank is kept of two duplicates, or of two answers to one question.
     """
     places = np.arange(len(of.attempt))
-    by: dict[str, I64 | U64] = {"first": places, "shortest": of.tokens, "longest": -of.tokens, "random": chance}
+    by: dict[str, I64 | U64 | F64] = {
+        "first": places, "shortest": of.tokens, "longest": -of.tokens, "random": chance,
+        "rsr": of.rsr, "surprisal": of.surprisal,
+    }  # fmt: skip
     rank = np.empty_like(places)
     rank[np.argsort(by[settings.prefer], kind="stable")] = places
     return rank

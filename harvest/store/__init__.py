@@ -23,6 +23,7 @@ from harvest.store.runs import StoredRun, stored_settings
 from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
+from harvest.store.student_scores import StudentScore
 from harvest.store.writing.unwritten import SettledBy, Settlement
 from harvest.store.writing.waiting_marks import MARKS, Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
@@ -68,6 +69,7 @@ __all__ = [
     "StoredSelection",
     "StoredTry",
     "StratumOutcome",
+    "StudentScore",
     "TeacherFigures",
     "Tries",
     "WaitingMarks",

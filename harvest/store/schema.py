@@ -225,9 +225,24 @@ BATCHES = """
 """`batch.file_id` and `batch.batch_id` are the endpoint's ids. `try.batch_id` is the row of `batch` in which the try
 was sent; NULL: it was a request of its own."""
 
+STUDENT_SCORES = """
+    CREATE TABLE student_scoring (
+      id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES run, student TEXT NOT NULL, weights TEXT NOT NULL,
+      rendering TEXT NOT NULL, at TEXT NOT NULL, UNIQUE (run_id, student, weights, rendering)
+    ) STRICT;
+    CREATE TABLE student_score (
+      scoring_id INTEGER NOT NULL REFERENCES student_scoring, attempt_id INTEGER NOT NULL REFERENCES attempt,
+      tokens INTEGER NOT NULL, surprisal_nats REAL, ranks INTEGER, PRIMARY KEY (scoring_id, attempt_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX student_score_attempt ON student_score (attempt_id);
+"""
+"""What a student's probabilities say of answers (harvest/store/student_scores.py). `weights` is a checksum, `rendering`
+says how an answer becomes tokens. `surprisal_nats` and `ranks` are sums over the `tokens` that would be trained; NULL
+if the student cannot be trained on the answer."""
+
 MIGRATIONS = (
     TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY,
-    LOGPROBS, REWRITERS, BATCHES,
+    LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES,
 )  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

@@ -13,6 +13,7 @@ from harvest.report.question_story import (
     safe,
     version_today,
     who_of,
+    words_of_score,
     words_of_selection,
     words_of_try,
     words_of_verdict,
@@ -97,6 +98,8 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
         yield ["tokens", f"{usage.output_tokens:,}{chain}"]
     if attempt.max_tokens:
         yield ["limit", f"{attempt.max_tokens:,} tokens"]
+    for score in a.scores:
+        yield ["fit", words_of_score(score)]
     yield ["sample", str(attempt.sample)]
     if a.reply is not None and a.reply.finish_reason:
         yield ["ended by", safe(a.reply.finish_reason)]

@@ -21,6 +21,7 @@ from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
 from harvest.store.sqlite import Row
+from harvest.store.student_scores import SCORE_COLUMNS, StudentScore, StudentScores, read_score
 
 PAID = (
     "CASE WHEN attempt.reused THEN 0 * try.cost ELSE try.cost END + CASE WHEN attempt.continues IS NULL THEN 0 ELSE"
@@ -63,6 +64,8 @@ class AnsweredAttempt:
     """Who rewrote the text that is trained on."""
     rewriting: Reply | None
     """A model's rewriting, if `rewritten` says that a model rewrote the text."""
+    score: StudentScore | None
+    """By the student that the newest selection names, else by the one that was scored last; None: it has no score."""
 
     @property
     def row_id(self) -> str:
@@ -126,6 +129,8 @@ class AttemptStory:
     rewritten: Reply | None
     """The rewriting by a model that the newest verdict on it keeps; None: there is none."""
     selection: SelectionOutcome | None
+    scores: tuple[StudentScore, ...]
+    """What students' probabilities say of the answer, one score for each student."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +176,7 @@ LISTED = (
 )
 
 
-class Stories(Selections, Runs):
+class Stories(Selections, StudentScores, Runs):
     """The SQL statements that read whole attempts."""
 
     def listed(self, run_id: int) -> Listed:
@@ -280,20 +285,24 @@ class Stories(Selections, Runs):
 
     def _answered(self, run_id: int, which: str, values: dict[str, Any]) -> Iterator[AnsweredAttempt]:
         body, question = "", None
+        newest = self.newest_selection(run_id)
+        scoring = self.scoring_of(run_id, None if newest is None else newest.settings.get("student"))
         for r in self._each(
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
             " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            f" END AS selected, sent_at, {REPLY_COLUMNS}, {PAID} AS paid"
+            f" END AS selected, sent_at, {SCORE_COLUMNS}, {REPLY_COLUMNS}, {PAID} AS paid"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
             "  AND outcome.attempt_id = attempt.id"
+            " LEFT JOIN student_scoring ON student_scoring.id = :scoring"
+            " LEFT JOIN student_score AS score ON score.scoring_id = :scoring AND score.attempt_id = attempt.id"
             f" WHERE attempt.run_id = :run AND attempt.kind = 'teacher' AND {IS_WHOLE}"
             f" AND {which}"
             # This is the order of the index attempt_once: to sort would be to copy every reply.
             " ORDER BY attempt.question_id, attempt.teacher, attempt.sample, attempt.max_tokens",
-            {"run": run_id} | values | self._newest_in_words(run_id),
+            {"run": run_id, "scoring": scoring} | values | self._newest_in_words(run_id),
         ):
             if question is None or r["question_body"] != body:
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])
@@ -310,6 +319,7 @@ class Stories(Selections, Runs):
                 unselected=r["unselected"],
                 rewritten=by,
                 rewriting=self._rewriting_kept(r["id"]) if by & RewrittenBy.MODEL else None,
+                score=read_score(r),
             )
 
     def story(self, run_id: int, question_name: str) -> QuestionStory | None:
@@ -344,6 +354,7 @@ class Stories(Selections, Runs):
             reply=self.reply(a["answer_try"]) if a["answer_try"] else None,
             rewritten=self._rewriting_kept(a["id"]),
             selection=self.outcome_of(run_id, a["id"]),
+            scores=self.scores_of(a["id"]),
         )
 
     def _rewriting_kept(self, attempt_id: int) -> Reply | None:

@@ -322,3 +322,15 @@ def test_a_set_without_one_good_row_is_told_too(recipe: Any) -> None:
     assert "0 of 1 can be trained · 1 faulty" in in_words(found, []).plain
     assert found["row_tokens"]["mean"] is None
     assert findings.faults == 1
+
+
+@pytest.mark.parametrize(("long", "short", "warns"), [(1, 3, True), (1, 4, False), (0, 3, False)])
+def test_more_than_one_long_chain_to_four_short_ones_is_told_of_a_small_student(
+    recipe: Any, long: int, short: int, warns: bool
+) -> None:
+    chains = [said(f"<think>\n{' '.join(f'{i} {n},' for i in range(1100))}\n</think>\n\n6") for n in range(long)]
+    given = recipe([*chains, *good(short)], max_tokens=8192).model_copy(update={"student": SMOL})
+    warnings = preflight(given, smol_tokenizer())[0]["warnings"]
+    assert any("--select.long_tokens 2048" in w for w in warnings) == warns
+    unknown = given.model_copy(update={"student": "nobody"})
+    assert not any("long chain" in w for w in preflight(unknown, smol_tokenizer())[0]["warnings"])

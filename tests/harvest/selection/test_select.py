@@ -254,7 +254,9 @@ def test_a_preset_of_ones_own_is_read_and_may_name_no_other(tmp_path: Path) -> N
 # ---- the pure part
 
 
-def made(texts: Sequence[tuple[int, int, int]], seed: int = 0, domains: int = 1) -> tuple[Candidates, Questions]:
+def made(
+    texts: Sequence[tuple[int, int, int]], seed: int = 0, domains: int = 1, scores: Sequence[float] | None = None
+) -> tuple[Candidates, Questions]:
     """Candidates of (question, answer, tokens): two with the same numbers are the same, and all others are unlike."""
     asked = sorted({q for q, _, _ in texts})
     dice = np.random.default_rng(abs(seed))
@@ -271,6 +273,7 @@ def made(texts: Sequence[tuple[int, int, int]], seed: int = 0, domains: int = 1)
         np.array([(1009 * q + 31 * a + 1, 1) for q, a, _ in texts], np.uint64).reshape(m, 2),
         np.array([signatures[q, a] for q, a, _ in texts], np.uint16).reshape(m, 128),
         np.array([t for _, _, t in texts], np.int64), np.zeros(m, bool),
+        *(np.full(m, np.nan) if scores is None else np.array(scores, float) for _ in range(2)),
     )  # fmt: skip
     return candidates, questions
 
@@ -279,8 +282,10 @@ def no(pairs: Any, answered_alike: bool) -> Iterator[bool]:
     return iter([False] * len(pairs))
 
 
-def picked(texts: Sequence[tuple[int, int, int]], given: Select, domains: int = 1) -> list[tuple[int, int, int]]:
-    of, questions = made(texts, domains=domains)
+def picked(
+    texts: Sequence[tuple[int, int, int]], given: Select, domains: int = 1, scores: Sequence[float] | None = None
+) -> list[tuple[int, int, int]]:
+    of, questions = made(texts, domains=domains, scores=scores)
     outcome = select(of, questions, given, no, lambda words: None)
     return [t for t, reason in zip(texts, outcome.reason, strict=True) if reason == SELECTED]
 
@@ -333,6 +338,46 @@ def test_another_seed_draws_others_and_the_same_seed_the_same() -> None:
     first = picked(texts, Select(traces=40, seed=1))
     assert first == picked(texts, Select(traces=40, seed=1))
     assert first != picked(texts, Select(traces=40, seed=2))
+
+
+@settings(max_examples=scaled(40, 1000))
+@given(TEXTS, st.integers(1, 50), st.integers(1, 5), st.sampled_from(["first", "longest"]))
+def test_of_long_traces_there_is_one_to_so_many_short_ones(
+    texts: list[tuple[int, int, int]], long: int, short: int, prefer: str
+) -> None:
+    given = {"near": False, "long_tokens": long, "short_per_long": short, "prefer": prefer}
+    kept = picked(texts, Select.model_validate(given))
+    shorter = [t for t in texts if t[2] < long]
+    longer = [t for t in texts if t[2] >= long]
+    assert [t for t in kept if t[2] < long] == shorter
+    most = min(len(longer), len(shorter) // short)
+    assert sum(t[2] >= long for t in kept) == most
+    if prefer == "longest":
+        assert sorted(t[2] for t in kept if t[2] >= long) == sorted(t[2] for t in longer)[len(longer) - most :]
+
+
+SCORED = TEXTS.flatmap(
+    lambda t: st.tuples(
+        st.just(t), st.lists(st.floats(0.1, 9) | st.just(float("nan")), min_size=len(t), max_size=len(t))
+    )
+)
+
+
+@settings(max_examples=scaled(40, 1000))
+@given(SCORED, st.sampled_from(["rsr", "surprisal"]), st.integers(1, 8))
+def test_the_traces_that_suit_the_student_best_come_first(
+    scored: tuple[list[tuple[int, int, int]], list[float]], name: str, most: int
+) -> None:
+    texts, scores = scored
+    by = {t: s for t, s in zip(texts, scores, strict=True) if s == s}
+    given = {"near": False, "student": "s"}
+    kept = picked(texts, Select.model_validate(given | {"favour": name, "traces": most}), scores=scores)
+    assert sorted(by[t] for t in kept) == sorted(by.values())[:most]
+    kept = picked(texts, Select.model_validate(given | {"prefer": name, "per_question": 1}), scores=scores)
+    best = {q: min(s for t, s in by.items() if t[0] == q) for q in {t[0] for t in by}}
+    assert {t[0]: by[t] for t in kept} == best
+    kept = picked(texts, Select.model_validate(given | {"surprisal_most": 3}), scores=scores)
+    assert kept == [t for t in texts if t in by and by[t] <= 3]
 
 
 def test_domains_are_drawn_evenly_and_longer_traces_first() -> None:

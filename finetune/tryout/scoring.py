@@ -1,0 +1,133 @@
+"""Computes what a student's own probabilities say of the answers of a run, in one forward pass over each.
+
+An answer is read as the row that it would be trained as, and only trained tokens count. With p for the probability that
+the student gives to a token of the row, after all tokens before it:
+
+- surprisal: the mean of −ln p, in nats a token;
+- rank: the mean of min(r, 100), where r is 1 plus the number of tokens that the student holds for likelier;
+- RSR, the Rank-Surprisal Ratio: the sum of the min(r, 100) over the sum of the −ln p (arXiv 2601.14249). The lower, the
+  better: such an answer surprises the student with tokens that it nearly would have written.
+
+The store keeps the sums. What was scored once is not scored again, and a killed scoring goes on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from finetune.progress import Progress
+from finetune.recipe import Recipe
+from finetune.rows.faults import RowFault
+from finetune.rows.render import Example
+from finetune.rows.survey import examples_of
+from finetune.rows.template import Tokenizer, layout_of, recipe_tokenizer
+from finetune.run import Run
+from finetune.student import Student, find, identity, load_model
+from finetune.train.loss import CHUNK_BYTES, beyond_the_head
+from finetune.train.training_args import is_bf16_faster
+from harvest.core.errors import ConfigError, TooLong
+
+VERSION = 1
+"""What another version of this file scored is scored again."""
+MOST_RANK = 100
+"""A token of a higher rank counts as this one. Source: arXiv 2601.14249."""
+ANSWERS_A_PART = 64
+"""A killed scoring loses at most the work on so many answers."""
+TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32768}
+"""So many tokens are read at once, the filling of shorter rows included; a longer row is read alone."""
+
+Score = tuple[int, float | None, int | None]
+"""(trained tokens, sum of their surprisals in nats, sum of their ranks); (0, None, None): it cannot be trained on."""
+
+
+def score(run: Run, recipe: Recipe, which: str, progress: Progress) -> tuple[int, int]:
+    """Scores the answers of a run that have no score by the recipe's student yet. `which` is "accepted" or "all".
+
+    Returns (the id of the scoring in the store, how many answers were scored now). Raises ConfigError when the student
+    cannot be loaded, or changes its logits behind the head.
+    """
+    student = find(recipe.student)
+    tokenizer = recipe_tokenizer(recipe)
+    scoring_id = run.begin_scoring(recipe.student, identity(student), _rendering(recipe, tokenizer))
+    missing = run.unscored(scoring_id, which)
+    model = None
+    progress.begin(len(missing))
+    try:
+        for begin in range(0, len(missing), ANSWERS_A_PART):
+            part = missing[begin : begin + ANSWERS_A_PART]
+            model = model or _loaded(student)
+            run.put_scores(scoring_id, list(_score_part(model, run, part, recipe, tokenizer)))
+            progress.note(begin + len(part), "scored")
+    finally:
+        progress.close()
+    return scoring_id, len(missing)
+
+
+def _rendering(recipe: Recipe, tokenizer: Tokenizer) -> str:
+    """Returns everything but weights and answers that decides a score, as one text."""
+    template = hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
+    parts = {"version": VERSION, "template": template, "render": recipe.render.model_dump(mode="json")}
+    return json.dumps(parts, sort_keys=True)
+
+
+def _loaded(student: Student) -> Any:
+    dtype = torch.bfloat16 if is_bf16_faster() else torch.float32
+    model = load_model(student, dtype).eval()
+    if (setting := beyond_the_head(model.config)) is not None:
+        raise ConfigError(f"student {student.name!r}: it changes its logits behind the head ({setting}): no scores yet")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _score_part(
+    model: Any, run: Run, part: Sequence[int], recipe: Recipe, tokenizer: Tokenizer
+) -> Iterator[tuple[int, int, float | None, int | None]]:
+    """Gives (the attempt's id, tokens, sum of surprisals, sum of ranks) of each answer of a part."""
+    layout = layout_of(recipe.render, tokenizer)
+    rows: list[tuple[int, Example]] = []
+    for attempt_id, row in run.training_rows(part):
+        try:
+            made = examples_of(row, f"attempt {attempt_id}", recipe.render, tokenizer, layout)[-1].example
+        except RowFault:
+            made = TooLong("")
+        if isinstance(made, TooLong):
+            yield attempt_id, 0, None, None
+        else:
+            rows.append((attempt_id, made))
+    rows.sort(key=lambda row: -len(row[1]))
+    while rows:
+        at_once = max(1, TOKENS_AT_ONCE[model.device.type] // len(rows[0][1]))
+        batch, rows = rows[:at_once], rows[at_once:]
+        for (attempt_id, _), found in zip(batch, scores([e for _, e in batch], model), strict=True):
+            yield attempt_id, *found
+
+
+@torch.no_grad()
+def scores(rows: Sequence[Example], model: Any) -> list[Score]:
+    """Returns the score of each of these rows, which the model reads at once.
+
+    Shorter rows are filled up at their end, which no token before the filling sees. The logits [tokens, V] are computed
+    in chunks of CHUNK_BYTES, over the trained tokens alone.
+    """
+    longest = max(map(len, rows))
+    ids, trained = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest, dtype=torch.bool)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)] = torch.tensor(row.ids)
+        trained[n, : len(row)] = torch.tensor(row.mask, dtype=torch.bool)
+    ids, trained = ids.to(model.device), trained[:, 1:].to(model.device)
+    states = model.base_model(ids, use_cache=False).last_hidden_state[:, :-1][trained]
+    wanted, line = ids[:, 1:][trained], trained.nonzero()[:, 0]
+    head = model.get_output_embeddings()
+    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
+    sums = torch.zeros(3, len(rows), dtype=torch.float64, device=model.device)
+    for at in range(0, len(wanted), size):
+        logits = functional.linear(states[at : at + size], head.weight, head.bias).float()
+        of_token = logits.gather(-1, wanted[at : at + size, None])
+        surprisal = logits.logsumexp(-1) - of_token[:, 0]
+        rank = ((logits > of_token).sum(-1) + 1).clamp(max=MOST_RANK)
+        for n, values in enumerate((torch.ones_like(surprisal), surprisal, rank)):
+            sums[n].index_add_(0, line[at : at + size], values.double())
+    return [(int(n), nats, int(ranks)) if n else (0, None, None) for n, nats, ranks in sums.T.tolist()]
