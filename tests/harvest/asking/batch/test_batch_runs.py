@@ -142,6 +142,7 @@ def test_batches_left_behind_are_fetched_where_the_run_is_now_live(shared: Path,
         p = place(endpoint.url, 20, **SETTINGS)
         process = p.start()
         while not endpoint.stats()["running"]:
+            assert process.poll() is None, "the run ended before its batch ran"
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert p.ended(process, 30)[0] == 130

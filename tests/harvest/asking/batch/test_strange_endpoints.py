@@ -161,6 +161,7 @@ def in_a_batch(p: Place, endpoint: BatchEndpoint) -> None:
     """Starts a run and kills it while its batch runs."""
     process = p.start()
     while not endpoint.stats()["running"]:
+        assert process.poll() is None, "the run ended before its batch ran"
         time.sleep(0.05)
     process.kill()
     process.communicate(timeout=30)
