@@ -142,6 +142,6 @@ class Collection:
         """Returns how many questions may be in hand: enough for all requests that may be in flight; fewer if the
         results of these questions decide which question is next."""
         if self.queue.is_learning:
-            return SPARE_QUESTIONS + sum(2 * int(buyer.pace.limit) for buyer in self.buyers.values())
-        beside = sum(about.buyer.pace.ceiling for about in self.stopping.about_answers)
-        return SPARE_QUESTIONS + beside + sum(buyer.pace.ceiling for buyer in self.buyers.values())
+            return SPARE_QUESTIONS + sum(2 * int(buyer.fleet.limit) for buyer in self.buyers.values())
+        beside = sum(about.buyer.fleet.ceiling for about in self.stopping.about_answers)
+        return SPARE_QUESTIONS + beside + sum(buyer.fleet.ceiling for buyer in self.buyers.values())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import uvloop
 
@@ -19,6 +20,7 @@ from harvest.asking.buying.buyer import FIRST_REPLY, Buyer, first_reply
 from harvest.asking.buying.cap import SharedCap
 from harvest.asking.buying.connections import Keys, connect, connections_allowed
 from harvest.asking.buying.counters import Counters
+from harvest.asking.buying.fleet import Replica
 from harvest.asking.buying.opinions import Opinions
 from harvest.asking.buying.pace import Pace
 from harvest.asking.buying.rewritings import Rewritings
@@ -38,7 +40,7 @@ from harvest.core.config import RunConfig, called, configs
 from harvest.core.errors import ChainsHidden, StoreUnusable, TeacherRefused
 from harvest.core.nouns import Attempt, Judgement, Kind, Question, Reply
 from harvest.core.signals import handlers_kept, hung_up, stop_signals
-from harvest.endpoint.client import Learned
+from harvest.endpoint.client import Learned, Teacher
 from harvest.filters.required import required_by
 from harvest.judging.acceptance import Acceptance
 from harvest.store import Store, Writer
@@ -154,30 +156,55 @@ async def _buyers(
     runs = runs_by_place(run)
     wanted = sum(alone.config.teacher.max_concurrency for alone in runs.values())
     allowed = connections_allowed(wanted, hooks.say)
-    paces, remembered = await ledger.do(Store.events, run.id, PACE), await ledger.do(Store.events, run.id, LEARNED)
+    remembered = await ledger.do(Store.events, run.id, LEARNED)
     buyers: dict[int, Buyer] = {}
     for place, alone in runs.items():
-        teacher = await connect(alone, keys, stack, _unset(alone.config))
+        ceiling = max(1, alone.config.teacher.max_concurrency * allowed // wanted)
+        connected = await _replicas(alone, place, keys, ledger, stack, _unset(alone.config), ceiling)
+        teacher = next(iter(connected.values()))
         learned = [{k: v for k, v in e.items() if k != "place"} for e in remembered if e.get("place", 0) == place]
         teacher.learned = Learned(**learned[-1]) if learned else Learned()
         by_doctor = await ledger.do(continues_by_doctor, alone)
         teacher.learned.continues = {**teacher.learned.continues, **by_doctor}
-        ceiling = max(1, alone.config.teacher.max_concurrency * allowed // wanted)
-        found = [e for e in paces if e.get("place", 0) == place]
-        pace = Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
         name = called(run.config, place)
-        breaker = await _breaker(alone, ledger)
-        counters.paces[name] = pace
-        buyers[place] = Buyer(name, alone, teacher, pace, breaker, ledger, counters, stopping.buyer_ended)
+        buyers[place] = Buyer(name, alone, connected, ledger, counters, stopping.buyer_ended, ceiling)
+        counters.paces[name] = buyers[place].fleet
     return buyers
 
 
-async def _breaker(run: Run, ledger: Writer) -> Breaker:
-    """Returns the circuit breaker of the endpoint that `run` asks, which knows whether that has answered the run."""
-    known = [e for e in await ledger.do(Store.events, run.id, FIRST_REPLY) if e | first_reply(run, e["kept"]) == e]
+async def _replicas(
+    run: Run, place: int | None, keys: Keys, ledger: Writer, stack: AsyncExitStack, droppable: frozenset[str],
+    ceiling: int,
+) -> dict[Replica, Teacher]:  # fmt: skip
+    """Connects to the endpoint that `run` asks. Returns a connection for each of its replicas, which know what earlier
+    sessions found out about them. `place` is None for a model whose pace is not remembered."""
+    connected = {}
+    addresses = run.config.teacher.addresses or ("",)
+    paces = await ledger.do(Store.events, run.id, PACE)
+    for n, address in enumerate(addresses):
+        of = {"place": place} | ({"replica": address} if n else {})
+        found = [e for e in paces if _of_whom(e) == of]
+        pace = Pace(ceiling, min(ceiling, found[-1]["limit"]), found[-1]["rate"]) if found else Pace(ceiling)
+        breaker = await _breaker(run, ledger, address)
+        teacher = await connect(run, keys, stack, droppable, address)
+        connected[Replica(pace, breaker, address)] = teacher
+    return connected
+
+
+def _of_whom(pace: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns who the event about a pace is about: a teacher by its place, and a replica that is not its first one."""
+    return {"place": 0} | {name: pace[name] for name in ("place", "replica") if name in pace}
+
+
+async def _breaker(run: Run, ledger: Writer, address: str) -> Breaker:
+    """Returns the circuit breaker of one replica of the endpoint that `run` asks, which knows whether that has answered
+    the run."""
+    events = await ledger.do(Store.events, run.id, FIRST_REPLY)
+    known = [e for e in events if e == first_reply(run, e["kept"], address)]
     has_answered = bool(known) and known[-1]["kept"]
-    now_s = asyncio.get_running_loop().time()
-    return Breaker(now_s, run.config.teacher.outage_wait_s, has_answered=has_answered, is_free=run.is_free)
+    now_s, teacher = asyncio.get_running_loop().time(), run.config.teacher
+    n = max(1, len(teacher.addresses))
+    return Breaker(now_s, teacher.outage_wait_s, has_answered=has_answered, is_free=run.is_free, replicas=n)
 
 
 def _deadlines_s(run: Run) -> dict[int, float]:
@@ -212,12 +239,12 @@ async def _asked_about(
     found = {}
     for kind, alone in runs_about(run).items():
         name, stays = ABOUT_WORDS[kind]
-        teacher = await connect(alone, keys, stack, frozenset({"temperature"}))
+        ceiling = alone.config.teacher.max_concurrency
+        connected = await _replicas(alone, None, keys, ledger, stack, frozenset({"temperature"}), ceiling)
         # the other counters count answers alone
         own = Counters(run.config.name, counters.cap, waiting=counters.waiting, warnings=counters.warnings)
-        breaker, pace = await _breaker(alone, ledger), Pace(alone.config.teacher.max_concurrency)
         on_end = partial(stopping.about_ended, stays)
-        found[kind] = Buyer(name, alone, teacher, pace, breaker, ledger, own, on_end)
+        found[kind] = Buyer(name, alone, connected, ledger, own, on_end, ceiling)
     return found
 
 
@@ -280,8 +307,8 @@ async def _collect(collection: Collection, batches: BatchCollection, hooks: Hook
         try:
             await _ask_in_turns(collection, batches)
         finally:
-            silent = (buyer.silence() for buyer in collection.buyers.values())
-            counters.warnings += [warning for warning in silent if warning is not None]
+            for buyer in collection.buyers.values():
+                counters.warnings += buyer.silences()
 
 
 async def _remember(ledger: Writer, run: Run, buyers: Mapping[int, Buyer], known: Mapping[int, Learned]) -> None:
@@ -290,9 +317,11 @@ async def _remember(ledger: Writer, run: Run, buyers: Mapping[int, Buyer], known
     for place, buyer in buyers.items():
         if buyer.refused_setting is not None:
             await ledger.do(Store.reopen_refused, run.id, place)
-        if buyer.pace.rate is not None:
-            found = {"place": place, "limit": buyer.pace.limit, "rate": buyer.pace.rate}
-            await ledger.do(Store.add_event, run.id, PACE, found, now())
+        for n, replica in enumerate(buyer.fleet.replicas):
+            if (rate := replica.pace.rate) is not None:
+                of = {"place": place} | ({"replica": replica.address} if n else {})
+                pace = of | {"limit": replica.pace.limit, "rate": rate}
+                await ledger.do(Store.add_event, run.id, PACE, pace, now())
         if buyer.teacher.learned != known[place]:
             found = {"place": place} | asdict(buyer.teacher.learned)
             await ledger.do(Store.add_event, run.id, LEARNED, found, now())

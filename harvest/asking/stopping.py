@@ -108,9 +108,10 @@ class Stopping:
         buyers = self.buyers.values()
         if any(buyer.was_short_of_money for buyer in buyers):
             return "cap"
-        if any(buyer.pace.announced for buyer in buyers):
+        paces = [replica.pace for buyer in buyers for replica in buyer.fleet.replicas]
+        if any(pace.announced for pace in paces):
             return "announced limit"
-        if any(buyer.pace.refused for buyer in buyers):
+        if any(pace.refused for pace in paces):
             return "refusals"
         teachers = [b.run.config.teacher for b in buyers]
         is_theirs = bool(teachers) and all(t.local is not None or t.mode == "batch" for t in teachers)

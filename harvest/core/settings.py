@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harvest.core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
-NEVER_SHOWN = {"api_key_env", "base_url", "api_key_command", "headers"}
+NEVER_SHOWN = {"api_key_env", "base_url", "replicas", "api_key_command", "headers"}
 """A wrong value of these settings is never shown, because somebody may have written a key there."""
 
 

@@ -53,7 +53,11 @@ class Teacher(Section):
     """The name of an embedded model (harvest/local/models.py has the table), which is served on this machine. It takes
     the place of base_url and model."""
     base_url: str | None = None
-    """The endpoint's address without /chat/completions, e.g. https://api.example.com/v1."""
+    """The endpoint's address without /chat/completions, e.g. https://api.example.com/v1. A list of addresses names a
+    fleet: replicas of one model, e.g. of vLLM, which are asked as one teacher (docs/fleet.md). The first address names
+    the teacher in a run and must stay the first. Others may be added and taken out later."""
+    replicas: tuple[str, ...] = ()
+    """The addresses after the first one, if you would rather write them apart from base_url."""
     model: str | None = None
     """The model's name at the endpoint."""
     revision: str = ""
@@ -114,18 +118,35 @@ class Teacher(Section):
     begins with "accepted:" and says why you may train anyway. The terms of the student and of the judging model are
     not looked at, since nothing is trained on their answers."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several_addresses(cls, given: Any) -> Any:
+        addresses = as_dict(given).get("base_url")
+        if not isinstance(addresses, list | tuple):
+            return given
+        if given.get("replicas"):
+            raise ValueError("has a list as `base_url`, and `replicas`: keep one")
+        return {**given, "base_url": next(iter(addresses), None), "replicas": tuple(addresses[1:])}
+
     @model_validator(mode="after")
     def _one_kind(self) -> "Teacher":
         if self.local is not None and (self.base_url or self.model):
             raise ValueError("has both `local` and `base_url`/`model`: keep one")
         if self.local is None and not (self.base_url and self.model):
             raise ValueError("needs either `local`, or `base_url` and `model`")
-        if self.base_url and not _is_address(self.base_url):
-            raise ValueError("base_url is no http(s) address, or has a ? or # in it: https://host/v1, without a query")
-        if self.base_url and "@" in self.base_url.split("/")[2]:
-            raise ValueError(
-                "base_url holds a user or a password: put the key in a variable and name it in api_key_env"
-            )
+        for address in self.addresses:
+            if not _is_address(address):
+                raise ValueError(
+                    "base_url is no http(s) address, or has a ? or # in it: https://host/v1, without a query"
+                )
+            if "@" in address.split("/")[2]:
+                raise ValueError(
+                    "base_url holds a user or a password: put the key in a variable and name it in api_key_env"
+                )
+        if len({address.rstrip("/") for address in self.addresses}) < len(self.addresses):
+            raise ValueError("base_url has an address twice")
+        if self.replicas and not self.base_url:
+            raise ValueError("has `replicas` and no `base_url`: write all addresses as base_url")
         if self.api_key_env and not VARIABLE.fullmatch(self.api_key_env):
             raise ValueError("api_key_env is the name of an environment variable, not a key")
         if self.api_key_env and self.api_key_command:
@@ -136,6 +157,8 @@ class Teacher(Section):
             raise ValueError('mode = "batch" is for an endpoint, not for `local`')
         if self.mode == "batch" and self.stream:
             raise ValueError('mode = "batch" brings no stream: leave `stream` out')
+        if self.mode == "batch" and self.replicas:
+            raise ValueError('mode = "batch" is for one endpoint: write one base_url, or mode = "live"')
         if self.local is not None and (self.headers or self.api_key_command or self.azure_api_version):
             raise ValueError("headers, api_key_command and azure_api_version are for an endpoint, not for `local`")
         return self
@@ -169,6 +192,11 @@ class Teacher(Section):
         if len({name.lower() for name in headers}) < len(headers):
             raise ValueError("has a name twice: upper and lower case are the same")
         return headers
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Returns the addresses that are asked, the one that names the teacher first. Empty for `local`."""
+        return (self.base_url, *self.replicas) if self.base_url else ()
 
     @property
     def seen_headers(self) -> dict[str, str]:

@@ -69,9 +69,20 @@ class Attempts(Replies):
     """The SQL statements on attempts and tries."""
 
     def reserve(
-        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False
+        self,
+        run_id: int,
+        question_id: int,
+        ask: Ask,
+        key: str,
+        worst_pusd: int,
+        now: str,
+        *,
+        free: bool = False,
+        replica: str | None = None,
     ) -> Sent | Reused | InBatch | None:
         """Adds a try to an attempt, and reserves its worst case under the cap. `free` says that the try costs nothing.
+        `replica` is the address that is asked, if it is another than the teacher's base_url.
+
         Returns Sent; Reused when the store has the answer already; InBatch when an open batch of any run asks for it.
 
         Returns None, and writes nothing, when the cap has no room for the try now: the run's own, or that of the run
@@ -93,8 +104,8 @@ class Attempts(Replies):
             return None
         attempt_id = self._attempt(run_id, question_id, ask, key)
         try_id = self._insert(
-            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source) VALUES (?, ?, ?, ?, ?)",
-            attempt_id, run_id, worst_pusd, now, "free" if free else None,
+            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source, replica) VALUES (?, ?, ?, ?, ?, ?)",
+            attempt_id, run_id, worst_pusd, now, "free" if free else None, replica,
         )  # fmt: skip
         return Sent(attempt_id, try_id, worst_pusd)
 

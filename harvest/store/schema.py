@@ -240,9 +240,15 @@ STUDENT_SCORES = """
 says how an answer becomes tokens. `surprisal_nats` and `ranks` are sums over the `tokens` that would be trained; NULL
 if the student cannot be trained on the answer."""
 
+REPLICAS = """
+    ALTER TABLE try ADD COLUMN replica TEXT;
+    CREATE INDEX try_replica ON try (run_id) WHERE replica IS NOT NULL;
+"""
+"""`try.replica` is the address that was asked, if it is another than the teacher's own base_url."""
+
 MIGRATIONS = (
     TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY,
-    LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES,
+    LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES, REPLICAS,
 )  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one."""

@@ -111,7 +111,7 @@ class BatchBuyer:
     def _is_first(self) -> bool:
         counters = self.buyer.counters
         is_worth = counters.questions - counters.ended > FIRST_ROWS * WORTH_A_FIRST
-        return is_worth and not self.buyer.breaker.has_answered
+        return is_worth and not self.buyer.has_answered
 
     def row_of(self, question_id: int, ask: Ask, body: dict[str, Any]) -> RowToSend:
         """Returns the row that asks this, with its worst case."""

@@ -31,7 +31,7 @@ class RefusedFiles:
         faults = {fault.line: fault for fault in status.faults if fault.line}
         if not faults:
             return await self._in_halves(batch, status)
-        has_answered = self._buyer.breaker.has_answered
+        has_answered = self._buyer.has_answered
         if len(faults) == batch.rows > 1 and len({f.message for f in faults.values()}) == 1 and not has_answered:
             await self._results.settle_all(batch, Passing("the endpoint refused every row of the batch"))
             self._buyer.end(SettingRefused(f"{self._buyer.name} refuses every row: {words_of(status.faults)}"))

@@ -136,10 +136,11 @@ class Results:
             settled.append(Settled(outcome if failure else bill.reply, None, over, bill.reply.claims))
         await self._ledger.do(Store.settle_rows, settlements, now())
         money = await self._ledger.do(Store.money, self._buyer.run.id)
+        replica = self._buyer.fleet.replicas[0]
         for one in settled:
-            self._buyer.on_settled(Settled(one.outcome, money, one.overbilled, one.claims))
+            self._buyer.on_settled(replica, Settled(one.outcome, money, one.overbilled, one.claims))
             if isinstance(one.outcome, RowRefused):
-                self._buyer.on_failure(one.outcome, 0.0)
+                self._buyer.on_failure(replica, one.outcome, 0.0)
         await self._on_settled([SettledRow(row, one.outcome) for (row, _), one in zip(outcomes, settled, strict=True)])
 
     def remove_files(self, batch: StoredBatch) -> None:

@@ -4,17 +4,19 @@ asked in the same way: each has its own pace, circuit breaker and price, and all
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from harvest.asking.buying.breaker import REFUSED_TOO_LONG_S, SHORT_WAIT_S, Breaker, Over
+from harvest.asking.buying.breaker import REFUSED_TOO_LONG_S, SHORT_WAIT_S, Over
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter, Slot
 from harvest.asking.buying.continuing import Continuing
 from harvest.asking.buying.counters import Counters, Waiting
+from harvest.asking.buying.fleet import Fleet, Replica
 from harvest.asking.buying.keyed_lock import KeyedLock
-from harvest.asking.buying.pace import LONGEST_WAIT_S, Pace
+from harvest.asking.buying.pace import LONGEST_WAIT_S
 from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
@@ -70,19 +72,20 @@ class Bought:
 
 
 class Buyer:
-    """Buys answers from one endpoint in one session."""
+    """Buys answers from one endpoint, of one replica or several, in one session."""
 
     def __init__(
-        self, name: str, run: Run, teacher: Teacher, pace: Pace, breaker: Breaker, ledger: Writer, counters: Counters,
-        on_end: Callable[["Buyer", WinnowError], None],
+        self, name: str, run: Run, connected: Mapping[Replica, Teacher], ledger: Writer, counters: Counters,
+        on_end: Callable[["Buyer", WinnowError], None], ceiling: int,
     ) -> None:  # fmt: skip
-        """`name` is what messages call the endpoint; `run` is the run as it asks this one endpoint.
+        """`name` is what messages call the endpoint; `run` is the run as it asks this one endpoint. `connected` has its
+        replicas, the one that the run's base_url names first. At most `ceiling` requests are in flight.
 
         `on_end` is called when nothing more can be asked at this endpoint. It is also called with Overbilled, after
         which nothing more is asked at any endpoint. `on_end` must call `stop`.
         """
-        self.name, self.run, self.teacher, self.counters = name, run, teacher, counters
-        self.pace, self.breaker = pace, breaker
+        self.name, self.run, self.counters = name, run, counters
+        self.fleet, self.connected = Fleet(list(connected), ceiling), connected
         self.reason: WinnowError | None = None
         """Why nothing more is asked at this endpoint, when this buyer ended by itself; else None."""
         self.was_short_of_money = False
@@ -90,17 +93,32 @@ class Buyer:
         self.refused_setting: str | None = None
         """The setting that the endpoint named when it refused every row; else None."""
         self._ledger, self._cap, self._on_end = ledger, counters.cap, on_end
-        self._tries = Tries(run, ledger, teacher, self.on_settled)
-        self._limiter = ConcurrencyLimiter(pace, breaker)
+        first, *others = self.fleet.replicas
+        self._tries = {first: Tries(run, ledger, connected[first], partial(self.on_settled, first))}
+        for other in others:  # what one demands of requests, all of them do
+            connected[other].learned = self.teacher.learned
+            on_settled = partial(self.on_settled, other)
+            self._tries[other] = Tries(run, ledger, connected[other], on_settled, other.address)
+        self._limiter = ConcurrencyLimiter(self.fleet)
         self._same_content = KeyedLock()
-        self._continuing = Continuing(name, teacher, run.config.teacher.base_url, counters.warnings.append)
+        self._continuing = Continuing(name, self.teacher, run.config.teacher.base_url, counters.warnings.append)
         self._money_queue = asyncio.Lock()
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._any_answer = False
-        self._last_failure: AttemptFailed | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._last_failures: dict[Replica, AttemptFailed] = {}
+        self._looking: dict[Replica, asyncio.Task[None]] = {}
         self._served_by: set[tuple[str | None, str | None]] = set()
+
+    @property
+    def teacher(self) -> Teacher:
+        """The connection to the replica that the run's base_url names: the only one, unless there is a fleet."""
+        return self.connected[self.fleet.replicas[0]]
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether an answer ever came, in this session or an earlier one."""
+        return any(replica.breaker.has_answered for replica in self.fleet.replicas)
 
     @property
     def is_open(self) -> bool:
@@ -109,7 +127,8 @@ class Buyer:
     def stop(self) -> None:
         """Stops asking. Requests in flight are waited for, since they are paid for."""
         self._stop.set()
-        self._waits_no_more()
+        for replica in self.fleet.replicas:
+            self._waits_no_more(replica)
         self._cap.changed.set()
         self._limiter.open()
 
@@ -146,55 +165,63 @@ class Buyer:
     async def _in_tries(
         self, question_id: int, ask: Ask, body: dict[str, Any], key: str, going_on: Continuation | None
     ) -> Bought:
-        counted = 0
-        if self.breaker.awaits_first_reply:  # an answer that the store has need not wait for that
+        counted, tried = 0, set[Replica]()
+        if all(replica.breaker.awaits_first_reply for replica in self.fleet.replicas):
+            # An answer that the store has need not wait for the first reply.
             stored = await self._ledger.do(Store.reuse, self.run.id, question_id, ask, key)
             if stored is not None:
                 return self._reused(stored)
         while True:
-            async with self._limiter.slot() as slot:
-                held = await self._reserved(question_id, ask, body, key)
+            async with self._limiter.slot(question_id, tried) as slot:
+                replica = slot.replica
+                held = await self._reserved(self._tries[replica], question_id, ask, body, key)
                 if not isinstance(held, Sent):
-                    self.pace.withdrawn(slot.sent_s)
-                    self.breaker.withdrawn(slot.sent_s)
+                    replica.pace.withdrawn(slot.sent_s)
+                    replica.breaker.withdrawn(slot.sent_s)
                     if isinstance(held, InBatch):
                         raise AskedInBatch(held.run)
                     return self._reused(held)
-                is_probe = self.breaker.is_down
+                is_probe = replica.breaker.is_down
                 outcome = await self._try(held, body, ask, slot, going_on)
             if isinstance(outcome, Reply):
                 whole = outcome if going_on is None else joined(going_on.cut, outcome)
                 return Bought(held.attempt_id, whole)
-            if isinstance(outcome, RunRefused):
-                raise Stopped
             if isinstance(outcome, Throttled):
+                continue
+            tried.add(replica)
+            if isinstance(outcome, RunRefused):
+                if not self.is_open:
+                    raise Stopped
                 continue
             counted += not is_probe  # an outage is not the answer's fault
             if isinstance(outcome, Late):
-                ask = replace(ask, waited_s=self._tries.deadline_s(ask))
+                ask = replace(ask, waited_s=self._tries[replica].deadline_s(ask))
                 self._ledger.post(Store.was_late, held.attempt_id, ask.waited_s)
             too_late = ask.waited_s >= longest_deadline_s(self.run.config)
             if not outcome.again or too_late or counted >= self.run.config.sampling.tries:
                 await self._ledger.do(Store.fail_attempt, held.attempt_id, outcome.kind)
                 return Bought(held.attempt_id, None, outcome.kind)
-            await self._wait_after(outcome, max(1, counted))
+            if not self.fleet.others_than(tried):
+                await self._wait_after(outcome, max(1, counted))
 
     def _reused(self, held: Reused) -> Bought:
         self.counters.reused += 1
         return Bought(held.attempt_id, held.reply)
 
-    async def _reserved(self, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Sent | Reused | InBatch:
+    async def _reserved(
+        self, tries: Tries, question_id: int, ask: Ask, body: dict[str, Any], key: str
+    ) -> Sent | Reused | InBatch:
         """Returns a try whose worst case is reserved, or the answer that is in the store already, or the batch that
         asks for it.
 
         If the cap has no room now, the call waits until other tries give money back. Raises Stopped when no other try
         is unsettled: then no money can come back, and the cap has no room for another answer from this endpoint.
         """
-        held = None if self._money_queue.locked() else await self._reserve_now(question_id, ask, body, key)
+        held = None if self._money_queue.locked() else await self._reserve_now(tries, question_id, ask, body, key)
         if held is not None:
             return held
         async with self._money_queue:
-            while (held := await self._reserve_now(question_id, ask, body, key)) is None:
+            while (held := await self._reserve_now(tries, question_id, ask, body, key)) is None:
                 self.was_short_of_money = True
                 if not self._cap.may_free_up:
                     self.end(CapReached(f"the cap of {self._cap.usd} USD has no room for another answer{self.of}"))
@@ -204,21 +231,22 @@ class Buyer:
         return held
 
     async def _reserve_now(
-        self, question_id: int, ask: Ask, body: dict[str, Any], key: str
+        self, tries: Tries, question_id: int, ask: Ask, body: dict[str, Any], key: str
     ) -> Sent | Reused | InBatch | None:
         if self._stop.is_set():
             raise Stopped
-        return await self._tries.reserve(question_id, ask, body, key)
+        return await tries.reserve(question_id, ask, body, key)
 
     async def _try(
         self, sent: Sent, body: dict[str, Any], ask: Ask, slot: Slot, going_on: Continuation | None
     ) -> Reply | AttemptFailed:
-        arriving = Arriving()
-        if self.breaker.awaits_first_reply and self.name not in self.counters.waiting:
-            self._waits_for(f"more are asked after the first reply{self.of}: asked")
+        arriving, replica = Arriving(), slot.replica
+        if replica.breaker.awaits_first_reply and self._called(replica) not in self.counters.waiting:
+            self._waits_for(replica, f"more are asked after the first reply{self._of(replica)}: asked")
 
         def on_answer() -> None:
             self.counters.in_flight -= 1
+            replica.answered(slot.sent_s, self._loop.time())
             self._heed_limits(arriving, slot)
             slot.release()
 
@@ -226,16 +254,16 @@ class Buyer:
         self.counters.peak_in_flight = max(self.counters.peak_in_flight, self.counters.in_flight)
         try:
             with self._cap.unsettled_try():
-                outcome = await self._tries.send(sent, body, ask, arriving, on_answer, going_on)
+                outcome = await self._tries[replica].send(sent, body, ask, arriving, on_answer, going_on)
         finally:
             self.counters.in_flight -= slot.is_held
         if isinstance(outcome, AttemptFailed):
-            self.on_failure(outcome, slot.sent_s)
+            self.on_failure(replica, outcome, slot.sent_s)
             self._heed_limits(arriving, slot)
         return outcome
 
     def _heed_limits(self, arriving: Arriving, slot: Slot) -> None:
-        self.pace.heard(announced(arriving.headers, time.time()), slot.sent_s, self._loop.time())
+        slot.replica.pace.heard(announced(arriving.headers, time.time()), slot.sent_s, self._loop.time())
 
     async def _wait_after(self, failure: AttemptFailed, tries: int) -> None:
         wait_s = failure.retry_after_s
@@ -249,9 +277,9 @@ class Buyer:
         for task in rest:
             task.cancel()
 
-    # ---- what a try says about its endpoint
+    # ---- what a try says about its replica
 
-    def on_settled(self, settled: Settled) -> None:
+    def on_settled(self, replica: Replica, settled: Settled) -> None:
         """Takes in how one try ended."""
         if settled.money is not None:
             self._cap.spent_pusd, self._cap.in_doubt_pusd = settled.money.spent, settled.money.in_doubt
@@ -260,76 +288,97 @@ class Buyer:
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1
             if isinstance(outcome, RunRefused):
-                self.end(TeacherRefused(f"{self.name} refuses for good: {outcome}"))
+                replica.refusal = replica.refusal or outcome
+                reason = TeacherRefused(f"{self._called(replica)} refuses for good: {outcome}")
+                self._goes_on_or_ends(replica, reason)
         else:
-            self.pace.answered(outcome.usage.output_tokens)
+            replica.pace.answered(outcome.usage.output_tokens)
             if not settled.overbilled:
-                self._on_answer()
+                self._on_answer(replica)
             self.counters.output_tokens += outcome.usage.output_tokens or 0
             self._notice_who_answers(outcome)
         if settled.overbilled:
-            self._remember_first_reply(kept=False)
+            self._remember_first_reply(replica, kept=False)
             self._on_end(self, _overbilled(settled))
 
-    def _on_answer(self) -> None:
-        breaker = self.breaker
+    def _goes_on_or_ends(self, replica: Replica, reason: WinnowError) -> None:
+        """Goes on without a replica that answers no more, if there are others; else ends for this reason."""
+        if all(one.is_left_out for one in self.fleet.replicas if one is not replica):
+            self.end(reason)
+            return
+        warning = f"{reason}; the other replicas go on"
+        if warning not in self.counters.warnings:
+            self.counters.warnings.append(warning)
+        self._limiter.wake()
+
+    def _on_answer(self, replica: Replica) -> None:
+        breaker = replica.breaker
         if not breaker.has_answered:
-            self._remember_first_reply(kept=True)
+            self._remember_first_reply(replica, kept=True)
         held_back = breaker.awaits_first_reply or breaker.is_down or breaker.fruitless
         breaker.answered(self._loop.time())
         self._any_answer = True
         if held_back:
-            self._waits_no_more()
+            self._waits_no_more(replica)
             self._limiter.wake()
 
-    def _remember_first_reply(self, *, kept: bool) -> None:
-        self._ledger.post(Store.add_event, self.run.id, FIRST_REPLY, first_reply(self.run, kept), now())
+    def _remember_first_reply(self, replica: Replica, *, kept: bool) -> None:
+        event = first_reply(self.run, kept, replica.address)
+        self._ledger.post(Store.add_event, self.run.id, FIRST_REPLY, event, now())
 
-    def on_failure(self, failure: AttemptFailed, sent_s: float) -> None:
-        """Slows down when requests come too fast, and stops asking this endpoint when it does not answer."""
-        now_s, was_down = self._loop.time(), self.breaker.is_down
+    def on_failure(self, replica: Replica, failure: AttemptFailed, sent_s: float) -> None:
+        """Slows down when requests come too fast, and stops asking a replica when it does not answer."""
+        breaker = replica.breaker
+        now_s, was_down = self._loop.time(), breaker.is_down
         if isinstance(failure, Throttled):
-            self.pace.refused_at(sent_s, now_s, failure.retry_after_s)
-        self.breaker.failed(failure, sent_s, now_s)
-        self._last_failure = failure if self.breaker.fruitless else None
-        if self.breaker.over is not None and self.is_open:
-            self.end(self._why_over(self.breaker.over, failure))
-        elif self.breaker.is_down and not was_down:
-            wait_s = self.breaker.outage_wait_s
-            self._waits_for(f"{self.name} is down", wait_s)
-            if wait_s > SHORT_WAIT_S:
-                self._looking = asyncio.create_task(self._look_for_models())
+            replica.pace.refused_at(sent_s, now_s, failure.retry_after_s)
+        breaker.failed(failure, sent_s, now_s)
+        self._last_failures.pop(replica, None)
+        if breaker.fruitless:
+            self._last_failures[replica] = failure
+        if breaker.over is not None and self.is_open:
+            reason, rested = self._why_over(replica, breaker.over, failure), breaker.is_resting
+            if len(self.fleet.replicas) > 1:
+                breaker.rest(now_s)
+            if not rested:
+                self._goes_on_or_ends(replica, reason)
+        if breaker.is_down and not was_down and self.is_open:
+            wait_s, is_one = breaker.outage_wait_s, len(self.fleet.replicas) == 1
+            self._waits_for(replica, f"{self._called(replica)} is down", wait_s if is_one else None)
+            if wait_s > SHORT_WAIT_S or not is_one:
+                self._looking[replica] = asyncio.create_task(self._look_for_models(replica))
 
-    def _why_over(self, over: Over, failure: AttemptFailed) -> TeacherRefused:
+    def _why_over(self, replica: Replica, over: Over, failure: AttemptFailed) -> TeacherRefused:
         goes_on = "The same command goes on"
         if over is Over.DOWN:
-            n, wait_s = self.breaker.fruitless, self.breaker.outage_wait_s
+            n, wait_s = replica.breaker.fruitless, replica.breaker.outage_wait_s
             tries = f"the last {n} tries brought nothing, and outage_wait_s = {wait_s:g} is over"
-            return TeacherDown(f"{self.name} is down: {tries}: {failure}. {goes_on}")
+            return TeacherDown(f"{self._called(replica)} is down: {tries}: {failure}. {goes_on}")
         if over is Over.THROTTLED:
-            minutes = max(REFUSED_TOO_LONG_S, self.breaker.outage_wait_s) / 60
-            return TeacherTooBusy(f"every request{self.of} was refused for {minutes:.0f} minutes: {failure}. {goes_on}")
+            minutes = max(REFUSED_TOO_LONG_S, replica.breaker.outage_wait_s) / 60
+            return TeacherTooBusy(
+                f"every request{self._of(replica)} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
+            )
         self.refused_setting = named_setting(failure.message)
         change = f": change {self.refused_setting}" if self.refused_setting else ""
-        return SettingRefused(f"{self.name} refuses every row{change}: {failure}")
+        return SettingRefused(f"{self._called(replica)} refuses every row{change}: {failure}")
 
-    async def _look_for_models(self) -> None:
-        """Asks from time to time whether the endpoint is there again, while it is down. This costs nothing."""
+    async def _look_for_models(self, replica: Replica) -> None:
+        """Asks from time to time whether the replica is there again, while it is down. This costs nothing."""
         wait_s = FIRST_LOOK_S
         while True:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * LOOK_GROWTH, LONGEST_WAIT_S)
-            self.breaker.heard_models(await self.teacher.is_up())
+            replica.breaker.heard_models(await self.connected[replica].is_up())
             self._limiter.wake()
 
-    def _waits_for(self, what: str, longest_s: float | None = None) -> None:
-        self.counters.waiting[self.name] = Waiting(what, datetime.now().astimezone(), longest_s)
+    def _waits_for(self, replica: Replica, what: str, longest_s: float | None = None) -> None:
+        self.counters.waiting[self._called(replica)] = Waiting(what, datetime.now().astimezone(), longest_s)
 
-    def _waits_no_more(self) -> None:
-        self.counters.waiting.pop(self.name, None)
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+    def _waits_no_more(self, replica: Replica) -> None:
+        self.counters.waiting.pop(self._called(replica), None)
+        if (looking := self._looking.pop(replica, None)) is not None:
+            looking.cancel()
 
     def end(self, reason: WinnowError) -> None:
         """Notes that nothing more can be asked at this endpoint, and why."""
@@ -341,6 +390,13 @@ class Buyer:
         """Words that name the endpoint behind what is its own; empty when there is only one."""
         return "" if self.name == "the teacher" else f" of {self.name}"
 
+    def _called(self, replica: Replica) -> str:
+        """Returns what messages call a replica: as the endpoint where it is the only one."""
+        return self.name if len(self.fleet.replicas) == 1 else f"{self.name} at {replica.address}"
+
+    def _of(self, replica: Replica) -> str:
+        return self.of if len(self.fleet.replicas) == 1 else f" of {self._called(replica)}"
+
     def _notice_who_answers(self, reply: Reply) -> None:
         """Warns once of each model or provider that answers and is not the one that answered first."""
         who = (reply.served_model, reply.served_by)
@@ -351,21 +407,27 @@ class Buyer:
             )
         self._served_by.add(who)
 
-    def silence(self) -> str | None:
-        """Returns a warning when the endpoint has never answered, or no longer answers, and asking went on all the
-        same; else None."""
-        fruitless = self.breaker.fruitless
-        if self.reason is not None or self._last_failure is None or (self._any_answer and not self.breaker.is_down):
-            return None
-        more = " any more" if self._any_answer else ""
-        tries = "its last try" if fruitless == 1 else f"the last {fruitless} tries"
-        waits = ", and what it is to answer waits for the next start" if self._last_failure.again else ""
-        return f"{self.name} answers nobody{more}{waits}: {tries} brought nothing: {self._last_failure}"
+    def silences(self) -> list[str]:
+        """Returns a warning for each replica that has never answered, or no longer answers, when asking went on all the
+        same."""
+        found = []
+        for replica, failure in self._last_failures.items():
+            breaker = replica.breaker
+            if self.reason is not None or (self._any_answer and not breaker.is_down):
+                continue
+            more = " any more" if replica.answer_s is not None else ""
+            tries = "its last try" if breaker.fruitless == 1 else f"the last {breaker.fruitless} tries"
+            is_waited_for = failure.again and not self.fleet.others_than(())
+            waits = ", and what it is to answer waits for the next start" if is_waited_for else ""
+            found.append(f"{self._called(replica)} answers nobody{more}{waits}: {tries} brought nothing: {failure}")
+        return found
 
 
-def first_reply(run: Run, kept: bool) -> dict[str, Any]:
-    """Returns the event that says of the endpoint that `run` asks whether its answers `kept` to max_tokens."""
-    return {"endpoint": run.endpoint, "model": run.model, "kept": kept}
+def first_reply(run: Run, kept: bool, address: str) -> dict[str, Any]:
+    """Returns the event that says of a replica of the endpoint that `run` asks whether its answers `kept` to
+    max_tokens."""
+    replica = {} if address == (run.config.teacher.base_url or "") else {"replica": address}
+    return {"endpoint": run.endpoint, "model": run.model, "kept": kept} | replica
 
 
 def _overbilled(settled: Settled) -> Overbilled:

@@ -1,26 +1,26 @@
-"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until the pace (pace.py) and the
-breaker (breaker.py) let them go."""
+"""Limits the concurrency at one endpoint: tries wait here, in the order they came, until one of its replicas (fleet.py)
+takes them."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from harvest.asking.buying.breaker import Breaker
-from harvest.asking.buying.pace import Pace
+from harvest.asking.buying.fleet import Fleet, Replica
 
 LOOK_AGAIN_S = 1.0
-"""A waiting try asks the pace again after this many seconds. So a lost wake-up costs one second at most."""
+"""A waiting try asks the replicas again after this many seconds. So a lost wake-up costs one second at most."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """Holds the place in flight of one try, until the endpoint has answered that try."""
+    """Holds the place in flight of one try at one replica, until that has answered the try."""
 
     limiter: "ConcurrencyLimiter"
+    replica: Replica
     sent_s: float
-    """When the pace let the try go, in seconds on the event loop's clock."""
+    """When the try was let go, in seconds on the event loop's clock."""
     is_held: bool = True
 
     def release(self) -> None:
@@ -28,25 +28,26 @@ class Slot:
         before the answer is written down."""
         if self.is_held:
             self.is_held = False
-            self.limiter.released()
+            self.limiter.released(self.replica)
 
 
 @dataclass(slots=True)
 class ConcurrencyLimiter:
-    """Lets in as many tries as the pace and the breaker allow. Once it is `open`, it lets in every try; each of them
-    then finds that asking has stopped."""
+    """Lets in as many tries as the replicas take. Once it is `open`, it lets in every try; each of them then finds that
+    asking has stopped."""
 
-    pace: Pace
-    breaker: Breaker = field(default_factory=lambda: Breaker(has_answered=True))
+    fleet: Fleet
     is_open: bool = False
-    in_flight: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     _timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Slot]:
-        """Waits for a place in flight, and holds it until it is released or the block ends."""
-        slot = Slot(self, await self._enter())
+    async def slot(
+        self, question_id: int | None = None, tried: Collection[Replica] = frozenset()
+    ) -> AsyncIterator[Slot]:
+        """Waits for a place in flight, and holds it until it is released or the block ends. `question_id` and `tried`
+        are as in `Fleet.choose`."""
+        slot = Slot(self, *await self._enter(question_id, tried))
         try:
             yield slot
         finally:
@@ -57,45 +58,44 @@ class ConcurrencyLimiter:
         self.is_open = True
         self.wake()
 
-    def released(self) -> None:
+    def released(self, replica: Replica) -> None:
         """Notes that one try less is in flight, and wakes the next one."""
-        self.in_flight -= 1
+        replica.in_flight -= 1
         self.wake()
 
-    async def _enter(self) -> float:
+    async def _enter(self, question_id: int | None, tried: Collection[Replica]) -> tuple[Replica, float]:
         loop = asyncio.get_running_loop()
         was_first = not self._waiting
+        replica = None
         while not self.is_open:
             now_s = loop.time()
-            allowed = was_first and self.breaker.may_send(self.in_flight, now_s)
-            if allowed and self.pace.may_send(self.in_flight, now_s):
+            replica = self.fleet.choose(now_s, question_id, tried) if was_first else None
+            if replica is not None:
                 break
             waiter = loop.create_future()
             (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
             self._wake_in_time(loop, now_s)
             await waiter
             was_first = True
-        now_s = loop.time()
-        self.pace.sent(now_s)
-        self.breaker.sent(now_s)
-        self.in_flight += 1
+        replica, now_s = replica or self.fleet.replicas[0], loop.time()
+        self.fleet.sent(replica, question_id, now_s)
         self.wake()
-        return now_s
+        return replica, now_s
 
     def _wake_in_time(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
-        # As of the moment at which the pace refused: a moment later it may have nothing to wait for, and no timer would
-        # be set.
-        wait_s = max(self.pace.wait_s(now_s), self.breaker.wait_s(now_s))
+        # As of the moment at which the replicas refused: a moment later they may have nothing to wait for, and no timer
+        # would be set.
+        wait_s = min((replica.wait_s(now_s) or LOOK_AGAIN_S for replica in self.fleet.asked()), default=LOOK_AGAIN_S)
         if self._timer is None:
-            self._timer = loop.call_later(wait_s if wait_s > 0 else LOOK_AGAIN_S, self._time_has_come)
+            self._timer = loop.call_later(wait_s, self._time_has_come)
 
     def _time_has_come(self) -> None:
         self._timer = None
         self.wake()
 
     def wake(self) -> None:
-        """Wakes the first try in line, which then asks the pace again. Once the limiter is open, it wakes all tries.
-        Each try that goes in wakes the next one."""
+        """Wakes the first try in line, which then looks for a replica again. Once the limiter is open, it wakes all
+        tries. Each try that goes in wakes the next one."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

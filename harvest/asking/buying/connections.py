@@ -20,11 +20,14 @@ Keys = Mapping[str, str]
 """The API keys, each under the name of its environment variable."""
 
 
-async def connect(run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str]) -> client.Teacher:
+async def connect(
+    run: Run, keys: Keys, stack: AsyncExitStack, droppable: frozenset[str], address: str | None = None
+) -> client.Teacher:
     """Returns the client for the endpoint that `run` asks; `stack` closes it. `droppable` are the parameters that may
-    be left out of a request if the endpoint refuses them."""
+    be left out of a request if the endpoint refuses them. `address` is one of the teacher's replicas; None: its
+    base_url."""
     teacher = run.config.teacher
-    base_url, key = teacher.base_url or "", keys.get(teacher.api_key_env or "")
+    base_url, key = address or teacher.base_url or "", keys.get(teacher.api_key_env or "")
     if teacher.local is not None:
         from harvest.local.server import LocalServer
 

@@ -4,9 +4,9 @@ instead."""
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from harvest.asking.buying.cap import SharedCap
-from harvest.asking.buying.pace import Pace
 
 LONG_S = 5.0
 """What is waited for is shown after so many seconds."""
@@ -29,6 +29,17 @@ class Waiting:
             return None
         most = "" if self.longest_s is None else f" of {self.longest_s:,.0f}"
         return f"{self.what} since {self.since:%H:%M:%S}: waiting for {waited_s:,.0f}{most} s"
+
+
+class Limits(Protocol):
+    """Says how many requests may be in flight at an endpoint now and at most, and how many may leave in a second."""
+
+    @property
+    def ceiling(self) -> int: ...
+    @property
+    def limit(self) -> float: ...
+    @property
+    def rate(self) -> float | None: ...
 
 
 @dataclass(slots=True)
@@ -60,7 +71,7 @@ class Counters:
     peak_in_flight: int = 0
     stopping: bool = False
     """Whether asking has stopped, so that only the requests in flight are waited for."""
-    paces: dict[str, Pace] = field(default_factory=dict)
+    paces: dict[str, Limits] = field(default_factory=dict)
     """How fast each endpoint is asked, by what messages call it."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
     """What endpoints are waited for, by what messages call them."""

@@ -45,7 +45,12 @@ class Tries:
     """Makes the tries of one run at one endpoint. `on_settled` is called after each settlement. A try whose reply comes
     after the deadline is settled twice: first as late, then with the reply."""
 
-    def __init__(self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None]) -> None:
+    def __init__(
+        self, run: Run, ledger: Writer, teacher: Teacher, on_settled: Callable[[Settled], None],
+        replica: str | None = None,
+    ) -> None:  # fmt: skip
+        """`replica` is the address that `teacher` asks, if it is another than the base_url of the run's teacher."""
+        self._replica = replica
         self.run, self.ledger, self.teacher, self._on_settled = run, ledger, teacher, on_settled
         self._pricing = Pricing(run)
 
@@ -61,7 +66,15 @@ class Tries:
         for it; None when the cap has no room for the try now. `key` is the hash of the content (`Run.key`)."""
         worst = self._pricing.worst_pusd(body, self.deadline_s(ask) * (1 + LINGER))
         return await self.ledger.do(
-            Store.reserve, self.run.id, question_id, ask, key, worst, now(), free=self.run.is_free
+            Store.reserve,
+            self.run.id,
+            question_id,
+            ask,
+            key,
+            worst,
+            now(),
+            free=self.run.is_free,
+            replica=self._replica,
         )
 
     async def send(

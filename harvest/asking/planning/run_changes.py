@@ -17,7 +17,7 @@ FREE_TO_CHANGE = {
 FREE_TO_CHANGE_OF_ONE = {
     "max_concurrency", "timeout_s", "outage_wait_s", "stream", "idle_timeout_s", "stop_repeating", "price_usd_per_mtok",
     "terms", "api_key_env", "api_key_command", "azure_api_version", "thinking_tokens", "samples", "solved_after",
-    "keep_solved", "free", "mode", "batch_discount", "batch_rows", "batch_poll_s",
+    "keep_solved", "free", "replicas", "mode", "batch_discount", "batch_rows", "batch_poll_s",
     *(f"sampling.{name}" for name in SEEN_BY_NOBODY),
 }  # fmt: skip
 """Settings of a teacher or of the student that may change."""

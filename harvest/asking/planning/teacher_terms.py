@@ -81,7 +81,8 @@ def terms_of(teacher: Mapping[str, Any]) -> Terms:
     """Returns the terms of a teacher with these stored settings."""
     if teacher.get("terms"):
         return Terms(teacher["terms"], "user")
-    if found := providers_of(teacher.get("base_url"), teacher.get("model")):
+    addresses = [teacher.get("base_url"), *teacher.get("replicas", ())]
+    if found := list(dict.fromkeys(p for address in addresses for p in providers_of(address, teacher.get("model")))):
         return Terms("; ".join(p.in_words() for p in found), "table", found[0].page)
     licence = next((m.licence for m in MODELS if teacher.get("local") in (m.name, *m.aliases)), None)
     return Terms(f"{licence}, the licence of its weights", "licence") if licence else UNKNOWN
@@ -89,7 +90,8 @@ def terms_of(teacher: Mapping[str, Any]) -> Terms:
 
 def refuse_unaccepted(teacher: Teacher, section: str) -> None:
     """Raises ConfigError when the teacher's terms forbid training other models and the user has not accepted that."""
-    forbidding = [p for p in providers_of(teacher.base_url, teacher.model) if p.training == "forbidden"]
+    found = [p for address in teacher.addresses for p in providers_of(address, teacher.model)]
+    forbidding = [p for p in found if p.training == "forbidden"]
     if not forbidding or (teacher.terms or "").startswith(ACCEPTED):
         return
     provider = forbidding[0]

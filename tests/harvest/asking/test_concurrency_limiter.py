@@ -5,7 +5,9 @@ import random
 
 from conftest import scaled
 
+from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter
+from harvest.asking.buying.fleet import Fleet, Replica
 from harvest.asking.buying.pace import Pace
 
 
@@ -23,15 +25,20 @@ class Slow(Pace):
         return max(0.0, self.at_s - now_s)
 
 
+def limited_by(pace: Pace) -> ConcurrencyLimiter:
+    """The limiter of an endpoint with one replica."""
+    return ConcurrencyLimiter(Fleet([Replica(pace, Breaker(has_answered=True))], pace.ceiling))
+
+
 async def test_a_moment_that_comes_while_the_pace_is_asked_is_not_missed() -> None:
     pace = Slow(10)
     pace.at_s = asyncio.get_running_loop().time() + 0.02
-    async with asyncio.timeout(5), ConcurrencyLimiter(pace).slot():
+    async with asyncio.timeout(5), limited_by(pace).slot():
         pass
 
 
 async def test_no_more_are_inside_than_the_limit_and_all_get_in() -> None:
-    limiter, inside, peak, order = ConcurrencyLimiter(Pace(3)), 0, 0, []
+    limiter, inside, peak, order = limited_by(Pace(3)), 0, 0, []
 
     async def one(n: int) -> None:
         nonlocal inside, peak
@@ -52,7 +59,7 @@ async def test_no_more_are_inside_than_the_limit_and_all_get_in() -> None:
 async def test_refusals_by_chance_leave_nobody_standing() -> None:
     for seed in range(scaled(4, 100)):
         chance, pace = random.Random(seed), Pace(20)
-        limiter = ConcurrencyLimiter(pace)
+        limiter = limited_by(pace)
 
         async def one(chance: random.Random = chance, pace: Pace = pace, limiter: ConcurrencyLimiter = limiter) -> None:
             while True:
@@ -68,7 +75,7 @@ async def test_refusals_by_chance_leave_nobody_standing() -> None:
 
 async def test_an_open_limiter_lets_everybody_through() -> None:
     pace = Pace(1)
-    limiter = ConcurrencyLimiter(pace)
+    limiter = limited_by(pace)
 
     async def one() -> None:
         async with limiter.slot():
@@ -78,45 +85,45 @@ async def test_an_open_limiter_lets_everybody_through() -> None:
     await asyncio.sleep(0.01)
     limiter.open()
     await asyncio.sleep(0.01)
-    assert limiter.in_flight == 5
+    assert limiter.fleet.in_flight == 5
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_who_leaves_early_makes_room_once() -> None:
-    limiter = ConcurrencyLimiter(Pace(1))
+    limiter = limited_by(Pace(1))
     async with asyncio.timeout(5), limiter.slot() as first:
         first.release()
         async with limiter.slot() as second:
             first.release()
-            assert limiter.in_flight == 1
+            assert limiter.fleet.in_flight == 1
             second.release()
-    assert limiter.in_flight == 0
+    assert limiter.fleet.in_flight == 0
 
 
 async def test_a_teacher_that_refuses_everything_holds_up_no_other() -> None:
-    refusing, willing = ConcurrencyLimiter(Pace(8)), ConcurrencyLimiter(Pace(8))
-    done = 0
+    refusing_pace, willing_pace, done = Pace(8), Pace(8), 0
+    refusing, willing = limited_by(refusing_pace), limited_by(willing_pace)
 
     async def refused() -> None:
         while True:
             async with refusing.slot() as slot:
                 await asyncio.sleep(0)
-                refusing.pace.refused_at(slot.sent_s, asyncio.get_running_loop().time(), 60.0)
+                refusing_pace.refused_at(slot.sent_s, asyncio.get_running_loop().time(), 60.0)
 
     async def answered() -> None:
         nonlocal done
         async with willing.slot():
             await asyncio.sleep(0.001)
-            willing.pace.answered()
+            willing_pace.answered()
             done += 1
 
     stuck = [asyncio.create_task(refused()) for _ in range(8)]
     async with asyncio.timeout(10):
         await asyncio.gather(*(answered() for _ in range(200)))
     assert done == 200
-    assert refusing.pace.refused
+    assert refusing_pace.refused
     for task in stuck:
         task.cancel()
     await asyncio.gather(*stuck, return_exceptions=True)
