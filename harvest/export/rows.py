@@ -97,7 +97,7 @@ def _provenance(
         "original": None if original is None else {"reasoning": original[0], "answer": original[1]},
         "teacher": {
             "model": teacher["model"] or teacher["local"] or reply.served_model,
-            "base_url": teacher["base_url"] or ("local" if teacher["local"] else None),
+            "base_url": a.replica or teacher["base_url"] or ("local" if teacher["local"] else None),
             "revision": teacher["revision"],
             **{name: getattr(reply, name) for name in served},
         },

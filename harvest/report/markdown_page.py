@@ -23,7 +23,15 @@ def _lines(r: Report) -> Iterator[str]:
         yield from ("", f"> **Warning:** {plain(warning)}")
     yield from _paragraphs([sentences.IMPORTED] if r["run"]["imported"] else [])
     yield from _paragraphs([sentences.accepted(r), sentences.selected(r)])
-    shown = (tables.questions, tables.requests, tables.money, tables.teachers, tables.quote, tables.forecasts)
+    shown = (
+        tables.questions,
+        tables.requests,
+        tables.money,
+        tables.teachers,
+        tables.replicas,
+        tables.quote,
+        tables.forecasts,
+    )
     for table in shown:
         yield from table_lines(table(r))
     yield from _paragraphs([sentences.cut(r), sentences.what_if(r)])

@@ -81,7 +81,7 @@ def _verdict_json(v: DatedVerdict) -> dict[str, Any]:
 def _try_json(t: StoredTry) -> dict[str, Any]:
     shown = (
         "state", "kind", "message", "sent_at", "ended_at", "input_tokens", "output_tokens", "served_model",
-        "response_id", "settled_by", "settled_at",
+        "replica", "response_id", "settled_by", "settled_at",
     )  # fmt: skip
     money = {
         f"{name}_usd": None if amount is None else usd(amount)
@@ -270,6 +270,8 @@ def words_of_try(t: StoredTry) -> str:
         words.append(f"ended by {safe(t.finish_reason)!r}")
     if t.served_model:
         words.append(f"from {safe(t.served_model)}" + (f" at {safe(t.served_by)}" if t.served_by else ""))
+    if t.replica:
+        words.append(f"by the replica {safe(t.replica)}")
     if not max_tokens:
         words.append("paid for elsewhere")
     words.append(_cost_of(t))

@@ -9,6 +9,7 @@ from typing import Any
 from harvest.core.config import called
 from harvest.core.money import pusd, usd
 from harvest.core.nouns import ClaimKind
+from harvest.core.teachers import Teacher
 from harvest.report.distributions import forecast_check, histogram, over_time
 from harvest.report.evaluation_warnings import warnings_of
 from harvest.report.evaluations import against_teacher, evaluation_entry, gains, newest, rounded
@@ -22,6 +23,7 @@ from harvest.store import (
     AboutFigures,
     ClaimFigures,
     Money,
+    ReplicaFigures,
     RunFigures,
     Session,
     TeacherFigures,
@@ -178,8 +180,24 @@ def _teachers(figures: RunFigures) -> list[dict[str, Any]]:
                 "in_doubt_usd": usd(asked.in_doubt),
                 "unpriced_calls": asked.unpriced,
                 "usd_per_accepted_trace": _usd_each(asked.spent, asked.accepted, asked.unpriced),
+                "replicas": _replicas(figures, place, teacher),
             }
         )
+    return found
+
+
+def _replicas(figures: RunFigures, place: int, teacher: Teacher) -> list[dict[str, Any]]:
+    """Returns an entry for each replica of a teacher, with what it answered in the time of the run. Empty if only the
+    teacher's base_url was asked."""
+    asked_of = {r.replica or teacher.base_url: r for r in figures.replicas if r.teacher == place}
+    if not asked_of.keys() - {teacher.base_url}:
+        return []
+    wall_s, found = _run(figures, live=False)["wall_s"], []
+    for address in dict.fromkeys((*teacher.addresses, *asked_of)):
+        asked = asked_of.get(address, ReplicaFigures(place, address))
+        counts = {name: getattr(asked, name) for name in ("sent", "answered", "in_doubt", "output_tokens", "failed")}
+        tokens_per_s = round(asked.output_tokens / wall_s, 1) if wall_s else None
+        found.append({"base_url": address, **counts, "output_tokens_per_s": tokens_per_s})
     return found
 
 

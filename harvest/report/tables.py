@@ -162,6 +162,20 @@ def teachers(r: Report) -> Table:
     return Table("teacher", columns, rows if len(rows) > 1 else ())
 
 
+def replicas(r: Report) -> Table:
+    """Returns what each replica of a teacher answered, if a teacher has several."""
+    rows = tuple(
+        (
+            one["base_url"], *(f"{one[n]:,}" for n in ("sent", "answered", "in_doubt")),
+            ", ".join(f"{spaced(kind)} {n:,}" for kind, n in one["failed"].items()) or "none",
+            "unknown" if one["output_tokens_per_s"] is None else f"{one['output_tokens_per_s']:,.1f}",
+        )
+        for t in r["teachers"]
+        for one in t.get("replicas", ())
+    )  # fmt: skip
+    return Table("replica", ("sent", "answered", "in doubt", "failed", "output tokens/s"), rows, ("failed",))
+
+
 def _spent_on(teacher: Mapping[str, Any]) -> str:
     """Returns what a teacher cost, and for how many calls the cost is unknown, so that the known part does not look
     like all."""

@@ -85,7 +85,7 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
     attempt, tries = a.attempt, a.tries
     who = who_of(story, attempt.teacher) or ("imported" if story.run.imported else "unknown")
     yield ["student" if attempt.teacher == STUDENT else "teacher", safe(who)]
-    served = {safe(t.served_by or t.served_model or "") for t in tries} - {"", safe(who)}
+    served = {safe(name or "") for t in tries for name in (t.served_by or t.served_model, t.replica)} - {"", safe(who)}
     for name in sorted(served):
         yield ["served by", name]
     if a.reused:

@@ -1,6 +1,6 @@
 """Reads the sums and counts of one run that its report needs. Money is in whole picodollars."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
@@ -117,6 +117,22 @@ class TeacherFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaFigures:
+    """What one replica of a teacher was asked."""
+
+    teacher: int
+    """The teacher's index among the run's teachers."""
+    replica: str | None
+    """The replica's address; None: the teacher's base_url."""
+    sent: int = 0
+    answered: int = 0
+    in_doubt: int = 0
+    output_tokens: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    """How many tries failed, by the class of the failure."""
+
+
+@dataclass(frozen=True, slots=True)
 class AboutFigures:
     """What the judging or the rewriting model was asked about answers, and what came of it."""
 
@@ -162,6 +178,8 @@ class RunFigures:
     rewriting: AboutFigures
     student: StudentFigures
     teachers: list[TeacherFigures]
+    replicas: list[ReplicaFigures]
+    """Empty if no other address than the teachers' base_urls was asked."""
     served: list[Served]
     claims: list[ClaimFigures]
     unpriced: int
@@ -223,6 +241,7 @@ class Figures(Selections, Evaluations, Distributions):
             rewriting=self._about(run_id, "rewriter", "rewriting"),
             student=self._student(run_id),
             teachers=self._teachers(run_id),
+            replicas=self._replicas(run_id),
             served=self._as(
                 Served,
                 "SELECT teacher, served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
@@ -324,6 +343,28 @@ class Figures(Selections, Evaluations, Distributions):
             " WHERE attempt.run_id = :run AND attempt.kind = 'teacher' GROUP BY 1 ORDER BY 1",
             {"run": run_id},
         )
+
+    def _replicas(self, run_id: int) -> list[ReplicaFigures]:
+        of = {"run": run_id}
+        if not self._one(
+            "SELECT count(*) FROM (SELECT 1 FROM try WHERE run_id = :run AND replica IS NOT NULL LIMIT 1)", of
+        ):
+            return []
+        theirs = "FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
+        failed: dict[tuple[int, str | None], dict[str, int]] = {}
+        for teacher, replica, kind, n in self._each(
+            f"SELECT teacher, replica, try.kind, count(*) {theirs} AND try.kind IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 3",
+            of,
+        ):
+            failed.setdefault((teacher, replica), {})[kind] = n
+        found = self._as(
+            ReplicaFigures,
+            "SELECT teacher, replica, count(*) AS sent, count(*) FILTER (WHERE try.state = 'answered') AS answered,"
+            " count(*) FILTER (WHERE doubt IS NOT NULL) AS in_doubt, coalesce(sum(output_tokens), 0) AS output_tokens"
+            f" {theirs} GROUP BY 1, 2 ORDER BY 1, 2",
+            of,
+        )
+        return [replace(one, failed=failed.get((one.teacher, one.replica), {})) for one in found]
 
     def _student(self, run_id: int) -> StudentFigures:
         of, tries = {"run": run_id}, f"FROM try WHERE run_id = :run AND attempt_id {THEIRS['student']}"

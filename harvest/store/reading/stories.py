@@ -66,6 +66,8 @@ class AnsweredAttempt:
     """A model's rewriting, if `rewritten` says that a model rewrote the text."""
     score: StudentScore | None
     """By the student that the newest selection names, else by the one that was scored last; None: it has no score."""
+    replica: str | None
+    """The address that answered, if it is another than the teacher's base_url."""
 
     @property
     def row_id(self) -> str:
@@ -93,6 +95,8 @@ class StoredTry:
     finish_reason: str | None
     served_model: str | None
     served_by: str | None
+    replica: str | None
+    """The address that was asked, if it is another than the teacher's base_url."""
     response_id: str | None
     sent_at: str
     ended_at: str | None
@@ -291,7 +295,7 @@ class Stories(Selections, StudentScores, Runs):
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
             " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
             " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            f" END AS selected, sent_at, {SCORE_COLUMNS}, {REPLY_COLUMNS}, {PAID} AS paid"
+            f" END AS selected, sent_at, replica, {SCORE_COLUMNS}, {REPLY_COLUMNS}, {PAID} AS paid"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
             " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
@@ -308,7 +312,10 @@ class Stories(Selections, StudentScores, Runs):
                 body, question = r["question_body"], Question.model_validate_json(r["question_body"])
             by = RewrittenBy(r["rewritten"])
             yield AnsweredAttempt(
-                **{name: r[name] for name in ("id", "key", "teacher", "sample", "max_tokens", "reason", "sent_at")},
+                **{
+                    name: r[name]
+                    for name in ("id", "key", "teacher", "sample", "max_tokens", "reason", "sent_at", "replica")
+                },
                 question=question,
                 accepted=None if r["accepted"] is None else bool(r["accepted"]),
                 reused=bool(r["reused"]),
