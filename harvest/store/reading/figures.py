@@ -353,7 +353,8 @@ class Figures(Selections, Evaluations, Distributions):
         theirs = "FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
         failed: dict[tuple[int, str | None], dict[str, int]] = {}
         for teacher, replica, kind, n in self._each(
-            f"SELECT teacher, replica, try.kind, count(*) {theirs} AND try.kind IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 3",
+            f"SELECT teacher, replica, try.kind, count(*) {theirs} AND try.kind IS NOT NULL GROUP BY 1, 2, 3"
+            " ORDER BY 3",
             of,
         ):
             failed.setdefault((teacher, replica), {})[kind] = n
