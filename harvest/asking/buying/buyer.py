@@ -417,7 +417,7 @@ class Buyer:
                 continue
             more = " any more" if replica.answer_s is not None else ""
             tries = "its last try" if breaker.fruitless == 1 else f"the last {breaker.fruitless} tries"
-            is_waited_for = failure.again and not self.fleet.others_than(())
+            is_waited_for = failure.again and not self.fleet.others_than([replica])
             waits = ", and what it is to answer waits for the next start" if is_waited_for else ""
             found.append(f"{self._called(replica)} answers nobody{more}{waits}: {tries} brought nothing: {failure}")
         return found

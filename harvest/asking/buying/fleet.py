@@ -2,7 +2,10 @@
 have one. The code is pure: it is told what happened and when (in seconds of any clock), and says which replica takes
 the next request.
 
-The replica with the least load takes it. A replica's load is the time that its requests in flight are expected to take.
+The replica with the least load takes it. A replica's load is the number of its requests in flight, times the square of
+the time that an answer takes there. The square keeps requests away from a slow replica, where each one would hold a
+place of max_concurrency for long, and still gives two that differ little about the same.
+
 A question's further requests go to the replica that had the first one, as long as that has room: it may still hold the
 question's prompt in its KV cache.
 """
@@ -16,8 +19,10 @@ from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.pace import Pace
 from harvest.core.errors import RunRefused
 
-NEWEST = 0.1
-"""The weight of the newest answer in a replica's mean time of an answer."""
+NEWEST = 0.05
+"""The least weight of the newest answer in a replica's mean time of an answer."""
+FORGOTTEN_S = 20.0
+"""A replica that was not asked for so many seconds, since it was slow, gets one request: it may have become faster."""
 FULL_SHARE = 1.25
 """A replica has no room for more requests of its questions when it has this many times its equal share in flight."""
 QUESTIONS_KEPT = 16_384
@@ -38,6 +43,7 @@ class Replica:
     answer_s: float | None = None
     """How long an answer takes, as a mean of the last ones. None: none came yet."""
     _heard_s: float = 0.0
+    _answers: int = 0
 
     @property
     def is_left_out(self) -> bool:
@@ -59,6 +65,7 @@ class Replica:
     def sent(self, now_s: float) -> None:
         """Notes that a request leaves now."""
         if not self.in_flight:
+            self._answers = min(self._answers, 1) if self._is_forgotten(now_s) else self._answers
             self._heard_s = now_s
         self.in_flight += 1
         self.pace.sent(now_s)
@@ -67,13 +74,20 @@ class Replica:
     def answered(self, sent_s: float, now_s: float) -> None:
         """Notes that the request that left at `sent_s` was answered."""
         took_s, self._heard_s = now_s - sent_s, now_s
-        self.answer_s = took_s if self.answer_s is None else self.answer_s + (took_s - self.answer_s) * NEWEST
+        self._answers += 1
+        before_s = took_s if self.answer_s is None else self.answer_s
+        self.answer_s = before_s + (took_s - before_s) * max(NEWEST, 1 / self._answers)
 
-    def load_s(self, now_s: float, unknown_s: float) -> float:
-        """Returns for how long one more request keeps the replica busy. Without an answer for longer than one takes, an
-        answer is expected to take as long as nothing came. `unknown_s` is expected of a replica that never answered."""
+    def load(self, now_s: float, unknown_s: float) -> float:
+        """Returns the replica's load with one more request. Without an answer for longer than one takes, an answer is
+        expected to take as long as nothing came. `unknown_s` is expected of a replica of which nothing is known."""
+        is_unknown = self.answer_s is None or self._is_forgotten(now_s)
         silent_s = now_s - self._heard_s if self.in_flight else 0.0
-        return (self.in_flight + 1) * max(self.answer_s or unknown_s, silent_s) * (1 + self.breaker.fruitless)
+        expected_s = max(unknown_s if is_unknown else self.answer_s or 0.0, silent_s)
+        return (self.in_flight + 1) * expected_s**2
+
+    def _is_forgotten(self, now_s: float) -> bool:
+        return not self.in_flight and now_s - self._heard_s >= FORGOTTEN_S
 
 
 class Fleet:
@@ -122,7 +136,7 @@ class Fleet:
         if len(found) > 1:
             first = first if first is not None and self._has_room(first) else None
             unknown_s = min((r.answer_s for r in found if r.answer_s is not None), default=1.0)
-            found.sort(key=lambda r: (r.is_up, r is not first, r.load_s(now_s, unknown_s)))
+            found.sort(key=lambda r: (r.is_up, r is not first, r.load(now_s, unknown_s)))
         return next((r for r in found if r.may_send(now_s)), None)
 
     def sent(self, replica: Replica, question_id: int | None, now_s: float) -> None:
