@@ -43,6 +43,7 @@ from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
 from harvest.endpoint.batches import BatchApi, form_for
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body, forms_for
+from harvest.endpoint.listed_model import ListedModel, listed_model
 from harvest.endpoint.transport import LOOPBACK
 from harvest.sandbox import isolation
 from harvest.store import InBatch, Reused, Sent, Store, Writer
@@ -149,19 +150,38 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
     examined = []
     try:
         for place, alone in runs_by_place(run).items():
-            found = Diagnosis(called(run.config, place))
-            before_asking(found, alone.config, alone.tariff, section_of(run.config, place))
+            name, addresses = called(run.config, place), alone.config.teacher.addresses or (None,)
+            several = [Diagnosis(name if len(addresses) == 1 else f"{name} at {address}") for address in addresses]
+            before_asking(several[0], alone.config, alone.tariff, section_of(run.config, place))
             if place == max(configs(run.config)):
-                of_the_run(found, run.config)
-            async with AsyncExitStack() as stack:
-                teacher = await connect(alone, keys, stack, DROPPABLE)
-                found.failure = await diagnose(in_mode(alone, "live"), ledger, teacher, found, place)
-                if found.failure is None and alone.config.teacher.local is None and place != STUDENT:
-                    await look_for_batches(found, teacher, alone.config)
-            examined.append(found)
+                of_the_run(several[0], run.config)
+            listed: dict[str, ListedModel | None] = {}
+            for found, address in zip(several, addresses, strict=True):
+                async with AsyncExitStack() as stack:
+                    teacher = await connect(alone, keys, stack, DROPPABLE, address)
+                    found.failure = await diagnose(in_mode(alone, "live"), ledger, teacher, found, place)
+                    if len(several) > 1:
+                        listed[address or ""] = await listed_model(teacher, address or "", alone.model)
+                    elif found.failure is None and address is not None and place != STUDENT:
+                        await look_for_batches(found, teacher, alone.config)
+            if len(several) > 1:
+                compare_replicas(several[-1], listed)
+            examined += several
     finally:
         ledger.close()
     return examined
+
+
+def compare_replicas(d: Diagnosis, listed: Mapping[str, ListedModel | None]) -> None:
+    """Adds whether the replicas at these addresses list the same of the model."""
+    known = {address: one for address, one in listed.items() if one is not None}
+    if len(set(known.values())) > 1:
+        words = "; ".join(f"{address} {one}" for address, one in known.items())
+        d.add("replicas", f"differ, so their answers are not of one teacher: {words}", False)
+    elif len(known) < len(listed):
+        d.add("replicas", f"{len(listed) - len(known)} of {len(listed)} do not say what they serve: GET /models")
+    else:
+        d.add("replicas", f"are alike: each {next(iter(known.values()))}", True)
 
 
 async def look_for_batches(d: Diagnosis, teacher: Teacher, config: RunConfig) -> None:
@@ -184,12 +204,12 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
     `section` is the section of RUN.toml on the teacher or student that is asked.
     """
     teacher = config.teacher
-    host = urlsplit(teacher.base_url or "")
+    plain = [host for address in teacher.addresses if (host := _unencrypted(address)) is not None]
     sources = [teacher.api_key_env, "api_key_command" if teacher.api_key_command else None]
     sources += [f"{variable} for the header {name}" for name, variable in variables_of(teacher).items()]
     named = ", ".join(source for source in sources if source)
-    if named and host.scheme == "http" and host.hostname not in LOOPBACK:
-        d.add("key", f"is sent unencrypted to {host.hostname}: anyone between can read it. Use https", False)
+    if named and plain:
+        d.add("key", f"is sent unencrypted to {', '.join(plain)}: anyone between can read it. Use https", False)
     elif named:
         d.add("key", f"taken from {named}", True)
     elif teacher.local is None:
@@ -210,6 +230,12 @@ def before_asking(d: Diagnosis, config: RunConfig, tariff: Tariff | None, sectio
         d.add("price", f"{words} (from {_price_source(tariff)})", True)
     if not isinstance(teacher, Student):  # nothing is trained on the student's answers
         _add_terms(d, teacher, section)
+
+
+def _unencrypted(address: str) -> str | None:
+    """Returns the host of an address that keys are sent to in plain text; None if they are encrypted or stay here."""
+    parts = urlsplit(address)
+    return parts.hostname if parts.scheme == "http" and parts.hostname not in LOOPBACK else None
 
 
 def _add_terms(d: Diagnosis, teacher: TeacherSettings, section: str) -> None:

@@ -414,3 +414,52 @@ def test_each_try_names_its_replica_and_why_tells_it(endpoint: Endpoints, place:
     code, out, _ = p.harvest("why", "r", "q0", "--store", p.url)
     assert code == 0
     assert f"by the replica {good.url}" in out
+
+
+def models(context_tokens: int) -> Callable[[str], tuple[int, Any]]:
+    card = {"id": "mock", "root": "org/mock-32b", "max_model_len": context_tokens}
+    return lambda path: (200, {"data": [card]}) if path.endswith("/models") else (404, {})
+
+
+def test_doctor_asks_each_replica_and_compares_them(endpoint: Endpoints, place: Places) -> None:
+    one, two = endpoint(), endpoint()
+    one.look_up = two.look_up = models(32_768)
+    p = place([one.url, two.url])
+    code, out, _ = p.harvest("doctor", str(p.toml))
+    assert code == 0
+    assert len(one.asked) == len(two.asked) == 1
+    assert "are alike: each serves org/mock-32b with 32,768 tokens of context" in out
+    two.look_up = models(4_096)
+    code, out, _ = p.harvest("doctor", str(p.toml), "--json")
+    examined = json.loads(out)["asked"]
+    assert [e["name"] for e in examined] == [f"the teacher at {url}" for url in (one.url, two.url)]
+    (said,) = (f for e in examined for f in e["findings"] if f["name"] == "replicas")
+    assert said["good"] is False
+    assert f"{two.url} serves org/mock-32b with 4,096 tokens" in said["words"]
+    two.script = lambda _: Say(status=404, error="model_not_found")
+    code, _, err = p.harvest("doctor", str(p.toml))
+    assert code == 4
+    assert two.url in err
+
+
+def test_a_killed_collect_goes_on_with_its_fleet_and_buys_nothing_twice(endpoint: Endpoints, place: Places) -> None:
+    running: list[Any] = []
+
+    def kills(asked: Asked) -> Say:
+        if asked.n == 25:
+            running[0].kill()
+        return Say(delay_s=0.02)
+
+    replicas = [endpoint(lambda _: Say(delay_s=0.02)), endpoint(kills), endpoint(lambda _: Say(delay_s=0.1))]
+    p = place([r.url for r in replicas], 120, teacher__max_concurrency=20)
+    running.append(p.start())
+    running[0].communicate(timeout=30)
+    assert running[0].returncode == -9
+    code, _, err = p.collect()
+    assert code == 0, err[-2000:]
+    assert p.report["questions"]["solved"] == 120
+    assert p.report["attempts"]["in_doubt"] <= 20
+    check_bill(p, *replicas)
+    with closing(sqlite3.connect(p.store)) as db:
+        (keys,) = db.execute("SELECT count(DISTINCT key) FROM attempt").fetchone()
+    assert keys == 120
