@@ -14,13 +14,13 @@ from harvest.core.clock import now
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
-from harvest.core.nouns import TokenLogprobs
+from harvest.core.nouns import STUDENT, TokenLogprobs
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.export.layouts import training_part
 from harvest.local import MODELS
 from harvest.report.run_report import run_report
-from harvest.store import Store, StoredRun, StudentScore, is_being_written
+from harvest.store import BoughtAttempt, Money, Store, StoredRun, StudentScore, is_being_written
 
 WAIT_S = 60.0
 """A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
@@ -126,6 +126,18 @@ class Run:
                 for attempt_id, score in store.student_scores(scoring_id)
                 if (n := place.get(attempt_id)) is not None
             ]
+
+    def bought(self, among: Sequence[int]) -> list[BoughtAttempt]:
+        """Returns every attempt of the teachers at those of these questions (rows of the store) that have ended."""
+        with self._reading() as store:
+            run_id = store.run_id(self.name)
+            found = store.bought_attempts(run_id, store.ended_among(run_id, among))
+            return [b for b in found if b.attempt.teacher != STUDENT]
+
+    def money(self) -> Money:
+        """Returns the run's money: its cap, and what is spent and in doubt."""
+        with self._reading() as store:
+            return store.money(store.run_id(self.name))
 
     def training_rows(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Gives (id, the training part of its row) of each of these answers, in the teacher's own text."""

@@ -81,6 +81,19 @@ def _score(p: argparse.ArgumentParser) -> None:
     p.add_argument("--store", metavar="URL", help="the run's store; without it: the one its config.json names")
 
 
+def _tryout(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(overrides=True)
+    p.epilog = "Any setting of RUN.toml, and of [render]: --section.key value, e.g. --budget.usd 5"
+    p.add_argument("run", metavar="RUN.toml", help="a run with several [[teachers]]")
+    _add_student(p)
+    p.add_argument(
+        "--pilot", type=_count, default=200, metavar="N",
+        help="how many questions each teacher answers, drawn at random; the answers are kept (default: 200)",
+    )  # fmt: skip
+    p.add_argument("--store", metavar="URL", help="the store; without it: the one that RUN.toml names")
+    p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
+
+
 def _show(p: argparse.ArgumentParser) -> None:
     _add_recipe(p)
     p.add_argument("--row", type=int, default=0, metavar="N", help="counted from 0")
@@ -198,6 +211,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "init": ("a smaller student, cut from an open model's layers and saved as a normal model", _init),
     "distill": ("train the student on its teachers' probabilities beside their text; it goes on as sft does", _distill),
     "check": ("look at any dataset as a student would read it, also for training elsewhere", _check),
+    "tryout": ("several teachers on the same questions: which one teaches this student most for a dollar", _tryout),
     "score": ("how well each trace suits a student: its surprisal and ranks, kept in the store", _score),
     "show": ("one training row as the model sees it, trained tokens coloured", _show),
     "curve": ("the loss curve of a training, while it runs and after", _curve),

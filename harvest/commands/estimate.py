@@ -12,7 +12,9 @@ from typing import Any
 
 from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
+from harvest.asking.planning.run import Run
 from harvest.asking.session import PACE, ask
+from harvest.asking.stopping import Ending
 from harvest.checks import CheckPool
 from harvest.commands.collect import prepared, refuse_terms
 from harvest.commands.progress import asking_shown, say
@@ -40,11 +42,8 @@ def estimate(
     if recipe is not None:
         _training(recipe, 1, ANY_TOKENS)  # a recipe that cannot be used is found before money is spent
     refuse_terms(config)
-    keys = take_keys(config)
-    with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
-        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
-        drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
-        ending = ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
+    with Store.open(config.store, say=say) as store:
+        run, drawn, ending = ask_pilot(config, base, store, pilot=pilot, skip_bad_rows=skip_bad_rows)
         found = quoted(run.config, run.id, store, drawn)
         if found["pilot"]["questions"]:
             with store.transaction():
@@ -58,6 +57,18 @@ def estimate(
     if ending.words:
         say(f"{'stopped' if ending.exit_code == CapReached.exit_code else 'error'}: {ending.words}")
     return ending.exit_code
+
+
+def ask_pilot(
+    config: RunConfig, base: Path, store: Store, *, pilot: int, skip_bad_rows: bool
+) -> tuple[Run, list[int], Ending]:
+    """Asks `pilot` questions of a run, drawn by its name, and keeps the answers. Returns (the run, the rows of these
+    questions in the store, how the asking ended). Raises an InputError before anything is asked."""
+    keys = take_keys(config)
+    with CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
+        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
+        drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
+        return run, drawn, ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
 
 
 def quoted(config: RunConfig, run_id: int, store: Store, among: list[int]) -> dict[str, Any]:
