@@ -91,6 +91,8 @@ def _tryout(p: argparse.ArgumentParser) -> None:
         help="how many questions each teacher answers, drawn at random; the answers are kept (default: 200)",
     )  # fmt: skip
     p.add_argument("--store", metavar="URL", help="the store; without it: the one that RUN.toml names")
+    p.add_argument("--train", action="store_true", help="train shortly on each teacher's traces, at equal tokens, too")
+    _add_bench(p)
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
 
 
@@ -237,6 +239,14 @@ def _add_recipe(p: argparse.ArgumentParser) -> None:
     """Adds the argument RECIPE.toml, and lets settings of the command line replace those of the recipe."""
     p.add_argument("recipe", nargs="?", metavar="RECIPE.toml", help="without it: the demo's recipe")
     _add_settings(p)
+
+
+def _add_bench(p: argparse.ArgumentParser) -> None:
+    """Adds the arguments of short trainings."""
+    g = p.add_argument_group("short trainings")
+    g.add_argument("--eval", metavar="F", help="the held-out questions on which they are measured: required")
+    g.add_argument("--eval-max-tokens", type=_count, metavar="N", help="most tokens of an answer to them")
+    g.add_argument("--recipe", metavar="RECIPE.toml", help="their settings; without it: the demo's")
 
 
 def _add_student(p: argparse.ArgumentParser) -> None:

@@ -6,29 +6,35 @@ the command goes on where it stopped.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune.commands.arguments import Overrides
 from finetune.commands.score import shown
+from finetune.job.stage_process import alone, run_process
 from finetune.progress import Progress
-from finetune.recipe import recipe_of
-from finetune.run import Run
-from finetune.tryout.comparison import WORDS, Compared, Comparison, TriedAnswer, as_json, compare
+from finetune.recipe import Recipe, recipe_of, recipe_path
+from finetune.run import Run, ScoredAnswer
+from finetune.train.sft import quiet
+from finetune.tryout.cells import Bench, Cell, base_recipe, equal_tokens
+from finetune.tryout.comparison import WORDS, Compared, Comparison, Trained, TriedAnswer, as_json, compare
 from finetune.tryout.fit import Fit, fits_of
+from finetune.tryout.scoring import score
 from finetune.tryout.teachers import labels, read_settings, settings_of_one, slugs, trying_all, written
 from harvest.commands.collect import refuse_terms
 from harvest.commands.estimate import ask_pilot
 from harvest.commands.progress import say
 from harvest.commands.report import write_report
 from harvest.core.clock import now
-from harvest.core.errors import CapReached, InputError
-from harvest.core.files import settings_path
+from harvest.core.errors import CapReached, ConfigError, InputError
+from harvest.core.files import runs_folder, settings_path
+from harvest.core.intervals import paired_gain
 from harvest.core.money import PICO
 from harvest.core.printable import table
-from harvest.core.settings import file_of, folder_of
+from harvest.core.settings import file_of, folder_of, read_toml
 from harvest.report.headline import dollars
 from harvest.store import Store
 
@@ -43,15 +49,13 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     trying = trying_all(data)
     refuse_terms(trying)
     recipe = recipe_of({"data": trying.name, "output": "unused"}, "tryout", of_recipe)
+    base = trained_as(args, of_recipe) if args.train else None
     with Store.open(trying.store, say=say) as store:
         _, drawn, ending = ask_pilot(trying, folder_of(path), store, pilot=args.pilot, skip_bad_rows=args.skip_bad_rows)
     if ending.exit_code not in (0, CapReached.exit_code):
         say(f"error: {ending.words or 'the asking stopped'}")
         return ending.exit_code
     of_run = Run(trying.name, trying.store)
-    from finetune.train.sft import quiet
-    from finetune.tryout.scoring import score
-
     quiet()
     scoring_id, _ = score(of_run, recipe, "accepted", Progress("score"))
     scores = {a.attempt_id: a for a in of_run.scored_answers(scoring_id) if a.accepted}
@@ -65,6 +69,14 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if not tried:
         raise InputError(f"run {trying.name}: no question has ended, so there is nothing to compare")
     found = compare(tried, len(config.teachers))
+    if base is not None:
+        with alone(runs_folder() / trying.name) as lock:
+            bench = Bench(of_run, base, args.eval, partial(run_process, lock=lock, shows=True), args.eval_max_tokens)
+            trained = _trained(bench, scores.values(), found)
+        if isinstance(trained, int):
+            say("error: a training or its evaluation ended early; the same command goes on with it")
+            return trained
+        found = compare(tried, len(config.teachers), trained)
     fits = fits_of(scores.values())
     names = labels(config)
     why = _why(found, names, recipe.student, len({t.question for t in tried}))
@@ -84,6 +96,43 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if ending.exit_code:
         say(f"stopped: {ending.words}; the table is of what came before that")
     return ending.exit_code
+
+
+def trained_as(args: argparse.Namespace, overrides: Overrides) -> Recipe:
+    """Returns the recipe of the short trainings. Raises ConfigError when no held-out questions are named."""
+    if args.eval is None:
+        raise ConfigError(
+            "--eval F: name held-out questions (a file, or a built-in source): trainings are measured on them"
+        )
+    path = recipe_path(args.recipe)
+    settings = read_toml(path)
+    return base_recipe({k: v for k, v in settings.items() if k not in ("data", "output")}, str(path), overrides)
+
+
+def _trained(bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison) -> dict[int, Trained] | int:
+    """Returns what a training on each teacher's traces brought, all with about as many tokens; else an exit code."""
+    traces: dict[int, list[tuple[int, int]]] = {}
+    tokens = {a.attempt_id: a.score.tokens for a in answers if a.score.tokens}
+    for a in answers:
+        if a.attempt_id in tokens:
+            traces.setdefault(a.teacher, []).append((a.attempt_id, tokens[a.attempt_id]))
+    before = bench.result(Cell())
+    if isinstance(before, int):
+        return before
+    trained = {}
+    for teacher, attempts in equal_tokens(traces).items():
+        say(f"training on {len(attempts):,} traces of teacher {teacher}")
+        cell = Cell(tuple(attempts), bench.recipe.train.epochs, bench.recipe.train.seed)
+        after = bench.result(cell)
+        if isinstance(after, int):
+            return after
+        points, low, high = paired_gain(before.right, after.right)
+        usd = found.teachers[teacher].usd_a_trace
+        if points is not None and low is not None and high is not None:
+            trained[teacher] = Trained(
+                len(attempts), sum(tokens[a] for a in attempts), usd and usd[0] * len(attempts), (points, low, high)
+            )
+    return trained
 
 
 def _left(run: Run, cap_usd: Decimal | None) -> Decimal | None:
@@ -118,14 +167,17 @@ def _why(found: Comparison, names: Sequence[str], student: str, questions: int) 
 
 def in_words(found: Comparison, fits: Mapping[int, Fit], names: Sequence[str], why: Sequence[str]) -> list[str]:
     """Returns the lines that are printed."""
-    heads = ("teacher", "asked", "accepted", "$ a trace", "tokens", "surprisal", "RSR", "place", "points a dollar")
+    heads = ("teacher", "asked", "accepted", "$ a trace", "tokens", "surprisal", "RSR", "place", "points", "points a $")
     rows = [_row(t, fits.get(t.teacher), names[t.teacher]) for t in found.teachers]
     notes = [
         "Tokens: the median of a trace, as the student counts them. RSR: rank over surprisal, the lower the better.",
-        f"Place: by {WORDS[found.by]}, with a 90% interval. All other intervals are of 95%.",
+        f"Place: by {WORDS[found.place_by]}, with a 90% interval. The others are of 95%.",
     ]
-    if found.by not in ("trainings", "trainings alone"):
-        notes.append("Points a dollar are unknown: nothing was trained (--train does), and RSR gives an order alone.")
+    if trained := [t.trained for t in found.teachers if t.trained is not None]:
+        traces = ", ".join(f"{t.traces:,} traces of {t.tokens:,} tokens" for t in trained)
+        notes.append(f"Points: gained on the held-out questions by trainings at equal tokens ({traces}), one seed.")
+    else:
+        notes.append("Points are unknown: nothing was trained (--train does), and RSR gives an order alone.")
     return [*table(heads, rows), "", *notes, "", *why]
 
 
@@ -137,10 +189,11 @@ def _row(t: Compared, fit: Fit | None, name: str) -> tuple[str, ...]:
         mid, cheap, dear = (dollars(f"{x:.12f}") for x in t.usd_a_trace)
         usd = mid if mid == cheap == dear else f"{mid} ({cheap} to {dear})"
     place = "unknown" if t.rank is None else f"{t.rank[0]} ({t.rank[1]} to {t.rank[2]})"
-    points = "unknown" if (p := t.points_per_usd) is None else f"{p[0]:+.2f} ({p[1]:+.2f} to {p[2]:+.2f})"
+    gained = "unknown" if t.trained is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*t.trained.points)
+    a_dollar = "unknown" if (p := t.points_per_usd) is None else f"{p[0]:+.2f} ({p[1]:+.2f} to {p[2]:+.2f})"
     tokens = "unknown" if fit is None or fit.tokens is None else f"{fit.tokens:,}"
     surprisal, rsr = ("unknown", "unknown") if fit is None else (shown(fit.surprisal, 3), shown(fit.rsr, 2))
-    return name, f"{t.asked:,}", accepted, usd, tokens, surprisal, rsr, place, points
+    return name, f"{t.asked:,}", accepted, usd, tokens, surprisal, rsr, place, gained, a_dollar
 
 
 def _object(

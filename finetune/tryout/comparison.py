@@ -95,6 +95,8 @@ class Comparison:
     """The index of the teacher that comes first; None: no teacher has a trace that the student can be trained on."""
     sure: float | None
     """In how many of the draws this teacher comes first, from 0 to 1. None if trainings decide."""
+    place_by: str = ""
+    """What the places of the teachers go by, a key of WORDS: always their fit, even if trainings decide."""
 
     @property
     def is_certain(self) -> bool:
@@ -176,14 +178,15 @@ def compare(
             )
         )  # fmt: skip
     if trained:
+        place_by = by
         by = "trainings" if all(t.points_per_usd for t in found if t.trained) else "trainings alone"
         worth = {t.teacher: w[0] for t in found if (w := _worth(t, by)) is not None}
-        return Comparison(found, by, max(worth, key=lambda t: worth[t]), None)
+        return Comparison(found, by, max(worth, key=lambda t: worth[t], default=None), None, place_by)
     ranked = {t.teacher: t.rank[0] for t in found if t.rank is not None}
     if not ranked:
-        return Comparison(found, by, None, None)
+        return Comparison(found, by, None, None, by)
     first = min(ranked, key=lambda t: ranked[t])
-    return Comparison(found, by, first, float((places[1:, first] == 1).mean()))
+    return Comparison(found, by, first, float((places[1:, first] == 1).mean()), by)
 
 
 def _places(value: Array) -> Array:

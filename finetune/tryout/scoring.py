@@ -13,7 +13,7 @@ The store keeps the sums. What was scored once is not scored again, and a killed
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ def score(run: Run, recipe: Recipe, which: str, progress: Progress) -> tuple[int
         for begin in range(0, len(missing), ANSWERS_A_PART):
             part = missing[begin : begin + ANSWERS_A_PART]
             model = model or _loaded(student)
-            run.put_scores(scoring_id, list(_score_part(model, run, part, recipe, tokenizer)))
+            run.put_scores(scoring_id, list(_score_rows(model, run.training_rows(part), recipe, tokenizer)))
             progress.note(begin + len(part), "scored")
     finally:
         progress.close()
@@ -82,27 +82,35 @@ def _loaded(student: Student) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _score_part(
-    model: Any, run: Run, part: Sequence[int], recipe: Recipe, tokenizer: Tokenizer
+def surprisal_of(student: str, rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float | None:
+    """Returns the mean negative log-probability, in nats, of the trained tokens of these rows; None without tokens."""
+    tokenizer = recipe_tokenizer(recipe)
+    found = list(_score_rows(_loaded(find(student)), enumerate(rows), recipe, tokenizer))
+    tokens = sum(tokens for _, tokens, _, _ in found)
+    return sum(nats or 0.0 for _, _, nats, _ in found) / tokens if tokens else None
+
+
+def _score_rows(
+    model: Any, named: Iterable[tuple[int, Mapping[str, Any]]], recipe: Recipe, tokenizer: Tokenizer
 ) -> Iterator[tuple[int, int, float | None, int | None]]:
-    """Gives (the attempt's id, tokens, sum of surprisals, sum of ranks) of each answer of a part."""
+    """Gives (number, tokens, sum of surprisals, sum of ranks) of each row. `named` has (a number, the row)."""
     layout = layout_of(recipe.render, tokenizer)
     rows: list[tuple[int, Example]] = []
-    for attempt_id, row in run.training_rows(part):
+    for number, row in named:
         try:
-            made = examples_of(row, f"attempt {attempt_id}", recipe.render, tokenizer, layout)[-1].example
+            made = examples_of(row, f"answer {number}", recipe.render, tokenizer, layout)[-1].example
         except RowFault:
             made = TooLong("")
         if isinstance(made, TooLong):
-            yield attempt_id, 0, None, None
+            yield number, 0, None, None
         else:
-            rows.append((attempt_id, made))
+            rows.append((number, made))
     rows.sort(key=lambda row: -len(row[1]))
     while rows:
         at_once = max(1, TOKENS_AT_ONCE[model.device.type] // len(rows[0][1]))
         batch, rows = rows[:at_once], rows[at_once:]
-        for (attempt_id, _), found in zip(batch, scores([e for _, e in batch], model), strict=True):
-            yield attempt_id, *found
+        for (number, _), found in zip(batch, scores([e for _, e in batch], model), strict=True):
+            yield number, *found
 
 
 @torch.no_grad()

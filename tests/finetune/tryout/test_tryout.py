@@ -12,7 +12,7 @@ from typing import Any
 
 import forked
 import pytest
-from conftest import ROOT, Place, scaled
+from conftest import ROOT, Place, scaled, sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_endpoint import Asked, Endpoint, Say, right_answer
@@ -215,3 +215,32 @@ def test_what_is_wrong_is_one_line(endpoint: Endpoints, place: Places, student: 
     assert done.returncode == 2
     assert "--student" in done.stderr
     assert teacher.asked == []
+
+
+def test_short_trainings_back_the_choice_and_are_not_repeated(
+    endpoint: Endpoints, place: Places, student: Path
+) -> None:
+    good, poor = endpoint(), endpoint(half_right)
+    p = place(good.url, 8)
+    two_teachers(p, good, poor)
+    held_out = p.folder / "held-out.jsonl"
+    held_out.write_text("".join(json.dumps(q) + "\n" for q in sums(3, start=50)))
+    recipe = p.folder / "recipe.toml"
+    recipe.write_text(
+        'student = "unused"\ndata = "unused"\noutput = "unused"\n[render]\nmax_tokens = 256\n'
+        "[train]\nepochs = 1\ntraces_per_step = 4\nlearning_rate = 1e-3\n"
+    )
+    more = ("--train", "--eval", str(held_out), "--recipe", str(recipe), "--eval-max-tokens", "4")
+    assert "--eval" in tried(p, student, "--train", code=2)
+    found = tried(p, student, *more)
+    trained = [t["trained"] for t in found["teachers"]]
+    assert [t["points"]["mid"] for t in trained] == [0, 0], "its weights are random: nothing is right"
+    assert abs(trained[0]["tokens"] - trained[1]["tokens"]) < max(t["fit"]["median_tokens"] for t in found["teachers"])
+    assert found["teachers"][0]["points_per_usd"]["low"] < 0 < found["teachers"][0]["points_per_usd"]["high"]
+    assert found["ordered_by"] == "trainings"
+    assert not found["certain"]
+    results = {f: f.stat().st_mtime_ns for f in p.folder.glob("runs/r-tryout/cells/*/result.json")}
+    assert len(results) == 3
+    assert not list(p.folder.glob("runs/r-tryout/cells/*/student"))
+    assert tried(p, student, *more)["teachers"] == found["teachers"]
+    assert {f: f.stat().st_mtime_ns for f in results} == results
