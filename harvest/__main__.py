@@ -70,6 +70,10 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
             if args.student is not None:
                 overrides = [*overrides, *student_settings(args.student)]
             settings, base = _settings(args, overrides)
+            if args.dry_run:
+                from harvest.commands.dry_run import dry_run
+
+                return dry_run(settings, base, skip_bad_rows=args.skip_bad_rows, as_json=as_json)
             return collect(settings, base, skip_bad_rows=args.skip_bad_rows, as_json=as_json, file=args.config)
         case "estimate":
             from harvest.commands.estimate import estimate
@@ -142,8 +146,10 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
 
             return settle(name, url, ask=args.ask, amount=args.amount, tries=args.tries, as_json=as_json)
         case "why":
-            from harvest.commands.why import why
+            from harvest.commands.why import why, why_list
 
+            if args.question_id is None:
+                return why_list(name, url, reason=args.reason, most=args.most, as_json=as_json)
             return why(name, url, args.question_id, full=args.full, as_json=as_json)
     raise AssertionError(args.command)
 

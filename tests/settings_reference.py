@@ -22,7 +22,7 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
             default = "required" if field.is_required() else repr(str(value) if isinstance(value, Decimal) else value)
             shown = marks[0].default if marks and marks[0].default is not None else default
             words = [repr(word) for word in _choices(field.annotation)]
-            choices = f" One of {', '.join(words)}." if words else ""
+            choices = f" One of {', '.join(words)}." if len(words) > 1 else ""
             yield f"{prefix}{name}", shown, " ".join(field.description.split()) + choices
         section = model_in(field.annotation)
         if section is not None and not marks:

@@ -72,7 +72,7 @@ def foreseen_job(
 def _collecting(job: PlannedJob) -> tuple[dict[str, Any], Traces]:
     """Returns the entry of the stage `collect`, and what it will give to train on."""
     config, expected = job.run, job.settings.expect
-    cap = None if config.budget.usd is None else str(config.budget.usd)
+    cap = None if config.budget.cap_usd is None else str(config.budget.cap_usd)
     answered = _quote_of_answers(config)
     if answered is not None:
         rows = answered["accepted"]["mid"]

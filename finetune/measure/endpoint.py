@@ -153,7 +153,7 @@ def cap_of(given: Decimal | None, teacher: Teacher, run: StoredRun | None) -> De
     """
     if given is not None or run is None or tariff_of(RunConfig(questions="none", teacher=teacher)) is None:
         return given
-    return run.config.budget.usd
+    return run.config.budget.cap_usd
 
 
 def _check_price(config: RunConfig) -> None:
@@ -161,7 +161,7 @@ def _check_price(config: RunConfig) -> None:
 
     It also raises ConfigError when a cap is given but the price is not known.
     """
-    tariff, cap, teacher = tariff_of(config), config.budget.usd, config.teacher
+    tariff, cap, teacher = tariff_of(config), config.budget.cap_usd, config.teacher
     if teacher.local is not None:
         return
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:

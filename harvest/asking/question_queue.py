@@ -50,7 +50,7 @@ class QuestionQueue:
     @property
     def is_learning(self) -> bool:
         """Whether the result of one question may change which question is asked next."""
-        auto = self._order == "auto" and self._run.config.budget.usd is not None
+        auto = self._order == "auto" and self._run.config.budget.cap_usd is not None
         return self.by_yield or auto or self._order == "promising"
 
     async def questions(self, all_done: Callable[[], Awaitable[None]]) -> AsyncIterator[OpenQuestion]:

@@ -79,7 +79,7 @@ async def _session(
         await _settle_doubts(accounts, hooks)
         await ledger.do(Store.reopen, run.id, _deadlines_s(run))
         figures = await ledger.do(Store.counts, run.id)
-        cap = SharedCap(run.config.budget.usd, figures["spent"], figures["in_doubt"])
+        cap = SharedCap(run.config.budget.cap_usd, figures["spent"], figures["in_doubt"])
         counters = Counters(
             run.config.name,
             cap,

@@ -67,6 +67,10 @@ def _add_asking(commands: Commands) -> None:
         " endpoint (with --student.model NAME), or the name of an embedded model; docs/asking.md",
     )  # fmt: skip
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
+    p.add_argument(
+        "--dry-run", action="store_true",
+        help="say what will be asked, what one answer and all may cost, and how many are asked at once; ask nothing",
+    )  # fmt: skip
     p.epilog = "Any setting of RUN.toml: --section.key value, e.g. --budget.usd 5. All of them: docs/configuration.md"
 
     p = commands.add(
@@ -164,8 +168,15 @@ def _add_of_a_run(commands: Commands) -> None:
     p.add_argument(
         "--export-cases", type=Path, metavar="FILE", help="write the marks as cases for a check's tests, and end"
     )
-    p = commands.add("why", "what became of one question, attempt by attempt", json="it", run=True)
-    p.add_argument("question_id", metavar="QUESTION_ID")
+    p = commands.add(
+        "why", "what became of one question, attempt by attempt; without a question: a list of all", json="it", run=True
+    )
+    p.add_argument("question_id", nargs="?", metavar="QUESTION_ID", help="without it: the attempts are listed")
+    p.add_argument(
+        "--reason", metavar="R",
+        help="list those with this reason alone: why an attempt was rejected, e.g. wrong, failed, or was not selected",
+    )  # fmt: skip
+    p.add_argument("--most", type=int, metavar="N", default=20, help="list at most so many (default: 20)")
     p.add_argument("--full", action="store_true", help="print chains and answers to their last character")
 
 

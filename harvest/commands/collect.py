@@ -15,6 +15,7 @@ from harvest.asking.session import ask
 from harvest.asking.stopping import INTERRUPTED
 from harvest.checks import CheckPool, gold_problems
 from harvest.commands.export import write_dataset
+from harvest.commands.foreseen_costs import start_line
 from harvest.commands.progress import Warnings, asking_shown, say, steps
 from harvest.commands.report import print_report, write_report_of
 from harvest.commands.run_folder import begun_elsewhere
@@ -49,6 +50,8 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         say_if_changed(before, store.run(config.name))
         if file is not None and (warning := begun_elsewhere(file_of(Path(file)), config.store, is_new=before is None)):
             say(f"warning: {warning}")
+        if line := start_line(run, store):
+            say(line)
         with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
             _import_meanwhile("harvest.selection.pipeline", "harvest.report.page.templates")
@@ -106,7 +109,7 @@ def prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, sk
             step(seen, None, f"{seen:,} read, their gold answers checked")
             return gold_problems(page, pool)
 
-        run = prepare(config, base, store, checked_gold, skipped if skip_bad_rows else None)
+        run = prepare(config, base, store, checked_gold, skipped if skip_bad_rows else None, say=say)
     skipped.close("bad rows skipped")
     return run
 

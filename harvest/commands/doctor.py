@@ -136,7 +136,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
     """Asks the student and each teacher one small question, in the order of a run, and returns a Diagnosis of each."""
     keys = take_keys(config)
     for place, one in configs(config).items():
-        if one.budget.usd is None:
+        if one.budget.cap_usd is None and tariff_of(one) is not None:
             checked_tariff(one, section_of(config, place))
     with Store.open(config.store, say=say) as store:
         named = config.model_copy(update={"name": doctors_name(config.name)})
@@ -373,7 +373,7 @@ async def _ask_anew(
         sent = await tries.reserve(question_id, ask, body, run.key(body, sample))
         sample += 1
     if sent is None:
-        raise CapReached(f"budget.usd = {run.config.budget.usd} has no room for one small request")
+        raise CapReached(f"budget.usd = {run.config.budget.cap_usd} has no room for one small request")
     return await tries.send(sent, body, ask, arriving, going_on=going_on)
 
 

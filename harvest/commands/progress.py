@@ -15,7 +15,7 @@ from harvest.asking.buying.counters import Counters
 from harvest.core.errors import SHOWN_FAULTS
 from harvest.core.money import pusd, usd
 from harvest.core.printable import printable
-from harvest.report.headline import dollars
+from harvest.report.headline import dollars, for_traces
 
 LINE_EVERY_S = 15.0
 BAR_EVERY_S = 0.25
@@ -139,7 +139,7 @@ def _spent(counters: Counters) -> str:
 def _each(counters: Counters) -> list[str]:
     if not counters.accepted or not counters.cap.spent_pusd or not counters.is_priced:
         return []
-    return [f"{dollars(usd(counters.cap.spent_pusd // counters.accepted))} a trace"]
+    return [for_traces(usd(counters.cap.spent_pusd // counters.accepted))]
 
 
 def _waits(counters: Counters) -> list[str]:

@@ -52,8 +52,17 @@ class Plan(Section):
 class Budget(Section):
     """How much money the run may spend."""
 
-    usd: Annotated[Decimal, Field(gt=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)] | None = None
-    """The cap: the most that this run may be billed, in USD. Optional for a local teacher, which costs nothing."""
+    usd: Annotated[Decimal, Field(gt=0, lt=1_000_000, allow_inf_nan=False, max_digits=18)] | Literal["none"] | None = (
+        None
+    )
+    """The cap: the most that this run may be billed, in USD. Optional for a local teacher, which costs nothing. `none`
+    asks a remote teacher whose price nobody knows, without a cap and at a cost that stays unknown. If it is a server of
+    your own, set `teacher.price_usd_per_mtok` to { input = "0", output = "0" } in its place."""
+
+    @property
+    def cap_usd(self) -> Decimal | None:
+        """Returns the cap in USD; None if the run has no cap."""
+        return None if self.usd == "none" else self.usd
 
 
 class Checks(Section):

@@ -18,7 +18,7 @@ import zstandard
 
 from harvest.core.errors import InputError
 from harvest.core.foreign_json import DECODER, Json
-from harvest.questions.rows import BadRow
+from harvest.questions.rows import BadRow, NotAnObject
 
 MOST_BYTES = 64 << 20
 """A record may be at most this long. A longer record is a bad row."""
@@ -97,10 +97,10 @@ class Records:
             torn = not ended
             yield Record(where, place, digest, BadRow(f"{value}; the line is torn off") if torn else value, torn)
         elif not isinstance(value, dict):
-            yield Record(where, place, digest, BadRow("not a JSON object"))
+            yield Record(where, place, digest, NotAnObject(value))
         elif value.get("object") == "list" and isinstance(value.get("data"), list):
             for i, entry in enumerate(value["data"]):
-                one = entry if isinstance(entry, dict) else BadRow("not a JSON object")
+                one = entry if isinstance(entry, dict) else NotAnObject(entry)
                 yield Record(f"{where}, entry {i}", f"{place}.{i}", digest, one)
         else:
             yield Record(where, place, digest, value)

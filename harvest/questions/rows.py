@@ -20,6 +20,9 @@ OTHER_NAMES = {
     "answer": ("answer", "final_answer", "gold", "target", "solution", "output", "response", "label"),
 }
 """What other sets call a field, in small letters, the likeliest name first."""
+CONVERSATIONS = ("messages", "conversations", "conversation")
+"""The columns in which datasets of answers hold whole conversations."""
+WITHOUT_GOLD = '. To judge without gold answers: checks.without_gold = "majority", with sampling.samples = 4 or more'
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 MAJORITY = "majority"
 """The check that judges a question without a gold answer, by comparing its answers with each other."""
@@ -35,6 +38,14 @@ class MissingQuestion(BadRow):
 
 class MissingAnswer(BadRow):
     """The row has no field `answer`, and its check needs one."""
+
+
+class NotAnObject(BadRow):
+    """The record is JSON, but no object with fields."""
+
+    def __init__(self, value: object) -> None:
+        kind = "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a single value"
+        super().__init__(f'not an object but {kind}. A row is {{"question": "…", "answer": "…"}}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ def question_of(
         raise BadRow(str(e)) from None
     text = data.get("question")
     if text is None:
-        raise MissingQuestion(f"question: missing{_nearest('question', given, columns)}")
+        raise MissingQuestion(f"question: missing{_nearest('question', given, columns)}{_conversation(given)}")
     if not isinstance(text, str) or not text.strip():
         raise BadRow("question: not a text, or empty")
     question = _validated(data, rules)
@@ -95,12 +106,29 @@ def _nearest(name: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> s
         nearest = f"; the nearest is {close[0]!r}" if close else ""
         return f": no column {columns[name]!r}, which questions_columns names (there are: {_listed(row)}){nearest}"
     there = {str(key).casefold(): str(key) for key in row}
+    column = _likely_column(name, there)
+    if column is None:
+        return f" (there are: {_listed(row)})" + (WITHOUT_GOLD if name == "answer" else "")
+    setting = f'{name} = "{there[column]}"'
+    if name == "question" and "answer" not in there and (also := _likely_column("answer", there, column)):
+        setting += f', answer = "{there[also]}"'
+    return (
+        f": the nearest column is {there[column]!r}. Set questions_columns = {{ {setting} }} in RUN.toml, or rename"
+        " the column"
+    )
+
+
+def _likely_column(name: str, there: Mapping[str, str], but: str = "") -> str | None:
+    """Returns the column, in small letters, that is likeliest to hold a field; None if there is none."""
     close = [key for key in OTHER_NAMES[name] if key in there]
-    close += difflib.get_close_matches(name, there, 1, 0.6)
-    if not close:
-        return f" (there are: {_listed(row)})"
-    setting = f'questions_columns = {{ {name} = "{there[close[0]]}" }}'
-    return f": the nearest column is {there[close[0]]!r}. Set {setting} in RUN.toml, or rename the column"
+    return next((key for key in [*close, *difflib.get_close_matches(name, there, 1, 0.6)] if key != but), None)
+
+
+def _conversation(row: Mapping[str, Any]) -> str:
+    """Returns what to do with a row that holds a question with an answer that was bought already."""
+    if not any(row.get(column) for column in CONVERSATIONS):
+        return ""
+    return ". Its rows are conversations, answers and all: `python -m harvest import FILE --name RUN` judges them"
 
 
 def _listed(row: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import localcontext
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,62 @@ from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaul
 from harvest.core.nouns import Question
 from harvest.questions.files import Records
 from harvest.questions.hub import HUB, hub_dataset, hub_licence, hub_rows
-from harvest.questions.rows import NO_COLUMNS, BadRow, MissingAnswer, MissingQuestion, RowRules, question_of
+from harvest.questions.rows import (
+    NO_COLUMNS,
+    BadRow,
+    MissingAnswer,
+    MissingQuestion,
+    NotAnObject,
+    RowRules,
+    question_of,
+)
 
 GYM = "reasoning-gym:"
 FIRST_ROWS = 20
 """If so many rows at a source's beginning lack one field, the source's columns have other names."""
-MISSING = {MissingQuestion: "a question", MissingAnswer: "an answer"}
+MISSING = {MissingQuestion: "has a question", MissingAnswer: "has an answer", NotAnObject: "has fields"}
+"""What no row of a source is or has, by the fault of all of its first rows."""
+NAMED = 3
+"""So many questions with two gold answers are named; all are counted."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the rows of a run's sources that are no question of their own."""
+
+    rows: int = 0
+    """How many rows hold a question."""
+    repeated: int = 0
+    """How many of them repeat a row before them."""
+    two_golds: list[str] = field(default_factory=list)
+    """For each question that has another gold answer, or another check, in another row: both rows in words."""
+    _seen: dict[bytes, str] = field(default_factory=dict)
+    """The place of the row that asks a text first, by the text's hash."""
+
+    def take(self, where: str, question: Question, *, is_repeated: bool) -> None:
+        """Takes in one row that holds a question."""
+        self.rows += 1
+        self.repeated += is_repeated
+        if is_repeated:
+            return
+        text = hashlib.sha256(" ".join(question.question.split()).encode()).digest()[:12]
+        first = self._seen.setdefault(text, where)
+        if first is not where:
+            self.two_golds.append(f"{where} asks what {first} asks, and has another answer")
+
+    def words(self) -> list[str]:
+        """Returns a line for each thing that a user should know before the money is spent."""
+        lines = []
+        if self.repeated:
+            again = "1 repeats another" if self.repeated == 1 else f"{self.repeated:,} repeat others"
+            lines.append(f"{self.rows:,} rows are {self.rows - self.repeated:,} questions: {again}")
+        if n := len(self.two_golds):
+            shown = "; ".join(self.two_golds[:NAMED]) + ("; …" if n > NAMED else "")
+            lines.append(
+                f"warning: {n:,} {'question stands' if n == 1 else 'questions stand'} twice with different answers, so"
+                f" each is asked and judged twice: {shown}"
+            )
+        return lines
 
 
 def read_questions(
@@ -46,6 +97,7 @@ def read_rows(
     without_gold: str = "refuse",
     may_skip: bool = True,
     columns: Mapping[str, str] = NO_COLUMNS,
+    tally: Tally | None = None,
 ) -> Iterator[tuple[str, Question]]:
     """Yields (file and line, question) for each row of one or several sources, in order.
 
@@ -54,30 +106,37 @@ def read_rows(
     further ones; so a caller that stores questions while it reads must do so in one transaction. `without_gold` is the
     setting `checks.without_gold`, `columns` the setting `questions_columns`. `may_skip` says whether the command has a
     flag to go on without bad rows. A source is read no further if all of its first rows lack the question, or all lack
-    the answer that their check needs.
+    the answer that their check needs, or all are no objects. `tally` counts the rows.
     """
     faults = RowFaults()
     seen: dict[str, bytes] = {}
     for source in [sources] if isinstance(sources, str) else sources:
         lacking: Counter[type[BadRow]] = Counter()
+        n, last = 0, None
         for n, (where, row) in enumerate(_rows(source, base), 1):
             try:
                 if isinstance(row, BadRow):
                     raise row
                 question = question_of(row, rules, by_majority=without_gold == "majority", columns=columns)
                 digest = hashlib.sha256(question.model_dump_json(exclude={"id"}).encode()).digest()[:8]
-                if (before := seen.get(question.id)) is not None:
-                    if before != digest:
-                        raise BadRow(f"id: {question.id!r} names another question already")
+                before = seen.get(question.id)
+                if before not in (None, digest):
+                    raise BadRow(f"id: {question.id!r} names another question already")
+                if tally is not None:
+                    tally.take(where, question, is_repeated=before is not None)
+                if before is not None:
                     continue
                 seen[question.id] = digest
             except BadRow as e:
                 lacking[type(e)] += 1
+                last = e
                 if type(e) in MISSING and lacking[type(e)] == n == FIRST_ROWS and skip_bad_rows is None:
-                    raise QuestionError(f"{source}: none of the first {n} rows has {MISSING[type(e)]}. {e}") from None
+                    raise QuestionError(f"{source}: none of the first {n} rows {MISSING[type(e)]}. {e}") from None
                 (skip_bad_rows or faults.add)(f"{where}: {e}")
             else:
                 yield where, question
+        if last is not None and lacking[type(last)] == n > 1 and type(last) in MISSING and skip_bad_rows is None:
+            raise QuestionError(f"{source}: none of its {n} rows {MISSING[type(last)]}. {last}")
     faults.refuse(
         "Mend the rows, or go on without them: --skip-bad-rows (of a job: skip_bad_rows = true)."
         if may_skip
@@ -121,7 +180,7 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
             yield from _hub_rows(source)
             return
         if not path.exists():
-            raise QuestionError(f"{path}: no such file (questions)")
+            raise QuestionError(f"{path}: no such file (questions){_of_the_hub(source)}")
         if path.is_dir() or path.suffix in (".csv", ".arrow"):
             yield from _dataset_rows(path)
         else:
@@ -132,6 +191,15 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
         raise QuestionError(str(e)) from None
     except OSError as e:
         raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _of_the_hub(source: str) -> str:
+    """Returns how a dataset of the hub is named, if a source that is no file may be one."""
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or source.endswith(
+        (".jsonl", ".json", ".parquet", ".csv", ".gz")
+    ):
+        return ""
+    return f'. Is it a dataset of the hub? questions = "{HUB}{source}?config=…&split=train"'
 
 
 def _hub_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

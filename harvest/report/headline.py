@@ -46,7 +46,7 @@ def _cost(r: Report) -> str:
 
 def _each(r: Report) -> str:
     each = r["money"]["usd_per_accepted_trace"]
-    return f" ({dollars(each)} each)" if each and Decimal(each) else ""
+    return f" ({for_traces(each)})" if each and Decimal(each) else ""
 
 
 def _gains(gains: Sequence[Mapping[str, Any]], newest: Mapping[str, Any]) -> Iterator[str]:
@@ -91,3 +91,18 @@ def dollars(amount_usd: str) -> str:
         return f"${amount:,.2f}"
     places = max(2, 1 - amount.adjusted())
     return f"${amount:.{places}f}"
+
+
+def many(each_usd: str) -> int:
+    """Returns for how many traces a cost is said: for one, or for 1,000 where one costs less than a cent."""
+    return 1 if Decimal(each_usd) >= Decimal("0.01") else 1000
+
+
+def for_traces(each_usd: str) -> str:
+    """Returns what traces cost, given the cost of one in USD.
+
+    >>> for_traces("0.000193232603"), for_traces("0.0213")
+    ('$0.19 for 1,000 traces', '$0.021 a trace')
+    """
+    n = many(each_usd)
+    return f"{dollars(str(Decimal(each_usd) * n))} {'a trace' if n == 1 else f'for {n:,} traces'}"

@@ -248,7 +248,7 @@ def what_if(r: Report) -> Table:
     """Returns what the run would have cost and brought with other settings."""
     rows = r["what_if"]["instead"]
     money = any(row["usd"] and Decimal(row["usd"]["high"]) for row in rows)
-    columns = ("USD", "USD a trace") if money else ("output tokens",)
+    columns = ("USD", "USD for 1,000 traces") if money else ("output tokens",)
     return Table("what if", ("accepted traces", *columns), tuple(_what_if_row(row, money=money) for row in rows))
 
 
@@ -256,7 +256,8 @@ def _what_if_row(row: Mapping[str, Any], *, money: bool) -> Row:
     if row["basis"] == "unknown":
         return f"{row['what']} (unknown: {row['because']})", *(("–",) * (3 if money else 2))
     cost = row["usd"] and _between(row["usd"], dollars) if money else _between(row["output_tokens"], "{:,}".format)
-    each = (dollars(row["usd_per_accepted_trace"]) if row["usd_per_accepted_trace"] else "–",) if money else ()
+    of_one = row["usd_per_accepted_trace"]
+    each = (dollars(str(1000 * Decimal(of_one))) if of_one else "–",) if money else ()
     return row["what"], _between(row["accepted"], "{:,}".format), cost or "unknown", *each
 
 

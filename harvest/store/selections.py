@@ -141,6 +141,14 @@ class Selections(Replies):
         by = {reason: by[reason] for reason in [*order, *(r for r in by if r not in order)]}
         return SelectionFigures(selected, by, newer, newest.said, newest.at)
 
+    def unselected_reasons(self, run_id: int) -> dict[int, str]:
+        """Maps the id of each attempt that the newest selection left out to the reason."""
+        statement = (
+            "SELECT attempt_id, reason FROM selection_outcome WHERE reason IS NOT NULL AND selection_id ="
+            " (SELECT max(id) FROM selection WHERE run_id = ?)"
+        )
+        return dict(map(tuple, self._each(statement, run_id)))
+
     def outcome_of(self, run_id: int, attempt_id: int) -> SelectionOutcome | None:
         """Returns what the newest selection says of one attempt; None if the attempt was no candidate."""
         row = self.db.execute(

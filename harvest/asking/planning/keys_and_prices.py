@@ -63,10 +63,10 @@ def _taken(variable: str, setting: str, *, is_key: bool) -> str:
 def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None:
     """Returns what the endpoint in this section charges; None if nobody knows.
 
-    Raises ConfigError when the endpoint has a price and the run has no cap, or when there is a cap and nobody knows the
-    price.
+    Raises ConfigError when the endpoint has a price and the run has no cap, or when nobody knows the price and there is
+    a cap, or neither a cap nor the word that there shall be none. (What a student may cost is said by `student.free`.)
     """
-    tariff, cap = tariff_of(config), config.budget.usd
+    tariff, cap = tariff_of(config), config.budget.cap_usd
     if config.teacher.local is not None:
         return tariff
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
@@ -74,18 +74,23 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
             f"budget.usd: {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
             ' e.g. usd = "5.00"'
         )
-    if tariff is None and cap is not None:
-        own, like = (
-            isinstance(config.teacher, Student),
-            nearest_names(config.teacher.base_url or "", config.teacher.model or ""),
-        )
-        known = f" (its price list has {' and '.join(map(repr, like))})" if like else ""
+    if tariff is not None or (cap is None and (config.budget.usd == "none" or isinstance(config.teacher, Student))):
+        return tariff
+    model, base_url = config.teacher.model or "", config.teacher.base_url or ""
+    like = nearest_names(base_url, model)
+    known = f" (its price list has {' and '.join(map(repr, like))})" if like else ""
+    if cap is None:
         raise ConfigError(
-            f"{section}.free: nobody knows what {config.teacher.model!r} at {config.teacher.base_url} costs{known}, so"
-            " a cap cannot be kept: --student.free true where it is a machine of yours, else set"
-            " student.price_usd_per_mtok"
-            if own
-            else f"{section}.price_usd_per_mtok: nobody knows the price of {config.teacher.model!r} at"
-            f" {config.teacher.base_url}{known}, so a cap cannot be kept: set its price, or take out budget.usd"
+            f"{section}.price_usd_per_mtok: nobody knows the price of {model!r} at {base_url}{known}, and there is no"
+            ' cap: set its price and budget.usd. For a server of your own: { input = "0", output = "0" }. To spend'
+            ' what nobody counts: budget.usd = "none"'
         )
-    return tariff
+    if isinstance(config.teacher, Student):
+        raise ConfigError(
+            f"{section}.free: nobody knows what {model!r} at {base_url} costs{known}, so a cap cannot be kept:"
+            " --student.free true where it is a machine of yours, else set student.price_usd_per_mtok"
+        )
+    raise ConfigError(
+        f"{section}.price_usd_per_mtok: nobody knows the price of {model!r} at {base_url}{known}, so a cap cannot be"
+        ' kept: set its price, or budget.usd = "none"'
+    )

@@ -20,7 +20,7 @@ from harvest.core.money import pusd
 from harvest.core.nouns import CutPart, Question
 from harvest.endpoint import GENAI_PRICES, installed_list, tariff_of
 from harvest.endpoint import prompt as prompts
-from harvest.questions.sources import fingerprint, read_rows
+from harvest.questions.sources import Tally, fingerprint, read_rows
 from harvest.store import Store, stored_settings
 
 GOLD_PAGE = 512
@@ -38,8 +38,10 @@ def prepare(
     gold_problems: GoldProblems,
     skip_bad_rows: Callable[[str], None] | None = None,
     under: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Run:
-    """Writes the run and all its questions, or nothing. Raises an InputError before anything is asked.
+    """Writes the run and all its questions, or nothing. Raises an InputError before anything is asked. `say` is told
+    what is remarkable about the questions.
 
     `gold_problems` is called for new questions only. Files and datasets of the hub that this run has read are not read
     again until a file or a name changes; with bad rows in them, only where bad rows are skipped again. `under` names
@@ -55,7 +57,7 @@ def prepare(
         in_part = read | {"skipped": True}
         known = [read] if skip_bad_rows is None else [read, in_part]
         if sha256 is None or not any(event in known for event in store.events(run.id, QUESTIONS_READ)[-1:]):
-            skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows)
+            skipped = _put_questions(config, base, store, run.id, gold_problems, skip_bad_rows, say)
             if fingerprint(config.questions, base) != sha256:
                 read = {"sha256": None}
             store.add_event(run.id, QUESTIONS_READ, in_part if skipped and read["sha256"] else read, now())
@@ -125,7 +127,7 @@ def put_run(
         refuse_changes(config.name, before.settings, settings, answered=store.has_answers(before.id))
         if rules_of(before.config) != rules_of(config):
             store.reopen_all(config.name)
-    cap = None if config.budget.usd is None else pusd(config.budget.usd)
+    cap = None if config.budget.cap_usd is None else pusd(config.budget.cap_usd)
     run_id = store.put_run(config.name, settings, cap, now(), under)
     return Run(run_id, config, prompt, tariff, model, endpoint, runs_folder() / config.name, base), settings
 
@@ -137,6 +139,7 @@ def _put_questions(
     run_id: int,
     gold_problems: GoldProblems,
     skip_bad_rows: Callable[[str], None] | None,
+    say: Callable[[str], None],
 ) -> int:
     """Writes the questions. Returns how many bad rows were skipped."""
     total, faults, skipped = 0, RowFaults(), 0
@@ -147,7 +150,7 @@ def _put_questions(
         if skip_bad_rows is not None:
             skip_bad_rows(fault)
 
-    strata = Strata(store.strata(run_id))
+    strata, tally = Strata(store.strata(run_id)), Tally()
     rows = read_rows(
         config.questions,
         base,
@@ -155,6 +158,7 @@ def _put_questions(
         skip_bad_rows=skip if skip_bad_rows else None,
         without_gold=config.checks.without_gold,
         columns=config.questions_columns,
+        tally=tally,
     )
     while page := list(islice(rows, GOLD_PAGE)):
         new = [q for _, q in page if not store.has_question(run_id, q.id)]
@@ -168,6 +172,8 @@ def _put_questions(
     faults.refuse("Mend the rows, or go on without them: --skip-bad-rows (of a job: skip_bad_rows = true).")
     if not total:
         raise QuestionError(f"questions = {config.questions!r}: not one question in it")
+    for line in tally.words():
+        say(line)
     stored = sum(store.question_statuses(run_id).values())
     if stored != total:
         raise StoreUnusable(

@@ -10,7 +10,7 @@ from typing import Any
 
 from harvest.report import sentences, tables
 from harvest.report.evaluations import earlier
-from harvest.report.headline import dollars, student_name
+from harvest.report.headline import dollars, many, student_name
 from harvest.report.page import pictures
 from harvest.report.page.shown_traces import ANSWER_CHARS, CHAIN_CHARS, QUESTION_CHARS, ShownTrace
 
@@ -64,7 +64,9 @@ def figures(r: Report) -> list[tuple[str, str, str]]:
         spent, each = Decimal(money["spent_usd"]), money["usd_per_accepted_trace"]
         found.append(("spent", dollars(money["spent_usd"]) if spent else "nothing", beside))
         if each and spent:
-            found.append(("for an accepted trace", dollars(each), ""))
+            n = many(each)
+            name = "for an accepted trace" if n == 1 else f"for {n:,} accepted traces"
+            found.append((name, dollars(str(Decimal(each) * n)), ""))
     if gain is not None:
         interval = f"95%: {gain['low']:+.1f} to {gain['high']:+.1f}"
         before = earlier(r["gains"], gain)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from harvest.core.config import RunConfig
@@ -15,7 +16,7 @@ from harvest.core.intervals import Z90, student_quantile
 from harvest.core.money import usd
 from harvest.core.teachers import LOCAL_SLOTS
 from harvest.endpoint import Tariff
-from harvest.report.headline import dollars
+from harvest.report.headline import dollars, for_traces, many
 from harvest.report.prediction.forecast import half_width, sample_variance, share_variance
 from harvest.report.prediction.what_if import what_if
 from harvest.report.sentences import duration
@@ -113,7 +114,9 @@ def in_words(q: Mapping[str, Any]) -> Iterator[str]:
         yield f"the run    {_between(q['usd'], dollars)}, what is spent already included"
     yield f"it brings  {_between(q['accepted'], '{:,}'.format)} accepted traces"
     if q["usd_per_accepted_trace"]:
-        yield f"a trace    {_between(q['usd_per_accepted_trace'], dollars)} for an accepted one"
+        n = many(q["usd_per_accepted_trace"]["mid"])
+        each = _between(q["usd_per_accepted_trace"], lambda amount: dollars(str(Decimal(amount) * n)))
+        yield f"a trace    {each} for {'an accepted one' if n == 1 else f'{n:,} accepted ones'}"
     yield f"it takes   {_between(q['seconds'], duration)}, with {q['at_once']:,} in flight"
     if (within := q["questions_under_cap"]) is not None and q["cap_usd"] is not None:
         enough = within >= total
@@ -124,7 +127,7 @@ def in_words(q: Mapping[str, Any]) -> Iterator[str]:
     for other in q["instead"]:
         if other["basis"] != "unknown":
             cost = dollars(other["usd"]["mid"]) if other["usd"] else f"{other['output_tokens']['mid']:,} output tokens"
-            each = f", {dollars(other['usd_per_accepted_trace'])} a trace" if other["usd_per_accepted_trace"] else ""
+            each = f", {for_traces(other['usd_per_accepted_trace'])}" if other["usd_per_accepted_trace"] else ""
             about = "about " if other["basis"] == "estimated" else ""
             yield f"instead    {other['what']}: {about}{cost} for {other['accepted']['mid']:,} traces{each}"
     if "training" in q and q["training"] is None:

@@ -95,13 +95,39 @@ def test_what_the_endpoint_says_it_cost_is_booked(endpoint: Endpoints, place: Pl
 
 def test_an_unpriced_teacher_that_names_its_cost_is_asked_on(endpoint: Endpoints, place: Places, here: Any) -> None:
     teacher = endpoint(lambda _: Say(usage_more={"cost": 0.5}))
-    p = place(teacher.url, 3, teacher__price_usd_per_mtok=None, budget__usd=None)
+    p = place(teacher.url, 3, teacher__price_usd_per_mtok=None, budget__usd="none")
     assert here(p) == 0
     assert p.money("spent") == Decimal("1.5")
 
 
+def test_a_teacher_of_unknown_price_is_asked_without_a_cap_only_if_that_is_said(
+    endpoint: Endpoints, place: Places
+) -> None:
+    teacher = endpoint()
+    p = place(teacher.url, 3, teacher__price_usd_per_mtok=None, budget__usd=None)
+    code, _, err = p.collect()
+    assert (code, teacher.asked, err.count("\n")) == (2, [], 1)
+    assert 'budget.usd = "none"' in err
+    assert '{ input = "0", output = "0" }' in err
+    code, out, err = p.collect("--budget.usd", "none")
+    assert code == 0, err
+    assert "at a cost that nobody knows" in out
+    assert "$0.00" not in out + err
+    p.settings["teacher"]["price_usd_per_mtok"] = {"input": "0", "output": "0"}
+    p.settings["name"] = "own"
+    code, _, err = p.collect()
+    assert code == 0, err
+
+
+def test_a_priced_teacher_is_never_asked_without_a_cap(endpoint: Endpoints, place: Places) -> None:
+    teacher = endpoint()
+    code, _, err = place(teacher.url, 3, budget__usd="none").collect()
+    assert (code, teacher.asked) == (2, [])
+    assert "priced (by config) and the run has no cap" in err
+
+
 def test_an_unpriced_teacher_is_counted_and_never_free(endpoint: Endpoints, place: Places, here: Any) -> None:
-    p = place(endpoint().url, 3, teacher__price_usd_per_mtok=None, budget__usd=None)
+    p = place(endpoint().url, 3, teacher__price_usd_per_mtok=None, budget__usd="none")
     assert here(p) == 0
     money = p.report["money"]
     assert money["unpriced_calls"] == 3

@@ -243,7 +243,9 @@ def test_a_run_that_asked_a_teacher_takes_no_imports_and_the_other_way_round(imp
     file = imports.file("a.jsonl", [line(1)])
     imports.take(file)
     toml = imports.folder / "r.toml"
-    toml.write_text(f'questions = "{file}"\n[teacher]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n')
+    toml.write_text(
+        f'questions = "{file}"\n[teacher]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n[budget]\nusd = "none"'
+    )
     _, err = imports.run("collect", toml, code=2)
     assert "holds imported answers" in err
     _, err = imports.run("import", file, "--name", "../r", code=2)

@@ -133,5 +133,7 @@ def test_a_terminal_shows_the_run_while_it_asks(endpoint: Endpoints, place: Plac
     assert process.wait(timeout=30) == 0, shown
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode("utf-8", "replace"))
     assert re.search(r"\d+ accepted · [1-9]\d* rejected \(wrong \d+\)", text)
-    assert re.search(r"\$0\.\d+ spent · \$0\.\d+ reserved · \$0\.\d+ left of \$1\.00 · \$0\.\d+ a trace", text), text
+    assert re.search(
+        r"\$0\.\d+ spent · \$0\.\d+ reserved · \$0\.\d+ left of \$1\.00 · \$\d\.\d+ for 1,000 traces", text
+    ), text
     assert re.search(r"[1-4] in flight · [\d,]+ tokens/s · at most 4 at once \(max_concurrency\)", text)

@@ -112,7 +112,7 @@ def test_columns_with_other_names_are_named_by_a_setting(hub: Path, tmp_path: Pa
     assert str(e.value).count("\n") == 0
     assert str(e.value).endswith(
         "none of the first 20 rows has a question. question: missing: the nearest column is 'instruction'."
-        ' Set questions_columns = { question = "instruction" } in RUN.toml, or rename the column'
+        ' Set questions_columns = { question = "instruction", answer = "output" } in RUN.toml, or rename the column'
     )
     with pytest.raises(
         QuestionError, match=r'the nearest column is \'output\'. Set questions_columns = \{ answer = "output"'

@@ -16,7 +16,7 @@ from harvest.core.errors import PromptError, QuestionError
 from harvest.core.nouns import Question
 from harvest.core.settings import read_toml
 from harvest.endpoint import prompt as prompts
-from harvest.questions.sources import read_questions
+from harvest.questions.sources import Tally, read_questions, read_rows
 
 BASE = ROOT / "recipes"
 
@@ -168,3 +168,61 @@ def test_a_folder_without_data_is_named_though_it_is_where_one_stands(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(QuestionError, match="doesn't contain any data files"):
         list(read_questions(".", Path(), ROW_RULES))
+
+
+ROWS = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+
+
+def renamed(**names: str) -> list[dict[str, str]]:
+    """The rows with other names for their columns."""
+    return [{names.get(key, key): value for key, value in row.items()} for row in ROWS]
+
+
+@pytest.mark.parametrize("rows_in_file", [30, 3])
+@pytest.mark.parametrize(
+    ("name", "rows", "words"),
+    [
+        ("q.json", [row["question"] for row in ROWS], 'not an object but a text. A row is {"question": "…", "answer"'),
+        ("q.jsonl", [row["question"] for row in ROWS], "not an object but a text"),
+        ("q.jsonl", renamed(answer="anwser"), 'questions_columns = { answer = "anwser" }'),
+        ("q.jsonl", renamed(question="qestion"), 'questions_columns = { question = "qestion" }'),
+        ("q.jsonl", renamed(question="instruction", answer="output"),
+         'questions_columns = { question = "instruction", answer = "output" }'),
+        ("q.jsonl", [{"conversations": [{"from": "human", "value": row["question"]}]} for row in ROWS],
+         "harvest import FILE --name RUN"),
+        ("q.jsonl", [{"question": row["question"]} for row in ROWS], 'checks.without_gold = "majority"'),
+    ],
+)  # fmt: skip
+def test_a_fault_of_all_rows_is_one_line_with_what_helps(
+    tmp_path: Path, name: str, rows: list[object], words: str, rows_in_file: int
+) -> None:
+    some = rows[:rows_in_file]
+    text = json.dumps(some) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in some)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(QuestionError) as e:
+        list(read_questions(name, tmp_path, ROW_RULES))
+    said = str(e.value)
+    assert "\n" not in said
+    assert words in said
+
+
+def test_a_name_of_the_hub_is_told_how_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(QuestionError, match=r'questions = "hub:openai/gsm8k\?config=…&split=train"'):
+        list(read_questions("openai/gsm8k", tmp_path, ROW_RULES))
+    with pytest.raises(QuestionError, match=r"sets/q\.jsonl: no such file \(questions\)$"):
+        list(read_questions("sets/q.jsonl", tmp_path, ROW_RULES))
+
+
+def test_rows_that_repeat_and_questions_with_two_gold_answers_are_counted_and_named(tmp_path: Path) -> None:
+    write(tmp_path, *ROWS, *ROWS[:5], {"question": "What is  3 + 1?", "answer": "5"})
+    tally = Tally()
+    asked = list(read_rows("q.jsonl", tmp_path, ROW_RULES, tally=tally))
+    assert (len(asked), tally.rows, tally.repeated, len(tally.two_golds)) == (31, 36, 5, 1)
+    repeated, twice = tally.words()
+    assert repeated == "36 rows are 31 questions: 5 repeat others"
+    assert "q.jsonl, line 36 asks what" in twice
+    assert "q.jsonl, line 4 asks" in twice
+    write(tmp_path, *ROWS)
+    quiet = Tally()
+    list(read_rows("q.jsonl", tmp_path, ROW_RULES, tally=quiet))
+    assert quiet.words() == []

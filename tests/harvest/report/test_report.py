@@ -183,7 +183,7 @@ def test_several_teachers_are_several_models_and_one_that_changes_is_told(endpoi
 
 def test_a_teacher_whose_price_nobody_knows_did_not_cost_nothing(endpoint: Endpoints, place: Places) -> None:
     settings = [{"base_url": endpoint().url, "model": name} for name in ("m-one", "m-two")]
-    p = place("", 2, teacher=None, teachers=settings, budget={}, plan={"teachers": "all"})
+    p = place("", 2, teacher=None, teachers=settings, budget={"usd": "none"}, plan={"teachers": "all"})
     code, _, err = p.collect()
     assert code == 0, err
     text = (p.run_folder / "report.md").read_text()
