@@ -21,7 +21,7 @@ from harvest.asking.planning.keys_and_prices import checked_tariff, take_keys, v
 from harvest.asking.planning.preparation import put_run
 from harvest.asking.planning.run import LEARNED, Run, asked_about, doctors_name, in_mode, runs_by_place
 from harvest.asking.planning.teacher_terms import refuse_unaccepted, terms_of
-from harvest.asking.waste import is_hidden
+from harvest.asking.waste import MOST_WITHOUT_CHAIN, is_hidden
 from harvest.commands.progress import say
 from harvest.core.claims import tier_of
 from harvest.core.clock import now
@@ -29,6 +29,7 @@ from harvest.core.config import RunConfig, called, configs, section_of
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
+    ChainsHidden,
     ConfigError,
     InputError,
     RunRefused,
@@ -40,6 +41,7 @@ from harvest.core.nouns import STUDENT, Ask, Claim, Continuation, CutPart, Quest
 from harvest.core.teachers import JudgeModel, RewriteModel, Sampling, Student
 from harvest.core.teachers import Teacher as TeacherSettings
 from harvest.endpoint import GENAI_PRICES, Tariff, installed_list, tariff_of
+from harvest.endpoint import prompt as prompts
 from harvest.endpoint.batches import BatchApi, form_for
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body, forms_for
@@ -90,6 +92,8 @@ class Diagnosis:
     """Lines that are suggested for RUN.toml."""
     failure: AttemptFailed | None = None
     """Says why no answer came. None: an answer came."""
+    hides_chain: bool | None = None
+    """Whether the endpoint kept a chain back. None: nobody answered, or the student did, whose chain nobody needs."""
 
     def add(self, name: str, words: str, good: bool | None = None) -> None:
         self.findings.append(Finding(name, words, good))
@@ -113,6 +117,14 @@ def doctor(config: RunConfig, base: Path, *, as_json: bool) -> int:
         if e.failure is not None:
             whose = f" from {e.name}" if len(examined) > 1 else ""
             raise InputError(f"no answer{whose} ({e.failure.kind}): {e.failure}")
+    takes_chain = prompts.load(config.prompt, base).reasoning == "endpoint"
+    answered = [e for e in examined if e.hides_chain is not None]
+    if answered and all(e.hides_chain for e in answered) and takes_chain and config.checks.without_chain == "stop":
+        raise ChainsHidden(
+            f"{' and '.join(e.name for e in answered)} keeps its chain back, and `collect` would stop after"
+            f" {MOST_WITHOUT_CHAIN} such answers: take another teacher, or"
+            ' set checks.without_chain = "keep" to go on for answers alone'
+        )
     return 0
 
 
@@ -343,6 +355,7 @@ async def diagnose(run: Run, ledger: Writer, teacher: Teacher, d: Diagnosis, pla
     if isinstance(outcome, AttemptFailed):
         return outcome
     read_reply(d, outcome, run.tariff)
+    d.hides_chain = None if place == STUDENT else is_hidden(outcome)
     for claim in claims:
         d.add("claim", f"{claim.words}: that is not booked as it was said", False)
     if cfg.sampling.when_truncated == "continue":

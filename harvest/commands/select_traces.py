@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harvest.asking.planning.plan import plan_of
 from harvest.commands.export import write_dataset
@@ -12,7 +13,14 @@ from harvest.commands.run_folder import has_dataset, writing_to
 from harvest.core.files import runs_folder, write_settings
 from harvest.filters.required import required_by
 from harvest.judging.marks import take_in_marks
-from harvest.store import Store, StoredRun
+from harvest.store import UNDER_SELECT, Store, StoredRun
+
+if TYPE_CHECKING:
+    from harvest.selection.summary import Summary
+
+
+MOST_TRIED = 20_000
+"""Among more candidates it would take too long to try what rewriting saves."""
 
 
 def select_traces(
@@ -40,6 +48,7 @@ def select_traces(
                 write_settings(name, run.settings)
                 if has_dataset(name):
                     write_dataset(store, name, report)
+        say_what_rewriting_saves(store, run, summary)
     if as_json:
         print(json.dumps({"run": name, "dry_run": dry_run, **summary, "new": is_new}, ensure_ascii=False))
         return 0
@@ -63,9 +72,30 @@ def select_as_set(store: Store, name: str) -> bool:
     from harvest.selection.pipeline import select_run
 
     take_in(store)
-
     with steps("selecting") as step:
-        return select_run(store, store.run(name), step)[1]
+        said, is_new = select_run(store, store.run(name), step)
+    if is_new or not said["selected"]:
+        say_what_rewriting_saves(store, store.run(name), said)
+    return is_new
+
+
+def say_what_rewriting_saves(store: Store, run: StoredRun, said: "Summary") -> None:
+    """Tells the user how many more traces would be selected if the rules brought them into the training format."""
+    from harvest.selection.pipeline import select_run
+    from harvest.selection.settings import changed_run
+
+    refused = said["unselected"].get("format", 0)
+    if not refused or run.config.rewrite.on:
+        return
+    words = f"{refused:,} accepted traces do not fit the training format"
+    if said["candidates"] <= MOST_TRIED:
+        with steps("what rewriting would save") as step:
+            other, _ = select_run(store, changed_run(run, [("rewrite.on", "true")], None), step, dry_run=True)
+        saved = other["selected"] - said["selected"]
+        if saved <= 0:
+            return
+        words += f", and rewriting would save {saved:,} of them"
+    say(f"{words}: `python -m harvest select {run.name} --rewrite.on true`, or [rewrite] on = true in RUN.toml")
 
 
 def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
@@ -83,6 +113,8 @@ def say_if_changed(before: StoredRun | None, after: StoredRun) -> None:
         names += [f"{section}.{key}" for key in new if old.get(key, new[key]) != new[key]]
     if names:
         say(f"selected by other settings than before: {', '.join(names)} as RUN.toml and this command have it")
+    if kept := after.settings.get(UNDER_SELECT):
+        say(f"as `harvest select` set it: {', '.join(kept)} (another value in RUN.toml takes its place)")
     say_if_required_changed(before, after)
 
 

@@ -11,7 +11,7 @@ from harvest.core.config import Filters, Rewrite, Select
 from harvest.core.errors import ConfigError
 from harvest.core.settings import Section, override, parse_value, validated
 from harvest.questions.sources import GYM
-from harvest.store import StoredRun
+from harvest.store import UNDER_SELECT, StoredRun
 
 
 class SelectionSettings(Section):
@@ -31,7 +31,20 @@ def changed_run(run: StoredRun, overrides: Sequence[tuple[str, str]], preset: st
     """
     changed = changed_settings(run.settings, overrides, preset)
     config = run.config.model_copy(update={name: getattr(changed, name) for name in SelectionSettings.model_fields})
-    return replace(run, config=config, settings={**run.settings, **changed.model_dump(mode="json")})
+    sections = changed.model_dump(mode="json")
+    under = dict(run.settings.get(UNDER_SELECT) or {})
+    for section, settings in sections.items():
+        before = run.settings.get(section) or {}
+        for key, value in settings.items():
+            if value != before.get(key, value):
+                under.setdefault(f"{section}.{key}", before[key])
+    under = {name: old for name, old in under.items() if _at(sections, name) != old}
+    return replace(run, config=config, settings={**run.settings, **sections, UNDER_SELECT: under})
+
+
+def _at(sections: Mapping[str, Any], name: str) -> Any:
+    section, _, key = name.partition(".")
+    return sections[section].get(key)
 
 
 def changed_settings(

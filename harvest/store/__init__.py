@@ -20,7 +20,7 @@ from harvest.store.reading.figures import (
     Tries,
 )
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
-from harvest.store.runs import StoredRun, stored_settings
+from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
@@ -33,6 +33,7 @@ __all__ = [
     "MARKS",
     "QUOTE",
     "REJECTED_SINCE",
+    "UNDER_SELECT",
     "AboutFigures",
     "AnsweredAttempt",
     "AskedTry",

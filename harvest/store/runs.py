@@ -25,6 +25,11 @@ NOBODY_ASKED = {
 """The settings of a run of imported answers that are stored for those that nobody knows."""
 
 
+UNDER_SELECT = "under_select"
+"""The key in a run's stored settings that maps each setting which `harvest select` changed to the value under it: the
+one that RUN.toml gave. `collect` keeps such a setting until RUN.toml gives it another value."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRun:
     """Holds one run of the store.

@@ -8,7 +8,7 @@ from typing import Any
 from harvest.asking.planning.keys_and_prices import checked_tariff
 from harvest.asking.planning.plan import rules_of
 from harvest.asking.planning.run import ABOUT, LEARNED, Run, asked_about, doctors_name, endpoint_of, runs_by_place
-from harvest.asking.planning.run_changes import refuse_changes
+from harvest.asking.planning.run_changes import keep_selected, refuse_changes
 from harvest.asking.planning.strata import Strata
 from harvest.checks import ROW_RULES
 from harvest.checks.majority import Majority
@@ -21,7 +21,7 @@ from harvest.core.nouns import CutPart, Question
 from harvest.endpoint import GENAI_PRICES, installed_list, tariff_of
 from harvest.endpoint import prompt as prompts
 from harvest.questions.sources import Tally, fingerprint, read_rows
-from harvest.store import Store, stored_settings
+from harvest.store import UNDER_SELECT, Store, stored_settings
 
 GOLD_PAGE = 512
 QUESTIONS_READ = "questions read"
@@ -104,6 +104,8 @@ def put_run(
 ) -> tuple[Run, dict[str, Any]]:
     """Writes the run. Returns (the run, its settings as they are stored). Raises ConfigError when a run of that name
     holds imported answers, or when it asked something else and not `may_change`."""
+    before = store.find_run(config.name)
+    config, under_select = (config, {}) if before is None else keep_selected(config, before)
     prompt = prompts.load(config.prompt, base)
     first = configs(config)[0]
     model, endpoint = endpoint_of(first)
@@ -118,7 +120,8 @@ def put_run(
         price_source=tariff.source if tariff else "none",
         price_list=installed_list() if any(source.startswith(GENAI_PRICES) for source in sources) else None,
     )
-    before = store.find_run(config.name)
+    if under_select:
+        settings[UNDER_SELECT] = under_select
     if before is not None and before.imported:
         raise ConfigError(
             f"run {config.name!r} holds imported answers, and no run mixes two: give this one another name"

@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harvest.core.config import teachers_of
+from harvest.core.config import RunConfig, teachers_of
 from harvest.core.errors import ConfigError
 from harvest.core.teachers import FROM_ENVIRONMENT, SEEN_BY_NOBODY
+from harvest.store import UNDER_SELECT, StoredRun
 
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
@@ -23,8 +24,25 @@ FREE_TO_CHANGE_OF_ONE = {
 """Settings of a teacher or of the student that may change."""
 COMPARED_APART = {"teacher", "teachers", "sampling", "endpoint", "student"}
 """Settings that are compared for each teacher, and for the student, alone."""
-NO_SETTINGS = {"base", "price_list", "price_source", "prompt_text"}
+NO_SETTINGS = {UNDER_SELECT, "base", "price_list", "price_source", "prompt_text"}
 """Values that are stored with the settings and are no settings themselves."""
+
+
+def keep_selected(config: RunConfig, before: StoredRun) -> tuple[RunConfig, dict[str, Any]]:
+    """Returns (the settings with those in place that `harvest select` gave the run, the value under each of them).
+
+    A setting that RUN.toml has changed since then is RUN.toml's.
+    """
+    under: dict[str, Any] = before.settings.get(UNDER_SELECT) or {}
+    now = config.model_dump(mode="json", include={"filters", "rewrite", "select"})
+    kept: dict[str, Any] = {}
+    for name, old in under.items():
+        section, _, key = name.partition(".")
+        if now[section].get(key) == old:
+            kept[name] = old
+            given = getattr(getattr(before.config, section), key)
+            config = config.model_copy(update={section: getattr(config, section).model_copy(update={key: given})})
+    return config, kept
 
 
 def refuse_changes(name: str, before: Mapping[str, Any], after: Mapping[str, Any], *, answered: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import Place
-from scripted_endpoint import Endpoint, Say
+from scripted_endpoint import Asked, Endpoint, Say
 
 from harvest.asking.waste import EVIDENCE, MOST_WITHOUT_CHAIN, Waste
 from harvest.core.config import RunConfig
@@ -112,3 +112,34 @@ def test_a_run_for_hidden_chains_stops_says_why_and_goes_on_when_the_user_wants_
     assert p.report["questions"]["solved"] == 60
     rows = [json.loads(line) for line in (p.run_folder / "dataset/train.jsonl").read_text().splitlines()]
     assert {row["reasoning"] for row in rows} == {None}
+
+
+def test_doctor_fails_a_teacher_that_hides_its_chain_unless_answers_alone_are_wanted(
+    endpoint: Endpoints, place: Places
+) -> None:
+    hides, shows = endpoint(lambda _: HIDDEN), endpoint()
+    p = place(hides.url, 1)
+    code, out, err = p.harvest("doctor", str(p.toml))
+    assert code == 4
+    assert "!!  chain: hidden" in out
+    assert 'checks.without_chain = "keep"' in err
+    p.settings["checks"] = {"without_chain": "keep"}
+    assert p.harvest("doctor", str(p.toml))[0] == 0
+    p.settings |= {"checks": {}, "student": {"base_url": hides.url, "model": "s", "free": True}}
+    p.settings["teacher"]["base_url"] = shows.url
+    assert p.harvest("doctor", str(p.toml))[0] == 0, "nobody needs the student's chain"
+
+
+def test_what_rewriting_would_save_is_said_with_the_setting(endpoint: Endpoints, place: Places) -> None:
+    def unboxed(asked: Asked) -> Say:
+        number = 2 * int(asked.question.split()[2]) + 1
+        return Say(text=f"So both of them make {number}" if number > 3 else None)
+
+    p = place(endpoint(unboxed).url, 5)
+    words = "3 accepted traces do not fit the training format, and rewriting would save 3 of them: `python -m harvest"
+    assert words in p.collect()[2]
+    assert p.report["traces"]["selected"] == 2
+    code, _, err = p.harvest("select", "r", "--rewrite.on", "true", "--store", p.url)
+    assert (code, "rewriting would save" in err) == (0, False)
+    assert "rewriting would save" not in p.collect()[2]
+    assert p.report["traces"]["selected"] == 5

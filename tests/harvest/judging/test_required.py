@@ -120,16 +120,28 @@ def test_what_was_collected_without_is_judged_by_verify_and_asked_again(endpoint
     assert p.report["traces"] | {"accepted": 3, "rejected": {"language": 1}} == p.report["traces"]
 
 
-def test_what_select_changes_is_said_when_it_touches_a_verdict_and_when_run_toml_takes_it_back(
+def test_what_select_changes_stays_until_run_toml_has_another_value_and_is_said_when_it_touches_a_verdict(
     endpoint: Endpoints, place: Places
 ) -> None:
     p = place(endpoint().url, 3, checks__require=["correct", "language"])
     _, _, err = p.collect()
     assert "other settings" not in err
     harvest(p, "select", "r", "--select.traces", "1")
+    for _ in range(2):
+        code, _, err = p.collect()
+        assert code == 0
+        assert "as `harvest select` set it: select.traces (another value in RUN.toml takes its place)" in err
+        assert p.report["traces"]["selected"] == 1
+    p.settings["select"] = {"traces": 2}
     code, _, err = p.collect()
-    assert code == 0
     assert "selected by other settings than before: select.traces as RUN.toml" in err
+    assert "as `harvest select` set it" not in err
+    assert p.report["traces"]["selected"] == 2
+    harvest(p, "select", "r", "--select.traces", "1")
+    harvest(p, "select", "r", "--select.traces", "2")  # as RUN.toml has it: nothing is kept from select
+    p.settings["select"] = {"traces": 3}
+    _, _, err = p.collect()
+    assert "as `harvest select` set it" not in err
     assert p.report["traces"]["selected"] == 3
     code, _, err = p.harvest("select", "r", "--filters.language", "de", "--store", p.url)
     assert code == 0, err
