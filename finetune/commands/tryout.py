@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     why = _why(found, names, recipe.student, len({t.question for t in tried}))
     place = None
     if found.chosen is not None:
-        left = _left(of_run, trying.budget.usd)
+        left = _left(of_run, trying.budget.cap_usd)
         name = f"{config.name}-{slugs(config)[found.chosen]}"
         said = [f"{now()[:10]}, by `finetune tryout {path.name} --student {recipe.student}`.", *why]
         place = written(file_of(path).parent, name, said, settings_of_one(data, found.chosen, name, left))
