@@ -14,7 +14,7 @@ from harvest.core.clock import now
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
-from harvest.core.nouns import STUDENT, TokenLogprobs
+from harvest.core.nouns import STUDENT, Question, TokenLogprobs
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.export.layouts import training_part
@@ -198,6 +198,13 @@ class Run:
         """Returns every evaluation of this run with its key, its settings, and its answers without their texts."""
         with self._reading() as store:
             return store.evaluations(store.run_id(self.name))
+
+    def trains_on(self, questions: Sequence[Question]) -> int:
+        """Returns how many of these questions the run has traces of, whatever their case and spaces."""
+        asked = {" ".join(q.question.split()).casefold() for q in questions}
+        with self._reading() as store:
+            there = {" ".join(text.split()).casefold() for text in store.accepted_texts(store.run_id(self.name))}
+        return len(asked & there)
 
     def mean_output_tokens(self) -> float | None:
         """Returns the mean number of tokens of the run's accepted traces."""

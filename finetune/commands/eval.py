@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, _: Overrides) -> int:
     if args.details:
         details.write_details(args.details, measured, questions, _prompt(args, run))
     write_model_card(trained_folder(who.folder))
-    _say(args, who, run, measured)
+    _say(args, who, run, measured, questions)
     return 0
 
 
@@ -211,7 +211,9 @@ def _measured(args: argparse.Namespace, who: Who, run: Run | None, questions: Se
             write_report(run.name, run.url)
 
 
-def _say(args: argparse.Namespace, who: Who, run: Run | None, measured: Measured) -> None:
+def _say(
+    args: argparse.Namespace, who: Who, run: Run | None, measured: Measured, questions: Sequence[Question]
+) -> None:
     """Prints the evaluation, its gain over "before", its distance to the teacher, and warnings."""
     if run is not None:
         beside = run.evaluations()
@@ -220,6 +222,11 @@ def _say(args: argparse.Namespace, who: Who, run: Run | None, measured: Measured
         beside = standalone_evaluations(who.folder) or [mine]
     trained_on = run.mean_output_tokens() if run else None
     said = [words for key, words in warnings_of(beside, trained_on) if key == measured.key]
+    if run is not None and who.folder.is_dir() and (trained := run.trains_on(questions)):
+        said.append(
+            f"{trained:,} of the {len(questions):,} questions are among those that run {run.name} has traces of: the"
+            " student may have been trained on them, so its accuracy here says nothing of new questions"
+        )
     gain = next((g for g in gains(beside) if g["key"] == measured.key), None)
     against = next((g for g in against_teacher(beside) if g["key"] == measured.key), None)
     found = measured.entry | {"gain": gain, "against_teacher": against, "warnings": said}

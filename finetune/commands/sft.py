@@ -14,6 +14,7 @@ from finetune.recipe import Recipe, check_method, read_recipe, recipe_path
 from finetune.rows.cache import examples
 from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
+from finetune.rows.held_out import split
 from finetune.rows.template import Tokenizer, recipe_tokenizer
 from finetune.run import Run
 from finetune.student import find
@@ -22,6 +23,7 @@ from finetune.train.output_folder.card import write_model_card
 from finetune.train.output_folder.hub import check_push, push
 from finetune.train.output_folder.loss_curve import read_curve
 from finetune.train.output_folder.state import attach_run, training_key, unrecorded
+from finetune.train.remarks import after_training, before_training
 from finetune.train.sft import check, quiet, sft
 from finetune.train.trainer import WinnowTrainer
 from finetune.train.world import joined
@@ -44,7 +46,13 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     run = begin(recipe, args)
     if args.dry_run:
         student, progress = find(recipe.student), Progress("sft")
-        checked_rows(recipe, args, lambda rows: check(recipe, rows, student, progress))
+
+        def settings(rows: Examples) -> dict[str, object]:
+            for said in before_training(recipe, len(split(rows, recipe.train)[0])):
+                progress.say(f"{recipe.output}: {said}")
+            return check(recipe, rows, student, progress)
+
+        checked_rows(recipe, args, settings)
     else:
         finish(recipe, args, run, train(recipe, run))
     return 0
@@ -147,6 +155,7 @@ def in_words(recipe: Recipe, block: dict[str, Any]) -> str:
             f"{h['questions']} held-out questions: loss {h['first_loss']:.3f} to {h['best_loss']:.3f} at step "
             f"{h['best_step']} of {block['steps']}; the student is that of step {h['student_step']}"
         )
-    if said := turned(read_curve(Path(recipe.output))):
-        lines.append(said)
+    for said in (turned(read_curve(Path(recipe.output))), after_training(block)):
+        if said:
+            lines.append(said)
     return "\n".join(lines)

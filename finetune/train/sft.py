@@ -42,6 +42,7 @@ from finetune.train.output_folder.checkpoints import (
 )
 from finetune.train.output_folder.disk import check_disk, check_room, disk_watched
 from finetune.train.output_folder.state import alone, identity_of, read_state, save_student, write_state
+from finetune.train.remarks import before_training
 from finetune.train.resolved import elsewhere, foreseen, resolved
 from finetune.train.trainer import WinnowTrainer, build_trainer, load_arranged
 from finetune.train.training_args import is_bf16_faster, most_bests, most_checkpoints, training_config
@@ -95,8 +96,9 @@ def sft(
             checkpoint = _checkpoint(recipe, held_out, student, config, world, progress) if world.is_first else None
             trainer = build_trainer(recipe, trained, tokenizer, model, config, world, held_out, kind)
             progress.say(f"{output}: runs as {running(trainer, recipe.launch.strategy)}; {trainer.manner}")
-            if said := too_few(recipe, held_out):
-                progress.say(f"{output}: {said}")
+            for said in (*before_training(recipe, len(trained)), too_few(recipe, held_out)):
+                if said:
+                    progress.say(f"{output}: {said}")
         checkpoint = world.hear(checkpoint)
         if world.is_first:
             write_state(output, state)

@@ -73,6 +73,15 @@ class Questions(Runs):
         statement = "SELECT 1 FROM question WHERE run_id = ? AND name = ?"
         return self._row(statement, run_id, name) is not None
 
+    def accepted_texts(self, run_id: int) -> Iterator[str]:
+        """Yields the text of each question that has an accepted answer."""
+        for (text,) in self.db.execute(
+            "SELECT json_extract(body, '$.question') FROM question WHERE run_id = ? AND EXISTS"
+            " (SELECT 1 FROM attempt WHERE question_id = question.id AND accepted = 1 AND about IS NULL)",
+            (run_id,),
+        ):
+            yield str(text)
+
     def has_answers(self, run_id: int) -> bool:
         """Whether a teacher or the student has answered anything in this run."""
         statement = "SELECT 1 FROM attempt WHERE run_id = ? AND state = 'answered' AND about IS NULL LIMIT 1"
