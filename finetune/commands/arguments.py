@@ -104,7 +104,17 @@ def _show(p: argparse.ArgumentParser) -> None:
 
 
 def _curve(p: argparse.ArgumentParser) -> None:
-    p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained")
+    p.set_defaults(overrides=True)
+    p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained; with --buy: a run")
+    g = p.add_argument_group("where the next dollars go: more questions, more samples of each, or more epochs")
+    g.add_argument("--buy", action="store_true", help="train shortly on parts of the run, and say it; it goes on")
+    _add_student(g)
+    g.add_argument("--usd", type=_usd, default=Decimal(10), metavar="USD", help="how many dollars (10)")
+    g.add_argument("--usd-per-trace", type=_positive, metavar="USD", help="without it: what the run's traces cost")
+    g.add_argument("--sizes", type=_counts, metavar="N,N,…", help="of how many questions; else a quarter, half and all")
+    g.add_argument("--epochs", type=_positives, metavar="E,E,…", help="else half, once and twice the recipe's")
+    g.add_argument("--store", metavar="URL", help="the run's store; without it: the one its config.json names")
+    _add_bench(p)
 
 
 def _merge(p: argparse.ArgumentParser) -> None:
@@ -249,7 +259,7 @@ def _add_bench(p: argparse.ArgumentParser) -> None:
     g.add_argument("--recipe", metavar="RECIPE.toml", help="their settings; without it: the demo's")
 
 
-def _add_student(p: argparse.ArgumentParser) -> None:
+def _add_student(p: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
     """Shows `--student` in the help. Its value is taken with the settings, since it is one of RECIPE.toml."""
     p.add_argument("--student", metavar="S", help="required: a folder, an entry of the model table, a hub's name")
 
@@ -292,6 +302,14 @@ def _number(text: str, kind: type[int] | type[float], holds: Callable[[float], b
 
 def _count(text: str) -> int:
     return int(_number(text, int, lambda n: n >= 1, "at least 1"))
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_count(part) for part in text.split(",")})
+
+
+def _positives(text: str) -> list[float]:
+    return sorted({_positive(part) for part in text.split(",")})
 
 
 def _seed(text: str) -> int:

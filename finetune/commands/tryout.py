@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from finetune.commands.arguments import Overrides
+from finetune.commands.curve_buy import bench_recipe
 from finetune.commands.score import shown
 from finetune.job.stage_process import alone, run_process
 from finetune.progress import Progress
-from finetune.recipe import Recipe, recipe_of, recipe_path
+from finetune.recipe import recipe_of
 from finetune.run import Run, ScoredAnswer
 from finetune.train.sft import quiet
-from finetune.tryout.cells import Bench, Cell, base_recipe, equal_tokens
+from finetune.tryout.cells import Bench, Cell, equal_tokens
 from finetune.tryout.comparison import WORDS, Compared, Comparison, Trained, TriedAnswer, as_json, compare
 from finetune.tryout.fit import Fit, fits_of
 from finetune.tryout.scoring import score
@@ -29,12 +30,12 @@ from harvest.commands.estimate import ask_pilot
 from harvest.commands.progress import say
 from harvest.commands.report import write_report
 from harvest.core.clock import now
-from harvest.core.errors import CapReached, ConfigError, InputError
+from harvest.core.errors import CapReached, InputError
 from harvest.core.files import runs_folder, settings_path
 from harvest.core.intervals import paired_gain
 from harvest.core.money import PICO
 from harvest.core.printable import table
-from harvest.core.settings import file_of, folder_of, read_toml
+from harvest.core.settings import file_of, folder_of
 from harvest.report.headline import dollars
 from harvest.store import Store
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     trying = trying_all(data)
     refuse_terms(trying)
     recipe = recipe_of({"data": trying.name, "output": "unused"}, "tryout", of_recipe)
-    base = trained_as(args, of_recipe) if args.train else None
+    base = bench_recipe(args, of_recipe) if args.train else None
     with Store.open(trying.store, say=say) as store:
         _, drawn, ending = ask_pilot(trying, folder_of(path), store, pilot=args.pilot, skip_bad_rows=args.skip_bad_rows)
     if ending.exit_code not in (0, CapReached.exit_code):
@@ -96,17 +97,6 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if ending.exit_code:
         say(f"stopped: {ending.words}; the table is of what came before that")
     return ending.exit_code
-
-
-def trained_as(args: argparse.Namespace, overrides: Overrides) -> Recipe:
-    """Returns the recipe of the short trainings. Raises ConfigError when no held-out questions are named."""
-    if args.eval is None:
-        raise ConfigError(
-            "--eval F: name held-out questions (a file, or a built-in source): trainings are measured on them"
-        )
-    path = recipe_path(args.recipe)
-    settings = read_toml(path)
-    return base_recipe({k: v for k, v in settings.items() if k not in ("data", "output")}, str(path), overrides)
 
 
 def _trained(bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison) -> dict[int, Trained] | int:
