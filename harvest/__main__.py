@@ -104,6 +104,14 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
             from harvest.commands.sandbox import sandbox
 
             return sandbox(cold=args.cold, limit_s=args.limit, as_json=as_json)
+        case "shards":
+            from harvest.commands.shards import shards
+
+            return shards(
+                args.export, args.to, overrides, preset=args.preset, questions=args.questions, judges=args.judge,
+                unsafe_code=args.unsafe_code, workers=args.workers, slurm=args.slurm, ray=args.ray,
+                memory_gb=args.memory_gb, python=args.activate, as_json=as_json,
+            )  # fmt: skip
         case "view":
             from harvest.commands.view import view
 

@@ -24,6 +24,7 @@ PLACES = {
         ("judging",),
         ("asking", "selection"),
         ("export", "report"),
+        ("shards",),
         ("commands",),
         ("__main__",),
     ),

@@ -19,7 +19,7 @@ ORDER = {
     "Before the money": ("doctor", "estimate", "tryout"),
     "Ask the teacher": ("collect", "settle", "import"),
     "Look at what came": ("report", "why", "view", "verify"),
-    "Choose and hand on": ("score", "select", "export", "copy"),
+    "Choose and hand on": ("score", "select", "export", "shards", "copy"),
     "Train a student": ("check", "show", "sft", "distill", "prefer", "init", "curve", "merge"),
     "Measure it": ("eval",),
     "This machine": ("sandbox", "completion"),

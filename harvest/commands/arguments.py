@@ -51,6 +51,7 @@ def parser(prog: str = "python -m harvest") -> argparse.ArgumentParser:
     _add_import(commands)
     _add_of_a_run(commands)
     _add_export(commands)
+    _add_shards(commands)
     _add_sandbox(commands)
     return found
 
@@ -209,6 +210,28 @@ def _add_export(commands: Commands) -> None:
     )
     p.add_argument("--shard-mb", type=int, metavar="MB", help="about how large one file may be before there are more")
     p.epilog = "A setting that no flag gives is taken from the run's [export]: docs/configuration.md"
+
+
+def _add_shards(commands: Commands) -> None:
+    p = commands.add(
+        "shards", "select from an export too large for one process: by tasks on this machine, Slurm or Ray",
+        json="what was selected", overrides=True,
+    )  # fmt: skip
+    p.add_argument("export", type=Path, metavar="EXPORT", help="a folder as `harvest export --to` writes it")
+    p.add_argument("--to", type=Path, required=True, metavar="DIR", help="where the selected rows are written")
+    p.add_argument("--preset", metavar="NAME", help="sky-t1, s1, openthoughts, or a path to a TOML of your own")
+    p.add_argument("--judge", action="store_true", help="judge each answer again with today's checks first")
+    p.add_argument("--unsafe-code", action="store_true", help=UNSAFE)
+    p.add_argument(
+        "--questions", nargs="+", action="extend", default=[], metavar="F",
+        help="the questions' files, for choices and tests, which an export does not have",
+    )  # fmt: skip
+    p.add_argument("--workers", type=int, metavar="N", help="most tasks at once; default: one a core, or all files")
+    p.add_argument("--slurm", nargs=2, metavar=("PARTITION", "TIME"), help="submit the tasks to Slurm")
+    p.add_argument("--ray", action="store_true", help="run the tasks on the Ray cluster that RAY_ADDRESS names")
+    p.add_argument("--memory-gb", type=int, default=4, metavar="GB", help="of a task on Slurm or Ray (default: 4)")
+    p.add_argument("--activate", default="", metavar="COMMAND", help="what makes winnow's Python the node's, on Slurm")
+    p.epilog = "Any setting of [select] and [filters]: --select.traces 1000. All of it: docs/shards.md"
 
 
 def _add_sandbox(commands: Commands) -> None:

@@ -6,7 +6,7 @@ goes on at its next start.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,7 +86,13 @@ def select_run(
     sketches, question_notes = _sketches(store, pool, "questions", rows, progress)
     of, questions = _candidates(pool, place, attempts, attempt_notes), _questions(pool, sketches, question_notes)
     settings = run.config.select
-    outcome = stages.select(of, questions, settings, _same(store, questions), lambda words: progress(0, None, words))
+    outcome = stages.select(
+        of,
+        questions,
+        settings,
+        comparison(store.question_bodies, questions.row),
+        lambda words: progress(0, None, words),
+    )
     against = {e.name: len(e.questions) for e in evaluations}
     said = summary(of, questions, outcome, attempt_notes, settings, counted=pool.tokens >= 0, against=against)
     if not dry_run:
@@ -244,16 +250,19 @@ def _questions(pool: Pool, sketches: Sketches, notes: Notes) -> Questions:
     )  # fmt: skip
 
 
-def _same(store: Store, known: Questions) -> SameQuestion:
-    """Returns the function that compares two questions by their texts. It reads the texts from the store."""
+def comparison(bodies_of: Callable[[Sequence[int]], Iterable[tuple[int, str]]], rows: I64) -> SameQuestion:
+    """Returns the function that compares two questions by their texts.
+
+    `bodies_of` gives (row, question as JSON) of questions by their rows; `rows`, [q], are the rows of all questions.
+    """
     features = lru_cache(maxsize=50_000)(features_of)
 
     def same(pairs: I64, answered_alike: bool) -> Iterator[bool]:
         rule = near_duplicates.same_task if answered_alike else near_duplicates.same_question
         rest = iter(pairs.tolist())
         while page := list(islice(rest, PAIRS_AT_ONCE)):
-            bodies = dict(store.question_bodies(known.row[np.unique(page)].tolist()))
+            bodies = dict(bodies_of(rows[np.unique(page)].tolist()))
             for a, b in page:
-                yield rule(features(bodies[int(known.row[a])]), features(bodies[int(known.row[b])]))
+                yield rule(features(bodies[int(rows[a])]), features(bodies[int(rows[b])]))
 
     return same

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harvest.answers.candidate import candidate_of
 from harvest.core.config import Filters, Rewrite
-from harvest.core.nouns import Question, content_hash
+from harvest.core.nouns import Candidate, Question, content_hash
 from harvest.endpoint import prompt as prompts
 from harvest.filters import first_fault
 from harvest.filters import versions as filter_versions
@@ -79,39 +79,50 @@ class SketchMaker:
             candidate, passes = self.rewriter(candidate)
             if passes is not None:
                 notes.rewritten[attempt_id] = passes
-            chain, answer = candidate.reasoning or "", candidate.answer
-            length = len(chain) + len(answer)
-            if (fault := first_fault(candidate, self.filters)) is not None:  # no later stage reads its digests
-                notes.faults[attempt_id] = (fault.filter, fault.detail)
-                found.append((attempt_id, 0, length, 0))
-            else:
-                found.append((attempt_id, _digest(chain, answer), length, minhash.of_text(chain, answer)))
+            found.append(answer_sketch(candidate, self.filters, notes))
         return np.array(found, ATTEMPT), notes, rows
 
     def questions(self, rows: Sequence[int]) -> tuple[Sketches, Notes]:
         """Returns (the sketches of the questions in these rows of the store, the notes on them)."""
-        found, notes = [], Notes()
-        words: list[list[str]] = []
-        for row, body in self.store.question_bodies(rows):
-            question = Question.model_validate_json(body)
-            text = prompts.text_of(question)
-            features = QuestionFeatures(text, question.answer)
-            gold = 0 if features.gold is None else _hash(features.gold)
-            numbers = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
-            numbers += [0] * (FRAMES - len(numbers))
-            has_many = features.numbers.total() >= MANY_NUMBERS
-            words.append([w for s in features.sentences for w in s if w[0].isalpha()])
-            found.append((row, _digest(text)[0], gold, numbers, has_many, 0))
-            for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
-                if label is not None:
-                    by_label.setdefault(label, []).append(row)
-            for evaluation in self.evaluations:
-                if (key := evaluation.asked_in(text, question.answer)) is not None:
-                    notes.asked[row] = (evaluation.name, key)
-                    break
-        sketches = np.array(found, QUESTION)
-        sketches["signature"] = minhash.of_words(words)
-        return sketches, notes
+        bodies = self.store.question_bodies(rows)
+        return question_sketches(((row, Question.model_validate_json(body)) for row, body in bodies), self.evaluations)
+
+
+def answer_sketch(candidate: Candidate, filters: Filters, notes: Notes) -> tuple[Any, ...]:
+    """Returns the sketch of one answer, in the form of ATTEMPT. A fault that a filter finds goes into `notes`."""
+    chain, answer = candidate.reasoning or "", candidate.answer
+    length = len(chain) + len(answer)
+    if (fault := first_fault(candidate, filters)) is not None:  # no later stage reads its digests
+        notes.faults[candidate.attempt_id] = (fault.filter, fault.detail)
+        return candidate.attempt_id, 0, length, 0
+    return candidate.attempt_id, _digest(chain, answer), length, minhash.of_text(chain, answer)
+
+
+def question_sketches(
+    questions: Iterable[tuple[int, Question]], evaluations: Sequence[Evaluation]
+) -> tuple[Sketches, Notes]:
+    """Returns (the sketches of questions, each given with its row, the notes on them)."""
+    found, notes = [], Notes()
+    words: list[list[str]] = []
+    for row, question in questions:
+        text = prompts.text_of(question)
+        features = QuestionFeatures(text, question.answer)
+        gold = 0 if features.gold is None else _hash(features.gold)
+        numbers = [_hash(sorted(numbers.items())) for _, _, numbers in features.without_frames][:FRAMES]
+        numbers += [0] * (FRAMES - len(numbers))
+        has_many = features.numbers.total() >= MANY_NUMBERS
+        words.append([w for s in features.sentences for w in s if w[0].isalpha()])
+        found.append((row, _digest(text)[0], gold, numbers, has_many, 0))
+        for label, by_label in ((question.domain, notes.domain), (question.difficulty, notes.difficulty)):
+            if label is not None:
+                by_label.setdefault(label, []).append(row)
+        for evaluation in evaluations:
+            if (key := evaluation.asked_in(text, question.answer)) is not None:
+                notes.asked[row] = (evaluation.name, key)
+                break
+    sketches = np.array(found, QUESTION)
+    sketches["signature"] = minhash.of_words(words)
+    return sketches, notes
 
 
 def folders(store: Store, run: StoredRun, evaluations: Iterable[Evaluation]) -> dict[Kind, Path]:

@@ -85,12 +85,12 @@ def read_file(path: Path, kind: Kind) -> tuple[Sketches, Notes] | None:
         head, line, body = path.read_bytes().split(b"\n", 2)
         if json.loads(head)["check"] != blake2b(line + body, digest_size=16).hexdigest():
             return None
-        return np.frombuffer(body, DTYPES[kind]), _notes(**json.loads(line))
+        return np.frombuffer(body, DTYPES[kind]), notes_of(**json.loads(line))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _notes(**said: Any) -> Notes:
+def notes_of(**said: Any) -> Notes:
     """Returns the notes from their form in JSON, in which keys are texts and pairs are lists."""
     notes = Notes(**said)
     for name in ("faults", "asked"):

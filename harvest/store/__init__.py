@@ -21,7 +21,7 @@ from harvest.store.reading.figures import (
 )
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
-from harvest.store.selections import REJECTED_SINCE, SelectionOutcome, StoredSelection
+from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
 from harvest.store.student_scores import StudentScore
@@ -30,6 +30,7 @@ from harvest.store.writing.waiting_marks import MARKS, Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
 
 __all__ = [
+    "JUDGED_WHOLE",
     "MARKS",
     "QUOTE",
     "REJECTED_SINCE",
