@@ -76,7 +76,7 @@ def run_process(words: Sequence[str], lock: int, *, shows: bool) -> int:
             stdout=sys.stderr.fileno() if shows else subprocess.DEVNULL,
             pass_fds=(lock,),
             process_group=0,  # a terminal's Ctrl-C comes once, from here
-            preexec_fn=partial(_end_with, os.getpid()),
+            preexec_fn=partial(end_with, os.getpid()),
         )
         for number in passed_on:  # which came while it was being started
             process.send_signal(number)
@@ -89,7 +89,7 @@ def run_process(words: Sequence[str], lock: int, *, shows: bool) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Lets the kernel send SIGTERM to this process when its parent ends. Only Linux does that."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

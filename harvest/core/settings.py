@@ -5,6 +5,7 @@ setting that there is.
 """
 
 import difflib
+import json
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,13 +102,14 @@ def _put_over(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        return dict(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder; name the TOML file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from None
+    except (ValueError, TypeError) as e:  # a fault of TOML, of JSON, or of UTF-8; or JSON that is no object
+        raise ConfigError(f"{path}: not {'JSON' if path.suffix == '.json' else 'TOML'}: {e}") from None
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
 
