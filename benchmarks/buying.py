@@ -36,15 +36,17 @@ def accuracy(logit: float, difficulty: Any) -> float:
     return float((1 / (1 + np.exp(-(logit + difficulty)))).mean())
 
 
-def simulated(law: Any, scatter: float, grid: Any, held_out: int, seed: int) -> tuple[Advice, Any]:
-    """Returns (what is advised from one set of trainings, the difficulties of all other questions)."""
+def simulated(law: Any, scatter: float, grid: Any, held_out: int, seed: int) -> tuple[Advice, Any, float]:
+    """Returns (what is advised from one set of trainings, the difficulties of all other questions, the accuracy that
+    one more training on all there is has on the held-out questions)."""
     random = np.random.default_rng(seed)
     asked, others = random.normal(0, DIFFICULTY, held_out), random.normal(0, DIFFICULTY, 20_000)
     points = []
-    for q, k, e in grid:
+    for q, k, e in [*grid, (NOW.questions, int(NOW.per_question), NOW.epochs)]:
         logits = law(q, k, e) + random.normal(0, scatter) + asked
         points.append(Point(q, q * k, e, (random.random(held_out) < 1 / (1 + np.exp(-logits))).astype(float).tolist()))
-    return advise(points, NOW, BOUGHT, seed=seed), others
+    came = sum(points[-1].right) / held_out
+    return advise(points[:-1], NOW, BOUGHT, seed=seed), others, came
 
 
 def main() -> None:
@@ -52,16 +54,28 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=500)
     parser.add_argument("--held-out", type=int, default=200)
     args = parser.parse_args()
-    print("| truth | scatter | trainings | accuracy now | gain of questions | gain of epochs | certain | and wrong |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    columns = (
+        "truth",
+        "scatter",
+        "trainings",
+        "quote",
+        "accuracy now",
+        "of questions",
+        "of epochs",
+        "certain",
+        "wrong",
+    )
+    print("| " + " | ".join(columns) + " |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, law in (("the surface", surface), ("repeats worth less", repeated)):
         for scatter in (0.05, 0.15, 0.3):
             for trainings, grid in GRIDS.items():
-                held = {"now": 0, "questions": 0, "epochs": 0}
+                held = {"quote": 0, "now": 0, "questions": 0, "epochs": 0}
                 certain = wrong = 0
                 for n in range(args.times):
-                    advice, others = simulated(law, scatter, grid, args.held_out, n)
+                    advice, others, came = simulated(law, scatter, grid, args.held_out, n)
                     now = accuracy(law(NOW.questions, NOW.per_question, NOW.epochs), others)
+                    held["quote"] += advice.quote[1] <= came <= advice.quote[2]
                     held["now"] += advice.accuracy_now[1] <= now <= advice.accuracy_now[2]
                     gains = {}
                     for g in advice.gains:

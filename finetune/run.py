@@ -20,7 +20,7 @@ from harvest.endpoint import prompt as prompts
 from harvest.export.layouts import training_part
 from harvest.local import MODELS
 from harvest.report.run_report import run_report
-from harvest.store import BoughtAttempt, Money, Store, StoredRun, StudentScore, is_being_written
+from harvest.store import ACCURACY_QUOTE, BoughtAttempt, Money, Store, StoredRun, StudentScore, is_being_written
 
 WAIT_S = 60.0
 """A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
@@ -138,6 +138,19 @@ class Run:
         """Returns the run's money: its cap, and what is spent and in doubt."""
         with self._reading() as store:
             return store.money(store.run_id(self.name))
+
+    def put_accuracy_quote(self, quote: Mapping[str, Any]) -> None:
+        """Writes which accuracy a training on this run is expected to bring."""
+        with self._writing() as store, store.transaction():
+            store.add_event(store.run_id(self.name), ACCURACY_QUOTE, dict(quote), now())
+
+    def accuracy_quotes(self) -> list[dict[str, Any]]:
+        """Returns the newest quoted accuracy for each student and set of questions; none when there is no such run."""
+        try:
+            with self._reading() as store:
+                return store.accuracy_quotes(store.run_id(self.name))
+        except StoreUnusable:
+            return []
 
     def training_rows(self, attempt_ids: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Gives (id, the training part of its row) of each of these answers, in the teacher's own text."""

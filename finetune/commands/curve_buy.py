@@ -12,6 +12,7 @@ from finetune.job.stage_process import alone, run_process
 from finetune.progress import Progress
 from finetune.recipe import Recipe, recipe_path
 from finetune.run import Run
+from finetune.student import find, identity
 from finetune.train.sft import quiet
 from finetune.tryout.buying import LEAST_POINTS, Advice, Gain, Point, advise, as_json
 from finetune.tryout.cells import Bench, Cell, Result, base_recipe
@@ -19,6 +20,7 @@ from finetune.tryout.scoring import score
 from finetune.tryout.subsets import Subsets, planned, subsets_of, usual
 from harvest.commands.progress import say
 from harvest.commands.run_folder import find_run
+from harvest.core.clock import now
 from harvest.core.errors import ConfigError, InputError
 from harvest.core.files import runs_folder
 from harvest.core.money import PICO
@@ -72,6 +74,16 @@ def buy(args: argparse.Namespace, overrides: Overrides) -> int:
         ],
         **as_json(advice),
     }  # fmt: skip
+    run.put_accuracy_quote({
+        "student": recipe.student,
+        "weights": identity(find(recipe.student)),
+        "questions": args.eval,
+        "accuracy": found["quote"],
+        "traces": sum(map(len, of.traces)),
+        "epochs": epochs,
+        "trainings": len(cells),
+        "quoted_at": now()[:10],
+    })  # fmt: skip
     print(json.dumps(found, ensure_ascii=False) if args.json else "\n".join(in_words(found, advice, of)))
     return 0
 
@@ -114,6 +126,7 @@ def in_words(found: dict[str, Any], advice: Advice, of: Subsets) -> list[str]:
         "",
         f"Fitted to all {len(of.traces):,} questions: {mid:.1%} right ({low:.1%} to {high:.1%}). Trainings scatter by"
         f" {advice.scatter_points:.1f} points around the fit. All intervals are of 90%.",
+        "Quoted for one training on all of it: {:.1%} right ({:.1%} to {:.1%}).".format(*advice.quote),
         "",
         _money(found),
         "",

@@ -145,11 +145,13 @@ def _why(found: Comparison, names: Sequence[str], student: str, questions: int) 
     said = [f"{asked}, ordered by {WORDS[found.by]}."]
     share = "" if found.sure is None else f" ({100 * found.sure:.0f}% of the draws)"
     if found.is_certain:
-        return [*said, f"That is certain to 95%{share}."]
+        measure = "" if found.sure is None else " Whether the order by RSR is that of real gains, --train tells."
+        return [*said, f"That it comes first by this measure is certain to 95%{share}.{measure}"]
     others = ", ".join(names[t] for t in found.contenders if names[t] != first)
+    more = "questions (--pilot)" if found.sure is not None else "held-out questions, or more traces (--pilot),"
     return [
         *said,
-        f"Nobody can tell whether that is so{share}: it may be {others} too. More questions tell more (--pilot).",
+        f"Nobody can tell whether that is so{share}: it may be {others} too. More {more} tell more.",
         f"Of those, {chosen} is chosen: a trace of it costs least, and where none costs anything it has the most"
         " accepted answers.",
     ]
@@ -168,7 +170,19 @@ def in_words(found: Comparison, fits: Mapping[int, Fit], names: Sequence[str], w
         notes.append(f"Points: gained on the held-out questions by trainings at equal tokens ({traces}), one seed.")
     else:
         notes.append("Points are unknown: nothing was trained (--train does), and RSR gives an order alone.")
-    return [*table(heads, rows), "", *notes, "", *why]
+    return [*table(heads, rows), "", *notes, *short(found, fits, names), "", *why]
+
+
+def short(found: Comparison, fits: Mapping[int, Fit], names: Sequence[str]) -> list[str]:
+    """Returns a warning if the traces of the first teacher are far shorter than those of another one: without steps
+    they have a low RSR and may teach little."""
+    lengths = {t: f.tokens for t, f in fits.items() if f.tokens}
+    if found.sure is None or found.first not in lengths or 2 * lengths[found.first] >= max(lengths.values()) * 1.2:
+        return []
+    return [
+        f"Warning: traces of {names[found.first]} have {lengths[found.first]:,} tokens, of another teacher"
+        f" {max(lengths.values()):,}. Short answers have a low RSR whatever they teach: look at some, and use --train."
+    ]
 
 
 def _row(t: Compared, fit: Fit | None, name: str) -> tuple[str, ...]:

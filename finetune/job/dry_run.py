@@ -17,6 +17,7 @@ from finetune.job.stages import Stage
 from finetune.measure.asked_questions import Read
 from finetune.measure.benchmarks import benchmark_named
 from finetune.measure.sampling import PRESETS
+from finetune.run import Run
 from harvest.asking.planning.foreseen import Foreseen, foreseen
 from harvest.asking.planning.run import asked_about
 from harvest.checks import ROW_RULES
@@ -61,6 +62,8 @@ def foreseen_job(
             entry |= _training(job, stage.training, traces)
         elif stage.evaluation is not None:
             entry |= _evaluating(job, stage.evaluation, traces, read)
+            if stage.title == "evaluate after":
+                entry["accuracy_quote"] = quoted_accuracy(job, stage.evaluation)
         entry["paid_by_others"] = job.settings.expect.paid.get(stage.kind)
         found.append(entry)
     return {"job": str(job.path), "run": job.run.name, "stages": found}
@@ -183,6 +186,13 @@ def _evaluating(job: PlannedJob, planned: PlannedEvaluation, traces: Traces, rea
     return entry
 
 
+def quoted_accuracy(job: PlannedJob, planned: PlannedEvaluation) -> dict[str, Any] | None:
+    """Returns which accuracy `finetune curve --buy` quoted for this student and these questions; None: nothing."""
+    students = {t.recipe.student for t in job.trainings}
+    quotes = Run(job.run.name, job.run.store).accuracy_quotes()
+    return next((q for q in quotes if q["student"] in students and q["questions"] == planned.source), None)
+
+
 def _estimated(
     job: PlannedJob, training: PlannedTraining, traces: Traces, evaluating: Evaluating | None = None
 ) -> dict[str, Any]:
@@ -228,6 +238,12 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
         each = "" if entry["samples"] == 1 else f" × {entry['samples']} answers"
         hours = "" if entry["gpu_hours"] is None else f": {shown(entry['gpu_hours'])} GPU-hours on an {entry['gpu']}"
         yield f"{n} questions{each}, {entry['max_tokens']:,} tokens at most{hours}"
+        if (quoted := entry.get("accuracy_quote")) is not None:
+            a = quoted["accuracy"]
+            yield (
+                f"quoted: {a['mid']:.1%} right (90%: {a['low']:.1%} to {a['high']:.1%}), by {quoted['trainings']} short"
+                f" trainings of `curve --buy` on {quoted['quoted_at']}"
+            )
 
 
 def _most_in_words(entry: Mapping[str, Any]) -> Iterator[str]:

@@ -90,6 +90,9 @@ class Advice:
     """Whether the best option brings LEAST_POINTS or more: True or False if its whole interval says so, else None."""
     stop_at_questions: float | None
     """At how many questions the same money would bring less than LEAST_POINTS; None: not within reach of the fit."""
+    quote: tuple[float, float, float]
+    """The accuracy that the training of now will have on the held-out questions, with its 90% interval. It is wider
+    than that of `accuracy_now`, since one training misses the fit."""
     loss_now: tuple[float, float, float] | None
     """The fitted held-out loss of the training of now, in nats a token, with its 90% interval; None: not known."""
     scatter_points: float
@@ -119,6 +122,8 @@ class Surface:
         self.scatter = self._scatter(logits, first)
         freedom = max(0, len(points) - self.x.shape[1]) + PRIOR_FREEDOM
         logits[1:] += self.scatter * random.standard_t(freedom, logits[1:].shape)
+        self.another = np.r_[0.0, self.scatter * random.standard_t(freedom, draws)]
+        """[1 + draws]: by how much one more training misses the surface in each of the fits, in logits."""
         self.coefficients = self._solve(logits)
 
     def _row(self, s: Setup) -> Array:
@@ -165,7 +170,15 @@ class Surface:
 
     def accuracy(self, s: Setup) -> Array:
         """Returns [1 + DRAWS]: the accuracy of a training, from 0 to 1, by each of the fits."""
-        return np.asarray(1 / (1 + np.exp(-np.clip(self.coefficients @ self._row(s), -30, 30))))
+        return _share(self.coefficients @ self._row(s))
+
+    def of_one_training(self, s: Setup) -> Array:
+        """Returns [1 + DRAWS]: the accuracy that one training more will have, which misses the surface as others do."""
+        return _share(self.coefficients @ self._row(s) + self.another)
+
+
+def _share(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
 UNSEEN_SCATTER = 0.15
@@ -223,6 +236,7 @@ def advise(
         best is not None and _beats(draws, best) >= SURE,
         None if chosen is None or chosen.points is None else _pays(chosen.points),
         _stop(surface, now, bought) if surface.has_questions and bought else None,
+        _interval(surface.of_one_training(now)),
         surface.loss(now),
         100 * surface.scatter * float(base[0] * (1 - base[0])),
     )
@@ -276,6 +290,7 @@ def as_json(advice: Advice) -> dict[str, Any]:
 
     return {
         "accuracy_now": interval(advice.accuracy_now),
+        "quote": interval(advice.quote),
         "loss_now": interval(advice.loss_now),
         "options": [
             {

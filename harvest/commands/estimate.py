@@ -6,6 +6,7 @@ The pilot belongs to the run itself: it spends under the run's cap, and `collect
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, InputError
 from harvest.core.files import settings_path
+from harvest.core.printable import one_line
+from harvest.report.evaluations import percent
 from harvest.report.prediction.quote import Rest, in_words, quote
 from harvest.report.prediction.what_if import tariffs_of
 from harvest.store import QUOTE, Store
@@ -45,18 +48,30 @@ def estimate(
     with Store.open(config.store, say=say) as store:
         run, drawn, ending = ask_pilot(config, base, store, pilot=pilot, skip_bad_rows=skip_bad_rows)
         found = quoted(run.config, run.id, store, drawn)
+        accuracies = store.accuracy_quotes(run.id)
         if found["pilot"]["questions"]:
             with store.transaction():
                 store.add_event(run.id, QUOTE, found, now())
     if not found["pilot"]["questions"]:
         say(f"error: no question has ended, so there is nothing to quote from: {ending.words or 'nothing came'}")
         return ending.exit_code or InputError.exit_code
+    found["student_accuracy"] = accuracies
     if recipe is not None:
         found["training"] = _training(recipe, max(1, found["accepted"]["mid"]), found["pilot"]["tokens_a_trace"])
-    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(in_words(found)))
+    words = [*in_words(found), *map(accuracy_in_words, accuracies)]
+    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(words))
     if ending.words:
         say(f"{'stopped' if ending.exit_code == CapReached.exit_code else 'error'}: {ending.words}")
     return ending.exit_code
+
+
+def accuracy_in_words(quote: Mapping[str, Any]) -> str:
+    """Returns in a sentence which accuracy `finetune curve --buy` quoted for a student that is trained on the run."""
+    low, mid, high = (percent(quote["accuracy"][end]) for end in ("low", "mid", "high"))
+    return (
+        f"{one_line(quote['student'])}, trained on its {quote['traces']:,} traces: {mid} right ({low} to {high}) on"
+        f" {one_line(quote['questions'])}, by {quote['trainings']} short trainings on {quote['quoted_at']}."
+    )
 
 
 def ask_pilot(

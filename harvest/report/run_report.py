@@ -63,6 +63,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "selection": _selection(figures, stale),
         "pace": _pace(figures.sessions),
         "quote": _quote(figures),
+        "accuracy_quotes": [_accuracy_quote(q, figures.evaluation) for q in figures.accuracy_quotes],
         "forecast": forecast(figures.ended, figures.questions.get("open", 0)),
         "what_if": _what_if(figures),
         "forecast_check": forecast_check(figures.ended, figures.questions.get("open", 0)),
@@ -365,6 +366,18 @@ def _quote(figures: RunFigures) -> dict[str, Any] | None:
         "questions": quote["pilot"]["questions"],
         **{name: quote[name] and {**quote[name], "came": came[name] if done else None} for name in came},
     }
+
+
+def _accuracy_quote(quote: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a quoted accuracy, and what came: the newest evaluation, on the same questions, of a student that was
+    trained from the weights that the quote is for."""
+    came = None
+    for e in evaluations:
+        s = e["settings"]
+        if s.get("questions") == quote["questions"] and quote["weights"] in (s.get("came_from") or ()):
+            came = evaluation_entry(s, e["answers"])["accuracy"]
+    low, high = quote["accuracy"]["low"], quote["accuracy"]["high"]
+    return {**quote, "came": came, "held": None if came is None else low <= came <= high}
 
 
 def _what_if(figures: RunFigures) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from harvest.core.printable import one_line
 from harvest.report.evaluations import percent, several
 from harvest.report.headline import dollars
 
@@ -242,6 +243,17 @@ def quote(r: Report) -> Table:
     ]
     title = f"quoted after {said['questions']} questions, for the whole run"
     return Table(title, ("low", "middle", "high", "came"), tuple(rows))
+
+
+def accuracy_quotes(r: Report) -> Table:
+    """Returns which accuracies `finetune curve --buy` quoted, beside those that came."""
+    rows = [
+        (f"{one_line(q['student'])} on {one_line(q['questions'])}",
+         *(percent(q["accuracy"][end]) for end in ("low", "mid", "high")),
+         "–" if q["came"] is None else percent(q["came"]))
+        for q in r["accuracy_quotes"]
+    ]  # fmt: skip
+    return Table("quoted share of right answers (90%)", ("low", "middle", "high", "came"), tuple(rows))
 
 
 def what_if(r: Report) -> Table:

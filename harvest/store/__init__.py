@@ -8,7 +8,16 @@ from harvest.store.attempts import Doubt, InBatch, Reused, Sent
 from harvest.store.batches import BatchTry, RowSettlement, RowToSend, StoredBatch
 from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
 from harvest.store.questions import OpenQuestion, StratumOutcome
-from harvest.store.reading.distributions import QUOTE, AskedTry, BoughtAttempt, EndedQuestion, Length, Moment, Picks
+from harvest.store.reading.distributions import (
+    ACCURACY_QUOTE,
+    QUOTE,
+    AskedTry,
+    BoughtAttempt,
+    EndedQuestion,
+    Length,
+    Moment,
+    Picks,
+)
 from harvest.store.reading.figures import (
     AboutFigures,
     ClaimFigures,
@@ -30,6 +39,7 @@ from harvest.store.writing.waiting_marks import MARKS, Mark, WaitingMarks
 from harvest.store.writing.writer import Writer
 
 __all__ = [
+    "ACCURACY_QUOTE",
     "JUDGED_WHOLE",
     "MARKS",
     "QUOTE",

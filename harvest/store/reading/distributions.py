@@ -16,6 +16,8 @@ UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
 """The condition that a whole reply came and nobody knows what its try cost."""
 QUOTE = "quote"
 """The kind of the event that holds what `harvest estimate` quoted."""
+ACCURACY_QUOTE = "accuracy_quote"
+"""The kind of the event that holds which accuracy `finetune curve --buy` quoted for a student trained on the run."""
 LONGEST_BY_SECOND = 3
 """A run that took fewer hours is read second by second, a longer one minute by minute."""
 

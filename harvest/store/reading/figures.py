@@ -6,6 +6,7 @@ from typing import Any
 from harvest.core.nouns import ClaimKind, Kind
 from harvest.store.evaluations import Evaluations
 from harvest.store.reading.distributions import (
+    ACCURACY_QUOTE,
     QUOTE,
     UNPRICED,
     BoughtAttempt,
@@ -204,6 +205,8 @@ class RunFigures:
     """How long judged answers are: in tokens of their chains, or of the whole answers where no chain is counted."""
     quote: dict[str, Any] | None
     """What `harvest estimate` quoted last; None if it was not called."""
+    accuracy_quotes: list[dict[str, Any]]
+    """The newest accuracy that `finetune curve --buy` quoted, for each student and each set of held-out questions."""
     sources: dict[str, int]
     """How many questions have which source; "" stands for those without one."""
     licences: dict[str, int]
@@ -281,12 +284,18 @@ class Figures(Selections, Evaluations, Distributions):
             moments=self.moments(run_id),
             lengths=self.lengths(run_id),
             quote=next(reversed(self.events(run_id, QUOTE)), None),
+            accuracy_quotes=self.accuracy_quotes(run_id),
             sources=self.origins(run_id, "source"),
             licences=self.origins(run_id, "licence"),
             training=self.trainings(run_id),
             curves=self.curves(run_id),
             evaluation=self.evaluations(run_id),
         )
+
+    def accuracy_quotes(self, run_id: int) -> list[dict[str, Any]]:
+        """Returns the newest quoted accuracy for each student and each set of held-out questions."""
+        found = {(q["student"], q["questions"]): q for q in self.events(run_id, ACCURACY_QUOTE)}
+        return list(found.values())
 
     def rejections(self, run_id: int) -> dict[str, int]:
         """Returns how many of the teachers' answers were rejected, by the reason. A cut answer that was continued is a

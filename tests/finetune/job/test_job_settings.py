@@ -14,7 +14,7 @@ from students import tiny_student
 from finetune.cost.answering import Evaluating
 from finetune.cost.hours import rounded
 from finetune.cost.quote import Figures, quote
-from finetune.job.dry_run import foreseen_job
+from finetune.job.dry_run import foreseen_job, in_words
 from finetune.job.settings import PlannedJob, read_job
 from finetune.job.stages import stages_of
 from finetune.measure.asked_questions import reading_once
@@ -239,6 +239,28 @@ def test_a_training_of_other_settings_is_not_done_already(folder: Path) -> None:
         assert done.stdout, done.stderr
         assert json.loads(done.stdout)["stages"][2]["done"] is is_done, done.stderr
     assert "holds a training of something else" in done.stderr
+
+
+def test_the_accuracy_that_curve_quoted_stands_at_the_evaluation_after(folder: Path) -> None:
+    job = read_job(Path("jobs/job.toml"), ())
+    run, (planned,) = Run(job.run.name, job.run.store), job.evaluations
+    with Store.open(run.url) as store:
+        store.put_run(run.name, job.run.model_dump(mode="json"), None, "2026-01-01T00:00:00+00:00")
+    quote = {"weights": "w", "traces": 9, "epochs": 2, "trainings": 5, "quoted_at": "2026-11-29"}
+    quote |= {"accuracy": {"low": 0.4, "mid": 0.5, "high": 0.6}}
+    (folder / "jobs/questions.jsonl").write_text(json.dumps({"id": "a", "question": "1 + 1", "answer": "2"}) + "\n")
+    for student, questions, is_said in (
+        ("other", planned.source, 0),
+        ("student", "f", 0),
+        ("student", planned.source, 1),
+    ):
+        run.put_accuracy_quote({**quote, "student": student, "questions": questions})
+        found = foreseen_job(job, stages_of(job), lambda _: False, reading_once())
+        quoted = [s["accuracy_quote"] is not None for s in found["stages"] if s["stage"] == "evaluate after"]
+        assert quoted == [is_said]
+    assert "    quoted: 50.0% right (90%: 40.0% to 60.0%), by 5 short trainings of `curve --buy` on 2026-11-29" in [
+        *in_words(found)
+    ]
 
 
 def test_a_dry_run_has_an_entry_for_each_stage(folder: Path) -> None:
