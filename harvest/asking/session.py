@@ -309,6 +309,9 @@ async def _collect(collection: Collection, batches: BatchCollection, hooks: Hook
         finally:
             for buyer in collection.buyers.values():
                 counters.warnings += buyer.silences()
+                buyer.stop()  # no replica is looked for any more
+            for about in collection.stopping.about_answers:
+                about.buyer.stop()
 
 
 async def _remember(ledger: Writer, run: Run, buyers: Mapping[int, Buyer], known: Mapping[int, Learned]) -> None:

@@ -189,6 +189,8 @@ class Buyer:
             if isinstance(outcome, Throttled):
                 continue
             tried.add(replica)
+            if self._is_refused_by_replica(replica, outcome, tried):
+                continue
             if isinstance(outcome, RunRefused):
                 if not self.is_open:
                     raise Stopped
@@ -203,6 +205,12 @@ class Buyer:
                 return Bought(held.attempt_id, None, outcome.kind)
             if not self.fleet.others_than(tried):
                 await self._wait_after(outcome, max(1, counted))
+
+    def _is_refused_by_replica(self, replica: Replica, failure: AttemptFailed, tried: set[Replica]) -> bool:
+        """Whether a replica that never answered refuses a row, which another one may take: the replica may have another
+        model or a shorter context."""
+        is_row = isinstance(failure, RowRefused) and failure.reply is None
+        return is_row and not replica.breaker.has_answered and bool(self.fleet.others_than(tried))
 
     def _reused(self, held: Reused) -> Bought:
         self.counters.reused += 1
@@ -288,9 +296,8 @@ class Buyer:
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1
             if isinstance(outcome, RunRefused):
-                replica.refusal = replica.refusal or outcome
                 reason = TeacherRefused(f"{self._called(replica)} refuses for good: {outcome}")
-                self._goes_on_or_ends(replica, reason)
+                self._refuses(replica, outcome, reason)
         else:
             replica.pace.answered(outcome.usage.output_tokens)
             if not settled.overbilled:
@@ -306,10 +313,14 @@ class Buyer:
         if all(one.is_left_out for one in self.fleet.replicas if one is not replica):
             self.end(reason)
             return
-        warning = f"{reason}; the other replicas go on"
-        if warning not in self.counters.warnings:
-            self.counters.warnings.append(warning)
+        self.counters.warnings.append(f"{reason}; the other replicas go on")
         self._limiter.wake()
+
+    def _refuses(self, replica: Replica, failure: AttemptFailed, reason: WinnowError) -> None:
+        """Notes that a replica refuses every request. It is asked no more."""
+        if replica.refusal is None or len(self.fleet.replicas) == 1:
+            replica.refusal = failure
+            self._goes_on_or_ends(replica, reason)
 
     def _on_answer(self, replica: Replica) -> None:
         breaker = replica.breaker
@@ -338,10 +349,14 @@ class Buyer:
             self._last_failures[replica] = failure
         if breaker.over is not None and self.is_open:
             reason, rested = self._why_over(replica, breaker.over, failure), breaker.is_resting
-            if len(self.fleet.replicas) > 1:
+            if breaker.over is Over.REFUSES_ROWS:
+                self._refuses(replica, failure, reason)
+            elif len(self.fleet.replicas) == 1:
+                self.end(reason)
+            else:
                 breaker.rest(now_s)
-            if not rested:
-                self._goes_on_or_ends(replica, reason)
+                if not rested:
+                    self._goes_on_or_ends(replica, reason)
         if breaker.is_down and not was_down and self.is_open:
             wait_s, is_one = breaker.outage_wait_s, len(self.fleet.replicas) == 1
             self._waits_for(replica, f"{self._called(replica)} is down", wait_s if is_one else None)

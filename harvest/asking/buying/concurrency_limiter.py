@@ -39,6 +39,9 @@ class ConcurrencyLimiter:
     fleet: Fleet
     is_open: bool = False
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _waiting_again: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Tries that a replica has failed wait in a line of their own: they may wait for another replica while those in the
+    other line may go to that one."""
     _timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
@@ -65,7 +68,8 @@ class ConcurrencyLimiter:
 
     async def _enter(self, question_id: int | None, tried: Collection[Replica]) -> tuple[Replica, float]:
         loop = asyncio.get_running_loop()
-        was_first = not self._waiting
+        line = self._waiting_again if tried and len(self.fleet.replicas) > 1 else self._waiting
+        was_first = not line
         replica = None
         while not self.is_open:
             now_s = loop.time()
@@ -73,7 +77,7 @@ class ConcurrencyLimiter:
             if replica is not None:
                 break
             waiter = loop.create_future()
-            (self._waiting.appendleft if was_first else self._waiting.append)(waiter)
+            (line.appendleft if was_first else line.append)(waiter)
             self._wake_in_time(loop, now_s)
             await waiter
             was_first = True
@@ -94,11 +98,12 @@ class ConcurrencyLimiter:
         self.wake()
 
     def wake(self) -> None:
-        """Wakes the first try in line, which then looks for a replica again. Once the limiter is open, it wakes all
-        tries. Each try that goes in wakes the next one."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                if not self.is_open:
-                    return
+        """Wakes the first try in each line, which then looks for a replica again. Once the limiter is open, it wakes
+        all tries. Each try that goes in wakes the next ones."""
+        for line in (self._waiting_again, self._waiting):
+            while line:
+                waiter = line.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    if not self.is_open:
+                        break

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.pace import Pace
-from harvest.core.errors import RunRefused
+from harvest.core.errors import AttemptFailed
 
 NEWEST = 0.05
 """The least weight of the newest answer in a replica's mean time of an answer."""
@@ -36,7 +36,7 @@ class Replica:
     pace: Pace
     breaker: Breaker
     address: str = ""
-    refusal: RunRefused | None = None
+    refusal: AttemptFailed | None = None
     """Why the replica answers nothing at all, e.g. since it serves another model. It is asked no more in this
     session."""
     in_flight: int = 0

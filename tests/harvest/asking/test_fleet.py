@@ -1,6 +1,7 @@
 """Several addresses of one model as one teacher: who takes which request, and what becomes of a replica that is slow,
 dead, hangs, refuses everything or serves another model."""
 
+import asyncio
 import heapq
 import json
 import sqlite3
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from scripted_endpoint import Asked, Endpoint, Say
 
 from harvest.asking.buying.breaker import LONGEST_REST_S, SHORT_WAIT_S, Breaker, Over
+from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter
 from harvest.asking.buying.fleet import Fleet, Replica
 from harvest.asking.buying.pace import Pace
 from harvest.core.errors import AttemptFailed, ConfigError, Cut, Passing, RunRefused
@@ -463,3 +465,31 @@ def test_a_killed_collect_goes_on_with_its_fleet_and_buys_nothing_twice(endpoint
     with closing(sqlite3.connect(p.store)) as db:
         (keys,) = db.execute("SELECT count(DISTINCT key) FROM attempt").fetchone()
     assert keys == 120
+
+
+def test_a_replica_with_a_shorter_context_costs_no_row(endpoint: Endpoints, place: Places) -> None:
+    short = endpoint(lambda _: Say(status=400, error="context_length_exceeded", message="at most 64 tokens"))
+    good = endpoint(lambda _: Say(delay_s=0.02))
+    p = place([good.url, short.url], 300, teacher__max_concurrency=8, sampling__tries=1)
+    code, _, err = p.collect()
+    assert code == 0
+    assert p.report["questions"]["solved"] == 300
+    assert len(short.asked) <= 16
+    assert f"the teacher at {short.url} refuses every row" in err
+    assert err.count("the other replicas go on") == 1
+
+
+async def test_a_try_that_waits_for_another_replica_holds_up_no_other() -> None:
+    fleet = fleet_of(2, 8)
+    one, two = fleet.replicas
+    two.pace.refused_at(0.0, asyncio.get_running_loop().time(), 60.0)
+    limiter = ConcurrencyLimiter(fleet)
+    waits = asyncio.create_task(limiter.slot(1, [one]).__aenter__())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        for question in range(20):
+            async with limiter.slot(question) as slot:
+                assert slot.replica is one
+    assert not waits.done()
+    limiter.open()
+    await waits
