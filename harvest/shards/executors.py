@@ -54,7 +54,7 @@ class Step:
             self.fault_path(rank).unlink(missing_ok=True)
 
     def is_done(self, rank: int) -> bool:
-        return self.job.is_current() or DONE[self.name](self.job, rank)
+        return DONE[self.name](self.job, rank)
 
     def fault_path(self, rank: int) -> Path:
         return Path(self.job.to, WORK, "faults", f"{self.name}-{rank:05d}")

@@ -167,7 +167,7 @@ def test_a_silent_replica_gets_no_more_than_it_has() -> None:
         replica.answered(0.0, 1.0)
     fleet.sent(silent, None, 1.0)
     for second in range(1, 40):
-        for _ in range(10):
+        for _ in range(10 if second < 10 else 200):
             replica = fleet.choose(float(second), None)
             assert replica is not None
             fleet.sent(replica, None, float(second))
@@ -175,6 +175,19 @@ def test_a_silent_replica_gets_no_more_than_it_has() -> None:
             quick.in_flight -= 1
             quick.answered(float(second), second + 0.9)
     assert silent.in_flight < 20
+
+
+def test_a_probe_leaves_when_it_is_due_however_slow_the_replica_was() -> None:
+    fleet = fleet_of(2)
+    quick, down = fleet.replicas
+    down.answer_s, quick.answer_s = 100.0, 0.1
+    for _ in range(15):
+        down.breaker.failed(Cut("down"), 0.0, 0.0)
+    assert not down.is_up
+    assert fleet.choose(0.5) is quick
+    assert fleet.choose(1.5) is down
+    fleet.sent(down, None, 1.5)
+    assert fleet.choose(1.6) is quick, "one probe at a time"
 
 
 @given(st.data())

@@ -205,6 +205,7 @@ def test_answers_are_judged_again_by_todays_checks(imports: Imports, tmp_path: P
     rows = exported(imports, tmp_path / "export", 2)
     for path in sorted((tmp_path / "export").glob("*.jsonl")):  # as if an older check had called all of them wrong
         lines = [json.loads(line) | {"accepted": False, "reason": "wrong"} for line in path.read_text().splitlines()]
+        lines[0]["reason"], cut = "truncated", lines[0]["question_id"]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     unjudged = job(tmp_path / "export", tmp_path / "unjudged")
     run_all(unjudged)
@@ -213,6 +214,7 @@ def test_answers_are_judged_again_by_todays_checks(imports: Imports, tmp_path: P
     run_all(judged)
     found = {r["question_id"]: r for r in selected(Path(judged.to))}
     assert found
+    assert cut not in found, "an answer that was cut is not judged"
     right = {r["question_id"] for r in rows if r["accepted"]}
     assert found.keys() <= right
     for name, one in found.items():
