@@ -21,6 +21,9 @@ from harvest.core.errors import AttemptFailed
 
 NEWEST = 0.05
 """The least weight of the newest answer in a replica's mean time of an answer."""
+FEW = 8
+"""A replica's mean time counts as if so many more answers had come in the time of the quickest replica: one answer that
+took long by chance does not say that the replica is slow."""
 FORGOTTEN_S = 20.0
 """A replica that was not asked for so many seconds, since it was slow, gets one request: it may have become faster."""
 FULL_SHARE = 1.25
@@ -80,11 +83,11 @@ class Replica:
 
     def load(self, now_s: float, unknown_s: float) -> float:
         """Returns the replica's load with one more request. Without an answer for longer than one takes, an answer is
-        expected to take as long as nothing came. `unknown_s` is expected of a replica of which nothing is known."""
-        is_unknown = self.answer_s is None or self._is_forgotten(now_s)
+        expected to take as long as nothing came. `unknown_s` is the time of the quickest replica."""
+        known = 0.0 if self._is_forgotten(now_s) else min(self._answers, 1 / NEWEST)
+        mean_s = ((self.answer_s or 0.0) * known + unknown_s * FEW) / (known + FEW)
         silent_s = now_s - self._heard_s if self.in_flight else 0.0
-        expected_s = max(unknown_s if is_unknown else self.answer_s or 0.0, silent_s)
-        return (self.in_flight + 1) * expected_s**2
+        return (self.in_flight + 1) * max(mean_s, silent_s) ** 2
 
     def _is_forgotten(self, now_s: float) -> bool:
         return not self.in_flight and now_s - self._heard_s >= FORGOTTEN_S

@@ -117,6 +117,21 @@ def test_a_slow_and_a_dead_replica_take_little_from_the_healthy_ones() -> None:
     assert sim.failures[killed] < in_flight_at_the_kill + 30, "a dead replica is asked again and again"
 
 
+def test_one_slow_answer_does_not_make_a_slow_replica() -> None:
+    fleet = fleet_of(2)
+    for replica, took_s in zip(fleet.replicas, (0.3, 0.05), strict=True):
+        fleet.sent(replica, None, 0.0)
+        replica.in_flight -= 1
+        replica.answered(0.0, took_s)
+    took = Counter[Replica]()
+    for _ in range(20):
+        replica = fleet.choose(0.3)
+        assert replica is not None
+        fleet.sent(replica, None, 0.3)
+        took[replica] += 1
+    assert min(took.values()) >= 4
+
+
 def test_without_a_fault_all_replicas_answer_alike() -> None:
     fleet = fleet_of(4)
     sim = Simulated(fleet, dict.fromkeys(fleet.replicas, 1.0))
@@ -180,7 +195,9 @@ def test_a_silent_replica_gets_no_more_than_it_has() -> None:
 def test_a_probe_leaves_when_it_is_due_however_slow_the_replica_was() -> None:
     fleet = fleet_of(2)
     quick, down = fleet.replicas
-    down.answer_s, quick.answer_s = 100.0, 0.1
+    for replica, took_s in ((down, 100.0), (quick, 0.1)):
+        for _ in range(20):
+            replica.answered(0.0, took_s)
     for _ in range(15):
         down.breaker.failed(Cut("down"), 0.0, 0.0)
     assert not down.is_up
