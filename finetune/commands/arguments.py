@@ -196,6 +196,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _add_endpoint(g: "argparse._ArgumentGroup") -> None:
     g.add_argument("--model", metavar="NAME", help="the model's name there, if it serves several")
+    g.add_argument("--replicas", nargs="+", metavar="URL", help="more addresses that serve the same model")
     g.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
     g.add_argument(
         "--usd",

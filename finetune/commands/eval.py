@@ -37,7 +37,7 @@ from harvest.report.evaluations import against_teacher, gains
 
 TEACHER = "teacher"
 """This word in place of a student's name means the run's teacher."""
-FOR_ENDPOINTS = ("model", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
+FOR_ENDPOINTS = ("model", "replicas", "api_key_env", "usd", "price", "concurrency", "timeout_s", "extra")
 """Flags that are refused for a student on this machine, since they would have no effect."""
 OF_ENGINES = {engines.VLLM: ("concurrency", "tensor_parallel", "data_parallel"), engines.TRANSFORMERS: ("batch_size",)}
 """The flags that only one engine of this machine takes."""
@@ -278,6 +278,7 @@ def _endpoint(
         "timeout_s": args.timeout_s,
         "max_concurrency": args.concurrency,
         "api_key_env": args.api_key_env,
+        "replicas": args.replicas and tuple(args.replicas),
     }
     label = args.label
     extra, effort, base, limit = endpoint.extra_of(args.extra), None, None, None

@@ -29,9 +29,9 @@ class FileRead:
     tokens: I64
     """[n]: the number of output tokens, or −1 if the endpoint sent no count."""
     asked: Sequence[str]
-    """[n]: the id of each candidate's question."""
-    question_ids: Sequence[str]
-    """[q]: the ids of the questions that have a candidate in this file."""
+    """[n]: the key of each candidate's question: a hash of its id, text and gold answer."""
+    question_keys: Sequence[str]
+    """[q]: the keys of the questions that have a candidate in this file."""
     questions: Sketches
     """[q]: their sketches. A question's row is the id of its first row in the file."""
     answer_notes: Notes
@@ -68,8 +68,8 @@ def write_read(folder: Path, rank: int, read: FileRead, questions: Sequence[Ques
     write_whole(questions_path(folder, rank), b"".join(lines))
     if read.judged is not None:
         write_whole(judged_path(folder, rank), b"".join(json.dumps(one).encode() + b"\n" for one in read.judged))
-    place = {key: n for n, key in enumerate(read.question_ids)}
-    said = {"rows": read.rows, "question_ids": list(read.question_ids)}
+    place = {key: n for n, key in enumerate(read.question_keys)}
+    said = {"rows": read.rows, "question_keys": list(read.question_keys)}
     said |= {"answers": asdict(read.answer_notes), "questions": asdict(read.question_notes)}
     packed = io.BytesIO()
     np.savez(
@@ -88,7 +88,7 @@ def load_read(folder: Path, rank: int) -> FileRead:
     """Returns what is remembered of the file number `rank`. Raises OSError or ValueError when it is not there whole."""
     with np.load(read_path(folder, rank), allow_pickle=False) as packed:
         said: dict[str, Any] = json.loads(packed["said"].tobytes())
-        ids = said["question_ids"]
+        ids = said["question_keys"]
         return FileRead(
             said["rows"], packed["answers"], packed["tokens"], [ids[n] for n in packed["asked"].tolist()], ids,
             packed["questions"], notes_of(**said["answers"]), notes_of(**said["questions"]), offsets=packed["offsets"],

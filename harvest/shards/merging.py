@@ -78,7 +78,7 @@ def _merged(job: ShardsJob) -> Merged:
             raise InputError(f"{job.files[rank]}: is not read; the same command goes on with it") from None
         rows += read.rows
         first = len(index)
-        new = [n for n, key in enumerate(read.question_ids) if index.setdefault(key, len(index)) >= first]
+        new = [n for n, key in enumerate(read.question_keys) if index.setdefault(key, len(index)) >= first]
         answers.append(read.answers)
         tokens.append(read.tokens)
         place.append(np.array([index[key] for key in read.asked], np.int64))

@@ -12,7 +12,8 @@ import numpy as np
 from harvest.checks import CHECKS, ROW_RULES, CheckPool
 from harvest.core.errors import InputError
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text
-from harvest.core.nouns import HUMAN, Candidate, Question, Verdict
+from harvest.core.nouns import HUMAN, Candidate, Question, Verdict, content_hash
+from harvest.endpoint import prompt as prompts
 from harvest.questions.files import Records
 from harvest.questions.rows import BadRow, has_gold, judged_together, question_of
 from harvest.questions.sources import read_rows
@@ -60,8 +61,10 @@ def read_file(job: ShardsJob, rank: int) -> None:
             candidate, question = one.candidate, one.candidate.question
             answers.append(answer_sketch(candidate, job.filters, notes))
             tokens.append(-1 if candidate.output_tokens is None else candidate.output_tokens)
-            question_keys.append(question.id)
-            questions.setdefault(question.id, (candidate.attempt_id, question))
+            # Two runs may call two questions by one id.
+            key = content_hash([question.id, prompts.text_of(question), question.answer])
+            question_keys.append(key)
+            questions.setdefault(key, (candidate.attempt_id, question))
     sketches, more = question_sketches(questions.values(), evaluations)
     write_read(
         job.read_folder, rank,

@@ -66,6 +66,18 @@ def test_an_endpoint_is_measured_once_and_its_cost_is_in_the_report(endpoint: En
     assert here.report["total_usd"] > here.report["money"]["spent_usd"]
 
 
+def test_a_student_that_several_machines_serve_is_measured_at_all_of_them(endpoint: Endpoints, place: Places) -> None:
+    one, two, here = endpoint(half_right), endpoint(half_right), a_run(place, 40)
+    done = evaluate(here, one.url, "--usd", "1.00", "--replicas", two.url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 40
+    assert len(one.asked) + len(two.asked) == 40
+    assert min(len(one.asked), len(two.asked)) > 4
+    again = evaluate(here, one.url, "--usd", "1.00")
+    assert again.returncode == 0, again.stderr
+    assert len(one.asked) + len(two.asked) == 40, "the same answers count, whoever gave them"
+
+
 def test_what_the_endpoint_did_not_answer_is_missing_and_not_wrong(endpoint: Endpoints, place: Places) -> None:
     ill = [True]
 

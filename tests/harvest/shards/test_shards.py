@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from test_import import Imports, imports
-from test_select import outcomes, row
+from test_select import CHAIN, HATS, outcomes, row
 
 from harvest.core.errors import ConfigError, InputError
 from harvest.selection.settings import changed_settings
@@ -237,6 +237,19 @@ def test_parquet_in_is_parquet_out_with_the_same_columns(imports: Imports, tmp_p
     assert all(t.schema == pq.read_schema(of.files[0]) for t in tables)
     kept = {r["question_id"] for t in tables for r in t.to_pylist()}
     assert kept == {q for q, reason in became(of, rows).items() if not reason}
+
+
+def test_two_questions_of_one_id_are_two_questions(imports: Imports, evaluation: Path, tmp_path: Path) -> None:
+    """As in the exports of two runs that lie in one folder."""
+    export = tmp_path / "export"
+    export.mkdir()
+    given = {"question_id": "q1", "answer": "\\boxed{7}", "accepted": True, "reasoning": CHAIN.format(a=3, b=4, c=7)}
+    clean, asked = {"question": HATS.format(a=3, b=4), "gold": "7"}, {"question": AGAINST, "gold": "48"}
+    for name, more in (("one", clean), ("two", asked)):
+        (export / f"{name}.jsonl").write_text(json.dumps(given | more) + "\n")
+    of = job(export, tmp_path / "to", ("select.against", str(evaluation)), ("filters.format", "false"))
+    run_all(of)
+    assert [r["question"] for r in selected(tmp_path / "to")] == [clean["question"]]
 
 
 @pytest.mark.parametrize(
