@@ -244,7 +244,13 @@ def test_two_questions_of_one_id_are_two_questions(imports: Imports, evaluation:
     export = tmp_path / "export"
     export.mkdir()
     given = {"question_id": "q1", "answer": "\\boxed{7}", "accepted": True, "reasoning": CHAIN.format(a=3, b=4, c=7)}
-    clean, asked = {"question": HATS.format(a=3, b=4), "gold": "7"}, {"question": AGAINST, "gold": "48"}
+    clean = {"question": HATS.format(a=3, b=4), "gold": "7"}
+    asked = {
+        "question": AGAINST,
+        "gold": "48",
+        "answer": "\\boxed{48}",
+        "reasoning": "31 apples and 17 more are 48 of them.",
+    }
     for name, more in (("one", clean), ("two", asked)):
         (export / f"{name}.jsonl").write_text(json.dumps(given | more) + "\n")
     of = job(export, tmp_path / "to", ("select.against", str(evaluation)), ("filters.format", "false"))
