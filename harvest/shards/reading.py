@@ -62,7 +62,7 @@ def read_file(job: ShardsJob, rank: int) -> None:
             answers.append(answer_sketch(candidate, job.filters, notes))
             tokens.append(-1 if candidate.output_tokens is None else candidate.output_tokens)
             # Two runs may call two questions by one id.
-            key = content_hash([question.id, prompts.text_of(question), question.answer])
+            key = content_hash([question.id, prompts.text_of(question), question.answer])[7:39]
             question_keys.append(key)
             questions.setdefault(key, (candidate.attempt_id, question))
     sketches, more = question_sketches(questions.values(), evaluations)
