@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,16 +209,22 @@ def from_gsm8k(most: int) -> Iterator[Case]:
         yield Case("integer", row["question"], wrong, chain, False, source="GSM8K")
 
 
+def _bare(text: str) -> str:
+    """A text without case and accents."""
+    return unicodedata.normalize("NFKD", text.replace("ł", "l")).encode("ascii", "ignore").decode().casefold()
+
+
 def from_traces() -> Iterator[Case]:
-    """Answers of Qwen3 to questions that ask for a last line "Answer: …": right where that line is the gold one
-    or an accepted other, compared as plain text."""
+    """Answers of Qwen3 to questions that ask for a last line "Answer: …": right where that line is the gold one. An
+    answer that holds the gold one among other words ("Korean won") is left out: no rule can say whether it is right."""
     for row in rows("traces/qwen3.jsonl"):
         lines = re.findall(r"^\W*Answer:[* ]*(.+?)[\s*.]*$", row["answer"], re.MULTILINE)
         if row["finish_reason"] != "stop" or row["grader"] not in ("numeric", "text") or len(lines) != 1:
             continue
         said = re.sub(r"^\$|\s*litres$|,", "", lines[0]) if row["grader"] == "numeric" else lines[0]
         right = said.casefold() == row["gold"].casefold()
-        if right or said.casefold() not in [other.casefold() for other in row["accept"]]:
+        holds_gold = any(_bare(other) in _bare(said) for other in (row["gold"], *row["accept"]))
+        if right or not (holds_gold if row["grader"] == "text" else said in row["accept"]):
             kind, check = ("integer", "math") if row["grader"] == "numeric" else ("text", "text")
             yield Case(kind, row["question"], row["gold"], row["answer"], right, check, source="traces")
 

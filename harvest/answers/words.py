@@ -32,6 +32,10 @@ _QUOTES = "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}“”"
 _DROPPED = re.compile(rf"""[.,;:!?"'{_QUOTES}()\[\]{{}}$`*_~]+""")
 
 
+_PLAIN_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "æ": "ae", "œ": "oe", "ı": "i"})
+"""Letters that Unicode does not take apart into a letter and an accent."""
+
+
 def plain_words(text: str) -> str:
     """Returns the text in the form in which words are compared.
 
@@ -40,7 +44,7 @@ def plain_words(text: str) -> str:
     they are part of what is said.
     """
     text = unicodedata.normalize("NFKD", TEXT_COMMAND.sub(r" \1 ", text[:MOST_CHARACTERS])).casefold()
-    text = "".join(character for character in text if not unicodedata.combining(character))
+    text = "".join(character for character in text if not unicodedata.combining(character)).translate(_PLAIN_LETTERS)
     text = re.sub(r"(?<=-)\\(?=[a-z])", "", text.replace("\N{MINUS SIGN}", "-")).replace("\\", " ")
     text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)
     text = _DROPPED.sub(" ", text).replace("\0", ".")

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from decimal import Decimal
@@ -199,10 +199,17 @@ class CheckPool:
     async def check(self, question: Question, answer: str) -> Verdict:
         """Returns the verdict of the question's check on an answer. Raises KeyError for an unknown check."""
         check = CHECKS[question.check]
-        found = check.quick(question, answer)
-        if not isinstance(found, tuple):
-            found = await asyncio.wrap_future(self._submit(check, found))
-        return check.verdict(found)
+        first: Verdict | None = None
+        for one in _variants(question):
+            found = check.quick(one, answer)
+            if not isinstance(found, tuple):
+                found = await asyncio.wrap_future(self._submit(check, found))
+            verdict = check.verdict(found)
+            if verdict.passed:
+                return verdict
+            first = first or verdict
+        assert first is not None
+        return first
 
     def check_now(self, question: Question, answer: str) -> Verdict:
         """Returns the same verdict as `check`, for callers without an event loop."""
@@ -211,7 +218,13 @@ class CheckPool:
     def begin(self, question: Question, answer: str) -> Callable[[], Verdict]:
         """Starts to check an answer. Returns a function that waits for the verdict and returns it."""
         check = CHECKS[question.check]
-        return self._begin(check, check.quick(question, answer))
+        begun = [self._begin(check, check.quick(one, answer)) for one in _variants(question)]
+
+        def wait() -> Verdict:
+            verdicts = [end() for end in begun]
+            return next((verdict for verdict in verdicts if verdict.passed), verdicts[0])
+
+        return begun[0] if len(begun) == 1 else wait
 
     def begin_code(self, check: Code, question: Question, reference: str | None) -> Callable[[], Verdict]:
         """Starts to check the reference solution. Returns a function that waits for the verdict and returns it.
@@ -302,6 +315,13 @@ class CheckPool:
                 return self._jobs.popleft() if self._jobs else None
             finally:
                 self._idle -= 1
+
+
+def _variants(question: Question) -> Iterator[Question]:
+    """Yields the question with its gold answer, then with each of its aliases in the gold answer's place."""
+    yield question
+    for alias in question.aliases or ():
+        yield question.model_copy(update={"answer": alias})
 
 
 def gold_problems(questions: Iterable[Question], pool: CheckPool) -> list[str | None]:

@@ -7,6 +7,7 @@ import re
 
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.notation import TEXT_COMMAND
+from harvest.answers.noun_phrases import same_thing
 from harvest.answers.stated import find_stated
 from harvest.answers.words import hedges, plain_words, predicate
 from harvest.checks.check import Check, Finding, no_answer, right_or_wrong, shown, two_answers
@@ -35,7 +36,7 @@ class Text(Check):
     """The check "text"."""
 
     name = "text"
-    version = "4"
+    version = "5"
 
     def quick(self, question: Question, answer: str) -> Finding:
         gold = question.answer or ""
@@ -58,6 +59,8 @@ class Text(Check):
         if plain_words(gold) in map(plain_words, said):
             if stated.also and plain_words(stated.also) != plain_words(gold):
                 return two_answers(f"{described}, also {shown(stated.also)}")
+            return Outcome.RIGHT, described
+        if any(same_thing(gold, text, question.question) for text in said) and not stated.also:
             return Outcome.RIGHT, described
         named = f" {plain_words(gold)} " in f" {plain_words(stated.value)} "
         if stated.how == "last line" and (named or len(stated.value) > 3 * len(gold) + 20):

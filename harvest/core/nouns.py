@@ -29,6 +29,8 @@ class Question(BaseModel):
     question: str
     answer: str | None = None
     """The gold answer. None: the row has none."""
+    aliases: tuple[str, ...] | None = None
+    """More right answers. An answer is right if its check accepts it for the gold answer or for one of these."""
     choices: tuple[str, ...] | None = None
     tests: str | tuple[str, ...] | None = None
     """Either Python code that defines `check(candidate)`, or a list of asserts."""

@@ -141,6 +141,10 @@ def _validated(data: dict[str, Any], rules: RowRules) -> Question:
         value = data.get(key)
         if isinstance(value, bool | int | float):
             data[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(aliases := data.get("aliases"), list | tuple):
+        data["aliases"] = [str(alias) for alias in aliases if isinstance(alias, str | int | float)]
+    if data.get("aliases") in ((), []):
+        del data["aliases"]
     given_id = data.pop("id", None)
     if given_id == "":
         raise BadRow("id: empty")

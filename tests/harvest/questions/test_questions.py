@@ -226,3 +226,12 @@ def test_rows_that_repeat_and_questions_with_two_gold_answers_are_counted_and_na
     quiet = Tally()
     list(read_rows("q.jsonl", tmp_path, ROW_RULES, tally=quiet))
     assert quiet.words() == []
+
+
+def test_aliases_are_read_as_texts_and_an_empty_list_is_none(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": "a", "check": "text", "aliases": of} for n, of in enumerate((["b", 3], []))]
+    write(tmp_path, *rows)
+    assert [q.aliases for q in read_questions("q.jsonl", tmp_path, ROW_RULES)] == [("b", "3"), None]
+    write(tmp_path, rows[0] | {"aliases": "b"})
+    with pytest.raises(QuestionError, match="line 1: aliases"):
+        list(read_questions("q.jsonl", tmp_path, ROW_RULES))
