@@ -215,7 +215,8 @@ def test_rows_without_gold_are_refused_unless_they_may_be_judged_by_agreement(
     refused = place(teacher.url, rows(2))
     code, _, err = refused.collect()
     assert (code, teacher.asked) == (2, [])
-    assert "line 1: answer: missing" in err
+    assert "none of its 2 rows has an answer" in err
+    assert "checks.without_gold" in err
     judged = place(teacher.url, rows(2), "other", export__which="accepted", **SETTINGS)
     code, _, err = judged.collect()
     assert code == 0, err
