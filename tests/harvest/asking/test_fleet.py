@@ -4,6 +4,7 @@ dead, hangs, refuses everything or serves another model."""
 import asyncio
 import heapq
 import json
+import random
 import sqlite3
 import threading
 from collections import Counter
@@ -14,7 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import Place
+from books import audit_file
+from conftest import Place, scaled
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_endpoint import Asked, Endpoint, Say
@@ -523,3 +525,40 @@ async def test_a_try_that_waits_for_another_replica_holds_up_no_other() -> None:
     assert not waits.done()
     limiter.open()
     await waits
+
+
+@pytest.mark.parametrize("seed", range(scaled(1, 25)))
+def test_kills_and_faults_of_all_kinds_never_cost_more_than_the_books_say(
+    seed: int, endpoint: Endpoints, place: Places
+) -> None:
+    chance = random.Random(seed)
+    faults = (
+        Say(reset=True, made=True), Say(cut_at=120), Say(status=500, error="server_error"), Say(usage=False),
+        Say(status=429, error="rate_limit_exceeded", headers={"retry-after-ms": "50"}), Say(delay_s=3),
+    )  # fmt: skip
+    shares = [chance.choice((0.0, 0.1, 0.5, 0.9)) for _ in range(3)]
+    kill_at = chance.randrange(10, 60)
+    running: list[Any] = []
+
+    def script(share: float) -> Callable[[Asked], Say]:
+        def say(_: Asked) -> Say:
+            if running and sum(len(r.asked) for r in replicas) >= kill_at:
+                running.pop().kill()
+            return chance.choice(faults) if chance.random() < share else Say(delay_s=chance.uniform(0.005, 0.03))
+
+        return say
+
+    replicas = [endpoint(script(share)) for share in (*shares, 0.1)]
+    p = place([r.url for r in replicas], 150, teacher__timeout_s=1, teacher__max_concurrency=24, sampling__tries=6)
+    running.append(p.start())
+    process = running[0]
+    process.communicate(timeout=60)
+    for _ in range(4):
+        code, _, err = p.collect()
+        assert code in (0, 4), err[-2000:]
+        books = audit_file(p.store)
+        assert sum(r.billed_pusd for r in replicas) <= books["spent"] + books["in_doubt"] <= books["cap"]
+        if p.report["questions"]["solved"] == 150:
+            break
+    assert p.report["questions"]["solved"] == 150
+    check_bill(p, *replicas)
