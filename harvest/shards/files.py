@@ -15,6 +15,8 @@ from harvest.core.nouns import Question
 from harvest.selection.candidates import I64
 from harvest.selection.sketches import Notes, Sketches, notes_of
 
+VERSION = "1"
+"""The version of what is written here. When it changes, all files of an export are read again."""
 ROWS_A_FILE = 1 << 32
 """The ids of a file's rows begin at its number times this, so a file has at most so many rows."""
 

@@ -16,6 +16,7 @@ from harvest.selection import minhash, near_duplicates, stages
 from harvest.selection.decontamination import evaluations_of
 from harvest.selection.settings import SelectionSettings
 from harvest.selection.sketches import FRAMES
+from harvest.shards.files import VERSION
 
 WORK = ".shards"
 """The folder, in the target folder, in which tasks leave their files."""
@@ -88,8 +89,8 @@ def job_of(
     states = [(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
     checks = {name: check.version for name, check in CHECKS.items()} if judges else {}
     read = [
-        states, asked, settings.filters.model_dump(mode="json"), filter_versions(settings.filters), checks, FRAMES,
-        minhash.VERSION, near_duplicates.VERSION, settings.select.pool, [_state(name) for name in questions],
+        VERSION, states, asked, settings.filters.model_dump(mode="json"), filter_versions(settings.filters), checks,
+        FRAMES, minhash.VERSION, near_duplicates.VERSION, settings.select.pool, [_state(name) for name in questions],
     ]  # fmt: skip
     read_key = _short(read)
     key = _short([read_key, settings.select.model_dump(mode="json"), stages.VERSION])

@@ -6,25 +6,24 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 from harvest.asking.buying.breaker import REFUSED_TOO_LONG_S, SHORT_WAIT_S, Over
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter, Slot
 from harvest.asking.buying.continuing import Continuing
-from harvest.asking.buying.counters import Counters, Waiting
+from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.fleet import Fleet, Replica
 from harvest.asking.buying.keyed_lock import KeyedLock
+from harvest.asking.buying.outage_watch import OutageWatch
 from harvest.asking.buying.pace import LONGEST_WAIT_S
-from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s
+from harvest.asking.buying.tries import Settled, Tries, longest_deadline_s, overbilled
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
 from harvest.core.errors import (
     AttemptFailed,
     CapReached,
     Late,
-    Overbilled,
     RowRefused,
     RunRefused,
     SettingRefused,
@@ -42,8 +41,6 @@ from harvest.store import InBatch, Reused, Sent, Store, Writer
 
 FIRST_REPLY = "first reply"
 """The kind of the store's events that say which endpoints have answered a run, and whether they kept to max_tokens."""
-FIRST_LOOK_S, LOOK_GROWTH = 5.0, 1.5
-"""The wait in seconds before `GET /models` is asked in a long outage, and how much longer each further wait is."""
 FIRST_WAIT_S = 0.5
 """The longest wait before the second try, in seconds. It doubles before each further try."""
 
@@ -100,6 +97,7 @@ class Buyer:
             on_settled = partial(self.on_settled, other)
             self._tries[other] = Tries(run, ledger, connected[other], on_settled, other.address)
         self._limiter = ConcurrencyLimiter(self.fleet)
+        self._watch = OutageWatch(name, connected, counters.waiting, self._limiter.wake)
         self._same_content = KeyedLock()
         self._continuing = Continuing(name, self.teacher, run.config.teacher.base_url, counters.warnings.append)
         self._money_queue = asyncio.Lock()
@@ -107,7 +105,6 @@ class Buyer:
         self._loop = asyncio.get_running_loop()
         self._any_answer = False
         self._last_failures: dict[Replica, AttemptFailed] = {}
-        self._looking: dict[Replica, asyncio.Task[None]] = {}
         self._served_by: set[tuple[str | None, str | None]] = set()
 
     @property
@@ -128,7 +125,7 @@ class Buyer:
         """Stops asking. Requests in flight are waited for, since they are paid for."""
         self._stop.set()
         for replica in self.fleet.replicas:
-            self._waits_no_more(replica)
+            self._watch.waits_no_more(replica)
         self._cap.changed.set()
         self._limiter.open()
 
@@ -249,8 +246,8 @@ class Buyer:
         self, sent: Sent, body: dict[str, Any], ask: Ask, slot: Slot, going_on: Continuation | None
     ) -> Reply | AttemptFailed:
         arriving, replica = Arriving(), slot.replica
-        if replica.breaker.awaits_first_reply and self._called(replica) not in self.counters.waiting:
-            self._waits_for(replica, f"more are asked after the first reply{self._of(replica)}: asked")
+        if replica.breaker.awaits_first_reply:
+            self._watch.waits_for(replica, f"more are asked after the first reply{self._watch.of(replica)}: asked")
 
         def on_answer() -> None:
             self.counters.in_flight -= 1
@@ -296,7 +293,7 @@ class Buyer:
         if isinstance(outcome, AttemptFailed):
             self.counters.failed_tries += 1
             if isinstance(outcome, RunRefused):
-                reason = TeacherRefused(f"{self._called(replica)} refuses for good: {outcome}")
+                reason = TeacherRefused(f"{self._watch.called(replica)} refuses for good: {outcome}")
                 self._refuses(replica, outcome, reason)
         else:
             replica.pace.answered(outcome.usage.output_tokens)
@@ -306,7 +303,7 @@ class Buyer:
             self._notice_who_answers(outcome)
         if settled.overbilled:
             self._remember_first_reply(replica, kept=False)
-            self._on_end(self, _overbilled(settled))
+            self._on_end(self, overbilled(settled))
 
     def _goes_on_or_ends(self, replica: Replica, reason: WinnowError) -> None:
         """Goes on without a replica that answers no more, if there are others; else ends for this reason."""
@@ -330,7 +327,7 @@ class Buyer:
         breaker.answered(self._loop.time())
         self._any_answer = True
         if held_back:
-            self._waits_no_more(replica)
+            self._watch.waits_no_more(replica)
             self._limiter.wake()
 
     def _remember_first_reply(self, replica: Replica, *, kept: bool) -> None:
@@ -359,41 +356,25 @@ class Buyer:
                     self._goes_on_or_ends(replica, reason)
         if breaker.is_down and not was_down and self.is_open:
             wait_s, is_one = breaker.outage_wait_s, len(self.fleet.replicas) == 1
-            self._waits_for(replica, f"{self._called(replica)} is down", wait_s if is_one else None)
+            self._watch.waits_no_more(replica)
+            self._watch.waits_for(replica, f"{self._watch.called(replica)} is down", wait_s if is_one else None)
             if wait_s > SHORT_WAIT_S or not is_one:
-                self._looking[replica] = asyncio.create_task(self._look_for_models(replica))
+                self._watch.look(replica)
 
     def _why_over(self, replica: Replica, over: Over, failure: AttemptFailed) -> TeacherRefused:
         goes_on = "The same command goes on"
         if over is Over.DOWN:
             n, wait_s = replica.breaker.fruitless, replica.breaker.outage_wait_s
             tries = f"the last {n} tries brought nothing, and outage_wait_s = {wait_s:g} is over"
-            return TeacherDown(f"{self._called(replica)} is down: {tries}: {failure}. {goes_on}")
+            return TeacherDown(f"{self._watch.called(replica)} is down: {tries}: {failure}. {goes_on}")
         if over is Over.THROTTLED:
             minutes = max(REFUSED_TOO_LONG_S, replica.breaker.outage_wait_s) / 60
             return TeacherTooBusy(
-                f"every request{self._of(replica)} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
+                f"every request{self._watch.of(replica)} was refused for {minutes:.0f} minutes: {failure}. {goes_on}"
             )
         self.refused_setting = named_setting(failure.message)
         change = f": change {self.refused_setting}" if self.refused_setting else ""
-        return SettingRefused(f"{self._called(replica)} refuses every row{change}: {failure}")
-
-    async def _look_for_models(self, replica: Replica) -> None:
-        """Asks from time to time whether the replica is there again, while it is down. This costs nothing."""
-        wait_s = FIRST_LOOK_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * LOOK_GROWTH, LONGEST_WAIT_S)
-            replica.breaker.heard_models(await self.connected[replica].is_up())
-            self._limiter.wake()
-
-    def _waits_for(self, replica: Replica, what: str, longest_s: float | None = None) -> None:
-        self.counters.waiting[self._called(replica)] = Waiting(what, datetime.now().astimezone(), longest_s)
-
-    def _waits_no_more(self, replica: Replica) -> None:
-        self.counters.waiting.pop(self._called(replica), None)
-        if (looking := self._looking.pop(replica, None)) is not None:
-            looking.cancel()
+        return SettingRefused(f"{self._watch.called(replica)} refuses every row{change}: {failure}")
 
     def end(self, reason: WinnowError) -> None:
         """Notes that nothing more can be asked at this endpoint, and why."""
@@ -404,13 +385,6 @@ class Buyer:
     def of(self) -> str:
         """Words that name the endpoint behind what is its own; empty when there is only one."""
         return "" if self.name == "the teacher" else f" of {self.name}"
-
-    def _called(self, replica: Replica) -> str:
-        """Returns what messages call a replica: as the endpoint where it is the only one."""
-        return self.name if len(self.fleet.replicas) == 1 else f"{self.name} at {replica.address}"
-
-    def _of(self, replica: Replica) -> str:
-        return self.of if len(self.fleet.replicas) == 1 else f" of {self._called(replica)}"
 
     def _notice_who_answers(self, reply: Reply) -> None:
         """Warns once of each model or provider that answers and is not the one that answered first."""
@@ -434,7 +408,9 @@ class Buyer:
             tries = "its last try" if breaker.fruitless == 1 else f"the last {breaker.fruitless} tries"
             is_waited_for = failure.again and not self.fleet.others_than([replica])
             waits = ", and what it is to answer waits for the next start" if is_waited_for else ""
-            found.append(f"{self._called(replica)} answers nobody{more}{waits}: {tries} brought nothing: {failure}")
+            found.append(
+                f"{self._watch.called(replica)} answers nobody{more}{waits}: {tries} brought nothing: {failure}"
+            )
         return found
 
 
@@ -443,20 +419,3 @@ def first_reply(run: Run, kept: bool, address: str) -> dict[str, Any]:
     max_tokens."""
     replica = {} if address == (run.config.teacher.base_url or "") else {"replica": address}
     return {"endpoint": run.endpoint, "model": run.model, "kept": kept} | replica
-
-
-def _overbilled(settled: Settled) -> Overbilled:
-    if beyond := next((claim.words for claim in settled.claims if claim.kind == "limit"), None):
-        return Overbilled(
-            f"the endpoint sent {beyond}: it may bill more than was reserved, and does not say how much. Asking"
-            " stopped. `harvest report` has the figures"
-        )
-    outcome = settled.outcome
-    reply = outcome if isinstance(outcome, Reply) else outcome.reply
-    what = ""
-    if isinstance(reply, Reply):
-        what = f" ({reply.usage.output_tokens} output tokens, response {reply.response_id})"
-    return Overbilled(
-        f"the endpoint billed more for an answer{what} than it had been allowed: all is booked, asking stopped."
-        " `harvest report` has the figures"
-    )

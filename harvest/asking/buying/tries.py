@@ -11,7 +11,7 @@ from harvest.asking.buying.pricing import Pricing
 from harvest.asking.planning.run import Run
 from harvest.core.clock import now
 from harvest.core.config import RunConfig
-from harvest.core.errors import AttemptFailed, Cut, Late
+from harvest.core.errors import AttemptFailed, Cut, Late, Overbilled
 from harvest.core.nouns import Ask, Claim, Continuation, Reply
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
 from harvest.store import InBatch, Money, Reused, Sent, SettledBy, Settlement, Store, Writer
@@ -187,3 +187,21 @@ class Tries:
         if isinstance(late.reply, Reply):
             bill = self._pricing.bill(late.reply, started, max_tokens)
             await self._booked("settle_failure", sent.try_id, late, bill.reply, bill.cost_pusd, bill.source, now())
+
+
+def overbilled(settled: Settled) -> Overbilled:
+    """Returns the error that a try was billed more than was reserved, or may have been."""
+    if beyond := next((claim.words for claim in settled.claims if claim.kind == "limit"), None):
+        return Overbilled(
+            f"the endpoint sent {beyond}: it may bill more than was reserved, and does not say how much. Asking"
+            " stopped. `harvest report` has the figures"
+        )
+    outcome = settled.outcome
+    reply = outcome if isinstance(outcome, Reply) else outcome.reply
+    what = ""
+    if isinstance(reply, Reply):
+        what = f" ({reply.usage.output_tokens} output tokens, response {reply.response_id})"
+    return Overbilled(
+        f"the endpoint billed more for an answer{what} than it had been allowed: all is booked, asking stopped."
+        " `harvest report` has the figures"
+    )
