@@ -65,6 +65,14 @@ def test_teachers_of_one_fit_are_not_told_apart_and_the_cheaper_one_is_chosen() 
     assert (dear.by, dear.chosen, dear.is_certain) == ("fit and price", 1, True)
 
 
+def test_price_and_fit_count_together() -> None:
+    """Traces that suit better may cost more, as long as RSR times dollars is lower."""
+    found = compare(answers([3, 6], n=60, cost=[DOLLAR, DOLLAR * 9 // 10], right=1), 2)
+    assert (found.first, found.is_certain) == (0, True)
+    found = compare(answers([3, 6], n=60, cost=[DOLLAR, DOLLAR // 4], right=1), 2)
+    assert (found.first, found.is_certain) == (1, True)
+
+
 def test_dollars_a_trace_are_those_of_all_its_answers_and_unknown_where_one_is() -> None:
     tried = [TriedAnswer(q, 0, q < 5, DOLLAR, 5.0 if q < 5 else None) for q in range(10)]
     (t,) = compare(tried, 1).teachers
