@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     tried = [
         TriedAnswer(
             b.question_id, b.attempt.teacher, bool(b.attempt.accepted), None if b.unpriced else b.cost,
-            scores[b.attempt.id].score.rsr if b.attempt.id in scores else None,
+            *((scored.score.rsr, scored.score.tokens) if (scored := scores.get(b.attempt.id)) else (None, 0)),
         )
         for b in of_run.bought(drawn)
     ]  # fmt: skip
@@ -148,10 +148,18 @@ def _why(found: Comparison, names: Sequence[str], student: str, questions: int) 
         measure = "" if found.sure is None else " Whether the order by RSR is that of real gains, --train tells."
         return [*said, f"That it comes first by this measure is certain to 95%{share}.{measure}"]
     others = ", ".join(names[t] for t in found.contenders if names[t] != first)
-    more = "questions (--pilot)" if found.sure is not None else "held-out questions, or more traces (--pilot),"
+    if found.is_short:
+        own = found.teachers[found.first or 0].tokens
+        most = max(t.tokens or 0 for t in found.teachers)
+        said.append(
+            f"But its traces have {own:,} tokens, and another teacher's {most:,}. Short answers have a low RSR"
+            " whatever they teach, so that nobody can tell (--train does)."
+        )
+    else:
+        more = "questions (--pilot)" if found.sure is not None else "held-out questions, or more traces (--pilot),"
+        said.append(f"Nobody can tell whether that is so{share}: it may be {others} too. More {more} tell more.")
     return [
         *said,
-        f"Nobody can tell whether that is so{share}: it may be {others} too. More {more} tell more.",
         f"Of those, {chosen} is chosen: a trace of it costs least, and where none costs anything it has the most"
         " accepted answers.",
     ]
@@ -170,19 +178,7 @@ def in_words(found: Comparison, fits: Mapping[int, Fit], names: Sequence[str], w
         notes.append(f"Points: gained on the held-out questions by trainings at equal tokens ({traces}), one seed.")
     else:
         notes.append("Points are unknown: nothing was trained (--train does), and RSR gives an order alone.")
-    return [*table(heads, rows), "", *notes, *short(found, fits, names), "", *why]
-
-
-def short(found: Comparison, fits: Mapping[int, Fit], names: Sequence[str]) -> list[str]:
-    """Returns a warning if the traces of the first teacher are far shorter than those of another one: without steps
-    they have a low RSR and may teach little."""
-    lengths = {t: f.tokens for t, f in fits.items() if f.tokens}
-    if found.sure is None or found.first not in lengths or 2 * lengths[found.first] >= max(lengths.values()) * 1.2:
-        return []
-    return [
-        f"Warning: traces of {names[found.first]} have {lengths[found.first]:,} tokens, of another teacher"
-        f" {max(lengths.values()):,}. Short answers have a low RSR whatever they teach: look at some, and use --train."
-    ]
+    return [*table(heads, rows), "", *notes, "", *why]
 
 
 def _row(t: Compared, fit: Fit | None, name: str) -> tuple[str, ...]:

@@ -31,6 +31,9 @@ WORDS = {
     "trainings alone": "points gained by trainings at equal tokens, since dollars are nothing or unknown",
 }
 """What teachers are ordered by, in words."""
+SHORT = 0.6
+"""Traces of less than this share of another teacher's median are far shorter. Measured once: at 0.47 the order by RSR
+misled (benchmarks/results/tryout-2026-11-29.md)."""
 Array = NDArray[np.float64]
 
 
@@ -45,6 +48,8 @@ class TriedAnswer:
     """All that it cost; what another run had bought counts as if bought. None: nobody knows."""
     rsr: float | None
     """The Rank-Surprisal Ratio of an accepted trace; None: it has no score."""
+    tokens: int = 0
+    """How many tokens of an accepted trace are trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Compared:
     rank: tuple[int, int, int] | None
     """Its place in the order, 1 for the best, with its 90% interval; None: nothing of it could be scored."""
     trained: Trained | None = None
+    tokens: int | None = None
+    """The median of the trained tokens of a trace; None: it has none with a score."""
 
     @property
     def points_per_usd(self) -> tuple[float, float, float] | None:
@@ -110,12 +117,23 @@ class Comparison:
         if self.first is None:
             return []
         if self.sure is not None:
+            ranked = [t for t in self.teachers if t.rank is not None]
+            if self.is_short:
+                return [t.teacher for t in ranked]
             if self.sure >= SURE:
                 return [self.first]
-            return [t.teacher for t in self.teachers if t.rank is not None and t.rank[1] == 1]
+            return [t.teacher for t in ranked if t.rank is not None and t.rank[1] == 1]
         best = _worth(self.teachers[self.first], self.by)
         worth = {t.teacher: _worth(t, self.by) for t in self.teachers}
         return [t for t, w in worth.items() if w is not None and best is not None and w[2] >= best[1]]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the traces of the first teacher are far shorter than another's. Answers without steps have a low RSR
+        whatever they teach, so that the order by RSR tells nothing then."""
+        lengths = [t.tokens for t in self.teachers if t.tokens]
+        own = None if self.first is None else self.teachers[self.first].tokens
+        return self.sure is not None and 0 < (own or 0) < SHORT * max(lengths, default=0)
 
     @property
     def chosen(self) -> int | None:
@@ -143,6 +161,7 @@ def compare(
     questions = {q: n for n, q in enumerate(sorted({a.question for a in answers}))}
     shape = (teachers, len(questions))
     asked, accepted, cost, rsr, scored = (np.zeros(shape) for _ in range(5))
+    tokens: dict[int, list[int]] = {}
     for a in answers:
         at = a.teacher, questions[a.question]
         asked[at] += 1
@@ -151,6 +170,7 @@ def compare(
         if a.accepted and a.rsr is not None:
             rsr[at] += a.rsr
             scored[at] += 1
+            tokens.setdefault(a.teacher, []).append(a.tokens)
     draws = np.random.default_rng(seed).multinomial(
         len(questions), np.full(len(questions), 1 / max(1, len(questions))), DRAWS
     )
@@ -175,6 +195,7 @@ def compare(
                 _usd(usd[:, t]) if known[t] and total else None,
                 None if rank is None else (rank[0], int(rank[1]), int(rank[2])),
                 (trained or {}).get(t),
+                sorted(tokens[t])[len(tokens[t]) // 2] if t in tokens else None,
             )
         )  # fmt: skip
     if trained:

@@ -5,6 +5,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -63,6 +64,23 @@ def test_teachers_of_one_fit_are_not_told_apart_and_the_cheaper_one_is_chosen() 
     assert found.chosen == max((0, 1), key=lambda t: sum(a.accepted for a in tried if a.teacher == t))
     dear = compare(answers([5, 5.05], n=60, cost=[DOLLAR, DOLLAR // 50]), 2)
     assert (dear.by, dear.chosen, dear.is_certain) == ("fit and price", 1, True)
+
+
+def test_short_answers_do_not_win_by_their_low_ratio_alone() -> None:
+    """Measured: a teacher whose answers hardly had a step had the lowest RSR for certain, and taught nothing."""
+    tried = answers([4, 6], n=80, right=0.9)
+
+    def with_tokens(short: int) -> list[TriedAnswer]:
+        return [replace(a, tokens=short if a.teacher == 0 else 30) for a in tried]
+
+    alike = compare(with_tokens(20), 2)
+    assert (alike.first, alike.is_short, alike.is_certain) == (0, False, True)
+    short = compare(with_tokens(14), 2)
+    assert (short.first, short.is_short, short.is_certain) == (0, True, False)
+    assert short.contenders == [0, 1]
+    gains = {0: (20.0, 15.0, 25.0), 1: (5.0, 0.0, 10.0)}
+    decided = compare(with_tokens(14), 2, {t: Trained(9, 99, None, points) for t, points in gains.items()})
+    assert (decided.first, decided.is_certain) == (0, True)
 
 
 def test_price_and_fit_count_together() -> None:
