@@ -4,7 +4,9 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from harvest.checks import ROW_RULES
 from harvest.core.errors import QuestionError
 from harvest.core.nouns import Question
 from harvest.core.printable import first_line
+from harvest.questions.hub import unreachable
 from harvest.questions.rows import BadRow, question_of
 from harvest.questions.sources import read_questions
 
@@ -91,29 +94,32 @@ def benchmark_questions(benchmark: Benchmark) -> list[Question]:
 
 def _file(benchmark: Benchmark, name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
+    terms = ", after you have accepted its terms" if benchmark.is_gated else ""
     page = f"https://huggingface.co/datasets/{benchmark.dataset}"
+    elsewhere = f"Name a copy by --questions FILE ({page}{terms})"
+    asked = partial(
+        hf_hub_download,
+        benchmark.dataset,
+        name,
+        repo_type="dataset",
+        revision=benchmark.revision,
+        endpoint=os.environ.get("HF_ENDPOINT"),
+    )
+    with suppress(LocalEntryNotFoundError):
+        return Path(asked(local_files_only=True))
+    if (why := unreachable()) is not None:
+        raise QuestionError(f"{benchmark.dataset}: {name} is not on this machine, and {why}. {elsewhere}")
     try:
-        return Path(
-            hf_hub_download(
-                benchmark.dataset,
-                name,
-                repo_type="dataset",
-                revision=benchmark.revision,
-                endpoint=os.environ.get("HF_ENDPOINT"),
-            )
-        )
+        return Path(asked())
     except GatedRepoError:
         raise QuestionError(
             f"{benchmark.dataset} is gated: accept its terms at {page}, then `hf auth login` or export HF_TOKEN=…"
         ) from None
     except (OSError, ValueError) as e:
-        terms = ", after you have accepted its terms" if benchmark.is_gated else ""
         why = first_line(e).rstrip(".")
-        raise QuestionError(
-            f"{benchmark.dataset}: the hub does not give {name}: {why}. Name a copy by --questions FILE ({page}{terms})"
-        ) from None
+        raise QuestionError(f"{benchmark.dataset}: the hub does not give {name}: {why}. {elsewhere}") from None
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, str]]:

@@ -6,18 +6,21 @@ column. Rows whose value in that column is none of the values (with commas betwe
 
 import hashlib
 import heapq
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from harvest.core.errors import InputError
 from harvest.core.printable import first_line
 
 HUB = "hub:"
+CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,22 @@ def _load(asked: HubDataset, *, streaming: bool) -> Any:
     # A set that is too large for the hub has only its first part there, in the folder partial-<split>.
     files = f"{root}/{asked.config or 'default'}/*{asked.split}/*.parquet"
     return datasets.load_dataset("parquet", data_files=files, split="train", streaming=streaming)
+
+
+def unreachable() -> str | None:
+    """Returns why the hub cannot be reached from here; None if it can, or if a proxy stands between.
+
+    The hub's library tries for 23 seconds to find that out.
+    """
+    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy")):
+        return None
+    parts = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
+    except OSError as e:
+        return f"{parts.hostname} cannot be reached from here ({e.strerror or e})"
+    return None
 
 
 @cache

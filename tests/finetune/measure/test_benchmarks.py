@@ -145,7 +145,8 @@ def test_a_gated_benchmark_is_one_line_with_what_to_do(
 def test_a_hub_that_cannot_be_reached_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
-        QuestionError, match=r"the hub does not give test\.jsonl: .*Name a copy by --questions FILE"
+        QuestionError,
+        match=r"test\.jsonl is not on this machine, and .* cannot be reached from here .*Name a copy by --questions FILE",
     ) as e:
         benchmark_questions(BENCHMARKS["math-500"])
     assert "\n" not in str(e.value)
@@ -156,3 +157,17 @@ def test_a_benchmark_that_is_nearly_named_is_named() -> None:
         asked_questions("math500", None)
     with pytest.raises(QuestionError, match=r"held-out.jsonl: no such file \(questions\)"):
         asked_questions("held-out.jsonl", None)
+
+
+def test_without_a_network_a_benchmark_is_refused_at_once_and_read_where_it_is_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(QuestionError, match=r"is not on this machine, and 127\.0\.0\.1 cannot be reached from here"):
+        asked_questions("math-500", None)
+    assert "Retrying" not in caplog.text, "the hub's library tries for 23 s"
+    in_cache(cache, "math-500", {"problem": "What is $1+1$?", "solution": "\\boxed{2}", "answer": "2", "level": 1})
+    assert [q.answer for q in asked_questions("math-500", None)] == ["2"]
