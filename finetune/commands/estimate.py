@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from finetune.commands.arguments import Overrides
 from finetune.cost.answering import Evaluating
@@ -12,12 +13,16 @@ from finetune.cost.summary import in_words
 from finetune.progress import Progress
 from finetune.recipe import Recipe, check_method, read_recipe, recipe_of, recipe_path
 from finetune.rows.cache import examples
+from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
 from finetune.rows.held_out import counts, split
 from finetune.rows.template import recipe_tokenizer
+from finetune.run import Run
 from finetune.student import find
 from harvest.commands.progress import say
+from harvest.commands.run_folder import find_run
 from harvest.core.errors import InputError
+from harvest.report.sentences import accuracy_quote
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -49,8 +54,16 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         lengths, held_out = trained.lengths, counts(out)
     found = quote(recipe, figures, lengths, evaluating, measured, choose=choose).as_json()
     found["held_out"] = held_out
-    print(json.dumps(found) if args.json else in_words(found))
+    found["student_accuracy"] = quoted = [] if is_free else _quoted(recipe)
+    print(json.dumps(found) if args.json else "\n".join([in_words(found), *map(accuracy_quote, quoted)]))
     return 0
+
+
+def _quoted(recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns which accuracies `curve --buy` quoted for this student and the run that its rows come from."""
+    folder = run_folder(recipe.data)
+    quotes = [] if folder is None else Run(*find_run(str(folder), None)).accuracy_quotes()
+    return [q for q in quotes if q["student"] == recipe.student]
 
 
 def _calibrated(recipe: Recipe) -> tuple[Measured, Examples]:

@@ -15,6 +15,7 @@ from finetune.rows.cache import examples
 from finetune.rows.dataset import run_folder
 from finetune.rows.examples import Examples
 from finetune.rows.held_out import split
+from finetune.rows.preflight import long_for_a_small_student
 from finetune.rows.template import Tokenizer, recipe_tokenizer
 from finetune.run import Run
 from finetune.student import find
@@ -114,6 +115,8 @@ def train(
             tokenizer = recipe_tokenizer(recipe)
             rows = rows_of(recipe, tokenizer)
         _say_left_out(rows, progress)
+        if world.is_first and (words := long_for_a_small_student(recipe, rows)) is not None:
+            progress.say(f"warning: {words}")
         block = sft(recipe, rows, tokenizer, student, progress, world, run, kind)
         return block if world.is_first else None
 

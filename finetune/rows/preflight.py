@@ -48,7 +48,7 @@ def preflight(
             f" after it: the chain would stand in both, and {mark} never be closed. Take render.reasoning ="
             ' "think", or a student whose template opens none'
         )
-    if (words := _long_for_a_small_student(recipe, trained)) is not None:
+    if (words := long_for_a_small_student(recipe, trained)) is not None:
         warnings.append(words)
     found = {
         "data": recipe.data,
@@ -82,7 +82,7 @@ def preflight(
     return found, survey.findings, made
 
 
-def _long_for_a_small_student(recipe: Recipe, trained: Examples) -> str | None:
+def long_for_a_small_student(recipe: Recipe, trained: Examples) -> str | None:
     """Returns a warning if a small student is to learn from more long chains than one to four short ones."""
     long = sum(tokens >= LONG_TOKENS for tokens in trained.trained_lengths)
     if long * (SHORT_PER_LONG + 1) <= len(trained):

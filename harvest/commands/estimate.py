@@ -6,7 +6,6 @@ The pilot belongs to the run itself: it spends under the run's cap, and `collect
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from harvest.core.clock import now
 from harvest.core.config import RunConfig
 from harvest.core.errors import CapReached, InputError
 from harvest.core.files import settings_path
-from harvest.core.printable import one_line
-from harvest.report.evaluations import percent
 from harvest.report.prediction.quote import Rest, in_words, quote
 from harvest.report.prediction.what_if import tariffs_of
+from harvest.report.sentences import accuracy_quote
 from harvest.store import QUOTE, Store
 
 ANY_TOKENS = 1000
@@ -58,20 +56,11 @@ def estimate(
     found["student_accuracy"] = accuracies
     if recipe is not None:
         found["training"] = _training(recipe, max(1, found["accepted"]["mid"]), found["pilot"]["tokens_a_trace"])
-    words = [*in_words(found), *map(accuracy_in_words, accuracies)]
+    words = [*in_words(found), *map(accuracy_quote, accuracies)]
     print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(words))
     if ending.words:
         say(f"{'stopped' if ending.exit_code == CapReached.exit_code else 'error'}: {ending.words}")
     return ending.exit_code
-
-
-def accuracy_in_words(quote: Mapping[str, Any]) -> str:
-    """Returns in a sentence which accuracy `finetune curve --buy` quoted for a student that is trained on the run."""
-    low, mid, high = (percent(quote["accuracy"][end]) for end in ("low", "mid", "high"))
-    return (
-        f"{one_line(quote['student'])}, trained on its {quote['traces']:,} traces: {mid} right ({low} to {high}) on"
-        f" {one_line(quote['questions'])}, by {quote['trainings']} short trainings on {quote['quoted_at']}."
-    )
 
 
 def ask_pilot(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from harvest.core.printable import one_line
 from harvest.report.evaluations import percent
 from harvest.report.headline import dollars
 from harvest.report.loss_curve import turned
@@ -166,3 +167,12 @@ def duration(seconds: float) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
+
+
+def accuracy_quote(quote: Mapping[str, Any]) -> str:
+    """Returns in a sentence which accuracy `finetune curve --buy` quoted for a student that is trained on the run."""
+    low, mid, high = (percent(quote["accuracy"][end]) for end in ("low", "mid", "high"))
+    return (
+        f"{one_line(quote['student'])}, trained on its {quote['traces']:,} traces: {mid} right ({low} to {high}) on"
+        f" {one_line(quote['questions'])}, by {quote['trainings']} short trainings on {quote['quoted_at']}."
+    )

@@ -193,6 +193,12 @@ def test_curve_says_where_the_money_goes_and_trains_nothing_twice(imports: Impor
     assert quoted["student"] == str(student)
     assert quoted["accuracy"] == found["quote"]
     assert quoted["came"] is None
+    trained = recipe.read_text().replace('"unused"', f'"{student}"', 1).replace('"unused"', '"runs/r"', 1)
+    recipe.with_name("run.toml").write_text(trained)
+    imports.run("export", "r")
+    words_ = ("estimate", str(recipe.with_name("run.toml")), "--json")
+    estimated = forked.run("finetune", *words_, cwd=imports.folder, env=env)
+    assert json.loads(estimated.stdout)["student_accuracy"][0]["accuracy"] == found["quote"], estimated.stderr
     out = bought()
     assert "Nobody can tell" in out, "one option alone is not the best by that"
     assert "--usd-per-trace" in out

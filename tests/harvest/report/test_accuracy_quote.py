@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from harvest.commands.estimate import accuracy_in_words
 from harvest.report.run_report import _accuracy_quote
+from harvest.report.sentences import accuracy_quote
 from harvest.report.tables import accuracy_quotes
 
 QUOTE = {
@@ -40,4 +40,4 @@ def test_other_questions_and_other_students_are_not_what_came() -> None:
     ]
     found = _accuracy_quote(QUOTE, others)
     assert (found["came"], found["held"]) == (None, None)
-    assert "50.0% right (40.0% to 60.0%) on f.jsonl" in accuracy_in_words(QUOTE)
+    assert "50.0% right (40.0% to 60.0%) on f.jsonl" in accuracy_quote(QUOTE)
