@@ -1,6 +1,7 @@
 """Defines the commands of `finetune` and their arguments for argparse. It imports nothing heavy, so `-h` is fast."""
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -150,6 +151,10 @@ def _eval(p: argparse.ArgumentParser) -> None:
         help='a file, e.g. "reasoning-gym:chain_sum?n=100&seed=9", or a benchmark with its protocol: aime24, aime25,'
         " math-500, gpqa-diamond, gsm8k, livecodebench",
     )  # fmt: skip
+    p.add_argument(
+        "--questions-columns", type=_columns, metavar="JSON", default={},
+        help='columns with other names: \'{"question": "instruction", "answer": "output"}\'',
+    )  # fmt: skip
     p.add_argument("--prompt", metavar="NAME", help="without it: the run's, else boxed")
     p.add_argument("--limit", type=_count, metavar="N", help="only the first N questions")
     p.add_argument(
@@ -279,6 +284,16 @@ def _add_evaluations(p: argparse.ArgumentParser) -> None:
 
 
 # ---- kinds of numbers
+
+
+def _columns(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise argparse.ArgumentTypeError(f'{text!r} is not as {{"question": "instruction"}}')
+    return found
 
 
 def _usd(text: str) -> Decimal:

@@ -89,7 +89,7 @@ def checked(args: argparse.Namespace, read: Read = asked_questions) -> tuple[str
         prompts.load(args.prompt)
     if engine is not None:
         _sampling(args)
-    return engine, read(args.questions, args.limit)
+    return engine, read(args.questions, args.limit, args.questions_columns)
 
 
 def is_measured(args: argparse.Namespace, run: Run, read: Read) -> bool:

@@ -177,7 +177,7 @@ def _evaluating(job: PlannedJob, planned: PlannedEvaluation, traces: Traces, rea
     samples = e.samples or (benchmark.samples if benchmark else 1)
     entry: dict[str, Any] = {"questions": None, "samples": samples, "max_tokens": most, "gpu_hours": None}
     with suppress(InputError):  # `check` says it
-        entry["questions"] = len(read(planned.source, e.limit))
+        entry["questions"] = len(read(planned.source, e.limit, e.questions_columns or {}))
         if job.trainings:
             evaluating = Evaluating(entry["questions"], samples, min(most, traces.tokens or most), most)
             found = _estimated(job, job.trainings[0], Traces(traces.rows or 1, traces.tokens or most), evaluating)

@@ -56,6 +56,8 @@ class Evaluation(Section):
 
     questions: str | tuple[str, ...]
     """The held-out questions, as in RUN.toml, or a benchmark by its name; each of several is measured alone."""
+    questions_columns: dict[str, str] | None = None
+    """The columns of the questions' rows that hold our fields under other names, as in RUN.toml."""
     who: Annotated[tuple[Literal["before", "after", "each", "teacher"], ...], BeforeValidator(_several)] = (
         "before",
         "after",

@@ -87,7 +87,8 @@ def _evaluation(job: PlannedJob, e: PlannedEvaluation, label: str, student: str 
     for name in FLAGS:
         value = getattr(e.settings, name)
         if value is not None and not (label == "teacher" and name in FOR_STUDENTS_HERE):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
     return Stage("evaluate", f"evaluate {label}".strip(), f"{student} on {e.source}", tuple(words), evaluation=e)
 
 

@@ -1,17 +1,18 @@
 """Reads the questions of an evaluation: those of a source as in RUN.toml, or a benchmark's."""
 
 import difflib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from finetune.measure.benchmarks import BENCHMARKS, benchmark_named, benchmark_questions
 from harvest.checks import ROW_RULES
 from harvest.core.errors import InputError, QuestionError
 from harvest.core.nouns import Question
-from harvest.questions.rows import judged_together
-from harvest.questions.sources import read_questions
+from harvest.questions.rows import NO_COLUMNS, judged_together
+from harvest.questions.sources import read_rows
 
-Read = Callable[[str, int | None], list[Question]]
+Read = Callable[[str, int | None, Mapping[str, str]], list[Question]]
 """A function like `asked_questions`."""
 
 
@@ -20,23 +21,26 @@ def reading_once() -> Read:
 
     If a source cannot be read, later calls raise the same error without another try.
     """
-    found: dict[tuple[str, int | None], list[Question] | InputError] = {}
+    found: dict[tuple[str, int | None, str], list[Question] | InputError] = {}
 
-    def read(source: str, limit: int | None) -> list[Question]:
-        if (source, limit) not in found:
+    def read(source: str, limit: int | None, columns: Mapping[str, str]) -> list[Question]:
+        key = source, limit, json.dumps(columns, sort_keys=True)
+        if key not in found:
             try:
-                found[source, limit] = asked_questions(source, limit)
+                found[key] = asked_questions(source, limit, columns)
             except InputError as e:
-                found[source, limit] = e
-        if isinstance(there := found[source, limit], InputError):
+                found[key] = e
+        if isinstance(there := found[key], InputError):
             raise there
         return there
 
     return read
 
 
-def asked_questions(source: str, limit: int | None) -> list[Question]:
+def asked_questions(source: str, limit: int | None, columns: Mapping[str, str] = NO_COLUMNS) -> list[Question]:
     """Returns the first `limit` questions of the file or the benchmark that `source` names; None: all.
+
+    `columns` is the setting `questions_columns`: which columns of a file hold our fields.
 
     Raises QuestionError for any bad row of the file, also after the limit. Raises InputError when there is no question,
     or when one of the returned questions has no gold answer.
@@ -47,7 +51,7 @@ def asked_questions(source: str, limit: int | None) -> list[Question]:
         near = difflib.get_close_matches(Path(source).name.casefold(), BENCHMARKS, 1, 0.8)
         if near and ":" not in source and not Path(source).exists():  # hub:… and reasoning-gym:… are no files
             raise QuestionError(f"{source}: no such file, and no benchmark of that name; did you mean {near[0]!r}?")
-        every_question = list(read_questions(source, Path(), ROW_RULES, may_skip=False))
+        every_question = [q for _, q in read_rows(source, Path(), ROW_RULES, may_skip=False, columns=columns)]
     questions = every_question[:limit]
     if not questions:
         raise InputError(f"{source}: not one question in it")

@@ -42,7 +42,9 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     if config.select.against:
         from harvest.selection.decontamination import evaluations_of
 
-        evaluations_of(config.select.against, base)  # an evaluation that cannot be read is found before money is spent
+        evaluations_of(
+            config.select.against, base, config.select.against_columns
+        )  # an evaluation that cannot be read is found before money is spent
     with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
         take_in(store)
         before = store.find_run(config.name)

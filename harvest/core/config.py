@@ -162,6 +162,8 @@ class Select(Section):
     near_questions: bool = False
     """If several questions ask the same in other words, another order or another frame, keeps only the answers to the
     first. Questions with other numbers or another gold answer are different."""
+    against_columns: dict[str, str] = Field(default_factory=dict)
+    """The columns of the rows of `against` that hold our fields under other names, as in `questions_columns`."""
     against: tuple[str, ...] = ()
     """The evaluations (files, relative to RUN.toml, or built-in sources). Traces whose question one of them asks are
     left out."""

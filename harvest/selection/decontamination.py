@@ -4,12 +4,13 @@ Everything here is pure, except that `evaluations_of` reads the evaluations' fil
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from harvest.checks import ROW_RULES
 from harvest.core.errors import QuestionError
+from harvest.questions.rows import NO_COLUMNS
 from harvest.questions.sources import read_rows
 from harvest.selection import near_duplicates as rules
 from harvest.selection.near_duplicates import QuestionFeatures, may_agree, same_question
@@ -92,15 +93,15 @@ def _asks(row: QuestionFeatures, question: QuestionFeatures) -> bool:
     return words >= rules.SHARE_OF_WORDS and triples >= 0.6
 
 
-def evaluations_of(against: Sequence[str], base: Path) -> list[Evaluation]:
-    """Reads the evaluations that [select] `against` names.
+def evaluations_of(against: Sequence[str], base: Path, columns: Mapping[str, str] = NO_COLUMNS) -> list[Evaluation]:
+    """Reads the evaluations that [select] `against` names. `columns` is the setting `against_columns`.
 
     Raises QuestionError when an evaluation cannot be read or has no question: a comparison with no question finds
     nothing, and the run would look clean.
     """
     found = []
     for source in against:
-        rows = read_rows(source, base, ROW_RULES, without_gold="majority", may_skip=False)
+        rows = read_rows(source, base, ROW_RULES, without_gold="majority", may_skip=False, columns=columns)
         found.append(Evaluation(source, ((q.id, q.question, q.answer) for _, q in rows)))
         if not found[-1].questions:
             raise QuestionError(f"select.against: {source}: not one question in it")

@@ -73,7 +73,7 @@ def select_run(
     Raises InputError when an evaluation cannot be read; this is found before any answer is read. Raises InputError also
     when sketches cannot be written, or when a process that makes them ended early.
     """
-    evaluations = evaluations_of(run.config.select.against, run.base)
+    evaluations = evaluations_of(run.config.select.against, run.base, run.config.select.against_columns)
     pool = _pool(store, run, evaluations)
     newest = store.newest_selection(run.id)
     if newest is not None and newest.key == pool.key:

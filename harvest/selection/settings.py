@@ -76,7 +76,8 @@ def changed_settings(
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a [select] with the preset's settings alone, except that `against` has the evaluations of `before` too.
+    """Returns a [select] with the preset's settings alone, except that `against` has the evaluations of `before` too, and
+    `against_columns` is that of `before`.
 
     So a change of preset does not let the questions of an evaluation in.
     """
@@ -84,4 +85,5 @@ def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
         own = Select.model_validate({"preset": name}).against
     except ValidationError:
         return {"preset": name}  # refused together with the other faults
-    return {"preset": name, "against": list(dict.fromkeys((*before.get("against", ()), *own)))}
+    against = list(dict.fromkeys((*before.get("against", ()), *own)))
+    return {"preset": name, "against": against, "against_columns": dict(before.get("against_columns") or {})}

@@ -39,7 +39,11 @@ class SketchMaker:
         self.prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
         self.imported = run.imported
         self.rewriter, self.has_model = Rewriter(run.config.rewrite.on), run.config.rewrite.model is not None
-        self.evaluations = evaluations_of(run.config.select.against, run.base) if evaluations is None else evaluations
+        self.evaluations = (
+            evaluations_of(run.config.select.against, run.base, run.config.select.against_columns)
+            if evaluations is None
+            else evaluations
+        )
         self.folders = folders(store, run, self.evaluations)
         self._question_rows: set[int] = set()
 

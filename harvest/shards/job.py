@@ -84,7 +84,7 @@ def job_of(
     if not files:
         raise InputError(f"{export}: no folder with .jsonl or .parquet files, as `harvest export` writes them")
     _refuse_other_things(to, files)
-    evaluations = evaluations_of(settings.select.against, Path.cwd())
+    evaluations = evaluations_of(settings.select.against, Path.cwd(), settings.select.against_columns)
     asked = [[e.name, [[key, q.gold, *q.whole] for key, q in e.questions]] for e in evaluations]
     states = [(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
     checks = {name: check.version for name, check in CHECKS.items()} if judges else {}

@@ -60,7 +60,9 @@ def merge(job: ShardsJob) -> None:
     )  # fmt: skip
     with _Texts(job, merged) as texts:
         outcome = stages.select(of, questions, job.select, comparison(texts.bodies, questions.row), lambda _: None)
-    against = {e.name: len(e.questions) for e in evaluations_of(job.select.against, Path.cwd())}
+    against = {
+        e.name: len(e.questions) for e in evaluations_of(job.select.against, Path.cwd(), job.select.against_columns)
+    }
     said = summary(of, questions, outcome, merged.answer_notes, job.select, counted=merged.tokens >= 0, against=against)
     _write(job, merged, of, questions, outcome, said)
 

@@ -43,7 +43,7 @@ class ReadRow:
 def read_file(job: ShardsJob, rank: int) -> None:
     """Reads the export's file number `rank`, and writes what is remembered of it."""
     path, first = Path(job.files[rank]), rank * ROWS_A_FILE
-    evaluations = _evaluations(job.select.against)
+    evaluations = _evaluations(job.select.against, tuple(job.select.against_columns.items()))
     answers, tokens, question_keys, notes = [], [], [], Notes()
     questions: dict[str, tuple[int, Question]] = {}
     rows = 0
@@ -170,5 +170,5 @@ def _known_questions(path: Path, sources: tuple[str, ...]) -> dict[str, Question
 
 
 @lru_cache(maxsize=1)
-def _evaluations(against: tuple[str, ...]) -> list[Evaluation]:
-    return evaluations_of(against, Path.cwd())
+def _evaluations(against: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> list[Evaluation]:
+    return evaluations_of(against, Path.cwd(), dict(columns))

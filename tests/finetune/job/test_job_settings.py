@@ -295,3 +295,22 @@ def test_a_dry_run_has_an_entry_for_each_stage(folder: Path) -> None:
     both = quote(job_of(f"{text}\n{parts}").trainings[0].recipe, figures, None, once).as_json()["evaluation"]
     assert evaluate["gpu_hours"] == rounded(both["gpu_hours"] / 2), "an estimate is of before and after"
     assert report["command"] == "python -m harvest report j"
+
+
+def test_an_evaluation_names_columns_and_its_command_reads_by_them(folder: Path) -> None:
+    from finetune.commands.arguments import parser
+    from finetune.measure.asked_questions import asked_questions, reading_once
+
+    columns = 'questions_columns = { question = "instruction", answer = "output" }'
+    job = job_of(f'{OF_RUN}[train]\nrecipe = "../recipe.toml"\n[evaluate]\nquestions = "held.jsonl"\n{columns}\n')
+    words = next(stage.words for stage in stages_of(job) if stage.evaluation is not None)
+    args = parser().parse_args(words[words.index("eval") :])
+    assert args.questions_columns == {"question": "instruction", "answer": "output"}
+    (folder / "held.jsonl").write_text('{"instruction": "1 + 1?", "output": "2"}\n')
+    held = str(folder / "held.jsonl")
+    assert [q.answer for q in asked_questions(held, None, args.questions_columns)] == ["2"]
+    read = reading_once()
+    assert read(held, None, args.questions_columns) is read(held, None, args.questions_columns)
+    for wrong in ("question=instruction", "[1]", '{"question": 1}'):
+        with pytest.raises(SystemExit):
+            parser().parse_args(["eval", "s", "--questions", "f", "--questions-columns", wrong])

@@ -502,3 +502,17 @@ def test_what_the_page_says_of_a_question_is_so() -> None:
     for text, says in rows:
         if not text.startswith("the same words"):
             assert same_question(QuestionFeatures(asked), QuestionFeatures(text)) == (says == "yes"), text
+
+
+def test_an_evaluation_with_columns_of_other_names_is_read_by_their_setting(imports: Imports, tmp_path: Path) -> None:
+    from harvest.core.errors import QuestionError
+    from harvest.selection.decontamination import evaluations_of
+
+    (tmp_path / "bench.jsonl").write_text(
+        '{"instruction": "How many legs have 6 spiders and 2 dogs together?", "output": "56"}\n' * 2
+    )
+    with pytest.raises(QuestionError, match="the nearest column is 'instruction'"):
+        evaluations_of(["bench.jsonl"], tmp_path)
+    (found,) = evaluations_of(["bench.jsonl"], tmp_path, {"question": "instruction", "answer": "output"})
+    assert found.asked_in("How many legs have 6 spiders and 2 dogs together?")
+    assert not found.asked_in("How many legs have 7 spiders and 9 dogs together?")
