@@ -76,8 +76,8 @@ def changed_settings(
 
 
 def _under_preset(name: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a [select] with the preset's settings alone, except that `against` has the evaluations of `before` too, and
-    `against_columns` is that of `before`.
+    """Returns a [select] with the preset's settings alone, except that `against` has the evaluations of `before` too,
+    and `against_columns` is that of `before`.
 
     So a change of preset does not let the questions of an evaluation in.
     """
