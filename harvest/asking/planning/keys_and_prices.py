@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from harvest.asking.planning.run import ABOUT, asked_about
 from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import ConfigError
+from harvest.core.money import Price
 from harvest.core.printable import one_line
 from harvest.core.teachers import FROM_ENVIRONMENT, Student, Teacher
 from harvest.endpoint import Tariff, nearest_names, tariff_of
@@ -60,15 +61,29 @@ def _taken(variable: str, setting: str, *, is_key: bool) -> str:
     return value
 
 
+def _price_now(config: RunConfig, address: str | None) -> Price | None:
+    """Returns what the teacher's model costs at an address; None if nobody knows."""
+    teacher = config.teacher.model_copy(update={"base_url": address, "replicas": ()})
+    tariff = tariff_of(config.model_copy(update={"teacher": teacher}))
+    return None if tariff is None else tariff.at(datetime.now(UTC), 0)
+
+
 def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None:
     """Returns what the endpoint in this section charges; None if nobody knows.
 
     Raises ConfigError when the endpoint has a price and the run has no cap, or when nobody knows the price and there is
-    a cap, or neither a cap nor the word that there shall be none. (What a student may cost is said by `student.free`.)
+    a cap, or neither a cap nor the word that there shall be none, or when a replica has another price. (What a student
+    may cost is said by `student.free`.)
     """
     tariff, cap = tariff_of(config), config.budget.cap_usd
     if config.teacher.local is not None:
         return tariff
+    for address in config.teacher.replicas:
+        if _price_now(config, address) != _price_now(config, config.teacher.base_url):
+            raise ConfigError(
+                f"{section}.base_url: {address} has another price than {config.teacher.base_url}, so it is no replica:"
+                " write it under [[teachers]]"
+            )
     if tariff is not None and cap is None and not tariff.at(datetime.now(UTC), 0).is_free:
         raise ConfigError(
             f"budget.usd: {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"

@@ -299,6 +299,17 @@ def test_a_fleet_that_cannot_be_is_refused_in_one_line(more: dict[str, Any], wor
     assert "secret" not in str(refused.value)
 
 
+def test_an_address_with_another_price_is_no_replica(place: Places) -> None:
+    urls = ["http://127.0.0.1:1/v1", "https://api.deepseek.com/v1"]
+    p = place(
+        urls, 2, teacher__price_usd_per_mtok=None, teacher__model="deepseek-reasoner", teacher__terms="accepted: x"
+    )
+    code, _, err = p.collect()
+    assert code == 2
+    assert "https://api.deepseek.com/v1 has another price than http://127.0.0.1:1/v1" in err
+    assert "[[teachers]]" in err
+
+
 # ---- real runs
 
 
