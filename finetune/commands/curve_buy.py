@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune.commands.arguments import Overrides
 from finetune.job.stage_process import alone, run_process
+from finetune.measure.asked_questions import asked_questions
 from finetune.progress import Progress
 from finetune.recipe import Recipe, recipe_path
 from finetune.run import Run
@@ -92,6 +93,7 @@ def bench_recipe(args: argparse.Namespace, overrides: Overrides) -> Recipe:
     """Returns the settings of the short trainings. Raises ConfigError when no held-out questions are named."""
     if args.eval is None:
         raise ConfigError("--eval F: name held-out questions (a file or a built-in source) to measure trainings on")
+    asked_questions(args.eval, None)  # what cannot be read is found before anything is asked or trained
     path = recipe_path(args.recipe)
     settings = {k: v for k, v in read_toml(Path(path)).items() if k not in ("data", "output")}
     return base_recipe(settings, str(path), overrides)

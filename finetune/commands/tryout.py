@@ -18,6 +18,7 @@ from finetune.commands.score import shown
 from finetune.job.stage_process import alone, run_process
 from finetune.progress import Progress
 from finetune.recipe import recipe_of
+from finetune.rows.template import recipe_tokenizer
 from finetune.run import Run, ScoredAnswer
 from finetune.train.sft import quiet
 from finetune.tryout.cells import Bench, Cell, equal_tokens
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     trying = trying_all(data)
     refuse_terms(trying)
     recipe = recipe_of({"data": trying.name, "output": "unused"}, "tryout", of_recipe)
+    recipe_tokenizer(recipe)  # a student that is not there is found before money is spent
     base = bench_recipe(args, of_recipe) if args.train else None
     with Store.open(trying.store, say=say) as store:
         _, drawn, ending = ask_pilot(trying, folder_of(path), store, pilot=args.pilot, skip_bad_rows=args.skip_bad_rows)

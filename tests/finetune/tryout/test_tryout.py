@@ -240,6 +240,9 @@ def test_what_is_wrong_is_one_line(endpoint: Endpoints, place: Places, student: 
     done = forked.run("finetune", "tryout", str(p.toml), cwd=p.folder, env=env_of(p))
     assert done.returncode == 2
     assert "--student" in done.stderr
+    two_teachers(p, teacher, teacher)
+    assert "no such folder" in tried(p, p.folder / "nobody", code=2)
+    assert "nothing.jsonl" in tried(p, student, "--train", "--eval", "nothing.jsonl", code=2)
     assert teacher.asked == []
 
 
