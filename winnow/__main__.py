@@ -7,6 +7,7 @@ imported only when one of its commands is called.
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from harvest.core.errors import InputError, WinnowError
 from harvest.core.machine import release, unfit
@@ -36,6 +37,9 @@ def _called(words: list[str]) -> int:
             return 0
         case ["-V" | "--version", *_]:
             print(f"winnow {release()}")
+            return 0
+        case ["context", *_]:
+            print((Path(__file__).parent / "context.md").read_text("utf-8"), end="", flush=True)
             return 0
         case ["completion", *rest]:
             from winnow.completion import completion

@@ -22,10 +22,11 @@ ORDER = {
     "Choose and hand on": ("score", "select", "export", "shards", "copy"),
     "Train a student": ("check", "show", "sft", "distill", "prefer", "init", "curve", "merge"),
     "Measure it": ("eval",),
-    "This machine": ("sandbox", "completion"),
+    "This machine": ("sandbox", "completion", "context"),
 }
 """The commands under their headings. A command that stands nowhere here is listed at the end."""
 COMPLETION = "print the script that completes commands and flags in bash, zsh or fish"
+CONTEXT = "print what an assistant must know to drive winnow, in 2,000 tokens"
 ESTIMATE = "what it will cost: of a RUN.toml by asking a few questions, of a RECIPE.toml or JOB.toml without asking"
 RECIPE_ALONE = {"data", "output", "method", "render"}
 """Settings that a recipe has, and a run or a job has not."""
@@ -61,7 +62,7 @@ def routed(words: Sequence[str]) -> tuple[Package, list[str]]:
     if command not in known:
         from harvest.core.settings import nearest
 
-        remedy = nearest(command, [*known, "completion"]) or " (`winnow --help` lists them)"
+        remedy = nearest(command, [*known, "completion", "context"]) or " (`winnow --help` lists them)"
         raise ConfigError(f"{command}: there is no such command{remedy}")
     return known[command][0], list(words)
 
@@ -96,7 +97,7 @@ def help_text() -> str:
     """Returns what `winnow --help` prints."""
     width = min(100, shutil.get_terminal_size().columns)
     texts = {name: p.description or "" for name, (_, p) in commands().items()}
-    texts |= {"completion": COMPLETION, "estimate": ESTIMATE}
+    texts |= {"completion": COMPLETION, "context": CONTEXT, "estimate": ESTIMATE}
     placed = {name for names in ORDER.values() for name in names}
     groups = {**ORDER, "More": tuple(name for name in texts if name not in placed)}
     out = [

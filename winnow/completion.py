@@ -86,7 +86,7 @@ def _bash(found: Sequence[Words]) -> Iterator[str]:
     yield "_winnow() {"
     yield '  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words="" runs=""'
     yield '  if [ "$COMP_CWORD" -eq 1 ]; then'
-    names = " ".join([*(words.name for words in found), "completion", "--help", "--version"])
+    names = " ".join([*(words.name for words in found), "completion", "context", "--help", "--version"])
     yield f'    COMPREPLY=($(compgen -W "{names}" -- "$cur")); return'
     yield "  fi"
     yield '  case "${COMP_WORDS[1]} $prev" in'
@@ -112,6 +112,7 @@ def _bash(found: Sequence[Words]) -> Iterator[str]:
 def _fish(found: Sequence[Words]) -> Iterator[str]:
     yield "complete -c winnow -n __fish_use_subcommand -l version -d 'which release this is'"
     yield "complete -c winnow -f -n __fish_use_subcommand -a completion -d 'the script for a shell'"
+    yield "complete -c winnow -f -n __fish_use_subcommand -a context -d 'what an assistant must know'"
     yield f"complete -c winnow -f -n '__fish_seen_subcommand_from completion' -a '{' '.join(HOW)}'"
     for words in found:
         yield f"complete -c winnow -f -n __fish_use_subcommand -a {words.name} -d {_quoted(words.about)}"

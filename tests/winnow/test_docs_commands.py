@@ -29,7 +29,8 @@ from harvest.core.overrides import take_overrides
 from harvest.core.settings import model_in
 from winnow.command_list import routed
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTEXT = ROOT / "winnow/context.md"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", CONTEXT, *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PACKAGE = {"harvest": (harvest_parser, OF_HARVEST), "finetune": (finetune_parser, OF_FINETUNE)}
 
@@ -88,7 +89,7 @@ def test_the_pages_have_commands() -> None:
 @pytest.mark.parametrize(("page", "package", "words"), ALL, ids=lambda v: " ".join(v) if isinstance(v, list) else v)
 def test_every_command_on_a_page_is_one_that_the_parser_takes(page: str, package: str, words: list[str]) -> None:
     if package == "winnow":
-        if words[0] in ("--help", "--version", "completion", "COMMAND"):
+        if words[0] in ("--help", "--version", "completion", "context", "COMMAND"):
             return
         package, words = routed(words)
     make, top_level = PACKAGE[package]
@@ -202,3 +203,28 @@ def test_the_readmes_estimate_of_a_recipe_runs_without_network() -> None:
     done = subprocess.run([sys.executable, "-m", "finetune", *words], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "GPU-hours" in done.stdout
+
+
+def test_what_an_assistant_is_told_is_short_and_true() -> None:
+    """Its blocks of settings are checked above; here are its commands, which stand in lines of text."""
+    text = CONTEXT.read_text("utf-8")
+    assert len(text) <= 2000 * 3.8, "2,000 tokens, at 3.8 characters each"
+    run = [sys.executable, "-m", "winnow", "context"]
+    assert subprocess.run(run, capture_output=True, text=True, cwd=ROOT).stdout == text
+    told = [shlex.split(words) for words in re.findall(r"`winnow ([^`]+)`", text)]
+    assert len(told) > 12
+    for words in told:
+        plain = [word.replace("free|worst|USD", "free") for word in words]
+        package, words = routed(plain)
+        make, top_level = PACKAGE[package]
+        rest, _ = (words, []) if words[0] == "import" else take_overrides(words, top_level)
+        make().parse_args(rest)
+    for setting in set(re.findall(r"`(?:--)?([a-z_]+\.[a-z_]+)\b", text)) - {"section.key"}:
+        known = any(knows(model, setting.split(".")) for model in (RunConfig, Recipe, Job))
+        assert known or setting.endswith((".db", ".json", ".jsonl")), setting
+
+
+def test_the_index_for_assistants_names_every_page() -> None:
+    index = (ROOT / "docs/llms.txt").read_text("utf-8")
+    named = re.findall(r"\(([\w-]+\.md)\)", index)
+    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
