@@ -14,7 +14,7 @@ install: .venv/installed
 	touch $@
 
 # Installs what only a system package brings, on Debian and Ubuntu. Does nothing where it is installed.
-SYSTEM = bubblewrap chromium
+SYSTEM = bubblewrap chromium postgresql
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
 system:

@@ -229,7 +229,7 @@ class Run:
         """Returns the run's report, or None when the store cannot be used."""
         try:
             with self._reading() as store:
-                return run_report(store.figures(store.run_id(self.name)), live=is_being_written(self.url))
+                return run_report(store.figures(store.run_id(self.name)), live=is_being_written(self.url, self.name))
         except StoreUnusable:
             return None
 

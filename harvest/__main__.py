@@ -100,6 +100,10 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
                 unsafe_code=args.unsafe_code,
                 as_json=as_json,
             )
+        case "copy":
+            from harvest.commands.copy_runs import copy_runs
+
+            return copy_runs(args.source, args.target, args.run or (), as_json=as_json)
         case "sandbox":
             from harvest.commands.sandbox import sandbox
 

@@ -20,9 +20,10 @@ def question(n: int) -> Question:
 
 
 @contextmanager
-def store_with_a_run(folder: Path) -> Iterator[Store]:
-    """A new store with the run 1, "r": 50 questions under a cap of 10,000 picodollars."""
-    with Store.open(f"sqlite:///{folder / 'deep' / 'store.db'}") as opened:
+def store_with_a_run(folder: Path, url: str | None = None) -> Iterator[Store]:
+    """A new store with the run 1, "r": 50 questions under a cap of 10,000 picodollars. It is in `folder`, unless an
+    empty database is named."""
+    with Store.open(url or f"sqlite:///{folder / 'deep' / 'store.db'}") as opened:
         with opened.transaction():
             opened.put_run("r", {}, 10_000, NOW)
             for n in range(50):

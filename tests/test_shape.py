@@ -56,6 +56,7 @@ LIBRARIES = {
     "httpx": {"harvest/local"},
     "httpx2": {"harvest/endpoint"},
     "openai": {"harvest/endpoint"},
+    "psycopg": {"harvest/store"},
     "requests": set(),
     "sqlite3": {"harvest/store"},
     "subprocess": {"harvest/sandbox", "harvest/local", "harvest/checks", "harvest/selection", "harvest/commands"},
@@ -211,7 +212,7 @@ def test_help_imports_nothing_heavy(package: str) -> None:
         f"import {package}.__main__ as m\n"
         "try: m.main()\nexcept SystemExit: pass\n"
         "heavy = {'aiohttp', 'datasets', 'openai', 'httpx', 'numpy', 'pydantic', 'sympy', 'rich', 'huggingface_hub'}\n"
-        "heavy |= {'torch', 'transformers', 'trl'}\n"
+        "heavy |= {'torch', 'transformers', 'trl', 'psycopg'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

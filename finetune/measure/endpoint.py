@@ -98,6 +98,7 @@ class Endpoint:
         checked_key(self.teacher.api_key_env)
         keys = take_keys(config)
         with Store.open(config.store, say=say) as store, CheckPool() as judge:
+            store.join(config.name, alone=True)
             run = prepare(config, Path(), store, lambda page: gold_problems(page, judge), under=self.under)
             store.reopen_failed(run.id)
             prompt = self.prompt if self.with_examples else _without_examples(self.prompt)

@@ -67,7 +67,7 @@ class Collection:
         while True:
             step = next_step(list(attempts.values()), self.rules, together=together, question_id=question.question.id)
             if step.ended:
-                self.ledger.post(Store.close_question, question.id, step.ended)
+                self.queue.close(question, step.ended)
                 self.counters.ended += 1
                 self.counters.by_student += step.ended == BY_STUDENT
                 return

@@ -5,6 +5,8 @@ The store holds the questions and their turns. This file holds one page of quest
 in hand.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -22,6 +24,8 @@ from harvest.store import OpenQuestion, Store, Writer
 PAGE = 256
 FEW = 16
 """How many questions of one stratum are taken before the most promising stratum is chosen again."""
+OTHERS_S = 1.0
+"""How often we look whether other processes still have questions in hand, once there are no other ones."""
 EVIDENCE = 32
 """How many questions must have ended before we estimate whether the cap is enough for all questions."""
 
@@ -41,6 +45,8 @@ class QuestionQueue:
         """The strata of the questions that are being asked, by the questions' rows."""
         self._yields: ExpectedYield | None = None
         self._put_back = 0
+        self._page: deque[OpenQuestion] = deque()
+        """The questions that come next in the order given."""
 
     @property
     def by_yield(self) -> bool:
@@ -58,10 +64,12 @@ class QuestionQueue:
         if self._order != "promising":
             async for question in self._in_file_order():
                 yield question
-                if self._order == "auto" and self._cap_binds():
+                if self._order == "auto" and self._cap_binds() and await self._cap_binds_for_all():
                     break
             else:
                 return
+            for question in self._page:
+                self._ledger.post(Store.give_back, question.id)
         yields = await self._what_is_known()
         for stratum in self.in_hand.values():  # taken in the file's order: `left` will say that they have ended
             yields.begun(stratum)
@@ -72,7 +80,7 @@ class QuestionQueue:
             async for question in self._most_promising(yields):
                 yield question
             await all_done()
-            if self._put_back == before:
+            if self._put_back == before and not await self._others_may_leave_some():
                 return
 
     def taken(self, question: OpenQuestion) -> None:
@@ -81,16 +89,28 @@ class QuestionQueue:
         if self._yields is not None:
             self._yields.begun(question.stratum)
 
-    def left(self, question: OpenQuestion) -> None:
-        """Notes that the question is no longer in hand."""
-        self.in_hand.pop(question.id, None)
-        if self._yields is not None:
-            self._yields.ended(question.stratum)
+    def close(self, question: OpenQuestion, status: str) -> None:
+        """Writes how the question ended."""
+        self._ledger.post(Store.close_question, question.id, status)
+        self._no_longer_in_hand(question)
 
     def put_back(self, question: OpenQuestion) -> None:
         """Lets the question wait for its next turn: questions that have had fewer turns come before it."""
         self._put_back += 1
         self._ledger.post(Store.put_back, question.id)
+        self._no_longer_in_hand(question)
+
+    def left(self, question: OpenQuestion) -> None:
+        """Notes that nothing more is done about the question. If it is still open, nobody asks it in this session."""
+        if self._no_longer_in_hand(question) and self._shares:
+            self._ledger.post(Store.set_aside, question.id)
+
+    def _no_longer_in_hand(self, question: OpenQuestion) -> bool:
+        """Returns whether the question was in hand until now."""
+        was = self.in_hand.pop(question.id, None) is not None
+        if was and self._yields is not None:
+            self._yields.ended(question.stratum)
+        return was
 
     def learned(self, question: OpenQuestion, place: int, right: bool, reply: Reply) -> None:
         """Updates the expected yield of the question's stratum by one answer: by whether the answer is right and, if a
@@ -104,10 +124,28 @@ class QuestionQueue:
 
     async def _in_file_order(self) -> AsyncIterator[OpenQuestion]:
         after = 0
-        while page := await self._ledger.do(Store.open_questions, self._run.id, after, PAGE, self._among):
-            for question in page:
-                yield question
-            after = page[-1].id
+        while True:
+            page = await self._ledger.do(Store.open_questions, self._run.id, after, PAGE, self._among)
+            self._page = deque(page)
+            while self._page:
+                yield self._page.popleft()
+            if page and not self._shares:
+                after = page[-1].id
+            elif not page and not await self._others_may_leave_some():
+                return
+
+    @property
+    def _shares(self) -> bool:
+        """Whether other processes collect the run too. Then a page has what nobody has claimed, from the first question
+        on: what a dead process had in hand comes back anywhere."""
+        return self._ledger.store.shares
+
+    async def _others_may_leave_some(self) -> bool:
+        """Waits a moment and returns True if other processes have questions in hand, which come back if they die."""
+        if not self._shares or self._counters.stopping or not await self._ledger.do(Store.others_claim, self._run.id):
+            return False
+        await asyncio.sleep(OTHERS_S)
+        return not self._counters.stopping
 
     async def _most_promising(self, yields: ExpectedYield) -> AsyncIterator[OpenQuestion]:
         """Gives every open question once: first those without a wrong answer, then those with one wrong answer, and so
@@ -119,7 +157,12 @@ class QuestionQueue:
             while after:
                 stratum = yields.best(after)
                 page = await self._ledger.do(
-                    Store.open_in_stratum, self._run.id, turn, stratum, after[stratum], FEW + len(self.in_hand)
+                    Store.open_in_stratum,
+                    self._run.id,
+                    turn,
+                    stratum,
+                    after[stratum],
+                    FEW if self._shares else FEW + len(self.in_hand),
                 )
                 few = [q for q in page if q.id not in self.in_hand][:FEW]
                 if few:
@@ -150,6 +193,15 @@ class QuestionQueue:
             return False
         to_come = (counters.questions - counters.ended) * cap.spent_pusd // counters.ended
         return to_come > pusd(cap.usd) - cap.spent_pusd
+
+    async def _cap_binds_for_all(self) -> bool:
+        """Whether the cap binds, with what other processes have done counted too."""
+        if self._shares:
+            statuses = await self._ledger.do(Store.question_statuses, self._run.id)
+            money = await self._ledger.do(Store.money, self._run.id)
+            self._counters.ended = sum(statuses.values()) - statuses.get("open", 0)
+            self._counters.cap.spent_pusd = money.spent
+        return self._cap_binds()
 
     @property
     def _is_priced(self) -> bool:

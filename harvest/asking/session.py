@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 
 from harvest.asking.accounts import Accounts
+from harvest.asking.among_others import among_others
 from harvest.asking.batch.collection import BatchCollection
 from harvest.asking.buying.breaker import Breaker
 from harvest.asking.buying.buyer import FIRST_REPLY, Buyer, first_reply
@@ -77,7 +78,8 @@ async def _session(
         session_id = await ledger.do(Store.begin_session, run.id, now())
         accounts = await Accounts.open(run.id, run.config, keys, ledger, opened)
         await _settle_doubts(accounts, hooks)
-        await ledger.do(Store.reopen, run.id, _deadlines_s(run))
+        if not await ledger.do(Store.others_alive, run.id):  # what they have given up just now stays so
+            await ledger.do(Store.reopen, run.id, _deadlines_s(run))
         figures = await ledger.do(Store.counts, run.id)
         cap = SharedCap(run.config.budget.cap_usd, figures["spent"], figures["in_doubt"])
         counters = Counters(
@@ -90,11 +92,14 @@ async def _session(
             by_student=figures["by_student"],
             is_priced=all(alone.tariff is not None for alone in runs.values()),
         )
+        others = await opened.enter_async_context(among_others(run, ledger, session_id, counters))
         stopping = Stopping(rules_of(run.config), counters)
         left_behind = await ledger.do(Store.open_batches, run.id)
         if figures["questions"] > figures["ended"] or figures["unjudged"] or left_behind:
             async with AsyncExitStack() as stack:
                 stopping.buyers = await _buyers(run, keys, ledger, stack, stopping, counters, hooks)
+                if others is not None:
+                    others.buyers = stopping.buyers
                 about = await _asked_about(run, keys, ledger, stack, stopping, counters)
                 opinions = None if run.config.judge is None else Opinions(about["judge"], run.config.judge)
                 rewrites = run.config.rewrite.model
@@ -124,8 +129,12 @@ async def _session(
         ending, limited_by = stopping.ending(), stopping.limited_by()
         if among is not None and ending.status == "complete" and counters.ended < counters.questions:
             ending = replace(ending, status="interrupted")  # the run's other questions are open
+        if others is not None:
+            await others.end()
+            await others.look()
         try:
-            await ledger.do(Store.hold_unsettled, run.id, now())
+            is_last = await ledger.do(Store.leave, run.id, now())
+            ending = replace(ending, is_last=is_last)
             await ledger.do(
                 Store.end_session, session_id, ending.status, counters.peak_in_flight, limited_by, now(),
                 ending.stopped_by,

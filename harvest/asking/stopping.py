@@ -26,6 +26,8 @@ class Ending:
     exit_code: int
     words: str | None = None
     reason: WinnowError | None = None
+    is_last: bool = True
+    """Whether no other process was collecting the run when this session ended."""
 
     @property
     def stopped_by(self) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 UNSAFE = "run programs of answers without isolation, as you; each verdict says so"
+STORE = "sqlite:///path (relative), sqlite:////path (absolute) or postgresql://user@host/database"
 RUN = "a run's name or its folder"
 
 
@@ -35,7 +36,7 @@ class Commands:
         p.set_defaults(overrides=overrides, command_parser=p)
         if run:
             p.add_argument("name", metavar="RUN", help=RUN)
-        p.add_argument("--store", metavar="URL", help="sqlite:///path (relative) or sqlite:////path (absolute)")
+        p.add_argument("--store", metavar="URL", help=STORE)
         p.add_argument("--json", action="store_true", help=f"print {json} as JSON")
         return p
 
@@ -51,6 +52,7 @@ def parser(prog: str = "python -m harvest") -> argparse.ArgumentParser:
     _add_import(commands)
     _add_of_a_run(commands)
     _add_export(commands)
+    _add_copy(commands)
     _add_shards(commands)
     _add_sandbox(commands)
     return found
@@ -210,6 +212,16 @@ def _add_export(commands: Commands) -> None:
     )
     p.add_argument("--shard-mb", type=int, metavar="MB", help="about how large one file may be before there are more")
     p.epilog = "A setting that no flag gives is taken from the run's [export]: docs/configuration.md"
+
+
+def _add_copy(commands: Commands) -> None:
+    p = commands.add(
+        "copy", "copy runs from one store to another, with everything that belongs to them: from a file to PostgreSQL,"
+        " or back", json="which runs were copied",
+    )  # fmt: skip
+    p.add_argument("source", metavar="FROM", help=STORE)
+    p.add_argument("target", metavar="TO", help="the store that they are copied into; it is made if there is none")
+    p.add_argument("--run", action="append", metavar="NAME", help="copy this run and those it needs (default: all)")
 
 
 def _add_shards(commands: Commands) -> None:

@@ -4,6 +4,7 @@ on."""
 import importlib
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from harvest.asking.hooks import Hooks
@@ -25,6 +26,7 @@ from harvest.core.config import RunConfig, configs, section_of
 from harvest.core.errors import CapReached, ConfigError, InputError, StoreUnusable
 from harvest.core.nouns import STUDENT, Question
 from harvest.core.settings import file_of
+from harvest.report.run_report import run_report
 from harvest.selection.sketch_pool import SketchesWhileAsking
 from harvest.store import Store
 
@@ -45,16 +47,20 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         evaluations_of(
             config.select.against, base, config.select.against_columns
         )  # an evaluation that cannot be read is found before money is spent
-    with Store.open(config.store, say=say) as store, CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
-        take_in(store)
-        before = store.find_run(config.name)
-        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
+    with ExitStack() as opened:
+        store = opened.enter_context(Store.open(config.store, say=say))
+        pool = opened.enter_context(CheckPool(unsafe_code=config.checks.unsafe_code))
+        store.join(config.name, alone=in_batches(config))
+        with store.one_at_a_time("preparing"):
+            take_in(store)
+            before = store.find_run(config.name)
+            run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         say_if_changed(before, store.run(config.name))
         if file is not None and (warning := begun_elsewhere(file_of(Path(file)), config.store, is_new=before is None)):
             say(f"warning: {warning}")
         if line := start_line(run, store):
             say(line)
-        with SketchesWhileAsking(config.store, run.id, rejected_too=config.select.pool == "all") as sketches:
+        with SketchesWhileAsking(store.url, run.id, rejected_too=config.select.pool == "all") as sketches:
             hooks = Hooks(say, asking_shown, lambda _q, attempt, _r, said: sketches.take(attempt.id, said.accepted))
             _import_meanwhile("harvest.selection.pipeline", "harvest.report.page.templates")
             ending = ask(run, store, pool, keys, hooks)
@@ -68,6 +74,11 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say(". ".join(words))
         if code == StoreUnusable.exit_code:
             return code
+        if not ending.is_last:
+            say("other processes go on with this run: the last one selects, and writes report and dataset")
+            print_report(run_report(store.figures(run.id), live=True), as_json=as_json)
+            return code
+        opened.enter_context(store.one_at_a_time("reporting"))
         try:
             select_as_set(store, config.name)
         except InputError as e:
@@ -87,6 +98,11 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
 def _import_meanwhile(*modules: str) -> None:
     """Imports what is needed later in a thread: while files are read, or the first reply is waited for."""
     threading.Thread(target=lambda: [*map(importlib.import_module, modules)], daemon=True).start()
+
+
+def in_batches(config: RunConfig) -> bool:
+    """Whether a teacher is asked in batches. Such a run is collected by one process."""
+    return any(one.teacher.mode == "batch" for one in configs(config).values())
 
 
 def refuse_terms(config: RunConfig) -> None:

@@ -48,7 +48,7 @@ from harvest.endpoint.continuation import continuing_body, forms_for
 from harvest.endpoint.listed_model import ListedModel, listed_model
 from harvest.endpoint.transport import LOOPBACK
 from harvest.sandbox import isolation
-from harvest.store import InBatch, Reused, Sent, Store, Writer
+from harvest.store import Sent, Store, Writer
 
 MAX_TOKENS = 1024
 TOP_LOGPROBS = 5
@@ -152,6 +152,7 @@ def examine(config: RunConfig, base: Path) -> list[Diagnosis]:
             checked_tariff(one, section_of(config, place))
     with Store.open(config.store, say=say) as store:
         named = config.model_copy(update={"name": doctors_name(config.name)})
+        store.join(named.name, alone=True)
         with store.transaction():
             run, _ = put_run(named, base, store, may_change=True, under=config.name)
         return uvloop.run(_ask_each(run, store, keys))
@@ -378,12 +379,15 @@ async def _ask_anew(
     """
     run = tries.run
     question_id, sample = await tries.ledger.do(Store.put_probe, run.id, question)
-    sent: Sent | Reused | InBatch | None = Reused(0, Reply(""))
-    while isinstance(sent, Reused | InBatch):
+    sent: Sent | None = None
+    is_new = False
+    while not is_new:
         body = request_body(run.model, run.prompt.messages(question), sampling, sample, limit)
         body = body if going_on is None else continuing_body(body, going_on)
         ask = Ask(sample, limit, place)
-        sent = await tries.reserve(question_id, ask, body, run.key(body, sample))
+        held = await tries.reserve(question_id, ask, body, run.key(body, sample))
+        is_new = held is None or isinstance(held, Sent)
+        sent = held if isinstance(held, Sent) else None
         sample += 1
     if sent is None:
         raise CapReached(f"budget.usd = {run.config.budget.cap_usd} has no room for one small request")

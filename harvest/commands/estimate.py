@@ -16,7 +16,7 @@ from harvest.asking.planning.run import Run
 from harvest.asking.session import PACE, ask
 from harvest.asking.stopping import Ending
 from harvest.checks import CheckPool
-from harvest.commands.collect import prepared, refuse_terms
+from harvest.commands.collect import in_batches, prepared, refuse_terms
 from harvest.commands.progress import asking_shown, say
 from harvest.core.clock import now
 from harvest.core.config import RunConfig
@@ -70,7 +70,9 @@ def ask_pilot(
     questions in the store, how the asking ended). Raises an InputError before anything is asked."""
     keys = take_keys(config)
     with CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
-        run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
+        store.join(config.name, alone=in_batches(config))
+        with store.one_at_a_time("preparing"):
+            run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
         return run, drawn, ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)
 

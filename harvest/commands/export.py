@@ -29,7 +29,7 @@ def write_export(name: str, url: str, *, to: Path | None, given: Mapping[str, An
     The settings are the run's [export] with `given` put over it. Raises InputError when the dataset cannot be written.
     """
     with Store.open(url, write=False) as store, writing_to(to or runs_folder() / name):
-        report = run_report(store.figures(store.run_id(name)), live=is_being_written(url))
+        report = run_report(store.figures(store.run_id(name)), live=is_being_written(url, name))
         settings = export_settings(store.run(name), given)
         if settings.which == "selected" and report["selection"] and (stale := report["selection"]["stale"]):
             say(f"warning: {stale}")

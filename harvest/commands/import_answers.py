@@ -110,6 +110,7 @@ def import_answers(
         raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url, say=say) as store, CheckPool(unsafe_code=unsafe_code) as pool:
+        store.join(name, alone=True)
         before = store.find_run(name)
         if before is not None and not before.imported:
             raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")

@@ -32,7 +32,7 @@ def compare(runs: Sequence[tuple[str, str]], *, to: Path | None, as_json: bool) 
     for name, url in runs:
         with Store.open(url, write=False) as store:
             figures = store.figures(store.run_id(name))
-        reports.append(run_report(figures, live=is_being_written(url)))
+        reports.append(run_report(figures, live=is_being_written(url, name)))
         prompt = ("prompt's hash", figures.run.prompt_sha256)
         settings.append([*_settings(figures.run, exclude_defaults=False), prompt])
     tables = comparison.figures(reports), comparison.settings(reports, settings)
@@ -52,7 +52,7 @@ def write_report(name: str, url: str) -> dict[str, Any]:
     Raises InputError when a file cannot be written.
     """
     with Store.open(url, write=False) as store, writing_to(runs_folder() / name):
-        return write_report_of(store, name, live=is_being_written(url))
+        return write_report_of(store, name, live=is_being_written(url, name))
 
 
 def write_report_of(store: Store, name: str, *, live: bool) -> dict[str, Any]:

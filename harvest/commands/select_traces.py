@@ -36,6 +36,7 @@ def select_traces(
     from harvest.selection.summary import in_words
 
     with Store.open(url, say=say) as store:
+        store.join(name, alone=True)
         take_in(store)
         before = store.run(name)
         run = changed_run(before, overrides, preset)

@@ -45,10 +45,11 @@ def settle(name: str, url: str, *, ask: bool, amount: str | None, tries: Sequenc
     with Store.open(url, write=writes, say=say) as store:
         run_id = store.run_id(name)
         if writes:
+            store.join(name, alone=True)
             take_in(store)
             with store.transaction():
                 store.hold_unsettled(run_id, now())
-        doubts = _chosen(store, run_id, tries, unsettled_too=not writes and not is_being_written(url))
+        doubts = _chosen(store, run_id, tries, unsettled_too=not writes and not is_being_written(url, name))
         if cost_of is not None:
             _refuse_too_little(store, doubts, cost_of)
         booked, words = _asked(store, store.run(name), doubts) if ask else ({}, [])

@@ -23,6 +23,7 @@ def verify(name: str, url: str, *, again: bool, unsafe_code: bool, as_json: bool
     goes on from there.
     """
     with Store.open(url, say=say) as store, CheckPool(unsafe_code=unsafe_code) as pool:
+        store.join(name, alone=True)
         take_in(store)
         run_id = store.run_id(name)
         counts, verification = Counts(), begin_verification(store, run_id, again=again)

@@ -59,7 +59,7 @@ def _runs(names: Sequence[str], url: str | None, opened: ExitStack) -> list[Chos
         store = reading(url or DEFAULT_STORE)
         found = [(store, name) for name in store.run_names()]
         if not found:
-            raise InputError(f"{store.path} holds no run")
+            raise InputError(f"{store.words} holds no run")
         return found
     chosen = []
     for given in names:
@@ -94,11 +94,12 @@ def _serve(runs: Sequence[Chosen], port: int, *, as_json: bool) -> int:
 
 def _take_in(store: Store) -> bool:
     """Takes the marks that wait into the store. Returns False if another process is writing to it."""
-    url = f"sqlite:///{store.path.absolute()}"
-    if is_being_written(url):
+    if is_being_written(store.url):
         return False
     try:
-        with Store.open(url, say=say) as writing:
+        with Store.open(store.url, say=say) as writing:
+            for name in store.run_names():
+                writing.join(name, alone=True)
             take_in_marks(writing, plan_of, say)
     except StoreUnusable:
         return False

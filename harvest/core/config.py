@@ -298,7 +298,7 @@ class RunConfig(Section):
     """The prompt: the name of a built-in prompt (prompts/<name>.md), or the path of your own, relative to this file."""
     store: str = DEFAULT_STORE
     """The database that keeps everything: sqlite:///path, relative to the working directory, or sqlite:////path,
-    absolute."""
+    absolute; or postgresql://user@host/database, which several processes may share (docs/many-machines.md)."""
     teacher: Teacher
     teachers: Annotated[tuple[OneTeacher, ...], OneRow()] = ()
     """Several teachers, in the order in which they are asked: write a [[teachers]] section for each, in place of

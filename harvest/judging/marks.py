@@ -37,7 +37,7 @@ def take_in_marks(
                 _put(store, found, mark, next_step_of)
                 taken += 1
     if refused:
-        say(f"warning: {len(refused)} marks fit no answer of {store.path}; they are in {waiting.refused}")
+        say(f"warning: {len(refused)} marks fit no answer of {store.words}; they are in {waiting.refused}")
     return taken
 
 

@@ -203,7 +203,7 @@ def _made(store: Store, pool: Pool, kind: Kind, batches: list[Batch]) -> Iterato
             for batch in batches:
                 yield maker.make(kind, batch.ids)
         return
-    processes = SketchPool(Job(f"sqlite:///{store.path.absolute()}", pool.run.id, pool.run.settings))
+    processes = SketchPool(Job(store.url, pool.run.id, pool.run.settings))
     try:
         for batch in batches:
             processes.put(batch)

@@ -4,9 +4,11 @@ Rooms write plain values: a step adds rows, and changes none that an earlier ste
 export or report get typed values.
 """
 
-from harvest.store.attempts import Doubt, InBatch, Reused, Sent
+from harvest.store.attempts import ClaimLost, Doubt, InBatch, InHand, Reused, Sent
 from harvest.store.batches import BatchTry, RowSettlement, RowToSend, StoredBatch
+from harvest.store.database import is_being_written, without_password
 from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
+from harvest.store.leases import BEAT_S, Beat, Heartbeat
 from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.reading.distributions import (
     ACCURACY_QUOTE,
@@ -31,7 +33,6 @@ from harvest.store.reading.figures import (
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
-from harvest.store.sqlite import is_being_written
 from harvest.store.store import Store
 from harvest.store.student_scores import StudentScore
 from harvest.store.writing.unwritten import SettledBy, Settlement
@@ -40,6 +41,7 @@ from harvest.store.writing.writer import Writer
 
 __all__ = [
     "ACCURACY_QUOTE",
+    "BEAT_S",
     "JUDGED_WHOLE",
     "MARKS",
     "QUOTE",
@@ -50,12 +52,16 @@ __all__ = [
     "AskedTry",
     "AttemptStory",
     "BatchTry",
+    "Beat",
     "BoughtAttempt",
     "ClaimFigures",
+    "ClaimLost",
     "DatedVerdict",
     "Doubt",
     "EndedQuestion",
+    "Heartbeat",
     "InBatch",
+    "InHand",
     "JudgedBy",
     "Length",
     "Mark",
@@ -90,4 +96,5 @@ __all__ = [
     "Writer",
     "is_being_written",
     "stored_settings",
+    "without_password",
 ]

@@ -7,13 +7,15 @@ why: the worst case is reserved together with the try, and is settled, freed or 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harvest.core.errors import AttemptFailed
 from harvest.core.foreign_json import clean
 from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Attempt, Kind, Reply
+from harvest.store.database import Row
+from harvest.store.leases import WITHOUT_LEASE
 from harvest.store.replies import Replies
-from harvest.store.sqlite import Row
 from harvest.store.writing.unwritten import Settlement
 
 LONGEST_MESSAGE = 2000
@@ -46,6 +48,16 @@ class InBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class InHand:
+    """Says that another process is buying the same answer now. Nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLost:
+    """Says that the question is no longer this process's to ask. Nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """Holds a try whose cost nobody knows yet. The most that it may have cost is held under the cap."""
 
@@ -65,47 +77,74 @@ class Doubt:
     ended_at: str | None
 
 
+THIS_ATTEMPT = (
+    "FROM attempt WHERE run_id = :run AND question_id = :question AND teacher = :teacher AND sample = :sample"
+    " AND max_tokens = :max_tokens AND kind = :kind AND coalesce(about, 0) = :about AND (about IS NULL OR key = :key)"
+    " AND coalesce(continues, 0) = :continues"
+)
+"""The part of a statement, after SELECT …, that names the attempt which an Ask asks for."""
+LOOK = (
+    "(SELECT answer_try FROM attempt WHERE key = :key AND answer_try IS NOT NULL ORDER BY +id LIMIT 1) AS bought,"  # noqa: S608 - ours
+    " (SELECT run.name FROM attempt CROSS JOIN try CROSS JOIN batch CROSS JOIN run WHERE try.attempt_id = attempt.id"
+    "  AND batch.id = try.batch_id AND run.id = batch.run_id AND attempt.key = :key AND batch.state != 'settled'"
+    f"  LIMIT 1) AS in_batch, (SELECT id {THIS_ATTEMPT}) AS attempt"
+)
+"""What is looked at before a try: who has bought the same, or asks for it in a batch, and whether there was an earlier
+try. (The plus keeps the planner to the key's index.)"""
+LOOK_AMONG_OTHERS = (
+    "EXISTS (SELECT 1 FROM claim WHERE question_id = :question AND session_id = :session) AS is_mine,"
+    " EXISTS (SELECT 1 FROM attempt JOIN try ON try.attempt_id = attempt.id JOIN lease ON lease.session_id ="
+    "  try.session_id WHERE attempt.key = :key AND try.state = 'sent' AND try.session_id != :session) AS in_hand"
+)
+"""What is looked at too where other processes collect the run: whose the question is, and whether one of them asks."""
+
+
 class Attempts(Replies):
     """The SQL statements on attempts and tries."""
 
     def reserve(
-        self,
-        run_id: int,
-        question_id: int,
-        ask: Ask,
-        key: str,
-        worst_pusd: int,
-        now: str,
-        *,
-        free: bool = False,
+        self, run_id: int, question_id: int, ask: Ask, key: str, worst_pusd: int, now: str, *, free: bool = False,
         replica: str | None = None,
-    ) -> Sent | Reused | InBatch | None:
+    ) -> Sent | Reused | InBatch | InHand | ClaimLost | None:  # fmt: skip
         """Adds a try to an attempt, and reserves its worst case under the cap. `free` says that the try costs nothing.
         `replica` is the address that is asked, if it is another than the teacher's base_url.
 
-        Returns Sent; Reused when the store has the answer already; InBatch when an open batch of any run asks for it.
+        Returns Sent; Reused when the store has the answer already; InBatch when an open batch of any run asks for it;
+        if others collect the run too, InHand when one of them asks for it, and ClaimLost when one may ask the question.
 
         Returns None, and writes nothing, when the cap has no room for the try now: the run's own, or that of the run
         under which it spends. One statement both compares with the caps and reserves, so two tries cannot both take the
         last room.
         """
-        if (bought := self.reuse(run_id, question_id, ask, key)) is not None:
+        if self.shares:  # so that no process begins to buy the same in another run before this transaction ends
+            lock = self.db.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0)) AS is_free", (key,))
+        found = self._row(
+            f"SELECT {LOOK}, {LOOK_AMONG_OTHERS}" if self.shares else f"SELECT {LOOK}",
+            {"key": key, "question": question_id, "session": self.session_id, **_named(run_id, ask)},
+        )
+        assert found is not None
+        if found["bought"] is not None and (bought := self.reuse(run_id, question_id, ask, key)) is not None:
             return bought
-        if (run := self.in_batches([key]).get(key)) is not None:
-            return InBatch(run)
-        fits = self.db.execute(
+        if found["in_batch"] is not None:
+            return InBatch(found["in_batch"])
+        if self.shares and not found["is_mine"]:
+            return ClaimLost()
+        if self.shares and (found["in_hand"] or not lock.fetchone()["is_free"]):
+            return InHand()
+        fits = self.db.changed(
             "UPDATE run SET reserved = reserved + :x"
             " WHERE id = :run AND NOT EXISTS (SELECT 1 FROM run AS head WHERE head.name IN (run.name, run.under)"
             " AND head.cap < :x + (SELECT sum(spent + in_doubt + reserved) FROM run AS one"
             "   WHERE one.name = head.name OR one.under = head.name))",
             {"x": worst_pusd, "run": run_id},
-        ).rowcount
+        )
         if not fits:
             return None
-        attempt_id = self._attempt(run_id, question_id, ask, key)
+        attempt_id = found["attempt"] or self._new_attempt(run_id, question_id, ask, key)
         try_id = self._insert(
-            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source, replica) VALUES (?, ?, ?, ?, ?, ?)",
-            attempt_id, run_id, worst_pusd, now, "free" if free else None, replica,
+            "INSERT INTO try (attempt_id, run_id, reserved, sent_at, cost_source, session_id, replica)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            attempt_id, run_id, worst_pusd, now, "free" if free else None, self.session_id, replica,
         )  # fmt: skip
         return Sent(attempt_id, try_id, worst_pusd)
 
@@ -118,7 +157,8 @@ class Attempts(Replies):
             return None
         attempt_id = self._attempt(run_id, question_id, ask, key)
         self.db.execute(
-            "UPDATE attempt SET state = 'answered', reused = answer_try IS NOT :try, answer_try = :try WHERE id = :id",
+            "UPDATE attempt SET state = 'answered', answer_try = :try,"
+            " reused = CASE WHEN coalesce(answer_try, 0) = :try THEN 0 ELSE 1 END WHERE id = :id",
             {"try": bought["answer_try"], "id": attempt_id},
         )
         return Reused(attempt_id, self.reply(bought["answer_try"]))
@@ -126,21 +166,19 @@ class Attempts(Replies):
     def in_batches(self, keys: Sequence[str]) -> dict[str, str]:
         """Maps those of these keys that an open batch asks for to the name of the run that made the batch."""
         return self._pairs(  # type: ignore[return-value]
-            "SELECT attempt.key, run.name FROM attempt CROSS JOIN try ON try.attempt_id = attempt.id CROSS JOIN batch"
-            " ON batch.id = try.batch_id CROSS JOIN run ON run.id = batch.run_id"
-            " WHERE attempt.key IN (SELECT value FROM json_each(?)) AND batch.state != 'settled'",
+            "SELECT attempt.key, run.name FROM attempt CROSS JOIN try CROSS JOIN batch CROSS JOIN run"
+            " WHERE try.attempt_id = attempt.id AND batch.id = try.batch_id AND run.id = batch.run_id"
+            " AND attempt.key IN (SELECT value FROM json_each(?)) AND batch.state != 'settled'",
             json.dumps(keys),
         )
 
     def _attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
         """Returns the id of an attempt, which is made if it is not there yet."""
-        row = self._row(
-            "SELECT id FROM attempt WHERE run_id = ? AND question_id = ? AND teacher = ? AND sample = ?"
-            " AND max_tokens = ? AND kind = ? AND about IS ? AND (about IS NULL OR key = ?) AND continues IS ?",
-            run_id, question_id, ask.teacher, ask.sample, ask.max_tokens, ask.kind, ask.about, key, ask.continues,
-        )  # fmt: skip
-        if row is not None:
-            return int(row["id"])
+        values = {"key": key, "question": question_id, **_named(run_id, ask)}
+        row = self._row(f"SELECT id {THIS_ATTEMPT}", values)
+        return self._new_attempt(run_id, question_id, ask, key) if row is None else int(row["id"])
+
+    def _new_attempt(self, run_id: int, question_id: int, ask: Ask, key: str) -> int:
         return self._insert(
             "INSERT INTO attempt (run_id, question_id, kind, about, teacher, sample, max_tokens, key, continues)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -154,9 +192,10 @@ class Attempts(Replies):
         If the cost is unknown (None) and there is a price, the worst case is held in doubt. If there is no price
         (`source` is "none"), the try stays unpriced.
         """
-        held = self._free(try_id)
+        row = self._held(try_id)
+        held = int(row["reserved"])
         doubt = held if cost_pusd is None and source != "none" else None
-        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        self._book(row, cost_pusd or 0, doubt or 0)
         self._end_try(try_id, "answered", None, reply, cost_pusd, source, doubt, now)
         self.db.execute(
             "UPDATE attempt SET state = 'answered', reason = NULL, answer_try = coalesce(answer_try, ?)"
@@ -174,10 +213,11 @@ class Attempts(Replies):
         A known cost is booked. The worst case of an unknown cost is held in doubt if the try may have been billed (its
         failure's class says so, or the endpoint's usage is not believed); else the reserved money is free again.
         """
-        held = self._free(try_id)
+        row = self._held(try_id)
+        held = int(row["reserved"])
         may_be_billed = failure.in_doubt or (reply is not None and any(kind == "usage" for kind, _ in reply.claims))
         doubt = held if cost_pusd is None and may_be_billed else None
-        self._spend(try_id, cost_pusd or 0, doubt or 0)
+        self._book(row, cost_pusd or 0, doubt or 0)
         self._end_try(try_id, "failed" if doubt is None else "in_doubt", failure, reply, cost_pusd, source, doubt, now)
         return cost_pusd is not None and cost_pusd > held
 
@@ -206,7 +246,8 @@ class Attempts(Replies):
             " try.kind AS failure, message, coalesce(doubt, try.reserved) AS held_pusd, response_id, sent_at, ended_at"
             " FROM try JOIN attempt ON attempt.id = attempt_id JOIN question ON question.id = question_id"
             " WHERE try.id IN (SELECT id FROM try WHERE run_id = :run AND doubt IS NOT NULL UNION ALL"
-            "  SELECT id FROM try WHERE run_id = :run AND state = 'sent' AND cost_source IS NOT 'free' AND :unsettled)"
+            "  SELECT id FROM try WHERE run_id = :run AND state = 'sent' AND coalesce(cost_source, '') != 'free'"
+            "  AND :unsettled)"
             " ORDER BY try.id",
             {"run": run_id, "unsettled": unsettled_too},
         )
@@ -216,7 +257,7 @@ class Attempts(Replies):
         together."""
         rows = self.db.execute(
             "SELECT attempt.kind, teacher, sum(coalesce(cost, 0) + coalesce(doubt, 0)) FROM try"
-            " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? GROUP BY 1, 2",
+            " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = ? GROUP BY 1, 2 ORDER BY 1, 2",
             (run_id,),
         )
         return {(kind, place): booked for kind, place, booked in rows}
@@ -240,7 +281,9 @@ class Attempts(Replies):
 
     def was_late(self, attempt_id: int, deadline_s: float) -> None:
         """Notes that a try of an attempt was late at this deadline."""
-        self.db.execute("UPDATE attempt SET waited_s = max(waited_s, ?) WHERE id = ?", (deadline_s, attempt_id))
+        self.db.execute(
+            "UPDATE attempt SET waited_s = ? WHERE id = ? AND waited_s < ?", (deadline_s, attempt_id, deadline_s)
+        )
 
     def fail_attempt(self, attempt_id: int, reason: str) -> None:
         """Marks an attempt as failed: it gets no more tries in this start. `reason` is the class of its last
@@ -251,32 +294,43 @@ class Attempts(Replies):
 
     def hold_unsettled(self, run_id: int, now: str) -> None:
         """Ends the tries that are not settled when asking ends. Free tries fail with the class `cut`; the worst case of
-        each other one is held in doubt."""
-        self.db.execute("UPDATE run SET reserved = 0, in_doubt = in_doubt + reserved WHERE id = ?", (run_id,))
+        each other one is held in doubt. What other processes that are alive have sent stays as it is."""
+        self.end_leases(run_id)
+        theirs = WITHOUT_LEASE.format("try.session_id") if self.db.is_server else ""
+        held = self._one(
+            f"SELECT coalesce(sum(reserved), 0) FROM try WHERE run_id = ? AND state = 'sent' {theirs}",  # noqa: S608 - ours
+            run_id,
+        )
         self.db.execute(
-            "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"
+            "UPDATE run SET reserved = reserved - ?, in_doubt = in_doubt + ? WHERE id = ?", (held, held, run_id)
+        )
+        self.db.execute(
+            "UPDATE try SET state = 'failed', kind = 'cut', cost = 0, ended_at = ?,"  # noqa: S608 - ours
             " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'"
-            " AND cost_source = 'free'",
+            f" AND cost_source = 'free' {theirs}",
             (now, run_id),
         )
         self.db.execute(
-            "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"
-            " message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent'",
+            "UPDATE try SET state = 'in_doubt', doubt = reserved, ended_at = ?,"  # noqa: S608 - ours
+            f" message = 'winnow ended before the reply came' WHERE run_id = ? AND state = 'sent' {theirs}",
             (now, run_id),
         )
 
-    def _free(self, try_id: int) -> int:
-        """Takes a try's money (reserved, in doubt or spent) off the run's books. Returns how many picodollars were
-        reserved."""
-        row = self.db.execute("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", (try_id,)).fetchone()
-        if row["state"] == "sent":
-            self.db.execute("UPDATE run SET reserved = reserved - ? WHERE id = ?", (row["reserved"], row["run_id"]))
-        else:
-            self.db.execute(
-                "UPDATE run SET in_doubt = in_doubt - ?, spent = spent - ? WHERE id = ?",
-                (row["doubt"] or 0, row["cost"] or 0, row["run_id"]),
-            )
-        return int(row["reserved"])
+    def _held(self, try_id: int) -> Row:
+        """Returns a try's row with what is held for it. Raises LookupError when there is no such try."""
+        row = self._row("SELECT run_id, state, reserved, doubt, cost FROM try WHERE id = ?", try_id)
+        if row is None:
+            raise LookupError(f"no try {try_id}")
+        return row
+
+    def _book(self, row: Row, cost_pusd: int, doubt_pusd: int) -> None:
+        """Takes what is held for a try (reserved, in doubt or spent) off the run's books, and books what it cost and
+        what is in doubt instead."""
+        held = (row["reserved"], 0, 0) if row["state"] == "sent" else (0, row["doubt"] or 0, row["cost"] or 0)
+        self.db.execute(
+            "UPDATE run SET reserved = reserved - ?, in_doubt = in_doubt - ? + ?, spent = spent - ? + ? WHERE id = ?",
+            (held[0], held[1], doubt_pusd, held[2], cost_pusd, row["run_id"]),
+        )
 
     def _spend(self, try_id: int, cost_pusd: int, doubt_pusd: int) -> None:
         self.db.execute(
@@ -306,18 +360,33 @@ class Attempts(Replies):
         if reply is not None:
             self._put_reply(try_id, reply)
             self.db.executemany(
-                "INSERT OR REPLACE INTO endpoint_claim (try_id, kind, words) VALUES (?, ?, ?)",
+                "INSERT INTO endpoint_claim (try_id, kind, words) VALUES (?, ?, ?)"
+                " ON CONFLICT (try_id, kind) DO UPDATE SET words = excluded.words",
                 [(try_id, kind, words) for kind, words in reply.claims],
             )
 
     def attempts_of(self, question_id: int) -> tuple[Attempt, ...]:
         """Returns the teachers' and the student's attempts at one question, in the order in which they were made."""
+        return self.attempts_of_all([question_id])[question_id]
+
+    def attempts_of_all(self, question_ids: Sequence[int]) -> dict[int, tuple[Attempt, ...]]:
+        """Maps questions to the teachers' and the student's attempts at them, in the order in which they were made."""
+        found: dict[int, tuple[Attempt, ...]] = dict.fromkeys(question_ids, ())
         rows = self.db.execute(
-            "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s, continues FROM attempt"
-            " WHERE question_id = ? AND about IS NULL ORDER BY id",
-            (question_id,),
+            "SELECT id, sample, max_tokens, state, accepted, reason, teacher, waited_s, continues, question_id"
+            " FROM attempt WHERE question_id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) AND about IS NULL"
+            " ORDER BY id",
+            (json.dumps(question_ids),),
         )
-        return tuple(read_attempt(r) for r in rows)
+        for row in rows:
+            found[row["question_id"]] += (read_attempt(row),)
+        return found
+
+
+def _named(run_id: int, ask: Ask) -> dict[str, Any]:
+    """Returns the values for THIS_ATTEMPT, without the question and the key."""
+    values: dict[str, Any] = {"run": run_id, "about": ask.about or 0, "continues": ask.continues or 0}
+    return values | {name: getattr(ask, name) for name in ("teacher", "sample", "max_tokens", "kind")}
 
 
 def read_attempt(row: Row) -> Attempt:

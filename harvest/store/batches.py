@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from harvest.core.errors import AttemptFailed
 from harvest.core.nouns import Ask, Attempt, Question, Reply
 from harvest.store.attempts import Reused, read_attempt
+from harvest.store.database import Row
 from harvest.store.questions import Questions
-from harvest.store.sqlite import Row
 
 RESERVED, UPLOADED, CREATED, SETTLED = "reserved", "uploaded", "created", "settled"
 """The states of a batch: its money is reserved; its file is at the endpoint; the endpoint runs it; all is settled."""
 
+ALL = 2**62
+"""As many rows as there are."""
 BY_KEY = (
-    "SELECT try.id AS try_id, try.reserved, try.sent_at, attempt.*, question.body FROM attempt"
-    " CROSS JOIN try ON try.attempt_id = attempt.id CROSS JOIN question ON question.id = attempt.question_id WHERE "
+    "SELECT try.id AS try_id, try.reserved, try.sent_at, attempt.*, question.body FROM attempt CROSS JOIN try"
+    " CROSS JOIN question WHERE try.attempt_id = attempt.id AND question.id = attempt.question_id AND "
 )
 IN_ORDER = (
-    "SELECT try.id AS try_id, try.reserved, try.sent_at, attempt.*, question.body FROM try"
-    " CROSS JOIN attempt ON attempt.id = try.attempt_id CROSS JOIN question ON question.id = attempt.question_id WHERE "
+    "SELECT try.id AS try_id, try.reserved, try.sent_at, attempt.*, question.body FROM try CROSS JOIN attempt"
+    " CROSS JOIN question WHERE attempt.id = try.attempt_id AND question.id = attempt.question_id AND "
 )
 
 
@@ -101,7 +103,8 @@ class Batches(Questions):
         """Maps attempts to how many tries of a batch that ran were made for them since a moment."""
         return self._pairs(  # type: ignore[return-value]
             "SELECT attempt_id, count(*) FROM try JOIN batch ON batch.id = try.batch_id WHERE attempt_id IN"
-            " (SELECT value FROM json_each(?)) AND sent_at >= ? AND batch.batch_id IS NOT NULL AND NOT batch.refused"
+            " (SELECT CAST(value AS BIGINT) FROM json_each(?)) AND sent_at >= ? AND batch.batch_id IS NOT NULL"
+            " AND batch.refused = 0"
             " GROUP BY 1",
             json.dumps(attempt_ids), since,
         )  # fmt: skip
@@ -150,7 +153,7 @@ class Batches(Questions):
         """Returns those of these tries whose batch is not settled."""
         rows = self.db.execute(
             "SELECT try.id FROM try JOIN batch ON batch.id = try.batch_id WHERE batch.state != 'settled'"
-            " AND try.id IN (SELECT value FROM json_each(?))",
+            " AND try.id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
             (json.dumps(try_ids),),
         )
         return {try_id for (try_id,) in rows}
@@ -195,7 +198,7 @@ class Batches(Questions):
         statement = "SELECT id FROM try WHERE batch_id = ? AND state IN ('sent', 'in_doubt') ORDER BY id"
         return [try_id for (try_id,) in self.db.execute(statement, (batch,))]
 
-    def unsettled_tries(self, batch: int, after: int = 0, limit: int = -1) -> list[BatchTry]:
+    def unsettled_tries(self, batch: int, after: int = 0, limit: int = ALL) -> list[BatchTry]:
         """Returns at most `limit` tries of a batch that are not settled, after the try `after`, in the order of the
         file's lines."""
         rows = self._each(
@@ -210,16 +213,14 @@ class Batches(Questions):
 
     def lower_reserve(self, try_id: int, to_pusd: int) -> None:
         """Holds less for a try that is not settled, since it cannot have cost more."""
-        held = self._free(try_id)
-        state = self._one("SELECT state FROM try WHERE id = ?", try_id)
-        less, column = min(held, to_pusd), "reserved" if state == "sent" else "in_doubt"
-        if column == "reserved":
+        row = self._held(try_id)
+        less = min(int(row["reserved"]), to_pusd)
+        if row["state"] == "sent":
             self.db.execute(
-                "UPDATE run SET reserved = reserved + ? WHERE id = (SELECT run_id FROM try WHERE id = ?)",
-                (less, try_id),
+                "UPDATE run SET reserved = reserved - ? + ? WHERE id = ?", (row["reserved"], less, row["run_id"])
             )
         else:
-            self._spend(try_id, 0, less)
+            self._book(row, 0, less)
         self.db.execute(
             "UPDATE try SET reserved = ?, doubt = CASE state WHEN 'sent' THEN doubt ELSE ? END WHERE id = ?",
             (less, less, try_id),
@@ -232,9 +233,6 @@ class Batches(Questions):
     def end_batch(self, batch: int, now: str) -> None:
         """Notes that every try of a batch is settled."""
         self.db.execute("UPDATE batch SET state = ?, ended_at = ? WHERE id = ?", (SETTLED, now, batch))
-
-    def attempts_of_all(self, question_ids: Sequence[int]) -> dict[int, tuple[Attempt, ...]]:
-        return {question_id: self.attempts_of(question_id) for question_id in question_ids}
 
 
 def _try_of(row: Row) -> BatchTry:

@@ -34,7 +34,8 @@ class Evaluations(Runs):
                     "DELETE FROM training_point WHERE run_id = ? AND key = ? AND step > ?", (run_id, key, since)
                 )
             self.db.executemany(
-                "INSERT OR REPLACE INTO training_point VALUES (?, ?, ?, ?)",
+                "INSERT INTO training_point (run_id, key, step, point) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (run_id, key, step) DO UPDATE SET point = excluded.point",
                 [(run_id, key, p["step"], json.dumps(p)) for p in points],
             )
 
@@ -57,8 +58,11 @@ class Evaluations(Runs):
         with self.transaction():
             evaluation_id = self._evaluation_id(run_name, key)
             self.db.executemany(
-                "INSERT OR REPLACE INTO evaluation_answer VALUES"
-                " (:evaluation_id, :question_id, :sample, :outcome, :finish_reason, :output_tokens, :cost_pusd, :text)",
+                "INSERT INTO evaluation_answer (evaluation_id, question_id, sample, outcome, finish_reason,"
+                " output_tokens, cost, text) VALUES (:evaluation_id, :question_id, :sample, :outcome, :finish_reason,"
+                " :output_tokens, :cost_pusd, :text) ON CONFLICT (evaluation_id, question_id, sample) DO UPDATE SET"
+                " outcome = excluded.outcome, finish_reason = excluded.finish_reason,"
+                " output_tokens = excluded.output_tokens, cost = excluded.cost, text = excluded.text",
                 [{**r, "evaluation_id": evaluation_id} for r in rows],
             )
 

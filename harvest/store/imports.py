@@ -16,9 +16,9 @@ class Imports(Questions):
         They are kept on the disk, since a file of questions may be larger than the memory.
         """
         self.db.execute("CREATE TEMP TABLE IF NOT EXISTS shelf (name TEXT PRIMARY KEY, text TEXT, body TEXT)")
-        self.db.execute("CREATE INDEX IF NOT EXISTS temp.shelf_text ON shelf (text)")
+        self.db.execute("CREATE INDEX IF NOT EXISTS shelf_text ON shelf (text)")
         self.db.executemany(
-            "INSERT OR IGNORE INTO shelf VALUES (?, ?, ?)",
+            "INSERT INTO shelf (name, text, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             ((q.id, text, q.model_dump_json(exclude_none=True)) for q, text in questions),
         )
 
@@ -36,11 +36,13 @@ class Imports(Questions):
 
         Claims are forgotten when the store is closed.
         """
-        self.db.execute("CREATE TEMP TABLE IF NOT EXISTS claim (name TEXT PRIMARY KEY, body BLOB)")
+        self.db.execute("CREATE TEMP TABLE IF NOT EXISTS claimed_name (name TEXT PRIMARY KEY, body TEXT)")
         body = question.model_dump_json(exclude_none=True)
-        digest = hashlib.sha256(body.encode()).digest()
-        self.db.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (question.id, digest))
-        if self._one("SELECT body FROM claim WHERE name = ?", question.id) != digest:
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        self.db.execute(
+            "INSERT INTO claimed_name (name, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (question.id, digest)
+        )
+        if self._one("SELECT body FROM claimed_name WHERE name = ?", question.id) != digest:
             return False
         stored = self._row("SELECT body FROM question WHERE run_id = ? AND name = ?", run_id, question.id)
         return stored is None or stored["body"] == body

@@ -67,7 +67,7 @@ STORED = (
     "FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
     " JOIN reply ON reply.try_id = try.id WHERE attempt.run_id = :run AND attempt.state = 'answered'"
     " AND attempt.about IS NULL"
-    " AND CASE WHEN :unless IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
+    " AND CASE WHEN CAST(:unless AS TEXT) IS NULL THEN attempt.accepted IS NULL ELSE NOT EXISTS (SELECT 1 FROM verdict"
     " JOIN json_each(:unless) AS today ON today.key = check_name AND today.value = version"
     " WHERE attempt_id = attempt.id AND verdict.id > :newer_than)"
     # A right answer is judged again too where a required filter of today has no verdict on it yet, or where a filter
@@ -145,8 +145,8 @@ class Judgements(Attempts):
                 "SELECT attempt_id, outcome, (SELECT outcome FROM verdict AS before WHERE before.id < verdict.id AND"
                 "  before.attempt_id = verdict.attempt_id"
                 "  AND check_name NOT IN ('judge', 'rewriting', 'human') ORDER BY id DESC LIMIT 1) AS rules"
-                " FROM verdict WHERE check_name = 'judge' AND attempt_id IN (SELECT value FROM json_each(?))"
-                " ORDER BY id",
+                " FROM verdict WHERE check_name = 'judge' AND attempt_id IN"
+                " (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY id",
                 json.dumps(list(attempt_ids)),
             )
         }
@@ -157,7 +157,7 @@ class Judgements(Attempts):
             r["attempt_id"]: Verdict(HUMAN, r["version"], Outcome(r["outcome"]), r["detail"])
             for r in self._all(
                 "SELECT attempt_id, version, outcome, detail FROM verdict WHERE check_name = 'human'"
-                " AND attempt_id IN (SELECT value FROM json_each(?)) ORDER BY id",
+                " AND attempt_id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY id",
                 json.dumps(list(attempt_ids)),
             )
         }

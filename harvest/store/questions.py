@@ -8,16 +8,20 @@ from typing import Any
 
 from harvest.core.errors import FAILURES, Late, RowRefused, StoreUnusable
 from harvest.core.nouns import Attempt, Question
+from harvest.store.leases import MOST_CLAIMED
 from harvest.store.runs import Runs
 
 RETRIED_KINDS = tuple(kind for kind, failure in FAILURES.items() if failure.again and failure is not Late)
 """The classes of failure after which a new start tries again."""
 OUTSIDE_BATCHES = (
-    "AND NOT EXISTS (SELECT 1 FROM attempt CROSS JOIN try ON try.attempt_id = attempt.id"
-    " CROSS JOIN batch ON batch.id = try.batch_id WHERE attempt.question_id = question.id"
-    " AND batch.state != 'settled')"
+    "AND NOT EXISTS (SELECT 1 FROM attempt CROSS JOIN try CROSS JOIN batch WHERE try.attempt_id = attempt.id"
+    " AND batch.id = try.batch_id AND attempt.question_id = question.id AND batch.state != 'settled')"
 )
 """The condition that no open batch asks a question."""
+
+
+UNCLAIMED = "AND NOT EXISTS (SELECT 1 FROM claim WHERE claim.question_id = question.id)"
+"""The condition that no process has claimed a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,10 @@ class Questions(Runs):
         Raises StoreUnusable when the run has a different question with this id.
         """
         body = question.model_dump_json(exclude_none=True)
-        added = self.db.execute(
+        added = self.db.changed(
             "INSERT INTO question (run_id, name, body, stratum) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (run_id, question.id, body, stratum),
-        ).rowcount
+        )
         if added:
             return True
         if self._one("SELECT body FROM question WHERE run_id = ? AND name = ?", run_id, question.id) != body:
@@ -109,13 +113,13 @@ class Questions(Runs):
 
     def question_statuses(self, run_id: int) -> dict[str, int]:
         """Returns how many questions have each status."""
-        return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1", run_id)
+        return self._pairs("SELECT status, count(*) FROM question WHERE run_id = ? GROUP BY 1 ORDER BY 1", run_id)
 
     def counts(self, run_id: int) -> dict[str, int]:
         """Returns the figures of a run at its start, which its progress line shows."""
         by_status = self.question_statuses(run_id)
         row = self.db.execute(
-            "SELECT coalesce(sum(accepted = 1), 0) AS accepted,"
+            "SELECT count(*) FILTER (WHERE accepted = 1) AS accepted,"
             " (SELECT count(*) FROM attempt WHERE run_id = :run AND about IS NULL AND state = 'answered'"
             "  AND accepted IS NULL) AS unjudged FROM attempt WHERE run_id = :run AND kind = 'teacher'",
             {"run": run_id},
@@ -134,7 +138,7 @@ class Questions(Runs):
         self._reopen(
             "run_id = :run AND about IS NULL AND (reason IN (SELECT value FROM json_each(:kinds))"
             " OR reason = :late AND waited_s <"
-            "  (SELECT value FROM json_each(:deadlines) WHERE key = CAST(teacher AS TEXT)))",
+            "  (SELECT CAST(value AS DOUBLE PRECISION) FROM json_each(:deadlines) WHERE key = CAST(teacher AS TEXT)))",
             {
                 "run": run_id, "kinds": json.dumps(RETRIED_KINDS), "late": Late.kind,
                 "deadlines": json.dumps({str(place): deadline for place, deadline in deadlines_s.items()}),
@@ -166,11 +170,13 @@ class Questions(Runs):
         """Opens the failed attempts of which the condition holds, and their questions if those were given up."""
         rows = self._all(f"SELECT id, question_id FROM attempt WHERE state = 'failed' AND {which}", values)  # noqa: S608 - ours
         self.db.execute(
-            "UPDATE question SET status = 'open' WHERE status = 'given_up' AND id IN (SELECT value FROM json_each(?))",
+            "UPDATE question SET status = 'open' WHERE status = 'given_up'"
+            " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
             (json.dumps([r["question_id"] for r in rows]),),
         )
         self.db.execute(
-            "UPDATE attempt SET state = 'open', reason = NULL WHERE id IN (SELECT value FROM json_each(?))",
+            "UPDATE attempt SET state = 'open', reason = NULL"
+            " WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
             (json.dumps([r["id"] for r in rows]),),
         )
 
@@ -185,7 +191,8 @@ class Questions(Runs):
         `among`, only questions in these rows."""
         if among is None:
             return self._open("", run_id, after, limit)
-        return self._open("AND id IN (SELECT value FROM json_each(?))", run_id, json.dumps(among), after, limit)
+        among_these = "AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
+        return self._open(among_these, run_id, json.dumps(among), after, limit)
 
     def drawn_questions(self, run_id: int, number: int, seed: str) -> list[int]:
         """Returns the rows of `number` questions of the run, drawn at random by `seed`. More of them with the same seed
@@ -194,16 +201,25 @@ class Questions(Runs):
         return random.Random(seed).sample(rows, len(rows))[:number]
 
     def _open(self, which: str, run_id: int, *values: Any) -> list[OpenQuestion]:
-        """Returns open questions of which the condition holds, and which no open batch asks."""
+        """Returns open questions of which the condition holds, and which no open batch asks. If others collect the run
+        too, these are questions that nobody has claimed, at most MOST_CLAIMED, and they are claimed now."""
         in_batches = self._row("SELECT 1 FROM batch WHERE run_id = ? AND state != 'settled' LIMIT 1", run_id)
         which += "" if in_batches is None else f" {OUTSIDE_BATCHES}"
+        lock = ""
+        if self.shares:
+            which, lock = f"{which} {UNCLAIMED}", "FOR UPDATE SKIP LOCKED"
+            values = (*values[:-1], min(values[-1], MOST_CLAIMED))
+        rows = self.db.execute(
+            f"SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' {which} AND id > ?"  # noqa: S608 - ours
+            f" ORDER BY id LIMIT ? {lock}",
+            (run_id, *values),
+        ).fetchall()
+        if self.shares:
+            self.claim_questions(run_id, [row["id"] for row in rows])
+        attempts = self.attempts_of_all([row["id"] for row in rows])
         return [
-            OpenQuestion(question_id, Question.model_validate_json(body), self.attempts_of(question_id), stratum, turn)
-            for question_id, body, stratum, turn in self.db.execute(
-                f"SELECT id, body, stratum, turn FROM question WHERE run_id = ? AND status = 'open' {which} AND id > ?"  # noqa: S608 - ours
-                " ORDER BY id LIMIT ?",
-                (run_id, *values),
-            ).fetchall()
+            OpenQuestion(question_id, Question.model_validate_json(body), attempts[question_id], stratum, turn)
+            for question_id, body, stratum, turn in rows
         ]
 
     def count_turns(self, run_id: int) -> None:
@@ -217,10 +233,14 @@ class Questions(Runs):
     def put_back(self, question_id: int) -> None:
         """Lets an open question wait for its next turn."""
         self.db.execute("UPDATE question SET turn = turn + 1 WHERE id = ?", (question_id,))
+        self.give_back(question_id)
 
     def open_strata(self, run_id: int) -> list[tuple[int, str, int]]:
         """Returns (turn, stratum, number of open questions) for each turn and stratum."""
-        statement = "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open' GROUP BY 1, 2"
+        statement = (
+            "SELECT turn, stratum, count(*) FROM question WHERE run_id = ? AND status = 'open'"
+            " GROUP BY 1, 2 ORDER BY 1, 2"
+        )
         return [tuple(r) for r in self.db.execute(statement, (run_id,))]
 
     def open_in_stratum(self, run_id: int, turn: int, stratum: str, after: int, limit: int) -> list[OpenQuestion]:
@@ -245,10 +265,14 @@ class Questions(Runs):
         )
 
     def close_question(self, question_id: int, status: str) -> None:
-        self.db.execute("UPDATE question SET status = ? WHERE id = ?", (status, question_id))
+        given_back = "WITH given_back AS (DELETE FROM claim WHERE question_id = :id) " if self.shares else ""
+        statement = f"{given_back}UPDATE question SET status = :status WHERE id = :id"  # noqa: S608 - ours
+        self.db.execute(statement, {"status": status, "id": question_id})
 
     def question_bodies(self, question_ids: Iterable[int]) -> Iterator[tuple[int, str]]:
         """Gives (row, the question as JSON) for each of these rows."""
-        statement = "SELECT id, body FROM question WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        statement = (
+            "SELECT id, body FROM question WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY id"
+        )
         for r in self._each(statement, json.dumps(list(question_ids))):
             yield r["id"], r["body"]

@@ -1,17 +1,15 @@
 """Packs replies to write them, and reads them as the same values."""
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from harvest.core.money import Usage
 from harvest.core.nouns import Reply, TokenLogprobs, joined
-from harvest.store.sqlite import Connection, Row
+from harvest.store.database import Database, Row
+from harvest.store.leases import Leases
 from harvest.store.token_logprobs import packed, unpacked
 
 SERVED = ("finish_reason", "served_model", "served_by", "system_fingerprint", "response_id")
@@ -42,11 +40,11 @@ PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "tool_calls", "e
 """The parts of a reply that have no column of their own in `try`. They are packed into `reply.body`."""
 
 
-class Replies(Connection):
+class Replies(Leases):
     """The SQL statements on replies."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, opened: ExitStack) -> None:
-        super().__init__(db, path, opened)
+    def __init__(self, db: Database) -> None:
+        super().__init__(db)
         self._packer, self._unpacker = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
 
     def _put_reply(self, try_id: int, reply: Reply) -> None:
@@ -54,11 +52,14 @@ class Replies(Connection):
         filled = {k: v for k in PACKED if (v := getattr(reply, k)) not in (None, (), {})}
         text = json.dumps(filled, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
         self.db.execute(
-            "INSERT OR REPLACE INTO reply (try_id, body) VALUES (?, ?)", (try_id, self._packer.compress(text))
+            "INSERT INTO reply (try_id, body) VALUES (?, ?) ON CONFLICT (try_id) DO UPDATE SET body = excluded.body",
+            (try_id, self._packer.compress(text)),
         )
         if reply.logprobs is not None:
             self.db.execute(
-                "INSERT OR REPLACE INTO token_logprobs (try_id, body) VALUES (?, ?)", (try_id, packed(reply.logprobs))
+                "INSERT INTO token_logprobs (try_id, body) VALUES (?, ?)"
+                " ON CONFLICT (try_id) DO UPDATE SET body = excluded.body",
+                (try_id, packed(reply.logprobs)),
             )
 
     def token_logprobs(self, attempt_id: int) -> list[TokenLogprobs]:
@@ -121,8 +122,9 @@ class Replies(Connection):
             for r in self._each(
                 f"SELECT about, {REPLY_COLUMNS} FROM attempt JOIN try ON try.id = answer_try"  # noqa: S608 - ours
                 " JOIN reply ON reply.try_id = try.id WHERE attempt.kind = 'rewriter'"
-                " AND about IN (SELECT value FROM json_each(:ids)) AND (NOT :kept OR 'right' = (SELECT outcome"
-                "  FROM verdict WHERE attempt_id = about AND check_name = 'rewriting' ORDER BY id DESC LIMIT 1))"
+                " AND about IN (SELECT CAST(value AS BIGINT) FROM json_each(:ids)) AND (NOT :kept OR 'right' ="
+                " (SELECT outcome FROM verdict WHERE attempt_id = about AND check_name = 'rewriting'"
+                " ORDER BY id DESC LIMIT 1))"
                 " ORDER BY attempt.id",
                 {"ids": json.dumps(list(attempt_ids)), "kept": kept},
             )

@@ -1,6 +1,8 @@
 """Reads and writes runs, their sessions and their events. A run's settings are checked once, when they are read."""
 
 import json
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from harvest.core.nouns import STUDENT
 from harvest.core.settings import faults_of
 from harvest.core.teachers import NOT_THE_STUDENTS, Teacher
 from harvest.store.attempts import Attempts
+from harvest.store.database import without_password
+from harvest.store.leases import WITHOUT_LEASE
+from harvest.store.postgresql import Server
 
 NOBODY_ASKED = {
     "imported": True,
@@ -113,7 +118,7 @@ def stored_settings(
     asked for, so the settings of the teacher and of sampling are then stored as unknown (NOBODY_ASKED), whatever
     `config` says. `price_list` names the list of prices that was used; None: there was none.
     """
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json") | {"store": without_password(config.store)}
     beside = {"prompt_sha256": prompt_sha256, "prompt_text": prompt_text, "base": str(base.absolute())}
     beside["price_source"] = price_source
     if price_list is not None:
@@ -135,6 +140,11 @@ def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
     return sections
 
 
+def worker() -> str:
+    """Returns the words that name this process to others: its machine and its number there."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 class Runs(Attempts):
     """The SQL statements on runs, their sessions and their events."""
 
@@ -143,7 +153,7 @@ class Runs(Attempts):
         row = self._row("SELECT id FROM run WHERE name = ?", name)
         if row is None:
             known = [r["name"] for r in self.db.execute("SELECT name FROM run ORDER BY id DESC LIMIT 10")]
-            raise StoreUnusable(f"no run {name!r} in {self.path}; there are {', '.join(known) or 'none'}")
+            raise StoreUnusable(f"no run {name!r} in {self.words}; there are {', '.join(known) or 'none'}")
         return int(row["id"])
 
     def run_names(self) -> list[str]:
@@ -189,13 +199,41 @@ class Runs(Attempts):
         Tries that an earlier session sent and did not settle are ended first (`hold_unsettled`).
         """
         self.hold_unsettled(run_id, now)
+        self._end_sessions(run_id)
+        self.session_id = self._insert("INSERT INTO session (run_id, started_at) VALUES (?, ?)", run_id, now)
+        if isinstance(self.db, Server) and self.shares:
+            self.db.hold(f"session {self.session_id}")
+            self.begin_lease(run_id, worker())
+        return self.session_id
+
+    def _end_sessions(self, run_id: int) -> None:
+        """Notes of the sessions that are over and did not say so when their last try was sent or ended."""
+        theirs = WITHOUT_LEASE.format("session.id") if self.db.is_server else ""
         self.db.execute(
-            "UPDATE session SET status = 'interrupted', ended_at = coalesce("
-            " (SELECT max(max(sent_at), coalesce(max(ended_at), '')) FROM try WHERE try.run_id = session.run_id"
-            "  AND sent_at >= session.started_at), started_at) WHERE run_id = ? AND ended_at IS NULL",
+            "UPDATE session SET status = 'interrupted', ended_at = coalesce("  # noqa: S608 - ours
+            " (SELECT max(at) FROM (SELECT max(sent_at) AS at FROM try"
+            "   WHERE try.run_id = session.run_id AND sent_at >= session.started_at UNION ALL SELECT max(ended_at)"
+            "   FROM try WHERE try.run_id = session.run_id AND sent_at >= session.started_at) AS moments), started_at)"
+            f" WHERE run_id = ? AND ended_at IS NULL {theirs}",
             (run_id,),
         )
-        return self._insert("INSERT INTO session (run_id, started_at) VALUES (?, ?)", run_id, now)
+
+    def end_dead(self, run_id: int, now: str) -> None:
+        """Ends the sessions of processes whose lease has run out: what they had in flight is in doubt, and their
+        questions are free."""
+        self.hold_unsettled(run_id, now)
+        self._end_sessions(run_id)
+
+    def rise_again(self, run_id: int) -> None:
+        """Goes on with this session after another process took it for dead. Its questions were given back."""
+        self.begin_lease_again(run_id, worker())
+
+    def leave(self, run_id: int, now: str) -> bool:
+        """Ends this session's lease, and holds what it has in flight in doubt. Returns whether no other process
+        collects the run now."""
+        self.end_leases(run_id, mine=True)
+        self.hold_unsettled(run_id, now)
+        return not self.others_alive(run_id)
 
     def end_session(
         self, session_id: int, status: str, peak_in_flight: int, limited_by: str, now: str,

@@ -246,9 +246,12 @@ REPLICAS = """
 """
 """`try.replica` is the address that was asked, if it is another than the teacher's own base_url."""
 
+SESSIONS = "ALTER TABLE try ADD COLUMN session_id INTEGER REFERENCES session;"
+"""`try.session_id` is the session that sent the try; NULL: a session before this column, or an import."""
+
 MIGRATIONS = (
     TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY,
-    LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES, REPLICAS,
+    LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES, REPLICAS, SESSIONS,
 )  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
-one."""
+one. A store in PostgreSQL has the same versions (postgresql_schema.py)."""

@@ -83,13 +83,14 @@ class Selections(Replies):
         right, since the filter says nothing about how hard the question is.
         """
         for r in self._each(
-            "SELECT question_id, CASE WHEN total(kind = 'student')"  # noqa: S608 - ours
-            " THEN total(kind = 'student' AND accepted = 0) / total(kind = 'student')"
-            " ELSE avg(accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) END"
-            f" FROM attempt WHERE run_id = ? AND about IS NULL AND accepted IS NOT NULL AND {IS_WHOLE} GROUP BY 1",
+            "SELECT question_id, count(*) FILTER (WHERE kind = 'student') AS asked,"  # noqa: S608 - ours
+            " count(*) FILTER (WHERE kind = 'student' AND accepted = 0) AS failed, count(*) AS answers,"
+            " count(*) FILTER (WHERE accepted = 0 AND reason NOT IN (SELECT value FROM json_each(?))) AS wrong"
+            f" FROM attempt WHERE run_id = ? AND about IS NULL AND accepted IS NOT NULL AND {IS_WHOLE}"
+            " GROUP BY 1 ORDER BY 1",
             json.dumps(list(FILTER_REASONS.values())), run_id,
         ):  # fmt: skip
-            yield r[0], r[1]
+            yield r["question_id"], r["failed"] / r["asked"] if r["asked"] else r["wrong"] / r["answers"]
 
     def put_selection(
         self, run_id: int, key: str, settings: Mapping[str, Any], said: Mapping[str, Any],
@@ -168,7 +169,7 @@ class Selections(Replies):
             "SELECT attempt.id AS attempt_id, attempt.sample, question_id, question.body AS question_body,"  # noqa: S608 - ours
             f" {REPLY_COLUMNS} FROM attempt JOIN question ON question.id = question_id"
             " JOIN try ON try.id = answer_try JOIN reply ON reply.try_id = try.id"
-            " WHERE attempt.id IN (SELECT value FROM json_each(?)) ORDER BY attempt.id"
+            " WHERE attempt.id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY attempt.id"
         )
         for r in self._each(statement, json.dumps(list(attempt_ids))):
             yield r["attempt_id"], r["sample"], r["question_id"], r["question_body"], self.read_reply(r)

@@ -1,22 +1,22 @@
 """Joins all statements on the store into one class."""
 
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import Self
 
 from harvest.core.errors import StoreUnusable
 from harvest.store.batches import Batches
+from harvest.store.copying import Copying
+from harvest.store.database import fault_of_the_store
 from harvest.store.evaluations import Evaluations
 from harvest.store.imports import Imports
 from harvest.store.judgements import Judgements
 from harvest.store.reading.figures import Figures
 from harvest.store.reading.stories import Stories
-from harvest.store.sqlite import fault_of_the_store
 from harvest.store.writing.unwritten import Unwritten
 
 
-class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations):
+class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations, Copying):
     """Holds a store open: `with Store.open(url) as store`. Each base class has the statements on one subject."""
 
     @classmethod
@@ -30,14 +30,21 @@ class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations):
         with ExitStack() as opened:
             store = super().open(url, write=write)
             opened.push(store)
-            if write:
-                unwritten = Unwritten(store.path)
+            for unwritten in store.left_behind() if write else ():
                 if taken := store.take_in(unwritten, say):
                     say(f"taken in, since they could not be written when they came: replies to {taken} tries")
                 with suppress(OSError):  # what is taken in twice changes nothing
                     unwritten.remove()
             opened.pop_all()
             return store
+
+    def left_behind(self) -> Iterable[Unwritten]:
+        """Gives what earlier processes could not write."""
+        return Unwritten.left_behind(self.path) if self.db.is_server else [Unwritten(self.path)]
+
+    def unwritten(self) -> Unwritten:
+        """Returns the files for what this process cannot write."""
+        return Unwritten.of_process(self.path) if self.db.is_server else Unwritten(self.path)
 
     def take_in(self, unwritten: Unwritten, say: Callable[[str], None]) -> int:
         """Settles the tries whose settlements wait in files. Returns how many.
@@ -46,6 +53,7 @@ class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations):
         told. Raises StoreUnusable when the store cannot be written; then the files stay as they are.
         """
         in_all = 0
+        faults: tuple[type[Exception], ...] = (*self.db.errors, ArithmeticError, LookupError, TypeError, ValueError)
         for path, settlements in unwritten.found():
             taken = refused = 0
             with self.transaction():
@@ -53,7 +61,7 @@ class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations):
                     try:
                         with self.savepoint():
                             taken += self.settle_later(settlement)
-                    except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as e:
+                    except faults as e:
                         if fault_of_the_store(e) is not None:
                             raise
                         refused += 1

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from harvest.store.connection import Connection
+from harvest.store.database import Row
 from harvest.store.replies import IS_WHOLE, of_both_halves
-from harvest.store.sqlite import Connection, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class StudentScores(Connection):
             )
         )  # fmt: skip
         self.db.execute(
-            "INSERT INTO student_score SELECT :id, attempt_id, tokens, surprisal_nats, ranks FROM student_score"
-            " JOIN student_scoring ON id = scoring_id WHERE run_id = :run AND weights = :weights"
+            "INSERT INTO student_score SELECT CAST(:id AS BIGINT), attempt_id, tokens, surprisal_nats, ranks"
+            " FROM student_score JOIN student_scoring ON id = scoring_id WHERE run_id = :run AND weights = :weights"
             " AND rendering = :rendering AND id != :id ON CONFLICT DO NOTHING",
             {"id": scoring_id, "run": run_id, "weights": weights, "rendering": rendering},
         )
@@ -94,7 +95,7 @@ class StudentScores(Connection):
             "SELECT attempt.id FROM attempt JOIN try ON try.id = attempt.answer_try WHERE attempt.run_id = :run"  # noqa: S608 - ours
             f" AND attempt.kind = 'teacher' AND {IS_WHOLE} AND (:all OR attempt.accepted = 1) AND NOT EXISTS"
             " (SELECT 1 FROM student_score WHERE scoring_id = :scoring AND attempt_id = attempt.id)"
-            f" ORDER BY {of_both_halves('output_tokens')} DESC, attempt.id",
+            f" ORDER BY {of_both_halves('output_tokens')} DESC NULLS LAST, attempt.id",
             {"run": run_id, "all": which == "all", "scoring": scoring_id},
         )
         return [r[0] for r in rows]
@@ -110,7 +111,8 @@ class StudentScores(Connection):
     def scoring_of(self, run_id: int, student: str | None = None) -> int | None:
         """Returns the id of the run's newest scoring by this student, or by any; None if there is none."""
         row = self._row(
-            "SELECT max(id) FROM student_scoring WHERE run_id = :run AND (:student IS NULL OR student = :student)",
+            "SELECT max(id) FROM student_scoring WHERE run_id = :run"
+            " AND (CAST(:student AS TEXT) IS NULL OR student = :student)",
             {"run": run_id, "student": student},
         )
         return None if row is None else row[0]

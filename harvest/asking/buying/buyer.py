@@ -37,10 +37,13 @@ from harvest.core.nouns import Ask, Continuation, Message, Reply, joined
 from harvest.endpoint import announced, named_setting
 from harvest.endpoint.client import Arriving, Teacher, request_body
 from harvest.endpoint.continuation import continuing_body
-from harvest.store import InBatch, Reused, Sent, Store, Writer
+from harvest.store import ClaimLost, InBatch, InHand, Reused, Sent, Store, Writer
 
 FIRST_REPLY = "first reply"
 """The kind of the store's events that say which endpoints have answered a run, and whether they kept to max_tokens."""
+OTHERS_S = 0.5
+"""How often we look again for what other processes do: settle their tries, or bring the answer that we want too."""
+Reserved = Sent | Reused | InBatch | InHand | ClaimLost
 FIRST_WAIT_S = 0.5
 """The longest wait before the second try, in seconds. It doubles before each further try."""
 
@@ -177,9 +180,16 @@ class Buyer:
                     replica.breaker.withdrawn(slot.sent_s)
                     if isinstance(held, InBatch):
                         raise AskedInBatch(held.run)
-                    return self._reused(held)
-                is_probe = replica.breaker.is_down
-                outcome = await self._try(held, body, ask, slot, going_on)
+                    if isinstance(held, ClaimLost):
+                        raise Stopped
+                    if isinstance(held, Reused):
+                        return self._reused(held)
+                else:
+                    is_probe = replica.breaker.is_down
+                    outcome = await self._try(held, body, ask, slot, going_on)
+            if isinstance(held, InHand):
+                await self._first_of(asyncio.sleep(OTHERS_S), self._stop.wait())
+                continue
             if isinstance(outcome, Reply):
                 whole = outcome if going_on is None else joined(going_on.cut, outcome)
                 return Bought(held.attempt_id, whole)
@@ -213,31 +223,35 @@ class Buyer:
         self.counters.reused += 1
         return Bought(held.attempt_id, held.reply)
 
-    async def _reserved(
-        self, tries: Tries, question_id: int, ask: Ask, body: dict[str, Any], key: str
-    ) -> Sent | Reused | InBatch:
-        """Returns a try whose worst case is reserved, or the answer that is in the store already, or the batch that
-        asks for it.
+    async def _reserved(self, tries: Tries, question_id: int, ask: Ask, body: dict[str, Any], key: str) -> Reserved:
+        """Returns a try whose worst case is reserved, or why nothing is sent (`Store.reserve`).
 
-        If the cap has no room now, the call waits until other tries give money back. Raises Stopped when no other try
-        is unsettled: then no money can come back, and the cap has no room for another answer from this endpoint.
+        If the cap has no room now, the call waits until other tries give money back, here or in other processes. Raises
+        Stopped when no other try is unsettled: then no money can come back, and the cap has no room for another answer
+        from this endpoint.
         """
         held = None if self._money_queue.locked() else await self._reserve_now(tries, question_id, ask, body, key)
         if held is not None:
             return held
         async with self._money_queue:
+            in_vain = False
             while (held := await self._reserve_now(tries, question_id, ask, body, key)) is None:
                 self.was_short_of_money = True
-                if not self._cap.may_free_up:
+                if self._cap.may_free_up:
+                    await self._cap.freed(OTHERS_S if self._ledger.store.shares else None)
+                elif await self._ledger.do(Store.others_reserve, self.run.id):
+                    in_vain = False
+                    await self._cap.freed(OTHERS_S)
+                elif in_vain or not self._ledger.store.shares:
                     self.end(CapReached(f"the cap of {self._cap.usd} USD has no room for another answer{self.of}"))
                     raise Stopped
-                self._cap.changed.clear()
-                await self._cap.changed.wait()
+                else:  # others may have settled between the two questions to the store
+                    in_vain = True
         return held
 
     async def _reserve_now(
         self, tries: Tries, question_id: int, ask: Ask, body: dict[str, Any], key: str
-    ) -> Sent | Reused | InBatch | None:
+    ) -> Reserved | None:
         if self._stop.is_set():
             raise Stopped
         return await tries.reserve(question_id, ask, body, key)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 
 
@@ -25,6 +25,13 @@ class SharedCap:
     def may_free_up(self) -> bool:
         """Whether a try is unsettled, so that it could still give money back."""
         return self._unsettled > 0
+
+    async def freed(self, most_s: float | None) -> None:
+        """Waits until a try of this process gives money back, for `most_s` seconds at most (None: as long as it
+        takes)."""
+        self.changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), most_s)
 
     @contextmanager
     def unsettled_try(self) -> Iterator[None]:

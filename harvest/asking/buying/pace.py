@@ -115,6 +115,20 @@ class Pace:
         self._climbed_s = now_s
         return True
 
+    def quiet_s(self, now_s: float) -> float:
+        """Returns for how many more seconds the endpoint has asked for quiet."""
+        return max(0.0, self._quiet_until_s - now_s)
+
+    def told(self, now_s: float, wait_s: float, rate: float | None, limit: float) -> None:
+        """Takes in what another process found at the same endpoint: for how long it is to be left in peace, and, where
+        we have found no limit yet, at which rate and with how many in flight it takes that process's requests."""
+        if wait_s > 0:
+            self._quiet_until_s = max(self._quiet_until_s, now_s + min(wait_s, LONGEST_WAIT_S))
+        if rate is not None and self.rate is None and not self._blocked:
+            self.rate = self._found = max(SLOWEST, rate)
+            self.limit = max(1.0, min(self.limit, limit))
+            self._allowance, self._reckoned_s, self._cut_s = 1.0, now_s, now_s
+
     def sent(self, now_s: float) -> None:
         """Notes that a request leaves now."""
         if self._epoch_s < 0:

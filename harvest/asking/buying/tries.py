@@ -14,7 +14,7 @@ from harvest.core.config import RunConfig
 from harvest.core.errors import AttemptFailed, Cut, Late, Overbilled
 from harvest.core.nouns import Ask, Claim, Continuation, Reply
 from harvest.endpoint.client import Arriving, Teacher, body_limit_bytes
-from harvest.store import InBatch, Money, Reused, Sent, SettledBy, Settlement, Store, Writer
+from harvest.store import ClaimLost, InBatch, InHand, Money, Reused, Sent, SettledBy, Settlement, Store, Writer
 
 LINGER = 0.5
 """How long a reply is still waited for after the deadline, as a share of timeout_s. A reply that comes in this time
@@ -34,7 +34,8 @@ class Settled:
 
     outcome: Reply | AttemptFailed
     money: Money | None
-    """The run's money after the settlement; None while the store cannot be written."""
+    """The run's money after the settlement; None while the store cannot be written, and where others collect the run
+    too."""
     overbilled: bool
     """Whether the try cost more than had been reserved for it."""
     claims: tuple[Claim, ...] = ()
@@ -61,9 +62,9 @@ class Tries:
 
     async def reserve(
         self, question_id: int, ask: Ask, body: dict[str, Any], key: str
-    ) -> Sent | Reused | InBatch | None:
-        """Returns a try whose worst case is reserved, or the answer that the store has already, or the batch that asks
-        for it; None when the cap has no room for the try now. `key` is the hash of the content (`Run.key`)."""
+    ) -> Sent | Reused | InBatch | InHand | ClaimLost | None:
+        """Returns a try whose worst case is reserved, or why nothing is sent (`Store.reserve`); None when the cap has
+        no room for the try now. `key` is the hash of the content (`Run.key`)."""
         worst = self._pricing.worst_pusd(body, self.deadline_s(ask) * (1 + LINGER))
         return await self.ledger.do(
             Store.reserve,
@@ -156,11 +157,11 @@ class Tries:
 
     async def _booked(self, method: SettledBy, try_id: int, *more: Any) -> Money | None:
         """Settles a try in the store, and returns the run's money after that. Returns None when the store cannot be
-        written now: then the settlement is kept in a file."""
+        written now (then the settlement is kept in a file), and where others collect the run too (among_others.py)."""
 
-        def book(store: Store) -> Money:
+        def book(store: Store) -> Money | None:
             getattr(store, method)(try_id, *more)
-            return store.money(self.run.id)
+            return None if store.shares else store.money(self.run.id)
 
         return await self.ledger.settle(Settlement(method, try_id, more), book)
 

@@ -101,8 +101,8 @@ class Shown:
 
     def _made(self, waiting: dict[tuple[int, int], str]) -> bytes:
         with ExitStack() as opened:
-            paths = {store.path for store, _ in self.runs}
-            again = {p: opened.enter_context(Store.open(f"sqlite:///{p.absolute()}", write=False)) for p in paths}
+            paths = {store.path: store.url for store, _ in self.runs}
+            again = {p: opened.enter_context(Store.open(url, write=False)) for p, url in paths.items()}
             return attempt_list([(again[store.path], name) for store, name in self.runs], waiting)
 
     def attempt(self, run: int, attempt_id: int) -> dict[str, Any] | None:

@@ -4,9 +4,12 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from harvest.core.nouns import FILTER_REASONS, Attempt, Kind
 from harvest.store.attempts import read_attempt
+from harvest.store.database import Row
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import Runs
 
@@ -109,6 +112,22 @@ class Picks:
     at_random: list[int]
 
 
+FLAGS = frozenset({"in_doubt", "unpriced", "reused", "is_answer", "accepted", "cut"})
+ASKED = AskedTry.__dataclass_fields__.keys() - {"seconds"}
+"""The fields of AskedTry that are columns; FLAGS are those that are true or false."""
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    return {name: bool(row[name]) if name in FLAGS else row[name] for name in ASKED}
+
+
+def _seconds_between(first: str, last: str | None) -> float:
+    """Returns the seconds from one stored time to another; 0 if one of them is unknown."""
+    if not first or not last:
+        return 0.0
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
+
 class Distributions(Runs):
     """The SQL statements on distributions."""
 
@@ -117,10 +136,10 @@ class Distributions(Runs):
         first, last = self._row("SELECT min(ended_at), max(ended_at) FROM try WHERE run_id = ?", run_id) or (None, None)
         if first is None:
             return []
-        hours = 24 * self._one("SELECT julianday(?) - julianday(?)", last, first)
+        hours = _seconds_between(first, last) / 3600
         return self._as(
             Moment,
-            "SELECT substr(ended_at, 1, :characters) AS at, coalesce(sum(cost), 0) AS cost,"
+            "SELECT substr(ended_at, 1, CAST(:characters AS INTEGER)) AS at, coalesce(sum(cost), 0) AS cost,"
             " count(*) FILTER (WHERE attempt.answer_try = try.id AND attempt.accepted = 1 AND attempt.kind = 'teacher')"
             " AS accepted FROM try JOIN attempt ON attempt.id = attempt_id"
             " WHERE try.run_id = :run AND ended_at IS NOT NULL GROUP BY 1 ORDER BY 1",
@@ -158,19 +177,17 @@ class Distributions(Runs):
     def asked_tries(self, run_id: int, among: Sequence[int]) -> list[AskedTry]:
         """Returns every try that the questions in these rows took, if they have ended. For an answer that the store had
         already, it is the try that once bought the answer."""
-        flags = ("in_doubt", "unpriced", "reused", "is_answer", "accepted", "cut")
         return [
-            AskedTry(**{**dict(r), **{name: bool(r[name]) for name in flags}})
+            AskedTry(**_asked(r), seconds=_seconds_between(r["sent_at"], r["ended_at"]))
             for r in self._each(
                 "SELECT question_id, attempt.kind, teacher, sample, coalesce(cost, doubt, 0) AS cost,"  # noqa: S608 - ours
                 f" doubt IS NOT NULL AS in_doubt, try.{UNPRICED} AS unpriced, try.run_id != attempt.run_id AS reused,"
-                " input_tokens, cached_input_tokens, output_tokens, answer_try IS try.id AS is_answer,"
-                " accepted IS 1 AS accepted, reason IS 'truncated' AS cut,"
-                " coalesce(86400 * (julianday(ended_at) - julianday(sent_at)), 0) AS seconds"
+                " input_tokens, cached_input_tokens, output_tokens, coalesce(answer_try, 0) = try.id AS is_answer,"
+                " coalesce(accepted, 0) = 1 AS accepted, coalesce(reason, '') = 'truncated' AS cut, sent_at, ended_at"
                 " FROM question JOIN attempt ON question_id = question.id"
                 " JOIN try ON attempt_id = attempt.id OR try.id = answer_try"
                 " WHERE question.run_id = ? AND question.status != 'open'"
-                " AND question.id IN (SELECT value FROM json_each(?)) ORDER BY try.id",
+                " AND question.id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY try.id",
                 run_id, json.dumps(among),
             )
         ]  # fmt: skip
@@ -184,7 +201,7 @@ class Distributions(Runs):
             "SELECT attempt_id, check_name, outcome = 'right' FROM verdict WHERE check_name IN"
             " (SELECT value FROM json_each(:filters)) AND attempt_id IN (SELECT id FROM attempt WHERE run_id = :run AND"
             "  reason IN (SELECT value FROM json_each(:reasons))) UNION ALL"
-            " SELECT attempt_id, reason, 0 FROM selection_outcome WHERE reason IN"
+            " SELECT attempt_id, reason, 1 = 0 FROM selection_outcome WHERE reason IN"
             " (SELECT value FROM json_each(:filters))"
             " AND selection_id = (SELECT max(id) FROM selection WHERE run_id = :run)",
             {"run": run_id, "filters": filters, "reasons": reasons},
@@ -206,7 +223,7 @@ class Distributions(Runs):
                 " FROM question JOIN attempt ON question_id = question.id"
                 " LEFT JOIN try AS answer ON answer.id = answer_try WHERE question.run_id = :run"
                 " AND question.status != 'open' AND attempt.about IS NULL AND (:all OR question.id IN"
-                " (SELECT value FROM json_each(:among))) ORDER BY question_id, attempt.id",
+                " (SELECT CAST(value AS BIGINT) FROM json_each(:among))) ORDER BY question_id, attempt.id",
                 {"run": run_id, "all": among is None, "among": json.dumps(among or [])},
             )
         ]  # fmt: skip
@@ -214,7 +231,8 @@ class Distributions(Runs):
     def ended_among(self, run_id: int, among: Sequence[int]) -> list[int]:
         """Returns which of the questions in these rows have ended."""
         statement = (
-            "SELECT id FROM question WHERE run_id = ? AND status != 'open' AND id IN (SELECT value FROM json_each(?))"
+            "SELECT id FROM question WHERE run_id = ? AND status != 'open'"
+            " AND id IN (SELECT CAST(value AS BIGINT) FROM json_each(?)) ORDER BY id"
         )
         return [r["id"] for r in self._all(statement, run_id, json.dumps(among))]
 

@@ -227,17 +227,19 @@ class Figures(Selections, Evaluations, Distributions):
             money=self.money(run_id),
             overbilled=self._one(
                 "SELECT coalesce(sum(cost - reserved), 0) FROM try WHERE run_id = :run AND cost > reserved"
-                " AND settled_by IS NOT 'user'",
+                " AND coalesce(settled_by, '') != 'user'",
                 of,
             ),
-            settled=self._pairs("SELECT settled_by, sum(cost) FROM try WHERE run_id = :run GROUP BY 1", of),
+            settled=self._pairs("SELECT settled_by, sum(cost) FROM try WHERE run_id = :run GROUP BY 1 ORDER BY 1", of),
             sessions=self._as(
                 Session,
                 "SELECT started_at, ended_at, status, peak_in_flight, limited_by, stopped_by FROM session"
                 " WHERE run_id = :run ORDER BY id",
                 of,
             ),
-            questions=self._pairs("SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1", of),
+            questions=self._pairs(
+                "SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1 ORDER BY 1", of
+            ),
             asked=self._one(f"SELECT count(DISTINCT question_id) {theirs}", of),
             tries=self._tries(run_id, "teacher"),
             judging=self._about(run_id, "judge", "judge"),
@@ -249,7 +251,8 @@ class Figures(Selections, Evaluations, Distributions):
                 Served,
                 "SELECT teacher, served_model, served_by, system_fingerprint, count(*) AS answers FROM try"
                 " JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
-                " AND try.state = 'answered' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+                " AND try.state = 'answered' GROUP BY 1, 2, 3, 4"
+                " ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST, 4 NULLS FIRST",
                 of,
             ),
             claims=self._as(
@@ -263,13 +266,13 @@ class Figures(Selections, Evaluations, Distributions):
             spent_on=self._pairs(
                 "SELECT CASE attempt.kind WHEN 'judge' THEN 'judging' WHEN 'rewriter' THEN 'rewriting'"
                 " WHEN 'student' THEN 'student' ELSE CASE"
-                " WHEN attempt.answer_try IS NOT try.id THEN 'failed'"
+                " WHEN coalesce(attempt.answer_try, 0) != try.id THEN 'failed'"
                 " WHEN whole.accepted = 1 THEN 'accepted' WHEN whole.reason = 'truncated' THEN 'truncated'"
                 " ELSE 'rejected' END END, sum(cost) FROM try JOIN attempt ON attempt.id = attempt_id"
                 # A cut answer that was continued is what became of the whole.
                 " JOIN attempt AS whole ON whole.id = coalesce((SELECT id FROM attempt AS next"
                 "  WHERE next.continues = attempt.id AND next.answer_try IS NOT NULL), attempt.id)"
-                " WHERE try.run_id = :run AND cost IS NOT NULL GROUP BY 1",
+                " WHERE try.run_id = :run AND cost IS NOT NULL GROUP BY 1 ORDER BY 1",
                 of,
             ),
             selection=self.unselected(run_id),
@@ -277,8 +280,8 @@ class Figures(Selections, Evaluations, Distributions):
             continued=self._one(f"SELECT count(*) {theirs} AND answer_try IS NOT NULL AND continues IS NOT NULL", of),
             accepted=self._one(f"SELECT count(*) {theirs} AND accepted = 1", of),
             rejected=self.rejections(run_id),
-            mean_reasoning_tokens=self._one(f"SELECT avg({of_both_halves('reasoning_tokens')}) {ACCEPTED}", of),
-            mean_output_tokens=self._one(f"SELECT avg({of_both_halves('output_tokens')}) {ACCEPTED}", of),
+            mean_reasoning_tokens=self._mean(of_both_halves("reasoning_tokens"), run_id),
+            mean_output_tokens=self._mean(of_both_halves("output_tokens"), run_id),
             ended=self.ended_questions(run_id),
             bought=self.bought_attempts(run_id),
             moments=self.moments(run_id),
@@ -291,6 +294,11 @@ class Figures(Selections, Evaluations, Distributions):
             curves=self.curves(run_id),
             evaluation=self.evaluations(run_id),
         )
+
+    def _mean(self, tokens: str, run_id: int) -> float | None:
+        """Returns the mean of a count of tokens over the accepted answers; None if none has it."""
+        row = self._row(f"SELECT sum({tokens}) AS tokens, count({tokens}) AS answers {ACCEPTED}", {"run": run_id})
+        return row["tokens"] / row["answers"] if row and row["answers"] else None
 
     def accuracy_quotes(self, run_id: int) -> list[dict[str, Any]]:
         """Returns the newest quoted accuracy for each student and each set of held-out questions."""
@@ -356,7 +364,7 @@ class Figures(Selections, Evaluations, Distributions):
     def _replicas(self, run_id: int) -> list[ReplicaFigures]:
         of = {"run": run_id}
         if not self._one(
-            "SELECT count(*) FROM (SELECT 1 FROM try WHERE run_id = :run AND replica IS NOT NULL LIMIT 1)", of
+            "SELECT count(*) FROM (SELECT 1 FROM try WHERE run_id = :run AND replica IS NOT NULL LIMIT 1) AS one", of
         ):
             return []
         theirs = "FROM try JOIN attempt ON attempt.id = attempt_id WHERE try.run_id = :run AND attempt.kind = 'teacher'"
@@ -371,7 +379,7 @@ class Figures(Selections, Evaluations, Distributions):
             ReplicaFigures,
             "SELECT teacher, replica, count(*) AS sent, count(*) FILTER (WHERE try.state = 'answered') AS answered,"
             " count(*) FILTER (WHERE doubt IS NOT NULL) AS in_doubt, coalesce(sum(output_tokens), 0) AS output_tokens"
-            f" {theirs} GROUP BY 1, 2 ORDER BY 1, 2",
+            f" {theirs} GROUP BY 1, 2 ORDER BY 1, 2 NULLS FIRST",
             of,
         )
         return [replace(one, failed=failed.get((one.teacher, one.replica), {})) for one in found]
@@ -385,7 +393,8 @@ class Figures(Selections, Evaluations, Distributions):
             ),
             left_to_teachers=self._one(
                 "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = :run GROUP BY 1"
-                " HAVING max(kind = 'student') AND max(kind = 'teacher'))",
+                " HAVING count(*) FILTER (WHERE kind = 'student') > 0 AND count(*) FILTER (WHERE kind = 'teacher') > 0)"
+                " AS of_both",
                 of,
             ),
             spent=self._one(f"SELECT coalesce(sum(cost), 0) {tries}", of),
@@ -403,8 +412,8 @@ class Figures(Selections, Evaluations, Distributions):
                 f"SELECT count(DISTINCT attempt.id) {judged} AND accepted = 1 AND outcome = 'right'"  # noqa: S608 - ours
                 " AND (SELECT outcome FROM verdict AS rules WHERE rules.attempt_id = attempt.id"
                 "  AND check_name NOT IN ('judge', 'rewriting', 'human') ORDER BY id DESC LIMIT 1) != 'right'"
-                " AND (SELECT outcome FROM verdict AS mark WHERE mark.attempt_id = attempt.id AND check_name = 'human'"
-                "  ORDER BY id DESC LIMIT 1) IS NOT 'right'",
+                " AND coalesce((SELECT outcome FROM verdict AS mark WHERE mark.attempt_id = attempt.id"
+                "  AND check_name = 'human' ORDER BY id DESC LIMIT 1), '') != 'right'",
                 of,
             ),
             refused=self._pairs(

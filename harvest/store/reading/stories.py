@@ -17,15 +17,15 @@ from harvest.core.nouns import (
     content_hash,
 )
 from harvest.store.attempts import read_attempt
+from harvest.store.database import Row
 from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
-from harvest.store.sqlite import Row
 from harvest.store.student_scores import SCORE_COLUMNS, StudentScore, StudentScores, read_score
 
 PAID = (
-    "CASE WHEN attempt.reused THEN 0 * try.cost ELSE try.cost END + CASE WHEN attempt.continues IS NULL THEN 0 ELSE"
-    " (SELECT CASE WHEN half.reused THEN 0 * first.cost ELSE first.cost END FROM attempt AS half"
+    "CASE WHEN attempt.reused = 1 THEN 0 * try.cost ELSE try.cost END + CASE WHEN attempt.continues IS NULL THEN 0 ELSE"
+    " (SELECT CASE WHEN half.reused = 1 THEN 0 * first.cost ELSE first.cost END FROM attempt AS half"
     "  JOIN try AS first ON first.id = half.answer_try WHERE half.id = attempt.continues) END"
 )
 """What the run paid for an answer: for both halves of a continued one; NULL where the cost of one is unknown. What
@@ -168,6 +168,11 @@ class Listed:
     nobody disagrees about them."""
 
 
+SELECTED = (
+    "CASE WHEN CAST(:selection AS BIGINT) IS NULL THEN attempt.accepted = 1 ELSE outcome.attempt_id IS NOT NULL"
+    " AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1) END"
+)
+"""Whether the newest selection selected an attempt; before the first selection, whether it is accepted."""
 NO_SAY = frozenset({*FILTER_REASONS, "rewriting"})
 """Checks whose verdicts do not say whether an answer is right."""
 LISTED = (
@@ -186,9 +191,7 @@ class Stories(Selections, StudentScores, Runs):
     def listed(self, run_id: int) -> Listed:
         """Returns the attempts of a run that have an answer or have failed, in the order of question, teacher, sample
         and limit of tokens. The first half of a continued answer is left out."""
-        cursor = self.db.cursor()
-        cursor.row_factory = None  # plain tuples, which become columns in half the time
-        rows = cursor.execute(LISTED, (run_id,)).fetchall()
+        rows = self.db.tuples(LISTED, (run_id,))
         names = [name for name in Listed.__dataclass_fields__ if name != "said"]
         columns: Sequence[Any] = list(zip(*rows, strict=True)) or [()] * len(names)
         return Listed(said=self._said(run_id), **dict(zip(names, columns, strict=True)))
@@ -221,10 +224,6 @@ class Stories(Selections, StudentScores, Runs):
             "SELECT id, name, json_extract(body, '$.domain') FROM question WHERE run_id = ? ORDER BY id", run_id
         ):
             yield tuple(r)
-
-    def data_version(self) -> int:
-        """Returns a number that changes when another process has written to the store."""
-        return int(self._one("PRAGMA data_version"))
 
     def one_story(self, attempt_id: int) -> tuple[QuestionStory, AttemptStory] | None:
         """Returns one attempt with its question, as a story with this attempt alone; None if there is none."""
@@ -263,7 +262,7 @@ class Stories(Selections, StudentScores, Runs):
         ):  # fmt: skip
             if r[1] not in asked:
                 asked = {r[1]: words in r[2].lower() or _has(words, needle, r[3].encode(), ("question",))}
-            replies = (self._unpacker.decompress(body) for body in r[4:] if body is not None)
+            replies = (self._unpacker.decompress(body) for body in (r[4], r[5]) if body is not None)
             if asked[r[1]] or any(_has(words, needle, body, ("reasoning", "answer")) for body in replies):
                 found.append(r[0])
             if until():
@@ -278,14 +277,14 @@ class Stories(Selections, StudentScores, Runs):
         too.
         """
         return self._answered(
-            run_id, "CASE :which WHEN 'all' THEN 1 WHEN 'accepted' THEN attempt.accepted = 1 ELSE selected END",
+            run_id, f"CASE :which WHEN 'all' THEN TRUE WHEN 'accepted' THEN attempt.accepted = 1 ELSE {SELECTED} END",
             {"which": which},
         )  # fmt: skip
 
     def answered_attempts_of(self, run_id: int, attempt_ids: Sequence[int]) -> Iterator[AnsweredAttempt]:
         """Gives those of a run's answered attempts that have one of these ids."""
         ids = json.dumps(list(attempt_ids))
-        return self._answered(run_id, "attempt.id IN (SELECT value FROM json_each(:ids))", {"ids": ids})
+        return self._answered(run_id, "attempt.id IN (SELECT CAST(value AS BIGINT) FROM json_each(:ids))", {"ids": ids})
 
     def _answered(self, run_id: int, which: str, values: dict[str, Any]) -> Iterator[AnsweredAttempt]:
         body, question = "", None
@@ -293,12 +292,11 @@ class Stories(Selections, StudentScores, Runs):
         scoring = self.scoring_of(run_id, None if newest is None else newest.settings.get("student"))
         for r in self._each(
             "SELECT attempt.*, question.body AS question_body, outcome.reason AS unselected,"  # noqa: S608 - ours
-            " coalesce(outcome.rewritten, 0) AS rewritten, CASE WHEN :selection IS NULL THEN attempt.accepted = 1"
-            " ELSE outcome.attempt_id IS NOT NULL AND outcome.reason IS NULL AND (:any OR attempt.accepted = 1)"
-            f" END AS selected, sent_at, replica, {SCORE_COLUMNS}, {REPLY_COLUMNS}, {PAID} AS paid"
+            f" coalesce(outcome.rewritten, 0) AS rewritten, {SELECTED} AS selected, sent_at, replica,"
+            f" {SCORE_COLUMNS}, {REPLY_COLUMNS}, {PAID} AS paid"
             " FROM attempt JOIN question ON question.id = attempt.question_id"
             " JOIN try ON try.id = attempt.answer_try JOIN reply ON reply.try_id = try.id"
-            " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = :selection"
+            " LEFT JOIN selection_outcome AS outcome ON outcome.selection_id = CAST(:selection AS BIGINT)"
             "  AND outcome.attempt_id = attempt.id"
             " LEFT JOIN student_scoring ON student_scoring.id = :scoring"
             " LEFT JOIN student_score AS score ON score.scoring_id = :scoring AND score.attempt_id = attempt.id"

@@ -5,9 +5,11 @@ length of 0 ends the records, and so does a torn record. The first file is besid
 before anything is asked, since a full disk takes nothing more. The other files are in folders for temporary files.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import secrets
 import stat
 import struct
 import zlib
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Self
 
 import zstandard
 from pydantic import TypeAdapter
@@ -53,17 +55,39 @@ class Settlement:
 
 class Unwritten:
     """The settlements of one store that wait in files. One process at a time uses it: the one that holds the store's
-    lock."""
+    lock. Processes that share a store have files of their own each."""
 
     def __init__(self, store: Path) -> None:
         real = store.resolve()
         name = f"winnow-{os.geteuid()}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.unwritten"
+        self._lock: int | None = None
         folders = dict.fromkeys((os.environ.get("TMPDIR") or TEMPORARY[0], *TEMPORARY))
         self._beside = real.with_name(f"{real.name}.unwritten")
         self._places = (self._beside, *(Path(folder) / name for folder in folders))
         self._ends: dict[Path, int] = {}
         self.count = 0
         """How many settlements this process has put into the files."""
+
+    @classmethod
+    def of_process(cls, store: Path) -> Self:
+        """Returns files of this process alone, beside the path `store`, which many processes share."""
+        path = store.with_name(f"{store.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        found = cls(path)
+        found._lock = _locked(path)
+        return found
+
+    @classmethod
+    def left_behind(cls, store: Path) -> Iterator[Self]:
+        """Gives the files of processes that have ended, and holds them against others until the next is taken."""
+        for place in sorted(store.parent.glob(f"{store.name}.*.lock")):
+            path = place.with_name(place.name.removesuffix(".lock"))
+            with suppress(OSError):
+                lock = _locked(path)
+                if lock is not None:
+                    found = cls(path)
+                    found._lock = lock
+                    yield found
+                    os.close(lock)
 
     def set_aside(self, in_flight: int) -> None:
         """Sets room aside beside the store for what so many requests in flight may bring."""
@@ -110,6 +134,8 @@ class Unwritten:
         """Removes the files, whose settlements are in the store."""
         for place in {self._beside, *self._ends}:
             place.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._beside.with_suffix(".lock").unlink(missing_ok=True)
 
     def places(self) -> str:
         """Returns the names of the files that this process has put settlements into."""
@@ -139,6 +165,17 @@ class Unwritten:
             os.close(descriptor)
             raise PermissionError(f"{place} is not ours")
         return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")
+
+
+def _locked(path: Path) -> int | None:
+    """Returns the lock of a process's files, which the process holds to its end; None if it lives. Raises OSError."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def _pack(settlement: Settlement) -> bytes:

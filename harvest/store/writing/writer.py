@@ -2,7 +2,6 @@
 
 import asyncio
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -11,17 +10,23 @@ from dataclasses import replace
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from harvest.core.errors import StoreUnusable
-from harvest.store.sqlite import LOCKED, fault_of_the_store
+from harvest.store.database import fault_of_the_store
 from harvest.store.store import Store
-from harvest.store.writing.unwritten import Settlement, Unwritten
+from harvest.store.writing.unwritten import Settlement
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 GROUP_S = 0.003
 """How many seconds the writer waits for more calls before it writes a group."""
-LOCK_S, DISK_S = 120.0, 10.0
-"""How many seconds a write is tried again while another program holds the store's lock, and while the disk fails."""
+LONGEST_S = {"locked": 120.0, "busy": 600.0, "failed": 10.0, "lost": 300.0}
+"""How many seconds a write is tried again: while another program holds the file's lock, while another process writes
+to the server, while the disk fails, and while there is no connection to the server."""
+WHY = {
+    "locked": "another program holds its write lock", "busy": "another process writes to it",
+    "failed": "it cannot be written now",
+    "lost": "there is no connection to the server",
+}  # fmt: skip
 TRY_S, AGAIN_S = 0.25, 0.25
 """How many seconds one try waits for the lock, and how many pass before the next try. A reply that comes meanwhile is
 only in memory for so long."""
@@ -59,7 +64,7 @@ class Writer:
         self._is_closing = False
         self._lost: Exception | None = None
         self._said_s = -SAID_S
-        self._unwritten = Unwritten(store.path)
+        self._unwritten = store.unwritten()
         self._unwritten.set_aside(in_flight)
         store.wait_for_lock(TRY_S)
         self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
@@ -99,7 +104,7 @@ class Writer:
         else:
             with suppress(OSError):
                 self._unwritten.remove()
-        with suppress(sqlite3.Error):
+        with suppress(*self.store.db.errors, StoreUnusable):
             self.store.wait_for_lock()
 
     def _write(self) -> None:
@@ -148,7 +153,7 @@ class Writer:
         began_s, is_said = time.monotonic(), False
         while (fault := fault_of_the_store(error)) is not None:
             group = self._put_aside(group)
-            longest_s, waited_s = LOCK_S if fault in LOCKED else DISK_S, time.monotonic() - began_s
+            longest_s, waited_s = LONGEST_S[fault], time.monotonic() - began_s
             if waited_s >= longest_s:
                 self._lost = error
                 break
@@ -196,16 +201,19 @@ class Writer:
         return True
 
     def _dated(self, settlement: Settlement) -> Settlement:
-        with suppress(sqlite3.Error):
-            return replace(settlement, sent_at=self.store.sent_at(settlement.try_id))
+        """Returns the settlement with the time when its try was sent, if the store can be read now. (A server's cannot:
+        the files of a server's store are named by its address, and are no other store's.)"""
+        if not self.store.db.is_server:
+            with suppress(*self.store.db.errors):
+                return replace(settlement, sent_at=self.store.sent_at(settlement.try_id))
         return settlement
 
-    def _say_that_it_waits(self, fault: int, longest_s: float) -> None:
+    def _say_that_it_waits(self, fault: str, longest_s: float) -> None:
         now_s = time.monotonic()
         if now_s - self._said_s >= SAID_S:
             self._said_s = now_s
-            why = "another program holds its write lock" if fault in LOCKED else "it cannot be written now"
-            self._say(f"waiting for {self.store.path}: {why}. Nothing new is asked; giving up after {longest_s:.0f} s")
+            left = f"giving up after {longest_s:.0f} s"
+            self._say(f"waiting for {self.store.words}: {WHY[fault]}. Nothing new is asked; {left}")
 
 
 def _answer(outcomes: "Iterable[tuple[asyncio.Future[Any] | None, Any, Exception | None]]") -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from postgres import cluster
 from stores import NOW, question, reply, reserved, store_with_a_run
 
 from harvest.core.errors import FAILURES, Late
@@ -27,6 +29,8 @@ from harvest.store import Reused, Sent, Store
 
 class Books(RuleBasedStateMachine):
     """A store, and beside it the plainest account that a person would keep of it."""
+
+    url, name = "", "r"
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class Books(RuleBasedStateMachine):
         self.overbilled = False
 
     def _open(self) -> Store:
-        return Store.open(f"sqlite:///{self.folder.name}/store.db")
+        return Store.open(self.url or f"sqlite:///{self.folder.name}/store.db")
 
     def teardown(self) -> None:
         self.store.close()
@@ -53,7 +57,7 @@ class Books(RuleBasedStateMachine):
     def begin(self, cap: int) -> None:
         self.cap = cap
         with self.store.transaction():
-            self.run = self.store.put_run("r", {}, cap, NOW)
+            self.run = self.store.put_run(self.name, {}, cap, NOW)
             for n in range(4):
                 self.store.put_question(self.run, question(n))
             self.questions = [q.id for q in self.store.open_questions(self.run, 0, 10)]
@@ -65,7 +69,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(n=st.integers(0, 3), sample=st.integers(0, 1), worst=st.integers(0, 300) | st.integers(0, 2_000))
     def reserve(self, n: int, sample: int, worst: int) -> None:
-        key = f"sha256:{n % 3}-{sample}"  # the questions 0 and 3 are the same to the teacher
+        key = f"{self.name}:{n % 3}-{sample}"  # the questions 0 and 3 are the same to the teacher
         if self.busy(key):
             return
         with self.store.transaction():
@@ -118,10 +122,10 @@ class Books(RuleBasedStateMachine):
     def crash(self, inside: bool) -> None:
         """Ends at any moment: in the middle of a transaction, or between two."""
         if inside:
-            self.store.db.execute("BEGIN IMMEDIATE")
+            self.store.db.begin()
             for try_id in list(self.out)[:1]:
                 self.store.settle(try_id, reply(), 0, "config", NOW)
-            self.store.reserve(self.run, self.questions[0], Ask(7, 100), "sha256:never", 1, NOW)
+            self.store.reserve(self.run, self.questions[0], Ask(7, 100), f"{self.name}:never", 1, NOW)
         self.store.close()
         self.store = self._open()
         with self.store.transaction():
@@ -141,7 +145,7 @@ class Books(RuleBasedStateMachine):
     def raise_the_cap(self, more: int) -> None:
         self.cap += more
         with self.store.transaction():
-            self.store.put_run("r", {}, self.cap, NOW)
+            self.store.put_run(self.name, {}, self.cap, NOW)
 
     @precondition(lambda self: self.bought)
     @rule(accepted=st.booleans())
@@ -168,6 +172,22 @@ class Books(RuleBasedStateMachine):
 def test_the_books_are_right_after_any_steps_in_any_order() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Books, settings=settings(max_examples=scaled(150, 2_000), stateful_step_count=40)
+    )
+
+
+def test_the_books_on_a_server_are_right_too() -> None:
+    url = cluster().database()
+
+    class OnAServer(Books):
+        """Each example is another run of one database, whose server drops the connection of a process that ends."""
+
+        def __init__(self) -> None:
+            self.url, self.name = url, f"r{next(names)}"
+            super().__init__()
+
+    names = count()
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        OnAServer, settings=settings(max_examples=scaled(12, 500), stateful_step_count=25)
     )
 
 

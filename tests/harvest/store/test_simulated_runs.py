@@ -244,13 +244,13 @@ SEEDED = {
     "reserves without the guard": ("head.cap < :x +", "head.cap < 0 * :x *"),
     "the guard forgets what is in doubt": ("sum(spent + in_doubt + reserved)", "sum(spent + reserved)"),
     "the guard is off by one": ("head.cap < :x", "head.cap + 1 < :x"),
-    "settling frees twice": ("SET reserved = reserved - ? WHERE", "SET reserved = reserved - 2 * ? WHERE"),
-    "a crash forgets what was out": ("SET reserved = 0, in_doubt = in_doubt + reserved", "SET reserved = 0"),
-    "a late reply refunds nothing": ('(row["doubt"] or 0, row["cost"] or 0', '(0, row["cost"] or 0'),
+    "settling frees twice": ("reserved - ?, in_doubt = in_doubt - ? +", "reserved - 2 * ?, in_doubt = in_doubt - ? +"),
+    "a crash forgets what was out": ("(held, held, run_id)", "(held, 0, run_id)"),
+    "a late reply refunds nothing": ('(0, row["doubt"] or 0, row', "(0, 0, row"),
     "a cost beyond the reservation is cut to it": (
-        'self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
+        'self._book(row, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
         "cost_pusd = None if cost_pusd is None else min(cost_pusd, held)\n"
-        '        self._spend(try_id, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
+        '        self._book(row, cost_pusd or 0, doubt or 0)\n        self._end_try(try_id, "answered"',
     ),
     "an unknown cost is no cost": ('held if cost_pusd is None and source != "none" else None', "None"),
     "a cut connection is free": ("held if cost_pusd is None and may_be_billed else None", "None"),
