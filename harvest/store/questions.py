@@ -202,11 +202,11 @@ class Questions(Runs):
 
     def _open(self, which: str, run_id: int, *values: Any) -> list[OpenQuestion]:
         """Returns open questions of which the condition holds, and which no open batch asks. If others collect the run
-        too, these are questions that nobody has claimed, at most MOST_CLAIMED, and they are claimed now."""
+        too, a session gets questions that nobody has claimed, at most MOST_CLAIMED, and they are claimed now."""
         in_batches = self._row("SELECT 1 FROM batch WHERE run_id = ? AND state != 'settled' LIMIT 1", run_id)
         which += "" if in_batches is None else f" {OUTSIDE_BATCHES}"
-        lock = ""
-        if self.shares:
+        lock, claims = "", self.shares and self.session_id is not None
+        if claims:
             which, lock = f"{which} {UNCLAIMED}", "FOR UPDATE SKIP LOCKED"
             values = (*values[:-1], min(values[-1], MOST_CLAIMED))
         rows = self.db.execute(
@@ -214,7 +214,7 @@ class Questions(Runs):
             f" ORDER BY id LIMIT ? {lock}",
             (run_id, *values),
         ).fetchall()
-        if self.shares:
+        if claims:
             self.claim_questions(run_id, [row["id"] for row in rows])
         attempts = self.attempts_of_all([row["id"] for row in rows])
         return [
