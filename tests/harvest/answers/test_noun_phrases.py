@@ -63,6 +63,7 @@ def test_words_that_the_question_said_add_nothing(gold: str, stated: str, questi
         ("12", "12 kilograms of salt", "How many kilograms?"),
         ("Anna", "Anna Maria", "Who is taller, Anna or Maria?"),
         ("Anna", "Anna, Maria", "Who is taller, Anna or Maria?"),
+        ("glass", "glass bottle", "Which broke first, the glass bottle or the glass?"),
         ("metal", "liquid metal", "Is mercury a liquid metal or a solid?"),
     ],
 )
@@ -90,7 +91,6 @@ async def test_an_alias_is_right_too(
 ) -> None:
     question = Question(id="q", question="What is it?", answer=gold, aliases=aliases, check=check)
     with CheckPool(workers=1) as pool:
-        assert pool.check_now(question, answer).passed == passed
-        said = await pool.check(question, answer)
-        assert said.passed == passed
-        assert passed or f"gold {gold}" in said.detail
+        for said in (pool.check_now(question, answer), await pool.check(question, answer)):
+            assert said.passed == passed
+            assert passed or said.detail.endswith(f"gold {gold}"), "a wrong answer is held against the gold one"
