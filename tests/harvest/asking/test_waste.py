@@ -128,6 +128,8 @@ def test_doctor_fails_a_teacher_that_hides_its_chain_unless_answers_alone_are_wa
     p.settings |= {"checks": {}, "student": {"base_url": hides.url, "model": "s", "free": True}}
     p.settings["teacher"]["base_url"] = shows.url
     assert p.harvest("doctor", str(p.toml))[0] == 0, "nobody needs the student's chain"
+    p.settings["teacher"]["base_url"], p.settings["student"]["base_url"] = hides.url, shows.url
+    assert p.harvest("doctor", str(p.toml))[0] == 4, "the student's chain stands in for no teacher's"
 
 
 def test_what_rewriting_would_save_is_said_with_the_setting(endpoint: Endpoints, place: Places) -> None:
