@@ -81,7 +81,7 @@ def test_installed_it_collects_from_any_folder(
     name = report["run"]["name"]
     assert (elsewhere / "data/runs" / name / "dataset/train.jsonl").is_file()
     assert "3 checked traces" in winnow(installed, "report", name, cwd=elsewhere).stdout
-    below = elsewhere / "notes/today"
+    below = elsewhere / "notes"
     below.mkdir(parents=True)
     lost = winnow(installed, "report", name, cwd=below)
     assert (lost.returncode, lost.stderr.count("\n")) == (2, 1)
