@@ -108,7 +108,7 @@ def _curve(p: argparse.ArgumentParser) -> None:
     p.set_defaults(overrides=True)
     p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained; with --buy: a run")
     g = p.add_argument_group("where the next dollars go: more questions, more samples of each, or more epochs")
-    g.add_argument("--buy", action="store_true", help="train shortly on parts of the run, and say it; it goes on")
+    g.add_argument("--buy", action="store_true", help="train --student shortly on parts of the run; it goes on")
     _add_student(g)
     g.add_argument("--usd", type=_usd, default=Decimal(10), metavar="USD", help="how many dollars (10)")
     g.add_argument("--usd-per-trace", type=_positive, metavar="USD", help="without it: what the run's traces cost")
