@@ -347,7 +347,7 @@ def test_a_student_of_unknown_price_is_refused_under_a_cap_and_unknown_without(
     code, _, err = p.collect()
     assert code == 2
     assert "student.free" in err
-    p.settings["budget"] = {}
+    p.settings["budget"] = {"usd": "none"}
     del p.settings["teacher"]["price_usd_per_mtok"]
     assert p.collect()[0] == 0
     assert p.report["student"]["cost_usd"] is None
