@@ -1,6 +1,6 @@
 """Starts one `collect` on each of several nodes of a Ray cluster. All share one run, one store and one cap.
 
-    ray job submit --working-dir . --runtime-env-json '{"pip": ["winnow[postgres]"]}' \
+    ray job submit --working-dir . --runtime-env-json '{"pip": ["./winnow_distill-0.1.0-py3-none-any.whl[postgres]"]}' \
         -- python recipes/launch/collect_ray.py run.toml postgresql://harvest@db.example.com/math --processes 4
 
 Ray starts the processes and splits nothing: the run gives each its questions. A process that dies is not started again,
