@@ -45,7 +45,7 @@ class NotAnObject(BadRow):
 
     def __init__(self, value: object) -> None:
         kind = "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a single value"
-        super().__init__(f'not an object but {kind}. A row is {{"question": "…", "answer": "…"}}')
+        super().__init__(f"not a JSON object but {kind}")
 
 
 @dataclass(frozen=True, slots=True)

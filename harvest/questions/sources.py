@@ -32,6 +32,7 @@ GYM = "reasoning-gym:"
 FIRST_ROWS = 20
 """If so many rows at a source's beginning lack one field, the source's columns have other names."""
 MISSING = {MissingQuestion: "has a question", MissingAnswer: "has an answer", NotAnObject: "has fields"}
+A_ROW = '. A row is {"question": "…", "answer": "…"}'
 """What no row of a source is or has, by the fault of all of its first rows."""
 NAMED = 3
 """So many questions with two gold answers are named; all are counted."""
@@ -131,17 +132,23 @@ def read_rows(
                 lacking[type(e)] += 1
                 last = e
                 if type(e) in MISSING and lacking[type(e)] == n == FIRST_ROWS and skip_bad_rows is None:
-                    raise QuestionError(f"{source}: none of the first {n} rows {MISSING[type(e)]}. {e}") from None
-                (skip_bad_rows or faults.add)(f"{where}: {e}")
+                    raise QuestionError(
+                        f"{source}: none of the first {n} rows {MISSING[type(e)]}. {_told(e)}"
+                    ) from None
+                (skip_bad_rows or faults.add)(f"{where}: {_told(e)}")
             else:
                 yield where, question
         if last is not None and lacking[type(last)] == n > 1 and type(last) in MISSING and skip_bad_rows is None:
-            raise QuestionError(f"{source}: none of its {n} rows {MISSING[type(last)]}. {last}")
+            raise QuestionError(f"{source}: none of its {n} rows {MISSING[type(last)]}. {_told(last)}")
     faults.refuse(
         "Mend the rows, or go on without them: --skip-bad-rows (of a job: skip_bad_rows = true)."
         if may_skip
         else "Mend the rows."
     )
+
+
+def _told(fault: BadRow) -> str:
+    return f"{fault}{A_ROW}" if isinstance(fault, NotAnObject) else str(fault)
 
 
 def fingerprint(sources: str | Iterable[str], base: Path) -> str | None:
