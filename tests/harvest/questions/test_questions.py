@@ -182,7 +182,7 @@ def renamed(**names: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("name", "rows", "words"),
     [
-        ("q.json", [row["question"] for row in ROWS], 'not a JSON object but a text. A row is {"question": "…", "answer"'),
+        ("q.json", [row["question"] for row in ROWS], 'a text. A row is {"question": "…", "answer"'),
         ("q.jsonl", [row["question"] for row in ROWS], "not a JSON object but a text"),
         ("q.jsonl", renamed(answer="anwser"), 'questions_columns = { answer = "anwser" }'),
         ("q.jsonl", renamed(question="qestion"), 'questions_columns = { question = "qestion" }'),
