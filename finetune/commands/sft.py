@@ -48,12 +48,15 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if args.dry_run:
         student, progress = find(recipe.student), Progress("sft")
 
+        remarks: list[str] = []
+
         def settings(rows: Examples) -> dict[str, object]:
-            for said in before_training(recipe, len(split(rows, recipe.train)[0])):
-                progress.say(f"{recipe.output}: {said}")
+            remarks.extend(before_training(recipe, len(split(rows, recipe.train)[0])))
             return check(recipe, rows, student, progress)
 
-        checked_rows(recipe, args, settings)
+        checked_rows(recipe, args, settings)  # where a row has a fault, the fault alone is said
+        for said in remarks:
+            progress.say(f"{recipe.output}: {said}")
     else:
         finish(recipe, args, run, train(recipe, run))
     return 0
