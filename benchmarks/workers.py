@@ -4,18 +4,22 @@
 
 No endpoint is asked: each reply is there at once, so that the store is all that is measured. Each process works as
 `collect` does, through its writing thread, with so many answers in flight. PostgreSQL is a cluster of its own with
-fsync on, on the same cores; SQLite is one process. Needs PostgreSQL's server programs (`make system`).
+fsync on, on the same cores; SQLite is one process. `CPU ms` is what one answer takes of the cores, in all processes
+and the server together: 2 cores that do nothing else give at most 2,000 / CPU ms. Needs PostgreSQL's server programs
+(`make system`).
 """
 
 import argparse
 import asyncio
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from measure import table
@@ -123,14 +127,30 @@ def main() -> None:
         return
     if (folder := programs()) is None:
         raise SystemExit("needs PostgreSQL's server programs: `make system` installs them")
-    rows = [("", "answers/s", "load")]
+    rows = [("", "answers/s", "CPU ms", "load")]
     cluster = Cluster(folder, fsync="on")
     with tempfile.TemporaryDirectory() as place:
         for name, url, processes in stores(Path(place), cluster):
+            before_s = cpu_s(cluster)
             rate = measured(url, processes, args.questions, args.in_flight, args.words)
-            rows.append((name, f"{rate:,.0f}", f"{os.getloadavg()[0]:.1f}"))
-            time.sleep(1)
+            time.sleep(1)  # the server's processes for these connections end
+            each_ms = 1000 * (cpu_s(cluster) - before_s) / args.questions
+            rows.append((name, f"{rate:,.0f}", f"{each_ms:.2f}", f"{os.getloadavg()[0]:.1f}"))
     print(table(rows))
+
+
+def cpu_s(cluster: Cluster) -> float:
+    """CPU time of all processes that this one has waited for, and of the server with all that it had."""
+    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
+    postmaster = int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0])
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            pid, _, rest = stat.read_text().partition(" ")
+            words = rest.rpartition(")")[2].split()
+            if postmaster in (int(pid), int(words[1])):
+                ticks += sum(map(int, words[11:15]))
+    return ours.ru_utime + ours.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from finetune.train.output_folder.checkpoints import checkpoints
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.nouns import content_hash
+from harvest.store import without_password
 
 LOCK = ".lock"
 FREE_TO_CHANGE = {
@@ -168,7 +169,7 @@ def training_key(output: Path) -> str:
 
 def attach_run(output: Path, name: str, store: str) -> None:
     """Notes that a finished training is in the report of this run."""
-    write_state(output, {**(_state_of(output) or {}), "run": {"name": name, "store": store}})
+    write_state(output, {**(_state_of(output) or {}), "run": {"name": name, "store": without_password(store)}})
 
 
 def save_student(

@@ -20,6 +20,7 @@ from finetune.train.soft_targets.table import COLUMNS, Given, batch_of, kept, pa
 from finetune.train.soft_targets.vocabulary import pieces_of
 from harvest.core.errors import ConfigError, DatasetError
 from harvest.local.weights import cache_folder
+from harvest.store import without_password
 
 STORED = "stored"
 """The teacher's name in a recipe that means the log-probabilities in the run's store."""
@@ -93,7 +94,9 @@ def _place(made: Examples, settings: Distill, teachers: Sequence[str], runs: Seq
         "examples": made.digest,
         "rows": hashlib.sha256("\0".join(made.table["id"].to_pylist()).encode()).hexdigest(),
         "teachers": [t if t == STORED else [t, identity(find(t))] for t in teachers],
-        "runs": [[run.name, run.url, run.logprobs_held()] for run in runs] if STORED in teachers else [],
+        "runs": [
+            [run.name, without_password(run.url), run.logprobs_held()] for run in (runs if STORED in teachers else ())
+        ],
         **settings.model_dump(include={"top_k", "share", "tokenizers", "logprobs_are_raw"}),
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

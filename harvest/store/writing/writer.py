@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 GROUP_S = 0.003
 """How many seconds the writer waits for more calls before it writes a group."""
+SERVER_GROUP_S = 0.03
+"""The same where the store is on a server: the fewer transactions, the less its processes wait for each other."""
 LONGEST_S = {"locked": 120.0, "busy": 600.0, "failed": 10.0, "lost": 300.0}
 """How many seconds a write is tried again: while another program holds the file's lock, while another process writes
 to the server, while the disk fails, and while there is no connection to the server."""
@@ -112,7 +114,7 @@ class Writer:
             first = self._calls.get()
             if first is None:
                 return
-            time.sleep(GROUP_S)
+            time.sleep(SERVER_GROUP_S if self.store.db.is_server else GROUP_S)
             self._commit([first, *self._come()])
 
     def _come(self) -> list[Call]:
