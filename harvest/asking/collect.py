@@ -42,7 +42,10 @@ class Collection:
         stopping.when_stopping.append(self._one_less.set)
 
     async def judge_stored(self) -> None:
-        """Judges the answers that an earlier session stored and did not judge."""
+        """Judges the answers that an earlier session stored and did not judge. Where others collect the run now,
+        whoever claims their questions judges them."""
+        if await self.ledger.do(Store.others_alive, self.run.id):
+            return
         for stored in await self.ledger.do(Store.stored_answers, self.run.id):
             self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
         await self.tasks.all_done()
@@ -64,6 +67,10 @@ class Collection:
         attempts = {a.id: a for a in question.attempts}
         together = judged_together(question.question)
         asked_a_teacher = False
+        for attempt in question.attempts:  # a process that died meanwhile may have left it so
+            unjudged = attempt.state == "answered" and attempt.accepted is None and not together
+            if unjudged and (reply := await self.ledger.do(Store.answer_of, attempt.id)) is not None:
+                attempts[attempt.id] = await self.incoming.judge(question.id, question.question, attempt, reply)
         while True:
             step = next_step(list(attempts.values()), self.rules, together=together, question_id=question.question.id)
             if step.ended:

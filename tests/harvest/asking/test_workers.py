@@ -108,7 +108,7 @@ def test_three_processes_share_one_run_and_buy_nothing_twice(
         written = [p.run_folder.joinpath("report.json").exists() for p in places[1:]]
         assert written.count(True) == 1, "the last one reports"
     found = checked(url, teacher, places)
-    assert found["traces"]["accepted"] == len(rows)
+    assert found["traces"]["accepted"] == len(rows), (found["traces"]["rejected"], found["attempts"])
     in_doubt = found["attempts"]["in_doubt"]
     assert in_doubt <= 6 * kills, "what the killed one had in flight"
     assert len(teacher.asked) <= len(rows) - scaled(40, 1000) + in_doubt
