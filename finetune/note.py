@@ -48,9 +48,10 @@ def came_from(folder: Path) -> list[str]:
 
 
 def ancestors(folder: Path) -> list[str]:
-    """Returns what a training that begins with the student in `folder` notes as `came_from`.
+    """Returns the checksums that a student made from the one in `folder` notes as its `came_from`.
 
-    It is what the student itself came from. A merged student counts as its adapter, which stands in front.
+    They are the checksums that the student in `folder` came from itself. If that student was merged from an adapter,
+    the adapter's checksum comes first.
     """
     merged = note_of(folder).get("merged")
     return [*([merged] if merged else []), *came_from(folder)]

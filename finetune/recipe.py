@@ -150,9 +150,10 @@ class Distill(Section):
     """The tokenizer of a remote teacher, by the name of its model: a folder or a hub's name. It is needed where the
     endpoint sends the ids of tokens without their text, as vLLM does with return_tokens_as_token_ids."""
     logprobs_are_raw: bool = False
-    """Whether a remote teacher's log-probabilities are from before its sampling temperature. It only matters where the
-    temperature was not 1, and without it such a teacher is refused. They are raw by default in vLLM and llama.cpp, and
-    not in SGLang (SGLANG_RETURN_ORIGINAL_LOGPROB)."""
+    """Whether a remote teacher's log-probabilities are from before its sampling temperature. At temperature 1 this
+    makes no difference. A remote teacher that was asked at another or an unknown temperature is refused unless this is
+    true. vLLM and llama.cpp send such log-probabilities by default, SGLang does not
+    (SGLANG_RETURN_ORIGINAL_LOGPROB)."""
 
 
 class Mixed(Section):

@@ -128,7 +128,10 @@ class Run:
             ]
 
     def bought(self, among: Sequence[int]) -> list[BoughtAttempt]:
-        """Returns every attempt of the teachers at those of these questions (rows of the store) that have ended."""
+        """Returns every attempt of the teachers at questions that have ended.
+
+        `among` are the questions that are looked at, by their rows in the store.
+        """
         with self._reading() as store:
             run_id = store.run_id(self.name)
             found = store.bought_attempts(run_id, store.ended_among(run_id, among))

@@ -27,7 +27,7 @@ Which = Literal["selected", "accepted", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One answer of a run. Of a run's own traces, which are selected, every field but `reasoning` and `gold` is set."""
+    """One answer of a run. Four fields may be None: `reasoning`, `gold`, `reason` and `cost_usd`."""
 
     question_id: str
     question: str

@@ -32,7 +32,10 @@ class Utilisation:
 
 
 def utilisation_of(recipe: Recipe, lengths: Sequence[int], student: Student, *, bf16: bool, gpus: int) -> Utilisation:
-    """Returns how many FLOPs a token of this training takes on this machine. `lengths` are the tokens of each row."""
+    """Returns what the MFU of a training is computed from: FLOPs per token, this machine's peak, the number of GPUs.
+
+    `lengths` says how many tokens each row has.
+    """
     import torch
     from trl.trainer.utils import get_peak_flops
 

@@ -1,4 +1,7 @@
-"""Reads JOB.toml. Each part is checked by the model that its own command uses, all of them before anything begins."""
+"""Reads JOB.toml, and checks all of its parts before anything begins.
+
+The run and the recipes are checked as their own commands check them.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +186,7 @@ class PlannedJob:
 
     @property
     def evaluations(self) -> list[PlannedEvaluation]:
-        """Returns an evaluation for each of its questions' sources."""
+        """Returns the job's evaluations: one for each source of questions that an [[evaluate]] names."""
         base = self.path.parent
         return [PlannedEvaluation(e, _relative(source, base)) for e in self.settings.evaluate for source in e.sources]
 

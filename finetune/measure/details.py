@@ -26,8 +26,8 @@ def check_details(path: Path) -> None:
 def write_details(path: Path, measured: Measured, questions: Sequence[Question], prompt: Prompt) -> None:
     """Writes one JSON object for each answer, in the order of the questions. The file appears whole or not at all.
 
-    `prompt` is what the questions were asked under: each answer has its conversation, so that `finetune prefer` can
-    make pairs of the file.
+    `prompt` is the prompt under which the questions were asked. It is needed because each object also has the whole
+    conversation (`messages`), so that `finetune prefer` can make pairs of the file.
     """
     asked = {q.id: (place, q) for place, q in enumerate(questions)}
     rows = sorted(measured.answers, key=lambda r: (asked[r["question_id"]][0], r["sample"]))

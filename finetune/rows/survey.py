@@ -193,7 +193,7 @@ class Survey:
             self.origins[name] += count
 
     def end(self) -> None:
-        """Forgets that rows have no chain if none has one. It is called after the last rows."""
+        """Drops the findings of rows without a chain if no row at all has a chain. It is called after the last rows."""
         if not self.counts["chains"]:
             self.findings.of.pop("chainless", None)
             self.findings.counts.pop("chainless", None)

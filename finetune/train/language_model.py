@@ -9,7 +9,10 @@ from finetune.trl_settings import lora_keys
 
 
 def language_model_of(model: PreTrainedModel) -> str | None:
-    """Returns the dotted name of the language model inside a multimodal student; None when the student is no more."""
+    """Returns the dotted name of the language model inside a multimodal student.
+
+    Returns None when the student is only a language model.
+    """
     if model.config.get_text_config() is model.config:
         return None
     decoder = model.get_decoder()

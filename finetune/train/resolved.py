@@ -55,9 +55,10 @@ def resolved(recipe: Recipe, examples: Examples, student: Student, config: SFTCo
 
 
 def foreseen(recipe: Recipe, student: Student) -> Recipe:
-    """Returns the recipe as it is trained, as far as the student's configuration tells: packed unless it cannot be.
+    """Returns the recipe as it will be trained, as far as the student's configuration shows.
 
-    Raises ConfigError when it asks for packs and the student's attention cannot keep their rows apart.
+    Its rows are packed unless the recipe asks otherwise, or the student's attention cannot keep packed rows apart.
+    Raises ConfigError when the recipe asks for packed rows and the attention cannot keep them apart.
     """
     packed = assumed(recipe)
     try:

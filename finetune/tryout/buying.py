@@ -100,7 +100,7 @@ class Advice:
 
 
 class Surface:
-    """The fitted surfaces: the first of the measured values, all further ones of values drawn anew."""
+    """The fitted surfaces. The first is fitted to the measured values, each further one to values drawn anew."""
 
     def __init__(self, points: Sequence[Point], seed: int = 0, draws: int = DRAWS) -> None:
         if len(points) < 3:

@@ -48,7 +48,7 @@ def score(run: Run, recipe: Recipe, which: str, progress: Progress) -> tuple[int
     """Scores the answers of a run that have no score by the recipe's student yet. `which` is "accepted" or "all".
 
     Returns (the id of the scoring in the store, how many answers were scored now). Raises ConfigError when the student
-    cannot be loaded, or changes its logits behind the head.
+    cannot be loaded, or when it changes the logits that its head gives (for example by `final_logit_softcapping`).
     """
     student = find(recipe.student)
     tokenizer = recipe_tokenizer(recipe)

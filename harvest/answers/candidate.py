@@ -14,7 +14,8 @@ class Asked(Protocol):
     def reasoning(self) -> str:
         """Says where the chain is when the endpoint sends no separate chain.
 
-        With "before_box" the chain stands in the answer, before the last box. With "endpoint" there is no chain.
+        With "before_box" the chain stands in the answer, before the last box. With "endpoint" only the endpoint could
+        have sent a chain, so there is none.
         """
 
     def messages(self, question: Question) -> Sequence[Message]: ...

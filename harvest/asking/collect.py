@@ -51,8 +51,8 @@ class Collection:
         await self.tasks.all_done()
 
     async def ask_all(self) -> None:
-        """Asks the session's questions. Returns when every question has ended, or waits for a teacher that is asked in
-        batches; or when asking has stopped and everything in flight is settled."""
+        """Asks the session's questions. Returns when no question is left but those that wait for a teacher that is
+        asked in batches. Returns earlier if asking is stopped, as soon as everything in flight is settled."""
         self.elsewhere.clear()
         async for question in self.queue.questions(self.tasks.all_done):
             await self._room_for_one_more()

@@ -186,7 +186,7 @@ async def _ask_each(run: Run, store: Store, keys: Keys) -> list[Diagnosis]:
 
 
 def compare_replicas(d: Diagnosis, listed: Mapping[str, ListedModel | None]) -> None:
-    """Adds whether the replicas at these addresses list the same of the model."""
+    """Adds whether all replicas list the model alike. `listed` has, for each address, what it lists of the model."""
     known = {address: one for address, one in listed.items() if one is not None}
     if len(set(known.values())) > 1:
         words = "; ".join(f"{address} {one}" for address, one in known.items())

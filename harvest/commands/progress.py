@@ -154,7 +154,7 @@ class Recent:
         self._seen: deque[tuple[float, int, int, int]] = deque()
 
     def see(self, counters: Counters, at_s: float) -> None:
-        """Takes in the counters at a moment, in seconds of any clock."""
+        """Takes in the counters as they are now. `at_s` is the time now, in seconds, by any clock."""
         self._seen.append((at_s, counters.output_tokens, counters.cap.spent_pusd, counters.accepted))
         while at_s - self._seen[0][0] > RECENT_S:
             self._seen.popleft()

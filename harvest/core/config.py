@@ -85,8 +85,7 @@ class Checks(Section):
     answers and sent no chain at all. `stop`: the run stops with exit code 4. `keep`: the run goes on, and its traces
     are answers without chains."""
     unsafe_code: bool = False
-    """Run programs that the teacher wrote without isolation, as you, with access to your files. Each verdict says
-    so."""
+    """Run the teacher's programs without isolation: as you, with access to your files. Each verdict says so."""
 
     @model_validator(mode="after")
     def _correct_and_each_once(self) -> "Checks":
@@ -250,8 +249,8 @@ class Export(Section):
     format: Literal["jsonl", "parquet"] = "jsonl"
     """Writes JSON lines or Parquet."""
     which: Literal["selected", "accepted", "all"] = "selected"
-    """`selected` writes the selected traces, `accepted` all accepted answers, `all` every whole answer, with `accepted`
-    and `reason`."""
+    """`selected` writes the selected traces. `accepted` writes all accepted answers. `all` writes every whole answer,
+    right or wrong: the columns `accepted` and `reason` say which."""
     reasoning: Literal["inline", "apart", "none"] = "inline"
     """`inline` writes the chain into the content, between marks. `apart` writes it into a field of its own beside the
     content. `none` leaves it out."""

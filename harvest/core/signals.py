@@ -38,7 +38,10 @@ def hung_up() -> None:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Restores the signals' handlers after an event loop, which leaves the default ones: they kill."""
+    """Restores the signals' handlers after the block runs an event loop.
+
+    The event loop leaves the default handlers behind, and these would kill the process.
+    """
     before = [(number, handler) for number in stop_signals() if (handler := signal.getsignal(number)) is not None]
     try:
         yield

@@ -406,5 +406,6 @@ class RewriteModel(AskedLive):
     """The most output tokens of one rewriting. An answer that is longer is not sent to the model."""
     about: tuple[Literal["no_answer", "format", "no_chain", "accepted"], ...] = ("no_answer", "format")
     """Which answers the model rewrites. `no_answer`: those in which the check found no answer. `format`: right ones
-    that the filter `format` refuses, after the rules if `rewrite.on`. `no_chain`: right ones whose chain is not apart
-    from the answer. `accepted`: all right ones. Wrong answers are never rewritten."""
+    that the filter `format` refuses. `no_chain`: right ones whose chain is not apart from the answer. `accepted`: all
+    right ones. If `rewrite.on`, the rules come first: `format` and `no_chain` then mean the text that the rules made.
+    Wrong answers are never rewritten."""

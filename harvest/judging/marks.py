@@ -19,10 +19,10 @@ VERSION = "1"
 def take_in_marks(
     store: Store, next_step_of: Callable[[StoredRun], NextStep], say: Callable[[str], None] = lambda _: None
 ) -> int:
-    """Takes in the marks that wait beside the store, which is open for writing. Returns how many.
+    """Takes in the people's marks that wait beside the store. Returns how many it took in.
 
-    A mark that fits no answer is kept in a file, which `say` is told. Raises StoreUnusable when the store cannot be
-    written; then all marks wait on.
+    The store must be open for writing. Marks that fit no answer are put into a file, and `say` gets a warning that
+    names the file. Raises StoreUnusable when the store cannot be written; all marks then stay where they wait.
     """
     waiting = WaitingMarks(store.path)
     taken = 0

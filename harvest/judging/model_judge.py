@@ -22,8 +22,11 @@ WORDS = {"RIGHT": Outcome.RIGHT, "WRONG": Outcome.WRONG, "NONE": Outcome.NO_ANSW
 
 
 def is_asked(settings: JudgeModel, question: Question, verdict: Verdict) -> bool:
-    """Whether the model is asked about an answer: the check's outcome is one of `judge.about`, and the question has a
-    gold answer that the model can compare with the answer: it is not code, and the answers are not judged together."""
+    """Whether the model is asked about an answer.
+
+    All of this must hold: the check's outcome is one of `judge.about`; the question has a gold answer; its check is not
+    `code`; its answers are not judged together.
+    """
     worded = bool((question.answer or "").strip()) and question.check != "code" and not judged_together(question)
     return worded and verdict.outcome.value in settings.about
 

@@ -31,7 +31,11 @@ class Connection:
 
     @property
     def path(self) -> Path:
-        """Returns the store's file; for a server, the path that files of this machine are named by."""
+        """Returns the path of the store's file.
+
+        A store on a server has no file. Its path here is only the one from which the names of its files on this
+        machine are made.
+        """
         return self.db.path
 
     @property
