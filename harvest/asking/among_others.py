@@ -44,27 +44,31 @@ class Others:
         self._heartbeat = Heartbeat(reader.db, run.id, session_id)
         self.buyers: Mapping[int, Buyer] = {}
         self._look_again_s = 0.0
+        self._heeding: asyncio.Task[None] | None = None
         self._beating = asyncio.create_task(self._beat())
 
     async def end(self) -> None:
         """Prolongs the lease no more."""
-        self._beating.cancel()
-        with suppress(asyncio.CancelledError, WinnowError):  # an error of the store ends the session elsewhere
-            await self._beating
+        for task in (self._beating, self._heeding):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError, WinnowError):  # an error of the store ends the session elsewhere
+                    await task
 
     async def _beat(self) -> None:
-        """Prolongs the lease again and again."""
+        """Prolongs the lease again and again. What is done about a beat may wait for a lock: the next beat does not."""
         while True:
             await asyncio.sleep(BEAT_S)
             beat = await asyncio.to_thread(self._heartbeat.beat, self._found())
-            if beat is not None:
-                await self._heed(beat)
+            if beat is not None and (self._heeding is None or self._heeding.done()):
+                self._heeding = asyncio.create_task(self._heed(beat))
 
     async def _heed(self, beat: Beat) -> None:
-        if beat.is_lost:
-            await self._ledger.do(Store.rise_again, self._run.id)
-        if beat.others_ended:
-            await self._ledger.do(Store.end_dead, self._run.id, now())
+        with suppress(StoreUnusable):  # it is done again, or ends the session elsewhere
+            if beat.is_lost:
+                await self._ledger.do(Store.rise_again, self._run.id)
+            if beat.others_ended:
+                await self._ledger.do(Store.end_dead, self._run.id, now())
         now_s = asyncio.get_running_loop().time()
         for name, pace in self._paces():
             for found in beat.paces:

@@ -25,6 +25,7 @@ def copy_runs(source: str, target: str, names: Sequence[str], *, as_json: bool) 
         runs = [name for name in store.all_run_names() if not names or name in chosen]
         for name in runs:
             store.join(name, alone=True)
+            other.join(name, alone=True)  # so that it locks no other run's row: those are collected on
         take_in(store)
         with steps("copying") as step:
             store.copy_to(other, runs, lambda rows: step(rows, None, f"{rows:,} rows"))

@@ -159,12 +159,15 @@ class Heartbeat:
                 mine,
             )
             rows = self.db.execute(
-                "SELECT until < clock_timestamp() AS is_over, pace,"
+                f"SELECT session_id, {IS_OVER} AS is_over, pace,"  # noqa: S608 - ours
                 " CAST(extract(epoch FROM clock_timestamp() - beat_at) AS DOUBLE PRECISION) AS age_s"
-                " FROM lease WHERE run_id = :run AND session_id != :session",
-                mine,
+                " FROM lease WHERE run_id = ? AND session_id != ?",
+                (self._session_id, self._run_id, self._session_id),
             ).fetchall()
         except StoreUnusable:
             return None
+        for row in rows:
+            if row["is_over"] and isinstance(self.db, Server):
+                self.db.end_holder(f"session {row['session_id']}")
         found = [{**json.loads(row["pace"]), "age_s": row["age_s"]} for row in rows if not row["is_over"]]
         return Beat(not kept, any(row["is_over"] for row in rows), found)

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10
 """How many seconds one attempt to connect may take."""
+NOTICED = {
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""Settings of a connection: within 25 s the server notices that our machine is gone, and drops what the connection had
+locked. By default that takes two hours."""
 LEAST_LOCK_S = 2.0
 """A statement waits at least so long for a lock. Writers of one run hold it for moments, one after the other."""
 LIMBO_S, LOOK_AGAIN_S = 60.0, 0.2
@@ -230,6 +238,18 @@ class Server:
         self.execute("SELECT pg_advisory_unlock(hashtextextended(?, 0))", key)
         return False
 
+    def end_holder(self, what: str) -> None:
+        """Ends the connections of other processes that hold the lock of this name. A process that stands still in the
+        middle of a transaction would keep all others waiting for the run's row."""
+        with suppress(*self.errors, StoreUnusable):  # another user's connection, which we may not end
+            self.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+                " AND granted AND (CAST(classid AS BIGINT) << 32) | CAST(objid AS BIGINT) = hashtextextended(?, 0)"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND pid != pg_backend_pid()",
+                (f"winnow {what}",),
+            )
+
     def one_at_a_time(self, what: str) -> None:
         """Waits until no other process does this work, and holds it until `done`."""
         self.execute("SET lock_timeout = 0")
@@ -361,6 +381,7 @@ def connected(url: str) -> "psycopg.Connection[Any]":
         url, autocommit=True, connect_timeout=CONNECT_S, application_name="winnow", client_encoding="utf8",
         row_factory=_records, keepalives_idle=30, keepalives_interval=10, tcp_user_timeout=30_000, prepare_threshold=2,
     )  # fmt: skip
+    db.execute("; ".join(f"SET {name} = {value:d}" for name, value in NOTICED.items()))
     db.adapters.register_dumper(int, Int8Dumper)  # one type for all numbers: each statement is prepared once
     db.adapters.register_dumper(str, Plain)
     db.adapters.register_loader("numeric", Text)

@@ -17,6 +17,7 @@ from conftest import Place, scaled, sums
 from postgres import Cluster, cluster, programs
 from scripted_endpoint import Asked, Endpoint, Say
 
+from harvest.core.clock import now
 from harvest.core.errors import StoreUnusable
 from harvest.store import Store
 
@@ -145,6 +146,31 @@ def test_a_process_that_slept_past_its_lease_settles_what_came_and_buys_nothing_
     assert len(teacher.asked) == 33, "three were asked by both: the sleeper's replies were not known"
 
 
+def test_who_stands_still_in_the_middle_of_a_transaction_does_not_stop_the_others(
+    endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str
+) -> None:
+    """It has the run's row locked, as a frozen machine may."""
+    teacher = endpoint(lambda _: Say(delay_s=0.2))
+    (p,) = fleet(teacher.url, 40, 1, teacher__max_concurrency=2)
+    process = p.start()
+    until(lambda: len(teacher.asked) > 2, process)
+    with Store.open(url) as sleeper, Store.open(url) as another:
+        assert sleeper.db.execute("SHOW tcp_keepalives_idle").fetchone()[0] == "10", (
+            "the server looks for dead machines"
+        )
+        sleeper.join("r", alone=False)
+        with sleeper.transaction():
+            session_id = sleeper.begin_session(sleeper.run_id("r"), now())
+        sleeper.db.begin()
+        assert sleeper.run_id("r") == 1, "its transaction has begun"
+        another.db.execute(
+            "UPDATE lease SET until = clock_timestamp() - interval '1 s' WHERE session_id = ?", (session_id,)
+        )
+        code, _, err = p.ended(process, 90)
+        assert code == 0, err
+    assert checked(url, teacher, [p])["traces"]["accepted"] == 40
+
+
 def test_at_the_cap_all_processes_stop_and_none_passes_it(
     endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str
 ) -> None:
@@ -235,6 +261,23 @@ def test_a_run_goes_to_a_server_and_back_with_the_same_report(
     code, _, err = p.harvest("copy", p.url, f"sqlite:///{p.folder / 'c.db'}", "--run", "none")
     assert code == 2
     assert "no run 'none'" in err
+
+
+def test_a_run_is_copied_to_a_server_while_another_run_there_is_being_written(
+    endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str, place: Callable[..., Place]
+) -> None:
+    teacher = endpoint(lambda _: Say())
+    (busy,) = fleet(teacher.url, 1, 1)
+    assert busy.collect("--name", "busy")[0] == 0
+    p = place(teacher.url, 2)
+    assert p.collect()[0] == 0
+    with Store.open(url) as store:
+        store.join("busy", alone=False)
+        store.db.begin()
+        assert store.run_names() == ["busy"], "its transaction has begun"
+        code, out, err = p.ended(p.begin("copy", p.url, url, "--run", "r"), 30)
+        store.db.rollback()
+    assert (code, out) == (0, f"copied to {url.replace(f':{SECRET}', '')}: r\n"), err
 
 
 def test_a_reply_that_came_while_the_server_was_gone_is_settled_by_the_next_start(
