@@ -142,7 +142,8 @@ class Endpoint:
             teacher=self.teacher,
             sampling=validated(Asking, asking),
             plan=Plan(order="file"),
-            budget=Budget(usd=self.cap_usd),
+            # Without --usd, a price that nobody knows is allowed: most endpoints here serve a student of one's own.
+            budget=Budget(usd="none" if self.cap_usd is None else self.cap_usd),
         )
 
 

@@ -246,6 +246,7 @@ def test_from_a_recipe_it_reads_the_rows_and_the_students_sizes(
     assert found["parameters"] == pytest.approx(135e6, rel=0.02)
     assert (found["gpu"], found["strategy"], found["gpus"]) == ("L4", "single", 1)
     assert 10 * 3 * 20 < found["tokens"] < 10 * 3 * 100
+    assert found.pop("student_accuracy") == [], "no curve was measured"
     assert main(["sft", "--dry-run", str(tmp_path / "r.toml"), "--json", "--output", str(tmp_path / "out")]) == 0
     assert json.loads(capsys.readouterr().out)["estimate"] == found
 
