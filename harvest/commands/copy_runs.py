@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from harvest.commands.progress import say, steps
 from harvest.commands.select_traces import take_in
 from harvest.core.errors import InputError
-from harvest.store import Store, without_password
+from harvest.store import Store, refuse_missing, without_password
 
 
 def copy_runs(source: str, target: str, names: Sequence[str], *, as_json: bool) -> int:
@@ -18,6 +18,7 @@ def copy_runs(source: str, target: str, names: Sequence[str], *, as_json: bool) 
     """
     if source == target:
         raise InputError("copy: both stores are the same one")
+    refuse_missing(source)
     with Store.open(source, say=say) as store, Store.open(target, say=say) as other:
         for name in names:
             store.run_id(name)

@@ -54,6 +54,7 @@ def dry_run(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         "cap_usd": None if config.budget.cap_usd is None else str(config.budget.cap_usd),
         "spent_usd": usd(money.spent),
         "in_doubt_usd": usd(money.in_doubt),
+        "reserved_usd": usd(money.reserved),
         "at_once": found.at_once(config, room),
         "quote": quote,
     }

@@ -30,7 +30,12 @@ def start_line(run: Run, store: Store) -> str | None:
 def room_pusd(config: RunConfig, money: Money) -> int | None:
     """Returns what the cap has left; None if there is no cap."""
     cap = config.budget.cap_usd
-    return None if cap is None else pusd(cap) - money.spent - money.in_doubt - money.beside
+    return None if cap is None else pusd(cap) - money.spent - _held(money)
+
+
+def _held(money: Money) -> int:
+    """Returns what counts against the cap and is not spent. What a killed process had in flight is still reserved."""
+    return money.in_doubt + money.reserved + money.beside
 
 
 def costs_in_words(config: RunConfig, found: Foreseen, money: Money) -> Iterator[str]:
@@ -49,9 +54,9 @@ def costs_in_words(config: RunConfig, found: Foreseen, money: Money) -> Iterator
     if room is None:
         yield "no cap" if found.pusd != 0 else f"at once: {min(found.at_once(config, None), found.answers):,}"
         return
-    held = [f"{dollars(usd(money.spent))} spent", f"{dollars(usd(money.in_doubt + money.beside))} in doubt or beside"]
+    held = [f"{dollars(usd(money.spent))} spent", f"{dollars(usd(_held(money)))} in doubt, reserved or beside"]
     yield f"the cap is {dollars(str(config.budget.cap_usd))}" + (
-        f", of it {' and '.join(held)}" if money.spent or money.in_doubt or money.beside else ""
+        f", of it {' and '.join(held)}" if money.spent or _held(money) else ""
     )
     at_once, most = found.at_once(config, room), min(found.at_once(config, None), found.answers)
     if not at_once:

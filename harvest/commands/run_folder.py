@@ -21,7 +21,7 @@ def find_run(given: str, store: str | None) -> tuple[str, str]:
     when `given` is a path but no run's folder, or when config.json cannot be read.
     """
     path = Path(given)
-    folder = path if (path / "config.json").is_file() else runs_folder() / given
+    folder = path if _is_there(path / "config.json") else runs_folder() / given
     name, url = folder.name, store
     try:
         settings: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
@@ -43,15 +43,23 @@ def refuse_elsewhere(url: str) -> None:
     `Store.open`.
     """
     here, store = Path.cwd(), Path(DEFAULT_STORE.removeprefix("sqlite:///"))
-    if url != DEFAULT_STORE or store.is_file() or runs_folder().is_dir():
+    if url != DEFAULT_STORE or _is_there(store) or _is_there(runs_folder()):
         return
-    above = next((p for p in here.parents if (p / store).is_file() or (p / RUNS).is_dir()), None)
+    above = next((p for p in here.parents if _is_there(p / store) or _is_there(p / RUNS)), None)
     remedy = (
         f"the nearest folder above that has one is {above}: cd {shlex.quote(str(above))}, and the same command"
         if above
         else "go to the folder in which the run was collected, or name its store: --store sqlite:////path/of/winnow.db"
     )
     raise InputError(printable(f"{here} has neither {store} nor {RUNS}; {remedy}"))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something that this user may see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def begun_elsewhere(file: Path, store: str, *, is_new: bool) -> str | None:

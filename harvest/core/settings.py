@@ -176,7 +176,10 @@ def faults_of(e: ValidationError, model: type[BaseModel]) -> list[str]:
         where = ".".join(place)
         if fault["type"] == "extra_forbidden":
             section = _section(model, place[:-1])
-            line = f"{where}: unknown setting{nearest(place[-1], section.model_fields if section else ())}"
+            if len(place) > 1 and place[-1] in model.model_fields:
+                line = f"{where}: unknown setting; it belongs above the first [section], since it is in none"
+            else:
+                line = f"{where}: unknown setting{nearest(place[-1], section.model_fields if section else ())}"
         elif fault["type"] == "missing":
             line = f"{where}: missing"
         else:

@@ -33,6 +33,7 @@ from harvest.store.reading.figures import (
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
+from harvest.store.sqlite import refuse_missing
 from harvest.store.store import Store
 from harvest.store.student_scores import StudentScore
 from harvest.store.writing.unwritten import SettledBy, Settlement
@@ -95,6 +96,7 @@ __all__ = [
     "WaitingMarks",
     "Writer",
     "is_being_written",
+    "refuse_missing",
     "stored_settings",
     "without_password",
 ]

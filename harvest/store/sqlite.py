@@ -99,8 +99,8 @@ def opened(url: str, *, write: bool) -> File:
                 holding.callback(os.close, _take_lock(path, lock_path(path)))
                 if not path.exists():  # to close a file is to drop SQLite's locks on it in this whole process
                     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            elif not path.exists():
-                raise StoreUnusable(f"store {path}: no such file; name another with --store")
+            else:
+                refuse_missing(url)
             address = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
             db = sqlite3.connect(
                 address, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_S, factory=File
@@ -129,6 +129,12 @@ def sqlite_path(url: str) -> Path:
             " postgresql://user@host/database"
         )
     return Path(url.removeprefix("sqlite:///"))
+
+
+def refuse_missing(url: str) -> None:
+    """Raises StoreUnusable when the store would be a file and there is none."""
+    if url.startswith("sqlite:") and not (path := sqlite_path(url)).exists():
+        raise StoreUnusable(f"store {path}: no such file; name another with --store")
 
 
 def lock_path(path: Path) -> str:

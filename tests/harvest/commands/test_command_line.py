@@ -49,6 +49,8 @@ def test_overrides_are_taken_out_wherever_they_stand() -> None:
         ["collect", "--budget.usd"],
         ["collect", "--sampling.samples", "2", "nosuch.toml"],
         ["report", "r", "--budget.usd", "5"],
+        ["report", "a name that no file system takes" * 99],
+        ["copy", "sqlite:///nosuch.db", "sqlite:///new.db"],
         ["nosuchcommand"],
     ],
 )

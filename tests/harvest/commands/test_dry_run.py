@@ -1,6 +1,7 @@
 """`collect --dry-run`: what will be asked, what it may cost, how many at once; and that it asks and writes nothing."""
 
 import json
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -57,6 +58,25 @@ def test_a_cap_that_lets_few_be_asked_at_once_is_said_with_what_helps_before_any
     assert line in err[0]
     assert "worst case: $0.0012 for one answer" in err[0]
     assert "0 of 40" not in err[0]
+
+
+def test_what_a_killed_process_had_in_flight_counts_against_the_cap_at_the_next_start(
+    endpoint: Endpoints, place: Places
+) -> None:
+    teacher = endpoint(lambda _: Say(delay_s=30))
+    p = place(teacher.url, 40, budget__usd="0.02")
+    process = p.start()
+    while not teacher.asked:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    found = foreseen(p)
+    assert Decimal(found["reserved_usd"]) > 0
+    assert found["at_once"] == int(
+        (Decimal("0.02") - Decimal(found["reserved_usd"])) / Decimal(found["usd_at_most_of_one"])
+    )
+    assert "in doubt, reserved or beside" in p.collect("--dry-run")[1]
 
 
 def test_no_room_for_one_answer_is_exit_code_3(endpoint: Endpoints, place: Places) -> None:

@@ -43,6 +43,7 @@ def test_settings_of_the_command_line_stand_over_the_file(tmp_path: Path) -> Non
         (SMALLEST + "[samplng]\nmax_tokens = 5\n", ["samplng", "did you mean 'sampling'"]),
         (SMALLEST + 'api_key = "sk-abcdefghijklmnop"\n', ["teacher.api_key", "api_key_env"]),
         (SMALLEST + "[sampling]\nmax_tokens = 0\nsamples = -1\n", ["sampling.max_tokens", "sampling.samples"]),
+        (SMALLEST + '[budget]\nprompt = "code"\n', ["budget.prompt", "above the first [section]"]),
         (SMALLEST + '[budget]\nusd = "-1"\n', ["budget.usd"]),
         (SMALLEST + '[budget]\nusd = "NaN"\n', ["budget.usd"]),
         (SMALLEST + "[sampling]\nextra = { max_tokens = 100000 }\n", ["extra.max_tokens", "setting of its own"]),
