@@ -6,7 +6,8 @@ export or report get typed values.
 
 from harvest.store.attempts import ClaimLost, Doubt, InBatch, InHand, Reused, Sent
 from harvest.store.batches import BatchTry, RowSettlement, RowToSend, StoredBatch
-from harvest.store.database import is_being_written, without_password
+from harvest.store.databases.database import is_being_written, without_password
+from harvest.store.databases.sqlite import refuse_missing
 from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
 from harvest.store.leases import BEAT_S, Beat, Heartbeat
 from harvest.store.questions import OpenQuestion, StratumOutcome
@@ -33,7 +34,6 @@ from harvest.store.reading.figures import (
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
 from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
-from harvest.store.sqlite import refuse_missing
 from harvest.store.store import Store
 from harvest.store.student_scores import StudentScore
 from harvest.store.writing.unwritten import SettledBy, Settlement

@@ -13,7 +13,7 @@ from harvest.core.errors import AttemptFailed
 from harvest.core.foreign_json import clean
 from harvest.core.money import Usage
 from harvest.core.nouns import Ask, Attempt, Kind, Reply
-from harvest.store.database import Row
+from harvest.store.databases.database import Row
 from harvest.store.leases import WITHOUT_LEASE
 from harvest.store.replies import Replies
 from harvest.store.writing.unwritten import Settlement

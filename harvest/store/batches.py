@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harvest.core.errors import AttemptFailed
 from harvest.core.nouns import Ask, Attempt, Question, Reply
 from harvest.store.attempts import Reused, read_attempt
-from harvest.store.database import Row
+from harvest.store.databases.database import Row
 from harvest.store.questions import Questions
 
 RESERVED, UPLOADED, CREATED, SETTLED = "reserved", "uploaded", "created", "settled"

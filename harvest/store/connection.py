@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from harvest.core.errors import StoreUnusable
-from harvest.store.database import Database, Row, opened
+from harvest.store.databases.database import Database, Row, opened
 
 T = TypeVar("T")
 

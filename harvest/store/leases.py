@@ -1,8 +1,9 @@
 """Lets many processes collect one run in PostgreSQL: each has a lease, and claims the questions that it asks.
 
 A lease holds by the server's clock, and its process prolongs it. When a process dies, its lease runs out; then any
-other one ends it: what the dead process had in flight is in doubt, and its questions may be claimed again. Claims are
-made, given back and looked at under the lock of the run's row (harvest/store/postgresql.py), as all writing is.
+other one ends it: what the dead process had in flight is in doubt, and its questions may be claimed again. As all
+writing, claims are made, given back and looked at under the lock of the run's row
+(harvest/store/databases/postgresql.py).
 
 A store in a file is written by one process, which claims nothing.
 """
@@ -15,8 +16,8 @@ from typing import Any
 
 from harvest.core.errors import StoreUnusable
 from harvest.store.connection import Connection
-from harvest.store.database import Database
-from harvest.store.postgresql import Server
+from harvest.store.databases.database import Database
+from harvest.store.databases.postgresql import Server
 
 LEASE_S, BEAT_S = 30, 5
 """For how many seconds a lease holds, and how often it is prolonged."""

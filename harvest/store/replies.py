@@ -8,7 +8,7 @@ import zstandard
 
 from harvest.core.money import Usage
 from harvest.core.nouns import Reply, TokenLogprobs, joined
-from harvest.store.database import Database, Row
+from harvest.store.databases.database import Database, Row
 from harvest.store.leases import Leases
 from harvest.store.token_logprobs import packed, unpacked
 

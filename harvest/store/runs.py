@@ -16,9 +16,9 @@ from harvest.core.nouns import STUDENT
 from harvest.core.settings import faults_of
 from harvest.core.teachers import NOT_THE_STUDENTS, Teacher
 from harvest.store.attempts import Attempts
-from harvest.store.database import without_password
+from harvest.store.databases.database import without_password
+from harvest.store.databases.postgresql import Server
 from harvest.store.leases import WITHOUT_LEASE
-from harvest.store.postgresql import Server
 
 NOBODY_ASKED = {
     "imported": True,

@@ -7,7 +7,7 @@ from typing import Self
 from harvest.core.errors import StoreUnusable
 from harvest.store.batches import Batches
 from harvest.store.copying import Copying
-from harvest.store.database import fault_of_the_store
+from harvest.store.databases.database import fault_of_the_store
 from harvest.store.evaluations import Evaluations
 from harvest.store.imports import Imports
 from harvest.store.judgements import Judgements

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harvest.store.connection import Connection
-from harvest.store.database import Row
+from harvest.store.databases.database import Row
 from harvest.store.replies import IS_WHOLE, of_both_halves
 
 

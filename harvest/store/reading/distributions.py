@@ -9,7 +9,7 @@ from typing import Any
 
 from harvest.core.nouns import FILTER_REASONS, Attempt, Kind
 from harvest.store.attempts import read_attempt
-from harvest.store.database import Row
+from harvest.store.databases.database import Row
 from harvest.store.replies import IS_WHOLE, of_both_halves
 from harvest.store.runs import Runs
 

@@ -17,7 +17,7 @@ from harvest.core.nouns import (
     content_hash,
 )
 from harvest.store.attempts import read_attempt
-from harvest.store.database import Row
+from harvest.store.databases.database import Row
 from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from harvest.core.errors import StoreUnusable
-from harvest.store.database import fault_of_the_store
+from harvest.store.databases.database import fault_of_the_store
 from harvest.store.store import Store
 from harvest.store.writing.unwritten import Settlement
 

@@ -24,9 +24,9 @@ from harvest.core.nouns import (
 )
 from harvest.store import JudgedBy, RowSettlement, RowToSend, Sent, Store
 from harvest.store.copying import TABLES
-from harvest.store.postgresql_schema import FIRST_VERSION
-from harvest.store.postgresql_schema import MIGRATIONS as ON_A_SERVER
-from harvest.store.schema import MIGRATIONS
+from harvest.store.databases.postgresql_schema import FIRST_VERSION
+from harvest.store.databases.postgresql_schema import MIGRATIONS as ON_A_SERVER
+from harvest.store.databases.schema import MIGRATIONS
 
 MOMENTS = [f"2026-11-24T12:{n // 60:02d}:{n % 60:02d}.{n % 7}00Z" for n in range(1000)]
 SETTINGS: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 from harvest.core.errors import StoreUnusable
 from harvest.core.nouns import Ask
 from harvest.store import Sent, Store
-from harvest.store.schema import MIGRATIONS, TABLES
+from harvest.store.databases.schema import MIGRATIONS, TABLES
 
 QUESTION = '{"id": "q%d", "question": "?", "answer": "1", "check": "math"}'
 

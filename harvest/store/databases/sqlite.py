@@ -1,7 +1,7 @@
 """Connects to a store in an SQLite file. All that is particular to SQLite is here: address, lock, PRAGMA, BEGIN.
 
 One process at a time writes to a store, and holds a lock file while it does. Any number of processes may read. Inside
-the process that writes, one thread does all the writing (harvest/store/writer.py).
+the process that writes, one thread does all the writing (harvest/store/writing/writer.py).
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harvest.core.errors import StoreUnusable
-from harvest.store.schema import MIGRATIONS
+from harvest.store.databases.schema import MIGRATIONS
 
 Row = sqlite3.Row
 

@@ -1,12 +1,11 @@
-"""Connects to a store in PostgreSQL. All that is particular to PostgreSQL is here and in postgresql_schema.py.
+"""Connects to a store in PostgreSQL. All that is particular to PostgreSQL is here, in postgresql_schema.py and in
+postgresql_address.py.
 
 Any number of processes on any machines may write. Every transaction of a process first locks the row of the run that it
 works on, which holds the run's money, so the writers of one run take turns as those of a file do. A lost connection is
 opened anew by the next transaction.
 """
 
-import hashlib
-import os
 import re
 import sys
 import time
@@ -14,12 +13,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from harvest.core.errors import MissingExtra, StoreUnusable
-from harvest.store import postgresql_schema as schema
+from harvest.store.databases import postgresql_schema as schema
+from harvest.store.databases.postgresql_address import files_of, in_words, without_password
 
 if TYPE_CHECKING:
     import psycopg
@@ -463,49 +461,3 @@ def fault_of(e: BaseException | None) -> str | None:
     if state == "55P03" or state.startswith("40"):
         return "busy"
     return "failed" if state.startswith(("53", "58")) and state != "53300" else "lost"
-
-
-def in_words(error: Exception, url: str) -> str:
-    """Returns what went wrong, in one line without the password."""
-    text = " ".join(str(error).split())
-    for secret in _secrets(url):
-        text = text.replace(secret, "[password]")
-    return text or type(error).__name__
-
-
-def without_password(url: str) -> str:
-    """Returns the URL without the password, wherever in it that stands."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "postgresql://…"
-    user, _, _ = parts.netloc.rpartition("@")[0].partition(":")
-    host = parts.netloc.rpartition("@")[2]
-    query = "&".join(part for part in parts.query.split("&") if part and not part.lower().startswith(SECRET_SETTINGS))
-    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))
-
-
-SECRET_SETTINGS = ("password=", "sslpassword=")
-
-
-def _secrets(url: str) -> Iterator[str]:
-    """Gives each form of the passwords in a URL."""
-    from urllib.parse import unquote
-
-    userinfo = url.partition("://")[2].rpartition("@")[0]
-    found = [userinfo.partition(":")[2]]
-    found += [part.partition("=")[2] for part in url.partition("?")[2].split("&") if part.startswith(SECRET_SETTINGS)]
-    for secret in found:
-        if secret:
-            yield secret
-            yield unquote(secret)
-
-
-def files_of(url: str) -> Path:
-    """Returns the path by which files of this machine are named that belong to a store in PostgreSQL."""
-    parts = urlsplit(url)
-    named = hashlib.sha256(f"{parts.netloc.rpartition('@')[2]}{parts.path}".encode()).hexdigest()[:16]
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state").absolute()
-    folder = state / "winnow" / "stores" / named
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder / "store"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harvest.core.errors import StoreUnusable
-from harvest.store import postgresql, sqlite
+from harvest.store.databases import postgresql, postgresql_address, sqlite
 
 Values = Sequence[Any] | Mapping[str, Any]
 """What fills a statement's placeholders: values in their order for each `?`, or values by name for each `:name`."""
@@ -110,4 +110,4 @@ def fault_of_the_store(e: BaseException) -> str | None:
 
 def without_password(url: str) -> str:
     """Returns a store's URL as it may be shown and kept."""
-    return postgresql.without_password(url) if url.startswith(POSTGRESQL) else url
+    return postgresql_address.without_password(url) if url.startswith(POSTGRESQL) else url
