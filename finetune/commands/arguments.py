@@ -92,7 +92,7 @@ def _tryout(p: argparse.ArgumentParser) -> None:
         help="how many questions each teacher answers, drawn at random; the answers are kept (default: 200)",
     )  # fmt: skip
     p.add_argument("--store", metavar="URL", help="the store; without it: the one that RUN.toml names")
-    p.add_argument("--train", action="store_true", help="train shortly on each teacher's traces, at equal tokens, too")
+    p.add_argument("--train", action="store_true", help="also train shortly on as many tokens of each teacher")
     _add_bench(p)
     p.add_argument("--skip-bad-rows", action="store_true", help="count and skip questions that cannot be asked")
 
@@ -108,7 +108,7 @@ def _curve(p: argparse.ArgumentParser) -> None:
     p.set_defaults(overrides=True)
     p.add_argument("output", metavar="OUTPUT", help="the folder of a student in training or trained; with --buy: a run")
     g = p.add_argument_group("where the next dollars go: more questions, more samples of each, or more epochs")
-    g.add_argument("--buy", action="store_true", help="train --student shortly on parts of the run; it goes on")
+    g.add_argument("--buy", action="store_true", help="train --student on parts of the run; started again it goes on")
     _add_student(g)
     g.add_argument("--usd", type=_usd, default=Decimal(10), metavar="USD", help="how many dollars (10)")
     g.add_argument("--usd-per-trace", type=_positive, metavar="USD", help="without it: what the run's traces cost")
@@ -232,7 +232,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "tryout": ("several teachers on the same questions: which one teaches this student most for a dollar", _tryout),
     "score": ("how well each trace suits a student: its surprisal and ranks, kept in the store", _score),
     "show": ("one training row as the model sees it, trained tokens coloured", _show),
-    "curve": ("the loss curve of a training, while it runs and after", _curve),
+    "curve": ("the loss curve of a training; with --buy: whether more questions, samples or epochs pay", _curve),
     "merge": ("merge the adapter into its model, and print the lines that serve it", _merge),
     "estimate": ("GPU-hours, memory and money before training", _estimate),
     "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from harvest.report.evaluations import earlier, percent
-from harvest.report.headline import student_name
+from harvest.report.headline import dollars, student_name
 from harvest.report.sentences import duration
 from harvest.report.tables import Table, evaluated, spaced
 
@@ -61,6 +61,11 @@ def _spent(r: Report) -> str:
     return f"{spent}, without {unknown:,} calls of unknown price" if unknown else str(spent)
 
 
+def _thousand(r: Report) -> str | None:
+    each = r["money"]["usd_per_accepted_trace"]
+    return None if each is None else dollars(str(1000 * Decimal(each)))
+
+
 def _count(mean: float | None) -> str | None:
     return f"{mean:,.0f}" if mean else None
 
@@ -89,7 +94,7 @@ _FIGURES: tuple[tuple[str, Callable[[Report], str | None]], ...] = (
     ("selected traces", lambda r: f"{r['traces']['selected']:,}" if r["selection"] else None),
     ("spent (USD)", _spent),
     ("in doubt (USD)", lambda r: amount if Decimal(amount := r["money"]["in_doubt_usd"]) else None),
-    ("an accepted trace (USD)", lambda r: r["money"]["usd_per_accepted_trace"]),
+    ("1,000 accepted traces", _thousand),
     ("tokens of an accepted chain, mean", lambda r: _count(r["traces"]["mean_reasoning_tokens"])),
     ("tokens of an accepted answer with its chain, mean", lambda r: _count(r["traces"]["mean_output_tokens"])),
     ("time", lambda r: duration(r["run"]["wall_s"])),

@@ -29,8 +29,8 @@ def accepted(r: Report) -> str:
 def selected(r: Report) -> str | None:
     if not r["selection"]:
         return None
-    of = "right and wrong answers alike" if from_all(r) else "them"
-    return f"{r['traces']['selected']:,} selected of {of}, to be trained on."
+    of = "all answers, right and wrong" if from_all(r) else "them"
+    return f"Selected to be trained on: {r['traces']['selected']:,} of {of}."
 
 
 def tokens(r: Report) -> str | None:

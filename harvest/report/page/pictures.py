@@ -76,7 +76,8 @@ def _over_time(
 def _times(last_s: float) -> list[Markup]:
     y = TOP_PX + FIELD_PX + 16
     anchors = ((0, None), (0.5, "middle"), (1, "end"))
-    return [text(100 * share, y, duration(share * last_s) if share else "0", anchor) for share, anchor in anchors]
+    words = duration if last_s >= 10 else "{:.1f} s".format  # in whole seconds, half of 1 s is "0 s"
+    return [text(100 * share, y, words(share * last_s) if share else "0", anchor) for share, anchor in anchors]
 
 
 def _ceiling(value: float) -> float:

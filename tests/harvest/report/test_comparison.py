@@ -1,6 +1,7 @@
 """`harvest report A B`: what two runs cost and brought, and where their settings differ."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def test_runs_stand_side_by_side_and_only_settings_that_differ_are_shown(
     assert shown[0] == f"| run | {NAME} | colder |"
     assert "| questions asked | 90 | 60 |" in shown
     assert "| sampling.temperature | 0.7 | 0.2 |" in shown
+    each = next(line for line in shown if line.startswith("| 1,000 accepted traces |"))
+    assert re.fullmatch(r"\| 1,000 accepted traces( \| \$\d+\.\d\d){2} \|", each), each
     assert '| budget.usd | "1" | "1" |' not in shown
     assert not any(line.startswith(("| name |", "| selected traces |")) for line in shown)
     assert next(line for line in shown if line.startswith("| after on held-out.jsonl |")).endswith("| – |")

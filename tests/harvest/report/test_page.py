@@ -21,6 +21,7 @@ from harvest.report import tables
 from harvest.report.headline import headline
 from harvest.report.markdown_page import markdown
 from harvest.report.page import html_page
+from harvest.report.page.pictures import traces_over_time
 from harvest.report.page.shown_traces import CHAIN_CHARS
 from harvest.report.run_report import run_report
 from harvest.store import Sent, Store
@@ -225,3 +226,8 @@ def test_the_page_runs_nothing_asks_nobody_and_fits(hostile: Path, browser: Any,
 
 def channels(colour: str) -> list[int]:
     return [int(n) for n in re.findall(r"\d+", colour)[:3]]
+
+
+def test_a_chart_of_a_few_seconds_has_marks_that_differ() -> None:
+    points = [{"at_s": at, "accepted": at} for at in (0, 1)]
+    assert re.findall(r">([\d.]+ s)<", str(traces_over_time({"over_time": points}))) == ["0.5 s", "1.0 s"]
