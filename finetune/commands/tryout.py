@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     tried = [
         TriedAnswer(
             b.question_id, b.attempt.teacher, bool(b.attempt.accepted), None if b.unpriced else b.cost,
-            *((scored.score.rsr, scored.score.tokens) if (scored := scores.get(b.attempt.id)) else (None, 0)),
+            *((scored.score.means, scored.score.tokens) if (scored := scores.get(b.attempt.id)) else (None, 0)),
         )
         for b in of_run.bought(drawn)
     ]  # fmt: skip

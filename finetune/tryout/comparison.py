@@ -2,6 +2,7 @@
 
 Without trainings, a teacher's traces count as worth 1/RSR each: the order of the teachers is then that of RSR times
 dollars per accepted trace, the lowest first, and of RSR alone where no teacher costs anything or a price is unknown.
+The RSR of a teacher is the sum over its traces of their mean ranks over that of their mean surprisals, as in the paper.
 RSR was shown to order teachers (arXiv 2601.14249), not to say how many points a trace brings. So this gives ranks, and
 no points. How sure a rank is comes from drawing the questions anew, with replacement, all teachers with the same draw.
 
@@ -46,8 +47,8 @@ class TriedAnswer:
     accepted: bool
     cost_pusd: int | None
     """All that it cost; what another run had bought counts as if bought. None: nobody knows."""
-    rsr: float | None
-    """The Rank-Surprisal Ratio of an accepted trace; None: it has no score."""
+    score: tuple[float, float] | None
+    """(mean rank, mean surprisal in nats) of a token of an accepted trace; None: it has no score."""
     tokens: int = 0
     """How many tokens of an accepted trace are trained."""
 
@@ -160,16 +161,16 @@ def compare(
     """
     questions = {q: n for n, q in enumerate(sorted({a.question for a in answers}))}
     shape = (teachers, len(questions))
-    asked, accepted, cost, rsr, scored = (np.zeros(shape) for _ in range(5))
+    asked, accepted, cost, ranks, nats = (np.zeros(shape) for _ in range(5))
     tokens: dict[int, list[int]] = {}
     for a in answers:
         at = a.teacher, questions[a.question]
         asked[at] += 1
         accepted[at] += a.accepted
         cost[at] += np.nan if a.cost_pusd is None else a.cost_pusd / PICO
-        if a.accepted and a.rsr is not None:
-            rsr[at] += a.rsr
-            scored[at] += 1
+        if a.accepted and a.score is not None:
+            ranks[at] += a.score[0]
+            nats[at] += a.score[1]
             tokens.setdefault(a.teacher, []).append(a.tokens)
     draws = np.random.default_rng(seed).multinomial(
         len(questions), np.full(len(questions), 1 / max(1, len(questions))), DRAWS
@@ -177,7 +178,7 @@ def compare(
     counts: Array = np.vstack([np.ones(len(questions)), draws])  # the first line is the questions as they are
     with np.errstate(divide="ignore", invalid="ignore"):
         usd = (counts @ cost.T) / (counts @ accepted.T)
-        fit = (counts @ rsr.T) / (counts @ scored.T)
+        fit = (counts @ ranks.T) / (counts @ nats.T)
     known = ~np.isnan(cost.sum(1))
     costs_something = bool(np.nansum(cost) > 0)
     by = "fit, price unknown" if not known.all() else "fit and price" if costs_something else "fit alone"
@@ -187,7 +188,7 @@ def compare(
     for t in range(teachers):
         total = int(accepted[t].sum())
         shares = [x / n for x, n in zip(accepted[t], asked[t], strict=True) if n]
-        has_rank = bool(scored[t].any()) and not np.isnan(value[0, t])
+        has_rank = t in tokens and not np.isnan(value[0, t])
         rank = (int(places[0, t]), *_ends(places[1:, t], 0.90)) if has_rank else None
         found.append(
             Compared(

@@ -23,7 +23,8 @@ class Fit:
     """In nats a token."""
     rank: Mean
     rsr: Mean
-    """The Rank-Surprisal Ratio: the lower, the better."""
+    """The Rank-Surprisal Ratio of all traces, `rank` over `surprisal`: the lower, the better. Source: arXiv 2601.14249,
+    equation 9, which is no mean of the traces' own ratios: one trace without surprises would outweigh all others."""
     tokens: int | None
     """The median of the trained tokens of a trace, as the student counts them."""
 
@@ -46,9 +47,20 @@ def fits_of(answers: Iterable[ScoredAnswer]) -> dict[int, Fit]:
 def _fit(answers: Sequence[ScoredAnswer]) -> Fit:
     scored = [a for a in answers if a.score.tokens]
     tokens = sorted(a.score.tokens for a in scored)
-    surprisal, rank, rsr = (mean_interval(_by_question(scored, name)) for name in MEANS)
+    surprisals, ranks = (_by_question(scored, name) for name in ("surprisal", "rank"))
     median = tokens[len(tokens) // 2] if tokens else None
-    return Fit(len(scored), len(answers) - len(scored), surprisal, rank, rsr, median)
+    return Fit(
+        len(scored), len(answers) - len(scored), mean_interval(surprisals), mean_interval(ranks),
+        _ratio(ranks, surprisals), median,
+    )  # fmt: skip
+
+
+def _ratio(over: Sequence[float], under: Sequence[float]) -> Mean:
+    """Returns the ratio of two means with its interval, by how far each question lies from the common ratio."""
+    if not sum(under):
+        return None, None, None
+    ratio, mean = sum(over) / sum(under), sum(under) / len(under)
+    return mean_interval([ratio + (a - ratio * b) / mean for a, b in zip(over, under, strict=True)])
 
 
 def _by_question(answers: Iterable[ScoredAnswer], name: str) -> list[float]:

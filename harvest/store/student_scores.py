@@ -35,6 +35,11 @@ class StudentScore:
         return None if self.ranks is None else self.ranks / self.tokens
 
     @property
+    def means(self) -> tuple[float, float] | None:
+        """Returns (rank, surprisal)."""
+        return None if self.rank is None or self.surprisal is None else (self.rank, self.surprisal)
+
+    @property
     def rsr(self) -> float | None:
         """Returns the Rank-Surprisal Ratio: the sum of the ranks, each 100 at most, over the sum of the surprisals.
 

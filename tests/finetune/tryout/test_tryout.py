@@ -21,8 +21,11 @@ from students import tiny_student
 
 pytest.importorskip("torch", reason="needs the extra `train`")
 
+from finetune.run import ScoredAnswer
 from finetune.tryout.comparison import Trained, TriedAnswer, compare
+from finetune.tryout.fit import fits_of
 from finetune.tryout.teachers import toml, written
+from harvest.store import StudentScore
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
@@ -44,8 +47,8 @@ def answers(
     for t, ratio in enumerate(ratios):
         for q in range(n):
             accepted = dice.random() < right
-            rsr = dice.gauss(ratio, noise) if accepted else None
-            found.append(TriedAnswer(q, t, accepted, cost[t] if cost else 0, rsr))
+            score = (dice.gauss(ratio, noise), 1.0) if accepted else None
+            found.append(TriedAnswer(q, t, accepted, cost[t] if cost else 0, score))
     return found
 
 
@@ -83,6 +86,26 @@ def test_short_answers_do_not_win_by_their_low_ratio_alone() -> None:
     assert (decided.first, decided.is_certain) == (0, True)
 
 
+def test_the_ratio_of_a_teacher_is_of_sums_and_not_the_mean_of_ratios() -> None:
+    """Equation 9 of arXiv 2601.14249: the mean of the first teacher's ratios is 11, and the ratio of its sums 2.9."""
+    scores = [(2.0, 0.1), (4.0, 2.0)]
+    tried = [TriedAnswer(q, t, True, 0, scores[q % 2] if t == 0 else (5.0, 1.0)) for q in range(40) for t in (0, 1)]
+    assert compare(tried, 2).first == 0
+    scored = [
+        ScoredAnswer(2 * n + k, n, 0, True, StudentScore("s", "w", 10, nats, ranks))
+        for n, (nats, ranks) in enumerate([(1.0, 20), (20.0, 40)])
+        for k in (0, 1)
+    ]
+    fit = fits_of(scored)[0]
+    assert (fit.rank[0], fit.surprisal[0]) == pytest.approx((3, 1.05))
+    assert fit.rsr[0] == pytest.approx(6 / 2.1)
+    assert fit.rsr[1] is not None
+    assert fit.rsr[2] is not None
+    assert fit.rsr[1] < 6 / 2.1 < fit.rsr[2]
+    alike = [replace(a, score=replace(a.score, ranks=3 * int(a.score.surprisal_nats or 0))) for a in scored]
+    assert fits_of(alike)[0].rsr == pytest.approx((3, 3, 3)), "every question has the common ratio"
+
+
 def test_price_and_fit_count_together() -> None:
     """Traces that suit better may cost more, as long as RSR times dollars is lower."""
     found = compare(answers([3, 6], n=60, cost=[DOLLAR, DOLLAR * 9 // 10], right=1), 2)
@@ -92,12 +115,12 @@ def test_price_and_fit_count_together() -> None:
 
 
 def test_dollars_a_trace_are_those_of_all_its_answers_and_unknown_where_one_is() -> None:
-    tried = [TriedAnswer(q, 0, q < 5, DOLLAR, 5.0 if q < 5 else None) for q in range(10)]
+    tried = [TriedAnswer(q, 0, q < 5, DOLLAR, (5.0, 1.0) if q < 5 else None) for q in range(10)]
     (t,) = compare(tried, 1).teachers
     assert t.usd_a_trace is not None
     assert t.usd_a_trace[0] == pytest.approx(2)
     assert t.usd_a_trace[1] < 2 < t.usd_a_trace[2]
-    found = compare([*tried, TriedAnswer(0, 1, True, None, 9.0)], 2)
+    found = compare([*tried, TriedAnswer(0, 1, True, None, (9.0, 1.0))], 2)
     assert found.teachers[1].usd_a_trace is None
     assert (found.by, found.first) == ("fit, price unknown", 0)
 
