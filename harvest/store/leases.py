@@ -9,6 +9,8 @@ A store in a file is written by one process, which claims nothing.
 """
 
 import json
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -73,19 +75,20 @@ class Leases(Connection):
             with suppress(*self.db.errors):  # without a connection it is over anyway
                 self.db.done(work)
 
-    def begin_lease(self, run_id: int, who: str) -> None:
+    def begin_lease(self, run_id: int) -> None:
         """Begins this session's lease."""
         self.db.execute(
             "INSERT INTO lease (session_id, run_id, until, beat_at, who)"
             " VALUES (?, ?, clock_timestamp() + ? * interval '1 s', clock_timestamp(), ?)",
-            (self.session_id, run_id, LEASE_S, who),
+            (self.session_id, run_id, LEASE_S, f"{socket.gethostname()}:{os.getpid()}"),
         )
 
-    def begin_lease_again(self, run_id: int, who: str) -> None:
-        """Begins a lease after another process has ended the one before. What was claimed under that is lost."""
+    def rise_again(self, run_id: int) -> None:
+        """Goes on with this session after another process took it for dead and ended its lease. What was claimed under
+        that is lost."""
         self.db.execute("DELETE FROM lease WHERE session_id = ?", (self.session_id,))
         self.db.execute("UPDATE session SET ended_at = NULL, status = NULL WHERE id = ?", (self.session_id,))
-        self.begin_lease(run_id, who)
+        self.begin_lease(run_id)
 
     def end_leases(self, run_id: int, *, mine: bool = False) -> None:
         """Ends the leases that have run out, and this process's own if `mine`; all of them if this process is alone
@@ -138,9 +141,10 @@ class Leases(Connection):
         )
 
     def give_back(self, question_id: int) -> None:
-        """Lets a question be claimed again, by anybody."""
+        """Lets a question that this process claimed be claimed again, by anybody."""
         if self.shares:
-            self.db.execute("DELETE FROM claim WHERE question_id = ?", (question_id,))
+            mine = "DELETE FROM claim WHERE question_id = ? AND session_id = ?"
+            self.db.execute(mine, (question_id, self.session_id))
 
 
 class Heartbeat:

@@ -1,8 +1,6 @@
 """Reads and writes runs, their sessions and their events. A run's settings are checked once, when they are read."""
 
 import json
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,11 +138,6 @@ def _sections(settings: Mapping[str, Any]) -> dict[int, Any]:
     return sections
 
 
-def worker() -> str:
-    """Returns the words that name this process to others: its machine and its number there."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 class Runs(Attempts):
     """The SQL statements on runs, their sessions and their events."""
 
@@ -203,7 +196,7 @@ class Runs(Attempts):
         self.session_id = self._insert("INSERT INTO session (run_id, started_at) VALUES (?, ?)", run_id, now)
         if isinstance(self.db, Server) and self.shares:
             self.db.hold(f"session {self.session_id}")
-            self.begin_lease(run_id, worker())
+            self.begin_lease(run_id)
         return self.session_id
 
     def _end_sessions(self, run_id: int) -> None:
@@ -223,10 +216,6 @@ class Runs(Attempts):
         questions are free."""
         self.hold_unsettled(run_id, now)
         self._end_sessions(run_id)
-
-    def rise_again(self, run_id: int) -> None:
-        """Goes on with this session after another process took it for dead. Its questions were given back."""
-        self.begin_lease_again(run_id, worker())
 
     def leave(self, run_id: int, now: str) -> bool:
         """Ends this session's lease, and holds what it has in flight in doubt. Returns whether no other process

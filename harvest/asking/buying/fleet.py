@@ -108,12 +108,12 @@ class Fleet:
     @property
     def limit(self) -> float:
         """How many requests may be in flight now."""
-        return min(float(self.ceiling), sum(r.pace.limit for r in self.replicas if r.refusal is None))
+        return min(float(self.ceiling), sum(r.pace.limit for r in self.asked()))
 
     @property
     def rate(self) -> float | None:
         """How many requests may leave in a second; None if one of the replicas has not limited them."""
-        rates = [r.pace.rate for r in self.replicas if r.refusal is None]
+        rates = [r.pace.rate for r in self.asked()]
         return None if None in rates else sum(rate for rate in rates if rate is not None)
 
     def asked(self) -> list[Replica]:

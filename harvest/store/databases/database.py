@@ -102,8 +102,8 @@ def is_being_written(url: str, run: str | None = None) -> bool:
 
 def fault_of_the_store(e: BaseException) -> str | None:
     """Returns why the store cannot be written now, if its file, disk, lock, server or connection is at fault: "locked"
-    if another program's lock is, "lost" if there is no connection, else "failed". None: what was to be written is at
-    fault."""
+    if another program has locked the file, "busy" if another process holds a lock on the server, "lost" if there is no
+    connection, else "failed". None: what was to be written is at fault."""
     cause = e.__cause__ if isinstance(e, StoreUnusable) else e
     return sqlite.fault_of(cause) or postgresql.fault_of(cause)
 

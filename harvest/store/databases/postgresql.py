@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harvest.core.errors import MissingExtra, StoreUnusable
 from harvest.store.databases import postgresql_schema as schema
-from harvest.store.databases.postgresql_address import files_of, in_words, without_password
+from harvest.store.databases.postgresql_address import files_of, in_words, is_unclear, without_password
 
 if TYPE_CHECKING:
     import psycopg
@@ -345,6 +345,11 @@ def opened(url: str, *, write: bool) -> Server:
         import psycopg
     except ImportError:
         raise MissingExtra("a store in PostgreSQL", "postgres") from None
+    if is_unclear(url):
+        raise StoreUnusable(
+            f"store {without_password(url)}: the URL is unclear: in a user, a password and a database's name, write @"
+            " as %40, / as %2F, ? as %3F and # as %23"
+        )
     try:
         server = Server(url, write=write)
         try:

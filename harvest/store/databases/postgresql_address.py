@@ -19,14 +19,24 @@ def in_words(error: Exception, url: str) -> str:
 
 def without_password(url: str) -> str:
     """Returns the URL without the password, wherever in it that stands."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
+    if is_unclear(url):
         return "postgresql://…"
+    parts = urlsplit(url)
     user, _, _ = parts.netloc.rpartition("@")[0].partition(":")
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(part for part in parts.query.split("&") if part and not part.lower().startswith(SECRET_SETTINGS))
     return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))
+
+
+def is_unclear(url: str) -> bool:
+    """Whether nobody can tell where in the URL the password ends, e.g. since there is a / in it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    port = parts.netloc.rpartition(":")[2]
+    is_cut = ":" in parts.netloc and not parts.path and not port.isdigit()
+    return "@" in parts.path + parts.fragment or ("@" in parts.query and is_cut)
 
 
 def _secrets(url: str) -> Iterator[str]:

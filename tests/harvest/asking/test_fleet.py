@@ -209,6 +209,30 @@ def test_a_probe_leaves_when_it_is_due_however_slow_the_replica_was() -> None:
     assert fleet.choose(1.6) is quick, "one probe at a time"
 
 
+def test_a_slow_replica_that_was_not_asked_for_long_gets_one_request() -> None:
+    fleet = fleet_of(2)
+    quick, slow = fleet.replicas
+    for _ in range(20):
+        quick.answered(99.0, 100.0)
+        slow.answered(0.0, 100.0)
+    fleet.sent(quick, None, 100.0)
+    quick.answered(100.0, 119.0)
+    assert fleet.choose(119.0) is quick
+    assert fleet.choose(120.5) is slow
+    fleet.sent(slow, None, 120.5)
+    assert fleet.choose(120.5) is quick, "one, and no more"
+
+
+def test_a_fleet_has_a_rate_when_all_who_answer_have_one() -> None:
+    fleet = fleet_of(3)
+    one, two, three = fleet.replicas
+    assert fleet.rate is None
+    one.pace.rate, two.pace.rate = 2.0, 3.0
+    assert fleet.rate is None
+    three.refusal = RunRefused("another model")
+    assert fleet.rate == 5.0
+
+
 @given(st.data())
 def test_a_request_goes_to_no_replica_that_must_not_have_it(data: st.DataObject) -> None:
     n, ceiling = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 20))

@@ -221,6 +221,7 @@ def test_no_server_and_a_wrong_user_are_one_line_without_the_password(
     for bad in (
         f"postgresql://postgres:{SECRET}@127.0.0.1:1/x", url.replace("postgres:", "nobody-here:"), f"{url}_none",
         "postgresql://[", f"postgresql://127.0.0.1:{parts.port}/x?password={SECRET}&user=postgres",
+        *(url.replace("%2F", cut) for cut in "/?#"),
     ):  # fmt: skip
         (p,) = fleet(teacher.url, 1, 1, bad)
         code, out, err = p.collect()

@@ -178,6 +178,23 @@ def test_other_settings_of_selection_read_no_file_again(imports: Imports, tmp_pa
     assert changed.read_folder != first.read_folder, "a changed export is read again"
 
 
+def test_all_that_decides_what_reading_gives_reads_anew(evaluation: Path, tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "a.jsonl").write_text("{}\n")
+    to = tmp_path / "to"
+    read = [
+        job(export, to).read_folder, job(export, to, ("select.pool", "all")).read_folder,
+        job(export, to, ("filters.format", "false")).read_folder,
+        job(export, to, ("select.against", str(evaluation))).read_folder,
+        job(export, to, questions=[str(evaluation)]).read_folder, job(export, to, judges=True).read_folder,
+    ]  # fmt: skip
+    evaluation.write_text(evaluation.read_text().replace("48", "49"))
+    read.append(job(export, to, ("select.against", str(evaluation))).read_folder)
+    read.append(job(export, to, questions=[str(evaluation)]).read_folder)
+    assert len(set(read)) == len(read)
+
+
 def test_a_killed_command_goes_on_with_the_files_that_are_left(imports: Imports, tmp_path: Path) -> None:
     imports.run("import", imports.file("a.jsonl", mixed_rows()), "--name", "r")
     exported(imports, tmp_path / "export", 12)
@@ -206,6 +223,8 @@ def test_answers_are_judged_again_by_todays_checks(imports: Imports, tmp_path: P
     for path in sorted((tmp_path / "export").glob("*.jsonl")):  # as if an older check had called all of them wrong
         lines = [json.loads(line) | {"accepted": False, "reason": "wrong"} for line in path.read_text().splitlines()]
         lines[0]["reason"], cut = "truncated", lines[0]["question_id"]
+        lines[1]["verdicts"].append({"check": "human", "version": "1", "passed": False, "detail": "no", "share": None})
+        marked = lines[1]["question_id"]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     unjudged = job(tmp_path / "export", tmp_path / "unjudged")
     run_all(unjudged)
@@ -215,6 +234,7 @@ def test_answers_are_judged_again_by_todays_checks(imports: Imports, tmp_path: P
     found = {r["question_id"]: r for r in selected(Path(judged.to))}
     assert found
     assert cut not in found, "an answer that was cut is not judged"
+    assert marked not in found, "nor one that a person has judged"
     right = {r["question_id"] for r in rows if r["accepted"]}
     assert found.keys() <= right
     for name, one in found.items():
