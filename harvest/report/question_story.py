@@ -2,7 +2,7 @@
 says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -62,7 +62,7 @@ def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, i
         "continues": None if attempt.continues is None else numbers[attempt.continues],
         "seam": None if seam is None else seam._asdict(),
         "reused": a.reused,
-        "tries": [_try_json(t) for t in a.tries],
+        "tries": [_try_json(t) for t in tried(story, a)],
         "judging": [_try_json(t) for t in a.judging],
         "rewriting": [_try_json(t) for t in a.rewriting],
         "verdicts": [_verdict_json(v) for v in a.verdicts],
@@ -122,7 +122,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
             )
         if attempt.attempt.continues is not None:
             yield _row("goes on", _seam(attempt, numbers[attempt.attempt.continues]))
-        for k, t in enumerate(attempt.tries, 1):
+        for k, t in enumerate(tried(story, attempt), 1):
             yield _row(f"try {k}" if len(attempt.tries) > 1 else "bought", words_of_try(t))
             if (partial := t.partial) is not None and (partial.reasoning or partial.answer):
                 chain, answer = len(partial.reasoning or ""), len(partial.answer)
@@ -165,6 +165,13 @@ def who_of(story: QuestionStory, place: int) -> str | None:
     it."""
     found = configs(story.run.config).get(place)
     return None if found is None else found.teacher.model or found.teacher.local
+
+
+def tried(story: QuestionStory, a: AttemptStory) -> list[StoredTry]:
+    """Returns the tries for an answer. Where its teacher has several replicas, each names the one that was asked."""
+    found = configs(story.run.config).get(a.attempt.teacher)
+    first = found.teacher.base_url if found is not None and found.teacher.replicas else None
+    return [replace(t, replica=t.replica or first) for t in a.tries]
 
 
 def _by_whom(story: QuestionStory, place: int) -> str:

@@ -11,6 +11,7 @@ from harvest.filters.required import required_by
 from harvest.judging import model_judge, model_rewriting
 from harvest.report.question_story import (
     safe,
+    tried,
     version_today,
     who_of,
     words_of_score,
@@ -50,7 +51,7 @@ def attempt_values(story: QuestionStory, a: AttemptStory, waiting: Mark | None) 
         "objections": [[name.replace("_", " "), safe(said)] for name, said in found.words.items()],
         "verdicts": list(_verdicts(a, required_by(story.run.config).versions.keys())),
         "tries": [
-            *(words_of_try(t) for t in a.tries),
+            *(words_of_try(t) for t in tried(story, a)),
             *(f"judging model: {words_of_try(t)}" for t in a.judging),
             *(f"rewriting model: {words_of_try(t)}" for t in a.rewriting),
         ],
@@ -82,7 +83,7 @@ def _words(a: AttemptStory) -> str:
 
 def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
     """Gives (what it is, the figure in words): who answered, what it cost, how long it is."""
-    attempt, tries = a.attempt, a.tries
+    attempt, tries = a.attempt, tried(story, a)
     who = who_of(story, attempt.teacher) or ("imported" if story.run.imported else "unknown")
     yield ["student" if attempt.teacher == STUDENT else "teacher", safe(who)]
     served = {safe(name or "") for t in tries for name in (t.served_by or t.served_model, t.replica)} - {"", safe(who)}
@@ -98,8 +99,6 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
         yield ["tokens", f"{usage.output_tokens:,}{chain}"]
     if attempt.max_tokens:
         yield ["limit", f"{attempt.max_tokens:,} tokens"]
-    for score in a.scores:
-        yield ["fit", words_of_score(score)]
     yield ["sample", str(attempt.sample)]
     if a.reply is not None and a.reply.finish_reason:
         yield ["ended by", safe(a.reply.finish_reason)]
@@ -108,6 +107,8 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
             "continued",
             f"after {max(a.reply.seam.reasoning_characters, a.reply.seam.answer_characters):,} characters",
         ]
+    for score in a.scores:
+        yield ["fit", words_of_score(score)]
 
 
 def _cost(a: AttemptStory) -> str:
