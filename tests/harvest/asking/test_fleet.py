@@ -374,7 +374,7 @@ def test_a_killed_and_a_slow_replica_lose_no_answer(endpoint: Endpoints, place: 
     for replica in replicas:
         assert shown[replica.url]["answered"] + shown[replica.url]["in_doubt"] >= len(replica.bill)
     assert shown[slow.url]["answered"] < shown[one.url]["answered"]
-    assert set(shown[dying.url]["failed"]) <= {"cut", "passing"}
+    assert set(shown[dying.url]["failed"]) <= {"cut", "passing", "late"}
     assert shown[dying.url]["failed"]
     assert "| replica |" in (p.run_folder / "report.md").read_text()
     rows = [json.loads(line) for line in (p.run_folder / "dataset" / "train.jsonl").read_text().splitlines()]
