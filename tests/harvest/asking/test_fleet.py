@@ -397,6 +397,29 @@ def test_more_replicas_later_buy_nothing_anew(endpoint: Endpoints, place: Places
     assert sum(made(one, two).values()) == 40
 
 
+def test_a_later_start_knows_of_each_replica_that_it_answered_and_what_all_demand(
+    endpoint: Endpoints, place: Places, here: Any
+) -> None:
+    words = "Unsupported parameter: 'temperature' is not supported."
+
+    def picky(asked: Asked) -> Say:
+        refused = Say(status=400, error="unsupported_parameter", message=words)
+        return refused if "temperature" in asked.body else Say(delay_s=0.02)
+
+    replicas = [endpoint(picky), endpoint(picky)]
+    urls = [r.url for r in replicas]
+    p = place(urls, 20)
+    assert here(p) == 0
+    with closing(sqlite3.connect(p.store)) as db:
+        heard = [json.loads(data) for (data,) in db.execute("SELECT data FROM event WHERE kind = 'first reply'")]
+    assert sorted(one.get("replica", urls[0]) for one in heard) == sorted(urls)
+    before = [len(r.asked) for r in replicas]
+    assert here(place(urls, 60)) == 0
+    later = [r.asked[n:] for r, n in zip(replicas, before, strict=True)]
+    assert all(later)
+    assert not any("temperature" in asked.body for of_one in later for asked in of_one)
+
+
 def test_another_first_address_is_refused(endpoint: Endpoints, place: Places) -> None:
     one, two = endpoint(), endpoint()
     assert place([one.url, two.url], 2).collect()[0] == 0

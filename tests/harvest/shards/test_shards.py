@@ -176,6 +176,9 @@ def test_other_settings_of_selection_read_no_file_again(imports: Imports, tmp_pa
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     changed = job(tmp_path / "export", tmp_path / "to", ("select.traces", "20"))
     assert changed.read_folder != first.read_folder, "a changed export is read again"
+    path.unlink()
+    run_all(job(tmp_path / "export", tmp_path / "to", ("select.traces", "20")))
+    assert len(list((tmp_path / "to").glob("*.jsonl"))) == 2, "of the file that is gone nothing is left"
 
 
 def test_all_that_decides_what_reading_gives_reads_anew(evaluation: Path, tmp_path: Path) -> None:
@@ -240,9 +243,25 @@ def test_answers_are_judged_again_by_todays_checks(imports: Imports, tmp_path: P
     for name, one in found.items():
         assert one["accepted"] is True
         assert one["reason"] is None
+        assert [v["check"] for v in one["verdicts"]].count("math") == 1, "the new verdict takes the old one's place"
         assert one["verdicts"][-1] | {"detail": ""} == {
             "check": "math", "version": one["verdicts"][-1]["version"], "passed": True, "detail": "", "share": None,
         }, name  # fmt: skip
+
+
+def test_answers_are_judged_by_the_questions_of_the_source(imports: Imports, tmp_path: Path) -> None:
+    """A gold answer that was mended since the export."""
+    rows = [row(f"q{k}", 3 + k, 4 + 2 * k) for k in range(6)]
+    imports.run("import", imports.file("a.jsonl", rows), "--name", "r")
+    exported(imports, tmp_path / "export", 2)
+    mended = [{k: r[k] for k in ("id", "question", "answer", "check")} for r in rows]
+    mended[4]["answer"] = "1"
+    source = tmp_path / "questions.jsonl"
+    source.write_text("".join(json.dumps(one) + "\n" for one in mended))
+    off = (("select.near", "false"), ("select.near_questions", "false"))
+    of = job(tmp_path / "export", tmp_path / "to", *off, judges=True, questions=[str(source)])
+    run_all(of)
+    assert {r["question_id"] for r in selected(tmp_path / "to")} == {"q0", "q1", "q2", "q3", "q5"}
 
 
 def test_parquet_in_is_parquet_out_with_the_same_columns(imports: Imports, tmp_path: Path) -> None:
