@@ -209,3 +209,19 @@ def test_limits_are_read_as_providers_write_them(headers: dict[str, str], said: 
 @given(st.dictionaries(st.sampled_from(["x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]), st.text()))
 def test_no_header_breaks_it(headers: dict[str, str]) -> None:
     announced(headers, 1_700_000_000.0)
+
+
+def test_what_another_process_found_holds_until_we_find_a_rate_ourselves() -> None:
+    pace = Pace(64)
+    pace.told(10.0, 5.0, 2.0, 7.0)
+    assert (pace.rate, pace.limit) == (2.0, 7.0)
+    assert pace.quiet_s(12.0) == 3.0
+    assert not pace.may_send(0, 14.9)
+    assert pace.may_send(0, 15.1), "the endpoint asked for quiet, and the quiet is over"
+    pace.told(20.0, -1.0, 9.0, 50.0)
+    assert pace.rate == pytest.approx(2.0, rel=0.1)
+    assert (pace.limit, pace.quiet_s(20.0)) == (7.0, 0.0)
+    blocked = Pace(64)
+    blocked.refused_at(0.0, 1.0, None)
+    blocked.told(1.5, 0.0, 9.0, 50.0)
+    assert blocked.rate is None, "we are looking for it"
