@@ -48,7 +48,7 @@ def buy(args: argparse.Namespace, overrides: Overrides) -> int:
         )
     if len(sizes) < 2 or len(of.held_out) < 1:
         raise InputError(f"run {run.name}: {len(of.traces):,} questions with a trace: too few to see what more bring")
-    cells = planned(of, sizes, tried, epochs)
+    cells = planned(of, sizes, tried, epochs, recipe.train.seed)
     with alone(runs_folder() / run.name) as lock:
         start = partial(run_process, lock=lock, shows=True)
         bench = Bench(run, recipe, args.eval, start, args.eval_max_tokens, of.held_out)

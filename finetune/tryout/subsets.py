@@ -26,7 +26,7 @@ class Subsets:
         """Whether some question has several traces."""
         return any(len(t) > 1 for t in self.traces)
 
-    def cell(self, questions: int, epochs: float, *, all_traces: bool = False, seed: int = 0) -> Cell:
+    def cell(self, questions: int, epochs: float, seed: int, *, all_traces: bool = False) -> Cell:
         """Returns the training on one trace of each of the first `questions` questions, or on all their traces."""
         chosen = [a for t in self.traces[:questions] for a in (t if all_traces else t[:1])]
         return Cell(tuple(sorted(chosen)), epochs, seed)
@@ -51,7 +51,9 @@ def subsets_of(answers: Sequence[ScoredAnswer]) -> Subsets:
     return Subsets([by_question[q] for q in order[held_out:]], [by_question[q][0] for q in order[:held_out]])
 
 
-def planned(of: Subsets, sizes: Sequence[int], epochs: Sequence[float], now_epochs: float) -> dict[Cell, int]:
+def planned(
+    of: Subsets, sizes: Sequence[int], epochs: Sequence[float], now_epochs: float, seed: int
+) -> dict[Cell, int]:
     """Maps each training that is made to its number of questions.
 
     Every size is trained with `now_epochs`, and the largest one with each of `epochs`. Where questions have several
@@ -59,9 +61,9 @@ def planned(of: Subsets, sizes: Sequence[int], epochs: Sequence[float], now_epoc
     """
     largest = max(sizes)
     found: Mapping[Cell, int] = {
-        **{of.cell(n, now_epochs): n for n in sizes},
-        **{of.cell(largest, e): largest for e in epochs},
-        **({of.cell(n, now_epochs, all_traces=True): n for n in sorted(sizes)[-2:]} if of.several else {}),
+        **{of.cell(n, now_epochs, seed): n for n in sizes},
+        **{of.cell(largest, e, seed): largest for e in epochs},
+        **({of.cell(n, now_epochs, seed, all_traces=True): n for n in sorted(sizes)[-2:]} if of.several else {}),
     }
     return dict(found)
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -143,6 +144,23 @@ def test_another_name_of_the_same_weights_is_not_scored_again(imports: Imports, 
         assert store.scored_students(1) == [str(other), str(student)]
 
 
+def test_other_weights_and_another_template_are_scored_for_themselves(imports: Imports, student: Path) -> None:
+    imports.take(imports.file("a.jsonl", answers(3)))
+    scored(imports, student)
+    worded = imports.folder / "worded"
+    shutil.copytree(student, worded)
+    template = worded / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# another one #}")
+    assert scored(imports, worded)["scored_now"] == 3
+    other = tiny_student(imports.folder / "other", seed=2)
+    assert scored(imports, other)["scored_now"] == 3
+    with Store.open(f"sqlite:///{imports.store}", write=False) as store:
+        first, newest = (dict(store.student_scores(store.scoring_of(1, s))) for s in (str(student), str(other)))
+        assert newest == dict(store.student_scores(store.scoring_of(1)))
+    assert first.keys() == newest.keys()
+    assert all(first[a].surprisal_nats != newest[a].surprisal_nats for a in first)
+
+
 def test_an_answer_that_is_too_long_has_no_score_and_is_not_selected_by_scores(imports: Imports, student: Path) -> None:
     rows = answers(4)
     rows[2]["response"] = (
@@ -158,7 +176,10 @@ def test_an_answer_that_is_too_long_has_no_score_and_is_not_selected_by_scores(i
 
 def test_traces_are_selected_by_their_scores(imports: Imports, student: Path) -> None:
     imports.take(imports.file("a.jsonl", answers(8)))
+    by_score = ("select", "r", "--json", "--select.student", str(student), "--select.surprisal_most", "1000")
+    assert json.loads(imports.run(*by_score)[0])["unselected"] == {"no_student_score": 8}
     scored(imports, student)
+    assert json.loads(imports.run(*by_score)[0])["unselected"] == {}, "new scores make a new selection"
     with Store.open(f"sqlite:///{imports.store}", write=False) as store:
         by = {a: s.surprisal or 0 for a, s in store.student_scores(store.scoring_of(1, str(student)))}
         ratio = {a: s.rsr or 0 for a, s in store.student_scores(store.scoring_of(1))}

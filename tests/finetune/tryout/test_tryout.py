@@ -67,6 +67,8 @@ def test_teachers_of_one_fit_are_not_told_apart_and_the_cheaper_one_is_chosen() 
     assert found.chosen == max((0, 1), key=lambda t: sum(a.accepted for a in tried if a.teacher == t))
     dear = compare(answers([5, 5.05], n=60, cost=[DOLLAR, DOLLAR // 50]), 2)
     assert (dear.by, dear.chosen, dear.is_certain) == ("fit and price", 1, True)
+    near = compare(answers([5, 5], n=60, noise=1, cost=[DOLLAR * 99 // 100, DOLLAR], right=1, seed=2), 2)
+    assert (near.first, near.contenders, near.chosen) == (1, [0, 1], 0), "nobody can tell, so the cheaper one is chosen"
 
 
 def test_short_answers_do_not_win_by_their_low_ratio_alone() -> None:
@@ -154,6 +156,8 @@ def test_trainings_decide_where_there_are_some_and_say_points_a_dollar() -> None
     found = compare(tried, 2, trained)
     assert (found.by, found.chosen, found.is_certain) == ("trainings", 1, True)
     assert found.teachers[1].points_per_usd == pytest.approx((1.6, 1.2, 2.0))
+    touching = compare(tried, 2, {0: trained[0], 1: Trained(40, 900, 5.0, (4.0, 2.5, 5.0))})
+    assert (touching.first, touching.contenders, touching.is_certain) == (1, [0, 1], False), "their intervals meet"
     close = compare(tried, 2, {0: trained[0], 1: Trained(40, 900, None, (2.5, 0.5, 4.0))})
     assert (close.by, close.first, close.is_certain) == ("trainings alone", 1, False)
 
