@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     if base is not None:
         with alone(runs_folder() / trying.name) as lock:
             bench = Bench(of_run, base, args.eval, partial(run_process, lock=lock, shows=True), args.eval_max_tokens)
-            trained = _trained(bench, scores.values(), found)
+            trained = _trained(bench, scores.values(), found, labels(config))
         if isinstance(trained, int):
             say("error: a training or its evaluation ended early; the same command goes on with it")
             return trained
@@ -101,8 +101,13 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     return ending.exit_code
 
 
-def _trained(bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison) -> dict[int, Trained] | int:
-    """Returns what a training on each teacher's traces brought, all with about as many tokens; else an exit code."""
+def _trained(
+    bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison, names: Sequence[str]
+) -> dict[int, Trained] | int:
+    """Returns what a training on each teacher's traces brought, all with about as many tokens; else an exit code.
+
+    A teacher whose first trace alone is longer than that, or whose gain has no interval, is left out, and that is said.
+    """
     traces: dict[int, list[tuple[int, int]]] = {}
     tokens = {a.attempt_id: a.score.tokens for a in answers if a.score.tokens}
     for a in answers:
@@ -112,8 +117,11 @@ def _trained(bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison) -
     if isinstance(before, int):
         return before
     trained = {}
-    for teacher, attempts in equal_tokens(traces).items():
-        say(f"training on {len(attempts):,} traces of teacher {teacher}")
+    equal = equal_tokens(traces)
+    for teacher in sorted(traces.keys() - equal.keys()):
+        say(f"{names[teacher]} is not trained on: its first trace is longer than all traces of another teacher")
+    for teacher, attempts in equal.items():
+        say(f"training on {len(attempts):,} traces of {names[teacher]}")
         cell = Cell(tuple(attempts), bench.recipe.train.epochs, bench.recipe.train.seed)
         after = bench.result(cell)
         if isinstance(after, int):
@@ -124,6 +132,8 @@ def _trained(bench: Bench, answers: Iterable[ScoredAnswer], found: Comparison) -
             trained[teacher] = Trained(
                 len(attempts), sum(tokens[a] for a in attempts), usd and usd[0] * len(attempts), (points, low, high)
             )
+        else:
+            say(f"{names[teacher]} has no interval: too few held-out questions")
     return trained
 
 
@@ -132,7 +142,7 @@ def _left(run: Run, cap_usd: Decimal | None) -> Decimal | None:
     if cap_usd is None:
         return None
     money = run.money()
-    left = cap_usd - Decimal(money.spent + money.in_doubt) / PICO
+    left = cap_usd - Decimal(money.spent + money.in_doubt + money.reserved) / PICO
     if left <= 0:
         raise CapReached(f"the tryout has spent the whole cap of {cap_usd} USD: raise budget.usd to buy traces")
     return left

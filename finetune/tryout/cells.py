@@ -22,6 +22,7 @@ from finetune.tryout.teachers import toml
 from harvest.core.errors import InputError
 from harvest.core.files import runs_folder, write_whole
 from harvest.core.nouns import content_hash
+from harvest.questions.sources import fingerprint
 
 VERSION = 1
 """What another version of this file measured is measured again."""
@@ -92,10 +93,13 @@ class Bench:
     def _key(self, cell: Cell, rows: str) -> str:
         stored = self.run.stored()
         what = {
-            "version": VERSION, "rows": rows, "epochs": cell.epochs, "seed": cell.seed, "questions": self.questions,
+            "version": VERSION, "rows": rows, "epochs": cell.epochs, "seed": cell.seed,
+            "questions": [self.questions, fingerprint(self.questions, Path())],
             "prompt": stored.prompt_sha256, "max_tokens": self.max_tokens, "held_out": list(self.held_out),
             "student": identity(find(self.recipe.student)),
-            "recipe": self.recipe.model_dump(mode="json", exclude={"data", "output", "student"}),
+            "recipe": self.recipe.model_dump(
+                mode="json", exclude={"data": True, "output": True, "student": True, "train": {"epochs", "seed"}}
+            ),
         }  # fmt: skip
         return content_hash(what).removeprefix("sha256:")[:16]
 

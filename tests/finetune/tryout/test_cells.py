@@ -65,6 +65,31 @@ def test_a_cell_is_measured_once_for_each_of_what_decides_its_result(bench: Benc
         assert start.trained == n
 
 
+def test_held_out_questions_that_were_edited_are_asked_anew_and_the_recipes_own_epochs_decide_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    start, file = bench.start, tmp_path / "held-out.jsonl"
+    assert isinstance(start, Processes)
+    file.write_text("{}\n")
+    bench = replace(bench, questions=str(file))
+    bench.result(Cell((1,)))
+    train = bench.recipe.train.model_copy(update={"epochs": 9.0, "seed": 9})
+    replace(bench, recipe=bench.recipe.model_copy(update={"train": train})).result(Cell((1,)))
+    assert start.trained == 1
+    file.write_text("{} \n")
+    bench.result(Cell((1,)))
+    assert start.trained == 2
+
+
+def test_a_teacher_that_cannot_be_trained_on_is_named(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    scored = [ScoredAnswer(n, n, n - 1, True, StudentScore("s", "w", n * 5, 5.0, 9)) for n in (1, 2)]
+    tried = [TriedAnswer(a.question, a.teacher, True, 10**12, a.score.means, 5) for a in scored]
+    found = _trained(bench, scored, compare(tried, 2), ["one", "two"])
+    assert not isinstance(found, int)
+    assert list(found) == [0]
+    assert "two is not trained on: its first trace is longer" in capsys.readouterr().err
+
+
 def test_the_held_out_loss_is_a_mean_and_part_of_the_key(bench: Bench) -> None:
     without, found = bench.result(Cell()), replace(bench, held_out=(3, 4)).result(Cell())
     assert not isinstance(without, int)
@@ -86,6 +111,6 @@ def test_a_process_that_failed_leaves_no_result(bench: Bench) -> None:
 def test_points_are_what_came_after_less_what_was_before(bench: Bench) -> None:
     scored = [ScoredAnswer(n, n, (n - 1) // 2, True, StudentScore("s", "w", 5, 5.0, 9)) for n in (1, 2, 3, 4)]
     tried = [TriedAnswer(a.question, a.teacher, True, 10**12, a.score.means, 5) for a in scored]
-    found = _trained(bench, scored, compare(tried, 2))
+    found = _trained(bench, scored, compare(tried, 2), ["one", "two"])
     assert not isinstance(found, int)
     assert [(t.traces, t.tokens, t.usd, t.points[0]) for t in found.values()] == [(2, 10, 2.0, 50.0)] * 2
