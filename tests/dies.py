@@ -1,6 +1,8 @@
-"""Kills the process that it is called in with SIGKILL at the n-th occurrence of a named step of winnow's own command.
+"""Kills the process that it is called in with SIGKILL, or stops it, at the n-th occurrence of a named step of winnow's
+own command.
 
     place.start(before=partial(die_at, "after settle", 3))
+    place.start(before=partial(stop_at, "in preparing", 1))
 
 It watches from outside, with Python's profiler: nothing in winnow knows of it. The steps of one try are intent
 (reserved), send, receive, settle; each dies before it, in it (its transaction is written and not committed) or after.
@@ -42,13 +44,14 @@ BATCH_STEPS = {
     "after its rows are settled": ("Batches.settle_rows", "return", True),
     "before a batch has ended": ("Batches.end_batch", "call", False),
 }
+OTHER_STEPS = {"in preparing": ("Runs.put_run", "return", False)}
 COMMIT = "Writer._commit"
 
 
 class Watch:
-    def __init__(self, step: str, times: int) -> None:
-        self.function, self.event, self.at_commit = (STEPS | BATCH_STEPS)[step]
-        self.left = times
+    def __init__(self, step: str, times: int, how: signal.Signals) -> None:
+        self.function, self.event, self.at_commit = (STEPS | BATCH_STEPS | OTHER_STEPS)[step]
+        self.left, self.how = times, how
         self.awaiting_commit = False
         self.begun: set[FrameType] = set()
         """Held, so that no frame is mistaken for an earlier one; a coroutine is called again each time it goes on."""
@@ -73,14 +76,18 @@ class Watch:
             self.awaiting_commit = True
 
     def die(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self.how)
 
 
 def _is_reply(value: Any) -> bool:
     return type(value).__name__ == "Reply"
 
 
-def die_at(step: str, times: int) -> None:
-    watch = Watch(step, times)
+def die_at(step: str, times: int, how: signal.Signals = signal.SIGKILL) -> None:
+    watch = Watch(step, times, how)
     threading.setprofile(watch)
     sys.setprofile(watch)
+
+
+def stop_at(step: str, times: int) -> None:
+    die_at(step, times, signal.SIGSTOP)

@@ -3,7 +3,7 @@ shares what was found of the pace of endpoints."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from harvest.asking.buying.buyer import Buyer
 from harvest.asking.buying.counters import Counters
 from harvest.asking.buying.pace import Pace
 from harvest.asking.planning.run import Run
+from harvest.asking.tasks import Tasks
 from harvest.core.clock import now
 from harvest.core.errors import StoreUnusable, WinnowError
 from harvest.store import BEAT_S, Beat, Heartbeat, Store, Writer
@@ -20,14 +21,17 @@ SHARE = 20
 
 
 @asynccontextmanager
-async def among_others(run: Run, ledger: Writer, session_id: int, counters: Counters) -> AsyncIterator["Others | None"]:
-    """Keeps the session's lease while the block runs. Gives None, and does nothing, if this process is alone with the
-    run."""
+async def among_others(
+    run: Run, ledger: Writer, session_id: int, counters: Counters, stop: Callable[[WinnowError], None],
+    say: Callable[[str], None],
+) -> AsyncIterator["Others | None"]:  # fmt: skip
+    """Keeps the session's lease while the block runs. `stop` is called with the reason when the lease cannot be kept.
+    Gives None, and does nothing, if this process is alone with the run."""
     if not ledger.store.shares:
         yield None
         return
     reader = await asyncio.to_thread(Store.open, ledger.store.url)
-    others = Others(run, ledger, reader, session_id, counters)
+    others = Others(run, ledger, reader, session_id, counters, stop, say)
     try:
         yield others
     finally:
@@ -38,30 +42,46 @@ async def among_others(run: Run, ledger: Writer, session_id: int, counters: Coun
 class Others:
     """What one session does for the sake of the others. `buyers` are set as soon as they exist."""
 
-    def __init__(self, run: Run, ledger: Writer, reader: Store, session_id: int, counters: Counters) -> None:
+    def __init__(
+        self, run: Run, ledger: Writer, reader: Store, session_id: int, counters: Counters,
+        stop: Callable[[WinnowError], None], say: Callable[[str], None],
+    ) -> None:  # fmt: skip
         """`reader` is another connection to the store, so that nothing waits for what is being written."""
-        self._run, self._ledger, self._reader, self._counters = run, ledger, reader, counters
-        self._heartbeat = Heartbeat(reader.db, run.id, session_id)
+        self._run, self._ledger, self._reader, self._counters, self._say = run, ledger, reader, counters, say
+        self._heartbeat = Heartbeat(reader.db, ledger.store.db, run.id, session_id)
         self.buyers: Mapping[int, Buyer] = {}
         self._look_again_s = 0.0
-        self._heeding: asyncio.Task[None] | None = None
-        self._beating = asyncio.create_task(self._beat())
+        self._is_heeding = False
+
+        def on_error(reason: WinnowError) -> None:
+            say(f"error: {reason}. Nothing new is asked")
+            stop(reason)
+
+        self._tasks = Tasks(on_error)
+        self._tasks.begin(self._beat())
 
     async def end(self) -> None:
         """Prolongs the lease no more."""
-        for task in (self._beating, self._heeding):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError, WinnowError):  # an error of the store ends the session elsewhere
-                    await task
+        self._tasks.cancel()
+        await self._tasks.all_done()
 
     async def _beat(self) -> None:
         """Prolongs the lease again and again. What is done about a beat may wait for a lock: the next beat does not."""
         while True:
             await asyncio.sleep(BEAT_S)
-            beat = await asyncio.to_thread(self._heartbeat.beat, self._found())
-            if beat is not None and (self._heeding is None or self._heeding.done()):
-                self._heeding = asyncio.create_task(self._heed(beat))
+            try:
+                beat = await asyncio.to_thread(self._heartbeat.beat, self._found())
+            except self._reader.db.errors as e:
+                why = self._reader.db.in_words(e)
+                raise StoreUnusable(f"store {self._reader.words}: the lease of this process is lost: {why}") from e
+            if beat is not None and beat.waits:
+                self._say(beat.waits)
+            if beat is not None and not self._is_heeding:
+                self._is_heeding = True
+                self._tasks.begin(self._heed(beat), self._has_heeded)
+
+    def _has_heeded(self) -> None:
+        self._is_heeding = False
 
     async def _heed(self, beat: Beat) -> None:
         with suppress(StoreUnusable):  # it is done again, or ends the session elsewhere

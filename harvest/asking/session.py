@@ -92,8 +92,10 @@ async def _session(
             by_student=figures["by_student"],
             is_priced=all(alone.tariff is not None for alone in runs.values()),
         )
-        others = await opened.enter_async_context(among_others(run, ledger, session_id, counters))
         stopping = Stopping(rules_of(run.config), counters)
+        others = await opened.enter_async_context(
+            among_others(run, ledger, session_id, counters, stopping.stop, hooks.say)
+        )
         left_behind = await ledger.do(Store.open_batches, run.id)
         if figures["questions"] > figures["ended"] or figures["unjudged"] or left_behind:
             async with AsyncExitStack() as stack:

@@ -51,7 +51,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         store = opened.enter_context(Store.open(config.store, say=say))
         pool = opened.enter_context(CheckPool(unsafe_code=config.checks.unsafe_code))
         store.join(config.name, alone=in_batches(config))
-        with store.one_at_a_time("preparing"):
+        with store.one_at_a_time("preparing", say):
             take_in(store)
             before = store.find_run(config.name)
             run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
@@ -78,7 +78,7 @@ def collect(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
             say("other processes go on with this run: the last one selects, and writes report and dataset")
             print_report(run_report(store.figures(run.id), live=True), as_json=as_json)
             return code
-        opened.enter_context(store.one_at_a_time("reporting"))
+        opened.enter_context(store.one_at_a_time("reporting", say))
         try:
             select_as_set(store, config.name)
         except InputError as e:

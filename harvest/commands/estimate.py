@@ -71,7 +71,7 @@ def ask_pilot(
     keys = take_keys(config)
     with CheckPool(unsafe_code=config.checks.unsafe_code) as pool:
         store.join(config.name, alone=in_batches(config))
-        with store.one_at_a_time("preparing"):
+        with store.one_at_a_time("preparing", say):
             run = prepared(config, base, store, pool, skip_bad_rows=skip_bad_rows)
         drawn = sorted(store.drawn_questions(run.id, pilot, config.name))
         return run, drawn, ask(run, store, pool, keys, Hooks(say, asking_shown), drawn)

@@ -11,7 +11,7 @@ A store in a file is written by one process, which claims nothing.
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,9 @@ from harvest.core.errors import StoreUnusable
 from harvest.store.connection import Connection
 from harvest.store.databases.database import Database
 from harvest.store.databases.postgresql import Server
+from harvest.store.databases.postgresql_liveness import BEAT_S, LEASE_S, Liveness, shown_alive
 
-LEASE_S, BEAT_S = 30, 5
-"""For how many seconds a lease holds, and how often it is prolonged."""
+__all__ = ["BEAT_S", "Beat", "Heartbeat", "Leases"]
 MOST_CLAIMED = 64
 """How many questions a process claims at a time: so many may be in doubt when it dies before the next claim."""
 WITHOUT_LEASE = "AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.session_id = {})"
@@ -41,6 +41,8 @@ class Beat:
     """Whether the lease had run out and another process has ended it."""
     others_ended: bool
     """Whether the lease of another process has run out."""
+    waits: str | None
+    """A line for the user about a process that keeps this one waiting, or was ended since it did; None: nothing new."""
     paces: Sequence[Mapping[str, Any]]
     """What other processes found of the pace of endpoints, each by the endpoint's place; `age_s` says how long ago."""
 
@@ -63,17 +65,19 @@ class Leases(Connection):
             self.shares = not alone
 
     @contextmanager
-    def one_at_a_time(self, work: str) -> Iterator[None]:
-        """Waits until no other process does this work on the run, and keeps others from it while the block runs."""
+    def one_at_a_time(self, work: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Waits until no other process does this work on the run, and keeps others from it while the block runs. `say`
+        tells the user whom it waits for. A process that stands still is not waited for longer than a lease."""
         if not isinstance(self.db, Server):
             yield
             return
-        self.db.one_at_a_time(work)
-        try:
-            yield
-        finally:
-            with suppress(*self.db.errors):  # without a connection it is over anyway
-                self.db.done(work)
+        with shown_alive(self.db, say):
+            self.db.one_at_a_time(work)
+            try:
+                yield
+            finally:
+                with suppress(*self.db.errors):  # without a connection it is over anyway
+                    self.db.done(work)
 
     def begin_lease(self, run_id: int) -> None:
         """Begins this session's lease."""
@@ -150,12 +154,17 @@ class Leases(Connection):
 class Heartbeat:
     """Prolongs a session's lease, over a connection of its own: so nothing that is being written holds it up."""
 
-    def __init__(self, db: Database, run_id: int, session_id: int) -> None:
+    def __init__(self, db: Database, main: Database, run_id: int, session_id: int) -> None:
+        """`main` is the connection that writes."""
+        assert isinstance(db, Server)
+        assert isinstance(main, Server)
         self.db, self._run_id, self._session_id = db, run_id, session_id
+        self._liveness = Liveness(db, main)
 
     def beat(self, pace: Mapping[str, Any]) -> Beat | None:
         """Prolongs the lease, and tells others what was found of the `pace` of endpoints. Returns what is new; None if
-        the server cannot be reached now."""
+        the server cannot be reached now. Raises one of `db.errors` when the lease cannot be prolonged for another
+        reason."""
         mine = {"run": self._run_id, "session": self._session_id, "pace": json.dumps(pace), "seconds": LEASE_S}
         try:
             kept = self.db.changed(
@@ -169,10 +178,8 @@ class Heartbeat:
                 " FROM lease WHERE run_id = ? AND session_id != ?",
                 (self._session_id, self._run_id, self._session_id),
             ).fetchall()
+            waits = self._liveness.look()
         except StoreUnusable:
             return None
-        for row in rows:
-            if row["is_over"] and isinstance(self.db, Server):
-                self.db.end_holder(f"session {row['session_id']}")
         found = [{**json.loads(row["pace"]), "age_s": row["age_s"]} for row in rows if not row["is_over"]]
-        return Beat(not kept, any(row["is_over"] for row in rows), found)
+        return Beat(not kept, any(row["is_over"] for row in rows), waits, found)

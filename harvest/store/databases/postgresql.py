@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harvest.core.errors import MissingExtra, StoreUnusable
 from harvest.store.databases import postgresql_schema as schema
-from harvest.store.databases.postgresql_address import files_of, in_words, is_unclear, without_password
+from harvest.store.databases.postgresql_address import files_of, here, in_words, is_unclear, without_password
 
 if TYPE_CHECKING:
     import psycopg
@@ -91,6 +91,8 @@ class Server:
         it spends."""
         self._alone = False
         self._held: list[str] = []
+        self.pid = 0
+        """The number that the connection has on the server."""
         self._db = self._connected()
 
     @property
@@ -107,7 +109,7 @@ class Server:
         while True:
             try:
                 return self._live().execute(spelt, values, binary=True)
-            except psycopg.OperationalError as e:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as e:
                 if not self._db.closed or not self._write or time.monotonic() > until_s:
                     raise StoreUnusable(f"store {self.words}: {self.in_words(e)}") from e
             time.sleep(LOOK_AGAIN_S)
@@ -236,18 +238,6 @@ class Server:
         self.execute("SELECT pg_advisory_unlock(hashtextextended(?, 0))", key)
         return False
 
-    def end_holder(self, what: str) -> None:
-        """Ends the connections of other processes that hold the lock of this name. A process that stands still in the
-        middle of a transaction would keep all others waiting for the run's row."""
-        with suppress(*self.errors, StoreUnusable):  # another user's connection, which we may not end
-            self.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
-                " AND granted AND (CAST(classid AS BIGINT) << 32) | CAST(objid AS BIGINT) = hashtextextended(?, 0)"
-                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                " AND pid != pg_backend_pid()",
-                (f"winnow {what}",),
-            )
-
     def one_at_a_time(self, what: str) -> None:
         """Waits until no other process does this work, and holds it until `done`."""
         self.execute("SET lock_timeout = 0")
@@ -267,6 +257,7 @@ class Server:
 
     def _connected(self) -> "psycopg.Connection[Any]":
         db = connected(self.url)
+        self.pid = db.info.backend_pid
         if self._lock_s:
             db.execute(f"SET lock_timeout = {round(self._lock_s * 1000):d}")
         if not self._write:
@@ -381,7 +372,7 @@ def connected(url: str) -> "psycopg.Connection[Any]":
             return _number(super().load(data))
 
     db = psycopg.connect(
-        url, autocommit=True, connect_timeout=CONNECT_S, application_name="winnow", client_encoding="utf8",
+        url, autocommit=True, connect_timeout=CONNECT_S, application_name=here(), client_encoding="utf8",
         row_factory=_records, keepalives_idle=30, keepalives_interval=10, tcp_user_timeout=30_000, prepare_threshold=2,
     )  # fmt: skip
     db.execute("; ".join(f"SET {name} = {value:d}" for name, value in NOTICED.items()))

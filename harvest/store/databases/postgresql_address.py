@@ -1,12 +1,16 @@
-"""Reads the address of a store in PostgreSQL: what may be shown of it, and which files of this machine belong to it."""
+"""Reads the address of a store in PostgreSQL: what may be shown of it, and which files of this machine belong to it.
+Says what this process is called on the server."""
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 SECRET_SETTINGS = ("password=", "sslpassword=")
+NAMED = "winnow "
+"""How the name of each connection begins; its machine and its process there follow."""
 
 
 def in_words(error: Exception, url: str) -> str:
@@ -37,6 +41,11 @@ def is_unclear(url: str) -> bool:
     port = parts.netloc.rpartition(":")[2]
     is_cut = ":" in parts.netloc and not parts.path and not port.isdigit()
     return "@" in parts.path + parts.fragment or ("@" in parts.query and is_cut)
+
+
+def here() -> str:
+    """Returns the name by which the server's administrators, and messages of other processes, know this process."""
+    return f"{NAMED}{socket.gethostname()}:{os.getpid()}"
 
 
 def _secrets(url: str) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 from books import audit
 from conftest import Place, scaled, sums
+from dies import stop_at
 from postgres import Cluster, cluster, programs
 from scripted_endpoint import Asked, Endpoint, Say
 
-from harvest.core.clock import now
 from harvest.core.errors import StoreUnusable
 from harvest.store import Store
 
@@ -84,25 +86,30 @@ def no_secret_in(places: list[Place]) -> None:
 def test_three_processes_share_one_run_and_buy_nothing_twice(
     endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str
 ) -> None:
-    """Some questions are the same to the teacher. One process dies (50 times in `make bars`), and the server starts
-    anew."""
+    """Some questions are the same to the teacher. One process dies (50 times in `make bars`, where another one sleeps
+    past its lease meanwhile), and the server starts anew."""
     rows = [row | {"id": f"{row['id']}-{n}"} for n in range(2) for row in sums(scaled(40, 1000))]
     rows += [row | {"id": f"more-{row['id']}"} for row in sums(scaled(80, 2000), start=5000)]
     teacher = endpoint(lambda _: Say(delay_s=0.3))
-    places = fleet(teacher.url, rows, 3, teacher__max_concurrency=6)
+    places = fleet(teacher.url, rows, 3, teacher__max_concurrency=6, budget__usd="5.00")
     processes = [p.start() for p in places]
     until(lambda: len(teacher.asked) > len(rows) // 5, processes[0])
-    kills = scaled(1, 50)
+    kills, slept = scaled(1, 50), scaled(0, 6)
     for kill in range(kills):
         processes[0].kill()
         processes[0].communicate()
         let_run_out(url, processes[0])
+        if slept and kill == kills // 4:
+            processes[2].send_signal(signal.SIGSTOP)
+            let_run_out(url, processes[2])
+        if kill == kills // 2:
+            processes[2].send_signal(signal.SIGCONT)
+            until(lambda: len(teacher.asked) > len(rows) // 3, processes[1])
+            cluster().restart()
         if kill < kills - 1:
             before = len(teacher.asked)
             processes[0] = places[0].start()
             until(lambda before=before: len(teacher.asked) > before + 20, processes[1])
-    until(lambda: len(teacher.asked) > len(rows) // 3, processes[1])
-    cluster().restart()
     ended = [p.ended(process, 120) for p, process in zip(places[1:], processes[1:], strict=True)]
     assert [code for code, _, _ in ended] == [0, 0], ended
     if kills == 1:
@@ -111,8 +118,8 @@ def test_three_processes_share_one_run_and_buy_nothing_twice(
     found = checked(url, teacher, places)
     assert found["traces"]["accepted"] == len(rows), (found["traces"]["rejected"], found["attempts"])
     in_doubt = found["attempts"]["in_doubt"]
-    assert in_doubt <= 6 * kills, "what the killed one had in flight"
-    assert len(teacher.asked) <= len(rows) - scaled(40, 1000) + in_doubt
+    assert in_doubt <= 6 * kills + slept, "what the killed one had in flight"
+    assert len(teacher.asked) <= len(rows) - scaled(40, 1000) + in_doubt + slept
     no_secret_in(places)
     assert not any(SECRET in text or "Traceback" in text for one in ended for text in one[1:])
     with Store.open(url, write=False) as store:
@@ -146,29 +153,48 @@ def test_a_process_that_slept_past_its_lease_settles_what_came_and_buys_nothing_
     assert len(teacher.asked) == 33, "three were asked by both: the sleeper's replies were not known"
 
 
-def test_who_stands_still_in_the_middle_of_a_transaction_does_not_stop_the_others(
+def test_who_freezes_while_it_prepares_is_named_and_after_its_lease_no_longer_waited_for(
     endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str
 ) -> None:
-    """It has the run's row locked, as a frozen machine may."""
+    """It holds the run's row, for which one process waits that collects, and the lock of preparing, for which one waits
+    that has just begun. This takes 40 s, since nobody can make the server's clock go faster."""
     teacher = endpoint(lambda _: Say(delay_s=0.2))
-    (p,) = fleet(teacher.url, 40, 1, teacher__max_concurrency=2)
+    places = fleet(teacher.url, 60, 3, teacher__max_concurrency=2)
+    collecting = places[0].start()
+    until(lambda: len(teacher.asked) > 2, collecting)
+    with Store.open(url, write=False) as store:
+        assert store.db.execute("SHOW tcp_keepalives_idle").fetchone()[0] == "10", "the server looks for dead machines"
+    frozen = places[1].start(before=partial(stop_at, "in preparing", 1))
+    until(lambda: "T (stopped)" in Path(f"/proc/{frozen.pid}/status").read_text(), frozen)
+    before = len(teacher.asked)
+    preparing = places[2].start()
+    ended = [p.ended(process, 120) for p, process in ((places[0], collecting), (places[2], preparing))]
+    for code, _, err in ended:
+        assert code == 0, err
+        assert re.search(
+            rf"waiting for another process \(\S+:{frozen.pid}\), which has held the run since \d\d:", err
+        ), err
+    assert any("this process goes on without it" in err for _, _, err in ended), ended
+    assert len(teacher.asked) > before + 30, "hardly anything was asked while it stood still"
+    frozen.send_signal(signal.SIGCONT)
+    code, out, err = places[1].ended(frozen, 60)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert checked(url, teacher, [places[0], places[2]])["traces"]["accepted"] == 60
+
+
+def test_a_process_that_cannot_prolong_its_lease_says_so_and_asks_nothing_more(
+    endpoint: Callable[..., Endpoint], fleet: Callable[..., list[Place]], url: str
+) -> None:
+    teacher = endpoint(lambda _: Say(delay_s=0.2))
+    (p,) = fleet(teacher.url, 500, 1, teacher__max_concurrency=1)
     process = p.start()
     until(lambda: len(teacher.asked) > 2, process)
-    with Store.open(url) as sleeper, Store.open(url) as another:
-        assert sleeper.db.execute("SHOW tcp_keepalives_idle").fetchone()[0] == "10", (
-            "the server looks for dead machines"
-        )
-        sleeper.join("r", alone=False)
-        with sleeper.transaction():
-            session_id = sleeper.begin_session(sleeper.run_id("r"), now())
-        sleeper.db.begin()
-        assert sleeper.run_id("r") == 1, "its transaction has begun"
-        another.db.execute(
-            "UPDATE lease SET until = clock_timestamp() - interval '1 s' WHERE session_id = ?", (session_id,)
-        )
-        code, _, err = p.ended(process, 90)
-        assert code == 0, err
-    assert checked(url, teacher, [p])["traces"]["accepted"] == 40
+    with Store.open(url) as store:
+        store.db.execute("ALTER TABLE lease RENAME COLUMN pace TO speed")
+    code, _, err = p.ended(process, 60)
+    assert code == 2
+    assert "the lease of this process is lost" in err
+    assert len(teacher.asked) < 100
 
 
 def test_at_the_cap_all_processes_stop_and_none_passes_it(

@@ -55,7 +55,7 @@ def runs_out(store: Store) -> None:
 
 def pulse(store: Store) -> Heartbeat:
     assert store.session_id is not None
-    return Heartbeat(store.db, store.run_id("r"), store.session_id)
+    return Heartbeat(store.db, store.db, store.run_id("r"), store.session_id)
 
 
 def test_a_question_is_one_process_s_until_that_gives_it_back(process: Process) -> None:
