@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from finetune.commands.arguments import parser
 from harvest.core.errors import InputError, MissingExtra, OutOfMemory, WinnowError
-from harvest.core.machine import missing_package, unfit
+from harvest.core.machine import missing_package, refused_by_the_system, unfit
 from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") ->
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as e:
+        if fault := refused_by_the_system(e):
+            return _say_error(InputError(fault))
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _say_error(InputError(f"{e.filename or 'the disk'}: no space left: free some; the same command goes on"))

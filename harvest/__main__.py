@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harvest.commands.arguments import parser
 from harvest.core.errors import InputError, WinnowError
-from harvest.core.machine import missing_package, unfit
+from harvest.core.machine import missing_package, refused_by_the_system, unfit
 from harvest.core.overrides import take_overrides
 from harvest.core.signals import interrupt_on_signals
 
@@ -58,6 +58,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m harvest") -> 
         # Whoever read our output has closed it; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as e:
+        if (fault := refused_by_the_system(e)) is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        return InputError.exit_code
 
 
 def _called(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -169,11 +174,25 @@ def _called_of_a_run(args: argparse.Namespace, overrides: Overrides) -> int:
 def _settings(args: argparse.Namespace, overrides: Overrides) -> "tuple[RunConfig, Path]":
     """The run's settings, and the folder that its paths are relative to."""
     from harvest.core.config import load
-    from harvest.core.files import package_folder, settings_path
+    from harvest.core.files import settings_path
     from harvest.core.settings import folder_of
 
-    path = settings_path(args.config) if args.config else package_folder("recipes") / "demo.toml"
+    path = settings_path(args.config) if args.config else _demo(args.command)
     return load(path, [*overrides, ("store", args.store)] if args.store else overrides), folder_of(path)
+
+
+def _demo(command: str) -> Path:
+    """Returns the recipe of the demo, which a command takes that names no RUN.toml. Says so on stderr."""
+    from harvest.core.files import package_folder
+
+    path, own = package_folder("recipes") / "demo.toml", Path("run.toml")
+    remedy = "there is a run.toml here: " if own.is_file() else "for a run of your own: "
+    print(
+        f"no RUN.toml is named, so this is the demo, {path}, with an embedded teacher (1.1 GB, downloaded once) at no"
+        f" cost; {remedy}`{command} {own}`",
+        file=sys.stderr,
+    )
+    return path
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import harvest
 from finetune.job.stage_process import end_with
 from harvest.core.errors import CapReached, InputError, Overbilled, TeacherRefused, WinnowError
+from harvest.store import without_passwords
 
 INTERRUPTED = 130
 LAST_LINES = 40
@@ -33,6 +34,7 @@ def called(package: str, words: Sequence[str], *, quiet: bool, ends: Collection[
     one, raises the WinnowError with that exit code and the command's own words. Ctrl-C stops the command as it would in
     a terminal, and raises KeyboardInterrupt once it has stored all that came.
     """
+    words, passwords = without_passwords(words)
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", package, *words, "--json"],
         stdin=subprocess.DEVNULL,
@@ -40,7 +42,7 @@ def called(package: str, words: Sequence[str], *, quiet: bool, ends: Collection[
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=_environment(),
+        env={**_environment(), **passwords},
         process_group=0,  # a terminal's Ctrl-C comes once, from here
         preexec_fn=partial(end_with, os.getpid()),
     )

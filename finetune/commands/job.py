@@ -25,6 +25,7 @@ from harvest.commands.progress import say
 from harvest.commands.report import write_report
 from harvest.core.errors import CapReached, InputError
 from harvest.core.files import package_folder, runs_folder, settings_path
+from harvest.store import without_passwords
 
 
 def run(args: argparse.Namespace, overrides: Overrides) -> int:
@@ -170,7 +171,7 @@ def _selected(run: Run) -> int:
 
 def _stopped(job: PlannedJob, n: int, stages: list[Stage], code: int) -> int:
     """Says in one line which stage stopped, and what to do. Returns the exit code."""
-    again = shlex.join(["python", "-m", "finetune", "job", str(job.path), *job.words])
+    again = shlex.join(["python", "-m", "finetune", "job", str(job.path), *without_passwords(job.words)[0]])
     kind, what = stages[n - 1].kind, f"ended with exit code {code}"
     remedy = "mend what is said above, then "
     if code == INTERRUPTED:

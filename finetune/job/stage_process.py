@@ -15,6 +15,7 @@ from types import FrameType
 from harvest.commands.progress import say
 from harvest.core.errors import InputError
 from harvest.core.signals import hung_up, stop_signals
+from harvest.store import without_passwords
 
 INTERRUPTED = 130
 _PR_SET_PDEATHSIG = 1
@@ -55,10 +56,11 @@ def run_process(words: Sequence[str], lock: int, *, shows: bool) -> int:
     """Runs `python WORDS…` and returns its exit code; 128 and the signal's number when a signal killed it.
 
     SIGINT, SIGTERM and SIGHUP that this process gets are passed on to it. The exit code is then INTERRUPTED, however
-    the stage ended. The stage holds `lock` while it runs, and gets SIGTERM when this process is killed. What it prints
-    goes to stderr if `shows`.
+    the stage ended. A store's password is passed on in the environment. The stage holds `lock` while it runs, and gets
+    SIGTERM when this process is killed. What it prints goes to stderr if `shows`.
     """
     process: subprocess.Popen[bytes] | None = None
+    words, passwords = without_passwords(words)
     passed_on: list[int] = []
 
     def pass_on(number: int, _: FrameType | None) -> None:
@@ -74,6 +76,7 @@ def run_process(words: Sequence[str], lock: int, *, shows: bool) -> int:
             [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if shows else subprocess.DEVNULL,
+            env={**os.environ, **passwords},
             pass_fds=(lock,),
             process_group=0,  # a terminal's Ctrl-C comes once, from here
             preexec_fn=partial(end_with, os.getpid()),

@@ -12,6 +12,7 @@ from finetune.measure.engines import FOR_STUDENTS_HERE
 from finetune.measure.vllm.command import gpus_gib
 from finetune.train.launch import launch_line
 from harvest.endpoint import prompt as prompts
+from harvest.store import without_passwords
 
 FLAGS = tuple(name for name in Evaluation.model_fields if name not in ("questions", "who", "prompt"))
 """The settings of an evaluation that are flags of `finetune eval` by the same name."""
@@ -40,7 +41,7 @@ class Stage:
     @property
     def command(self) -> str:
         """Returns the stage's command as a user types it."""
-        return shlex.join(["python", *self.words]) if self.words else ""
+        return shlex.join(["python", *without_passwords(self.words)[0]]) if self.words else ""
 
 
 def stages_of(job: PlannedJob) -> list[Stage]:

@@ -1,6 +1,7 @@
 """Defines the commands of `harvest` and their arguments for argparse. Imports nothing heavy, so that `-h` is fast."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (`{self.prog} -h` lists what there is)\n")
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if isinstance(action.choices, Mapping) and value not in action.choices:
+            from harvest.core.settings import nearest
+
+            self.error(f"{value}: there is no such command{nearest(value, [*action.choices])}")
+        super()._check_value(action, value)
 
 
 class Commands:

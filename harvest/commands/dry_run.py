@@ -17,7 +17,7 @@ from harvest.commands.estimate import quoted
 from harvest.commands.foreseen_costs import costs_in_words, room_pusd
 from harvest.commands.progress import Warnings
 from harvest.core.config import RunConfig, configs
-from harvest.core.errors import CapReached, RowFaults, StoreUnusable
+from harvest.core.errors import CapReached, NoStoreYet, RowFaults
 from harvest.core.money import usd
 from harvest.core.nouns import Question
 from harvest.core.printable import one_line
@@ -96,11 +96,13 @@ def _so_far(config: RunConfig) -> tuple[int | None, Money, dict[str, Any] | None
     quote by the answers that there are (None: there are none)."""
     try:
         with closing(Store.open(config.store, write=False)) as store:
-            run_id = store.run_id(config.name)
+            if (run := store.find_run(config.name)) is None:
+                return None, Money(None, 0, 0, 0), None
+            run_id = run.id
             found = quoted(config, run_id, store, store.drawn_questions(run_id, PILOT, config.name))
             is_open = store.question_statuses(run_id).get("open", 0)
             return is_open, store.money(run_id), found if found["pilot"]["questions"] else None
-    except StoreUnusable:
+    except NoStoreYet:
         return None, Money(None, 0, 0, 0), None
 
 

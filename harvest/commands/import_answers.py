@@ -7,6 +7,7 @@ goes on when it is started again.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ from harvest.core.settings import validated
 from harvest.core.teachers import Teacher
 from harvest.endpoint import prompt as prompts
 from harvest.endpoint.reply import read_document
+from harvest.judging.acceptance import NO_GOLD
 from harvest.judging.verification import Counts
 from harvest.questions.files import Record, Records, content_key
 from harvest.questions.imported_answers import ImportedAnswer, NoAnswer, read_answer, shown_names
@@ -141,7 +143,20 @@ def import_answers(
     else:
         print(markdown(report))
         print(counts.in_words())
+    if without_gold := report["traces"]["rejected"].get(NO_GOLD, 0):
+        say(without_gold_words(name, files, without_gold))
     return 0
+
+
+def without_gold_words(name: str, files: Sequence[Path], answers: int) -> str:
+    """Returns what to do about imported answers that no gold answer judges."""
+    what = "1 answer has" if answers == 1 else f"{answers:,} answers have"
+    again = f"python -m harvest import {shlex.join(map(str, files))} --name {name}-judged"
+    return (
+        f"warning: {what} no gold answer to be judged by. With gold answers in a file: `{again} --questions F`. Where"
+        f" questions have several answers, by what most of them say: `{again} --majority 0.5`. To ask such questions"
+        ' afresh: a RUN.toml with checks.without_gold = "majority" and sampling.samples = 4'
+    )
 
 
 @contextmanager
@@ -352,4 +367,7 @@ def _text_hash(text: str) -> str:
 
 
 def _taken(question: Question) -> str:
-    return f"id: {question.id[:200]!r} names another question already"
+    return (
+        f"id: {question.id[:200]!r} names another question already, or this one with another gold answer or check:"
+        " import it under another --name"
+    )

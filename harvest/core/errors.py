@@ -3,6 +3,7 @@
     WinnowError                    1  never raised itself
     ├─ InputError                  2  the user's files, settings or arguments
     │  ├─ ConfigError QuestionError PromptError DatasetError TooLong StoreUnusable
+    │  │                             NoStoreYet is a StoreUnusable
     │  ├─ TeacherUnavailable          the embedded teacher cannot be fetched or started
     │  ├─ SandboxUnavailable          nothing here isolates the programs that a model wrote
     │  ├─ OutOfMemory                 a training; the settings need more memory than there is
@@ -56,6 +57,10 @@ class TooLong(InputError):
 
 class StoreUnusable(InputError):
     """The store is open in another process, cannot be written, or was not made by winnow."""
+
+
+class NoStoreYet(StoreUnusable):
+    """There is no store at this address so far. `collect` makes one."""
 
 
 class TeacherUnavailable(InputError):

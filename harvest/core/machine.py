@@ -1,8 +1,11 @@
 """Says which release of winnow runs here, and what this machine or this Python lacks for it."""
 
+import errno
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from harvest.core.printable import printable
 
 DISTRIBUTION = "winnow-distill"
 """The name that pip knows winnow by. `winnow` on PyPI is another project."""
@@ -27,6 +30,16 @@ def unfit(platform: str = sys.platform, python: tuple[int, ...] = sys.version_in
     if python < OLDEST_PYTHON:
         return f"winnow needs Python 3.11 or newer; {sys.executable} is {'.'.join(map(str, python))}"
     return None
+
+
+def refused_by_the_system(e: OSError) -> str | None:
+    """Returns what to do about a file that this user may not read or write; None if the fault is another one."""
+    if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or e.filename is None:
+        return None
+    return printable(
+        f"{e.filename}: {(e.strerror or '').lower()}: give this user the right, or name another place (WINNOW_CACHE for"
+        " models that were downloaded, WINNOW_RUNS for runs, HF_HOME for what is of the hub)"
+    )
 
 
 def missing_package(e: ModuleNotFoundError) -> str | None:

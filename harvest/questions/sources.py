@@ -1,4 +1,4 @@
-"""Reads questions from JSON lines, Parquet, CSV, a dataset's folder, a dataset of the hub, or reasoning-gym.
+"""Reads questions from JSON lines, Parquet, CSV, a folder of such files, a dataset of the hub, or reasoning-gym.
 
 All bad rows are named at once, each with file, line and field, before anything is asked.
 """
@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from harvest.core.errors import InputError, MissingExtra, QuestionError, RowFaults
 from harvest.core.nouns import Question
+from harvest.questions.datasets_on_disk import TABLES, dataset_rows, files_of, table_rows
 from harvest.questions.files import Records
 from harvest.questions.hub import HUB, hub_dataset, hub_licence, hub_rows
 from harvest.questions.rows import (
@@ -188,16 +189,26 @@ def _rows(source: str, base: Path) -> Iterator[tuple[str, Mapping[str, Any] | Ba
             return
         if not path.exists():
             raise QuestionError(f"{path}: no such file (questions){_of_the_hub(source)}")
-        if path.is_dir() or path.suffix in (".csv", ".arrow"):
-            yield from _dataset_rows(path)
+        if not path.is_dir():
+            yield from _file_rows(path)
+        elif (files := files_of(path)) is None:
+            yield from dataset_rows(path)
         else:
-            yield from ((record.where, record.value) for record in Records(path, exact=False))
+            for file in files:
+                yield from _file_rows(file)
     except QuestionError:
         raise
     except InputError as e:
         raise QuestionError(str(e)) from None
     except OSError as e:
         raise QuestionError(f"{path}: cannot be read: {e.strerror}") from None
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | BadRow]]:
+    if path.suffix in TABLES:
+        yield from table_rows(path)
+    else:
+        yield from ((record.where, record.value) for record in Records(path, exact=False))
 
 
 def _of_the_hub(source: str) -> str:
@@ -216,21 +227,6 @@ def _hub_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for where, row in hub_rows(source, streamed=True):
         said = {name: value for name, value in row.items() if value is not None}
         yield where, {"source": f"{HUB}{asked.name}", "licence": said.get("license", licence)} | said
-
-
-def _dataset_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    import datasets
-
-    kind = {".csv": "csv", ".arrow": "arrow"}.get(path.suffix)
-    try:
-        if kind:
-            table = datasets.load_dataset(kind, data_files=str(path), split="train")
-        else:
-            table = datasets.load_dataset(str(path.absolute()), split="train")  # it takes no "."
-    except (datasets.exceptions.DatasetsError, ValueError, OSError) as e:
-        raise QuestionError(f"{path}: datasets cannot load it: {str(e).splitlines()[0]}") from None
-    for n, row in enumerate(table):
-        yield f"{path}, row {n}", row
 
 
 def _gym_rows(source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

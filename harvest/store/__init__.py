@@ -7,6 +7,7 @@ export or report get typed values.
 from harvest.store.attempts import ClaimLost, Doubt, InBatch, InHand, Reused, Sent
 from harvest.store.batches import BatchTry, RowSettlement, RowToSend, StoredBatch
 from harvest.store.databases.database import is_being_written, without_password
+from harvest.store.databases.postgresql_address import without_passwords
 from harvest.store.databases.sqlite import refuse_missing
 from harvest.store.judgements import JudgedBy, MarkedAnswer, Rejudged, StoredAnswer
 from harvest.store.leases import BEAT_S, Beat, Heartbeat
@@ -99,4 +100,5 @@ __all__ = [
     "refuse_missing",
     "stored_settings",
     "without_password",
+    "without_passwords",
 ]

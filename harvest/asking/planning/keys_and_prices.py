@@ -89,21 +89,22 @@ def checked_tariff(config: RunConfig, section: str = "teacher") -> Tariff | None
             f"budget.usd: {section} is priced (by {tariff.source}) and the run has no cap: set budget.usd,"
             ' e.g. usd = "5.00"'
         )
-    if tariff is not None or (cap is None and (config.budget.usd == "none" or isinstance(config.teacher, Student))):
+    if tariff is not None or config.budget.usd == "none":
         return tariff
     model, base_url = config.teacher.model or "", config.teacher.base_url or ""
     like = nearest_names(base_url, model)
     known = f" (its price list has {' and '.join(map(repr, like))})" if like else ""
+    if isinstance(config.teacher, Student):
+        why = "and there is no cap" if cap is None else "so a cap cannot be kept"
+        raise ConfigError(
+            f"{section}.free: nobody knows what {model!r} at {base_url} costs{known}, {why}: --student.free true where"
+            ' it is a machine of yours, else set student.price_usd_per_mtok, or budget.usd = "none"'
+        )
     if cap is None:
         raise ConfigError(
             f"{section}.price_usd_per_mtok: nobody knows the price of {model!r} at {base_url}{known}, and there is no"
             ' cap: set its price and budget.usd. For a server of your own: { input = "0", output = "0" }. To spend'
             ' what nobody counts: budget.usd = "none"'
-        )
-    if isinstance(config.teacher, Student):
-        raise ConfigError(
-            f"{section}.free: nobody knows what {model!r} at {base_url} costs{known}, so a cap cannot be kept:"
-            " --student.free true where it is a machine of yours, else set student.price_usd_per_mtok"
         )
     raise ConfigError(
         f"{section}.price_usd_per_mtok: nobody knows the price of {model!r} at {base_url}{known}, so a cap cannot be"

@@ -7,11 +7,10 @@ from typing import Any, Protocol
 
 from harvest.core.errors import StoreUnusable
 from harvest.store.databases import postgresql, postgresql_address, sqlite
+from harvest.store.databases.postgresql_address import POSTGRESQL
 
 Values = Sequence[Any] | Mapping[str, Any]
 """What fills a statement's placeholders: values in their order for each `?`, or values by name for each `:name`."""
-POSTGRESQL = ("postgresql://", "postgres://")
-"""How the URL of a store in PostgreSQL begins."""
 
 
 class Row(Protocol):

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from harvest.core.errors import MissingExtra, StoreUnusable
+from harvest.core.errors import MissingExtra, NoStoreYet, StoreUnusable
 from harvest.store.databases import postgresql_schema as schema
 from harvest.store.databases.postgresql_address import files_of, here, in_words, is_unclear, without_password
 
@@ -415,7 +415,7 @@ def _prepare(server: Server, write: bool) -> None:
         server.script("COMMIT")
     version = _version(server)
     if version == 0:
-        raise StoreUnusable(f"store {server.words}: there is no store in this database; `collect` makes one")
+        raise NoStoreYet(f"store {server.words}: there is no store in this database; `collect` makes one")
     if version < newest:
         raise StoreUnusable(
             f"store {server.words}: made by an older winnow (version {version}, {newest} now); a command that writes"

@@ -4,10 +4,14 @@ Says what this process is called on the server."""
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+POSTGRESQL = ("postgresql://", "postgres://")
+"""How the URL of a store in PostgreSQL begins."""
+PASSWORD = "PGPASSWORD"
+"""The environment variable in which PostgreSQL's client looks for a password that its URL does not have."""
 SECRET_SETTINGS = ("password=", "sslpassword=")
 NAMED = "winnow "
 """How the name of each connection begins; its machine and its process there follow."""
@@ -30,6 +34,30 @@ def without_password(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     query = "&".join(part for part in parts.query.split("&") if part and not part.lower().startswith(SECRET_SETTINGS))
     return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))
+
+
+def without_passwords(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Returns a command line without the passwords of stores, and the environment in which a process finds them.
+
+    Every user of a machine can read the command lines of all its processes, and only its owner a process's environment.
+    """
+    shown, environment = list(words), dict[str, str]()
+    for n, word in enumerate(words):
+        setting, mark, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if (password := _password_in(value)) is not None:
+            shown[n], environment[PASSWORD] = f"{setting}{mark}{without_password(value)}", password
+    return shown, environment
+
+
+def _password_in(url: str) -> str | None:
+    """Returns the password in the URL of a store; None if there is none that can be given in another way."""
+    if not url.startswith(POSTGRESQL) or is_unclear(url):
+        return None
+    parts = urlsplit(url)
+    settings = dict(parse_qsl(parts.query))
+    if "sslpassword" in settings:  # for which there is no variable
+        return None
+    return settings.get("password") or unquote(parts.netloc.rpartition("@")[0].partition(":")[2]) or None
 
 
 def is_unclear(url: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from harvest.core.errors import StoreUnusable
+from harvest.core.errors import NoStoreYet, StoreUnusable
 from harvest.store.databases.schema import MIGRATIONS
 
 Row = sqlite3.Row
@@ -94,6 +94,8 @@ def opened(url: str, *, write: bool) -> File:
     path = sqlite_path(url)
     with ExitStack() as holding:
         try:
+            if path.is_dir():
+                raise StoreUnusable(f"store {path}: a folder; name a file in it: --store sqlite:///{path}/winnow.db")
             if write:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 holding.callback(os.close, _take_lock(path, lock_path(path)))
@@ -134,7 +136,7 @@ def sqlite_path(url: str) -> Path:
 def refuse_missing(url: str) -> None:
     """Raises StoreUnusable when the store would be a file and there is none."""
     if url.startswith("sqlite:") and not (path := sqlite_path(url)).exists():
-        raise StoreUnusable(f"store {path}: no such file; name another with --store")
+        raise NoStoreYet(f"store {path}: no such file; name another with --store")
 
 
 def lock_path(path: Path) -> str:

@@ -347,6 +347,12 @@ def test_a_student_of_unknown_price_is_refused_under_a_cap_and_unknown_without(
     code, _, err = p.collect()
     assert code == 2
     assert "student.free" in err
+    del p.settings["budget"]
+    p.settings["teacher"]["price_usd_per_mtok"] = {"input": "0", "output": "0"}
+    code, _, err = p.collect()
+    assert code == 2
+    assert "there is no cap" in err
+    assert student.asked == []
     p.settings["budget"] = {"usd": "none"}
     del p.settings["teacher"]["price_usd_per_mtok"]
     assert p.collect()[0] == 0

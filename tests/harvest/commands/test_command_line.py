@@ -1,6 +1,7 @@
 """The command line: settings given as words, mistakes, and names that do not exist."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,55 @@ def test_a_mistake_is_exit_code_2_without_a_traceback(argv: list[str], tmp_path:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "error" in done.stderr
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_command_without_a_file_says_that_it_runs_the_demo_and_how_to_run_ones_own(
+    here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if here:
+        (tmp_path / "run.toml").write_text("")
+    assert main(["collect", "--budget.usd", "much"]) == 2
+    first = capfd.readouterr().err.splitlines()[0]
+    assert "no RUN.toml is named, so this is the demo" in first
+    assert ("there is a run.toml here: `collect run.toml`" in first) == here
+
+
+@pytest.mark.parametrize(
+    ("package", "word", "meant"),
+    [("harvest", "colect", "collect"), ("finetune", "evl", "eval"), ("harvest", "zzz", "")],
+)
+def test_a_wrong_command_is_one_line_and_names_the_nearest(package: str, word: str, meant: str) -> None:
+    done = subprocess.run([sys.executable, "-m", package, word], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"error: {word}: there is no such command" in done.stderr
+    assert (f"did you mean '{meant}'?" if meant else "known are ") in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("harvest", "doctor", "--teacher.local", "{}"), ("finetune", "estimate", "recipe.toml", "--student", "{}")],
+)
+def test_another_users_cache_of_models_is_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    model = "SmolLM2-135M-Instruct"
+    cache = tmp_path / "cache"
+    (cache / model).mkdir(parents=True)
+    (tmp_path / "recipe.toml").write_text((ROOT / "recipes/demo-student.toml").read_text())
+    without: list[str] = []
+    if os.geteuid() == 0:  # who may read everything, unless these rights are taken away
+        without = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+        if shutil.which("setpriv") is None:
+            pytest.skip("needs setpriv, or another user than root")
+        os.chown(cache, 65534, 65534)
+    cache.chmod(0o700 if without else 0)
+    env = {**os.environ, "WINNOW_CACHE": str(cache), "PYTHONPATH": str(ROOT), "WINNOW_RUNS": str(tmp_path / "runs")}
+    run = [*without, sys.executable, "-m", *(word.format(model) for word in words)]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, env=env)
+    cache.chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    assert f"error: {cache}/{model}/" in done.stderr
+    assert "permission denied: give this user the right, or name another place (WINNOW_CACHE" in done.stderr
 
 
 def test_a_key_in_place_of_a_name_is_not_repeated(

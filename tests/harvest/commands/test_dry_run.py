@@ -120,3 +120,14 @@ def test_rows_that_repeat_are_counted_at_the_start(endpoint: Endpoints, place: P
     line = "35 rows are 30 questions: 5 repeat others"
     assert line in p.collect("--dry-run")[1]
     assert p.collect()[2].splitlines()[0] == line
+
+
+def test_a_store_that_cannot_be_one_is_named_before_the_run(endpoint: Endpoints, place: Places) -> None:
+    p = place(endpoint().url, 1)
+    for store, words in ((f"sqlite:///{p.folder}", "a folder; name a file in it"), ("/tmp", "write sqlite:///path")):
+        code, _, err = p.collect("--dry-run", "--store", store)
+        assert (code, err.count("\n")) == (2, 1)
+        assert words in err
+    assert p.collect()[0] == 0
+    p.settings["name"] = "another"
+    assert foreseen(p)["questions"] == 1, "the store is there, the run is not"

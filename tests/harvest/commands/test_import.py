@@ -252,6 +252,24 @@ def test_a_run_that_asked_a_teacher_takes_no_imports_and_the_other_way_round(imp
     assert "--name" in err
 
 
+def test_answers_without_a_gold_answer_end_with_how_to_judge_them(imports: Imports) -> None:
+    rows = [{"question": "What is 1 + 1?", "response": f"\\boxed{{{n}}}"} for n in (2, 2, 2, 3)]
+    answers = imports.file("a.jsonl", rows)
+    _, err = imports.run("import", answers, "--name", "r")
+    said = err.splitlines()[-1]
+    assert "warning: 4 answers have no gold answer to be judged by" in said
+    for again in (
+        f"import {answers} --name r-judged --questions F",
+        f"import {answers} --name r-judged --majority 0.5",
+    ):
+        assert f"`python -m harvest {again}`" in said
+    out, err = imports.run(*f"import {answers} --name r-judged --majority 0.5 --json".split())
+    assert json.loads(out)["report"]["traces"]["accepted"] == 3
+    assert "no gold answer" not in err
+    _, err = imports.run("import", answers, "--name", "r", "--majority", "0.5", code=2)
+    assert "import it under another --name" in err
+
+
 def test_a_file_that_is_not_there_is_one_line(imports: Imports) -> None:
     _, err = imports.run("import", imports.folder / "none.jsonl", "--name", "r", code=2)
     assert err.count("\n") == 1

@@ -1,10 +1,14 @@
 """Questions from files, from foreign layouts and from reasoning-gym, and the prompts around them."""
 
+import gzip
 import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from hypothesis import given
@@ -16,6 +20,7 @@ from harvest.core.errors import PromptError, QuestionError
 from harvest.core.nouns import Question
 from harvest.core.settings import read_toml
 from harvest.endpoint import prompt as prompts
+from harvest.questions.datasets_on_disk import delimiter_of
 from harvest.questions.sources import Tally, read_questions, read_rows
 
 BASE = ROOT / "recipes"
@@ -166,8 +171,59 @@ def test_a_folder_without_data_is_named_though_it_is_where_one_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(QuestionError, match="doesn't contain any data files"):
+    with pytest.raises(QuestionError, match="no file of questions in it"):
         list(read_questions(".", Path(), ROW_RULES))
+
+
+def test_each_file_of_a_folder_is_read_as_it_would_be_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "sets"
+    (folder / "more").mkdir(parents=True)
+    rows = [{"question": f"{word}?", "answer": "a"} for word in "abcdefg"]
+    (folder / "1.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (folder / "2.json").write_text(json.dumps(rows[1:3]))
+    (folder / "3.jsonl.gz").write_bytes(gzip.compress(json.dumps(rows[3]).encode()))
+    (folder / "4.csv").write_text("question;answer\ne?;a\n")
+    pq.write_table(pa.Table.from_pylist(rows[5:6]), folder / "5.parquet")
+    (folder / "more/6.tsv").write_text("question\tanswer\ng?\ta\n")
+    (folder / "notes.md").write_text("---\ntitle: not a row\n---\n")
+    found = list(read_rows("sets", tmp_path, ROW_RULES))
+    assert [q.question for _, q in found] == ["a?", "b?", "c?", "d?", "e?", "f?", "g?"]
+    assert found[2][0] == f"{folder}/2.json, entry 1"
+    assert found[4][0] == f"{folder}/4.csv, row 0"
+
+
+def test_a_folder_of_splits_is_read_for_training_and_a_saved_dataset_as_it_was_saved(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"question": f"{split}?", "answer": "a"}) + "\n")
+    assert [q.question for q in read_questions(".", tmp_path, ROW_RULES)] == ["train?"]
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(QuestionError, match=r"for training \(there are test\)"):
+        list(read_questions(".", tmp_path, ROW_RULES))
+    saved = datasets.Dataset.from_list([{"question": "saved?", "answer": "a"}])
+    saved.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": saved}).save_to_disk(str(tmp_path / "several"))
+    datasets.DatasetDict({"test": saved}).save_to_disk(str(tmp_path / "tests"))
+    for name in ("one", "several"):
+        assert [q.question for q in read_questions(name, tmp_path, ROW_RULES)] == ["saved?"]
+    with pytest.raises(QuestionError, match="has no split train"):
+        list(read_questions("tests", tmp_path, ROW_RULES))
+
+
+def test_a_card_that_names_a_datasets_files_is_followed(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"question": f"{name}?", "answer": "a"}) + "\n")
+    card = "---\nconfigs:\n- config_name: default\n  data_files: mine.jsonl\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    assert [q.question for q in read_questions(".", tmp_path, ROW_RULES)] == ["mine?"]
+
+
+@pytest.mark.parametrize(
+    "head", ["question,answer", "question;answer", "question\tanswer", "question|answer", '"what, exactly";answer']
+)
+def test_the_character_that_divides_a_csv_file_is_found(head: str, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("\ufeff" + head + "\n")
+    character = delimiter_of(tmp_path / "q.csv")
+    assert head.endswith(f"{character}answer")
 
 
 ROWS = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
