@@ -3,8 +3,8 @@
     python docs/architecture.py           # writes the part of the page between its two markers
     python docs/architecture.py --check   # exit code 1 where that part is stale; numbers of files and lines may differ
 
-A room is a folder of a package. What a room is for is the docstring of its `__init__.py`. An arrow means that a file
-of the first room imports a file of the second one.
+A room is a folder of a package. What a room is for is the docstring of its `__init__.py`. A room imports
+another one if one of its files does.
 """
 
 import ast
@@ -48,25 +48,20 @@ class Package:
         """How many lines the files of a room have."""
         return sum(len(p.read_text("utf-8").splitlines()) for p in self.files.get(room, []))
 
-    def rooms(self) -> list[str]:
-        """The rooms from top to bottom: each one stands above all that it imports."""
+    def levels(self) -> dict[str, int]:
+        """How high each room stands: above all that it imports."""
         level = dict.fromkeys(self.imports, 0)
         for _ in level:  # as many rounds as there are rooms, so that a circle of imports ends too
             for room, others in self.imports.items():
                 level[room] = max((level[other] + 1 for other in others), default=0)
-        return sorted(
-            level, key=lambda room: (room != "__main__", -level[room], room)
-        )  # __main__ imports commands by name
+        if "__main__" in level:  # which imports commands by name
+            level["__main__"] = max(level.values()) + 1
+        return level
 
-    def below(self, room: str) -> set[str]:
-        """All that a room imports, itself or by way of other rooms."""
-        seen: set[str] = set()
-        waiting = [room]
-        while waiting:
-            new = self.imports[waiting.pop()] - seen
-            seen |= new
-            waiting += new
-        return seen
+    def rooms(self) -> list[str]:
+        """The rooms from top to bottom."""
+        level = self.levels()
+        return sorted(level, key=lambda room: (-level[room], room))
 
     def purpose(self, room: str) -> str:
         """What a room and the folders in it say they are for, in one paragraph."""
@@ -98,17 +93,13 @@ def docstring(path: Path) -> str:
 
 
 def diagram(package: Package) -> list[str]:
-    """The arrows in mermaid's language, which GitHub and most editors draw.
-
-    An arrow is left out where a way through other rooms stands for it.
-    """
-    out = ["```mermaid", "flowchart TD"]
-    for room in package.rooms():
-        others = package.imports[room]
-        for other in sorted(others):
-            if not any(other in package.below(o) for o in others - {other}):
-                out.append(f"  {room.strip('_')} --> {other.strip('_')}")
-    return [*out, "```"]
+    """The rooms in lines from top to bottom. A room imports rooms of the lines below its own, and no others."""
+    of_level: dict[int, list[str]] = {}
+    for room, level in sorted(package.levels().items()):
+        of_level.setdefault(level, []).append(room.strip("_"))
+    width = max(len(room) for rooms in of_level.values() for room in rooms) + 2
+    lines = ("".join(f"[{room}]".ljust(width + 2) for room in of_level[n]) for n in sorted(of_level, reverse=True))
+    return ["```text", *(line.rstrip() for line in lines), "```"]
 
 
 def table(package: Package) -> list[str]:

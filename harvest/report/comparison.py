@@ -13,14 +13,19 @@ Report = Mapping[str, Any]
 """The content of report.json."""
 MISSING = "–"
 """Stands where a run has no such figure or setting."""
+SPENT, IN_ALL = "spent (USD)", "all together (USD)"
 ALWAYS_DIFFERENT = ("name", "store")
 
 
 def figures(reports: Sequence[Report]) -> Table:
-    """Returns the figures of the runs, a column for each. A figure that no run has is left out."""
+    """Returns the figures of the runs, a column for each. A figure that no run has is left out, and what
+    all cost together where it is what asking cost."""
     rows = [(words, *(of(r) or MISSING for r in reports)) for words, of in _FIGURES]
     rows += _evaluations(reports)
-    return Table("run", _names(reports), tuple(row for row in rows if set(row[1:]) != {MISSING}))
+    of_rows = {words: figures for words, *figures in rows}
+    is_more = of_rows[IN_ALL] != of_rows[SPENT]
+    shown = (row for row in rows if set(row[1:]) != {MISSING} and (is_more or row[0] != IN_ALL))
+    return Table("run", _names(reports), tuple(shown))
 
 
 def settings(reports: Sequence[Report], of: Sequence[Sequence[tuple[str, str]]]) -> Table:
@@ -92,14 +97,14 @@ _FIGURES: tuple[tuple[str, Callable[[Report], str | None]], ...] = (
     ("accepted traces", lambda r: f"{r['traces']['accepted']:,}"),
     ("accepted, of the judged", _yield),
     ("selected traces", lambda r: f"{r['traces']['selected']:,}" if r["selection"] else None),
-    ("spent (USD)", _spent),
+    (SPENT, _spent),
     ("in doubt (USD)", lambda r: amount if Decimal(amount := r["money"]["in_doubt_usd"]) else None),
     ("1,000 accepted traces", _thousand),
     ("tokens of an accepted chain, mean", lambda r: _count(r["traces"]["mean_reasoning_tokens"])),
     ("tokens of an accepted answer with its chain, mean", lambda r: _count(r["traces"]["mean_output_tokens"])),
     ("time", lambda r: duration(r["run"]["wall_s"])),
     ("gain of the student", _gain),
-    ("all together (USD)", _total),
+    (IN_ALL, _total),
 )
 
 

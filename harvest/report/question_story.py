@@ -221,6 +221,12 @@ def words_of_selection(said: SelectionOutcome) -> str:
     return ": ".join(words)
 
 
+def fit_of(s: StudentScore) -> str:
+    """Returns how an answer suits a student, as short as a badge: the ratio of ranks to surprisals, and the student."""
+    who = safe(s.student.rstrip("/").rpartition("/")[2])
+    return f"none for {who}" if s.rsr is None else f"{s.rsr:.2f} for {who}"
+
+
 def words_of_score(s: StudentScore) -> str:
     """Returns in words how an answer suits a student."""
     who = safe(s.student)

@@ -37,7 +37,9 @@ def test_the_site_is_built_without_a_warning_and_has_every_page(tmp_path: Path) 
     text = "\n".join(page.read_text("utf-8") for page in (tmp_path / "site").rglob("index.html"))
     assert not re.search(r'href="(?:\.\./)+(?:benchmarks|harvest|tests|README)', text), "a link out of the site"
     assert "<table>" in text
-    assert "fonts.googleapis" not in text
+    loaded = re.findall(r'(?:src|(?<=stylesheet" )href)="(https?:[^"]+)', text)
+    assert loaded == [], "it asks another host"
+    assert "mermaid" not in text, "which is drawn by a script from another host"
 
 
 def test_a_page_that_is_in_no_menu_or_a_link_to_nowhere_stops_it(tmp_path: Path) -> None:

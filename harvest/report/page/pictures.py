@@ -14,7 +14,7 @@ from harvest.report import tables
 from harvest.report.evaluations import percent
 from harvest.report.headline import dollars
 from harvest.report.loss_curve import HELD_OUT_LOSS, measured
-from harvest.report.page.svg import Point, curve, dot, grid, line, picture, rect, text
+from harvest.report.page.svg import Point, curve, dot, grid, line, picture, rect, scale, text
 from harvest.report.sentences import duration
 
 Report = Mapping[str, Any]
@@ -67,10 +67,11 @@ def _over_time(
     points: Sequence[Mapping[str, Any]], values: Sequence[float], kind: str, label: str, words: Any
 ) -> Markup:
     last, top = max(1, points[-1]["at_s"]), _ceiling(max(values))
-    marks = [(share, words(str(share * top)) if share else "") for share in (0, 0.5, 1)]
+    marks = [(share, words(str(share * top))) for share in (0.5, 1)]
     places = [(p["at_s"] / last, v / top) for p, v in zip(points, values, strict=True)]
     field = curve(places, kind, FIELD_PX, TOP_PX, filled=True)
-    return picture(label, TOP_PX + FIELD_PX + 20, grid(FIELD_PX, TOP_PX, marks), field, *_times(last))
+    behind, before = grid(FIELD_PX, TOP_PX, (0, 0.5, 1)), scale(FIELD_PX, TOP_PX, marks)
+    return picture(label, TOP_PX + FIELD_PX + 20, behind, field, before, *_times(last))
 
 
 def _times(last_s: float) -> list[Markup]:
@@ -145,11 +146,15 @@ def loss(training: Mapping[str, Any]) -> Picture:
     def scaled(of: Sequence[Point]) -> list[Point]:
         return [(step / last, (value - low) / span) for step, value in of]
 
-    drawn = [grid(FIELD_PX, TOP_PX, [(0, f"{low:.2f}"), (0.5, f"{(low + high) / 2:.2f}"), (1, f"{high:.2f}")])]
+    drawn = [grid(FIELD_PX, TOP_PX, (0, 0.5, 1))]
     drawn.append(curve(scaled(trained), "student", FIELD_PX, TOP_PX))
     if held_out:
         drawn.append(curve(scaled(held_out), "rejected", FIELD_PX, TOP_PX))
     y = TOP_PX + FIELD_PX + 16
+    falls = trained[-1][1] <= trained[0][1]
+    marks = [(0.5, f"{(low + high) / 2:.2f}"), (1, f"{high:.2f}")]
+    drawn.append(scale(FIELD_PX, TOP_PX, marks, at_the_end=falls))
+    drawn.append(scale(FIELD_PX, TOP_PX, [(0, f"{low:.2f}")], at_the_end=not falls))
     drawn += [text(0, y, "step 0"), text(100, y, f"step {last:,}", "end")]
     return picture(f"Loss from {trained[0][1]:.3f} to {trained[-1][1]:.3f} in {last:,} steps.", y + 4, *drawn)
 

@@ -56,13 +56,17 @@ def curve(points: Sequence[Point], kind: str, height: float, top: float = 0, *, 
     )  # fmt: skip
 
 
-def grid(height: float, top: float, labels: Iterable[tuple[float, str]]) -> Markup:
-    """Returns lines across the picture, each with its label above it. The first part is a height from 0 to 1."""
-    found = Markup("")
-    for share, words in labels:
-        y = top + height * (1 - share)
-        found += line(0, y, 100, y, "base" if share == 0 else "grid") + (text(0, y - 4, words) if words else Markup(""))
-    return found
+def grid(height: float, top: float, shares: Iterable[float]) -> Markup:
+    """Returns lines across the picture, at heights from 0 to 1."""
+    lines = ((top + height * (1 - share), "base" if share == 0 else "grid") for share in shares)
+    return Markup("").join(line(0, y, 100, y, kind) for y, kind in lines)
+
+
+def scale(height: float, top: float, labels: Iterable[tuple[float, str]], *, at_the_end: bool = False) -> Markup:
+    """Returns the labels of lines of `grid`, above them: (a height from 0 to 1, words). They stand where a curve is
+    not: at the right of one that falls (`at_the_end`), at the left of one that rises."""
+    x, anchor = (100, "end") if at_the_end else (0, None)
+    return Markup("").join(text(x, top + height * (1 - share) - 4, words, anchor) for share, words in labels)
 
 
 def _percent(value: float) -> str:

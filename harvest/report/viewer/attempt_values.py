@@ -10,11 +10,11 @@ from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging import model_judge, model_rewriting
 from harvest.report.question_story import (
+    fit_of,
     safe,
     tried,
     version_today,
     who_of,
-    words_of_score,
     words_of_selection,
     words_of_try,
     words_of_verdict,
@@ -108,7 +108,7 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
             f"after {max(a.reply.seam.reasoning_characters, a.reply.seam.answer_characters):,} characters",
         ]
     for score in a.scores:
-        yield ["fit", words_of_score(score)]
+        yield ["fit", fit_of(score)]
 
 
 def _cost(a: AttemptStory) -> str:

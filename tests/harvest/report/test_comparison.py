@@ -9,6 +9,7 @@ import pytest
 from test_page import NAME, Rows, make, url_of
 
 from harvest.commands.report import compare
+from harvest.report.comparison import figures
 from harvest.store import Store
 
 
@@ -49,6 +50,17 @@ def test_runs_stand_side_by_side_and_only_settings_that_differ_are_shown(
     rows.feed(page.read_text())
     in_markdown = [line.strip("| ").split(" | ") for line in shown if line.startswith("|") and "---" not in line]
     assert [row for row in in_markdown if row not in rows.rows] == []
+
+
+def test_what_all_cost_together_is_a_row_where_it_is_more_than_asking_cost(
+    two: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(two, to=None, as_json=True)
+    reports = json.loads(capsys.readouterr().out)["reports"]
+    assert any(name == "all together (USD)" for name, *_ in figures(reports).rows)
+    asked = [r | {"total_usd": r["money"]["spent_usd"], "total_leaves_out": []} for r in reports]
+    assert not any(name == "all together (USD)" for name, *_ in figures(asked).rows)
+    assert any(name == "all together (USD)" for name, *_ in figures([asked[0], reports[1]]).rows)
 
 
 def test_its_json_has_the_figures_of_the_reports(

@@ -21,7 +21,7 @@ from harvest.report import tables
 from harvest.report.headline import headline
 from harvest.report.markdown_page import markdown
 from harvest.report.page import html_page
-from harvest.report.page.pictures import traces_over_time
+from harvest.report.page.pictures import loss, traces_over_time
 from harvest.report.page.shown_traces import CHAIN_CHARS
 from harvest.report.run_report import run_report
 from harvest.store import Sent, Store
@@ -231,3 +231,12 @@ def channels(colour: str) -> list[int]:
 def test_a_chart_of_a_few_seconds_has_marks_that_differ() -> None:
     points = [{"at_s": at, "accepted": at} for at in (0, 1)]
     assert re.findall(r">([\d.]+ s)<", str(traces_over_time({"over_time": points}))) == ["0.5 s", "1.0 s"]
+
+
+@pytest.mark.parametrize("falls", [True, False])
+def test_the_labels_of_a_loss_stand_where_its_curve_is_not(falls: bool) -> None:
+    losses = [2.0, 1.0, 0.5] if falls else [0.5, 1.0, 2.0]
+    drawn = str(loss({"curve": [{"step": n, "loss": value} for n, value in enumerate(losses)]}))
+    at = {words: x for x, words in re.findall(r'<text x="(\d+)%"[^>]*>(\d\.\d\d)<', drawn)}
+    assert at == ({"2.00": "100", "1.25": "100", "0.50": "0"} if falls else {"2.00": "0", "1.25": "0", "0.50": "100"})
+    assert drawn.index("curve stroke") < drawn.index(">2.00<"), "a label is drawn over the curve"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,8 @@ from conftest import Place
 from scripted_endpoint import PRICE, Asked, Endpoint, Say
 
 from harvest.report.markdown_page import markdown
-from harvest.store import Store
+from harvest.report.question_story import fit_of
+from harvest.store import Store, StudentScore
 
 Places = Callable[..., Place]
 Endpoints = Callable[..., Endpoint]
@@ -193,3 +195,9 @@ def test_a_teacher_whose_price_nobody_knows_did_not_cost_nothing(endpoint: Endpo
         "0.00 USD, without 2 calls whose cost nobody knows, 2 answers"
         in (p.run_folder / "dataset/README.md").read_text()
     )
+
+
+def test_how_an_answer_suits_a_student_is_as_short_as_a_badge() -> None:
+    scored = StudentScore("data/students/small/", "sha256:0", 100, 75.0, 300)
+    assert fit_of(scored) == "4.00 for small"
+    assert fit_of(replace(scored, tokens=0, surprisal_nats=None, ranks=None)) == "none for small"

@@ -378,3 +378,18 @@ def test_every_screen_fits_its_window_and_axe_finds_no_fault(
     until(page, "2 steps are the same in both")
     assert page.evaluate(fits)
     assert faults(page) == []
+
+
+def test_on_a_phone_every_key_of_the_footer_can_be_pressed(browser: Any, viewer: Viewer) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(viewer.address)
+    page.wait_for_selector("body[data-ready]")
+    boxes = [button.bounding_box() for button in page.locator("#keys button").all()]
+    assert len(boxes) == 9
+    for box in boxes:
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert box["y"] + box["height"] <= 800
+    footer = page.locator("footer").bounding_box()
+    assert min(box["y"] for box in boxes) >= footer["y"]
+    page.close()
