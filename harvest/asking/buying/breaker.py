@@ -53,6 +53,8 @@ class Breaker:
     """Whether an answer ever came, in this start or an earlier one."""
     is_free: bool = False
     """Whether answers cost nothing. Then the first reply is not waited for."""
+    another_answered: bool = False
+    """Whether another replica of the endpoint has answered and kept to `max_tokens`. That counts for this one too."""
     replicas: int = 1
     """How many replicas serve the endpoint, each with a breaker of its own. Together they may bring nothing as often as
     one alone."""
@@ -85,7 +87,7 @@ class Breaker:
     @property
     def awaits_first_reply(self) -> bool:
         """Whether requests leave one at a time, since an endpoint that never answered may ignore `max_tokens`."""
-        return not (self.has_answered or self.is_free)
+        return not (self.has_answered or self.another_answered or self.is_free)
 
     def may_send(self, in_flight: int, now_s: float) -> bool:
         """Whether a request may leave now, while `in_flight` requests are in flight."""

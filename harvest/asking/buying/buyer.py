@@ -337,11 +337,14 @@ class Buyer:
         breaker = replica.breaker
         if not breaker.has_answered:
             self._remember_first_reply(replica, kept=True)
-        held_back = breaker.awaits_first_reply or breaker.is_down or breaker.fruitless
+        held_back = [r for r in self.fleet.replicas if r.breaker.awaits_first_reply]
+        held_back += [replica] if breaker.is_down or breaker.fruitless else []
         breaker.answered(self._loop.time())
+        self.fleet.heed_first_reply()
         self._any_answer = True
         if held_back:
-            self._watch.waits_no_more(replica)
+            for one in held_back:
+                self._watch.waits_no_more(one)
             self._limiter.wake()
 
     def _remember_first_reply(self, replica: Replica, *, kept: bool) -> None:

@@ -100,6 +100,13 @@ class Fleet:
         """`ceiling` is the most requests that may be in flight at all replicas together."""
         self.replicas, self.ceiling = list(replicas), ceiling
         self._had: OrderedDict[int, Replica] = OrderedDict()
+        self.heed_first_reply()
+
+    def heed_first_reply(self) -> None:
+        """Lets the first reply of one replica count for all: the run waits for it once."""
+        if any(replica.breaker.has_answered for replica in self.replicas):
+            for replica in self.replicas:
+                replica.breaker.another_answered = True
 
     @property
     def in_flight(self) -> int:

@@ -24,7 +24,7 @@ from scripted_endpoint import Asked, Endpoint, Say
 from harvest.asking.buying.breaker import LONGEST_REST_S, SHORT_WAIT_S, Breaker, Over
 from harvest.asking.buying.concurrency_limiter import ConcurrencyLimiter
 from harvest.asking.buying.fleet import Fleet, Replica
-from harvest.asking.buying.pace import Pace
+from harvest.asking.buying.pace import START, Pace
 from harvest.core.errors import AttemptFailed, ConfigError, Cut, Passing, RunRefused
 from harvest.core.settings import validated
 from harvest.core.teachers import Teacher
@@ -382,6 +382,18 @@ def test_a_killed_and_a_slow_replica_lose_no_answer(endpoint: Endpoints, place: 
     assert served == {url: r["answered"] for url, r in shown.items() if r["answered"]}
 
 
+def test_the_first_reply_of_one_replica_counts_for_all(endpoint: Endpoints, place: Places, here: Any) -> None:
+    """They have a price, so the first reply is waited for. One replica's comes late, and no other one takes its share."""
+    quick, late = endpoint(lambda _: Say(delay_s=0.1)), endpoint(lambda a: Say(delay_s=2.0 if a.n == 0 else 0.1))
+    p = place([quick.url, late.url], 40, teacher__max_concurrency=40)
+    assert here(p) == 0
+    assert len(late.asked) > 10, (len(quick.asked), len(late.asked))
+    third = endpoint(lambda a: Say(delay_s=2.0 if a.n == 0 else 0.1))
+    grown = place([quick.url, late.url, third.url], 100, teacher__max_concurrency=40)
+    assert here(grown) == 0
+    assert len(third.asked) > 10, "also one that is new in a later start"
+
+
 def test_more_replicas_later_buy_nothing_anew(endpoint: Endpoints, place: Places, here: Any) -> None:
     one, two = endpoint(), endpoint()
     p = place(one.url, 20)
@@ -477,14 +489,15 @@ def test_a_replica_that_fails_every_request_costs_no_answer(endpoint: Endpoints,
     assert len(bad.asked) < 30
 
 
-def test_a_replica_that_hangs_costs_one_try_and_no_answer(endpoint: Endpoints, place: Places, here: Any) -> None:
+def test_a_replica_that_hangs_costs_what_it_has_in_flight_and_no_answer(
+    endpoint: Endpoints, place: Places, here: Any
+) -> None:
     good, hung = endpoint(lambda _: Say(delay_s=0.01)), endpoint(lambda _: Say(delay_s=3600))
-    p = place([hung.url, good.url], 60, teacher__timeout_s=1, sampling__tries=1)
+    p = place([hung.url, good.url], 60, teacher__timeout_s=1, sampling__tries=2)
     assert here(p) == 0
-    report = p.report
-    assert report["questions"]["solved"] + report["questions"]["given_up"] + report["questions"]["open"] == 60
-    assert len(hung.asked) == 1, "no second one before the first reply"
-    assert report["attempts"]["in_doubt"] == 1
+    assert p.report["questions"]["solved"] == 60
+    assert len(hung.asked) <= START, "as many as any endpoint gets at first, and no second time"
+    assert p.report["attempts"]["in_doubt"] == len(hung.asked)
 
 
 def test_a_replica_that_comes_back_is_asked_again(endpoint: Endpoints, place: Places, here: Any) -> None:
@@ -564,7 +577,7 @@ def test_a_replica_with_a_shorter_context_costs_no_row(endpoint: Endpoints, plac
     code, _, err = p.collect()
     assert code == 0
     assert p.report["questions"]["solved"] == 300
-    assert len(short.asked) <= 16
+    assert len(short.asked) <= 15 + 8, "its share of 30 refusals, and what was in flight by then"
     assert f"the teacher at {short.url} refuses every row" in err
     assert err.count("the other replicas go on") == 1
 
