@@ -383,7 +383,7 @@ def test_a_killed_and_a_slow_replica_lose_no_answer(endpoint: Endpoints, place: 
 
 
 def test_the_first_reply_of_one_replica_counts_for_all(endpoint: Endpoints, place: Places, here: Any) -> None:
-    """They have a price, so the first reply is waited for. One replica's comes late, and no other one takes its share."""
+    """They have a price, so the first reply is waited for. One replica's comes late, and none takes its share."""
     quick, late = endpoint(lambda _: Say(delay_s=0.1)), endpoint(lambda a: Say(delay_s=2.0 if a.n == 0 else 0.1))
     p = place([quick.url, late.url], 40, teacher__max_concurrency=40)
     assert here(p) == 0
