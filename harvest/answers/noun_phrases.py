@@ -32,7 +32,7 @@ def same_thing(gold: str, stated: str, question: str) -> bool:
     quantity. A phrase that denies, doubts, lists, or stands in the question as one of the things to choose from is no
     such phrase.
     """
-    wanted, said = _normal(gold), _normal(re.sub(r"\s*\([^()]*\)\s*$", "", stated))
+    wanted, said = normal(gold), normal(re.sub(r"\s+\([^()]*\)\s*$", "", stated))
     if not wanted or re.fullmatch(r"[\d.,]+", wanted) or hedges(stated) or re.search(r"[,;/]|\band\b", stated):
         return False
     if said == wanted:
@@ -42,7 +42,7 @@ def same_thing(gold: str, stated: str, question: str) -> bool:
     bare = _QUANTITY.sub("", said)
     if bare == wanted:
         return True
-    if bare != said or f" {said} " in f" {_normal(question)} ":
+    if bare != said or f" {said} " in f" {normal(question)} ":
         return False
     before, found, after = f" {said} ".partition(f" {wanted} ")
     first, last = before.split(), after.split()
@@ -58,9 +58,9 @@ def same_thing(gold: str, stated: str, question: str) -> bool:
     )
 
 
-def _normal(text: str) -> str:
-    """Returns the plain words of a text, each ordinal as a number."""
-    words = plain_words(text).split()
+def normal(text: str) -> str:
+    """Returns the plain words of a text, each ordinal as a number, and no 's behind a name."""
+    words = [word for word in plain_words(text).split() if word != "s"]
     return " ".join(f"{n}th" if (n := _ORDINALS.get(word) or _NUMERAL.get(word)) else word for word in words)
 
 

@@ -196,7 +196,8 @@ _REJECTED = re.compile(
 _DISPLAY = re.compile(r"\s*(?:\$\$(?P<dollars>.+?)\$\$|\\\[(?P<bracket>.+?)\\\])", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?:[.?]|(?<!\\)!(?=\W*$|\s+[A-Z]))(?:[*_\"')\]]*)(?=\s|$)")
 _ABBREVIATION = re.compile(
-    r"\b(?:sq|ft|in|cm|mi|hr|min|sec|lb|lbs|oz|vs|approx|Rs|Mr|Mrs|Dr|a\.m|p\.m)$|(?:^|\s)\(?[A-Z]$", re.IGNORECASE
+    r"\b(?:sq|ft|in|cm|mi|hr|min|sec|lb|lbs|oz|vs|approx|Rs|Mr|Mrs|Ms|Dr|St|Mt|Ft|Prof|Gen|Jr|Sr|a\.m|p\.m)$|(?:^|[\s.])\(?[A-Z]$",
+    re.IGNORECASE,
 )
 _REASON = re.compile(
     r"[,;]?\s+(?:because|since|as|when|where|which|so that|given that|assuming|for which|(?:and |but )?not|rather than"

@@ -4,10 +4,11 @@ If the gold answer is yes, no, true or false, the answer must state the same tru
 """
 
 import re
+from collections.abc import Sequence
 
 from harvest.answers.boxes import MOST_CHARACTERS
 from harvest.answers.notation import TEXT_COMMAND
-from harvest.answers.noun_phrases import same_thing
+from harvest.answers.restated import agrees, restates
 from harvest.answers.stated import find_stated
 from harvest.answers.words import hedges, plain_words, predicate
 from harvest.checks.check import Check, Finding, no_answer, right_or_wrong, shown, two_answers
@@ -36,7 +37,7 @@ class Text(Check):
     """The check "text"."""
 
     name = "text"
-    version = "5"
+    version = "6"
 
     def quick(self, question: Question, answer: str) -> Finding:
         gold = question.answer or ""
@@ -53,14 +54,14 @@ class Text(Check):
             right = _minutes("".join(times.pop())) == time and not hedges(stated.value) and not stated.also
             return right_or_wrong(right, described)
         last = re.split(r"(?<=[.!?])\s+", stated.value)[-1]
-        said = [stated.value.removeprefix("> "), re.sub(r"\s*\([^()]*\)$", "", stated.value)]
-        if stated.how == "last line":
+        said = [stated.value.removeprefix("> "), re.sub(r"\s+\([^()]*\)$", "", stated.value)]
+        if stated.how != "boxed":
             said += [predicate(last) or "", _subject(last, question.question)]
-        if plain_words(gold) in map(plain_words, said):
-            if stated.also and plain_words(stated.also) != plain_words(gold):
-                return two_answers(f"{described}, also {shown(stated.also)}")
-            return Outcome.RIGHT, described
-        if any(same_thing(gold, text, question.question) for text in said) and not stated.also:
+        if _is_said(gold, said, question.question):
+            also = stated.also and [stated.also, predicate(stated.also) or ""]
+            agreed = also and (_is_said(gold, also, question.question) or agrees(gold, stated.value, also[0]))
+            if also and not agreed:
+                return two_answers(f"{described}, also {shown(stated.also or '')}")
             return Outcome.RIGHT, described
         named = f" {plain_words(gold)} " in f" {plain_words(stated.value)} "
         if stated.how == "last line" and (named or len(stated.value) > 3 * len(gold) + 20):
@@ -70,6 +71,11 @@ class Text(Check):
     def own_answer(self, question: Question) -> str | None:
         gold = question.answer
         return super().own_answer(question) if gold is None or plain_words(gold) else gold
+
+
+def _is_said(gold: str, texts: Sequence[str], question: str) -> bool:
+    """Whether one of the texts is the gold answer, or restates it."""
+    return plain_words(gold) in map(plain_words, texts) or any(restates(gold, text, question) for text in texts)
 
 
 def _same_marks(gold: str, answer: str) -> Finding:
