@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 
 SHELL := /bin/bash
-.PHONY: install system demo test check bars
+.PHONY: install system demo test check bars audit
 
 install: .venv/installed
 
@@ -31,6 +31,11 @@ check: install
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+# Asks PyPI whether a version in constraints.txt has a known vulnerability. pip-audit gets an environment of its own.
+audit:
+	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit; }
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # Types are checked beside the tests. The file with the longest single tests comes first, so that no core waits for it.
 test: install

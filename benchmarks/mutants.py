@@ -10,7 +10,7 @@ tests in its own process, the other runs one command for every mutant; neither b
 logic is.
 
 Each group of files gives the same number of mutants; places are drawn evenly (mutant_places.py). First run the tests
-that run the broken line in their own process, quickest first, few of each function; then the group's files of tests
+that run the broken line in their own process, quickest first; then the group's files of tests
 that start commands. A test that fails, or takes ten times as long, has killed the mutant.
 """
 
@@ -60,7 +60,7 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 """The files that are broken, and the files of tests that start commands."""
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-FEW, QUICK_S = 40, 60.0
+FEW, QUICK_S = 300, 25.0
 """So many tests of its own process are run for a mutant at most, and so many seconds of them."""
 
 
@@ -103,18 +103,14 @@ def lines_and_tests(folder: Path) -> tuple[dict[tuple[str, int], set[str]], dict
 
 
 def chosen(mutant: Mutant, tests: dict[tuple[str, int], set[str]], seconds: dict[str, float]) -> list[str]:
-    """Returns the tests that are run in their own process: quickest first, few of each function and of each file."""
+    """Returns the tests that run a mutant's line in their own process, quickest first."""
     running = tests.get((mutant.file, mutant.line), set()) or set().union(
         *(found for (file, _), found in tests.items() if file == mutant.file)
     )
-    taken: dict[str, int] = defaultdict(int)
     found, spent = list[str](), 0.0
-    for test in sorted(running, key=lambda t: (seconds[t], t)):
-        function, file = test.partition("[")[0], test.partition("::")[0]
-        if taken[function] < 3 and taken[file] < 12 and len(found) < FEW and spent + seconds[test] < QUICK_S:
-            taken[function], taken[file] = taken[function] + 1, taken[file] + 1
+    for test in sorted(running, key=lambda t: (seconds[t], t))[:FEW]:
+        if (spent := spent + seconds[test]) < QUICK_S:
             found.append(test)
-            spent += seconds[test]
     return found
 
 
@@ -144,7 +140,8 @@ def notices(folder: Path, tests: list[str], limit_s: float) -> str | None:
     )
 
 
-def break_all(folder: Path, seed: int, most: int) -> None:
+def break_all(folder: Path, seed: int, most: int, quick: bool) -> None:
+    subprocess.run(["git", "checkout", "--quiet", "--", "."], check=True, cwd=folder / "copy")  # what a kill left
     tests, seconds = lines_and_tests(folder)
     done = {json.dumps(json.loads(row)["mutant"]) for row in _results(folder)}
     for mutant in drawn(folder / "copy", seed, most):
@@ -155,13 +152,21 @@ def break_all(folder: Path, seed: int, most: int) -> None:
         try:
             path.write_bytes(whole[: mutant.start] + mutant.text.encode() + whole[mutant.end :])
             own = chosen(mutant, tests, seconds)
+            if quick and not own:
+                continue
             killer = notices(folder, own, 120 + 10 * sum(seconds[t] for t in own)) if own else None
-            for file in () if killer else GROUPS[mutant.group][1].split():
+            for file in () if killer or quick else GROUPS[mutant.group][1].split():
                 if killer := notices(folder, [f"tests/harvest/{file}"], 600):
                     break
         finally:
             path.write_bytes(whole)
-        row = {"mutant": asdict(mutant), "killer": killer, "own": len(own), "s": round(time.monotonic() - began, 1)}
+        row = {
+            "mutant": asdict(mutant),
+            "killer": killer,
+            "own": len(own),
+            "quick": quick,
+            "s": round(time.monotonic() - began, 1),
+        }
         with (folder / "results.jsonl").open("a") as to:
             to.write(json.dumps(row) + "\n")
 
@@ -209,11 +214,12 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=500)
+    parser.add_argument("--quick", action="store_true", help="only tests that run the line in their own process")
     given = parser.parse_args()
     given.folder = given.folder.absolute()
     if given.step == "cover":
         cover(given.folder)
     elif given.step == "break":
-        break_all(given.folder, given.seed, given.most)
+        break_all(given.folder, given.seed, given.most, given.quick)
     else:
         print("\n".join(table(given.folder)))
