@@ -20,7 +20,7 @@ from harvest.endpoint import prompt as prompts
 from harvest.export.layouts import training_part
 from harvest.local import MODELS
 from harvest.report.run_report import run_report
-from harvest.store import ACCURACY_QUOTE, BoughtAttempt, Money, Store, StoredRun, StudentScore, is_being_written
+from harvest.store import ACCURACY_QUOTE, ROUND, BoughtAttempt, Money, Store, StoredRun, StudentScore, is_being_written
 
 WAIT_S = 60.0
 """A writer waits this many seconds for a store that another process is writing to, so that long work is not lost."""
@@ -152,6 +152,19 @@ class Run:
         try:
             with self._reading() as store:
                 return store.accuracy_quotes(store.run_id(self.name))
+        except StoreUnusable:
+            return []
+
+    def put_round(self, block: Mapping[str, Any]) -> None:
+        """Writes what a round of a job bought and brought."""
+        with self._writing() as store, store.transaction():
+            store.add_event(store.run_id(self.name), ROUND, dict(block), now())
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Returns what each finished round of a job bought and brought, in order; none when there is no such run."""
+        try:
+            with self._reading() as store:
+                return store.events(store.run_id(self.name), ROUND)
         except StoreUnusable:
             return []
 

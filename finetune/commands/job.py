@@ -5,12 +5,14 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune.commands.arguments import Overrides, parser
 from finetune.commands.eval import checked, is_measured
 from finetune.job.dry_run import foreseen_job, in_words
+from finetune.job.rounds import in_rounds
 from finetune.job.settings import PlannedJob, read_job
 from finetune.job.stage_process import INTERRUPTED, alone, run_process
 from finetune.job.stages import Stage, stages_of
@@ -104,6 +106,21 @@ def _run(job: PlannedJob, stages: list[Stage], lock: int, *, as_json: bool) -> i
     run, read = Run(job.run.name, job.run.store), reading_once()
     if not _is_complete(run.report()) and (code := _checked_first(job, lock, read)):
         return code
+    if job.settings.rounds is None:
+        code = _did_all(job, stages, run, lock, read)
+    else:
+        start = partial(run_process, lock=lock, shows=True)
+        code = in_rounds(job, lambda planned: _did_all(job, stages_of(planned), run, lock, read), start)
+    if code:
+        return code
+    report = write_report(run.name, run.url)
+    place = runs_folder() / run.name / "report.html"
+    print(json.dumps(report, ensure_ascii=False) if as_json else f"{report['headline']}\nreport: {place}")
+    return 0
+
+
+def _did_all(job: PlannedJob, stages: list[Stage], run: Run, lock: int, read: Read) -> int:
+    """Does the stages in order, except for the report. Returns 0, or the exit code of the one that stopped."""
     for n, stage in enumerate(stages, 1):
         say(f"{n} of {len(stages)} · {stage.title} · {stage.about}")
         if stage.kind == "report":
@@ -113,9 +130,6 @@ def _run(job: PlannedJob, stages: list[Stage], lock: int, *, as_json: bool) -> i
             say('the cap is reached: the job goes on with what there is (at_cap = "stop" would end it here)')
         elif code:
             return _stopped(job, n, stages, code)
-    report = write_report(run.name, run.url)
-    place = runs_folder() / run.name / "report.html"
-    print(json.dumps(report, ensure_ascii=False) if as_json else f"{report['headline']}\nreport: {place}")
     return 0
 
 

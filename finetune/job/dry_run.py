@@ -5,6 +5,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from finetune.cost.answering import Evaluating
@@ -66,7 +67,8 @@ def foreseen_job(
                 entry["accuracy_quote"] = quoted_accuracy(job, stage.evaluation)
         entry["paid_by_others"] = job.settings.expect.paid.get(stage.kind)
         found.append(entry)
-    return {"job": str(job.path), "run": job.run.name, "stages": found}
+    rounds = None if job.settings.rounds is None else job.settings.rounds.model_dump(mode="json")
+    return {"job": str(job.path), "run": job.run.name, "rounds": rounds, "stages": found}
 
 
 # ---- collect
@@ -115,7 +117,9 @@ def _most(job: PlannedJob) -> Foreseen:
         rows = read_rows(
             config.questions, job.folder, ROW_RULES, skip_bad_rows=skip, without_gold=without, columns=columns
         )
-        return foreseen(config, prompt, (question for _, question in rows))
+        rounds = job.settings.rounds
+        most = None if rounds is None else rounds.most * rounds.questions
+        return foreseen(config, prompt, islice((question for _, question in rows), most))
     answers = expected.questions * config.sampling.samples * max(1, len(config.teachers))
     return Foreseen(expected.questions, answers, None)
 
@@ -211,6 +215,11 @@ def _estimated(
 def in_words(found: Mapping[str, Any]) -> Iterator[str]:
     """Yields the lines that --dry-run prints."""
     stages, said = found["stages"], set()
+    if (rounds := found["rounds"]) is not None:
+        yield (
+            f"at most {rounds['most']} rounds of {rounds['questions']:,} questions; each round does all stages; the"
+            " figures below are those of all rounds together"
+        )
     for n, entry in enumerate(stages, 1):
         yield f"{n} of {len(stages)} · {entry['stage']} · {entry['about']}"
         for line in _lines(entry):

@@ -17,6 +17,7 @@ from finetune.measure.sampling import PRESETS
 from harvest.core.config import RunConfig, load
 from harvest.core.errors import ConfigError
 from harvest.core.files import runs_folder
+from harvest.core.nouns import Question
 from harvest.core.settings import OneRow, Section, folder_of, nearest, override, read_toml, validated
 from harvest.questions.hub import HUB
 from harvest.questions.sources import GYM
@@ -99,6 +100,30 @@ class Evaluation(Section):
         return (self.questions,) if isinstance(self.questions, str) else self.questions
 
 
+class Rounds(Section):
+    """[rounds]: the job buys in rounds. Each round asks the teacher some of the run's questions, trains on all traces
+    so far, and measures. The next round asks what that student got wrong. All rounds share the run's cap."""
+
+    questions: Count
+    """How many questions a round buys at most."""
+    most: Count = 4
+    """How many rounds there are at most."""
+    choose: Literal["failed", "random"] = "failed"
+    """Which questions are bought from the second round on. `failed`: those that the student of the round before got
+    wrong, the fewest right answers first. `random`: any."""
+    looked_at: Count | None = None
+    """How many questions that student answers on this machine, before those that it failed are bought. Without it:
+    three times `questions`."""
+    samples: Count = 1
+    """How many answers that student gives to each of them: 1 is greedy, more are drawn at temperature 1. A question is
+    bought where not all are right."""
+    least_points_per_usd: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """A round that brings no more points of accuracy a dollar than this is the last one. Points are those of the first
+    [evaluate] over the round before. Where nothing is billed, a round without a gain is the last one."""
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    """Draws the order in which questions are looked at and bought."""
+
+
 class Expected(Section):
     """[expect]: figures for --dry-run, used as long as the run has no answers of its own. Nothing else reads them."""
 
@@ -133,6 +158,7 @@ class Job(Section):
     traces that there are. `stop`: it ends with exit code 3, and goes on where it is started with a higher cap."""
     skip_bad_rows: bool = False
     """Whether questions that cannot be asked are counted and left out, where they would end the job."""
+    rounds: Rounds | None = None
     train: tuple[Training, ...] = ()
     expect: Expected = Expected()
     evaluate: tuple[Evaluation, ...] = ()
@@ -154,6 +180,8 @@ class Job(Section):
             raise ValueError(
                 'evaluate: there is no [train], so there is no student to ask: add one, or who = ["teacher"]'
             )
+        if self.rounds is not None and not {"after", "each"} & students:
+            raise ValueError("rounds: no [evaluate] asks the student after a training, so no round could be measured")
         return self
 
 
@@ -222,6 +250,14 @@ def read_job(path: Path, overrides: Overrides = (), *, train: bool = False) -> P
         planned = checked(lambda: _planned(path, stage, table, given, config, trainings, len(job.train), train))  # noqa: B023
         if planned is not None:
             trainings.append(planned)
+    if (
+        config is not None
+        and job.rounds is not None
+        and (ours := {c for field, c in config.questions_columns.items() if field != c} & {*Question.model_fields})
+    ):
+        faults.append(f"{path}: rounds: questions_columns: {min(ours)!r} is a field of ours: rename the column first")
+    if config is not None and job.rounds is not None and config.checks.without_gold == "majority":
+        faults.append(f'{path}: rounds: checks.without_gold = "majority": a student is measured by gold answers')
     faults += [f"--{part}.{pairs[0][0]}: the job has no such training" for part, pairs in of_parts.items()]
     if faults:
         raise ConfigError("\n".join(faults))

@@ -2,14 +2,16 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from finetune.job.kinds import PlannedTraining
 from finetune.job.settings import Evaluation, PlannedEvaluation, PlannedJob
 from finetune.measure.engines import FOR_STUDENTS_HERE
 from finetune.measure.vllm.command import gpus_gib
+from finetune.run import standalone
 from finetune.train.launch import launch_line
 from harvest.endpoint import prompt as prompts
 from harvest.store import without_passwords
@@ -84,17 +86,39 @@ def _evaluation(job: PlannedJob, e: PlannedEvaluation, label: str, student: str 
     words += ["--run", job.run.name, "--store", job.run.store]
     words += ["--label", label] if label else []
     if e.settings.prompt is not None:
-        words += ["--prompt", prompt_of(job, e.settings.prompt)]
-    for name in FLAGS:
-        value = getattr(e.settings, name)
-        if value is not None and not (label == "teacher" and name in FOR_STUDENTS_HERE):
-            text = json.dumps(value) if isinstance(value, dict) else str(value)
-            words += [f"--{name.replace('_', '-')}", text]
+        words += ["--prompt", prompt_of(e.settings.prompt, job.path.parent)]
+    words += _flags(e.settings, FOR_STUDENTS_HERE if label == "teacher" else ())
     return Stage("evaluate", f"evaluate {label}".strip(), f"{student} on {e.source}", tuple(words), evaluation=e)
 
 
-def prompt_of(job: PlannedJob, name: str) -> str:
-    """Returns the name of a prompt for a command that is started in the working directory. Raises PromptError."""
-    prompts.load(name, job.path.parent)
+def looking(job: PlannedJob, e: Evaluation, student: str, questions: Path, answers: Path, samples: int) -> list[str]:
+    """Returns the words of the command that asks a round's student the questions among which the next round chooses.
+
+    It asks as the evaluation `e` does, under the run's prompt. No report gets it, since the questions are not held out.
+    """
+    run = standalone()
+    words = ["-m", "finetune", "eval", student, "--questions", str(questions), "--details", str(answers)]
+    words += ["--run", run.name, "--store", run.url, "--samples", str(samples)]
+    words += ["--prompt", prompt_of(job.run.prompt, job.folder)]
+    words += ["--temperature", "1"] if samples > 1 else []
+    others = ("samples", "limit", "questions_columns", *(("temperature", "preset") if samples > 1 else ()))
+    return words + _flags(e, others)
+
+
+def _flags(e: Evaluation, without: Collection[str]) -> list[str]:
+    words = []
+    for name in FLAGS:
+        if (value := getattr(e, name)) is not None and name not in without:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
+    return words
+
+
+def prompt_of(name: str, base: Path) -> str:
+    """Returns the name of a prompt for a command that is started in the working directory. Raises PromptError.
+
+    A file's name is relative to `base`.
+    """
+    prompts.load(name, base)
     is_own = name.endswith(".md") or "/" in name
-    return str(job.path.parent / name) if is_own else name
+    return str(base / name) if is_own else name

@@ -42,6 +42,7 @@ def _lines(r: Report) -> Iterator[str]:
     yield from table_lines(tables.trainings(r))
     yield from _curves(r)
     yield from table_lines(tables.evaluations(r))
+    yield from table_lines(tables.rounds(r))
     yield from table_lines(tables.accuracy_quotes(r))
     yield from (f"\n**{plain(gain)}**" for gain in sentences.gains(r))
     yield from _paragraphs(sentences.against_teachers(r))

@@ -64,6 +64,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "pace": _pace(figures.sessions),
         "quote": _quote(figures),
         "accuracy_quotes": [_accuracy_quote(q, figures.evaluation) for q in figures.accuracy_quotes],
+        "rounds": figures.rounds,
         "forecast": forecast(figures.ended, figures.questions.get("open", 0)),
         "what_if": _what_if(figures),
         "forecast_check": forecast_check(figures.ended, figures.questions.get("open", 0)),

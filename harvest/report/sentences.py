@@ -176,3 +176,15 @@ def accuracy_quote(quote: Mapping[str, Any]) -> str:
         f"{one_line(quote['student'])}, trained on its {quote['traces']:,} traces: {mid} right ({low} to {high}) on"
         f" {one_line(quote['questions'])}, by {quote['trainings']} short trainings on {quote['quoted_at']}."
     )
+
+
+def round_in_words(b: Mapping[str, Any]) -> str:
+    """Returns in a line what a round of a job bought and brought."""
+    cost = "a price that nobody knows" if b["spent_usd"] is None else dollars(b["spent_usd"])
+    gain, right = b["gain"], b["accuracy"]["mid"]
+    line = f"round {b['round']}: {b['questions']:,} questions for {cost}, {b['traces']:,} traces in all"
+    line += "" if right is None else f"; {percent(right)} right"
+    if gain["points"] is not None:
+        a_dollar = "" if b["points_per_usd"] is None else f", {b['points_per_usd']:+.2f} points a dollar"
+        line += f", {gain['points']:+.1f} points ({_interval(gain)}){a_dollar}"
+    return line

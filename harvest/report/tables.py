@@ -256,6 +256,24 @@ def accuracy_quotes(r: Report) -> Table:
     return Table("quoted share of right answers (90%)", ("low", "middle", "high", "came"), tuple(rows))
 
 
+def rounds(r: Report) -> Table:
+    """Returns what each round of a job bought, its cost, and what its student gained over the one before it."""
+    rows = [
+        (f"round {b['round']}", f"{b['questions']:,}", f"{b['traces']:,}",
+         "unknown" if b["spent_usd"] is None else dollars(b["spent_usd"]),
+         "–" if b["accuracy"]["mid"] is None else percent(b["accuracy"]["mid"]), points(b["gain"]),
+         "–" if b["points_per_usd"] is None else f"{b['points_per_usd']:+.2f}")
+        for b in r["rounds"]
+    ]  # fmt: skip
+    columns = ("questions", "traces in all", "cost", "right", "points (95%)", "points a dollar")
+    return Table("rounds", columns, tuple(rows))
+
+
+def points(gain: Mapping[str, Any]) -> str:
+    """Returns a gain in percentage points with its interval; a dash where nothing was compared."""
+    return "–" if gain["points"] is None else f"{gain['points']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})"
+
+
 def what_if(r: Report) -> Table:
     """Returns what the run would have cost and brought with other settings."""
     rows = r["what_if"]["instead"]

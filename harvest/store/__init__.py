@@ -15,6 +15,7 @@ from harvest.store.questions import OpenQuestion, StratumOutcome
 from harvest.store.reading.distributions import (
     ACCURACY_QUOTE,
     QUOTE,
+    ROUND,
     AskedTry,
     BoughtAttempt,
     EndedQuestion,
@@ -48,6 +49,7 @@ __all__ = [
     "MARKS",
     "QUOTE",
     "REJECTED_SINCE",
+    "ROUND",
     "UNDER_SELECT",
     "AboutFigures",
     "AnsweredAttempt",

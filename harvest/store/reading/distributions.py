@@ -21,6 +21,8 @@ QUOTE = "quote"
 """The kind of the event that holds what `harvest estimate` quoted."""
 ACCURACY_QUOTE = "accuracy_quote"
 """The kind of the event that holds which accuracy `finetune curve --buy` quoted for a student trained on the run."""
+ROUND = "round"
+"""The kind of the event that holds what one round of a job bought and brought."""
 LONGEST_BY_SECOND = 3
 """A run that took fewer hours is read second by second, a longer one minute by minute."""
 

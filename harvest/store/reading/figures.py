@@ -8,6 +8,7 @@ from harvest.store.evaluations import Evaluations
 from harvest.store.reading.distributions import (
     ACCURACY_QUOTE,
     QUOTE,
+    ROUND,
     UNPRICED,
     BoughtAttempt,
     Distributions,
@@ -207,6 +208,8 @@ class RunFigures:
     """What `harvest estimate` quoted last; None if it was not called."""
     accuracy_quotes: list[dict[str, Any]]
     """The newest accuracy that `finetune curve --buy` quoted, for each student and each set of held-out questions."""
+    rounds: list[dict[str, Any]]
+    """What each round of a job bought and brought, in order."""
     sources: dict[str, int]
     """How many questions have which source; "" stands for those without one."""
     licences: dict[str, int]
@@ -288,6 +291,7 @@ class Figures(Selections, Evaluations, Distributions):
             lengths=self.lengths(run_id),
             quote=next(reversed(self.events(run_id, QUOTE)), None),
             accuracy_quotes=self.accuracy_quotes(run_id),
+            rounds=self.events(run_id, ROUND),
             sources=self.origins(run_id, "source"),
             licences=self.origins(run_id, "licence"),
             training=self.trainings(run_id),
