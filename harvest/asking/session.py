@@ -71,7 +71,7 @@ async def _session(
     run: Run, store: Store, checks: CheckPool, keys: Keys, hooks: Hooks, among: Sequence[int] | None
 ) -> Ending:
     runs = runs_by_place(run)
-    in_flight = sum(alone.config.teacher.max_concurrency for alone in runs.values())
+    in_flight = sum(alone.config.teacher.most_at_once for alone in runs.values())
     async with AsyncExitStack() as opened:
         ledger = Writer(store, hooks.say, in_flight=in_flight)
         opened.callback(ledger.close)
@@ -165,12 +165,12 @@ async def _buyers(
     """Returns a buyer for each teacher and the student, by place. Each buyer knows what earlier sessions found out
     about its endpoint."""
     runs = runs_by_place(run)
-    wanted = sum(alone.config.teacher.max_concurrency for alone in runs.values())
+    wanted = sum(alone.config.teacher.most_at_once for alone in runs.values())
     allowed = connections_allowed(wanted, hooks.say)
     remembered = await ledger.do(Store.events, run.id, LEARNED)
     buyers: dict[int, Buyer] = {}
     for place, alone in runs.items():
-        ceiling = max(1, alone.config.teacher.max_concurrency * allowed // wanted)
+        ceiling = max(1, alone.config.teacher.most_at_once * allowed // wanted)
         connected = await _replicas(alone, place, keys, ledger, stack, _unset(alone.config), ceiling)
         teacher = next(iter(connected.values()))
         learned = [{k: v for k, v in e.items() if k != "place"} for e in remembered if e.get("place", 0) == place]
@@ -250,7 +250,7 @@ async def _asked_about(
     found = {}
     for kind, alone in runs_about(run).items():
         name, stays = ABOUT_WORDS[kind]
-        ceiling = alone.config.teacher.max_concurrency
+        ceiling = alone.config.teacher.most_at_once
         connected = await _replicas(alone, None, keys, ledger, stack, frozenset({"temperature"}), ceiling)
         # the other counters count answers alone
         own = Counters(run.config.name, counters.cap, waiting=counters.waiting, warnings=counters.warnings)

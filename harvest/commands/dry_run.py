@@ -40,8 +40,8 @@ def dry_run(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     tally, skipped = Tally(), Warnings("skipped: ")
     found = foreseen(config, prompt, _questions(config, base, tally, skipped if skip_bad_rows else None))
     skipped.close("bad rows skipped")
-    is_open, money, quote = _so_far(config)
-    rest = found if is_open is None else found.times(is_open)
+    ended, money, quote = _so_far(config)
+    rest = found.times(max(0, found.questions - ended))
     room = room_pusd(config, money)
     said = {
         "run": config.name,
@@ -91,19 +91,23 @@ def _questions(config: RunConfig, base: Path, tally: Tally, skipped: Warnings | 
     faults.refuse("Mend the rows, or go on without them: --skip-bad-rows.")
 
 
-def _so_far(config: RunConfig) -> tuple[int | None, Money, dict[str, Any] | None]:
-    """Returns what the store has of the run: how many questions are open (None: it has no run), the money, and the
-    quote by the answers that there are (None: there are none)."""
+def _so_far(config: RunConfig) -> tuple[int, Money, dict[str, Any] | None]:
+    """Returns what the store has of the run: how many questions have ended, the money, and the quote by the answers
+    that there are (None: there are none)."""
     try:
         with closing(Store.open(config.store, write=False)) as store:
             if (run := store.find_run(config.name)) is None:
-                return None, Money(None, 0, 0, 0), None
+                return 0, Money(None, 0, 0, 0), None
             run_id = run.id
             found = quoted(config, run_id, store, store.drawn_questions(run_id, PILOT, config.name))
-            is_open = store.question_statuses(run_id).get("open", 0)
-            return is_open, store.money(run_id), found if found["pilot"]["questions"] else None
+            statuses = store.question_statuses(run_id)
+            return (
+                sum(statuses.values()) - statuses.get("open", 0),
+                store.money(run_id),
+                found if found["pilot"]["questions"] else None,
+            )
     except NoStoreYet:
-        return None, Money(None, 0, 0, 0), None
+        return 0, Money(None, 0, 0, 0), None
 
 
 def _in_words(

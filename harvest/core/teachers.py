@@ -78,7 +78,8 @@ class Teacher(Section):
     """The most tokens of a chain. Set it only if the endpoint does not count the chain under max_tokens. Money for
     these tokens is reserved in addition."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 256
-    """The most requests in flight at once. The right number, up to this, is found while the run goes on."""
+    """The most requests in flight at once. The right number, up to this, is found while the run goes on. An embedded
+    model is asked four times at once at most."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
     """How many seconds a whole answer may take, from the first byte sent to the last byte received. An answer
     that came too late is asked for once more, with twice the time. If it is late again, it is not asked for until
@@ -197,6 +198,12 @@ class Teacher(Section):
     def addresses(self) -> tuple[str, ...]:
         """Returns the addresses that are asked, the one that names the teacher first. Empty for `local`."""
         return (self.base_url, *self.replicas) if self.base_url else ()
+
+    @property
+    def most_at_once(self) -> int:
+        """Returns the most requests in flight at once. More than an embedded model answers at once would only wait
+        there, while their timeout_s runs out."""
+        return min(self.max_concurrency, LOCAL_SLOTS) if self.local else self.max_concurrency
 
     @property
     def seen_headers(self) -> dict[str, str]:

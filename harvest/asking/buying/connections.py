@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from harvest.asking.planning.keys_and_prices import variables_of
 from harvest.asking.planning.run import Run
-from harvest.core.teachers import LOCAL_SLOTS, Teacher
+from harvest.core.teachers import Teacher
 from harvest.endpoint import client
 from harvest.endpoint.credentials import Access
 
@@ -33,7 +33,7 @@ async def connect(
 
         sampling = run.config.sampling
         context = max(sampling.max_tokens, sampling.raised_limit) + ROOM_FOR_PROMPT_TOKENS
-        server = LocalServer(teacher.local, slots=min(LOCAL_SLOTS, teacher.max_concurrency), context_tokens=context)
+        server = LocalServer(teacher.local, slots=teacher.most_at_once, context_tokens=context)
         stack.callback(server.close)
         await asyncio.to_thread(server.start)
         base_url, key = server.base_url, server.api_key

@@ -39,7 +39,7 @@ class Foreseen:
     def at_once(self, config: RunConfig, room_pusd: int | None) -> int:
         """Returns how many tries may be in flight: as `max_concurrency` says, and as many as `room_pusd` has room for.
         None: there is no cap."""
-        most = sum(one.teacher.max_concurrency for one in configs(config).values())
+        most = sum(one.teacher.most_at_once for one in configs(config).values())
         return most if room_pusd is None or not self.one_pusd else min(most, max(0, room_pusd) // self.one_pusd)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from harvest.core.config import RunConfig
 from harvest.core.intervals import Z90, student_quantile
 from harvest.core.money import usd
-from harvest.core.teachers import LOCAL_SLOTS
 from harvest.endpoint import Tariff
 from harvest.report.headline import dollars, for_traces, many
 from harvest.report.prediction.forecast import half_width, sample_variance, share_variance
@@ -69,7 +68,7 @@ def quote(
     accepted = _sum(each, _accepted, rest.open)
     most = rest.accepted + rest.open * config.sampling.stop_after_accepted
     answers = [one for one in tries if one.is_answer and one.kind == "teacher"]
-    at_once = max(1, min(config.teacher.max_concurrency, LOCAL_SLOTS if config.teacher.local else rest.open, rest.open))
+    at_once = max(1, min(config.teacher.most_at_once, rest.open))
     return {
         "run": config.name,
         "questions": {"total": rest.total, "open": rest.open},

@@ -95,6 +95,14 @@ def test_after_some_answers_it_quotes_the_rest(endpoint: Endpoints, place: Place
     assert found["spent_usd"] == p.report["money"]["spent_usd"]
 
 
+def test_questions_that_were_added_since_are_to_be_asked(endpoint: Endpoints, place: Places) -> None:
+    p = place(endpoint().url, sums(4))
+    assert p.collect()[0] == 0
+    (p.folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums(9)))
+    found = foreseen(p)
+    assert (found["questions"], found["open"], found["answers_at_most"]) == (9, 5, 5)
+
+
 def test_a_gold_answer_that_fails_its_own_check_ends_it_as_it_would_end_the_run(
     endpoint: Endpoints, place: Places
 ) -> None:

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from harvest.core.config import Select, load
 from harvest.core.errors import ConfigError
+from harvest.core.teachers import LOCAL_SLOTS, Teacher
 
 SMALLEST = 'questions = "q.jsonl"\n[teacher]\nbase_url = "https://api.example.com/v1"\nmodel = "m"\n'
 
@@ -91,3 +92,9 @@ def test_every_recipe_is_a_run_or_a_student_or_a_selection() -> None:
             read_recipe(path)
         else:
             load(path)
+
+
+def test_an_embedded_model_is_asked_as_often_at_once_as_it_answers() -> None:
+    assert Teacher(local="SmolLM2-135M-Instruct").most_at_once == LOCAL_SLOTS
+    assert Teacher(local="SmolLM2-135M-Instruct", max_concurrency=2).most_at_once == 2
+    assert Teacher(base_url="http://127.0.0.1:9/v1", model="m").most_at_once == 256
