@@ -33,6 +33,9 @@ class ShardsJob:
     """The folder of the dataset, absolute."""
     select: Select
     filters: Filters
+    base: str
+    """The folder in which the command was started. Paths in `select` and `questions` are relative to it: a task on
+    another node works in another folder."""
     questions: tuple[str, ...]
     """Files with the questions, for the fields that an export does not have (choices, tests)."""
     judges: bool
@@ -95,10 +98,10 @@ def job_of(
     read_key = _short(read)
     key = _short([read_key, settings.select.model_dump(mode="json"), stages.VERSION])
     paths = tuple(str(p.absolute()) for p in files)
-    asked_of = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in questions)
     return ShardsJob(
-        paths, str(to.absolute()), settings.select, settings.filters, asked_of, judges, unsafe_code, read_key, key
-    )
+        paths, str(to.absolute()), settings.select, settings.filters, str(Path.cwd()), tuple(questions), judges,
+        unsafe_code, read_key, key,
+    )  # fmt: skip
 
 
 def _short(value: Any) -> str:

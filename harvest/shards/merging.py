@@ -61,7 +61,7 @@ def merge(job: ShardsJob) -> None:
     with _Texts(job, merged) as texts:
         outcome = stages.select(of, questions, job.select, comparison(texts.bodies, questions.row), lambda _: None)
     against = {
-        e.name: len(e.questions) for e in evaluations_of(job.select.against, Path.cwd(), job.select.against_columns)
+        e.name: len(e.questions) for e in evaluations_of(job.select.against, Path(job.base), job.select.against_columns)
     }
     said = summary(of, questions, outcome, merged.answer_notes, job.select, counted=merged.tokens >= 0, against=against)
     _write(job, merged, of, questions, outcome, said)

@@ -43,12 +43,12 @@ class ReadRow:
 def read_file(job: ShardsJob, rank: int) -> None:
     """Reads the export's file number `rank`, and writes what is remembered of it."""
     path, first = Path(job.files[rank]), rank * ROWS_A_FILE
-    evaluations = _evaluations(job.select.against, tuple(job.select.against_columns.items()))
+    evaluations = _evaluations(job.select.against, job.base, tuple(job.select.against_columns.items()))
     answers, tokens, question_keys, notes = [], [], [], Notes()
     questions: dict[str, tuple[int, Question]] = {}
     rows = 0
     with ExitStack() as opened:
-        known = _known_questions(path, job.questions) if job.questions else {}
+        known = _known_questions(path, job) if job.questions else {}
         read = rows_of(path, first, known)
         judged: list[Json | None] = []
         if job.judges:
@@ -162,13 +162,13 @@ def _begun(one: ReadRow, checks: CheckPool) -> Callable[[], Verdict] | None:
     return checks.begin(question, one.candidate.answer)
 
 
-def _known_questions(path: Path, sources: tuple[str, ...]) -> dict[str, Question]:
+def _known_questions(path: Path, job: ShardsJob) -> dict[str, Question]:
     """Returns those questions of the sources that the export's file has rows of, by their ids."""
     wanted = {str(r.value.get("question_id")) for r in Records(path, exact=False) if not isinstance(r.value, BadRow)}
-    rows = (q for source in sources for _, q in read_rows(source, Path.cwd(), ROW_RULES, without_gold="majority"))
+    rows = (q for name in job.questions for _, q in read_rows(name, Path(job.base), ROW_RULES, without_gold="majority"))
     return {q.id: q for q in rows if q.id in wanted}
 
 
 @lru_cache(maxsize=1)
-def _evaluations(against: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> list[Evaluation]:
-    return evaluations_of(against, Path.cwd(), dict(columns))
+def _evaluations(against: tuple[str, ...], base: str, columns: tuple[tuple[str, str], ...]) -> list[Evaluation]:
+    return evaluations_of(against, Path(base), dict(columns))

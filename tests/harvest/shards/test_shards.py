@@ -278,6 +278,28 @@ def test_parquet_in_is_parquet_out_with_the_same_columns(imports: Imports, tmp_p
     assert kept == {q for q, reason in became(of, rows).items() if not reason}
 
 
+def test_a_task_in_another_folder_finds_the_evaluation_and_the_questions(
+    imports: Imports, evaluation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another node of a cluster. Both were named relative to where the command was started."""
+    rows = [row(f"q{k}", 3 + k, 4 + 2 * k) for k in range(4)]
+    rows[2] |= {
+        "question": AGAINST,
+        "answer": "48",
+        "response": rows[2]["response"].replace("\\boxed{13}", "\\boxed{48}"),
+    }
+    imports.run("import", imports.file("a.jsonl", rows), "--name", "r")
+    exported(imports, tmp_path / "export", 1)
+    source = tmp_path / "questions.jsonl"
+    source.write_text("".join(json.dumps({k: r[k] for k in ("id", "question", "answer")}) + "\n" for r in rows))
+    monkeypatch.chdir(tmp_path)
+    against = ("select.against", evaluation.name)
+    of = job(tmp_path / "export", tmp_path / "to", against, judges=True, questions=[source.name])
+    monkeypatch.chdir("/")
+    run_all(of)
+    assert {r["question_id"] for r in selected(tmp_path / "to")} == {"q0", "q1", "q3"}
+
+
 def test_two_questions_of_one_id_are_two_questions(imports: Imports, evaluation: Path, tmp_path: Path) -> None:
     """As in the exports of two runs that lie in one folder."""
     export = tmp_path / "export"
