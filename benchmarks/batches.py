@@ -1,9 +1,9 @@
 """Measures a run in batches: python benchmarks/batches.py [N ...] [--rows 50000]
 
 For each N, N questions go to the fake endpoint with Files and Batches (shared/tools/batch_endpoint.py) in slices of
-`--rows`, and the real command asks, checks, stores, selects, reports and exports. Prints how long it took, the memory
-of `collect` and of its largest helper when a tenth, a half and all of the answers had come, how many batches were made,
-and the endpoint's bill beside what the run booked.
+`--rows`, and the real command asks, checks, stores, selects, reports and exports. Prints how long it took, how many
+batches were made, the memory of `collect` when a tenth, a half and all of the questions had ended and at most (while it
+selects, reports and exports), and what the run booked, which must be the endpoint's bill to the last digit.
 """
 
 import argparse
@@ -11,12 +11,13 @@ import json
 import os
 import platform
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -40,9 +41,16 @@ def memory_mb(pid: int) -> int:
     return 0
 
 
-def measure(n: int, rows: int, shared: Path) -> list[str]:
+def ended_questions(store: Path) -> int:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM question WHERE status != 'open'").fetchone()[0])
+    return 0
+
+
+def measure(n: int, rows: int, shared: Path, keep: Path | None) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = (keep or Path(scratch)) / f"{n}"
+        folder.mkdir(parents=True)
         with (folder / "questions.jsonl").open("w") as f:
             for i in range(n):
                 row = {"id": f"q{i}", "question": f"What is {i} + {i + 1}?", "answer": str(2 * i + 1)}
@@ -86,9 +94,10 @@ usd = "100000"
         run = subprocess.Popen(words, stdout=out, stderr=err, env=env, cwd=folder)
         while not (ended := os.wait4(run.pid, os.WNOHANG))[0]:
             peak_mb = max(peak_mb, now_mb := memory_mb(run.pid))
-            done = stats(port).get("batch_answered", 0) / n
-            at |= {share: now_mb for share in (0.1, 0.5, 1.0) if done >= share and share not in at}
-            time.sleep(0.5)
+            done = ended_questions(folder / "store.db") / n
+            at |= {share: peak_mb for share in (0.1, 0.5, 1.0) if done >= share and share not in at}
+            (folder / "memory").open("a").write(f"{time.monotonic() - began_s:.0f} s {done:.3f} {now_mb} MB\n")
+            time.sleep(0.5 if n < 50_000 else 3.0)
     wall_s, cpu_s = time.monotonic() - began_s, ended[2].ru_utime + ended[2].ru_stime
     run.returncode = os.waitstatus_to_exitcode(ended[1])
     if run.returncode:
@@ -107,6 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("n", type=int, nargs="*", default=[20_000, 100_000])
     parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument(
+        "--keep", type=Path, help="a new folder that keeps the store, what was said, and the memory at each moment"
+    )
     args = parser.parse_args()
     shared = Path(os.environ.get("WINNOW_SHARED", ROOT.parent / "shared"))
     load, cores = f"{os.getloadavg()[0]:.1f}", len(os.sched_getaffinity(0))
@@ -115,7 +127,7 @@ def main() -> None:
     )
     heads = ["rows", "batches", "s", "CPU s", "MB at 10%", "at 50%", "at 100%", "at most", "USD booked = billed"]
     for n in args.n:
-        print(table([heads, measure(n, args.rows, shared)]), flush=True)
+        print(table([heads, measure(n, args.rows, shared, args.keep)]), flush=True)
 
 
 if __name__ == "__main__":

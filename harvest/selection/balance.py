@@ -14,8 +14,8 @@ def is_hard_enough(of: Candidates, questions: Questions, settings: Select) -> BO
     """Returns [n]: whether each candidate's question has a wanted difficulty and enough wrong answers."""
     enough = np.ones(len(questions.row), bool)
     if settings.difficulty:
-        wanted = [d.casefold() for d in settings.difficulty]
-        enough &= np.isin(np.char.lower(questions.difficulty), wanted)
+        wanted = {d.casefold() for d in settings.difficulty}
+        enough &= np.array([d.lower() in wanted for d in questions.difficulty], bool)
     if settings.min_failed is not None:
         with np.errstate(invalid="ignore"):
             enough &= questions.failed >= float(settings.min_failed)  # False for NaN
@@ -62,7 +62,7 @@ def _in_drawing_order(of: Candidates, questions: Questions, settings: Select, le
     longest 1/4, and so on (s1, data/filter.ipynb). If it is "rsr" or "surprisal", the lowest comes first.
     """
     random = Random(settings.seed)
-    domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.zeros(len(left), "U1")
+    domain = questions.domain[of.question[left]] if settings.balance == "domains" else np.full(len(left), "", object)
     groups: list[list[int]] = []
     for name in np.unique(domain):
         group = left[domain == name]

@@ -12,6 +12,8 @@ from harvest.selection.minhash import U16, U64
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 BOOL = NDArray[np.bool_]
+LABELS = NDArray[np.object_]
+"""Texts of which many are the same: each one is in memory once."""
 SELECTED = ""
 """This text takes the place of a reason if a candidate is selected."""
 
@@ -49,8 +51,8 @@ class Questions:
     """Whether the question has so many numbers that it is compared with every question that has the same numbers."""
     signature: U16
     """[q, 128]: the MinHash signature of the question's words and pairs of words."""
-    domain: NDArray[np.str_]
-    difficulty: NDArray[np.str_]
+    domain: LABELS
+    difficulty: LABELS
     contaminated: BOOL
     """Whether an evaluation asks the same question."""
     failed: F64
@@ -86,7 +88,7 @@ class Candidates:
 class Outcome:
     """Holds what selection decides about each candidate. Arrays have shape [n]."""
 
-    reason: NDArray[np.str_]
+    reason: LABELS
     """A Reason if the candidate is not selected, else SELECTED."""
     instead: I64
     """For a duplicate, the id of the attempt that is kept in its place. Else 0."""

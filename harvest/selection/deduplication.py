@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from harvest.selection.candidates import BOOL, I64, Candidates, Questions, Reason, SameQuestion
-from harvest.selection.minhash import U64, band, mixed, pairs_of, similarity
+from harvest.selection.candidates import BOOL, F64, I64, Candidates, Questions, Reason, SameQuestion
+from harvest.selection.minhash import U16, U64, band, mixed, pairs_of, similarity
 
 TRACE_BANDS, TRACE_ROWS = 32, 4
 """With these numbers, the chance that two traces are compared is 98.8% if they share 0.6 of their sequences of words,
@@ -19,7 +19,7 @@ QUESTION_BANDS, QUESTION_ROWS = 42, 3
 QUESTION_SIMILARITY = 0.2
 """Two questions with the same few numbers are compared only if they share at least this part of their words. This
 leaves out nine pairs in ten, and one true copy in a thousand."""
-PAIRS_AT_ONCE, MOST_PAIRS_WAITING = 100_000, 10_000_000
+PAIRS_AT_ONCE, MOST_PAIRS_WAITING = 100_000, 2_000_000
 WINDOW = 40
 """If many texts have the same hash, each is compared with the first text and with this many texts before it."""
 SMALL_GROUP = 100
@@ -50,13 +50,13 @@ def near_duplicates(
     of both answers must have the same numbers, and must not have two different gold answers.
     """
     at = np.flatnonzero(alive)
-    numbers, gold = questions.numbers[of.question], questions.gold[of.question]
+    gold = questions.gold[of.question]
 
     def likely() -> Iterator[I64]:
         for n in range(TRACE_BANDS):
-            keys = band(of.signature[at], n * TRACE_ROWS, TRACE_ROWS)
-            pairs = at[_pairs_with_same_numbers(keys, numbers[at], rank[at])]
-            near = similarity(of.signature[pairs[:, 0]], of.signature[pairs[:, 1]]) >= least
+            keys = band(of.signature, at, n * TRACE_ROWS, TRACE_ROWS)
+            pairs = at[_pairs_with_same_numbers(keys, questions.numbers, of.question[at], rank[at])]
+            near = _similarity(of.signature, pairs) >= least
             a, b = gold[pairs[:, 0]], gold[pairs[:, 1]]
             yield pairs[near & ((a == b) | (a == 0) | (b == 0))]
 
@@ -105,10 +105,9 @@ def _likely_questions(questions: Questions, at: I64) -> Iterator[I64]:
     rare = many[place[is_rare]]
     yield rare[pairs_of(keys[is_rare], at[rare], SMALL_GROUP)]
     for n in range(QUESTION_BANDS):
-        keys = band(questions.signature[at], n * QUESTION_ROWS, QUESTION_ROWS)
-        pairs = _pairs_with_same_numbers(keys, questions.numbers[at], at)
-        signatures = questions.signature[at[pairs]]
-        yield pairs[similarity(signatures[:, 0], signatures[:, 1]) >= QUESTION_SIMILARITY]
+        keys = band(questions.signature, at, n * QUESTION_ROWS, QUESTION_ROWS)
+        pairs = _pairs_with_same_numbers(keys, questions.numbers, at, at)
+        yield pairs[_similarity(questions.signature, at[pairs]) >= QUESTION_SIMILARITY]
 
 
 def _readings(numbers: U64) -> tuple[U64, I64]:
@@ -126,10 +125,20 @@ def _places_with_same_key(keys: U64) -> I64:
     return np.asarray(count[inverse])
 
 
-def _pairs_with_same_numbers(keys: U64, numbers: U64, rank: I64) -> I64:
-    """Returns pairs of indices whose keys, and whose numbers (with or without a frame), are the same."""
+def _similarity(signatures: U16, pairs: I64) -> F64:
+    """Returns [m]: how much the texts of each pair share, by their signatures. `pairs`, [m, 2], are indices."""
+    found = np.zeros(len(pairs))
+    for at in range(0, len(pairs), PAIRS_AT_ONCE):
+        a, b = pairs[at : at + PAIRS_AT_ONCE].T
+        found[at : at + PAIRS_AT_ONCE] = similarity(signatures[a], signatures[b])
+    return found
+
+
+def _pairs_with_same_numbers(keys: U64, numbers: U64, asked: I64, rank: I64) -> I64:
+    """Returns pairs of indices whose keys, and whose numbers (with or without a frame), are the same. `asked` is the
+    index in `numbers` of each key's question."""
     shared = np.flatnonzero(_places_with_same_key(keys) > 1)
-    hashes, place = _readings(numbers[shared])
+    hashes, place = _readings(numbers[asked[shared]])
     at = shared[place]
     pairs: I64 = at[pairs_of(mixed(keys[at] ^ hashes), rank[at], WINDOW)]
     return pairs
@@ -143,10 +152,7 @@ def _may_ask_the_same(questions: Questions, pairs: I64) -> BOOL:
     """
     a, b = pairs[:, 0], pairs[:, 1]
     may = (questions.text[a] == questions.text[b]) | (questions.many[a] & questions.many[b])
-    doubtful = np.flatnonzero(~may)
-    for at in range(0, len(doubtful), PAIRS_AT_ONCE):
-        some = doubtful[at : at + PAIRS_AT_ONCE]
-        may[some] = similarity(questions.signature[a[some]], questions.signature[b[some]]) >= QUESTION_SIMILARITY
+    may[~may] = _similarity(questions.signature, pairs[~may]) >= QUESTION_SIMILARITY
     return np.asarray(may)
 
 
@@ -155,14 +161,16 @@ def _each_once(found: Iterable[I64]) -> I64:
 
     Different bands find the same pairs again, so the pairs are merged before they become too many.
     """
-    waiting = [np.zeros((0, 2), np.int64)]
+    waiting = [np.zeros(0, np.int64)]
     n = 0
     for pairs in found:
-        waiting.append(pairs[pairs[:, 0] != pairs[:, 1]])
-        n += len(pairs)
+        a, b = pairs[pairs[:, 0] != pairs[:, 1]].T
+        waiting.append(a << 32 | b)  # one number for both indices
+        n += len(a)
         if n > MOST_PAIRS_WAITING:
-            waiting, n = [np.unique(np.concatenate(waiting), axis=0)], 0
-    return np.unique(np.concatenate(waiting), axis=0)
+            waiting, n = [np.unique(np.concatenate(waiting))], 0
+    each = np.unique(np.concatenate(waiting))
+    return np.column_stack((each >> 32, each & 0xFFFFFFFF))
 
 
 def _dropped_by_rank(pairs: I64, rank: I64) -> tuple[I64, I64]:

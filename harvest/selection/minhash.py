@@ -159,14 +159,14 @@ def similarity(a: U16, b: U16) -> NDArray[np.float64]:
     return np.asarray((a == b).mean(axis=1))
 
 
-def band(signatures: U16, at: int, rows: int) -> U64:
-    """Returns [n]: a hash of each signature's `rows` numbers from index `at` on.
+def band(signatures: U16, which: NDArray[np.int64], at: int, rows: int) -> U64:
+    """Returns [n]: a hash of `rows` numbers, from index `at` on, of each signature at the indices `which`, [n].
 
     Similar texts have the same hash in at least one band. Texts that are not similar hardly ever do.
     """
-    found = np.zeros(len(signatures), np.uint64)
+    found = np.zeros(len(which), np.uint64)
     for i in range(at, at + rows):
-        found = mixed(found ^ signatures[:, i].astype(np.uint64) + np.uint64(i))
+        found = mixed(found ^ signatures[which, i].astype(np.uint64) + np.uint64(i))
     return found
 
 

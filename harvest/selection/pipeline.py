@@ -28,7 +28,7 @@ from harvest.selection.candidates import F64, I64, Candidates, Questions, SameQu
 from harvest.selection.decontamination import Evaluation, evaluations_of
 from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of, folders
 from harvest.selection.sketch_pool import Batch, Job, SketchPool
-from harvest.selection.sketches import DTYPES, Kind, Notes, Sketches, read_file
+from harvest.selection.sketches import Kind, Notes, Sketches, in_a_file, labelled, read_file
 from harvest.selection.summary import Summary, outcome_rows, summary
 from harvest.store import Store, StoredRun
 
@@ -159,7 +159,7 @@ def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress
     """
     folder = pool.folders[kind]
     order = np.argsort(ids, kind="stable")
-    found, there, notes = np.zeros(len(ids), DTYPES[kind]), np.zeros(len(ids), bool), Notes()
+    there, notes = np.zeros(len(ids), bool), Notes()
 
     def take(path: Path) -> None:
         if (read := read_file(path, kind)) is None:
@@ -175,6 +175,7 @@ def _sketches(store: Store, pool: Pool, kind: Kind, ids: I64, progress: Progress
 
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = in_a_file(folder, kind, len(ids))
         for path in sorted(folder.glob("*.sketch")):
             take(path)
         missing = np.sort(ids[~there]).tolist()
@@ -237,15 +238,10 @@ def _candidates(pool: Pool, place: NDArray[np.int64], sketches: Sketches, notes:
 
 def _questions(pool: Pool, sketches: Sketches, notes: Notes) -> Questions:
     rows = sketches["id"]
-
-    def labels(by_label: Mapping[str, list[int]]) -> NDArray[np.str_]:
-        by_row = {row: label for label, at in by_label.items() for row in at}
-        longest = max((len(label) for label in by_label), default=1)
-        return np.array([by_row.get(row, "") for row in rows.tolist()], f"U{max(1, longest)}")
-
     return Questions(
         rows, sketches["text"], sketches["gold"], sketches["numbers"], sketches["many"], sketches["signature"],
-        labels(notes.domain), labels(notes.difficulty), np.isin(rows, np.array(sorted(notes.asked), np.int64)),
+        labelled(rows, notes.domain), labelled(rows, notes.difficulty),
+        np.isin(rows, np.array(sorted(notes.asked), np.int64)),
         np.array([pool.failed.get(row, np.nan) for row in rows.tolist()], float),
     )  # fmt: skip
 
@@ -255,7 +251,7 @@ def comparison(bodies_of: Callable[[Sequence[int]], Iterable[tuple[int, str]]], 
 
     `bodies_of` gives (row, question as JSON) of questions by their rows; `rows`, [q], are the rows of all questions.
     """
-    features = lru_cache(maxsize=50_000)(features_of)
+    features = lru_cache(maxsize=8_192)(features_of)
 
     def same(pairs: I64, answered_alike: bool) -> Iterator[bool]:
         rule = near_duplicates.same_task if answered_alike else near_duplicates.same_question

@@ -7,16 +7,19 @@ neither on the process that wrote it nor on other files.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harvest.selection.candidates import I64, LABELS
 from harvest.selection.minhash import PERMUTATIONS
 
 FRAMES = 6
@@ -61,6 +64,25 @@ class Notes:
         for mine, theirs in ((self.domain, other.domain), (self.difficulty, other.difficulty)):
             for label, rows in theirs.items():
                 mine.setdefault(label, []).extend(rows)
+
+
+def labelled(rows: I64, by_label: Mapping[str, list[int]]) -> LABELS:
+    """Returns [q]: the label of each question, or an empty text. `rows`, [q], are the questions' rows, in ascending
+    order; `by_label` is as in Notes, and may have other questions' rows too."""
+    found = np.full(len(rows), "", object)
+    for label, at in by_label.items():
+        found[np.isin(rows, np.array(at, np.int64))] = label
+    return found
+
+
+def in_a_file(folder: Path, kind: Kind, n: int) -> Sketches:
+    """Returns an array for n sketches that lies in a file: the kernel takes its memory back when it is short of it. The
+    file has no name, and is gone with the array. Raises OSError where the disk has no room."""
+    if not n:
+        return np.zeros(0, DTYPES[kind])
+    with TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, n * DTYPES[kind].itemsize)
+        return np.asarray(np.memmap(file, DTYPES[kind], "r+", shape=n))
 
 
 def write_file(folder: Path, sketches: Sketches, notes: Notes) -> Path:

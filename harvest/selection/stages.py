@@ -27,14 +27,14 @@ def select(
     Later stages do not see the candidates that an earlier stage left out. `say` tells the user what is being done.
     """
     n = len(of.attempt)
-    outcome = Outcome(np.full(n, SELECTED, "U24"), np.zeros(n, np.int64))
+    outcome = Outcome(np.full(n, SELECTED, object), np.zeros(n, np.int64))
     chance = _chance(of, questions, settings.seed)
     rank = _rank(of, chance, settings)
     alive = ~of.fault
-    outcome.reason[of.fault] = Reason.FILTERED
+    outcome.reason[of.fault] = Reason.FILTERED.value
 
     def drop(which: I64, reason: Reason, instead: I64 | None = None) -> None:
-        outcome.reason[which] = reason
+        outcome.reason[which] = reason.value
         if instead is not None:
             outcome.instead[which] = of.attempt[instead]
         alive[which] = False

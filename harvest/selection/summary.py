@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harvest.core.config import Select
 from harvest.core.nouns import RewrittenBy
 from harvest.core.printable import one_line, table
 from harvest.filters import FILTERS
-from harvest.selection.candidates import BOOL, I64, SELECTED, Candidates, Outcome, Questions, Reason
+from harvest.selection.candidates import BOOL, I64, LABELS, SELECTED, Candidates, Outcome, Questions, Reason
 from harvest.selection.sketches import Notes
 
 SHOWN_GROUPS = 30
+PAGE = 10_000
+"""So many outcomes are taken out of their arrays at a time."""
 Counts = dict[str, int]
+OutcomeRow = tuple[int, str | None, int | None, str | None, RewrittenBy]
+"""What `outcome_rows` gives of one candidate."""
 
 
 class Summary(TypedDict):
@@ -53,13 +57,13 @@ def summary(
     `against` gives the number of questions of each evaluation, by its name.
     """
     kept = outcome.reason == SELECTED
-    names, counts = np.unique(outcome.reason[~kept], return_counts=True)
-    by_stage = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    by_stage = Counter(outcome.reason[~kept].tolist())
     refused = Counter(notes.faults[i][0] for i in of.attempt[outcome.reason == Reason.FILTERED].tolist())
     unselected = {f.name: refused[f.name] for f in FILTERS if refused[f.name]}
     unselected |= {r.value: by_stage[r] for r in Reason if r in by_stage and r is not Reason.FILTERED}
-    by_model = len({*of.attempt.tolist()} & {*notes.by_model})
-    passes = [notes.rewritten[i] for i in of.attempt.tolist() if i in notes.rewritten]
+    by_model = int(np.isin(np.unique(np.array(notes.by_model, np.int64)), of.attempt).sum())
+    is_here = np.isin(np.array([*notes.rewritten], np.int64), of.attempt)
+    passes = [passes for passes, here in zip(notes.rewritten.values(), is_here, strict=True) if here]
     return {
         "candidates": len(of.attempt),
         "selected": int(kept.sum()),
@@ -76,7 +80,7 @@ def summary(
     }
 
 
-def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
+def _groups(names: LABELS, kept: BOOL) -> dict[str, Counts]:
     """Maps each name to its number of candidates and of selected candidates, the largest group first.
 
     Only the SHOWN_GROUPS largest groups are returned.
@@ -87,7 +91,7 @@ def _groups(names: NDArray[np.str_], kept: BOOL) -> dict[str, Counts]:
 
 def outcome_rows(
     of: Candidates, outcome: Outcome, attempt_notes: Notes, question_notes: Notes, question_row: I64
-) -> Iterator[tuple[int, str | None, int | None, str | None, RewrittenBy]]:
+) -> Iterator[OutcomeRow]:
     """Gives the outcome for each candidate, in the form that the store takes.
 
     The form is (the attempt's id, the reason or None if it is selected, the id of the attempt that is kept instead or
@@ -95,9 +99,9 @@ def outcome_rows(
     `question_row`, [n], is the row of each candidate's question.
     """
     by_model = {*attempt_notes.by_model}
-    for attempt, reason, instead, row in zip(
-        of.attempt.tolist(), outcome.reason.tolist(), outcome.instead.tolist(), question_row.tolist(), strict=True
-    ):
+    columns = of.attempt, outcome.reason, outcome.instead, question_row
+    pages = (zip(*(c[at : at + PAGE].tolist() for c in columns), strict=True) for at in range(0, len(of.attempt), PAGE))
+    for attempt, reason, instead, row in chain.from_iterable(pages):
         detail = None
         if reason == Reason.FILTERED:
             reason, detail = attempt_notes.faults[attempt]

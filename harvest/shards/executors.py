@@ -47,7 +47,7 @@ class Step:
         try:
             DO[self.name](self.job, rank)
         except WinnowError as e:
-            write_whole(self.fault_path(rank), str(e).encode("utf-8", "replace"))
+            write_whole(self.fault_path(rank), [str(e).encode("utf-8", "replace")])
             if not self.is_quiet:
                 raise
         else:

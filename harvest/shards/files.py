@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from harvest.core.foreign_json import Json
 from harvest.core.nouns import Question
 from harvest.selection.candidates import I64
+from harvest.selection.minhash import U64
 from harvest.selection.sketches import Notes, Sketches, notes_of
 
-VERSION = "1"
+VERSION = "2"
 """The version of what is written here. When it changes, all files of an export are read again."""
 ROWS_A_FILE = 1 << 32
 """The ids of a file's rows begin at its number times this, so a file has at most so many rows."""
@@ -30,10 +31,10 @@ class FileRead:
     """[n]: the sketches of the file's candidates. Their ids are those of the rows."""
     tokens: I64
     """[n]: the number of output tokens, or −1 if the endpoint sent no count."""
-    asked: Sequence[str]
-    """[n]: the key of each candidate's question: a hash of its id, text and gold answer."""
-    question_keys: Sequence[str]
-    """[q]: the keys of the questions that have a candidate in this file."""
+    asked: I64
+    """[n]: the index of each candidate's question in `question_keys`."""
+    question_keys: U64
+    """[q, 2]: a hash of id, text and gold answer of each question that has a candidate in this file."""
     questions: Sketches
     """[q]: their sketches. A question's row is the id of its first row in the file."""
     answer_notes: Notes
@@ -44,11 +45,12 @@ class FileRead:
     """[q + 1]: where each question begins in the file of questions."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, parts: Iterable[bytes]) -> None:
     """Writes a file that appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
+    with part.open("wb") as file:
+        file.writelines(parts)
     part.replace(path)
 
 
@@ -67,31 +69,29 @@ def judged_path(folder: Path, rank: int) -> Path:
 def write_read(folder: Path, rank: int, read: FileRead, questions: Sequence[Question]) -> None:
     """Writes what is remembered of the file number `rank`. The file that says that it is done is written last."""
     lines = [question.model_dump_json().encode("utf-8", "surrogatepass") + b"\n" for question in questions]
-    write_whole(questions_path(folder, rank), b"".join(lines))
+    write_whole(questions_path(folder, rank), lines)
     if read.judged is not None:
-        write_whole(judged_path(folder, rank), b"".join(json.dumps(one).encode() + b"\n" for one in read.judged))
-    place = {key: n for n, key in enumerate(read.question_keys)}
-    said = {"rows": read.rows, "question_keys": list(read.question_keys)}
-    said |= {"answers": asdict(read.answer_notes), "questions": asdict(read.question_notes)}
+        write_whole(judged_path(folder, rank), (json.dumps(one).encode() + b"\n" for one in read.judged))
+    said = {"rows": read.rows, "answers": asdict(read.answer_notes), "questions": asdict(read.question_notes)}
     packed = io.BytesIO()
     np.savez(
         packed,
         answers=read.answers,
         tokens=read.tokens,
-        asked=np.array([place[key] for key in read.asked], np.int64),
+        asked=read.asked,
+        question_keys=read.question_keys,
         questions=read.questions,
         offsets=np.cumsum([0, *map(len, lines)], dtype=np.int64),
         said=np.frombuffer(json.dumps(said).encode(), np.uint8),
     )
-    write_whole(read_path(folder, rank), packed.getvalue())
+    write_whole(read_path(folder, rank), [packed.getvalue()])
 
 
 def load_read(folder: Path, rank: int) -> FileRead:
     """Returns what is remembered of the file number `rank`. Raises OSError or ValueError when it is not there whole."""
     with np.load(read_path(folder, rank), allow_pickle=False) as packed:
         said: dict[str, Any] = json.loads(packed["said"].tobytes())
-        ids = said["question_keys"]
         return FileRead(
-            said["rows"], packed["answers"], packed["tokens"], [ids[n] for n in packed["asked"].tolist()], ids,
+            said["rows"], packed["answers"], packed["tokens"], packed["asked"], packed["question_keys"],
             packed["questions"], notes_of(**said["answers"]), notes_of(**said["questions"]), offsets=packed["offsets"],
         )  # fmt: skip

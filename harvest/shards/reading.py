@@ -44,8 +44,9 @@ def read_file(job: ShardsJob, rank: int) -> None:
     """Reads the export's file number `rank`, and writes what is remembered of it."""
     path, first = Path(job.files[rank]), rank * ROWS_A_FILE
     evaluations = _evaluations(job.select.against, job.base, tuple(job.select.against_columns.items()))
-    answers, tokens, question_keys, notes = [], [], [], Notes()
-    questions: dict[str, tuple[int, Question]] = {}
+    answers, tokens, asked, notes = [], [], [], Notes()
+    questions: dict[bytes, tuple[int, Question]] = {}
+    index: dict[bytes, int] = {}
     rows = 0
     with ExitStack() as opened:
         known = _known_questions(path, job) if job.questions else {}
@@ -62,15 +63,16 @@ def read_file(job: ShardsJob, rank: int) -> None:
             answers.append(answer_sketch(candidate, job.filters, notes))
             tokens.append(-1 if candidate.output_tokens is None else candidate.output_tokens)
             # Two runs may call two questions by one id.
-            key = content_hash([question.id, prompts.text_of(question), question.answer])[7:39]
-            question_keys.append(key)
+            key = bytes.fromhex(content_hash([question.id, prompts.text_of(question), question.answer])[7:39])
+            asked.append(index.setdefault(key, len(index)))
             questions.setdefault(key, (candidate.attempt_id, question))
     sketches, more = question_sketches(questions.values(), evaluations)
     write_read(
         job.read_folder, rank,
         FileRead(
-            rows, np.array(answers, ATTEMPT), np.array(tokens, np.int64), question_keys, list(questions), sketches,
-            notes, more, judged if job.judges else None,
+            rows, np.array(answers, ATTEMPT), np.array(tokens, np.int64), np.array(asked, np.int64),
+            np.frombuffer(b"".join(questions), "<u8").reshape(-1, 2), sketches, notes, more,
+            judged if job.judges else None,
         ),
         [question for _, question in questions.values()],
     )  # fmt: skip

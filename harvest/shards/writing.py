@@ -27,14 +27,10 @@ def written_path(job: ShardsJob, rank: int) -> Path:
 def write_file(job: ShardsJob, rank: int) -> None:
     """Writes the selected rows of the export's file number `rank`."""
     path = written_path(job, rank)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.suffix == ".parquet":
         _write_groups(Path(job.files[rank]), path, _selected(job, rank))
     else:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.writelines(line_of(row) for row in _selected(job, rank))
-        part.replace(path)
+        write_whole(path, (line_of(row) for row in _selected(job, rank)))
 
 
 def _selected(job: ShardsJob, rank: int) -> Iterator[Json]:
@@ -69,6 +65,7 @@ def _write_groups(source: Path, path: Path, rows: Iterator[Json]) -> None:
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(source)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with pq.ParquetWriter(part, schema, compression="zstd") as writer:
         while group := list(islice(rows, ROWS_A_GROUP)):
@@ -91,6 +88,7 @@ def finish(job: ShardsJob) -> None:
     for rank in range(len(job.files)):
         shutil.copyfile(outcome_path(job, rank), job.outcomes_folder / f"{job.name_of(rank)}.outcome")
     lines = (f"# Selected from {Path(job.files[0]).parent.name}", "", *in_words(said["summary"]))
-    write_whole(to / "README.md", ("\n".join(lines) + "\n").encode("utf-8", "replace"))
-    write_whole(job.summary_path, json.dumps({"key": job.key, **said}, ensure_ascii=False).encode("utf-8", "replace"))
+    write_whole(to / "README.md", [("\n".join(lines) + "\n").encode("utf-8", "replace")])
+    summed_up = json.dumps({"key": job.key, **said}, ensure_ascii=False).encode("utf-8", "replace")
+    write_whole(job.summary_path, [summed_up])
     shutil.rmtree(job.outcome_folder, ignore_errors=True)

@@ -83,14 +83,19 @@ THIS_ATTEMPT = (
     " AND coalesce(continues, 0) = :continues"
 )
 """The part of a statement, after SELECT …, that names the attempt which an Ask asks for."""
+BOUGHT = "SELECT answer_try FROM attempt WHERE key = :key AND answer_try IS NOT NULL ORDER BY +id LIMIT 1"
+"""Who has bought the same. (The plus keeps the planner to the key's index.)"""
+IN_OPEN_BATCH = (
+    "FROM attempt CROSS JOIN try CROSS JOIN batch CROSS JOIN run WHERE try.attempt_id = attempt.id"
+    " AND batch.id = try.batch_id AND run.id = batch.run_id AND batch.state != 'settled'"
+)
+"""The part of a statement, after SELECT …, that names the attempts which an open batch asks for."""
 LOOK = (
-    "(SELECT answer_try FROM attempt WHERE key = :key AND answer_try IS NOT NULL ORDER BY +id LIMIT 1) AS bought,"  # noqa: S608 - ours
-    " (SELECT run.name FROM attempt CROSS JOIN try CROSS JOIN batch CROSS JOIN run WHERE try.attempt_id = attempt.id"
-    "  AND batch.id = try.batch_id AND run.id = batch.run_id AND attempt.key = :key AND batch.state != 'settled'"
-    f"  LIMIT 1) AS in_batch, (SELECT id {THIS_ATTEMPT}) AS attempt"
+    f"({BOUGHT}) AS bought, (SELECT run.name {IN_OPEN_BATCH} AND attempt.key = :key LIMIT 1) AS in_batch,"
+    f" (SELECT id {THIS_ATTEMPT}) AS attempt"
 )
 """What is looked at before a try: who has bought the same, or asks for it in a batch, and whether there was an earlier
-try. (The plus keeps the planner to the key's index.)"""
+try."""
 LOOK_AMONG_OTHERS = (
     "EXISTS (SELECT 1 FROM claim WHERE question_id = :question AND session_id = :session) AS is_mine,"
     " EXISTS (SELECT 1 FROM attempt JOIN try ON try.attempt_id = attempt.id JOIN lease ON lease.session_id ="
@@ -123,8 +128,8 @@ class Attempts(Replies):
             {"key": key, "question": question_id, "session": self.session_id, **_named(run_id, ask)},
         )
         assert found is not None
-        if found["bought"] is not None and (bought := self.reuse(run_id, question_id, ask, key)) is not None:
-            return bought
+        if found["bought"] is not None:
+            return self._reused(run_id, question_id, ask, key, found["bought"])
         if found["in_batch"] is not None:
             return InBatch(found["in_batch"])
         if self.shares and not found["is_mine"]:
@@ -150,25 +155,22 @@ class Attempts(Replies):
 
     def reuse(self, run_id: int, question_id: int, ask: Ask, key: str) -> Reused | None:
         """Makes an answer that the store has the answer of this attempt. Returns None when the store has none."""
-        bought = self._row(
-            "SELECT answer_try FROM attempt WHERE key = ? AND answer_try IS NOT NULL ORDER BY id LIMIT 1", key
-        )
-        if bought is None:
-            return None
+        bought = self._row(BOUGHT, {"key": key})
+        return None if bought is None else self._reused(run_id, question_id, ask, key, bought["answer_try"])
+
+    def _reused(self, run_id: int, question_id: int, ask: Ask, key: str, try_id: int) -> Reused:
         attempt_id = self._attempt(run_id, question_id, ask, key)
         self.db.execute(
             "UPDATE attempt SET state = 'answered', answer_try = :try,"
             " reused = CASE WHEN coalesce(answer_try, 0) = :try THEN 0 ELSE 1 END WHERE id = :id",
-            {"try": bought["answer_try"], "id": attempt_id},
+            {"try": try_id, "id": attempt_id},
         )
-        return Reused(attempt_id, self.reply(bought["answer_try"]))
+        return Reused(attempt_id, self.reply(try_id))
 
     def in_batches(self, keys: Sequence[str]) -> dict[str, str]:
         """Maps those of these keys that an open batch asks for to the name of the run that made the batch."""
         return self._pairs(  # type: ignore[return-value]
-            "SELECT attempt.key, run.name FROM attempt CROSS JOIN try CROSS JOIN batch CROSS JOIN run"
-            " WHERE try.attempt_id = attempt.id AND batch.id = try.batch_id AND run.id = batch.run_id"
-            " AND attempt.key IN (SELECT value FROM json_each(?)) AND batch.state != 'settled'",
+            f"SELECT attempt.key, run.name {IN_OPEN_BATCH} AND attempt.key IN (SELECT value FROM json_each(?))",  # noqa: S608 - ours
             json.dumps(keys),
         )
 

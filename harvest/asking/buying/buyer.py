@@ -401,7 +401,7 @@ class Buyer:
     @property
     def of(self) -> str:
         """Words that name the endpoint behind what is its own; empty when there is only one."""
-        return "" if self.name == "the teacher" else f" of {self.name}"
+        return self._watch.of()
 
     def _notice_who_answers(self, reply: Reply) -> None:
         """Warns once of each model or provider that answers and is not the one that answered first."""

@@ -28,9 +28,9 @@ class OutageWatch:
         """Returns what messages call a replica: as the endpoint where it is the only one."""
         return self._name if len(self._connected) == 1 else f"{self._name} at {replica.address}"
 
-    def of(self, replica: Replica) -> str:
-        """Returns words that name a replica behind what is its own; empty for the only replica of the only teacher."""
-        called = self.called(replica)
+    def of(self, replica: Replica | None = None) -> str:
+        """Returns words that name the endpoint, or a replica, behind what is its own; empty for the only teacher."""
+        called = self._name if replica is None else self.called(replica)
         return "" if called == "the teacher" else f" of {called}"
 
     def waits_for(self, replica: Replica, what: str, longest_s: float | None = None) -> None:
