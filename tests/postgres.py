@@ -50,6 +50,10 @@ class Cluster:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", "data", "-m", "fast", "-w", "stop")
 
+    def crash(self) -> None:
+        """Ends the server at once: what it has not written is lost."""
+        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+
     def start(self) -> None:
         self._run(*self._control("start"))
 
@@ -57,7 +61,7 @@ class Cluster:
         if not self.folder.exists():
             return
         if (self.folder / "data" / "postmaster.pid").exists():
-            self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+            self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _control(self, *what: str) -> list[str]:

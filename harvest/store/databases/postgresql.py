@@ -9,6 +9,7 @@ opened anew by the next transaction.
 import re
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -37,6 +38,12 @@ LEAST_LOCK_S = 2.0
 LIMBO_S, LOOK_AGAIN_S = 60.0, 0.2
 """For how many seconds we look whether a transaction was written whose connection was lost while it was committed, and
 how often."""
+MARK = "INSERT INTO committed (writer, n) VALUES (%s, %s) ON CONFLICT (writer) DO UPDATE SET n = excluded.n"
+LAST_MARK = (
+    "INSERT INTO committed (writer, n) VALUES (%s, 0) ON CONFLICT (writer) DO UPDATE SET n = committed.n RETURNING n"
+)
+"""The number of a writer's last transaction that was written. It waits for one that is still being written. (An id that
+the server gives says nothing: after a crash it gives the same id to another transaction.)"""
 OFTEN, IDS_AT_ONCE = frozenset({"attempt", "try"}), 64
 """The tables whose new ids a process takes some at a time, so that it need not wait for each one."""
 FEW = 16
@@ -83,7 +90,7 @@ class Server:
         self._statements: dict[str, str] = {}
         self._began, self._cursors = False, 0
         self._pipeline: Any = None
-        self._locked: psycopg.Cursor[Any] | None = None
+        self._writer, self._commits = uuid.uuid4().hex, 0
         self._ids: dict[str, deque[int]] = {}
         self._lock_s = 0.0
         self.run: str | None = None
@@ -162,25 +169,24 @@ class Server:
     def begin(self) -> None:
         """Begins a transaction, and locks the run's row. Statements are sent without waiting for each one: only what is
         read is waited for, and an error may come at a later statement."""
-        self._began, self._locked = False, None
+        self._began = False
         db = self._live()
         self._pipeline = db.pipeline()
         self._pipeline.__enter__()
         self._began = True
         db.execute("BEGIN")
-        self._locked = db.execute(LOCK_ALL) if self.run is None else db.execute(LOCK_RUN, {"name": self.run})
+        db.execute(LOCK_ALL) if self.run is None else db.execute(LOCK_RUN, {"name": self.run})
 
     def commit(self) -> None:
         import psycopg
 
-        xid = ""
+        self._commits += 1
         try:
-            if self._locked is not None and (row := self._locked.fetchone()) is not None:
-                xid = row[0]
+            self._db.execute(MARK, (self._writer, self._commits))
             self._end_pipeline()
             self._db.execute("COMMIT")
         except psycopg.OperationalError:
-            if not self._db.closed or not xid or not self._was_committed(xid):
+            if not self._db.closed or not self._was_committed():
                 raise
         self._began = False
 
@@ -204,6 +210,11 @@ class Server:
             pipeline.__exit__(None, None, None)
 
     def close(self) -> None:
+        import psycopg
+
+        with suppress(psycopg.Error):
+            if self._commits and not self._began:
+                self._db.execute("DELETE FROM committed WHERE writer = %s", (self._writer,))
         self._db.close()
 
     def wait_for_lock(self, seconds: float) -> None:
@@ -258,6 +269,7 @@ class Server:
     def _connected(self) -> "psycopg.Connection[Any]":
         db = connected(self.url)
         self.pid = db.info.backend_pid
+        self._ids.clear()  # after a crash the server gives them to others, if the transaction that took them is lost
         if self._lock_s:
             db.execute(f"SET lock_timeout = {round(self._lock_s * 1000):d}")
         if not self._write:
@@ -276,17 +288,16 @@ class Server:
             other = "other processes are collecting it" if self._alone else "another command is changing it"
             raise StoreUnusable(f"store {self.words}: run {self.run!r} is in use: {other}. Wait for it")
 
-    def _was_committed(self, xid: str) -> bool:
-        """Whether the transaction was written whose connection was lost while it was committed."""
+    def _was_committed(self) -> bool:
+        """Whether the last transaction was written, whose connection was lost while it was committed."""
         import psycopg
 
         until_s = time.monotonic() + LIMBO_S
         self._began = False
         while time.monotonic() < until_s:
             with suppress(psycopg.OperationalError):
-                row = self._live().execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
-                if row is None or row[0] != "in progress":
-                    return row is not None and row[0] == "committed"
+                row = self._live().execute(LAST_MARK, (self._writer,)).fetchone()
+                return row is not None and bool(row[0] == self._commits)
             time.sleep(LOOK_AGAIN_S)
         return False
 
@@ -311,9 +322,9 @@ def _with_first_value(statement: str) -> str:
     return f"{head}VALUES (?, {tail}"
 
 
-LOCK_ALL = "SELECT pg_current_xact_id()::text FROM run ORDER BY id FOR UPDATE"
+LOCK_ALL = "SELECT 1 FROM run ORDER BY id FOR UPDATE"
 LOCK_RUN = (
-    "SELECT pg_current_xact_id()::text FROM run WHERE name = %(name)s"
+    "SELECT 1 FROM run WHERE name = %(name)s"
     " OR name = (SELECT under FROM run AS this WHERE this.name = %(name)s) ORDER BY id FOR UPDATE"
 )
 

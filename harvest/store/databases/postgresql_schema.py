@@ -1,4 +1,4 @@
-"""Defines the tables in PostgreSQL: those of schema.py, and two more that many processes need.
+"""Defines the tables in PostgreSQL: those of schema.py, and three more that many processes need.
 
 A store in PostgreSQL is of the same version as one in SQLite. FIRST makes the tables as they were in the version
 FIRST_VERSION; a later migration of schema.py has its like here.
@@ -124,11 +124,12 @@ TABLES = """
       in_hand INTEGER NOT NULL DEFAULT 1
     );
     CREATE INDEX claim_run ON claim (run_id, session_id);
+    CREATE TABLE committed (writer TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITH (fillfactor = 20);
 """
 """PostgreSQL does not check that the run and the session of attempts and tries are there: each check would lock a row
 that all processes lock. The room in a page of `run` lets its sums change without a new entry in an index. `lease` says
 until when a process that collects a run counts as alive (by the server's clock), and `claim` which questions it has in
-hand."""
+hand. `committed` has the number of the last transaction that each process has written."""
 
 FUNCTIONS = """
     CREATE FUNCTION json_each(document TEXT, OUT key TEXT, OUT value TEXT) RETURNS SETOF record
