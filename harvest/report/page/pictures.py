@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harvest.core.printable import one_line
 from harvest.report import tables
 from harvest.report.evaluations import percent
 from harvest.report.headline import dollars
@@ -164,16 +165,24 @@ def has_held_out(training: Mapping[str, Any]) -> bool:
 
 
 def accuracies(r: Report) -> Picture:
-    """Draws the accuracy of each evaluation as a dot on a scale from 0 to 100%, with its 95% interval."""
+    """Draws the accuracy of each evaluation as a dot on a scale from 0 to 100%, with its 95% interval.
+
+    Where there are several sets of questions, each has its name above its evaluations.
+    """
     found = [e for e in r["evaluation"] if e["accuracy"] is not None]
     if not found:
         return None
-    row, drawn = 46, []
-    height = row * len(found)
+    row, heading, drawn, top = 46, 30, [], 0
+    sets = list(dict.fromkeys(e["questions"] for e in found))
+    headings = sets if len(sets) > 1 else []
+    height = row * len(found) + heading * len(headings)
     for mark, anchor in ((0, None), (25, "middle"), (50, "middle"), (75, "middle"), (100, "end")):
         drawn += [line(mark, 0, mark, height, "grid"), text(mark, height + 16, f"{mark}%", anchor)]
-    for n, e in enumerate(found):
-        y = n * row + 32
+    for e in sorted(found, key=lambda e: sets.index(e["questions"])):
+        if headings and e["questions"] == headings[0]:
+            drawn.append(text(0, top + 20, one_line(headings.pop(0), 48), None, "strong"))
+            top += heading
+        y, top = top + 32, top + row
         kind = {"before": "plain", "after": "accepted", "teacher": "judging"}.get(e["label"] or "", "student")
         low, at, high = (100 * e[k] for k in ("low", "accuracy", "high"))
         drawn += [

@@ -21,7 +21,7 @@ from harvest.report import tables
 from harvest.report.headline import headline
 from harvest.report.markdown_page import markdown
 from harvest.report.page import html_page
-from harvest.report.page.pictures import loss, traces_over_time
+from harvest.report.page.pictures import accuracies, loss, traces_over_time
 from harvest.report.page.shown_traces import CHAIN_CHARS
 from harvest.report.run_report import run_report
 from harvest.store import Sent, Store
@@ -240,3 +240,15 @@ def test_the_labels_of_a_loss_stand_where_its_curve_is_not(falls: bool) -> None:
     at = {words: x for x, words in re.findall(r'<text x="(\d+)%"[^>]*>(\d\.\d\d)<', drawn)}
     assert at == ({"2.00": "100", "1.25": "100", "0.50": "0"} if falls else {"2.00": "0", "1.25": "0", "0.50": "100"})
     assert drawn.index("curve stroke") < drawn.index(">2.00<"), "a label is drawn over the curve"
+
+
+def test_the_dots_of_several_sets_of_questions_stand_under_their_names() -> None:
+    def measured(questions: str, model: str) -> dict[str, Any]:
+        return {
+            "questions": questions, "model": model, "label": None, "low": 0.1, "accuracy": 0.2, "high": 0.3,
+        }  # fmt: skip
+
+    both = [measured("one.jsonl", "before"), measured("two.jsonl", "before"), measured("one.jsonl", "after")]
+    labels = re.findall(r">([a-z.]+)</text>", str(accuracies({"evaluation": both})))
+    assert labels == ["one.jsonl", "before", "after", "two.jsonl", "before"]
+    assert "one.jsonl" not in str(accuracies({"evaluation": both[::2]})), "with one set the table names it"
