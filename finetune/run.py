@@ -14,7 +14,7 @@ from harvest.core.clock import now
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import StoreUnusable
 from harvest.core.files import runs_folder
-from harvest.core.nouns import STUDENT, Question, TokenLogprobs
+from harvest.core.nouns import PUBLIC, STUDENT, Question, TokenLogprobs
 from harvest.endpoint import Prompt
 from harvest.endpoint import prompt as prompts
 from harvest.export.layouts import training_part
@@ -87,7 +87,7 @@ class Run:
             run = store.run(self.name)
             prompt, teachers = prompt_of(self), teachers_of(run.settings)
             for a in store.answered_attempts(run.id, "all"):
-                if a.row_id not in row_ids:
+                if a.row_id not in row_ids or a.teacher == PUBLIC:
                     continue
                 teacher = teachers[a.teacher]
                 candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)

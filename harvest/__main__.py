@@ -94,6 +94,19 @@ def _called(args: argparse.Namespace, overrides: Overrides) -> int:
         case "import":
             from harvest.commands.import_answers import import_answers, store_of
 
+            if args.public is not None:
+                from harvest.commands.import_public import import_public
+
+                return import_public(
+                    args.public, args.files, args.name, store_of(args.name, args.store), questions=args.questions,
+                    licences=args.licence, teachers=args.teacher, majority=args.majority,
+                    require=None if args.require is None else [name.strip() for name in args.require.split(",")],
+                    unsafe_code=args.unsafe_code, as_json=as_json,
+                )  # fmt: skip
+            if args.licence or args.teacher:
+                args.command_parser.error("--licence and --teacher are for --public")
+            if not args.files:
+                args.command_parser.error("needs a FILE, or --public and a set's name")
             return import_answers(
                 args.files,
                 args.name,

@@ -45,12 +45,18 @@ BATCH_STEPS = {
     "before a batch has ended": ("Batches.end_batch", "call", False),
 }
 OTHER_STEPS = {"in preparing": ("Runs.put_run", "return", False)}
+PUBLIC_STEPS = {
+    "before an index is written": ("_made", "return", False),
+    "in storing a public answer": ("PublicAnswers.put_public", "return", False),
+    "in importing an answer": ("Imports.put_bought", "return", False),
+    "before the lookup is noted": ("Found.as_json", "call", False),
+}
 COMMIT = "Writer._commit"
 
 
 class Watch:
     def __init__(self, step: str, times: int, how: signal.Signals) -> None:
-        self.function, self.event, self.at_commit = (STEPS | BATCH_STEPS | OTHER_STEPS)[step]
+        self.function, self.event, self.at_commit = (STEPS | BATCH_STEPS | PUBLIC_STEPS | OTHER_STEPS)[step]
         self.left, self.how = times, how
         self.awaiting_commit = False
         self.begun: set[FrameType] = set()

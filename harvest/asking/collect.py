@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from harvest.asking.buying.buyer import AskedInBatch, Buyer, Stopped
 from harvest.asking.buying.counters import Counters
 from harvest.asking.incoming import IncomingAnswers
-from harvest.asking.planning.plan import BY_STUDENT, next_step, rules_of
+from harvest.asking.planning.plan import BY_STUDENT, is_by_public, next_step, rules_of
 from harvest.asking.planning.run import Run
 from harvest.asking.question_queue import QuestionQueue
 from harvest.asking.stopping import Stopping
@@ -16,8 +16,10 @@ from harvest.asking.tasks import Tasks
 from harvest.core.nouns import STUDENT, Ask, Attempt
 from harvest.judging.acceptance import unfinished
 from harvest.questions.rows import judged_together
-from harvest.store import OpenQuestion, Store, Writer
+from harvest.store import OpenQuestion, Store, StoredAnswer, Writer
 
+PAGE, PAGE_BYTES = 256, 4_000_000
+"""So many stored answers, or bytes of packed replies, are judged at once."""
 SPARE_QUESTIONS = 32
 """How many more questions are in hand than requests may be in flight, so that no endpoint waits for a question."""
 
@@ -46,9 +48,16 @@ class Collection:
         whoever claims their questions judges them."""
         if await self.ledger.do(Store.others_alive, self.run.id):
             return
-        for stored in await self.ledger.do(Store.stored_answers, self.run.id):
-            self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
-        await self.tasks.all_done()
+        after: StoredAnswer | None = None
+        while page := await self.ledger.do(
+            Store.stored_answers, self.run.id, after=after, limit=PAGE, most_bytes=PAGE_BYTES
+        ):
+            for stored in page:
+                self.tasks.begin(self.incoming.judge(stored.question_id, stored.question, stored.attempt, stored.reply))
+            await self.tasks.all_done()
+            if self.stopping.is_stopping:
+                return
+            after = page[-1]
 
     async def ask_all(self) -> None:
         """Asks the session's questions. Returns when no question is left but those that wait for a teacher that is
@@ -77,6 +86,7 @@ class Collection:
                 self.queue.close(question, step.ended)
                 self.counters.ended += 1
                 self.counters.by_student += step.ended == BY_STUDENT
+                self.counters.by_public += is_by_public(attempts.values())
                 return
             if step.judge:
                 attempts |= {a.id: a for a in await self.incoming.judge_together(question, attempts)}

@@ -45,7 +45,7 @@ class IncomingAnswers:
             if judged_together(question):
                 return attempt
             verdicts = [await self._checks.check(question, reply.answer)]
-            if attempt.teacher != STUDENT:
+            if attempt.teacher >= 0:  # nothing is paid for a public answer, nor for the student's
                 rewriting = await self._rewriting(question_id, question, attempt, reply, verdicts)
                 open_still = not any(verdict.passed for verdict in verdicts)
                 if open_still and self.opinions is not None and self.opinions.is_asked(question, verdicts[0]):

@@ -189,9 +189,10 @@ class QuestionQueue:
         """Whether the rest of the cap is too small for the rest of the questions, judged by what questions have cost so
         far."""
         counters, cap = self._counters, self._counters.cap
-        if cap.usd is None or counters.ended < EVIDENCE:
+        asked = counters.ended - counters.by_public
+        if cap.usd is None or asked < EVIDENCE:
             return False
-        to_come = (counters.questions - counters.ended) * cap.spent_pusd // counters.ended
+        to_come = (counters.questions - counters.ended) * cap.spent_pusd // asked
         return to_come > pusd(cap.usd) - cap.spent_pusd
 
     async def _cap_binds_for_all(self) -> bool:
@@ -200,6 +201,9 @@ class QuestionQueue:
             statuses = await self._ledger.do(Store.question_statuses, self._run.id)
             money = await self._ledger.do(Store.money, self._run.id)
             self._counters.ended = sum(statuses.values()) - statuses.get("open", 0)
+            self._counters.by_public = sum(
+                f.questions for f in await self._ledger.do(Store.public_figures, self._run.id)
+            )
             self._counters.cap.spent_pusd = money.spent
         return self._cap_binds()
 

@@ -90,6 +90,7 @@ async def _session(
             accepted=figures["accepted"],
             rejected=Counter(await ledger.do(Store.rejections, run.id)),
             by_student=figures["by_student"],
+            by_public=sum(of.questions for of in await ledger.do(Store.public_figures, run.id)),
             is_priced=all(alone.tariff is not None for alone in runs.values()),
         )
         stopping = Stopping(rules_of(run.config), counters)
@@ -112,7 +113,8 @@ async def _session(
                 waste = await _waste(run, ledger, stopping, hooks)
 
                 def on_judged(question: Question, attempt: Attempt, reply: Reply, judgement: Judgement) -> None:
-                    waste.judged(question, attempt, reply, judgement)
+                    if attempt.teacher >= 0:
+                        waste.judged(question, attempt, reply, judgement)
                     hooks.on_judged(question, attempt, reply, judgement)
 
                 incoming = IncomingAnswers(acceptance, checks, opinions, rewritings, ledger, counters, on_judged)

@@ -109,9 +109,18 @@ def _add_import(commands: Commands) -> None:
         json="what was imported, and the report,",
     )  # fmt: skip
     p.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE",
+        "files", nargs="*", type=Path, metavar="FILE",
         help="JSON lines, a JSON array or Parquet; plain, .gz or .zst",
     )  # fmt: skip
+    p.add_argument(
+        "--public", metavar="SET",
+        help="a public set, e.g. open-thoughts/OpenThoughts3-1.2M: read from FILE if there is one, else from the hub;"
+        " with --questions, only answers to these",
+    )  # fmt: skip
+    p.add_argument("--licence", action="append", default=[], metavar="L", help="with --public: only under this licence")
+    p.add_argument(
+        "--teacher", action="append", default=[], metavar="M", help="with --public: only written by this model"
+    )
     p.add_argument("--name", required=True, metavar="RUN", help="the run that the answers are put into")
     p.add_argument(
         "--questions", type=Path, metavar="F",
@@ -130,7 +139,7 @@ def _add_import(commands: Commands) -> None:
     p.epilog = (
         "Recognised by what a line holds: a question's fields and `response` (a text or a whole chat completion);"
         " OpenAI's\nbatch output and stored completions; logs of LiteLLM and OpenRouter; datasets in ShareGPT's form,"
-        " Sky-T1's,\nor with `messages`. An example of each: docs/import.md"
+        " Sky-T1's,\nor with `messages`. An example of each: docs/import.md. Public sets: docs/public.md"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from harvest.asking.hooks import Hooks
 from harvest.asking.planning.keys_and_prices import take_keys
 from harvest.asking.planning.preparation import prepare
+from harvest.asking.planning.public_answers import put_public_answers
 from harvest.asking.planning.run import ABOUT, Run
 from harvest.asking.planning.teacher_terms import refuse_unaccepted
 from harvest.asking.session import ask
@@ -116,8 +117,8 @@ def refuse_terms(config: RunConfig) -> None:
 
 
 def prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, skip_bad_rows: bool) -> Run:
-    """Puts the run and its questions into the store, checks their gold answers, and returns the run. Raises an
-    InputError."""
+    """Puts the run and its questions into the store, checks their gold answers, adds what public sets answer, and
+    returns the run. Raises an InputError."""
     skipped, seen = Warnings("skipped: "), 0
     with steps("questions") as step:
 
@@ -129,6 +130,8 @@ def prepared(config: RunConfig, base: Path, store: Store, pool: CheckPool, *, sk
 
         run = prepare(config, base, store, checked_gold, skipped if skip_bad_rows else None, say=say)
     skipped.close("bad rows skipped")
+    with steps("public sets") as step:
+        put_public_answers(run, store, step, say)
     return run
 
 

@@ -4,18 +4,19 @@ It asks nothing and writes nothing. `collect` says the same in short when it sta
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from harvest.asking.planning.foreseen import Foreseen, foreseen
 from harvest.asking.planning.preparation import GOLD_PAGE, check_prices
+from harvest.asking.planning.public_answers import Found, ToLookUp, look_up, tables
 from harvest.checks import ROW_RULES, CheckPool, gold_problems
 from harvest.commands.collect import refuse_terms
 from harvest.commands.estimate import quoted
 from harvest.commands.foreseen_costs import costs_in_words, room_pusd
-from harvest.commands.progress import Warnings
+from harvest.commands.progress import Warnings, steps
 from harvest.core.config import RunConfig, configs
 from harvest.core.errors import CapReached, NoStoreYet, RowFaults
 from harvest.core.money import usd
@@ -38,10 +39,16 @@ def dry_run(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
     check_prices(config)
     prompt = prompts.load(config.prompt, base)
     tally, skipped = Tally(), Warnings("skipped: ")
-    found = foreseen(config, prompt, _questions(config, base, tally, skipped if skip_bad_rows else None))
+    questions: Iterable[Question] = _questions(config, base, tally, skipped if skip_bad_rows else None)
+    if config.reuse.public:
+        questions = list(questions)
+    found = foreseen(config, prompt, questions)
     skipped.close("bad rows skipped")
     ended, money, quote = _so_far(config)
     rest = found.times(max(0, found.questions - ended))
+    public = None
+    if isinstance(questions, list) and rest.questions:
+        public = _public(config, base, questions)
     room = room_pusd(config, money)
     said = {
         "run": config.name,
@@ -57,11 +64,15 @@ def dry_run(config: RunConfig, base: Path, *, skip_bad_rows: bool, as_json: bool
         "reserved_usd": usd(money.reserved),
         "at_once": found.at_once(config, room),
         "quote": quote,
+        "public": None if public is None else public.as_json(),
     }
     if as_json:
         print(json.dumps(said, ensure_ascii=False))
     else:
-        print("\n".join([*tally.words(), *_in_words(config, found, rest, money, quote)]))
+        words = [*tally.words(), *_in_words(config, found, rest, money, quote)]
+        if public is not None:
+            words.append(f"{public.in_words()}; a question is not asked if the checks accept one of its answers")
+        print("\n".join(words))
     return CapReached.exit_code if rest.questions and not said["at_once"] else 0
 
 
@@ -89,6 +100,16 @@ def _questions(config: RunConfig, base: Path, tally: Tally, skipped: Warnings | 
                 yield from checked()
         yield from checked()
     faults.refuse("Mend the rows, or go on without them: --skip-bad-rows.")
+
+
+def _public(config: RunConfig, base: Path, questions: Sequence[Question]) -> Found:
+    """Returns what the public sets have of the questions. Nothing of it is stored but the sets' indexes."""
+    found = Found()
+    every = ToLookUp(lambda: iter([list(enumerate(questions))]), lambda numbers: {n: questions[n] for n in numbers})
+    with steps("public sets") as step:
+        for _ in look_up(every, tables(config, base), config.reuse, found, step):
+            pass
+    return found
 
 
 def _so_far(config: RunConfig) -> tuple[int, Money, dict[str, Any] | None]:

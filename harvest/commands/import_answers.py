@@ -108,14 +108,9 @@ def import_answers(
     Raises an InputError before anything is stored when a line is bad and `skip_bad_rows` is False. After Ctrl-C, what
     was stored is kept, and the same command goes on from there.
     """
-    if not RUN_NAME.fullmatch(name):
-        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
     sources = [Records(f) for f in files]
     with Store.open(url, say=say) as store, CheckPool(unsafe_code=unsafe_code) as pool:
-        store.join(name, alone=True)
-        before = store.find_run(name)
-        if before is not None and not before.imported:
-            raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
+        before = run_before(store, name, from_public=False)
         checks = checks_of(before, majority, require)
         settings = settings_of(name, [f.absolute() for f in files], url, Path(), checks)
         counts, judged, skip = LineCounts(), Counts(), Warnings("skipped: ")
@@ -125,7 +120,7 @@ def import_answers(
         if not skip_bad_rows:
             with _reading("reading") as on_read:
                 check_lines(store, 0 if before is None else before.id, sources, gold, on_read)
-        with _imported_run(store, settings) as run_id:
+        with imported_run(store, settings) as run_id:
             say_if_changed(before, store.run(run_id))
             with _reading("storing") as on_read:
                 store_lines(store, run_id, sources, gold, counts, skip, on_read)
@@ -133,10 +128,7 @@ def import_answers(
         skip.close("bad lines skipped")
         for torn in counts.torn:
             say(f"warning: {torn}; whoever writes the file has not finished it: import it again then")
-        select_as_set(store, name)
-        with writing_to(runs_folder() / name):
-            report = write_report_of(store, name, live=False)
-            dataset, _ = write_dataset(store, name, report)
+        report, dataset = selected_and_written(store, name)
     if as_json:
         said = {"run": name, "lines": counts.as_json(), "judged": judged.judged, "dataset": str(dataset)}
         print(json.dumps(said | {"report": report}, ensure_ascii=False))
@@ -159,6 +151,30 @@ def without_gold_words(name: str, files: Sequence[Path], answers: int) -> str:
     )
 
 
+def run_before(store: Store, name: str, *, from_public: bool) -> StoredRun | None:
+    """Joins the run that is imported into, and returns it as an earlier import left it; None: it is new. Raises an
+    InputError if the name is none, or if the run has answers of another kind."""
+    if not RUN_NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores alone (it names a folder)")
+    store.join(name, alone=True)
+    before = store.find_run(name)
+    if before is not None and not before.imported:
+        raise ConfigError(f"run {name!r} asked a teacher itself, and no run mixes two: import under another name")
+    if before is not None and before.from_public != from_public:
+        has, given = ("public answers", "bought") if before.from_public else ("answers that were bought", "public")
+        raise ConfigError(f"run {name!r} has {has}, and these are {given}: import them under another name")
+    return before
+
+
+def selected_and_written(store: Store, name: str) -> tuple[dict[str, Any], Path]:
+    """Selects, reports and exports after an import. Returns (the report, the dataset's folder)."""
+    select_as_set(store, name)
+    with writing_to(runs_folder() / name):
+        report = write_report_of(store, name, live=False)
+        dataset, _ = write_dataset(store, name, report)
+    return report, dataset
+
+
 @contextmanager
 def _reading(name: str) -> Iterator[OnRead]:
     """Shows how much of a file has been read."""
@@ -169,7 +185,7 @@ def _reading(name: str) -> Iterator[OnRead]:
 
 
 @contextmanager
-def _imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
+def imported_run(store: Store, settings: dict[str, Any]) -> Iterator[int]:
     """Notes in the store that an import begins, yields the run's id, and notes that the import has ended.
 
     The run's folder is written first, so that it names the store even when the import is killed.

@@ -117,6 +117,7 @@ def figures(counters: Counters) -> str:
         f"{counters.accepted} accepted",
         f"{counters.rejected.total()} rejected",
         *([f"{counters.by_student} done by the student"] if counters.by_student else []),
+        *([f"{counters.by_public} from public sets"] if counters.by_public else []),
         *([f"{counters.reused} reused"] if counters.reused else []),
         *([f"{counters.failed_tries} failed tries"] if counters.failed_tries else []),
         f"{counters.output_tokens:,} tokens",
@@ -178,6 +179,7 @@ def live_lines(counters: Counters, recent: Recent) -> list[str]:
         f"{counters.accepted:,} accepted",
         f"{counters.rejected.total():,} rejected" + (f" ({reasons})" if reasons else ""),
         *([f"{counters.by_student:,} done by the student"] if counters.by_student else []),
+        *([f"{counters.by_public:,} from public sets"] if counters.by_public else []),
         *([f"{counters.reused:,} reused"] if counters.reused else []),
         *([f"{counters.failed_tries:,} failed tries"] if counters.failed_tries else []),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from harvest.commands.run_folder import writing_to
 from harvest.core.files import runs_folder, write_in_run, write_whole
+from harvest.core.nouns import PUBLIC
 from harvest.endpoint import prompt as prompts
 from harvest.report import comparison
 from harvest.report.markdown_page import markdown, table_lines
@@ -86,7 +87,11 @@ def _traces(store: Store, name: str) -> dict[str, list[ShownTrace]]:
     prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
     models = [t.model or t.local for t in run.config.teachers or [run.config.teacher]]
     attempts = store.answered_attempts_of(run.id, ids)
-    return by_kind({a.id: shown(a, prompt, models[a.teacher], imported=run.imported) for a in attempts}, picks)
+    by_id = {}
+    for a in attempts:
+        asked = None if a.teacher == PUBLIC else models[a.teacher]
+        by_id[a.id] = shown(a, prompt, asked, imported=run.imported, from_public=run.from_public)
+    return by_kind(by_id, picks)
 
 
 def print_report(found: dict[str, Any], *, as_json: bool) -> None:

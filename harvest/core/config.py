@@ -65,6 +65,23 @@ class Budget(Section):
         return None if self.usd == "none" else self.usd
 
 
+class Reuse(Section):
+    """Answers that others have published: a question that one of them answers right is not asked. docs/public.md."""
+
+    public: tuple[str, ...] = ()
+    """The public sets in which questions are looked up before they are asked: a set that winnow knows by its name on
+    the hub ("open-thoughts/OpenThoughts3-1.2M"), the same with its files ("open-r1/OpenR1-Math-220k=data/openr1/"),
+    `hub:owner/name?…`, or files alone (a path, a folder, or a pattern with *), relative to this file."""
+    licences: tuple[str, ...] = ()
+    """Takes only answers under one of these licences, e.g. ["apache-2.0", "mit"]; "unknown" stands for answers whose
+    licence nobody states. Empty: any licence that is stated."""
+    teachers: tuple[str, ...] = ()
+    """Takes only answers that one of these models wrote, e.g. ["QwQ-32B", "DeepSeek-R1"]; "unknown" stands for answers
+    whose model nobody states. Empty: whoever wrote them."""
+    per_question: Count = 4
+    """At most so many public answers to one question are taken and judged."""
+
+
 class Checks(Section):
     """What makes an attempt accepted."""
 
@@ -307,6 +324,7 @@ class RunConfig(Section):
     plan: Plan = Plan()
     student: Student | None = None
     budget: Budget = Budget()
+    reuse: Reuse = Reuse()
     checks: Checks = Checks()
     judge: JudgeModel | None = None
     filters: Filters = Filters()
@@ -349,6 +367,15 @@ class RunConfig(Section):
                     'sampling.when_truncated = "continue" beside teacher.mode = "batch": cut answers are gone on with'
                     ' live alone; take "raise" or "give_up"'
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _reuses_for_the_first(self) -> "RunConfig":
+        if self.reuse.public and self.plan.teachers == "all":
+            raise ValueError(
+                'reuse.public beside plan.teachers = "all": every teacher is asked every question then, whatever is'
+                " public; take one of the two out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -128,8 +128,24 @@ class Reply:
     """None: the answer came in one reply. Otherwise two replies are joined here, and the usage is their sum."""
 
 
+Origin = Mapping[str, str | None]
+"""Where a public answer is from: `set`, `card` (a page), `licence`, `teacher` (who wrote it) and `row`."""
+
+
+def origin_of(reply: Reply, teacher: int, *, from_public: bool) -> Origin | None:
+    """Returns where an answer is from that nobody was asked for; None if somebody was. `from_public`: all answers of
+    the run are from public sets. (An endpoint may send a field of that name: only ours is read.)"""
+    origin: Origin | None = reply.extra.get("public") if teacher == PUBLIC or from_public else None
+    return origin
+
+
 STUDENT = -1
 """Takes the place of a teacher's index (0, 1, …) for the student. The student's attempts never become traces."""
+
+
+PUBLIC = -2
+"""Takes the place of a teacher's index for answers from public sets, which nobody was asked for. They may become
+traces."""
 
 
 Kind = Literal["teacher", "student", "judge", "rewriter"]
@@ -161,7 +177,7 @@ class Ask:
     sample: int
     max_tokens: int
     teacher: int = 0
-    """Who is asked: the index of a teacher in the order of RUN.toml, or STUDENT."""
+    """Who is asked: the index of a teacher in the order of RUN.toml, or STUDENT. PUBLIC: nobody is."""
     about: int | None = None
     """The id of the attempt about whose answer the judge or the rewriter is asked. None: the question itself is
     asked."""
@@ -195,7 +211,8 @@ class Attempt:
     accepted: bool | None = None
     reason: str | None = None
     teacher: int = 0
-    """Who was asked: the index of a teacher, or STUDENT. For the student, `accepted` says that the answer was right."""
+    """Who was asked: the index of a teacher, STUDENT, or PUBLIC (nobody: the answer is from a public set). For the
+    student, `accepted` says that the answer was right."""
     waited_s: float = 0.0
     """The longest deadline at which one of its tries was late."""
     continues: int | None = None

@@ -35,7 +35,7 @@ def card(
         "## Where they come from": table(("", ""), origins(run, census)),
         "## What they cost": table(("", ""), costs(report, census)),
         "## How they were checked and chosen": [*chosen, *_selection_settings(settings, newest)],
-        "## How they were asked for": _prompt(run),
+        "## How they were asked for": _prompt(run, census),
         "## How to load them": _loading(settings, written),
     }
     lines = ["---", *header(run.name, census, written), "---", ""]
@@ -94,7 +94,10 @@ def _toml(value: Any) -> str:
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
-def _prompt(run: StoredRun) -> Iterator[str]:
+def _prompt(run: StoredRun, census: Census) -> Iterator[str]:
+    if run.from_public:
+        yield "The answers are from public sets: `public` says from which. How they were asked for is not known."
+        return
     if run.imported:
         yield "The answers were bought elsewhere; what was asked stands in each row."
         return
@@ -104,6 +107,13 @@ def _prompt(run: StoredRun) -> Iterator[str]:
     if len(text) > MOST_PROMPT_CHARACTERS:
         text = text[:MOST_PROMPT_CHARACTERS] + "\n…"
     yield from fenced(text)
+    if n := census.known("public").total():
+        yield ""
+        rows = "row is" if n == 1 else "rows are"
+        yield (
+            f"{n:,} {rows} from public sets (`public` says from which): they were asked with other prompts, and stand"
+            " here under this one. What they cost is not known, and nobody paid it for this data set."
+        )
 
 
 def _loading(settings: Export, written: Written) -> Iterator[str]:

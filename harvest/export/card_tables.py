@@ -30,12 +30,20 @@ def stages(
     yield "questions", "", f"{questions['total']:,}"
     if by_student:
         yield _out("done by the student, so no teacher is asked", by_student, questions["total"] - by_student)
-    if unasked := questions["total"] - by_student - asked:
+    left = questions["total"] - by_student
+    if by_public := (report["public"] or {}).get("questions", 0):
+        left -= by_public
+        yield _out("answered by public sets, so no teacher is asked", by_public, left)
+    if unasked := left - asked:
         yield _out("not asked", unasked, asked)
     yield "questions asked", "", f"{asked:,}"
     if not run.imported:
         yield "requests sent", "", f"{attempts['sent']:,}"
-    reused = f" ({attempts['reused']:,} of them bought by an earlier run)" if attempts["reused"] else ""
+    public = (report["public"] or {}).get("answers", 0)
+    parts = [f"{public:,} of them from public sets"] if public else []
+    if by_others := attempts["reused"] - public:
+        parts.append(f"{by_others:,} of them bought by an earlier run")
+    reused = f" ({', '.join(parts)})" if parts else ""
     yield f"whole answers{reused}", "", f"{traces['answers']:,}"
     if settings.which != "all":
         yield from _accepted(traces)
@@ -96,6 +104,8 @@ def origins(run: StoredRun, census: Census) -> Iterator[tuple[str, str]]:
     if census.by_model and (rewriter := run.config.rewrite.model) is not None:
         yield "model that rewrote", cell(str(rewriter.model or rewriter.local))
         yield "its terms on training with what it writes", cell(terms_of(rewriter.model_dump()).words)
+    if census.known("public"):
+        yield "public sets that have answers", _kinds(census, "public", "bought by this run")
     yield "sources of the questions", _kinds(census, "source")
     yield "licences of the questions", _kinds(census, "licence")
 

@@ -62,6 +62,8 @@ class Census:
             self._one_more(name, row[name])
         for name in ("model", "served_model", "served_by"):
             self._one_more(name, row["teacher"][name])
+        public = row["public"]
+        self._one_more("public", None if public is None else f"{public['set']} ({public['licence']})")
         for v in row["verdicts"]:
             key = (v["check"], v["version"], v["passed"])
             if key in self.checks or len(self.checks) < MOST_KINDS:

@@ -12,7 +12,7 @@ from harvest.asking.planning.teacher_terms import terms_of
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.money import usd
-from harvest.core.nouns import RewrittenBy
+from harvest.core.nouns import Origin, RewrittenBy, origin_of
 from harvest.endpoint import Prompt
 from harvest.export.census import Census
 from harvest.export.layouts import LAYOUTS, B, Columns, F, N, T, quotes_marks, training_columns, training_part
@@ -45,12 +45,14 @@ PROVENANCE: Columns = {
     "verdicts": [{"check": T, "version": T, "passed": B, "detail": T, "share": F}],
     "accepted": B, "reason": T, "selected": B, "unselected": T,
     "source": T, "licence": T, "teacher_terms": T, "asked_at": T,
+    "public": {"set": T, "card": T, "licence": T, "teacher": T, "row": T},
 }  # fmt: skip
 """The columns after the training part, with their types. `original` is what the teacher wrote if the row is rewritten,
 else it is null. `seam` says where the second of two replies begins if the answer was cut and continued, else it is
 null. `student_surprisal` (nats a token) and `student_rank` are those of `student`, its name with the checksum of its
 weights; all three are null where the answer has no score. `selected` and `unselected` (the reason) come from the newest
-selection, whichever rows are exported."""
+selection, whichever rows are exported. `public` says from which public set an answer is that no teacher of the run
+gave, else it is null; such a row has no price, and the teacher and the prompt that it was asked with are the set's."""
 
 
 def columns_of(settings: Export) -> Columns:
@@ -75,12 +77,13 @@ def _sampling(of: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(
     a: AnsweredAttempt, teacher: Mapping[str, Any], sampling: Mapping[str, Any], prompt: Prompt, reasoning: str | None,
-    answer: str, original: tuple[str | None, str] | None,
+    answer: str, original: tuple[str | None, str] | None, public: Origin | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Returns the columns of PROVENANCE for one attempt.
 
     `teacher` holds the stored settings of the teacher that was asked, with its `terms` in words. `original` is (chain,
-    answer) as the teacher wrote them, or None if the row is not rewritten.
+    answer) as the teacher wrote them, or None if the row is not rewritten. `public` is where an answer is from that
+    nobody was asked for.
     """
     question, reply = a.question, a.reply
     served = ("served_model", "served_by", "system_fingerprint", "response_id")
@@ -101,7 +104,7 @@ def _provenance(
             "revision": teacher["revision"],
             **{name: getattr(reply, name) for name in served},
         },
-        "prompt": {"name": prompt.name, "sha256": prompt.sha256},
+        "prompt": dict.fromkeys(PROVENANCE["prompt"]) if public else {"name": prompt.name, "sha256": prompt.sha256},
         "sampling": {**sampling, "max_tokens": a.max_tokens or None},
         "sample": a.sample,
         "finish_reason": reply.finish_reason,
@@ -117,10 +120,26 @@ def _provenance(
         "selected": a.selected,
         "unselected": a.unselected,
         "source": question.source,
-        "licence": question.licence,
+        "licence": _licence(question.licence, public),
         "teacher_terms": teacher["terms"],
         "asked_at": a.sent_at or None,
+        "public": public,
     }
+
+
+def _licence(of_question: str | None, public: Origin | None) -> str | None:
+    """Returns the licence of a row: the question's, with that of a public answer beside it where it is another."""
+    if public is None or public["licence"] == of_question:
+        return of_question
+    return public["licence"] if of_question is None else f"{of_question}; of the answer: {public['licence']}"
+
+
+def _of_public_set(public: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns who wrote a public answer, and how it was sampled, which nobody knows, in the form of a teacher's stored
+    settings."""
+    terms = f"{public['licence']}, the licence of the public set {public['set']}"
+    teacher = dict.fromkeys(("base_url", "local", "revision")) | {"model": public["teacher"], "terms": terms}
+    return teacher, dict.fromkeys(SAMPLING) | {"extra": "{}"}
 
 
 def rows(
@@ -144,7 +163,9 @@ def rows(
             came, candidate = candidate, as_trained(candidate, a.rewritten, a.rewriting)
             original = (came.reasoning, came.answer) if candidate != came else None
         reasoning, answer = candidate.reasoning, candidate.answer
-        known = _provenance(a, *teachers[a.teacher], prompt, reasoning, answer, original)
+        public = origin_of(a.reply, a.teacher, from_public=run.from_public)
+        whose = teachers[a.teacher] if public is None else _of_public_set(public)
+        known = _provenance(a, *whose, prompt, reasoning, answer, original, public)
         asked = [*asked_under(run.imported, a.reply), *prompt.student_messages(a.question)]
         by_model = original is not None and bool(a.rewritten & RewrittenBy.MODEL)
         census.count(known, reasoning, quotes=quotes_marks(reasoning, answer, settings), by_model=by_model)

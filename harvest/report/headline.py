@@ -27,7 +27,10 @@ def _sentences(r: Report) -> Iterator[str]:
         answers = f"none of {traces['answers']:,} answers was accepted" if traces["answers"] else "nothing was answered"
         yield f"{so_far}{answers if so_far else answers.capitalize()}, {_cost(r)}."
     else:
-        yield f"{so_far}{bought} from {r['questions']['asked']:,} questions {_cost(r)}{_each(r)}."
+        asked = f"{r['questions']['asked']:,} questions"
+        if r["public"]:
+            asked = f"{asked} that were asked and {r['public']['questions']:,} that public sets answer,"
+        yield f"{so_far}{bought} from {asked} {_cost(r)}{_each(r)}."
     if (gain := r["gain"]) is not None:
         yield from _gains(r["gains"], gain)
         yield from _in_all(r)
@@ -38,6 +41,8 @@ def _sentences(r: Report) -> Iterator[str]:
 def _cost(r: Report) -> str:
     money = r["money"]
     spent = Decimal(money["spent_usd"])
+    if r["run"]["from_public"]:
+        return "that others have published"
     if money["unpriced_calls"]:
         known = f" beyond {dollars(money['spent_usd'])}" if spent else ""
         return f"at a cost that nobody knows{known}"

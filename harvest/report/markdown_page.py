@@ -21,12 +21,13 @@ def _lines(r: Report) -> Iterator[str]:
     yield from _paragraphs([r["headline"]])
     for warning in r["warnings"]:
         yield from ("", f"> **Warning:** {plain(warning)}")
-    yield from _paragraphs([sentences.IMPORTED] if r["run"]["imported"] else [])
+    yield from _paragraphs([sentences.imported(r)])
     yield from _paragraphs([sentences.accepted(r), sentences.selected(r)])
     shown = (
         tables.questions,
         tables.requests,
         tables.money,
+        tables.public,
         tables.teachers,
         tables.replicas,
         tables.quote,

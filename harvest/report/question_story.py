@@ -13,7 +13,18 @@ from harvest.answers.candidate import candidate_of
 from harvest.checks import CHECKS
 from harvest.core.config import configs
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Candidate, Outcome, Reply, Verdict
+from harvest.core.nouns import (
+    FILTER_REASONS,
+    HUMAN,
+    PUBLIC,
+    STUDENT,
+    Candidate,
+    Origin,
+    Outcome,
+    Reply,
+    Verdict,
+    origin_of,
+)
 from harvest.core.printable import printable
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
@@ -55,13 +66,14 @@ def _attempt_json(story: QuestionStory, a: AttemptStory, numbers: Mapping[int, i
     attempt, reply, trained = a.attempt, a.reply, trained_text(story, a)
     seam = reply.seam if reply else None
     return {
-        "asked_of": who_of(story, attempt.teacher),
+        "asked_of": None if attempt.teacher == PUBLIC else who_of(story, attempt.teacher),
         "sample": attempt.sample,
         "max_tokens": attempt.max_tokens or None,
         **{name: getattr(attempt, name) for name in ("state", "accepted", "reason")},
         "continues": None if attempt.continues is None else numbers[attempt.continues],
         "seam": None if seam is None else seam._asdict(),
         "reused": a.reused,
+        "public": public_origin(story, a),
         "tries": [_try_json(t) for t in tried(story, a)],
         "judging": [_try_json(t) for t in a.judging],
         "rewriting": [_try_json(t) for t in a.rewriting],
@@ -115,7 +127,7 @@ def _lines(story: QuestionStory, full: bool) -> Iterator[Text]:
     continued = {a.attempt.continues: numbers[a.attempt.id] for a in attempts if a.reply is not None}
     for n, attempt in enumerate(attempts, 1):
         yield Text("")
-        yield _headline(n, len(attempts), attempt, _by_whom(story, attempt.attempt.teacher))
+        yield _headline(n, len(attempts), attempt, _by_whom(story, attempt))
         if attempt.attempt.id in continued:
             yield _row(
                 "continued", f"it goes on in attempt {continued[attempt.attempt.id]}, which is judged in its place"
@@ -174,7 +186,23 @@ def tried(story: QuestionStory, a: AttemptStory) -> list[StoredTry]:
     return [replace(t, replica=t.replica or first) for t in a.tries]
 
 
-def _by_whom(story: QuestionStory, place: int) -> str:
+def public_origin(story: QuestionStory, a: AttemptStory) -> Origin | None:
+    """Returns where an answer is from that nobody was asked for; None if somebody was."""
+    return None if a.reply is None else origin_of(a.reply, a.attempt.teacher, from_public=story.run.from_public)
+
+
+def public_words(origin: Origin | None) -> str:
+    """Returns in words where a public answer is from. The origin of a withdrawn one is no longer known."""
+    if origin is None:
+        return "from a public set"
+    return safe(f"by {origin['teacher']}, from {origin['set']} ({origin['licence']}), {origin['row']}")
+
+
+def _by_whom(story: QuestionStory, a: AttemptStory) -> str:
+    place = a.attempt.teacher
+    origin = public_origin(story, a)
+    if origin is not None or place == PUBLIC:
+        return f", {public_words(origin)}"
     name = safe(who_of(story, place) or "unknown")
     if place == STUDENT:
         return f", by the student {name}"
@@ -183,7 +211,8 @@ def _by_whom(story: QuestionStory, place: int) -> str:
 
 def _headline(n: int, of: int, story: AttemptStory, who: str) -> Text:
     a = story.attempt
-    reused = " (from the store: another attempt had bought it)" if story.reused else ""
+    bought = story.reused and story.attempt.teacher != PUBLIC
+    reused = " (from the store: another attempt had bought it)" if bought else ""
     reason = str(a.reason)
     if a.state == "failed":
         words, style = f"no answer: {_why(reason)}", "red"
@@ -250,7 +279,8 @@ def _why(reason: str) -> str:
 def _money(attempts: Sequence[AttemptStory]) -> str:
     tries = _tries(attempts)
     if not tries:
-        return "none: not asked yet"
+        public = any(a.attempt.teacher == PUBLIC for a in attempts)
+        return "none: nobody was asked, a public set has answers" if public else "none: not asked yet"
     words = [f"{usd(_cost_pusd(attempts))} USD for {len(tries)} {'try' if len(tries) == 1 else 'tries'}"]
     if doubt := sum(t.doubt or 0 for t in tries):
         words.append(f"{usd(doubt)} USD in doubt")

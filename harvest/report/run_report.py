@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -52,6 +53,7 @@ def run_report(figures: RunFigures, *, live: bool) -> dict[str, Any]:
         "headline": "",
         "run": _run(figures, live),
         "questions": _questions(figures) | ({"by_student": student["solved"]} if student else {}),
+        "public": _public(figures),
         "attempts": _attempts(figures.tries),
         "tokens": figures.tries.tokens,
         "judging": _judging(figures.judging),
@@ -91,6 +93,7 @@ def _run(figures: RunFigures, live: bool) -> dict[str, Any]:
     return {
         "name": figures.run.name,
         "imported": figures.run.imported,
+        "from_public": figures.run.from_public,
         "status": status,
         "stopped_by": sessions[-1].stopped_by if sessions else None,
         "started_at": sessions[0].started_at if sessions else None,
@@ -108,8 +111,21 @@ def _questions(figures: RunFigures) -> dict[str, int]:
     return {"total": sum(figures.questions.values()), "asked": figures.asked, **by_status}
 
 
+def _public(figures: RunFigures) -> dict[str, Any] | None:
+    """Returns what came of answers from public sets, for which nobody was asked or paid; None if there are none."""
+    if not figures.public:
+        return None
+    return {
+        "questions": sum(one.questions for one in figures.public),
+        "answers": sum(one.answers for one in figures.public),
+        "accepted": sum(one.accepted for one in figures.public),
+        "sets": [asdict(one) for one in figures.public],
+    }
+
+
 def _money(figures: RunFigures) -> dict[str, Any]:
     money, on, unpriced = figures.money, figures.spent_on, figures.unpriced
+    is_public = figures.run.from_public  # what its answers cost is not known, and nobody paid it here
     cap, spent, doubt = money.cap, money.spent, money.in_doubt
     sources = sorted(figures.tries.cost_sources.items(), key=lambda s: (-s[1], s[0]))
     parts = (*SPENT_ON, *(part for part in ("student", "rewriting") if part in on))
@@ -126,8 +142,8 @@ def _money(figures: RunFigures) -> dict[str, Any]:
         "settled_usd": {by: usd(cost) for by, cost in sorted(figures.settled.items())},
         "price_list": figures.run.settings.get("price_list"),
         "spent_on": {f"{part}_usd": usd(on.get(part, 0)) for part in parts},
-        "usd_per_accepted_trace": _usd_each(spent, figures.accepted, unpriced),
-        "usd_per_selected_trace": _usd_each(spent, _selected(figures), unpriced),
+        "usd_per_accepted_trace": None if is_public else _usd_each(spent, figures.accepted, unpriced),
+        "usd_per_selected_trace": None if is_public else _usd_each(spent, _selected(figures), unpriced),
     }
 
 
@@ -308,7 +324,7 @@ def _warnings(figures: RunFigures) -> list[str]:
     found = []
     teachers, money = figures.run.config.teachers, figures.money
     names = (("served_model", "model"), ("served_by", "provider"), ("system_fingerprint", "fingerprint"))
-    for place in sorted({s.teacher for s in figures.served}):
+    for place in sorted({s.teacher for s in figures.served if not figures.run.from_public}):
         served = [s for s in figures.served if s.teacher == place]
         whose = f" in the name of {teachers[place].model}" if len(teachers) > 1 and place < len(teachers) else ""
         for name, words in names:
@@ -322,7 +338,8 @@ def _warnings(figures: RunFigures) -> list[str]:
         found.append(_over_the_cap(money, money.cap, figures.run.name))
     found += [_claim_warning(figures, claim) for claim in figures.claims]
     disbelieved = sum(c.replies for c in figures.claims if c.asked == "teacher" and c.kind == "usage")
-    if (without := figures.tries.tokens["calls_without_usage"] - disbelieved) > 0:
+    without = figures.tries.tokens["calls_without_usage"] - disbelieved
+    if without > 0 and not figures.run.from_public:
         found.append(f"{without} replies came without usage: their cost is not known")
     return found
 

@@ -14,7 +14,13 @@ Report = Mapping[str, Any]
 """The content of report.json."""
 
 SHOWN_REASONS = 6
+FROM_PUBLIC = "From public sets: others published these answers. What they cost is not known, and nobody paid it here."
 IMPORTED = "Imported: these answers were paid for elsewhere. Money is what their logs say; there was no cap."
+
+
+def imported(r: Report) -> str | None:
+    """Says where imported answers are from."""
+    return FROM_PUBLIC if r["run"]["from_public"] else IMPORTED if r["run"]["imported"] else None
 
 
 def accepted(r: Report) -> str:

@@ -58,14 +58,17 @@ def _question_rows(r: Report) -> Iterator[Row]:
             yield spaced(status), f"{n:,}"
     if r["student"]:
         yield "done by the student", f"{r['questions']['by_student']:,}"
+    if r["public"]:
+        yield "solved by public answers", f"{r['public']['questions']:,}"
 
 
 def _request_rows(r: Report) -> Iterator[Row]:
-    attempts, traces = r["attempts"], r["traces"]
+    attempts, traces, public = r["attempts"], r["traces"], r["public"] or {"answers": 0}
     counts = [
         ("sent", attempts["sent"]),
         ("answered whole", attempts["answered"]),
-        ("reused from the store", attempts["reused"]),
+        ("from public sets", public["answers"]),
+        ("reused from the store", attempts["reused"] - public["answers"]),
         ("continued after a cut", traces["continued"]),
         ("in doubt", attempts["in_doubt"]),
         *((f"failed: {spaced(kind)}", n) for kind, n in attempts["failed"].items()),
@@ -161,6 +164,16 @@ def teachers(r: Report) -> Table:
     )  # fmt: skip
     columns = ("questions", "sent", "answered", "accepted", "USD", "USD an accepted trace")
     return Table("teacher", columns, rows if len(rows) > 1 else ())
+
+
+def public(r: Report) -> Table:
+    """Returns what answers from public sets brought, which nobody of ours was paid for."""
+    rows = tuple(
+        (one["set"], one["licence"], one["teacher"], *(f"{one[n]:,}" for n in ("answers", "accepted", "questions")))
+        for one in (r["public"] or {"sets": ()})["sets"]
+    )
+    columns = ("licence", "written by", "answers", "accepted", "questions solved")
+    return Table("public set", columns, rows, columns[:2])
 
 
 def replicas(r: Report) -> Table:

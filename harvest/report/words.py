@@ -39,6 +39,7 @@ REASONS = {
     "passing": "the endpoint was not able to answer",
     "gateway": "a gateway gave up waiting for the model, which may have answered all the same",
     "run": "the endpoint refuses this run",
+    "withdrawn": "it is from a public set, and [reuse] no longer allows it",
 }
 """Words that say why an attempt is rejected or failed."""
 UNSELECTED = {

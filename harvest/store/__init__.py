@@ -34,7 +34,7 @@ from harvest.store.reading.figures import (
     Tries,
 )
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
-from harvest.store.runs import UNDER_SELECT, StoredRun, stored_settings
+from harvest.store.runs import FROM_PUBLIC, UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.store import Store
 from harvest.store.student_scores import StudentScore
@@ -45,6 +45,7 @@ from harvest.store.writing.writer import Writer
 __all__ = [
     "ACCURACY_QUOTE",
     "BEAT_S",
+    "FROM_PUBLIC",
     "JUDGED_WHOLE",
     "MARKS",
     "QUOTE",
@@ -74,6 +75,7 @@ __all__ = [
     "Money",
     "OpenQuestion",
     "Picks",
+    "PublicFigures",
     "QuestionStory",
     "Rejudged",
     "ReplicaFigures",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harvest.core.errors import FAILURES, Late, RowRefused, StoreUnusable
-from harvest.core.nouns import Attempt, Question
+from harvest.core.nouns import PUBLIC, Attempt, Question
 from harvest.store.leases import MOST_CLAIMED
 from harvest.store.runs import Runs
 
@@ -260,8 +260,9 @@ class Questions(Runs):
             " coalesce(sum(cost), 0) AS cost_pusd, coalesce(sum(output_tokens), 0) AS output_tokens FROM attempt"
             " JOIN question ON question.id = question_id JOIN try ON try.id = answer_try"
             " WHERE attempt.run_id = ? AND attempt.about IS NULL AND accepted IS NOT NULL"
-            " GROUP BY 1, 2 ORDER BY 1, 2",
+            " AND teacher != ? GROUP BY 1, 2 ORDER BY 1, 2",
             run_id,
+            PUBLIC,
         )
 
     def close_question(self, question_id: int, status: str) -> None:

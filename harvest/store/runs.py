@@ -28,6 +28,8 @@ NOBODY_ASKED = {
 """The settings of a run of imported answers that are stored for those that nobody knows."""
 
 
+FROM_PUBLIC = "from_public"
+"""The key in a run's stored settings that says that its answers are from public sets."""
 UNDER_SELECT = "under_select"
 """The key in a run's stored settings that maps each setting which `harvest select` changed to the value under it: the
 one that RUN.toml gave. `collect` keeps such a setting until RUN.toml gives it another value."""
@@ -47,6 +49,8 @@ class StoredRun:
     empty, and `sampling` has its defaults."""
     imported: bool
     """Whether the run's answers were bought elsewhere and imported. Such a run asks nobody."""
+    from_public: bool
+    """Whether all of the run's answers are imported from public sets."""
     has_teacher: bool
     prompt_text: str
     """The whole text of the prompt file, as it was when the run was written."""
@@ -74,6 +78,7 @@ def read_run(run_id: int, name: str, text: str) -> StoredRun:
         name=name,
         config=config,
         imported=imported,
+        from_public=imported and bool(settings.get(FROM_PUBLIC)),
         has_teacher=has_teacher and not imported,
         prompt_text=settings.get("prompt_text") or "",
         prompt_sha256=settings.get("prompt_sha256") or "",

@@ -9,14 +9,13 @@ from harvest.store.batches import Batches
 from harvest.store.copying import Copying
 from harvest.store.databases.database import fault_of_the_store
 from harvest.store.evaluations import Evaluations
-from harvest.store.imports import Imports
 from harvest.store.judgements import Judgements
 from harvest.store.reading.figures import Figures
 from harvest.store.reading.stories import Stories
 from harvest.store.writing.unwritten import Unwritten
 
 
-class Store(Imports, Batches, Judgements, Figures, Stories, Evaluations, Copying):
+class Store(Batches, Judgements, Figures, Stories, Evaluations, Copying):
     """Holds a store open: `with Store.open(url) as store`. Each base class has the statements on one subject."""
 
     @classmethod

@@ -15,7 +15,7 @@ from harvest.asking.batch.results import SettledRow
 from harvest.asking.buying.buyer import Buyer, Stopped
 from harvest.asking.buying.counters import Counters
 from harvest.asking.incoming import IncomingAnswers
-from harvest.asking.planning.plan import BY_STUDENT, next_step, rules_of
+from harvest.asking.planning.plan import BY_STUDENT, is_by_public, next_step, rules_of
 from harvest.asking.planning.run import Run
 from harvest.asking.stopping import Stopping
 from harvest.core.clock import now
@@ -217,6 +217,7 @@ class BatchCollection:
                 continue
             if step.ended:
                 self._close(question.id, step.ended)
+                self._counters.by_public += is_by_public(attempts.values())
             return step.asks
 
     def _close(self, question_id: int, ended: str) -> None:

@@ -60,6 +60,8 @@ class Counters:
     """Whether the price of everyone who is asked is known. If not, `cap.spent_pusd` is not the whole cost."""
     by_student: int = 0
     """How many questions the student solved."""
+    by_public: int = 0
+    """How many questions a public answer solved, so that no teacher was asked."""
     failed_tries: int = 0
     reused: int = 0
     """How many answers the store had already, so that nothing was sent for them."""

@@ -5,14 +5,14 @@ If there is a student, it is asked first; then come the teachers, in the order i
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from harvest.core.config import RunConfig
 from harvest.core.errors import FAILURES
-from harvest.core.nouns import STUDENT, Ask, Attempt, Outcome, Question
+from harvest.core.nouns import PUBLIC, STUDENT, Ask, Attempt, Outcome, Question
 from harvest.core.teachers import Sampling
 from harvest.questions.rows import judged_together
 from harvest.store import StoredRun
@@ -91,14 +91,15 @@ def next_step(
 
     `question_id` decides whether the teachers are asked a question that the student solved.
     """
-    bought = [a for a in attempts if a.teacher != STUDENT]
-    if rules.student is not None and not together and not bought:
+    bought = [a for a in attempts if a.teacher >= 0]
+    public = [a for a in attempts if a.teacher == PUBLIC]
+    if rules.student is not None and not together and not bought and not _right(public):
         step = _of_student(attempts, rules.student)
         if step is not None and not (step.ended == BY_STUDENT and _is_kept(question_id, rules.keep_solved)):
             return step
-    accepted = _right(bought)
+    accepted = _right(bought) + _right(public)
     unjudged = together and any(a.state == "answered" and a.accepted is None for a in bought)
-    end = Step(judge=True) if unjudged else Step(ended=_solved_or_given_up(bought))
+    end = Step(judge=True) if unjudged else Step(ended=_solved_or_given_up([*bought, *public]))
     asks: tuple[Ask, ...] = ()
     for place, sampling in enumerate(rules.teachers):
         mine = _of(place, bought, sampling)
@@ -107,6 +108,12 @@ def next_step(
         if rules.mode == "cascade" and stops:
             break
     return Step(asks=asks) if asks else end
+
+
+def is_by_public(attempts: Iterable[Attempt]) -> bool:
+    """Whether a question with these attempts was solved by a public answer, and no teacher was asked."""
+    found = list(attempts)
+    return any(a.teacher == PUBLIC and a.accepted for a in found) and all(a.teacher < 0 for a in found)
 
 
 def _of(place: int, attempts: Sequence[Attempt], sampling: Sampling) -> list[Attempt]:

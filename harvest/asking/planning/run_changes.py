@@ -12,7 +12,7 @@ from harvest.store import UNDER_SELECT, StoredRun
 
 FREE_TO_CHANGE = {
     "store", "budget", "checks", "judge", "filters", "rewrite", "select", "export", "plan", "questions",
-    "questions_columns",
+    "questions_columns", "reuse",
 }  # fmt: skip
 """Settings that may change, since no teacher sees them. (If a question changed, its content shows it.)"""
 FREE_TO_CHANGE_OF_ONE = {

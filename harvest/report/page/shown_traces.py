@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harvest.answers.candidate import candidate_of
 from harvest.core.money import usd
-from harvest.core.nouns import Verdict
+from harvest.core.nouns import Verdict, origin_of
 from harvest.core.printable import one_line, printable
 from harvest.endpoint import Prompt
 from harvest.report.words import OUTCOMES, REASONS
@@ -49,14 +49,16 @@ class ShownTrace:
     """Who answered, with how many tokens, at which cost, when."""
 
 
-def shown(a: AnsweredAttempt, prompt: Prompt, teacher: str | None, *, imported: bool) -> ShownTrace:
+def shown(a: AnsweredAttempt, prompt: Prompt, teacher: str | None, *, imported: bool, from_public: bool) -> ShownTrace:
     """Returns what the page shows of one attempt. `teacher` is the name of the model that was asked."""
     candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=imported)
     reply, usage = a.reply, a.reply.usage
     chain = candidate.reasoning
     tokens = None if usage.output_tokens is None else f"{usage.output_tokens:,} tokens"
     cost = None if a.cost_pusd is None else f"{usd(a.cost_pusd)} USD"
-    badges = (reply.served_model or teacher, reply.served_by, tokens, cost, a.sent_at[:16].replace("T", " ") or None)
+    public = origin_of(reply, a.teacher, from_public=from_public)
+    by = reply.served_by if public is None else f"public: {public['set']} ({public['licence']})"
+    badges = (reply.served_model or teacher, by, tokens, cost, a.sent_at[:16].replace("T", " ") or None)
     return ShownTrace(
         question_id=one_line(a.question.id, 100),
         question=_cut(a.question.question, QUESTION_CHARS),

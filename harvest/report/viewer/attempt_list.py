@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harvest.core.config import configs
-from harvest.core.nouns import STUDENT
+from harvest.core.nouns import PUBLIC, STUDENT
 from harvest.store import Store, StoredRun
 
 ACCEPTED, REJECTED, NOT_JUDGED, NO_ANSWER = "accepted", "rejected", "not judged", "no answer"
@@ -89,7 +89,7 @@ def _teachers(run: StoredRun) -> dict[int, str]:
     """Maps the index of each teacher, and STUDENT, to the name of its model."""
     if not run.has_teacher:
         return {0: "imported"} if run.imported else {}
-    return {
+    return {PUBLIC: "public set"} | {
         place: ("student " if place == STUDENT else "") + str(one.teacher.model or one.teacher.local or "unknown")
         for place, one in configs(run.config).items()
     }

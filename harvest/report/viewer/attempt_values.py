@@ -5,12 +5,14 @@ from typing import Any
 
 from harvest.answers.candidate import candidate_of
 from harvest.core.money import usd
-from harvest.core.nouns import FILTER_REASONS, HUMAN, STUDENT, Candidate, Question, Reply
+from harvest.core.nouns import FILTER_REASONS, HUMAN, PUBLIC, STUDENT, Candidate, Question, Reply
 from harvest.endpoint import prompt as prompts
 from harvest.filters.required import required_by
 from harvest.judging import model_judge, model_rewriting
 from harvest.report.question_story import (
     fit_of,
+    public_origin,
+    public_words,
     safe,
     tried,
     version_today,
@@ -85,6 +87,11 @@ def _badges(story: QuestionStory, a: AttemptStory) -> Iterator[list[str]]:
     """Gives (what it is, the figure in words): who answered, what it cost, how long it is."""
     attempt, tries = a.attempt, tried(story, a)
     who = who_of(story, attempt.teacher) or ("imported" if story.run.imported else "unknown")
+    origin = public_origin(story, a)
+    if origin is not None or attempt.teacher == PUBLIC:
+        yield ["public", public_words(origin)]
+        yield ["cost", "paid by whoever published it"]
+        return
     yield ["student" if attempt.teacher == STUDENT else "teacher", safe(who)]
     served = {safe(name or "") for t in tries for name in (t.served_by or t.served_model, t.replica)} - {"", safe(who)}
     for name in sorted(served):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from harvest.core.nouns import FILTER_REASONS, Attempt, Kind
+from harvest.core.nouns import FILTER_REASONS, PUBLIC, Attempt, Kind
 from harvest.store.attempts import read_attempt
 from harvest.store.databases.database import Row
 from harvest.store.replies import IS_WHOLE, of_both_halves
@@ -15,7 +15,7 @@ from harvest.store.runs import Runs
 
 SECOND, MINUTE = 19, 16
 """How many characters of a time as text name its second, and its minute."""
-UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL"
+UNPRICED = "state = 'answered' AND cost IS NULL AND doubt IS NULL AND coalesce(cost_source, '') != 'public'"
 """The condition that a whole reply came and nobody knows what its try cost."""
 QUOTE = "quote"
 """The kind of the event that holds what `harvest estimate` quoted."""
@@ -167,13 +167,16 @@ class Distributions(Runs):
         )
 
     def ended_questions(self, run_id: int) -> list[EndedQuestion]:
-        """Returns the questions that ended, in the order in which they were given."""
+        """Returns the questions that ended, in the order in which they were given, without those that a public answer
+        solved: they say nothing of what the others will cost."""
         return self._as(
             EndedQuestion,
             "SELECT coalesce(sum(cost), 0) AS cost, question.status = 'solved' AS solved FROM question"
             " LEFT JOIN attempt ON attempt.question_id = question.id LEFT JOIN try ON try.attempt_id = attempt.id"
-            " WHERE question.run_id = :run AND question.status != 'open' GROUP BY question.id ORDER BY question.id",
-            {"run": run_id},
+            " WHERE question.run_id = :run AND question.status != 'open' AND NOT EXISTS (SELECT 1 FROM attempt AS other"
+            "  WHERE other.question_id = question.id AND other.teacher = :public AND other.accepted = 1)"
+            " GROUP BY question.id ORDER BY question.id",
+            {"run": run_id, "public": PUBLIC},
         )
 
     def asked_tries(self, run_id: int, among: Sequence[int]) -> list[AskedTry]:
@@ -224,9 +227,10 @@ class Distributions(Runs):
                 " AS about_cost"
                 " FROM question JOIN attempt ON question_id = question.id"
                 " LEFT JOIN try AS answer ON answer.id = answer_try WHERE question.run_id = :run"
-                " AND question.status != 'open' AND attempt.about IS NULL AND (:all OR question.id IN"
-                " (SELECT CAST(value AS BIGINT) FROM json_each(:among))) ORDER BY question_id, attempt.id",
-                {"run": run_id, "all": among is None, "among": json.dumps(among or [])},
+                " AND question.status != 'open' AND attempt.about IS NULL AND attempt.teacher != :public AND"
+                " (:all OR question.id IN (SELECT CAST(value AS BIGINT) FROM json_each(:among)))"
+                " ORDER BY question_id, attempt.id",
+                {"run": run_id, "public": PUBLIC, "all": among is None, "among": json.dumps(among or [])},
             )
         ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from harvest.core.nouns import ClaimKind, Kind
 from harvest.store.evaluations import Evaluations
+from harvest.store.public_answers import PublicAnswers, PublicFigures
 from harvest.store.reading.distributions import (
     ACCURACY_QUOTE,
     QUOTE,
@@ -210,6 +211,8 @@ class RunFigures:
     """The newest accuracy that `finetune curve --buy` quoted, for each student and each set of held-out questions."""
     rounds: list[dict[str, Any]]
     """What each round of a job bought and brought, in order."""
+    public: list[PublicFigures]
+    """What came of answers from public sets."""
     sources: dict[str, int]
     """How many questions have which source; "" stands for those without one."""
     licences: dict[str, int]
@@ -218,7 +221,7 @@ class RunFigures:
     evaluation: list[dict[str, Any]]
 
 
-class Figures(Selections, Evaluations, Distributions):
+class Figures(Selections, Evaluations, Distributions, PublicAnswers):
     """The SQL statements of the report."""
 
     def figures(self, run_id: int) -> RunFigures:
@@ -243,7 +246,7 @@ class Figures(Selections, Evaluations, Distributions):
             questions=self._pairs(
                 "SELECT status, count(*) FROM question WHERE run_id = :run GROUP BY 1 ORDER BY 1", of
             ),
-            asked=self._one(f"SELECT count(DISTINCT question_id) {theirs}", of),
+            asked=self._one(f"SELECT count(DISTINCT question_id) {theirs} AND teacher >= 0", of),
             tries=self._tries(run_id, "teacher"),
             judging=self._about(run_id, "judge", "judge"),
             rewriting=self._about(run_id, "rewriter", "rewriting"),
@@ -292,6 +295,7 @@ class Figures(Selections, Evaluations, Distributions):
             quote=next(reversed(self.events(run_id, QUOTE)), None),
             accuracy_quotes=self.accuracy_quotes(run_id),
             rounds=self.events(run_id, ROUND),
+            public=self.public_figures(run_id),
             sources=self.origins(run_id, "source"),
             licences=self.origins(run_id, "licence"),
             training=self.trainings(run_id),
@@ -397,7 +401,8 @@ class Figures(Selections, Evaluations, Distributions):
             ),
             left_to_teachers=self._one(
                 "SELECT count(*) FROM (SELECT question_id FROM attempt WHERE run_id = :run GROUP BY 1"
-                " HAVING count(*) FILTER (WHERE kind = 'student') > 0 AND count(*) FILTER (WHERE kind = 'teacher') > 0)"
+                " HAVING count(*) FILTER (WHERE kind = 'student') > 0"
+                " AND count(*) FILTER (WHERE kind = 'teacher' AND teacher >= 0) > 0)"
                 " AS of_both",
                 of,
             ),

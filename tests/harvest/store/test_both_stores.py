@@ -355,3 +355,34 @@ def test_a_server_that_is_gone_is_one_line(call: Callable[[Store, int], object])
             own.end()
             with pytest.raises(StoreUnusable, match=r"store postgresql://postgres@127.0.0.1:\d+/t\d+: "):
                 call(reader, run)
+
+
+def test_public_answers_are_taken_and_withdrawn_alike_in_both(tmp_path: Path) -> None:
+    origin = {"set": "S", "card": None, "licence": "mit", "teacher": "T", "row": "row 1"}
+    public = replace(reply("\\boxed{1}"), served_model="T", extra={"public": origin})
+    said = []
+    for url in (f"sqlite:///{tmp_path / 'a.db'}", cluster().database()):
+        with Store.open(url) as store, store.transaction():
+            run, shelf = (store.put_run(name, SETTINGS, None, NOW) for name in ("r", "r-public"))
+            for n in range(3):
+                store.put_question(run, question(n))
+            asked = store.lookup_questions(run, 0, 2)
+            new = [store.put_public(run, shelf, row, q, f"public {q.id}", public, NOW) for row, q in [*asked, asked[0]]]
+            taken = list(store.public_attempts(run))
+            store.put_verdicts(taken[0].id, [Verdict("math", "1", Outcome.RIGHT, "")], True, None, NOW)
+            for row, _ in asked:
+                store.close_question(row, "solved")
+            before = store.figures(run)
+            store.withdraw(taken[:1])
+            after, open_again = store.figures(run), [q.id for _, q in store.lookup_questions(run, 0, 9)]
+            again = store.put_public(run, shelf, *asked[0], "public q0", public, NOW)
+            counts = (before.tries.reused, before.asked, after.tries.reused, after.money.spent, len(before.bought))
+            ended = len(before.ended)
+            read = [plain(one) for one in (*taken, *store.public_attempts(run))]
+            said.append((new, again, open_again, [*before.public, *after.public], counts, read))
+    assert said[0] == said[1]
+    new, again, open_again, figures, counts, _ = said[0]
+    assert (new, again, open_again) == ([True, True, False], True, ["q0", "q2"])
+    assert [(one.answers, one.accepted, one.questions) for one in figures] == [(2, 1, 1), (1, 0, 0)]
+    assert counts == (2, 0, 1, 0, 0)
+    assert ended == 1, "a forecast does not go by what a public answer solved"
