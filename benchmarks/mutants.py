@@ -15,9 +15,11 @@ that start commands. A test that fails, or takes ten times as long, has killed t
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +29,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 from mutant_places import Mutant, mutants_of
+
+OTHERS = ("aiohttp", "datasets", "genai_prices", "httpx", "jinja2", "numpy", "openai", "pydantic")
+REWRITE = "ignore::pytest.PytestAssertRewriteWarning"  # OTHERS bring plugins of pytest along
+for _package in OTHERS:
+    importlib.import_module(_package)  # none of ours: each fork imports the broken code itself
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("harvest/core", "harvest/store", "harvest/judging", "finetune/rows", "harvest/endpoint", "harvest/asking")
@@ -35,7 +43,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "money": (
         "harvest/core/money.py harvest/core/claims.py harvest/endpoint/price.py harvest/endpoint/price_list.py"
         " harvest/asking/accounts.py harvest/asking/buying/pricing.py harvest/asking/buying/cap.py",
-        "asking/test_cap.py asking/test_untrue_claims.py endpoint/test_price.py",
+        "asking/test_cap.py asking/test_untrue_claims.py endpoint/test_price.py commands/test_settle.py",
     ),
     "store": (
         "harvest/store",
@@ -115,35 +123,38 @@ def chosen(mutant: Mutant, tests: dict[tuple[str, int], set[str]], seconds: dict
 
 
 def notices(folder: Path, tests: list[str], limit_s: float) -> str | None:
-    """Runs tests in the copy, and returns which of them failed first; None if all passed."""
-    words = [*PYTEST, "-x", *tests]
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        words,
-        cwd=folder / "copy",
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
+    """Runs tests in the copy, in a fork of this process, which has imported what they need of others. Returns which
+    of them failed first; None if all passed."""
+    sys.stdout.flush()
+    if (pid := os.fork()) == 0:
+        os.setsid()
+        os.dup2(os.open(folder / "said", os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        os.chdir(folder / "copy")
+        sys.path.insert(0, str(folder / "copy"))
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "copy")}
+        os._exit(pytest.main(["-q", "-p", "no:cacheprovider", "-W", REWRITE, "-x", *tests]))
+    until_s = time.monotonic() + limit_s
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < until_s:
+        time.sleep(0.1)
+    if not ended[0]:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         return "it hangs"
-    if process.returncode in (0, 5):
+    if os.waitstatus_to_exitcode(ended[1]) in (0, 5):
         return None
-    return next(
-        (line[7:].split(" - ")[0] for line in out.splitlines() if line.startswith(("FAILED", "ERROR"))), out[-200:]
-    )
+    said = (folder / "said").read_text(errors="replace")
+    failed = (row[7:].split(" - ")[0] for row in said.splitlines() if row.startswith(("FAILED", "ERROR")))
+    return next(failed, said[-200:])
 
 
 def break_all(folder: Path, seed: int, most: int, quick: bool) -> None:
     subprocess.run(["git", "checkout", "--quiet", "--", "."], check=True, cwd=folder / "copy")  # what a kill left
     tests, seconds = lines_and_tests(folder)
     done = {json.dumps(json.loads(row)["mutant"]) for row in _results(folder)}
+    quick_ones = sorted(seconds, key=lambda test: seconds[test])[: len(seconds) // 2]
+    if said := notices(folder, quick_ones[::10], 900):
+        sys.exit(f"without a mutant, a test fails: {said}")
     for mutant in drawn(folder / "copy", seed, most):
         if json.dumps(asdict(mutant)) in done:
             continue

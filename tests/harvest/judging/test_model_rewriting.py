@@ -23,7 +23,7 @@ from harvest.core.teachers import RewriteModel
 from harvest.endpoint.prompt import load
 from harvest.filters.content import what_changed
 from harvest.judging.marks import standing_with
-from harvest.judging.model_rewriting import fault, is_asked, is_too_long, messages, parts_of_rewriting
+from harvest.judging.model_rewriting import fault, is_asked, is_too_long, messages, parts_of_rewriting, verdict
 from harvest.store import Mark, Store
 
 THOUGHT = "<|begin_of_thought|>\n{}\n<|end_of_thought|>\n\n<|begin_of_solution|>\n{}\n<|end_of_solution|>"
@@ -319,3 +319,20 @@ def test_the_mark_around_a_text_is_another_one_for_each_text() -> None:
     ]
     assert said[0] == said[2]
     assert said[0] != said[1], "a text could hold the mark, and instructions behind it"
+
+
+@pytest.mark.parametrize(
+    ("fault", "checked", "outcome", "detail"),
+    [
+        (None, Outcome.RIGHT, Outcome.RIGHT, "rewritten by m"),
+        (None, Outcome.WRONG, Outcome.WRONG, "its answer is not right"),
+        (None, None, Outcome.WRONG, "its answer was not checked"),
+        ("it was cut short", Outcome.RIGHT, Outcome.WRONG, "it was cut short"),
+        ("it was cut short", None, Outcome.WRONG, "it was cut short"),
+    ],
+)
+def test_a_rewriting_passes_without_a_fault_and_with_a_right_answer_alone(
+    fault: str | None, checked: Outcome | None, outcome: Outcome, detail: str
+) -> None:
+    said = verdict("m", fault, None if checked is None else Verdict("math", "1", checked, ""))
+    assert (said.outcome, said.detail) == (outcome, detail)

@@ -15,7 +15,7 @@ from conftest import ROOT
 from stores import NOW, reply, reserved, store_with_a_run
 
 from harvest.core.errors import StoreUnusable
-from harvest.store import Store
+from harvest.store import Store, is_being_written
 
 
 @pytest.fixture
@@ -100,6 +100,15 @@ def test_a_reader_sees_a_store_that_is_being_written(store: Store) -> None:
         assert reader.run_id("r") == 1
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.put_run("s", {}, 1, NOW)
+
+
+def test_who_asks_whether_a_store_is_being_written_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    with store_with_a_run(tmp_path) as opened:
+        url = opened.db.url
+        assert is_being_written(url)
+    assert not is_being_written(url)
+    Store.open(url).close()
+    assert not is_being_written(f"sqlite:///{tmp_path}/none.db")
 
 
 @pytest.mark.parametrize(
