@@ -52,4 +52,4 @@ RESULT = benchmarks/results/bars-$(shell date +%F).txt
 bars: install
 	mkdir -p benchmarks/results
 	{ date -u; uname -srm; nproc; echo "WINNOW_BARS=1 WINNOW_EXAMPLES=5000 pytest $(BARS)"; } > $(RESULT)
-	set -o pipefail; WINNOW_BARS=1 WINNOW_EXAMPLES=5000 $(PY) -m pytest -q --durations=15 $(BARS) 2>&1 | tee -a $(RESULT)
+	set -o pipefail; WINNOW_BARS=1 WINNOW_EXAMPLES=5000 $(PY) -m pytest -q -o faulthandler_timeout=0 --durations=15 $(BARS) 2>&1 | tee -a $(RESULT)
