@@ -73,7 +73,7 @@ def main() -> None:
     place = np.arange(args.n)
     candidates = Candidates(
         many["id"], place, many["text"], many["signature"], np.full(args.n, 2000, np.int64), faulty[place % read],
-        np.full(args.n, np.nan), np.full(args.n, np.nan),
+        np.full(args.n, np.nan), np.full(args.n, np.nan), np.zeros(args.n, bool),
     )  # fmt: skip
     known = Questions(
         many_asked["id"], many_asked["text"], many_asked["gold"], many_asked["numbers"], many_asked["many"],

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m finetune") ->
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries say to each other is not for the user
     try:
-        command = importlib.import_module(f"finetune.commands.{args.command}")
+        command = importlib.import_module(f"finetune.commands.{args.command.replace('-', '_')}")
         return int(command.run(args, overrides))
     except WinnowError as e:
         return _say_error(e)

@@ -18,7 +18,7 @@ from harvest.core.config import RunConfig
 PLACES = {
     "harvest": (
         ("core",),
-        ("answers",),
+        ("answers", "proof"),
         ("questions", "endpoint", "local", "sandbox", "store"),
         ("checks", "filters"),
         ("judging",),
@@ -34,6 +34,7 @@ PLACES = {
         ("run",),
         ("cost",),
         ("rows",),
+        ("proof",),
         ("train", "measure"),
         ("tryout",),
         ("job",),

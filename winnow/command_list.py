@@ -22,6 +22,7 @@ ORDER = {
     "Choose and hand on": ("score", "select", "export", "shards", "copy"),
     "Train a student": ("check", "show", "sft", "distill", "prefer", "init", "curve", "merge"),
     "Measure it": ("eval",),
+    "Prove it": ("verify-student",),
     "This machine": ("sandbox", "completion", "context"),
 }
 """The commands under their headings. A command that stands nowhere here is listed at the end."""

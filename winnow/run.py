@@ -136,5 +136,5 @@ class Run:
         with Store.open(self.store, write=False) as store:
             run = store.run(self.name)
             prompt = prompts.parse(run.prompt_text, Path(run.config.prompt).stem, "the run's prompt")
-            for row, _ in rows(store, run, prompt, settings, Census()):
-                yield row
+            for exported in rows(store, run, prompt, settings, Census()):
+                yield exported.row

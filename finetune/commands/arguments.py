@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune.measure.sampling import PRESETS
 from harvest.commands.arguments import Parser
+from harvest.core.withdrawable import WITHDRAWABLE
 
 ENGINES = ("auto", "transformers", "vllm")
 Overrides = list[tuple[str, str]]
@@ -223,6 +224,21 @@ def _job(p: argparse.ArgumentParser) -> None:
     p.add_argument("--check", action="store_true", help="check every setting of every stage, and end")
 
 
+def _verify_student(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folders", nargs="+", metavar="FOLDER",
+        help="a student's folder, a dataset's, a run, or a manifest alone; with --withdraw also a folder of students",
+    )  # fmt: skip
+    p.add_argument("--root", metavar="SHA256", help="the root of the first FOLDER's manifest, as it was published")
+    p.add_argument("--store", metavar="URL", help="compare each answer with this store, and make the dataset anew")
+    p.add_argument(
+        "--withdraw", action="append", default=[], metavar="FIELD=VALUE",
+        help=f"say which rows come from it and what must be trained again; FIELD is one of {', '.join(WITHDRAWABLE)};"
+        " question=@ids.txt takes the ids in a file; may be given again",
+    )  # fmt: skip
+    p.add_argument("--rows", type=Path, metavar="FILE", help="write each row that is withdrawn, as JSON lines")
+
+
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "sft": ("train the student on an export or a run; started again it goes on", _sft),
     "prefer": ("shorter answers, by preference pairs out of what a run holds; started again it goes on", _prefer),
@@ -236,6 +252,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "merge": ("merge the adapter into its model, and print the lines that serve it", _merge),
     "estimate": ("GPU-hours, memory and money before training", _estimate),
     "eval": ("held-out accuracy with its interval, tokens an answer, unfinished answers", _eval),
+    "verify-student": (
+        "check offline where each row of a student or a dataset comes from; say what a withdrawn source touches",
+        _verify_student,
+    ),
     "job": ("collect, select, train, evaluate and report by one file; started again it goes on", _job),
 }
 """Maps each command to its help text and to the function that adds its arguments. The file named after the command does

@@ -30,8 +30,8 @@ import pyarrow as pa
 import harvest
 from finetune.progress import Counted
 from finetune.recipe import Recipe
-from finetune.rows.dataset import contents_of, recipe_rows
-from finetune.rows.examples import SCHEMA, Examples, mask_of
+from finetune.rows.dataset import contents_of, manifests_of, recipe_rows
+from finetune.rows.examples import SCHEMA, Examples, LeftOut, mask_of
 from finetune.rows.faults import Finding, Findings
 from finetune.rows.survey import Part, Place, Survey, Surveyor
 from finetune.rows.template import Tokenizer
@@ -46,7 +46,7 @@ ROWS_A_PART = 64
 BYTES_A_PROCESS = 32 << 20
 """A process renders about a mebibyte a second and takes seconds to start: with less data for each it does not pay."""
 MOST_PROCESSES = 16
-CODE = ("finetune/rows", "harvest/questions", "harvest/answers", "harvest/core")
+CODE = ("finetune/rows", "harvest/questions", "harvest/answers", "harvest/core", "harvest/proof")
 """The rooms whose code decides what a row becomes. Rows that another version of them rendered are rendered again."""
 
 
@@ -57,6 +57,7 @@ def examples(recipe: Recipe, tokenizer: Tokenizer) -> Examples:
     left to train. Where the recipe skips bad rows, these lines are among the notes instead.
     """
     made, survey = rendered(recipe, tokenizer)
+    made = replace(made, manifests=manifests_of(recipe))
     if recipe.skip_bad_rows:
         made = replace(made, notes=(*made.notes, *survey.findings.lines("left out")))
     else:
@@ -158,8 +159,11 @@ def _load(place: Path) -> tuple[Examples, Survey]:
         table = pa.ipc.open_stream(file).read_all()
     found = json.loads((place / FOUND).read_text("utf-8"))
     kinds = {kind: [Finding(*f) for f in some] for kind, some in found["of"].items()}
-    survey = Survey(Findings(kinds, found["kinds"]), Counter(found["counts"]), found["dropped"], found["notes"])
-    return Examples(table, found["digest"], tuple(survey.dropped), tuple(survey.notes), found["origins"]), survey
+    left_out = [LeftOut(*one) for one in found["left_out"]]
+    counts = Counter[str](found["counts"])
+    survey = Survey(Findings(kinds, found["kinds"]), counts, found["dropped"], left_out, found["notes"])
+    said = (tuple(survey.dropped), tuple(survey.notes), found["origins"], tuple(left_out))
+    return Examples(table, found["digest"], *said), survey
 
 
 def _render(recipe: Recipe, tokenizer: Tokenizer, folder: Path, data_bytes: int) -> None:
@@ -183,6 +187,7 @@ def _render(recipe: Recipe, tokenizer: Tokenizer, folder: Path, data_bytes: int)
         "kinds": survey.findings.counts,
         "counts": survey.counts,
         "dropped": survey.dropped,
+        "left_out": survey.left_out,
         "notes": survey.notes,
         "origins": survey.origins,
     }

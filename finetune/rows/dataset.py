@@ -11,6 +11,7 @@ from finetune.recipe import Recipe
 from finetune.rows.faults import RowFault
 from harvest.core.errors import DatasetError, InputError
 from harvest.core.files import runs_folder
+from harvest.proof.manifest import NAME
 from harvest.questions.files import Records
 from harvest.questions.hub import HUB, hub_rows, hub_table
 
@@ -90,6 +91,21 @@ def contents_of(recipe: Recipe) -> list[tuple[str, int]]:
             named = [(f, f.name) for f in files]
         found += [(f"{name} {_checksum(file)}", file.stat().st_size) for file, name in named]
     return found
+
+
+def manifests_of(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the path of the manifest beside each dataset of the recipe; "" where there is none.
+
+    Raises DatasetError when a dataset does not exist.
+    """
+    return tuple(manifest_beside(data) for data in (recipe.data, *(m.data for m in recipe.mix)))
+
+
+def manifest_beside(data: str) -> str:
+    """Returns the path of the manifest beside the files that a dataset's name means; "" where there is none."""
+    files = _files(data) or [Path()]
+    there = files[0].with_name(NAME) if files[0].name else Path()
+    return str(there) if there.is_file() else ""
 
 
 def _checksum(file: Path) -> str:

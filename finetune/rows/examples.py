@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +22,14 @@ SCHEMA = pa.schema({
     "where": pa.string(),
     "question_id": pa.string(),
     "asked": pa.list_(pa.string()),
+    "sha256": pa.string(),
 })  # fmt: skip
 """The columns of the table, one example a line.
 
 `trained` has the begin and the end of each run of trained tokens. `row` and `where` say which row of the dataset it is,
 `asked` has the texts of its user, and `question_id` is the row's own or else a digest of those texts. `id` is the row's
-own name in an export, or empty.
+own name in an export, or empty. `sha256` is the row's hash (harvest/proof/lines.py), or empty for rows that were made
+here.
 """
 
 
@@ -60,6 +62,17 @@ def digest_of(examples: Sequence[Example]) -> str:
     return f"sha256:{h.hexdigest()}"
 
 
+class LeftOut(NamedTuple):
+    """A row, or one turn of a row, that is not trained."""
+
+    row: int
+    sha256: str
+    """Empty: the row could not be read."""
+    id: str
+    question_id: str
+    why: str
+
+
 @dataclass(frozen=True, eq=False)
 class Examples(Sequence[Example]):
     """The examples that will be trained, as a view of a table (SCHEMA). An example is made when it is asked for."""
@@ -73,6 +86,10 @@ class Examples(Sequence[Example]):
     """Sentences about the whole dataset, for example that fewer rows were mixed in than the recipe asks for."""
     origins: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many rows have which teacher, source, licence and terms: {"teacher": {"r1": 324}, …}."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Every row that is left out: those of `dropped`, and those that could not be trained."""
+    manifests: tuple[str, ...] = ()
+    """The manifest of each dataset that the rows come from, as a path; "" where a dataset has none."""
     at: tuple[int, ...] | None = None
     """The lines of the table that are in view, in order; None means all."""
 
@@ -87,6 +104,7 @@ class Examples(Sequence[Example]):
             "where": [f"row {n}" for n in range(len(examples))],
             "question_id": list(map(str, range(len(examples)))),
             "asked": [[] for _ in examples],
+            "sha256": [""] * len(examples),
         }
         return cls(pa.table(columns, schema=SCHEMA), digest_of(examples))
 

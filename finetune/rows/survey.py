@@ -15,7 +15,7 @@ import pyarrow as pa
 from finetune.recipe import Recipe, Render
 from finetune.rows.conversation import conversation, has_chain
 from finetune.rows.dataset import BadRow
-from finetune.rows.examples import SCHEMA, runs
+from finetune.rows.examples import SCHEMA, LeftOut, runs
 from finetune.rows.faults import Findings, RowFault
 from finetune.rows.layout import Layout, turn
 from finetune.rows.render import Example, render, render_last, turns
@@ -26,6 +26,7 @@ from harvest.core.errors import TooLong
 from harvest.core.foreign_json import clean
 from harvest.core.nouns import Message
 from harvest.core.printable import one_line
+from harvest.proof.lines import sha256
 
 OTHER_MARKS = re.compile(
     rf"\s*({'|'.join(re.escape(opening) for opening, _ in CHAIN_MARKS)}"
@@ -53,6 +54,7 @@ class Part:
     digests: list[bytes] = field(default_factory=list)
     """A digest of the ids and the mask of each example."""
     found: list[Finding] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     """How many examples have a chain (`chains`) and end with the end token (`ended`); how many rows have several turns
     (`several_turns`), and how many are trained as one example a turn (`split`)."""
@@ -79,6 +81,9 @@ class Surveyor:
                 made = examples_of(value, where, self.render, self.tokenizer, self.layout)
             except RowFault as e:
                 part.found.append((e.kind, row, where, e.reason))
+                bad: Mapping[str, Any] = {} if isinstance(value, BadRow) else value
+                digest = sha256(bad) if bad else ""
+                part.left_out.append(LeftOut(row, digest, _text(bad, "id"), _text(bad, "question_id"), e.reason))
                 continue
             part.counts["several_turns"] += sum(m["role"] == "assistant" for m in made[-1].messages) > 1
             part.counts["split"] += len(made) > 1
@@ -86,14 +91,17 @@ class Surveyor:
             named = value.get("question_id")
             is_id = isinstance(named, str | int) and named != "" and clean(str(named)) == str(named)
             question_id = str(named) if is_id else _digest("\0".join(asked)).hex()
+            own, digest = _text(value, "id"), sha256(value)
             for place, messages, example in made:
                 if isinstance(example, TooLong):
                     kind = "too long" if self.render.too_long == "refuse" else "left out"
                     part.found.append((kind, row, place, str(example)))
+                    part.left_out.append(LeftOut(row, digest, own, question_id, str(example)))
                     continue
                 columns["ids"].append(example.ids)
                 columns["trained"].append(runs(example.mask))
-                columns["id"].append(own if isinstance(own := value.get("id"), str) else "")
+                columns["id"].append(own)
+                columns["sha256"].append(digest)
                 columns["row"].append(row)
                 columns["where"].append(place)
                 columns["question_id"].append(question_id)
@@ -157,6 +165,10 @@ def examples_of(
     return made
 
 
+def _text(row: Mapping[str, Any], name: str) -> str:
+    return value if isinstance(value := row.get(name), str) else ""
+
+
 def _count_origins(row: Mapping[str, Any], origins: Mapping[str, Counter[str]]) -> None:
     teacher = row.get("teacher")
     named = {**row, "teacher": teacher.get("model") if isinstance(teacher, Mapping) else teacher}
@@ -173,6 +185,7 @@ class Survey:
     counts: Counter[str] = field(default_factory=Counter)
     """As in a part."""
     dropped: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     origins: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in ORIGINS})
     seen: dict[bytes, int] = field(default_factory=dict)
@@ -188,6 +201,7 @@ class Survey:
             self.findings.add(kind, row, where, why)
             if kind == "left out":
                 self.dropped.append(f"{where}: {why}")
+        self.left_out += part.left_out
         self.counts += part.counts
         for name, count in part.origins.items():
             self.origins[name] += count

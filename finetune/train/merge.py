@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.note import NOTE, note_of
+from finetune.proof.student import write_made
 from finetune.rows.layout import LAYOUTS, Layout, learnt_layout
 from finetune.rows.template import end_token
 from finetune.student import Student, adapter_base, find, identity, load_model, load_tokenizer, sizes
@@ -65,6 +66,7 @@ def _merge(output: Path, base: Student, to: Path, what: str) -> None:
         tokenizer.save_pretrained(str(made))
         for file in made.iterdir():
             file.chmod(0o644)
+        write_made(made, "merge", output)
         write_whole(made / NOTE, json.dumps({**note_of(output), "merged": what}, indent=1, ensure_ascii=False) + "\n")
         if to.is_dir():
             to.rmdir()

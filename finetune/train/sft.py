@@ -20,6 +20,7 @@ from finetune.cost.shape import shape_of
 from finetune.cost.utilisation import utilisation_of
 from finetune.note import NOTE, ancestors
 from finetune.progress import Progress
+from finetune.proof.student import gathered, write_trained
 from finetune.recipe import Recipe
 from finetune.rows.examples import Examples
 from finetune.rows.held_out import held_out_digest, split
@@ -119,6 +120,8 @@ def sft(
                 if world.is_first and best is None:
                     check_room(output, trainer.weight_bytes, "the student")
             save_student(trainer, tokenizer, output, own, world.is_first, best)
+            if world.is_first:
+                write_trained(output, recipe, state["proof"], examples, trained, held_out)
         block: dict[str, Any] = {}
         if world.is_first:
             state["layout"] = asdict(layout_of(recipe.render, tokenizer))
@@ -147,6 +150,8 @@ def _claim(recipe: Recipe, examples: Examples, what: Mapping[str, Any], lock: Ex
         return state
     if "provenance" not in state:
         state["provenance"] = provenance(recipe, examples)
+    if "proof" not in state:
+        state["proof"] = gathered(output, recipe, examples.manifests, what["student"])
     if "came_from" not in state:
         state["came_from"] = ancestors(Path(recipe.student))
     if "bf16" not in state:  # once for a training: a second start must not compute otherwise

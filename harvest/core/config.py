@@ -31,6 +31,7 @@ from harvest.core.teachers import (
     Student,
     Teacher,
 )
+from harvest.core.withdrawable import WITHDRAWABLE
 
 DEFAULT_STORE = "sqlite:///data/winnow.db"
 
@@ -166,6 +167,10 @@ class Select(Section):
     preset: str | None = None
     """Takes the settings of recipes/select-<name>.toml ("sky-t1", "s1", "openthoughts"), or of a file of your own by
     its path, relative to the working directory. Settings written beside it take precedence."""
+    without: tuple[Annotated[str, Field(pattern=rf"^({'|'.join(WITHDRAWABLE)})=")], ...] = ()
+    """Leaves out what was withdrawn: "source=gsm8k", and in the same way a licence, teacher, provider, public (the name
+    of a public set), question, attempt or response. "question=@ids.txt" names every id in a file, one a line, relative
+    to RUN.toml."""
     pool: Literal["accepted", "all"] = "accepted"
     """`accepted` selects from the accepted answers, `all` from all answers that ended by themselves, right or wrong."""
     exact: bool = True

@@ -139,6 +139,13 @@ def origin_of(reply: Reply, teacher: int, *, from_public: bool) -> Origin | None
     return origin
 
 
+def licence_of(of_question: str | None, public: Origin | None) -> str | None:
+    """Returns the licence of a row: the question's, with that of a public answer beside it where it is another."""
+    if public is None or public["licence"] == of_question:
+        return of_question
+    return public["licence"] if of_question is None else f"{of_question}; of the answer: {public['licence']}"
+
+
 STUDENT = -1
 """Takes the place of a teacher's index (0, 1, …) for the student. The student's attempts never become traces."""
 

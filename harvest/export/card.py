@@ -5,6 +5,7 @@ outside (names, licences, models) becomes one printable line without markup.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -36,6 +37,7 @@ def card(
         "## What they cost": table(("", ""), costs(report, census)),
         "## How they were checked and chosen": [*chosen, *_selection_settings(settings, newest)],
         "## How they were asked for": _prompt(run, census),
+        "## How to check them": _proof(written),
         "## How to load them": _loading(settings, written),
     }
     lines = ["---", *header(run.name, census, written), "---", ""]
@@ -114,6 +116,15 @@ def _prompt(run: StoredRun, census: Census) -> Iterator[str]:
             f"{n:,} {rows} from public sets (`public` says from which): they were asked with other prompts, and stand"
             " here under this one. What they cost is not known, and nobody paid it for this data set."
         )
+
+
+def _proof(written: Written) -> Iterator[str]:
+    yield "`manifest.jsonl` says of each row which answer it is, what it cost, who judged it and how, and its hash."
+    yield "This checks it, without a network and without us:"
+    yield ""
+    yield from fenced(f"winnow verify-student {shlex.quote(written.folder)}", "sh")
+    yield ""
+    yield from table(("", ""), (("root of the manifest", written.manifest_root), ("rows", written.dataset_sha256)))
 
 
 def _loading(settings: Export, written: Written) -> Iterator[str]:

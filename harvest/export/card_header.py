@@ -33,6 +33,10 @@ class Written:
     files: Sequence[str]
     size_bytes: int
     columns: Columns
+    manifest_root: str
+    """The root of the manifest beside the rows."""
+    dataset_sha256: str
+    """The hash over the hashes of all rows."""
 
 
 def header(name: str, census: Census, written: Written) -> Iterator[str]:

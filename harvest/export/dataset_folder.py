@@ -3,6 +3,7 @@
 The folder is written under another name, and then takes the place of the folder of an earlier export.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -10,21 +11,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harvest.core.config import Export
+from harvest.asking.planning.teacher_terms import terms_of
+from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.machine import release
+from harvest.core.money import usd
 from harvest.core.settings import validated
 from harvest.endpoint import Prompt
 from harvest.export.card import card
 from harvest.export.card_header import Written
+from harvest.export.card_tables import file_name
 from harvest.export.census import Census
 from harvest.export.layouts import files_beside
 from harvest.export.rows import columns_of, rows
 from harvest.export.shards import Shards
-from harvest.store import Store, StoredRun
+from harvest.proof.manifest import NAME, ManifestWriter
+from harvest.store import Store, StoredRun, StoredSelection
 
-OURS = re.compile(r"README\.md|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml")
+OURS = re.compile(
+    r"README\.md|manifest\.jsonl|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml"
+)
 """Matches the names of the files that an export writes."""
 PROGRESS_ROWS = 500
 """The number of rows after which progress is shown again."""
@@ -47,20 +54,62 @@ def write_folder(
     census, columns = Census(), columns_of(settings)
     try:
         shards = Shards(part, settings.format, columns, settings.shard_mb * 1_000_000)
-        for row, characters in rows(store, run, prompt, settings, census):
-            shards.put(row, characters)
-            if census.rows % PROGRESS_ROWS == 0:
-                progress(census.rows)
+        newest, whole = store.newest_selection(run.id), hashlib.sha256()
+        with ManifestWriter(part / NAME, manifest_header(run, settings, newest)) as manifest:
+            for row, characters, origin in rows(store, run, prompt, settings, census):
+                digest = shards.put(row, characters)
+                whole.update(digest.encode())
+                manifest.put({"sha256": digest, **origin})
+                if census.rows % PROGRESS_ROWS == 0:
+                    progress(census.rows)
+            root = manifest.end(manifest_sums(whole.hexdigest(), census))
         files = shards.close()
         for name, text in files_beside(settings, to.name).items():
             write_whole(part / name, text)
-        written = Written(to.name, files, sum((part / name).stat().st_size for name in files), columns)
-        newest = store.newest_selection(run.id)
+        size = sum((part / name).stat().st_size for name in files)
+        written = Written(to.name, files, size, columns, root, f"sha256:{whole.hexdigest()}")
         write_whole(part / "README.md", card(run, report, settings, census, written, newest, version=release()))
         _put_in_place(part, to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return census
+
+
+def manifest_header(run: StoredRun, settings: Export, newest: StoredSelection | None) -> dict[str, Any]:
+    """Returns what the manifest says of all rows: the run, its teachers, and the settings that make the same rows."""
+    selection = None
+    if newest is not None and settings.which == "selected":
+        selection = {**newest.settings, "against": [file_name(str(name)) for name in newest.settings["against"]]}
+    asked = [(teacher, terms_of(teacher)) for teacher in teachers_of(run.settings)]
+    return {
+        "kind": "dataset",
+        "winnow": release(),
+        "run": run.name,
+        "imported": run.imported,
+        "export": settings.model_dump(mode="json"),
+        "selection": selection,
+        "prompt": {"name": Path(run.config.prompt).stem, "sha256": run.prompt_sha256},
+        "teachers": [
+            {
+                "model": teacher["model"] or teacher["local"],
+                "base_url": teacher["base_url"] or ("local" if teacher["local"] else None),
+                "terms": terms.words,
+                "terms_said_by": terms.said_by,
+                "terms_page": terms.page,
+            }
+            for teacher, terms in asked
+        ],
+    }
+
+
+def manifest_sums(dataset_sha256: str, census: Census) -> dict[str, Any]:
+    """Returns the sums at a manifest's end. `dataset_sha256` is the hash over the hashes of all rows, in order."""
+    return {
+        "dataset_sha256": dataset_sha256,
+        "accepted": census.accepted,
+        "cost_usd": usd(census.cost_pusd),
+        "without_cost": census.without_cost,
+    }
 
 
 def export_settings(run: StoredRun, given: Mapping[str, Any]) -> Export:

@@ -5,19 +5,20 @@ A row holds the part that a trainer reads, and then what is known of the attempt
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from harvest.answers.candidate import asked_under, candidate_of
 from harvest.asking.planning.teacher_terms import terms_of
 from harvest.core.config import Export, teachers_of
 from harvest.core.errors import InputError
 from harvest.core.money import usd
-from harvest.core.nouns import Origin, RewrittenBy, origin_of
+from harvest.core.nouns import Origin, RewrittenBy, licence_of, origin_of
 from harvest.endpoint import Prompt
 from harvest.export.census import Census
 from harvest.export.layouts import LAYOUTS, B, Columns, F, N, T, quotes_marks, training_columns, training_part
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
 from harvest.judging.rewriting import as_trained
+from harvest.proof.kinds import known_of, reply_sha256
 from harvest.store import AnsweredAttempt, Store, StoredRun
 
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "reasoning_effort")
@@ -75,6 +76,14 @@ def _sampling(of: Mapping[str, Any]) -> dict[str, Any]:
     return {name: of[name] for name in SAMPLING} | {"extra": json.dumps(of["extra"], sort_keys=True)}
 
 
+def _teachers(run: StoredRun) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Returns for each teacher of a run (its stored settings with its `terms` in words, its column `sampling`)."""
+    return [
+        ({**teacher, "terms": terms_of(teacher).words}, _sampling(teacher["sampling"]))
+        for teacher in teachers_of(run.settings)
+    ]
+
+
 def _provenance(
     a: AnsweredAttempt, teacher: Mapping[str, Any], sampling: Mapping[str, Any], prompt: Prompt, reasoning: str | None,
     answer: str, original: tuple[str | None, str] | None, public: Origin | None,
@@ -120,18 +129,11 @@ def _provenance(
         "selected": a.selected,
         "unselected": a.unselected,
         "source": question.source,
-        "licence": _licence(question.licence, public),
+        "licence": licence_of(question.licence, public),
         "teacher_terms": teacher["terms"],
         "asked_at": a.sent_at or None,
         "public": public,
     }
-
-
-def _licence(of_question: str | None, public: Origin | None) -> str | None:
-    """Returns the licence of a row: the question's, with that of a public answer beside it where it is another."""
-    if public is None or public["licence"] == of_question:
-        return of_question
-    return public["licence"] if of_question is None else f"{of_question}; of the answer: {public['licence']}"
 
 
 def _of_public_set(public: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,20 +144,25 @@ def _of_public_set(public: Origin) -> tuple[dict[str, Any], dict[str, Any]]:
     return teacher, dict.fromkeys(SAMPLING) | {"extra": "{}"}
 
 
-def rows(
-    store: Store, run: StoredRun, prompt: Prompt, settings: Export, census: Census
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """Gives (a row, about how many characters the row has) for each attempt that `settings.which` names.
+class Exported(NamedTuple):
+    """One row of a dataset."""
+
+    row: dict[str, Any]
+    characters: int
+    """About how many characters the row has."""
+    origin: dict[str, Any]
+    """What the manifest says of the row, without its place and its hash (harvest/proof/kinds.py)."""
+
+
+def rows(store: Store, run: StoredRun, prompt: Prompt, settings: Export, census: Census) -> Iterator[Exported]:
+    """Gives the row of each attempt that `settings.which` names.
 
     `census` counts each row. Raises InputError when the selection rewrote answers by other rules than today's: a row
     would then not hold the text that was checked.
     """
     if settings.which == "selected":
         _refuse_other_rules(store, run)
-    teachers = [
-        (teacher | {"terms": terms_of(teacher).words}, _sampling(teacher["sampling"]))
-        for teacher in teachers_of(run.settings)
-    ]
+    teachers = _teachers(run)
     for a in store.answered_attempts(run.id, settings.which):
         candidate = candidate_of(a.id, a.sample, a.question, a.reply, prompt, imported=run.imported)
         original = None
@@ -173,7 +180,34 @@ def rows(
         if settings.columns == "all":
             # A chain that is left out of the messages on purpose must not look as if it had been lost.
             row |= _renamed(known | {"reasoning": None} if settings.reasoning == "none" else known, settings)
-        yield row, 2 * (len(reasoning or "") + len(answer) + len(a.question.question))
+        characters = 2 * (len(reasoning or "") + len(answer) + len(a.question.question))
+        yield Exported(row, characters, _facts(a, known, a.rewritten if original is not None else RewrittenBy(0)))
+
+
+def _facts(a: AnsweredAttempt, known: Mapping[str, Any], by: RewrittenBy) -> dict[str, Any]:
+    """Returns what the manifest says of an attempt's row. `known` has the row's columns, and `by` says who rewrote its
+    text."""
+    words = [what for one, what in ((RewrittenBy.RULES, "rules"), (RewrittenBy.MODEL, "model")) if one & by]
+    return {
+        **known_of(known),
+        "attempt": a.key,
+        "rewritten": " and ".join(words) or None,
+        "reply_sha256": reply_sha256(a.reply),
+    }
+
+
+def stored_origins(
+    store: Store, run: StoredRun, prompt: Prompt
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Gives for each whole reply of a run (what a manifest would say of it today, as the teacher wrote it; every
+    verdict on it that the store has, older ones too)."""
+    teachers = _teachers(run)
+    for a in store.answered_attempts(run.id, "all"):
+        public = origin_of(a.reply, a.teacher, from_public=run.from_public)
+        whose = teachers[a.teacher] if public is None else _of_public_set(public)
+        known = _provenance(a, *whose, prompt, None, "", None, public)
+        every = [{"check": v.check, "version": v.version, "passed": v.passed} for v in a.verdicts]
+        yield _facts(a, known, RewrittenBy(0)), every
 
 
 def _refuse_other_rules(store: Store, run: StoredRun) -> None:

@@ -3,22 +3,19 @@
 Each row is written when it comes, so the memory does not grow with the number of rows.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic_core import PydanticSerializationError, to_json
-
 from harvest.core.foreign_json import plain
 from harvest.export.layouts import B, Columns, F, N, T
+from harvest.proof.lines import line_of, sha256
 
 ROWS_A_GROUP = 1000
 CHARACTERS_A_GROUP = 4_000_000
 """A row group of a Parquet file is written when it has ROWS_A_GROUP rows or this many characters."""
-SEPARATORS = {c.encode(): b"\\u%04x" % ord(c) for c in "\x85\u2028\u2029"}
-"""Maps each character that Python's `splitlines` or JavaScript, unlike JSON, takes for a line break to its escape in
-JSON."""
 Row = Mapping[str, Any]
 
 
@@ -38,13 +35,17 @@ class Shards:
         self._open: _Lines | _Groups | None = None
         self._parts: list[Path] = []
 
-    def put(self, row: Row, characters: int) -> None:
-        """Adds one row to the files. The row has about `characters` characters of text."""
+    def put(self, row: Row, characters: int) -> str:
+        """Adds one row to the files, and returns its hash as a reader of the files finds it (harvest/proof/lines.py).
+
+        The row has about `characters` characters of text.
+        """
         file = self._open or self._begin()
-        file.put(row, characters)
+        found = file.put(row, characters)
         if file.written_bytes >= self._shard_bytes:
             file.close()
             self._open = None
+        return found
 
     def _begin(self) -> "_Lines | _Groups":
         path = self._folder / f"part-{len(self._parts):05}"
@@ -72,26 +73,13 @@ class _Lines:
         self._file = _private(path)
         self.written_bytes = 0
 
-    def put(self, row: Row, _: int) -> None:
-        self.written_bytes += self._file.write(line_of(row))
+    def put(self, row: Row, _: int) -> str:
+        line = line_of(row)
+        self.written_bytes += self._file.write(line)
+        return hashlib.sha256(line[:-1]).hexdigest()
 
     def close(self) -> None:
         _end(self._file)
-
-
-def line_of(row: Row) -> bytes:
-    """Returns the row as one JSON object and a line feed. No reader finds a second line break in this line.
-
-    A half of a surrogate pair, which no text file can hold, becomes U+FFFD.
-    """
-    try:
-        line = to_json(row)  # a third of the time that `json.dumps` takes
-    except PydanticSerializationError:
-        return line_of(plain(row))
-    for separator, escaped in SEPARATORS.items():
-        if separator in line:
-            line = line.replace(separator, escaped)
-    return line + b"\n"
 
 
 class _Groups:
@@ -100,18 +88,19 @@ class _Groups:
     def __init__(self, path: Path, columns: Columns) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = schema_of(columns)
+        self._columns, self._schema = _sorted(columns), schema_of(columns)
         self._file = _private(path)
         self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd")
         self._group: list[Row] = []
         self._characters = 0
         self.written_bytes = 0
 
-    def put(self, row: Row, characters: int) -> None:
+    def put(self, row: Row, characters: int) -> str:
         self._group.append(row)
         self._characters += characters
         if len(self._group) >= ROWS_A_GROUP or self._characters >= CHARACTERS_A_GROUP:
             self._flush()
+        return sha256(_read_back(row, self._columns))
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -129,6 +118,30 @@ class _Groups:
             self._flush()
         self._writer.close()
         _end(self._file)
+
+
+def row_sha256(row: Row, form: str, columns: Columns) -> str:
+    """Returns a row's hash as a reader of the files finds it (harvest/proof/lines.py). `form` is "jsonl" or
+    "parquet"."""
+    return sha256(row if form == "jsonl" else _read_back(row, _sorted(columns)))
+
+
+def _sorted(columns: Any) -> Any:
+    """Returns the columns with their names in order, at each level; None for a column without others in it."""
+    if isinstance(columns, Mapping):
+        return {name: _sorted(columns[name]) for name in sorted(columns)}
+    return [_sorted(columns[0])] if isinstance(columns, list) else None
+
+
+def _read_back(value: Any, columns: Any) -> Any:
+    """Returns a value as it comes out of a Parquet file: with every field of its column, in the order of their names.
+    `columns` are as `_sorted` gives them."""
+    if columns is None or value is None:
+        return value
+    if type(columns) is list:
+        return [_read_back(one, columns[0]) for one in value]
+    get = value.get
+    return {name: get(name) if inner is None else _read_back(get(name), inner) for name, inner in columns.items()}
 
 
 def _private(path: Path) -> IO[bytes]:

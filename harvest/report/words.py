@@ -43,6 +43,7 @@ REASONS = {
 }
 """Words that say why an attempt is rejected or failed."""
 UNSELECTED = {
+    "withdrawn": "select.without leaves it out",
     "exact_duplicate": "the same answer to the same question",
     "near_duplicate": "nearly the same answer",
     "near_duplicate_question": "another question asks the same",

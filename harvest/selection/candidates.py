@@ -21,6 +21,7 @@ SELECTED = ""
 class Reason(StrEnum):
     """Why a candidate is not selected. The members are in the order of the stages."""
 
+    WITHDRAWN = "withdrawn"
     FILTERED = "filtered"
     NO_SCORE = "no_student_score"
     SURPRISING = "too_surprising"
@@ -82,6 +83,8 @@ class Candidates:
     """The mean negative log-probability of a token by the student that the settings name, in nats. NaN: no score."""
     rsr: F64
     """The Rank-Surprisal Ratio by that student. NaN: no score."""
+    withdrawn: BOOL
+    """Whether the setting `without` names the candidate."""
 
 
 @dataclass(slots=True)

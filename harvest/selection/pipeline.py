@@ -5,6 +5,7 @@ here, by as many processes as there are cores. Sketches lie in files beside the 
 goes on at its next start.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harvest.core.clock import now
+from harvest.core.config import teachers_of
 from harvest.core.errors import InputError
 from harvest.core.money import CHARACTERS_A_TOKEN
-from harvest.core.nouns import content_hash
+from harvest.core.nouns import PUBLIC, content_hash, licence_of, origin_of
 from harvest.filters import versions as filter_versions
 from harvest.filters.rewrite import VERSION as REWRITE_VERSION
+from harvest.proof.withdrawal import withdrawal_of
 from harvest.selection import minhash, near_duplicates, stages
 from harvest.selection.candidates import F64, I64, Candidates, Questions, SameQuestion
 from harvest.selection.decontamination import Evaluation, evaluations_of
@@ -30,7 +33,7 @@ from harvest.selection.sketch_maker import SketchMaker, all_folders, features_of
 from harvest.selection.sketch_pool import Batch, Job, SketchPool
 from harvest.selection.sketches import Kind, Notes, Sketches, in_a_file, labelled, read_file
 from harvest.selection.summary import Summary, outcome_rows, summary
-from harvest.store import Store, StoredRun
+from harvest.store import Store, StoredRun, row_id
 
 BATCH = 1024
 IN_THIS_PROCESS = 2 * BATCH
@@ -55,6 +58,8 @@ class Pool:
     rsr: F64
     failed: dict[int, float]
     """Maps a question's row to its share of wrong answers (0 to 1). Empty if no setting asks for it."""
+    withdrawn: list[int]
+    """The ids of the attempts that [select] `without` names."""
     evaluations: Sequence[Evaluation]
     folders: dict[Kind, Path]
     """Maps each kind of sketches to their folder."""
@@ -121,6 +126,7 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
     kind = np.dtype([("attempt", "<i8"), ("question", "<i8"), ("tokens", "<i8")])
     answers = store.selection_pool(run.id, settings.pool)
     found = np.fromiter(((a, q, -1 if t is None else t) for a, q, t in answers), kind)
+    withdrawn = _withdrawn(store, run)
     failed = dict(store.failed_shares(run.id)) if settings.min_failed is not None else {}
     surprisal, rsr = _scores(store, run, found["attempt"])
     versions: dict[str, Any] = {
@@ -130,10 +136,39 @@ def _pool(store: Store, run: StoredRun, evaluations: Sequence[Evaluation]) -> Po
     places = folders(store, run, evaluations)
     key = content_hash(
         [places["attempts"].name, places["questions"].name, settings.model_dump(mode="json"), versions,
-         sorted(failed.items()), content_hash([part.tobytes().hex() for part in (found, surprisal, rsr)])]
+         sorted(failed.items()), withdrawn, content_hash([part.tobytes().hex() for part in (found, surprisal, rsr)])]
     )  # fmt: skip
     columns = found["attempt"], found["question"], found["tokens"], surprisal, rsr
-    return Pool(run, *columns, failed, evaluations, places, versions, key)
+    return Pool(run, *columns, failed, withdrawn, evaluations, places, versions, key)
+
+
+def _withdrawn(store: Store, run: StoredRun) -> list[int]:
+    """Returns the ids of the attempts that [select] `without` names. Raises InputError when it cannot be read."""
+    without = run.config.select.without
+    if not without:
+        return []
+    is_withdrawn, teachers = withdrawal_of(without, run.base), teachers_of(run.settings)
+    found = []
+    for attempt, teacher, body, facts in store.selection_origins(run.id):
+        question = json.loads(body)
+        if teacher == PUBLIC or run.from_public:
+            reply = store.answer_of(attempt)
+            public = None if reply is None else origin_of(reply, teacher, from_public=run.from_public)
+            asked = None if public is None else public["teacher"]
+        else:
+            public, asked = None, teachers[teacher]["model"] or teachers[teacher]["local"]
+        known = {
+            **facts,
+            "source": question.get("source"),
+            "licence": licence_of(question.get("licence"), public),
+            "public": None if public is None else public["set"],
+            "question_id": question["id"],
+            "teacher": asked or facts["served_model"],
+            "id": row_id(facts["attempt"], question["id"]),
+        }
+        if is_withdrawn(known):
+            found.append(attempt)
+    return sorted(found)
 
 
 def _scores(store: Store, run: StoredRun, attempts: I64) -> tuple[F64, F64]:
@@ -233,6 +268,7 @@ def _candidates(pool: Pool, place: NDArray[np.int64], sketches: Sketches, notes:
     return Candidates(
         pool.attempt, place, sketches["text"], sketches["signature"], np.where(pool.tokens >= 0, pool.tokens, estimate),
         np.isin(pool.attempt, np.array(sorted(notes.faults), np.int64)), pool.surprisal, pool.rsr,
+        np.isin(pool.attempt, np.array(pool.withdrawn, np.int64)),
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-"""Selects candidates in stages: filters, a student's scores, duplicates, evaluations, difficulty, answers per question,
-long traces, size. Pure.
+"""Selects candidates in stages: what was withdrawn, filters, a student's scores, duplicates, evaluations, difficulty,
+answers per question, long traces, size. Pure.
 
 The same candidates, settings and seed give the same selection, whatever the order in which the answers came: every
 random choice depends on the seed and the texts alone.
@@ -30,8 +30,9 @@ def select(
     outcome = Outcome(np.full(n, SELECTED, object), np.zeros(n, np.int64))
     chance = _chance(of, questions, settings.seed)
     rank = _rank(of, chance, settings)
-    alive = ~of.fault
+    alive = ~of.fault & ~of.withdrawn
     outcome.reason[of.fault] = Reason.FILTERED.value
+    outcome.reason[of.withdrawn] = Reason.WITHDRAWN.value
 
     def drop(which: I64, reason: Reason, instead: I64 | None = None) -> None:
         outcome.reason[which] = reason.value

@@ -73,6 +73,7 @@ def merge(job: ShardsJob) -> None:
         answers["id"], merged.place, answers["text"], answers["signature"],
         np.where(merged.tokens >= 0, merged.tokens, estimate),
         np.isin(answers["id"], np.array(sorted(merged.answer_notes.faults), np.int64)), no_score, no_score,
+        np.broadcast_to(np.zeros(1, bool), len(answers)),
     )  # fmt: skip
     with _Texts(job, rows, merged.lines) as texts:
         outcome = stages.select(of, questions, job.select, comparison(texts.bodies, rows), lambda _: None)

@@ -14,6 +14,8 @@ from harvest.core.errors import InputError
 from harvest.core.foreign_json import Json, as_dict, as_list, as_text
 from harvest.core.nouns import HUMAN, Candidate, Question, Verdict, content_hash
 from harvest.endpoint import prompt as prompts
+from harvest.proof.kinds import known_of
+from harvest.proof.withdrawal import withdrawal_of
 from harvest.questions.files import Records
 from harvest.questions.rows import BadRow, has_gold, judged_together, question_of
 from harvest.questions.sources import read_rows
@@ -47,7 +49,7 @@ def read_file(job: ShardsJob, rank: int) -> None:
     answers, tokens, asked, notes = [], [], [], Notes()
     questions: dict[bytes, tuple[int, Question]] = {}
     index: dict[bytes, int] = {}
-    rows = 0
+    rows, is_withdrawn = 0, withdrawal_of(job.select.without, Path(job.base))
     with ExitStack() as opened:
         known = _known_questions(path, job) if job.questions else {}
         read = rows_of(path, first, known)
@@ -58,6 +60,8 @@ def read_file(job: ShardsJob, rank: int) -> None:
         for one in read:
             rows += 1
             if not (one.is_accepted or (job.select.pool == "all" and one.reason in JUDGED_WHOLE)):
+                continue
+            if is_withdrawn({**known_of(one.row), "attempt": None}):
                 continue
             candidate, question = one.candidate, one.candidate.question
             answers.append(answer_sketch(candidate, job.filters, notes))

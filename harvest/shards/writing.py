@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harvest.core.foreign_json import Json, as_dict, as_list
-from harvest.export.shards import ROWS_A_GROUP, line_of
+from harvest.export.shards import ROWS_A_GROUP
+from harvest.proof.lines import line_of
 from harvest.questions.files import Records
 from harvest.questions.rows import BadRow
 from harvest.selection.summary import in_words

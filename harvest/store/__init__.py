@@ -34,6 +34,7 @@ from harvest.store.reading.figures import (
     Tries,
 )
 from harvest.store.reading.stories import AnsweredAttempt, AttemptStory, DatedVerdict, QuestionStory, StoredTry
+from harvest.store.replies import row_id
 from harvest.store.runs import FROM_PUBLIC, UNDER_SELECT, StoredRun, stored_settings
 from harvest.store.selections import JUDGED_WHOLE, REJECTED_SINCE, SelectionOutcome, StoredSelection
 from harvest.store.store import Store
@@ -102,6 +103,7 @@ __all__ = [
     "Writer",
     "is_being_written",
     "refuse_missing",
+    "row_id",
     "stored_settings",
     "without_password",
     "without_passwords",

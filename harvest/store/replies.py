@@ -7,7 +7,7 @@ from typing import Any
 import zstandard
 
 from harvest.core.money import Usage
-from harvest.core.nouns import Reply, TokenLogprobs, joined
+from harvest.core.nouns import Reply, TokenLogprobs, content_hash, joined
 from harvest.store.databases.database import Database, Row
 from harvest.store.leases import Leases
 from harvest.store.token_logprobs import packed, unpacked
@@ -38,6 +38,11 @@ def of_both_halves(column: str) -> str:
 
 PACKED = ("answer", "reasoning", "reasoning_kind", "raw_usage", "tool_calls", "extra")
 """The parts of a reply that have no column of their own in `try`. They are packed into `reply.body`."""
+
+
+def row_id(key: str, question_id: str) -> str:
+    """Returns the id, in an export, of the row of the attempt with this key at this question."""
+    return content_hash([key, question_id]).removeprefix("sha256:")[:32]
 
 
 class Replies(Leases):

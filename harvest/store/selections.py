@@ -76,6 +76,20 @@ class Selections(Replies):
         ):
             yield tuple(r)
 
+    def selection_origins(self, run_id: int) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+        """Gives (attempt id, teacher's index, question as JSON, what a withdrawal may name) of each teacher's
+        answer."""
+        names = ("attempt", "response_id", "first_response_id", "served_model", "served_by")
+        for r in self._each(
+            "SELECT attempt.id, attempt.teacher, question.body, attempt.key AS attempt, try.response_id,"
+            " (SELECT first.response_id FROM attempt AS half JOIN try AS first ON first.id = half.answer_try"
+            "  WHERE half.id = attempt.continues) AS first_response_id, try.served_model, try.served_by"
+            " FROM attempt JOIN question ON question.id = attempt.question_id JOIN try ON try.id = attempt.answer_try"
+            " WHERE attempt.run_id = ? AND attempt.kind = 'teacher'",
+            run_id,
+        ):
+            yield r["id"], r["teacher"], r["body"], {name: r[name] for name in names}
+
     def failed_shares(self, run_id: int) -> Iterator[tuple[int, float]]:
         """Gives (question row, the share from 0 to 1 of its judged answers that were wrong).
 

@@ -16,6 +16,7 @@ from finetune.student import find, sizes
 from finetune.train.pruning.card import in_words
 from harvest.core.files import write_whole
 from harvest.core.printable import cell, table
+from harvest.proof.manifest import NAME, root_of
 from harvest.report.evaluations import evaluation_entry, gains
 
 SHOWN = 12
@@ -42,6 +43,7 @@ def write_model_card(folder: Path) -> None:
         return
     run = trained_on(folder)
     report, kept = (run.report(), []) if run else (None, standalone_evaluations(folder))
+    note["manifest_root"] = root_of(folder / NAME)
     note["cut_from"] = sizes(find(str(folder))).get("cut_from")
     write_whole(folder / "README.md", card(folder.name, note, report, kept))
 
@@ -78,6 +80,7 @@ def card(
         "",
         *table(UNTITLED, _data(training, data)),
         "",
+        *_proof(note.get("manifest_root")),
         "## Training",
         "",
         *table(UNTITLED, _training(training, note)),
@@ -92,6 +95,13 @@ def card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _proof(root: str | None) -> Iterator[str]:
+    if root is not None:
+        yield "`manifest.jsonl` says of each row that was trained which answer it is, what it cost and who judged it."
+        yield f"`winnow verify-student FOLDER` checks it without a network. Its root is `{root}`."
+        yield ""
 
 
 def _weights(training: Mapping[str, Any], note: Mapping[str, Any]) -> str:

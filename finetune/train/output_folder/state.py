@@ -21,6 +21,7 @@ from finetune.train.output_folder.checkpoints import checkpoints
 from harvest.core.errors import InputError
 from harvest.core.files import write_whole
 from harvest.core.nouns import content_hash
+from harvest.proof.manifest import COPIES
 from harvest.store import without_password
 
 LOCK = ".lock"
@@ -83,7 +84,7 @@ def read_state(output: Path, what: Mapping[str, Any]) -> dict[str, Any]:
     fresh = {"schema": 1, "of": dict(what), "wall_s": 0.0, "training": None}
     state = _state_of(output)
     if state is None:
-        if output.exists() and (not output.is_dir() or {f.name for f in output.iterdir()} - {LOCK}):
+        if output.exists() and (not output.is_dir() or {f.name for f in output.iterdir()} - {LOCK, COPIES}):
             raise InputError(f"output {output}: holds something that is no training of ours: name an empty folder")
         return fresh
     if not state["training"] and not state["wall_s"] and not checkpoints(output):

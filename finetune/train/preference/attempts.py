@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pyarrow as pa
 
 from finetune.recipe import Prefer, Recipe
 from finetune.rows.cache import rendered
-from finetune.rows.dataset import BadRow, read_rows
+from finetune.rows.dataset import BadRow, manifest_beside, read_rows
 from finetune.rows.examples import SCHEMA, Examples
 from finetune.rows.template import Tokenizer
 from finetune.run import Run
@@ -26,10 +28,15 @@ from harvest.core.errors import DatasetError
 from harvest.core.files import write_whole
 from harvest.core.nouns import Outcome as Checked
 from harvest.local.weights import cache_folder
+from harvest.proof.lines import sha256
+from harvest.proof.manifest import NAME, root_of
 from harvest.selection.candidates import Reason
 
-PAIR_COLUMNS = pa.schema({"chosen_tokens": pa.int32(), "kind": pa.string()})
-"""The columns of a pair besides SCHEMA's: how many of its `ids` are the chosen answer's, and its kind."""
+PAIR_COLUMNS = pa.schema({
+    "chosen_tokens": pa.int32(), "kind": pa.string(), "rejected_id": pa.string(), "rejected_sha256": pa.string(),
+})  # fmt: skip
+"""The columns of a pair besides SCHEMA's: how many of its `ids` are the chosen answer's, its kind, and the name and the
+hash of the rejected answer's row. SCHEMA's own are of the chosen answer."""
 NOT_TRAINED = ("finish_reason", "accepted", "reason")
 """These columns say how an answer ended. Pairs hold rejected answers on purpose, so that rendering need not warn."""
 
@@ -41,6 +48,10 @@ class Attempts:
     file: Path
     outcomes: tuple[Outcome, ...]
     """Of each row of the file."""
+    sha256: tuple[str, ...]
+    """The hash of each row of the file as it stood in the export."""
+    manifest: str
+    """The manifest of the export, as a path; "" where there is none."""
     unused: Mapping[str, int]
     """How many answers are neither right nor wrong, by their reason, and how many ask a question of an evaluation."""
 
@@ -100,7 +111,8 @@ def preference_pairs(recipe: Recipe, run: Run | None, tokenizer: Tokenizer) -> P
         )
     notes = (*survey.findings.lines("in no pair"), *(f"in no pair: {line}" for line in survey.dropped[:20]))
     counts = {outcome: outcomes.count(outcome) for outcome in ("right", "wrong")}
-    return Pairs(replace(_joined(examples, pairs), notes=notes), counts, found.unused)
+    joined = replace(_joined(examples, pairs, found.sha256), notes=notes, manifests=(found.manifest,))
+    return Pairs(joined, counts, found.unused)
 
 
 def attempts(data: str, run: Run | None, prefer: Prefer) -> Attempts:
@@ -110,18 +122,21 @@ def attempts(data: str, run: Run | None, prefer: Prefer) -> Attempts:
     selection left it out as contaminated: an evaluation in `select.against` asks its question.
     """
     if run is None:
-        return _sorted_out(data, read_rows(data), prefer)
+        return _sorted_out(data, read_rows(data), prefer, manifest_beside(data))
     with tempfile.TemporaryDirectory() as folder:
         to = Path(folder) / "all"
         write_export(run.name, run.url, to=to, given=Export(which="all").model_dump())
-        return _sorted_out(data, read_rows(str(to)), prefer)
+        return _sorted_out(data, read_rows(str(to)), prefer, str(to / NAME))
 
 
-def _sorted_out(data: str, rows: Iterator[tuple[int, str, Mapping[str, Any] | BadRow]], prefer: Prefer) -> Attempts:
-    lines, outcomes, unused = list[str](), list[Outcome](), Counter[str]()
+def _sorted_out(
+    data: str, rows: Iterator[tuple[int, str, Mapping[str, Any] | BadRow]], prefer: Prefer, manifest: str
+) -> Attempts:
+    lines, outcomes, digests, unused = list[str](), list[Outcome](), list[str](), Counter[str]()
     for _, where, row in rows:
         if isinstance(row, BadRow):
             raise DatasetError(f"{data}: {where}: {row.reason}")
+        digest = sha256(row)
         if "accepted" not in row and "outcome" in row:
             row = _of_evaluation(row)
         if not isinstance(row.get("accepted"), bool) or not row.get("question_id"):
@@ -137,13 +152,26 @@ def _sorted_out(data: str, rows: Iterator[tuple[int, str, Mapping[str, Any] | Ba
         else:
             lines.append(json.dumps({k: v for k, v in row.items() if k not in NOT_TRAINED}, ensure_ascii=False) + "\n")
             outcomes.append(outcome)
+            digests.append(digest)
     text = "".join(lines)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     file = cache_folder() / "attempts" / f"{digest}.jsonl"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)
-    return Attempts(file, tuple(outcomes), unused)
+    return Attempts(file, tuple(outcomes), tuple(digests), _kept(manifest, file.parent), unused)
+
+
+def _kept(manifest: str, folder: Path) -> str:
+    """Copies a manifest into the cache, since its export goes away, and returns the copy's path."""
+    if not manifest or (root := root_of(Path(manifest))) is None:
+        return ""
+    to = folder / f"{root.removeprefix('sha256:')}.manifest.jsonl"
+    if not to.is_file():
+        part = to.with_name(f".{to.name}.{os.getpid()}.part")
+        shutil.copyfile(manifest, part)
+        part.replace(to)
+    return str(to)
 
 
 def _of_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,8 +192,8 @@ def outcome_of(row: Mapping[str, Any], prefer: Prefer) -> Outcome | None:
     return "wrong" if row.get("reason") in wrong else None
 
 
-def _joined(examples: Examples, pairs: list[Pair]) -> Examples:
-    """Returns one line for each pair."""
+def _joined(examples: Examples, pairs: list[Pair], digests: Sequence[str]) -> Examples:
+    """Returns one line for each pair. `digests` has the hash of each row that the examples come from."""
     columns: dict[str, list[Any]] = {name: [] for name in (*SCHEMA.names, *PAIR_COLUMNS.names)}
     table = examples.table
     for n, pair in enumerate(pairs):
@@ -180,6 +208,9 @@ def _joined(examples: Examples, pairs: list[Pair]) -> Examples:
         columns["asked"].append(table["asked"][pair.chosen].as_py())
         columns["chosen_tokens"].append(len(chosen))
         columns["kind"].append(pair.kind)
+        columns["sha256"].append(digests[table["row"][pair.chosen].as_py()])
+        columns["rejected_id"].append(table["id"][pair.rejected].as_py())
+        columns["rejected_sha256"].append(digests[table["row"][pair.rejected].as_py()])
     schema = pa.unify_schemas([SCHEMA, PAIR_COLUMNS])
     digest = hashlib.sha256(f"{examples.digest} {[tuple(p) for p in pairs]}".encode()).hexdigest()
     return Examples(pa.table(columns, schema=schema), f"sha256:{digest}", origins=examples.origins)

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from finetune.proof.student import write_made
 from finetune.rows.template import Tokenizer
 from finetune.train.pruning.card import card
 from harvest.core.errors import ConfigError
@@ -69,6 +70,8 @@ def save_cut(model: PreTrainedModel, tokenizer: Tokenizer, cut_from: Mapping[str
         write_whole(made / "README.md", card(to.name, cut_from))
         for file in made.iterdir():
             file.chmod(0o644)
+        if (source := Path(str(cut_from["model"]))).is_dir():
+            write_made(made, "init", source)
         if to.is_dir():
             to.rmdir()
         made.rename(to)

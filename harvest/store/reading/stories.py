@@ -14,11 +14,10 @@ from harvest.core.nouns import (
     Reply,
     RewrittenBy,
     Verdict,
-    content_hash,
 )
 from harvest.store.attempts import read_attempt
 from harvest.store.databases.database import Row
-from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves
+from harvest.store.replies import IS_WHOLE, REPLY_COLUMNS, of_both_halves, row_id
 from harvest.store.runs import Runs, StoredRun
 from harvest.store.selections import SelectionOutcome, Selections
 from harvest.store.student_scores import SCORE_COLUMNS, StudentScore, StudentScores, read_score
@@ -72,7 +71,7 @@ class AnsweredAttempt:
     @property
     def row_id(self) -> str:
         """Returns the id of the attempt's row in an export."""
-        return content_hash([self.key, self.question.id]).removeprefix("sha256:")[:32]
+        return row_id(self.key, self.question.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proofs import checked
 from students import chat, smol_tokenizer, tiny_student
 
 from finetune.__main__ import main
@@ -13,6 +14,7 @@ from finetune.recipe import Recipe
 from finetune.rows.cache import rendered
 from finetune.train.merge import precision
 from finetune.train.output_folder.card import card, provenance
+from harvest.proof.manifest import root_of
 
 ROWS = [
     {
@@ -81,6 +83,11 @@ def test_the_merged_student_is_the_adapter_over_its_base_and_transformers_loads_
     merged(trained, capsys)
     assert (place / "model.safetensors").stat().st_mtime_ns == when  # merged is not merged again
     assert not list(place.parent.glob(".*.part"))
+    before, after = (json.loads((p / "manifest.jsonl").read_text().splitlines()[0]) for p in (trained, place))
+    assert (before["method"], after["method"], after["data"]) == ("sft", "merge", [])
+    assert after["began_with"]["manifest"] == root_of(trained / "manifest.jsonl")
+    for folder in (trained, place):
+        assert not checked(folder)[1].total
 
 
 @pytest.mark.filterwarnings("ignore")

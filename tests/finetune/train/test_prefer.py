@@ -14,6 +14,11 @@ from students import smol_tokenizer, tiny_student
 from test_pairs import row
 from trainings import OTHERS_WARN, ROOT, weights
 
+from finetune.proof.check import index_of
+from finetune.recipe import Prefer, read_recipe
+from finetune.run import Run
+from finetune.train.preference.attempts import preference_pairs
+
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
 
@@ -203,6 +208,13 @@ def test_pairs_of_a_run_are_made_of_all_its_answers(tmp_path: Path, student: Pat
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["answers"], said["pairs"]) == ({"right": 6, "wrong": 0}, {"shorter": 3, "longer": 0})
+    run = Run("r", f"sqlite:///{tmp_path}/data/winnow.db")
+    pairs = preference_pairs(read_recipe(tmp_path / "r.toml", []).model_copy(update={"prefer": Prefer()}), run,
+                             smol_tokenizer()).examples  # fmt: skip
+    known = index_of(Path(pairs.manifests[0]))
+    assert len(known) == 6
+    chosen, rejected = (pairs.table[name].to_pylist() for name in ("sha256", "rejected_sha256"))
+    assert {known[one] for one in chosen} | {known[one] for one in rejected} == set(range(6))
 
 
 def test_killed_at_any_step_pairs_end_with_the_weights_of_an_unbroken_run(tmp_path: Path, student: Path) -> None:

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proofs import checked
 from students import SMOL, smol_tokenizer, sums
 from trainings import OTHERS_WARN, Make, make, run, student
 
+from finetune.proof.student import tokens_sha256
+from finetune.recipe import read_recipe
+from finetune.rows.cache import examples
 from harvest.core.errors import ConfigError, InputError
+from harvest.proof.lines import sha256
 
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("trl", reason="needs the extra `train`")
@@ -42,6 +47,16 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert "<|im_start|>" in tokenizer.chat_template
     assert learnt_layout(output) == LAYOUTS["think"]
     assert not list(output.glob("checkpoint-*"))
+    _, faults = checked(output)
+    assert not faults.total, faults.kept
+    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    assert [row["fate"] for row in lines[1:-2]] == ["trained"] * 40
+    assert (lines[0]["examples"], lines[0]["data"][0]["manifest"]) == (block["data"], None)  # a file of its own
+    assert lines[-1]["root"] in (output / "README.md").read_text()
+    made = examples(read_recipe(recipe, []), smol_tokenizer())
+    texts = [json.loads(line) for line in (recipe.parent / "train.jsonl").read_text().splitlines()]
+    for row, example, text in zip(lines[1:-2], made, texts, strict=True):
+        assert (row["tokens_sha256"], row["sha256"]) == (tokens_sha256(example), sha256(text))
     when = (output / "model.safetensors").stat().st_mtime_ns
     assert json.loads(run(recipe, "--json")[1]) == block
     assert (output / "model.safetensors").stat().st_mtime_ns == when  # finished is not trained again

@@ -47,7 +47,7 @@ def run_of(name: str = "r", prompt: str = "boxed", text: str = "Think.", base_ur
     """A run with one teacher; its settings may hold what a RUN.toml may not."""
     teacher = Teacher.model_construct(base_url=base_url or "https://api.example.com/v1", local=None, model="m")
     config = RunConfig.model_construct(name=name, prompt=prompt, teacher=teacher, teachers=(), checks=Checks())
-    return StoredRun(1, name, config, False, True, text, "ab", {}, Path(), "config", {})
+    return StoredRun(1, name, config, False, False, True, text, "ab", {}, Path(), "config", {})
 
 
 def selected(at: str, settings: dict[str, Any], said: dict[str, Any]) -> StoredSelection:
@@ -71,7 +71,7 @@ def card_of(
     census = Census()
     for one in rows:
         census.count(one, "So it is.", quotes=False)
-    written = Written(folder, ["train.jsonl"], 123, columns_of(settings))
+    written = Written(folder, ["train.jsonl"], 123, columns_of(settings), "sha256:r", "sha256:d")
     return card(run or run_of(), REPORT, settings, census, written, newest, version="1")
 
 
@@ -121,9 +121,9 @@ def test_nothing_that_others_wrote_is_markup(words: list[str]) -> None:
     outside_of_code = re.sub(r"<code[^>]*>.*?</code>", "", html, flags=re.DOTALL)
     tags = set(re.findall(r"</?([a-zA-Z][a-zA-Z0-9]*)", outside_of_code))
     assert tags <= {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "strong", "pre"}, tags
-    assert html.count("<h2>") == 7
-    assert html.count("<pre>") >= 5
-    assert html.count("<table>") == 5
+    assert html.count("<h2>") == 8
+    assert html.count("<pre>") >= 6
+    assert html.count("<table>") == 6
 
 
 def test_a_cell_says_what_was_said() -> None:
@@ -209,7 +209,8 @@ def test_domains_without_end_are_counted_and_not_kept() -> None:
     for n in range(12_000):
         census.count(row(domain=f"d{n}"), None, quotes=False)
     assert len(census.kinds["domain"]) <= 10_001
-    text = card(run_of(), REPORT, Export(), census, Written("d", ["train.jsonl"], 1, {}), version="1")
+    written = Written("d", ["train.jsonl"], 1, {}, "sha256:r", "sha256:d")
+    text = card(run_of(), REPORT, Export(), census, written, version="1")
     assert "others: 2,000" in text
     assert census.rows == sum(census.kinds["domain"].values()) == 12_000
 

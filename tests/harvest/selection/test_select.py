@@ -274,6 +274,7 @@ def made(
         np.array([signatures[q, a] for q, a, _ in texts], np.uint16).reshape(m, 128),
         np.array([t for _, _, t in texts], np.int64), np.zeros(m, bool),
         *(np.full(m, np.nan) if scores is None else np.array(scores, float) for _ in range(2)),
+        np.zeros(m, bool),
     )  # fmt: skip
     return candidates, questions
 
