@@ -36,6 +36,7 @@ def buy(args: argparse.Namespace, overrides: Overrides) -> int:
     run, recipe = Run(*find_run(args.output, args.store)), bench_recipe(args, overrides)
     run.check()
     quiet()
+    warn_of_overlap(run, args.eval)
     scoring_id, _ = score(run, recipe, "accepted", Progress("score"))
     of = subsets_of(run.scored_answers(scoring_id))
     epochs = recipe.train.epochs
@@ -97,6 +98,16 @@ def bench_recipe(args: argparse.Namespace, overrides: Overrides) -> Recipe:
     path = recipe_path(args.recipe)
     settings = {k: v for k, v in read_toml(Path(path)).items() if k not in ("data", "output")}
     return base_recipe(settings, str(path), overrides)
+
+
+def warn_of_overlap(run: Run, source: str) -> None:
+    """Says it where held-out questions are among those that the run has traces of."""
+    questions = asked_questions(source, None)
+    if trained := run.trains_on(questions):
+        say(
+            f"warning: {trained:,} of the {len(questions):,} questions of --eval are among those that run {run.name}"
+            " has traces of: what trainings on these bring there says nothing of new questions"
+        )
 
 
 def usd_a_trace(run: Run) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.commands.arguments import Overrides
-from finetune.commands.curve_buy import bench_recipe
+from finetune.commands.curve_buy import bench_recipe, warn_of_overlap
 from finetune.commands.score import shown
 from finetune.job.stage_process import alone, run_process
 from finetune.progress import Progress
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         raise InputError(f"run {trying.name}: no question has ended, so there is nothing to compare")
     found = compare(tried, len(config.teachers))
     if base is not None:
+        warn_of_overlap(of_run, args.eval)
         with alone(runs_folder() / trying.name) as lock:
             bench = Bench(of_run, base, args.eval, partial(run_process, lock=lock, shows=True), args.eval_max_tokens)
             trained = _trained(bench, scores.values(), found, labels(config))

@@ -4,6 +4,7 @@ Their logits are computed in chunks. Each chunk is computed once and freed befor
 """
 
 import types
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -14,7 +15,10 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 
+from finetune.student import Student, load_model
 from finetune.train.soft_targets.divergence import SoftTargets
+from finetune.train.training_args import is_bf16_faster
+from harvest.core.errors import ConfigError
 
 CHUNK_BYTES = 128 * 2**20
 """The logits of a chunk have this many bytes in float32: 682 tokens for a vocabulary of 49,152, 220 for 152,064."""
@@ -156,3 +160,21 @@ def beyond_the_head(config: PreTrainedConfig) -> str | None:
     """Returns the setting by which this student changes its logits behind the head; None when it has none."""
     text = config.get_text_config()
     return next((s for s in SCALES if getattr(text, s, None) not in (None, 1)), None)
+
+
+def loaded_to_score(student: Student, whose: str) -> Any:
+    """Returns a model whose own probabilities are read, on the device that there is. Raises ConfigError, which begins
+    with `whose`, when it cannot be loaded, or when it changes the logits that its head gives."""
+    model = load_model(student, torch.bfloat16 if is_bf16_faster() else torch.float32).eval()
+    if (setting := beyond_the_head(model.config)) is not None:
+        raise ConfigError(f"{whose}: it changes its logits behind the head ({setting}): no scores yet")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def logits_by_chunks(model: Any, states: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Gives the logits [n, V], in float32, of `states` [N, H]: some rows at a time, of CHUNK_BYTES together. One
+    chunk without rows if there are none."""
+    head = model.get_output_embeddings()
+    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
+    for at in range(0, max(1, len(states)), size):
+        yield functional.linear(states[at : at + size], head.weight, head.bias).float()

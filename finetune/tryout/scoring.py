@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from finetune.progress import Progress
 from finetune.recipe import Recipe
@@ -26,10 +25,9 @@ from finetune.rows.render import Example
 from finetune.rows.survey import examples_of
 from finetune.rows.template import Tokenizer, layout_of, recipe_tokenizer
 from finetune.run import Run
-from finetune.student import Student, find, identity, load_model
-from finetune.train.loss import CHUNK_BYTES, beyond_the_head
-from finetune.train.training_args import is_bf16_faster
-from harvest.core.errors import ConfigError, TooLong
+from finetune.student import Student, find, identity
+from finetune.train.loss import loaded_to_score, logits_by_chunks
+from harvest.core.errors import TooLong
 
 VERSION = 1
 """What another version of this file scored is scored again."""
@@ -75,11 +73,7 @@ def _rendering(recipe: Recipe, tokenizer: Tokenizer) -> str:
 
 
 def _loaded(student: Student) -> Any:
-    dtype = torch.bfloat16 if is_bf16_faster() else torch.float32
-    model = load_model(student, dtype).eval()
-    if (setting := beyond_the_head(model.config)) is not None:
-        raise ConfigError(f"student {student.name!r}: it changes its logits behind the head ({setting}): no scores yet")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return loaded_to_score(student, f"student {student.name!r}")
 
 
 def surprisal_of(student: str, rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> float | None:
@@ -128,14 +122,12 @@ def scores(rows: Sequence[Example], model: Any) -> list[Score]:
     ids, trained = ids.to(model.device), trained[:, 1:].to(model.device)
     states = model.base_model(ids, use_cache=False).last_hidden_state[:, :-1][trained]
     wanted, line = ids[:, 1:][trained], trained.nonzero()[:, 0]
-    head = model.get_output_embeddings()
-    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
-    sums = torch.zeros(3, len(rows), dtype=torch.float64, device=model.device)
-    for at in range(0, len(wanted), size):
-        logits = functional.linear(states[at : at + size], head.weight, head.bias).float()
-        of_token = logits.gather(-1, wanted[at : at + size, None])
+    sums, at = torch.zeros(3, len(rows), dtype=torch.float64, device=model.device), 0
+    for logits in logits_by_chunks(model, states):
+        here = slice(at, at := at + len(logits))
+        of_token = logits.gather(-1, wanted[here, None])
         surprisal = logits.logsumexp(-1) - of_token[:, 0]
         rank = ((logits > of_token).sum(-1) + 1).clamp(max=MOST_RANK)
         for n, values in enumerate((torch.ones_like(surprisal), surprisal, rank)):
-            sums[n].index_add_(0, line[at : at + size], values.double())
+            sums[n].index_add_(0, line[here], values.double())
     return [(int(n), nats, int(ranks)) if n else (0, None, None) for n, nats, ranks in sums.T.tolist()]

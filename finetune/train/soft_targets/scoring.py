@@ -11,17 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch.nn import functional
 
 from finetune.progress import Counted
 from finetune.rows.cache import made_once
 from finetune.rows.examples import Examples
-from finetune.student import find, identity, load_model, load_tokenizer
-from finetune.train.loss import CHUNK_BYTES, beyond_the_head
+from finetune.student import find, identity, load_tokenizer
+from finetune.train.loss import loaded_to_score, logits_by_chunks
 from finetune.train.soft_targets.table import Given
 from finetune.train.soft_targets.vocabulary import pieces_of, refuse_another
-from finetune.train.training_args import is_bf16_faster
-from harvest.core.errors import ConfigError
 from harvest.local.weights import cache_folder
 
 VERSION = 1
@@ -47,7 +44,7 @@ def scored(teacher: str, examples: Examples, pieces: Sequence[bytes], top_k: int
         model, counted = None, Counted(f"rows scored by {teacher}")
         for begin, name in zip(range(0, lines, ROWS_A_PART), names, strict=True):
             if not (folder / name).is_file():  # a killed scoring goes on
-                model = model or _loaded(teacher)
+                model = model or loaded_to_score(find(teacher), f"distill.teachers: {teacher!r}")
                 rows = range(begin, min(begin + ROWS_A_PART, lines))
                 _write(folder / name, [_score(model, examples, n, top_k) for n in rows])
                 counted.step(begin + ROWS_A_PART)
@@ -68,14 +65,6 @@ def compare(teacher: str, pieces: Sequence[bytes]) -> None:
     refuse_another(pieces, pieces_of(load_tokenizer(find(teacher))), teacher)
 
 
-def _loaded(teacher: str) -> Any:
-    dtype = torch.bfloat16 if is_bf16_faster() else torch.float32
-    model = load_model(find(teacher), dtype).eval()
-    if (setting := beyond_the_head(model.config)) is not None:
-        raise ConfigError(f"distill.teachers: {teacher!r} changes its logits behind the head ({setting}): not done yet")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @torch.no_grad()
 def _score(model: Any, examples: Examples, line: int, top_k: int) -> dict[str, Any]:
     ids = torch.tensor(examples.table["ids"][line].as_py(), device=model.device)
@@ -83,12 +72,10 @@ def _score(model: Any, examples: Examples, line: int, top_k: int) -> dict[str, A
     at = np.concatenate([np.arange(b, e) for b, e in zip(trained[::2], trained[1::2], strict=True)]).astype(np.int32)
     at = at[at > 0]
     states = model.base_model(ids[None], use_cache=False).last_hidden_state[0, torch.from_numpy(at - 1).long()]
-    head = model.get_output_embeddings()
-    size = max(1, CHUNK_BYTES // (4 * head.weight.shape[0]))
-    found = []
-    for chunk in states.split(size):
-        logits = functional.linear(chunk, head.weight, head.bias).float()
-        found.append(logits.sub_(logits.logsumexp(-1, keepdim=True)).topk(min(top_k, logits.shape[-1])))
+    found = [
+        logits.sub_(logits.logsumexp(-1, keepdim=True)).topk(min(top_k, logits.shape[-1]))
+        for logits in logits_by_chunks(model, states)
+    ]
     tokens, values = (torch.cat([getattr(f, n) for f in found]).cpu().numpy() for n in ("indices", "values"))
     return {"at": at, "ids": tokens.astype(np.int32).ravel(), "logprobs": values.ravel()}
 

@@ -19,7 +19,8 @@ from test_scoring import answers
 
 pytest.importorskip("torch", reason="needs the extra `train`")
 
-from finetune.run import ScoredAnswer
+from finetune.commands.curve_buy import warn_of_overlap
+from finetune.run import Run, ScoredAnswer
 from finetune.tryout.buying import FARTHEST, Point, Setup, Surface, advise
 from finetune.tryout.subsets import planned, subsets_of, usual
 from harvest.store import StudentScore
@@ -170,6 +171,15 @@ def test_no_training_has_a_held_out_question_and_larger_ones_hold_the_smaller(
 
 
 # ---- the command
+
+
+def test_held_out_questions_that_are_trained_on_are_said(imports: Imports, capsys: pytest.CaptureFixture[str]) -> None:
+    imports.take(imports.file("a.jsonl", answers(6)))
+    run = Run("r", f"sqlite:///{imports.store}")
+    warn_of_overlap(run, str(imports.file("new.jsonl", sums(3, start=60))))
+    assert capsys.readouterr().err == ""
+    warn_of_overlap(run, str(imports.file("half.jsonl", [*sums(2), *sums(2, start=60)])))
+    assert "2 of the 4 questions of --eval are among those that run r has traces of" in capsys.readouterr().err
 
 
 def test_curve_says_where_the_money_goes_and_trains_nothing_twice(imports: Imports, tmp_path: Path) -> None:
