@@ -3,8 +3,8 @@
     python benchmarks/public_lookup.py --shared ../shared --rows 1000000 --questions 100000
 
 Made-up rows in OpenR1-Math's layout: real questions of GSM8K and MATH, each with a number of its own behind it, and two
-short generations. Half of the questions are in the set, in another spelling. Three starts, each a process of its own:
-the first makes the index, the second has it, and the third does what the first does on JSON lines. Then precision on
+short generations. Half of the questions are in the set, in another spelling. Four starts, each a process of its own: on
+Parquet the first makes the index and the second has it, and so again on JSON lines. Then precision on
 20,000 generated near misses, and recall on respelled real questions (tests/near_misses.py).
 """
 

@@ -75,7 +75,10 @@ class HubTable:
 
     def __init__(self, of: PublicSet, source: str) -> None:
         self.of, self.name = of, source.removeprefix(HUB)
-        self._rows = hub_table(source)
+        try:
+            self._rows = hub_table(source)
+        except InputError as e:
+            raise InputError(f"{e}. If its files lie here, name them: {of.name}=FILES") from None
 
     def identity(self) -> list[str | int]:
         return [self.name, str(self._rows._fingerprint), len(self._rows)]

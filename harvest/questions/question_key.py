@@ -68,7 +68,7 @@ _COMMANDS = tuple(
         (r"\\[()\[\]]", "$"),
         (r"\\(le|ge|ne)(?![A-Za-z])", r"\\\1q"),
         (r"\\mathrm(?![A-Za-z])", r"\\text"),
-        (r"\\frac *(\d) *(\d)(?!\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac *(\d) *(\d)", r"\\frac{\1}{\2}"),
     )
 )
 """Spellings of LaTeX, for texts with a backslash."""

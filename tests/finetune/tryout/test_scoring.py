@@ -71,7 +71,7 @@ def test_rows_that_are_read_together_have_the_scores_of_each_alone(model: Any, c
 def test_logits_in_small_chunks_give_the_same(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(m) for m in sums(3)]
     whole = scores(rows, model)
-    monkeypatch.setattr("finetune.tryout.scoring.CHUNK_BYTES", 4 * model.config.vocab_size * 5)
+    monkeypatch.setattr("finetune.train.loss.CHUNK_BYTES", 4 * model.config.vocab_size * 5)
     for a, b in zip(whole, scores(rows, model), strict=True):
         assert a[0] == b[0]
         assert a[2] == b[2]
