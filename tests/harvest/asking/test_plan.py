@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harvest.asking.planning.plan import REPETITION, TRUNCATED, Rules, Step, next_step
-from harvest.core.nouns import FILTER_REASONS, STUDENT, Ask, Attempt
+from harvest.asking.planning.plan import REPETITION, TRUNCATED, Rules, Step, is_by_public, next_step
+from harvest.core.nouns import FILTER_REASONS, PUBLIC, STUDENT, Ask, Attempt
 from harvest.core.teachers import Sampling
 
 LIMIT = 100
@@ -31,6 +31,22 @@ def test_a_new_question_is_asked_once_by_default() -> None:
 
 def test_an_accepted_answer_ends_the_question() -> None:
     assert step(attempt(0, accepted=True), samples=8) == Step(ended="solved")
+
+
+def test_a_public_answer_counts_as_accepted_and_as_no_sample_of_a_teacher() -> None:
+    right, wrong = (
+        replace(attempt(0, accepted=a, reason=r), teacher=PUBLIC) for a, r in ((True, None), (False, "wrong"))
+    )
+    gone = replace(attempt(0, "failed", reason="withdrawn"), teacher=PUBLIC)
+    assert step(right) == step(right, wrong) == Step(ended="solved")
+    assert step(wrong) == step(gone) == Step(asks=(Ask(0, LIMIT),))
+    assert step(wrong, samples=2, give_up_after=1).asks == (Ask(0, LIMIT),)
+    assert len(step(right, samples=8, stop_after_accepted=3).asks) == 2
+    rules = Rules((Sampling(max_tokens=LIMIT),), student=Sampling(max_tokens=LIMIT))
+    assert next_step([wrong], rules).asks == (Ask(0, LIMIT, STUDENT),)
+    assert next_step([right], rules) == Step(ended="solved")
+    bought = attempt(0, accepted=True)
+    assert [is_by_public(of) for of in ([right], [wrong], [right, bought], [bought])] == [True, False, False, False]
 
 
 def test_a_wrong_answer_buys_the_next_sample_and_the_last_gives_up() -> None:

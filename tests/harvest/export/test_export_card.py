@@ -31,6 +31,7 @@ __all__ = ["imports"]  # the fixture
 
 REPORT: dict[str, Any] = {
     "questions": {"total": 9, "asked": 8},
+    "public": None,
     "attempts": {"sent": 11, "reused": 1},
     "traces": {
         "answers": 8, "accepted": 4, "selected": 2, "rejected": {"wrong": 3},
@@ -58,6 +59,7 @@ def row(**more: Any) -> dict[str, Any]:
     """The columns that a card counts."""
     return {
         "domain": "maths", "difficulty": None, "source": None, "licence": "MIT", "teacher_terms": None, "reason": None,
+        "public": None,
         "original": None, "accepted": True, "usage": {"reasoning_tokens": 10}, "cost_usd": "0.10", "verdicts": [],
         "teacher": {"model": "m", "served_model": "m-1", "served_by": None},
     } | more  # fmt: skip
