@@ -190,3 +190,19 @@ def test_the_list_has_a_version_and_a_date() -> None:
     assert genai_prices.__version__ in words
     day = datetime.strptime(words.rsplit(" ", 1)[-1], "%Y-%m-%d").replace(tzinfo=UTC)
     assert day <= NOW
+
+
+def test_a_price_of_ones_own_is_the_live_one_and_a_batch_takes_its_discount_off_it() -> None:
+    own = {"input": "5", "output": "10", "cached_input": "1"}
+    endpoint = {"base_url": "https://api.openai.com/v1", "model": "gpt-4.1", "price_usd_per_mtok": own}
+    for discount, output in (("0", "10"), ("0.5", "5")):
+        tariff = tariff_of(priced(**endpoint, mode="batch", batch_discount=discount))
+        assert tariff is not None
+        found = tariff.at(NOW, 0)
+        assert (found.output, found.input) == (Decimal(output), Decimal(output) / 2)
+        assert found.source == "config (batch)"
+    listed = tariff_of(
+        priced(base_url=endpoint["base_url"], model=endpoint["model"], mode="batch", batch_discount="0.5")
+    )
+    assert listed is not None
+    assert listed.at(NOW, 0).output != Decimal(5), "that of the list"

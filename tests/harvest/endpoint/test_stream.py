@@ -232,6 +232,9 @@ def test_details_of_a_chain_and_parts_of_an_answer_are_put_together_token_by_tok
     assert stream(*gemini, chunk({"content": "4"}, "stop")).reasoning_kind == "summary"
     hidden = [detail(type="reasoning.encrypted", data="…")]
     assert stream(*hidden, chunk({"content": "4"}, "stop")).reasoning_kind == "encrypted"
+    redacted = [chunk({"content": [{"type": "redacted_thinking", "data": "…"}]}), chunk({"content": [{"text": "is "}]})]
+    said = stream(*redacted, chunk({"content": "4"}, "stop"))
+    assert (said.reasoning_kind, said.answer) == ("encrypted", "is 4"), "one hidden part among others hides the chain"
     odd = [detail(type=["reasoning.text"], text=7), chunk({"reasoning_details": "x"}), chunk({"content": {"a": 1}})]
     assert stream(*odd, chunk({"content": "4"}, "stop")).answer == "4"
 
