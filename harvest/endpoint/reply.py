@@ -267,7 +267,6 @@ def _first(*values: object) -> int | None:
 ID_AS_TOKEN = re.compile(r"token_id:([0-9]{1,9})")
 LEAST = -60_000
 """A float16 holds no lower number."""
-MOST_ID = 2**31 - 1
 
 
 def _logprobs(choice: Json) -> TokenLogprobs | None:
@@ -316,20 +315,15 @@ def _sampled_ids(choice: Json, entries: Sequence[Json], are_ids: bool) -> list[i
     """Returns the id of each sampled token. None: the endpoint did not send each of them."""
     of_choice = as_list(choice.get("token_ids"))
     if len(of_choice) == len(entries):
-        found = [_id(i) for i in of_choice]
+        found = [count(i) for i in of_choice]
     else:
         found = [_id_of(entry, are_ids) for entry in entries]
     ids = [i for i in found if i is not None]
     return ids if len(ids) == len(entries) else None
 
 
-def _id(value: object) -> int | None:
-    found = count(value)
-    return found if found is not None and found <= MOST_ID else None
-
-
 def _id_of(entry: Json, are_ids: bool) -> int | None:
-    return int(entry["token"].removeprefix("token_id:")) if are_ids else _id(entry.get("id"))
+    return int(entry["token"].removeprefix("token_id:")) if are_ids else count(entry.get("id"))
 
 
 def _exact(among: Sequence[Json], are_ids: bool) -> list[tuple[int, float]]:
