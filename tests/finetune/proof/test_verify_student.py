@@ -232,6 +232,20 @@ def test_a_manifest_that_was_rewritten_whole_is_caught_by_what_stands_beside_it(
     assert f"{data}, row 2, cost_usd: is not what the store says (stored 0.003, found 0.001)" in out
 
 
+def test_a_student_that_claims_other_rows_is_caught_by_the_copy_of_its_datas_manifest(
+    student: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "student"
+    shutil.copytree(student, there)
+
+    def claims(lines: list[dict[str, Any]]) -> None:
+        lines[2]["sha256"], lines[3]["question_id"], lines[4]["data_row"] = "0" * 64, "q-other", 99
+
+    rewritten(there / NAME, claims)
+    said = {(fault.row, fault.field) for fault in checked(there)[1].kept}
+    assert said == {(1, "sha256"), (2, "question_id"), (3, "data_row")}
+
+
 def test_the_store_names_the_column_of_a_text_that_was_changed(proofs: Proofs, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(proofs.dataset, data)
