@@ -113,9 +113,10 @@ def help_text() -> str:
         shown = [name for name in names if name in texts]
         out += ["", f"{heading}:"] if shown else []
         for name in shown:
-            out += textwrap.wrap(
-                texts[name], width, initial_indent=f"  {name:<11} ", subsequent_indent=" " * 14, break_on_hyphens=False
-            )
+            first, *more = textwrap.wrap(texts[name], width - 14, break_on_hyphens=False) or [""]
+            long = len(name) > 11
+            out += [f"  {name}"] if long else []
+            out += [f"  {'' if long else name:<12}{first}", *(" " * 14 + line for line in more)]
     return "\n".join([*out, "", "winnow COMMAND -h explains one command; winnow --version says which release this is."])
 
 

@@ -98,7 +98,7 @@ def test_installed_it_finds_recipes_by_name_and_estimates_by_what_a_file_is(inst
 
 def test_help_has_every_command_in_the_order_of_use_and_is_no_longer_than_a_screen_or_two() -> None:
     text = subprocess.run([sys.executable, "-m", "winnow", "--help"], capture_output=True, text=True, cwd=ROOT).stdout
-    listed = re.findall(r"^  (\w+) ", text, re.M)
+    listed = re.findall(r"^  ([\w-]+)(?: |$)", text, re.M)
     assert sorted(listed) == sorted({*commands(), "completion", "context"})
     in_use = ["job", "doctor", "estimate", "collect", "report", "select", "export", "sft", "eval"]
     assert [name for name in listed if name in in_use] == in_use

@@ -50,7 +50,7 @@ def test_collect_takes_in_marks_and_selection_report_and_dataset_follow(endpoint
     code, _, err = p.collect()
     assert "taken in from `harvest view`: 2 marks" in err
     assert not WaitingMarks(p.store).path.exists()
-    rows = [json.loads(line) for line in next((p.run_folder / "dataset").rglob("*.jsonl")).read_text().splitlines()]
+    rows = [json.loads(line) for line in next((p.run_folder / "dataset").rglob("train.jsonl")).read_text().splitlines()]
     with Store.open(p.url, write=False) as store:
         after = dict(zip(*((listed := store.listed(1)).id, listed.accepted), strict=True))
     assert (after[right[0]], after[wrong[0]]) == (0, 1)
