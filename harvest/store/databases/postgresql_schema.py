@@ -124,12 +124,16 @@ TABLES = """
       in_hand INTEGER NOT NULL DEFAULT 1
     );
     CREATE INDEX claim_run ON claim (run_id, session_id);
-    CREATE TABLE committed (writer TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITH (fillfactor = 20);
 """
 """PostgreSQL does not check that the run and the session of attempts and tries are there: each check would lock a row
 that all processes lock. The room in a page of `run` lets its sums change without a new entry in an index. `lease` says
 until when a process that collects a run counts as alive (by the server's clock), and `claim` which questions it has in
-hand. `committed` has the number of the last transaction that each process has written."""
+hand."""
+
+COMMITTED = """
+    CREATE TABLE committed (writer TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL) WITH (fillfactor = 20);
+"""
+"""`committed` has the number of the last transaction that each process has written."""
 
 FUNCTIONS = """
     CREATE FUNCTION json_each(document TEXT, OUT key TEXT, OUT value TEXT) RETURNS SETOF record
@@ -163,5 +167,5 @@ def translated(tables: str) -> str:
     return tables
 
 
-MIGRATIONS = (translated(TABLES) + FUNCTIONS,)
+MIGRATIONS = (translated(TABLES) + FUNCTIONS, COMMITTED)
 """Migration n brings a store of version FIRST_VERSION - 1 + n (an empty one for n = 0) to the next version."""

@@ -249,9 +249,13 @@ REPLICAS = """
 SESSIONS = "ALTER TABLE try ADD COLUMN session_id INTEGER REFERENCES session;"
 """`try.session_id` is the session that sent the try; NULL: a session before this column, or an import."""
 
+ONLY_ON_A_SERVER = "SELECT 1;"
+"""This version differs from the one before in PostgreSQL alone."""
+
 MIGRATIONS = (
     TABLES, SEVERAL_TEACHERS, CURVE, SELECTION, KINDS, SETTLED, CLAIMS, SHARED_CAP, WAITED, CONTINUED, STOPPED_BY,
     LOGPROBS, REWRITERS, BATCHES, STUDENT_SCORES, REPLICAS, SESSIONS,
+    ONLY_ON_A_SERVER,
 )  # fmt: skip
 """Migration n brings a store of version n to version n + 1. Add new migrations at the end; never change a released
 one. A store in PostgreSQL has the same versions (postgresql_schema.py)."""

@@ -386,3 +386,16 @@ def test_public_answers_are_taken_and_withdrawn_alike_in_both(tmp_path: Path) ->
     assert [(one.answers, one.accepted, one.questions) for one in figures] == [(2, 1, 1), (1, 0, 0)]
     assert counts == (2, 0, 1, 0, 0)
     assert ended == 1, "a forecast does not go by what a public answer solved"
+
+
+def test_a_store_of_an_older_version_on_a_server_is_brought_up_to_date() -> None:
+    url = cluster().database()
+    with Store.open(url) as store:
+        store.db.execute("DROP TABLE committed")
+        store.db.execute("UPDATE winnow SET version = ?", (FIRST_VERSION,))
+    with pytest.raises(StoreUnusable, match="made by an older winnow"):
+        Store.open(url, write=False)
+    with Store.open(url) as store, store.transaction():
+        store.put_run("r", SETTINGS, None, NOW)
+    with Store.open(url, write=False) as store:
+        assert store.find_run("r") is not None
