@@ -81,6 +81,7 @@ def cell(args: argparse.Namespace, data: Path, way: str, teachers: list[str], se
     if args.questions:
         details = ["--details", str(folder / "answers.jsonl")]
         words = ["eval", str(folder / "student"), "--questions", args.questions, "--prompt", args.prompt, *details]
+        words += ["--max-tokens", str(args.max_tokens)]
         command(words, folder / "evaluation.json")
 
 
@@ -155,6 +156,7 @@ def main() -> None:
     p.add_argument("--weight", type=float, default=0.9)
     p.add_argument("--questions", help="evaluates each student on these too")
     p.add_argument("--prompt", default="steps")
+    p.add_argument("--max-tokens", type=int, default=1024, help="most tokens of an answer to --questions")
     p.add_argument("--table", action="store_true")
     args = p.parse_args()
     if not args.table:
