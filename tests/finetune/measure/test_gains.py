@@ -160,7 +160,8 @@ def test_the_headline_tells_each_training_that_led_to_the_newest_student() -> No
         found = gains(evaluations)
         money = {"spent_usd": "0", "in_doubt_usd": "0", "unpriced_calls": 0, "usd_per_accepted_trace": None}
         return headline({
-            "money": money, "traces": {"accepted": 1}, "run": {"status": "complete"}, "questions": {"asked": 1},
+            "money": money, "traces": {"accepted": 1}, "run": {"status": "complete", "from_public": None},
+            "questions": {"asked": 1}, "public": None,
             "gain": newest(found), "gains": found, "total_usd": "0", "total_leaves_out": [],
         })  # fmt: skip
 

@@ -22,7 +22,7 @@ IN_CHAIN, IN_ANSWER = 8, 15
 
 def rows(p: Place, which: str = "accepted") -> list[dict[str, Any]]:
     assert p.harvest("export", "r", "--which", which, "--to", str(p.folder / which), "--store", p.url)[0] == 0
-    files = (p.folder / which).glob("**/*.jsonl")
+    files = (p.folder / which).glob("**/train.jsonl")
     return [json.loads(line) for f in files for line in f.read_text().splitlines()]
 
 
