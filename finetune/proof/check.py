@@ -288,7 +288,7 @@ def _copies(place: Place, faults: Faults) -> dict[str, Proof]:
     """Checks each manifest in the folder of copies, and returns them by the roots that their names say."""
     folder = place.folder / COPIES
     found = {}
-    for path in sorted(folder.glob("*.jsonl"))[:MOST_COPIES] if folder.is_dir() else ():
+    for path in sorted(folder.glob("*.manifest"))[:MOST_COPIES] if folder.is_dir() else ():
         shown, root = f"{place.name}/{COPIES}/{path.name}", f"sha256:{path.stem}"
         proof = _check_copy(Place(path, place.folder, shown), faults)
         if proof.root != root:

@@ -100,7 +100,7 @@ def _every(named: Sequence[str], found: Mapping[str, object]) -> Iterator[Place]
     places = list(dict.fromkeys(places))
     yield from places
     for copies in dict.fromkeys(place.folder / COPIES for place in places):
-        for path in sorted(copies.glob("*.jsonl"))[:MOST_COPIES] if copies.is_dir() else ():
+        for path in sorted(copies.glob("*.manifest"))[:MOST_COPIES] if copies.is_dir() else ():
             if f"sha256:{path.stem}" not in found:
                 yield Place(path, path.parent, str(path))
 

@@ -119,7 +119,7 @@ def _prompt(run: StoredRun, census: Census) -> Iterator[str]:
 
 
 def _proof(written: Written) -> Iterator[str]:
-    yield "`manifest.jsonl` says of each row which answer it is, what it cost, who judged it and how, and its hash."
+    yield "`winnow.manifest` says of each row which answer it is, what it cost, who judged it and how, and its hash."
     yield "This checks it, without a network and without us:"
     yield ""
     yield from fenced(f"winnow verify-student {shlex.quote(written.folder)}", "sh")

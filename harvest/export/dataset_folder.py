@@ -30,7 +30,7 @@ from harvest.proof.manifest import NAME, ManifestWriter
 from harvest.store import Store, StoredRun, StoredSelection
 
 OURS = re.compile(
-    r"README\.md|manifest\.jsonl|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml"
+    r"README\.md|winnow\.manifest|train(-\d{5,}-of-\d{5,})?\.(jsonl|parquet)|dataset_info\.json|axolotl\.yaml"
 )
 """Matches the names of the files that an export writes."""
 PROGRESS_ROWS = 500

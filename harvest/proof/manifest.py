@@ -1,6 +1,6 @@
 """Writes and reads a manifest: JSON lines with a header, a line for each row, the sums, and a hash over all of it.
 
-The last line holds the root: the SHA-256 of all bytes before that line, which `head -n -1 manifest.jsonl | sha256sum`
+The last line holds the root: the SHA-256 of all bytes before that line, which `head -n -1 winnow.manifest | sha256sum`
 gives. Each other line ends with marks, four hex digits for each of its fields: they say which field was changed, and
 the root says that something was. A manifest that is read is foreign: nothing in it is believed before it was looked at.
 """
@@ -21,10 +21,10 @@ from harvest.core.foreign_json import Json
 from harvest.proof.faults import Faults
 from harvest.proof.lines import line_of
 
-NAME = "manifest.jsonl"
+NAME = "winnow.manifest"
 """The name of the manifest in the folder of a dataset or of a student."""
 COPIES = "manifests"
-"""The folder, in a student's folder, of the manifests that the student's own one stands on: `<root>.jsonl`."""
+"""The folder, in a student's folder, of the manifests that the student's own one stands on: `<root>.manifest`."""
 VERSION = 1
 MOST_LINE_BYTES = 4 << 20
 """A longer line is no line of a manifest. (A header holds a recipe and a selection.)"""
@@ -258,7 +258,7 @@ def copied(path: Path, copies: Path) -> str | None:
         return None
     copies.mkdir(exist_ok=True)
     below = path.parent / COPIES
-    for source in (path, *(sorted(below.glob("*.jsonl")) if below.is_dir() else ())):
+    for source in (path, *(sorted(below.glob("*.manifest")) if below.is_dir() else ())):
         if (name := copy_name(true_root(source))) is not None and not (copies / name).is_file():
             part = copies / f".{name}.{os.getpid()}.part"
             shutil.copyfile(source, part)
@@ -269,4 +269,4 @@ def copied(path: Path, copies: Path) -> str | None:
 def copy_name(root: object) -> str | None:
     """Returns the name of the copy of the manifest with this root; None when it is no root."""
     found = ROOT.fullmatch(root) if isinstance(root, str) else None
-    return f"{found[1]}.jsonl" if found else None
+    return f"{found[1]}.manifest" if found else None

@@ -99,7 +99,7 @@ def card(
 
 def _proof(root: str | None) -> Iterator[str]:
     if root is not None:
-        yield "`manifest.jsonl` says of each row that was trained which answer it is, what it cost and who judged it."
+        yield "`winnow.manifest` says of each row that was trained which answer it is, what it cost and who judged it."
         yield f"`winnow verify-student FOLDER` checks it without a network. Its root is `{root}`."
         yield ""
 

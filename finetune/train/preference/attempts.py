@@ -166,7 +166,7 @@ def _kept(manifest: str, folder: Path) -> str:
     """Copies a manifest into the cache, since its export goes away, and returns the copy's path."""
     if not manifest or (root := root_of(Path(manifest))) is None:
         return ""
-    to = folder / f"{root.removeprefix('sha256:')}.manifest.jsonl"
+    to = folder / f"{root.removeprefix('sha256:')}.manifest"
     if not to.is_file():
         part = to.with_name(f".{to.name}.{os.getpid()}.part")
         shutil.copyfile(manifest, part)

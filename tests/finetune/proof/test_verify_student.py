@@ -66,7 +66,7 @@ def test_all_holds_from_the_trained_tokens_to_the_answer_in_the_store(proofs: Pr
 
 def test_a_row_of_a_student_leads_to_its_tokens_its_price_and_its_verdict(proofs: Proofs, student: Path) -> None:
     header, *rows, sums, _ = lines_of(student / NAME)
-    name = header["data"][0]["manifest"].removeprefix("sha256:") + ".jsonl"
+    name = header["data"][0]["manifest"].removeprefix("sha256:") + ".manifest"
     of_data = lines_of(student / COPIES / name)[1:-2]
     texts = lines_of(proofs.dataset / "train.jsonl")
     lines = (proofs.dataset / "train.jsonl").read_bytes().splitlines()
@@ -157,7 +157,7 @@ def tampered(path: Path, r: random.Random) -> tuple[int, str]:
 
 
 def test_every_tampered_field_is_caught_with_its_file_its_row_and_its_field(proofs: Proofs, student: Path) -> None:
-    copy = next((student / COPIES).glob("*.jsonl"))
+    copy = next((student / COPIES).glob("*.manifest"))
     files = [proofs.dataset / "train.jsonl", proofs.dataset / NAME, student / NAME, copy]
     whole = {path: path.read_bytes() for path in files}
     known = {"id", "question_id", "accepted", "reason", "cost_usd", "source", "licence", "teacher_terms", "asked_at"}
@@ -353,7 +353,7 @@ def test_what_has_no_manifest_is_one_line(tmp_path: Path) -> None:
     code, out, err = verify(tmp_path / "empty")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "has no manifest.jsonl" in err
+    assert "has no winnow.manifest" in err
     assert verify(tmp_path / "nowhere")[2].count("\n") == 1
     assert verify(tmp_path, "--withdraw", "colour=red")[2].startswith("error: 'colour=red': write FIELD=VALUE")
 
@@ -435,5 +435,5 @@ def test_it_loads_no_torch(student: Path) -> None:
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no manifest"):
+    with pytest.raises(InputError, match=r"has no winnow\.manifest"):
         touched_by([str(tmp_path)], withdrawal_of(["source=a"], Path()), Faults())

@@ -83,9 +83,9 @@ def test_the_merged_student_is_the_adapter_over_its_base_and_transformers_loads_
     merged(trained, capsys)
     assert (place / "model.safetensors").stat().st_mtime_ns == when  # merged is not merged again
     assert not list(place.parent.glob(".*.part"))
-    before, after = (json.loads((p / "manifest.jsonl").read_text().splitlines()[0]) for p in (trained, place))
+    before, after = (json.loads((p / "winnow.manifest").read_text().splitlines()[0]) for p in (trained, place))
     assert (before["method"], after["method"], after["data"]) == ("sft", "merge", [])
-    assert after["began_with"]["manifest"] == root_of(trained / "manifest.jsonl")
+    assert after["began_with"]["manifest"] == root_of(trained / "winnow.manifest")
     for folder in (trained, place):
         assert not checked(folder)[1].total
 

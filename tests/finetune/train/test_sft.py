@@ -49,7 +49,7 @@ def test_a_trained_student_is_a_folder_that_transformers_loads(make: Make) -> No
     assert not list(output.glob("checkpoint-*"))
     _, faults = checked(output)
     assert not faults.total, faults.kept
-    lines = [json.loads(line) for line in (output / "manifest.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (output / "winnow.manifest").read_text().splitlines()]
     assert [row["fate"] for row in lines[1:-2]] == ["trained"] * 40
     assert (lines[0]["examples"], lines[0]["data"][0]["manifest"]) == (block["data"], None)  # a file of its own
     assert lines[-1]["root"] in (output / "README.md").read_text()
