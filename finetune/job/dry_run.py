@@ -53,7 +53,8 @@ def foreseen_job(
     collecting, traces = _collecting(job)
     found = []
     for stage in stages:
-        entry: dict[str, Any] = {"stage": stage.title, "about": stage.about, "command": stage.command or None}
+        command = stage.command if job.settings.rounds is None else ""  # it would buy the whole pool at once
+        entry: dict[str, Any] = {"stage": stage.title, "about": stage.about, "command": command or None}
         entry["done"] = is_done(stage)
         if stage.kind == "collect":
             entry |= collecting
@@ -264,7 +265,7 @@ def _most_in_words(entry: Mapping[str, Any]) -> Iterator[str]:
     yield f"{entry['questions']:,} questions, at most {entry['answers_at_most']:,} answers{most}; {cap}"
     if likely is None:
         yield (
-            "likely: nobody knows before there are answers; the command below with `estimate` for `collect` asks a few,"
+            "likely: nobody knows before there are answers; `python -m harvest estimate JOB.toml#run` asks a few,"
             " or write output_tokens in [expect]"
         )
     else:

@@ -19,12 +19,12 @@ from finetune.run import Run
 from finetune.student import find, identity
 from harvest.checks import ROW_RULES
 from harvest.commands.progress import say
-from harvest.core.errors import ConfigError, InputError
+from harvest.core.errors import ConfigError, InputError, StoreUnusable
 from harvest.core.files import runs_folder, write_whole
 from harvest.core.money import PICO, pusd, usd
 from harvest.core.nouns import Question, content_hash
 from harvest.questions.sources import read_questions, read_rows
-from harvest.report.evaluations import compared, evaluation_entry
+from harvest.report.evaluations import by_question, compared, evaluation_entry
 from harvest.report.sentences import round_in_words
 
 Start = Callable[[Sequence[str]], int]
@@ -128,10 +128,8 @@ def _questions_chosen(job: PlannedJob, number: int, pool: Sequence[Question], st
         say(f"round {number} · look · {student} answers {len(new):,} questions, to buy those that it gets wrong")
         if code := start(looking(job, measured_by(job).settings, student, candidates, answers, rounds.samples)):
             return code
-        right = {q.id: 0.0 for q in new}
-        for row in read_details(answers):
-            right[row["question_id"]] += row["outcome"] == "right"
-        failed = sorted((q for q in new if right[q.id] < rounds.samples), key=lambda q: right[q.id])
+        right = by_question(read_details(answers))
+        failed = sorted((q for q in new if right[q.id] < 1), key=lambda q: right[q.id])
         new = failed[: rounds.questions]
     if not new:
         return None
@@ -157,7 +155,7 @@ def _write(path: Path, questions: Sequence[Question]) -> None:
 def _measured(job: PlannedJob, number: int, before: Sequence[Mapping[str, Any]], run: Run) -> dict[str, Any]:
     """Returns the report's entry of a round: what it bought, its cost, its student's accuracy, and what that gained
     over the student before it."""
-    planned, report = round_of(job, number), run.report() or {}
+    planned, report = round_of(job, number), _report(run)
     student = planned.trainings[-1].recipe.output
     last = before[-1]["student"] if before else planned.trainings[0].recipe.student
     answers = _answers(job, run, student)
@@ -179,6 +177,14 @@ def _measured(job: PlannedJob, number: int, before: Sequence[Mapping[str, Any]],
         "gain": {"points": points, "low": gained.get("low"), "high": gained.get("high")},
         "points_per_usd": round(points / (spent / PICO), 2) if spent and points is not None else None,
     }
+
+
+def _report(run: Run) -> dict[str, Any]:
+    """Returns the run's report. Raises StoreUnusable when the store cannot be used."""
+    run.check()
+    if (report := run.report()) is None:
+        raise StoreUnusable(f"run {run.name!r}: its store cannot be read any more; the same command goes on")
+    return report
 
 
 def _answers(job: PlannedJob, run: Run, student: str) -> list[dict[str, Any]]:
@@ -207,7 +213,7 @@ def _nothing_to_buy(job: PlannedJob, number: int, pool: Sequence[Question], run:
     """Returns in words why nothing can be bought after a round that is done; None where something can."""
     if len(_lines(_file(job, number))) >= len(pool):
         return "no question is left"
-    report, cap, stored = run.report() or {}, job.run.budget.cap_usd, run.money().cap
+    report, cap, stored = _report(run), job.run.budget.cap_usd, run.money().cap
     is_capped = report["run"]["status"] == "stopped_at_cap"
     if is_capped and cap is not None and stored is not None and pusd(cap) <= stored:
         return "the cap is reached"

@@ -61,7 +61,7 @@ def read_details(path: Path) -> list[dict[str, Any]]:
     line).
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # splitlines would break a row at a line separator in its text
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f"{path}: cannot be read: {e}") from None
     rows = []

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetune.measure.details import read_details
 from finetune.recipe import Recipe, recipe_of
 from finetune.rows.template import recipe_tokenizer
 from finetune.run import Run
@@ -23,6 +24,7 @@ from harvest.core.errors import InputError
 from harvest.core.files import runs_folder, write_whole
 from harvest.core.nouns import content_hash
 from harvest.questions.sources import fingerprint
+from harvest.report.evaluations import by_question
 
 VERSION = 1
 """What another version of this file measured is measured again."""
@@ -136,12 +138,9 @@ class Bench:
 
 
 def _read(answers: Path, loss: float | None, wall_s: float) -> Result:
-    rows = [json.loads(line) for line in answers.read_text("utf-8").splitlines()]
-    right: dict[str, list[bool]] = {}
-    for row in rows:
-        right.setdefault(row["question_id"], []).append(row["outcome"] == "right")
+    rows = read_details(answers)
     ended = sum(row["outcome"] not in ("unfinished", "looping") for row in rows) / len(rows)
-    return Result({q: sum(r) / len(r) for q, r in right.items()}, ended, loss, round(wall_s, 1))
+    return Result(by_question(rows), ended, loss, round(wall_s, 1))
 
 
 def base_recipe(settings: Mapping[str, Any], source: str, overrides: Sequence[tuple[str, str]]) -> Recipe:

@@ -16,8 +16,11 @@ from scripted_endpoint import Endpoint
 from students import tiny_student
 from test_job_kills import children_of
 
+from finetune.job.dry_run import foreseen_job
 from finetune.job.rounds import _end, _pool, _questions_chosen, round_of
 from finetune.job.settings import PlannedJob, Rounds, read_job
+from finetune.job.stages import stages_of
+from finetune.measure.asked_questions import reading_once
 from harvest.core.errors import ConfigError
 
 ROUNDS = "\n[rounds]\nquestions = 4\nmost = 2\nlooked_at = 6\nleast_points_per_usd = -1e9\n"
@@ -113,6 +116,15 @@ def test_the_questions_that_the_student_failed_are_bought_the_worst_first(
     assert _questions_chosen(job, 3, pool, lambda _: 7) == 7, "the command's exit code"
     right = {pool[n].id: 2 for n in (2, 5, 6, 7, 8)}
     assert _questions_chosen(job, 3, pool, answers) is None, "the student failed none"
+
+
+def test_a_dry_run_prints_no_command_that_would_buy_the_whole_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(tmp_path, "\n[rounds]\nquestions = 2\nmost = 3\n", monkeypatch)
+    found = foreseen_job(job, stages_of(job), lambda _: False, reading_once())
+    assert found["stages"][0]["questions"] == 6, "of 12: what three rounds may buy"
+    assert {stage["command"] for stage in found["stages"]} == {None}
 
 
 @pytest.mark.parametrize(

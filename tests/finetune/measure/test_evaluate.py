@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripted_student import PROMPT, Memory, Sampled, Scripted, evaluated, measured, questions, right, wrong
 
-from finetune.measure.details import compare, compared_in_words, in_words, write_details
+from finetune.measure.details import compare, compared_in_words, in_words, read_details, write_details
 from finetune.measure.engine import Asked, Generated
 from finetune.measure.evaluate import Evaluation, evaluate
 from finetune.measure.sampling import Sampling, sampling_of
@@ -198,6 +198,12 @@ def test_details_hold_every_answer_and_two_files_are_compared(tmp_path: Path) ->
     (tmp_path / "c.jsonl").write_text(json.dumps(rows[0] | {"question_id": "elsewhere"}))
     with pytest.raises(InputError, match="not one question_id stands in both"):
         compare(tmp_path / "c.jsonl", tmp_path / "b.jsonl")
+
+
+def test_a_line_separator_that_a_student_wrote_does_not_break_its_row(tmp_path: Path) -> None:
+    row = {"question_id": "q", "sample": 0, "outcome": "right", "finish_reason": "stop", "text": "a\u2028b\x85c"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    assert read_details(tmp_path / "d.jsonl") == [row]
 
 
 def test_what_is_given_goes_over_the_preset_and_that_over_the_runs_own() -> None:
