@@ -28,7 +28,7 @@ from harvest.local.weights import cache_folder
 from harvest.questions.imported_answers import NoAnswer, read_answer
 from harvest.questions.public_index import asks_the_same, found_in, hashes_of, index_of
 from harvest.questions.public_rows import PublicTable, tables_of
-from harvest.questions.public_sets import PublicAnswer, answer_key, answers_of, fits, public_source
+from harvest.questions.public_sets import UNKNOWN, PublicAnswer, answer_key, answers_of, fits, public_source
 from harvest.questions.question_key import VERSION
 from harvest.questions.rows import BadRow, has_gold, judged_together
 from harvest.store import Store, stored_settings
@@ -80,9 +80,11 @@ class Found:
             f"{n:,} of {teacher} in {name} ({licence})" for (name, licence, teacher), n in self.taken.items()
         )
         left = ", ".join(f"{n:,} {why}" for why, n in self.left_out.most_common())
+        is_unstated = _by("licence", UNKNOWN) in self.left_out
+        helps = ' (to take what states no licence, name "unknown" in reuse.licences)' if is_unstated else ""
         return (
             f"public: {self.rows:,} rows have answers{questions}"
-            f"{f': {of}' if of else ''}{f'. Left out: {left}' if left else ''}"
+            f"{f': {of}' if of else ''}{f'. Left out: {left}{helps}' if left else ''}"
         )
 
 
@@ -171,11 +173,15 @@ def reply_of(answer: PublicAnswer, reuse: Reuse, found: Found) -> Reply | None:
     """Returns a public answer as a reply that says where it is from; None if `reuse` leaves it out. Raises BadRow or
     NoAnswer."""
     if (why := fits(answer.licence, answer.teacher, reuse.licences, reuse.teachers)) is not None:
-        found.left_out[f"by {why} ({answer.licence if why == 'licence' else answer.teacher})"] += 1
+        found.left_out[_by(why, answer.licence if why == "licence" else answer.teacher)] += 1
         return None
     reply = read_answer(answer.line, read_document).reply
     found.taken[answer.set, answer.licence, answer.teacher] += 1
     return replace(reply, extra={**reply.extra, "public": answer.origin()})
+
+
+def _by(setting: str, value: str) -> str:
+    return f"by {setting} ({value})"
 
 
 def put_public_answers(run: Run, store: Store, step: Step, say: Callable[[str], None]) -> None:

@@ -163,7 +163,7 @@ def test_a_licence_that_is_taken_back_opens_the_question_and_one_that_comes_agai
     p = publics(teacher.url, 5, ["../some.jsonl"], reuse__licences=["apache-2.0", "cc-by-nc-4.0"])
     code, _, err = p.collect()
     assert code == 0, err
-    assert "Left out: 1 by licence (unknown), 1 by licence (mit)" in err
+    assert "Left out: 1 by licence (unknown), 1 by licence (mit) (to take what states no licence, name" in err
     assert [a.question for a in teacher.asked].count("What is 1 + 2?") == 0
     assert len(teacher.asked) == 3
     p.settings["reuse"]["licences"] = ["Apache-2.0"]
