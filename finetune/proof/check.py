@@ -368,5 +368,5 @@ def price_of(proof: Proof) -> str:
     """Returns what the rows of a dataset cost, in words."""
     unknown = proof.sums.get("without_cost")
     cost = proof.sums.get("cost_usd")
-    known = f"${cost}" if isinstance(cost, str) else usd(0)
+    known = f"${cost}" if isinstance(cost, str) else "of unknown cost"
     return known + (f", the price of {unknown:,} unknown" if isinstance(unknown, int) and unknown else "")

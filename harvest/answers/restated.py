@@ -20,7 +20,8 @@ _PERSON = re.compile(
 )
 _PLACE = re.compile(r"\b(?:where|city|town|village|county|located|headquartered|based)\b", re.IGNORECASE)
 _ORDER = re.compile(r"\b(?:order|sort|rank|arrange|sequence|first|last|respectively|from)\b", re.IGNORECASE)
-_LEADS = re.compile(r"^(?:at|in|on|by|from|to|of|born) (?:the |an? )?(?=\S)")
+_LEADS = re.compile(r"^(at|in|on|by|from|to|of|born) (?:the |an? )?(?=\S)")
+_LIE_AT = frozenset(("at", "in", "on", "born"))
 _NATION = re.compile(r"\b(?:nationality|nationalities|country|ancestry|origin|descent)\b", re.IGNORECASE)
 _OF_A_NATION = frozenset(("", "n", "a", "y", "e", "an", "ian", "ine", "ean", "ese", "ish", "i", "ic"))
 _DENIES = re.compile(r"\b(?:not|never|no|except|neither|nor|without)\b|n't\b", re.IGNORECASE)
@@ -33,7 +34,8 @@ def restates(gold: str, stated: str, question: str) -> bool:
     if not wanted or not said or re.fullmatch(r"[\d.,]+", wanted):
         return False
     if _LEADS.sub("", said) == _LEADS.sub("", wanted) and not hedges(stated):
-        return True
+        leads = {lead[1] for text in (said, wanted) if (lead := _LEADS.match(text)) is not None}
+        return len(leads) < 2 or leads <= _LIE_AT  # "from Paris" is not "to Paris"
     return (
         same_thing(gold, stated, question)
         or (re.fullmatch(r"[\w' -]+", gold) is not None and same_thing(stated, gold, question))

@@ -22,6 +22,7 @@ from proofs import Proofs, checked, proofs
 
 from finetune.commands.arguments import parser
 from finetune.commands.verify_student import run
+from finetune.proof.check import price_of
 from finetune.proof.withdrawal import touched_by
 from harvest.core.errors import InputError, WinnowError
 from harvest.proof.faults import Faults
@@ -346,6 +347,9 @@ def test_a_torn_manifest_is_named(cut: float, proofs: Proofs, tmp_path: Path) ->
     whole = (data / NAME).read_bytes()
     (data / NAME).write_bytes(whole[: int(cut * len(whole))])
     assert any("it has no end" in fault.why for fault in checked(data)[1].kept)
+    assert price_of(checked(data)[0][0]).startswith("of unknown cost") == (cut < 0.9), (
+        "with the sums torn off, never zero"
+    )
 
 
 def test_what_has_no_manifest_is_one_line(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_words_that_add_nothing_leave_it_right(gold: str, stated: str, question:
 @pytest.mark.parametrize(
     ("gold", "stated", "question"),
     [
+        ("to Paris", "from Paris", "Where did the train go?"),
+        ("by the Duke", "to the Duke", "How was it written?"),
         ("the Saddledome", "The Saddledome was not built near the park in 1983", BUILT),
         ("the Saddledome", "The Saddledome and the arena were built near the park", BUILT),
         ("the Saddledome", "The arena near the Saddledome", BUILT),
