@@ -28,8 +28,8 @@ def _sentences(r: Report) -> Iterator[str]:
         yield f"{so_far}{answers if so_far else answers.capitalize()}, {_cost(r)}."
     else:
         asked = f"{r['questions']['asked']:,} questions"
-        if r["public"]:
-            asked = f"{asked} that were asked and {r['public']['questions']:,} that public sets answer,"
+        if public := (r["public"] or {}).get("questions"):
+            asked = f"{asked} that were asked and {public:,} that public sets answer,"
         yield f"{so_far}{bought} from {asked} {_cost(r)}{_each(r)}."
     if (gain := r["gain"]) is not None:
         yield from _gains(r["gains"], gain)

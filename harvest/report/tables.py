@@ -58,8 +58,8 @@ def _question_rows(r: Report) -> Iterator[Row]:
             yield spaced(status), f"{n:,}"
     if r["student"]:
         yield "done by the student", f"{r['questions']['by_student']:,}"
-    if r["public"]:
-        yield "solved by public answers", f"{r['public']['questions']:,}"
+    if public := (r["public"] or {}).get("questions"):
+        yield "solved by public answers", f"{public:,}"
 
 
 def _request_rows(r: Report) -> Iterator[Row]:

@@ -154,6 +154,18 @@ def test_a_wrong_public_answer_is_not_accepted_and_its_question_is_asked(
     assert (report["traces"]["accepted"], report["questions"]["solved"]) == (3, 3)
 
 
+def test_public_sets_that_solve_nothing_are_not_counted_in_the_headline(
+    endpoint: Endpoints, publics: Places, here: Callable[..., int], tmp_path: Path
+) -> None:
+    openr1(tmp_path / "or1.parquet", {0: [answered(0, 7)]})
+    p = publics(endpoint().url, 1, [f"{OPENR1}=../or1.parquet"])
+    assert here(p) == 0
+    assert p.report["headline"].startswith("1 checked trace from 1 questions for ")
+    page = (p.run_folder / "report.md").read_text()
+    assert "solved by public" not in page
+    assert "| from public sets | 1 |" in page
+
+
 def test_a_licence_that_is_taken_back_opens_the_question_and_one_that_comes_again_buys_nothing(
     endpoint: Endpoints, publics: Places, tmp_path: Path
 ) -> None:
